@@ -1,0 +1,98 @@
+"""Cross-modal semantic search over pictures and texts.
+
+    import clipsearch
+    hits = clipsearch.open("photos/.clipsearch").search(text="a cat on a sofa", k=10)
+
+Importing this package loads nothing heavy; what a name needs is imported when the name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.config import Settings, load_settings
+    from clipsearch.errors import (
+        AnnIndexError,
+        ClipSearchError,
+        EncoderError,
+        EncoderMismatchError,
+        EncoderUnavailableError,
+        InvalidInputError,
+        LibraryError,
+        LibraryLockedError,
+        LibraryNotFoundError,
+        MediaError,
+        PictureError,
+        SchemaVersionError,
+        StoreCorruptError,
+        TextError,
+    )
+    from clipsearch.query.engine import SearchEngine
+    from clipsearch.types import Hit, Item, Modality, Passage, PictureInfo, Results
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "clipsearch.config": ("Settings", "load_settings"),
+    "clipsearch.errors": (
+        "AnnIndexError", "ClipSearchError", "EncoderError", "EncoderMismatchError", "EncoderUnavailableError",
+        "InvalidInputError", "LibraryError", "LibraryLockedError", "LibraryNotFoundError", "MediaError", "PictureError",
+        "SchemaVersionError", "StoreCorruptError", "TextError",
+    ),
+    "clipsearch.query.engine": ("SearchEngine",),
+    "clipsearch.types": ("Hit", "Item", "Modality", "Passage", "PictureInfo", "Results"),
+}  # fmt: skip
+
+__all__ = [
+    "AnnIndexError",
+    "ClipSearchError",
+    "EncoderError",
+    "EncoderMismatchError",
+    "EncoderUnavailableError",
+    "Hit",
+    "InvalidInputError",
+    "Item",
+    "LibraryError",
+    "LibraryLockedError",
+    "LibraryNotFoundError",
+    "MediaError",
+    "Modality",
+    "Passage",
+    "PictureError",
+    "PictureInfo",
+    "Results",
+    "SchemaVersionError",
+    "SearchEngine",
+    "Settings",
+    "StoreCorruptError",
+    "TextError",
+    "load_settings",
+    "open",
+]
+
+
+def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | None = None) -> SearchEngine:
+    """Open a library for search.
+
+    library: its folder; None finds it as the command line does (environment, nearest `.clipsearch/`, data folder).
+    settings: None reads environment and config file. Raises LibraryNotFoundError if there is none.
+    """
+    from clipsearch.config import library_path, load_settings
+    from clipsearch.query.engine import open_library
+
+    chosen = settings or load_settings()
+    return open_library(library_path(os.fspath(library) if library is not None else chosen.library), chosen)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,134 @@
+"""Settings: flags over environment (CLIPSEARCH_*) over the config file over defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from clipsearch.errors import InvalidInputError
+
+APP = "clipsearch"
+LOCAL_LIBRARY = ".clipsearch"
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set. Sizes are in pixels and bytes; `threads` 0 means all cores.
+
+    model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that
+    is decoded. max_picture_bytes, max_text_bytes: the largest file of each kind that is read. batch_size: pictures
+    or passages a commit.
+    """
+
+    library: str | None = None
+    model: str = "auto"
+    offline: bool = False
+    max_pixels: int = 200_000_000
+    max_picture_bytes: int = 1024**3
+    max_text_bytes: int = 16 * 1024**2
+    batch_size: int = 64
+    threads: int = 0
+
+    @property
+    def cores(self) -> int:
+        """Threads to use: `threads`, or the cores this process may run on."""
+        if self.threads:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_dir() -> Path:
+    """Return the folder for derived files that can be made again (CLIPSEARCH_CACHE, else the user's cache)."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("CLIPSEARCH_CACHE")
+    return Path(named) if named else user_cache_path(APP, appauthor=False)
+
+
+def library_path(named: str | None, *, cwd: Path | None = None) -> Path:
+    """Return the folder of the library to use.
+
+    named: from a flag or CLIPSEARCH_LIBRARY; it wins. Else the nearest `.clipsearch/` in cwd or above it, else
+    the user's data folder.
+    """
+    if named:
+        return Path(os.path.abspath(os.path.expanduser(named)))
+    start = Path(os.path.abspath(cwd or Path.cwd()))
+    for folder in (start, *start.parents):
+        if (folder / LOCAL_LIBRARY).is_dir():
+            return folder / LOCAL_LIBRARY
+    from platformdirs import user_data_path
+
+    return user_data_path(APP, appauthor=False) / "library"
+
+
+def config_file() -> Path:
+    """Return the path of the config file (CLIPSEARCH_CONFIG, else in the user's config folder)."""
+    from platformdirs import user_config_path
+
+    named = os.environ.get("CLIPSEARCH_CONFIG")
+    return Path(named) if named else user_config_path(APP, appauthor=False) / "config.toml"
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings.
+
+    overrides: values given as flags; None counts as not given.
+    Raises InvalidInputError for an unknown key or a value of the wrong type, naming where it stands.
+    """
+    settings = Settings()
+    path = config_file()
+    if path.is_file():
+        settings = _merge(settings, _read_file(path), str(path))
+    environment = {
+        field.name: os.environ[name]
+        for field in fields(Settings)
+        if (name := f"{APP.upper()}_{field.name.upper()}") in os.environ
+    }
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
+        environment.setdefault("offline", "1")
+    settings = _merge(settings, environment, "the environment")
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    return _merge(settings, given, "the command line")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(f"The config file {path} cannot be read: {error}. Fix it or delete it.") from error
+
+
+def _merge(settings: Settings, values: Mapping[str, object], where: str) -> Settings:
+    known = {field.name for field in fields(Settings)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InvalidInputError(f"Unknown setting {unknown[0]!r} in {where}; known: {', '.join(sorted(known))}.")
+    return replace(settings, **{key: _convert(key, value, where) for key, value in values.items()})  # type: ignore[arg-type]
+
+
+def _convert(key: str, value: object, where: str) -> object:
+    default = getattr(Settings(), key)
+    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}; an example is {default!r}.")
+    if isinstance(default, bool):
+        word = str(value).lower()
+        if word not in _TRUE | _FALSE:
+            raise problem
+        return word in _TRUE
+    if isinstance(default, int):
+        try:
+            number = int(str(value))
+        except ValueError:
+            raise problem from None
+        if number < (0 if key == "threads" else 1):
+            raise problem
+        return number
+    if not isinstance(value, str) or not value:
+        raise problem
+    return value

@@ -1,0 +1,94 @@
+"""Every error that clipsearch raises on purpose.
+
+ClipSearchError                  exit 1
+├── InvalidInputError            exit 2   a query, option or argument that cannot be used
+├── MediaError                   exit 2   a file that cannot be read as a picture or a text
+│   ├── PictureError
+│   └── TextError
+├── LibraryError                 exit 1
+│   ├── LibraryNotFoundError     exit 3   no library there, or nothing in it yet
+│   ├── LibraryLockedError       exit 4   another process is writing
+│   ├── StoreCorruptError        exit 5   committed data is missing or damaged
+│   ├── SchemaVersionError       exit 5   written by a newer clipsearch
+│   └── EncoderMismatchError     exit 6   the library is pinned to another encoder
+├── EncoderError                 exit 6
+│   └── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
+└── AnnIndexError                exit 1   an approximate index cannot be built or loaded
+
+A message states the fact, the value and the remedy. Nothing raised by FAISS, SQLAlchemy, Pillow or
+ONNX Runtime passes a public function; it is mapped where that package is called.
+"""
+
+
+class ClipSearchError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InvalidInputError(ClipSearchError, ValueError):
+    """A query, option or argument that cannot be used."""
+
+    exit_code = 2
+
+
+class MediaError(ClipSearchError):
+    """A file that cannot be read; `str(error)` is the reason shown to the user."""
+
+    exit_code = 2
+
+
+class PictureError(MediaError):
+    """A file that cannot be decoded as a picture."""
+
+
+class TextError(MediaError):
+    """A file that cannot be decoded as a text."""
+
+
+class LibraryError(ClipSearchError):
+    """A library that cannot do what was asked."""
+
+
+class LibraryNotFoundError(LibraryError):
+    """There is no library at that place, or it holds nothing yet."""
+
+    exit_code = 3
+
+
+class LibraryLockedError(LibraryError):
+    """Another process holds the writer lock."""
+
+    exit_code = 4
+
+
+class StoreCorruptError(LibraryError):
+    """Committed data is missing or damaged."""
+
+    exit_code = 5
+
+
+class SchemaVersionError(LibraryError):
+    """The catalog was written by a newer clipsearch."""
+
+    exit_code = 5
+
+
+class EncoderMismatchError(LibraryError):
+    """The library is pinned to another encoder."""
+
+    exit_code = 6
+
+
+class EncoderError(ClipSearchError):
+    """An encoder that failed."""
+
+    exit_code = 6
+
+
+class EncoderUnavailableError(EncoderError):
+    """An encoder that cannot be had here: unknown name, no weights, no hub, or a missing package."""
+
+
+class AnnIndexError(ClipSearchError):
+    """An approximate index that cannot be built, saved or loaded."""

@@ -1,0 +1,148 @@
+"""What a picture's EXIF block says: orientation, time, camera and place, each checked, nonsense being None.
+
+A small reader of its own instead of Pillow's, because it must never raise or warn and because it reads only the
+dozen tags that count. Layout: TIFF 6.0 section 2 and CIPA DC-008 (Exif 2.32) section 4.6.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+_MAKE, _MODEL, _ORIENTATION, _CHANGED = 0x010F, 0x0110, 0x0112, 0x0132
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_TAKEN, _DIGITIZED = 0x9003, 0x9004
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+_WANTED = frozenset(
+    {_MAKE, _MODEL, _ORIENTATION, _CHANGED, _EXIF_IFD, _GPS_IFD, _TAKEN, _DIGITIZED}
+    | {_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE}
+)
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 13: 4}
+_MAX_ENTRIES = 4096
+_MAX_VALUE = 4096
+_MAX_CAMERA = 120
+_DATE = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
+
+_Tags = Mapping[int, tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExifFacts:
+    """The checked facts. orientation: 1 to 8. latitude, longitude: degrees, both or neither."""
+
+    orientation: int = 1
+    taken_at: datetime | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+def read_exif(block: bytes) -> ExifFacts:
+    """Read an EXIF block, with or without its `Exif` header, or a whole TIFF file.
+
+    block: the bytes. Returns what makes sense of it; never raises. A place of exactly 0, 0 counts as not known,
+    because cameras write it when they have no fix.
+    """
+    base = 0
+    while block[base : base + 6] in (b"Exif\0\0", b"Exif\0\xff"):
+        base += 6
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[base : base + 4]))
+    if order is None:
+        return ExifFacts()
+    main = _read_ifd(block, base, order, _unpack(order + "I", block[base + 4 : base + 8], 0))
+    exif = _read_ifd(block, base, order, _number(order, main.get(_EXIF_IFD)))
+    gps = _read_ifd(block, base, order, _number(order, main.get(_GPS_IFD)))
+    orientation = _number(order, main.get(_ORIENTATION))
+    times = (exif.get(_TAKEN), exif.get(_DIGITIZED), main.get(_CHANGED))
+    latitude, longitude = _place(order, gps)
+    return ExifFacts(
+        orientation if 1 <= orientation <= 8 else 1,
+        next((time for time in map(_time, times) if time), None),
+        _camera(_words(main.get(_MAKE)), _words(main.get(_MODEL))),
+        latitude,
+        longitude,
+    )
+
+
+def _unpack(code: str, value: bytes, default: int) -> int:
+    try:
+        return int(struct.unpack_from(code, value)[0])
+    except struct.error:
+        return default
+
+
+def _read_ifd(block: bytes, base: int, order: str, offset: int) -> dict[int, tuple[int, bytes]]:
+    """Read the wanted entries of the directory at `offset`; {} where there is none."""
+    start = base + offset
+    if offset < 8 or start + 2 > len(block):
+        return {}
+    tags: dict[int, tuple[int, bytes]] = {}
+    count = min(_unpack(order + "H", block[start : start + 2], 0), _MAX_ENTRIES)
+    for at in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
+        tag, kind, length = struct.unpack_from(order + "HHI", block, at)
+        size = _SIZES.get(kind, 0) * length
+        if tag not in _WANTED or not 0 < size <= _MAX_VALUE:
+            continue
+        where = at + 8 if size <= 4 else base + int(struct.unpack_from(order + "I", block, at + 8)[0])
+        tags.setdefault(tag, (kind, bytes(block[where : where + size])))
+    return tags
+
+
+def _number(order: str, entry: tuple[int, bytes] | None) -> int:
+    """Return a whole number that is stored as BYTE, SHORT, LONG or IFD, else 0."""
+    kind, value = entry or (0, b"")
+    code = {1: "B", 3: "H", 4: "I", 13: "I"}.get(kind)
+    return _unpack(order + code, value, 0) if code else 0
+
+
+def _words(entry: tuple[int, bytes] | None) -> str:
+    """Return a text without control characters; some cameras write UTF-8 where the standard says ASCII."""
+    value = (entry or (0, b""))[1].split(b"\0")[0]
+    text = value.decode("utf-8", "replace").replace("\ufffd", "")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _camera(make: str, model: str) -> str | None:
+    """Join make and model; `NIKON CORPORATION` and `NIKON D70` are one NIKON, not two."""
+    doubled = make and model.lower().startswith(make.split()[0].lower())
+    joined = model if doubled else f"{make} {model}".strip()
+    return joined[:_MAX_CAMERA] if any(c.isalnum() for c in joined) else None
+
+
+def _time(entry: tuple[int, bytes] | None) -> datetime | None:
+    match = _DATE.match(_words(entry))
+    if not match:
+        return None
+    try:
+        taken = datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+    except ValueError:
+        return None
+    return taken if taken.year >= 1800 else None
+
+
+def _place(order: str, gps: _Tags) -> tuple[float, float] | tuple[None, None]:
+    latitude = _degrees(order, gps.get(_LATITUDE), _words(gps.get(_LATITUDE_REF)), "NS", 90)
+    longitude = _degrees(order, gps.get(_LONGITUDE), _words(gps.get(_LONGITUDE_REF)), "EW", 180)
+    if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
+        return None, None
+    return latitude, longitude
+
+
+def _degrees(order: str, entry: tuple[int, bytes] | None, side: str, sides: str, most: float) -> float | None:
+    """Return degrees from up to three rationals (degrees, minutes, seconds); None where they are no angle."""
+    kind, value = entry or (0, b"")
+    code = {5: "II", 10: "ii"}.get(kind)
+    if code is None or len(value) < 8 or side[:1].upper() not in tuple(sides):
+        return None
+    parts = [struct.unpack_from(order + code, value, at) for at in range(0, min(len(value) // 8, 3) * 8, 8)]
+    # A missing seconds part is often written 0/0; a missing degrees part leaves no angle.
+    if parts[0][1] == 0 or any(bottom == 0 and top != 0 for top, bottom in parts):
+        return None
+    angle = float(sum(top / bottom / 60**power for power, (top, bottom) in enumerate(parts) if bottom))
+    if not math.isfinite(angle) or not 0 <= angle <= most:
+        return None
+    return -angle if side[:1].upper() == sides[1] else angle

@@ -1,0 +1,27 @@
+"""File paths as text that any database and any JSON reader can hold.
+
+A path on disk is bytes; os.fsdecode turns what is not UTF-8 into lone surrogates, which SQLite and UTF-8 refuse.
+Here such a byte is written %XX, and a literal % is written %25, so the mapping is reversible and keeps prefixes.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SURROGATE = re.compile("[\udc80-\udcff]")
+_ESCAPE = re.compile("%([0-9A-F]{2})")
+
+
+def quote_path(path: str) -> str:
+    """Turn a path as os.fsdecode gives it into storable text."""
+    return _SURROGATE.sub(lambda match: f"%{ord(match[0]) - 0xDC00:02X}", path.replace("%", "%25"))
+
+
+def unquote_path(stored: str) -> str:
+    """Turn stored text back into the path; the inverse of quote_path."""
+    return _ESCAPE.sub(lambda match: "%" if match[1] == "25" else chr(0xDC00 + int(match[1], 16)), stored)
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal or break a line: control characters, surrogates, direction marks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -1,0 +1,130 @@
+"""The nouns that every layer shares: frozen, small, and free of any heavy import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Modality(StrEnum):
+    """What a vector was made from."""
+
+    IMAGE = "image"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """What a picture says of itself.
+
+    width, height: pixels, after the EXIF orientation. taken_at: local time of the camera, no zone.
+    latitude, longitude: degrees, north and east positive.
+    """
+
+    width: int
+    height: int
+    taken_at: datetime | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A run of a text that fits the encoder. `line` and `end_line` count from 1, both included."""
+
+    text: str
+    line: int
+    end_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file in a library.
+
+    path: absolute, as os.fsdecode gives it. size: bytes. mtime_ns: nanoseconds since the epoch.
+    content_hash: hexadecimal BLAKE2b-160 of the bytes. picture: None for a text.
+    """
+
+    id: int
+    path: str
+    modality: Modality
+    size: int
+    mtime_ns: int
+    content_hash: str
+    picture: PictureInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One match.
+
+    rank: from 1. score: the exact cosine in [-1, 1]. confidence: in [0, 1], the chance that nothing in this
+    library that is unrelated to the query would score as high; None where the library is too small to tell.
+    part: which passage of a text matched, from 0. passage: that passage; None for a picture.
+    """
+
+    rank: int
+    item: Item
+    score: float
+    confidence: float | None
+    part: int = 0
+    passage: Passage | None = None
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the file."""
+        return self.item.path
+
+    @property
+    def modality(self) -> Modality:
+        """What the matched vector was made from."""
+        return self.item.modality
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Sequence[Hit]):
+    """The ranked answer to one query, best first; a sequence of Hit.
+
+    query: as it is shown. encoder, library: what answered. confident: whether anything stands out.
+    warnings: what the user should know (a truncated query, an index that was not used).
+    """
+
+    query: str
+    encoder: str
+    library: str
+    hits: tuple[Hit, ...]
+    confident: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """The nearest rows of a batch of queries, best first.
+
+    ids: int64 (n_queries, k), -1 where there are fewer than k. scores: float32 (n_queries, k), inner
+    products, -inf where ids is -1. Equal scores stand in order of id.
+    """
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
