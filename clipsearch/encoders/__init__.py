@@ -1,0 +1,1 @@
+"""Encoders: pictures and texts to unit-length vectors in one space."""

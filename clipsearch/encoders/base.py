@@ -1,0 +1,64 @@
+"""The seam between the engine and the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = tuple[NDArray[np.uint8], ...]
+"""One prepared picture: a uint8 (height, width, 3) array per input of the image tower."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Pictures and texts to vectors.
+
+    All methods are safe to call from several threads. Rows come back in the order of the input, float32
+    of unit length, and a row does not depend on what else is in its batch (to 1e-3 in cosine; int8 towers
+    round per tensor, never per batch). A tower is loaded when it is first used: encoding a text never
+    loads the image tower.
+    """
+
+    @property
+    def name(self) -> str:
+        """The canonical name, such as `builtin-base` or `openclip:ViT-B-32/laion2b_s34b_b79k`."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of weights, preprocessing and projection: equal means interchangeable vectors."""
+
+    @property
+    def picture_side(self) -> int:
+        """Pixels: a picture whose shorter side was reduced to no less than this while decoding loses nothing."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text, in tokens as `count_tokens` counts, that is encoded without being cut."""
+
+    def count_tokens(self, text: str) -> int:
+        """Count the tokens of a text, special tokens included, without cutting it."""
+
+    def preprocess(self, picture: Image) -> Pixels:
+        """Prepare one upright RGB picture for `encode_pixels`; pure, for decode threads."""
+
+    def encode_pixels(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Encode prepared pictures into float32 (n, dim); (0, dim) for none."""
+
+    def encode_images(self, pictures: Sequence[Image]) -> NDArray[np.float32]:
+        """Encode upright RGB pictures into float32 (n, dim); equals preprocess, then encode_pixels."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode passages into float32 (n, dim), each cut at max_tokens."""
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode search texts into float32 (n, dim); differs from encode_texts where a prompt helps."""
