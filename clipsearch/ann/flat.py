@@ -1,0 +1,129 @@
+"""Exact search: a scan of all rows in blocks, numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.ann.base import RowSource
+from clipsearch.errors import AnnIndexError
+from clipsearch.types import Neighbors
+
+_FILE = "rows.npy"
+
+
+def exact_search(
+    rows: RowSource,
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Neighbors:
+    """Scan rows start to stop for the k best of each query (n_queries, dim); memory is bounded by a block.
+
+    allowed: bool (len(rows),), which rows may be returned; None for all.
+    """
+    best = no_neighbors(len(queries), 0)
+    for first, block in rows.blocks(start, stop):
+        scores = queries @ block.astype(np.float32).T
+        if allowed is not None:
+            scores[:, ~allowed[first : first + len(block)]] = -np.inf
+        ids = np.broadcast_to(np.arange(first, first + len(block)), scores.shape)
+        best = merge(best, top_k(Neighbors(ids, scores), k), k)
+    return best
+
+
+def merge(left: Neighbors, right: Neighbors, k: int) -> Neighbors:
+    """Return the k best of two answers to the same queries, with no row in both."""
+    both = Neighbors(np.hstack([left.ids, right.ids]), np.hstack([left.scores, right.scores]))
+    return top_k(both, k)
+
+
+def top_k(neighbors: Neighbors, k: int) -> Neighbors:
+    """Return the k best of each query, equal scores in order of id; entries of -inf become id -1 and stand last."""
+    ids, scores = neighbors.ids, neighbors.scores
+    if scores.shape[1] > k > 0:
+        # all that ties with the k-th must stay, so that the order of ids decides
+        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
+        widest = max(int((scores >= kth).sum(axis=1).max(initial=0)), k)
+        if widest < scores.shape[1]:
+            keep = np.argpartition(-scores, widest - 1, axis=1)[:, :widest]
+            ids, scores = np.take_along_axis(ids, keep, 1), np.take_along_axis(scores, keep, 1)
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+    return Neighbors(np.where(np.isneginf(scores), -1, ids).astype(np.int64), scores.astype(np.float32, copy=False))
+
+
+def no_neighbors(queries: int, k: int) -> Neighbors:
+    """Return an answer of k empty places for each query."""
+    return Neighbors(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32))
+
+
+class FlatIndex:
+    """The exact index: it keeps the float16 rows as they are."""
+
+    kind = "flat"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._rows: NDArray[np.float16] = np.empty((0, dim), np.float16)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The dimension is all there is."""
+        return {"dim": self.dim}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def train(self, sample: NDArray[np.float32]) -> None:
+        """Learn nothing: an exact index has nothing to learn."""
+
+    def add(self, rows: NDArray[np.float16]) -> None:
+        """Add rows (n, dim)."""
+        self._rows = np.concatenate([self._rows, rows.astype(np.float16, copy=False)])
+
+    def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
+        """Find the k best rows of each query; always all of them where there are k."""
+        return exact_search(ArrayRows(self._rows), queries, k, allowed=allowed)
+
+    def save(self, folder: Path) -> None:
+        """Write the rows as one .npy file."""
+        np.save(folder / _FILE, self._rows)
+
+    @classmethod
+    def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
+        """Map the rows. Raises AnnIndexError if the file is not what `save` wrote."""
+        index = cls(int(params["dim"]))
+        try:
+            index._rows = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise AnnIndexError(f"{folder / _FILE} cannot be read: {error}.") from error
+        return index
+
+
+class ArrayRows:
+    """An array (n, dim) as a RowSource."""
+
+    def __init__(self, rows: NDArray[np.float16]) -> None:
+        self._rows = rows
+        self.dim = int(rows.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read rows by number: float32 (n, dim)."""
+        return self._rows[rows].astype(np.float32)
+
+    def blocks(self, start: int = 0, stop: int | None = None, size: int = 16384):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        """Yield (number of the first row, float16 rows)."""
+        end = len(self) if stop is None else min(stop, len(self))
+        for begin in range(start, end, size):
+            yield begin, self._rows[begin : min(begin + size, end)]

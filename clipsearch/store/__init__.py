@@ -1,0 +1,1 @@
+"""The library on disk: catalog, vectors, generations of approximate indexes."""

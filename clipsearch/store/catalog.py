@@ -1,0 +1,165 @@
+"""Reading the catalog: every query takes a Connection, so that several of them can see one state."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func, or_, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from clipsearch.paths import unquote_path
+from clipsearch.store.records import Root, Scope
+from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
+from clipsearch.store.vectors import Segment
+from clipsearch.types import Item, Modality, Passage, PictureInfo
+
+MAX_PARAMETERS = 500
+"""Values in one IN (...): far below any database's limit, and a statement that is cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """An approximate index that is active. Rows from `watermark` on are not in it."""
+
+    modality: Modality
+    name: str
+    kind: str
+    params: Mapping[str, Any]
+    watermark: int
+    checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What stands behind a row."""
+
+    item: Item
+    part: int
+    passage: Passage | None
+
+
+def get_setting(connection: Connection, key: str) -> str | None:
+    """Return a setting's value, None where it was never set."""
+    return connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar_one_or_none()
+
+
+def set_setting(connection: Connection, key: str, value: str | None) -> None:
+    """Store a setting; None removes it."""
+    if value is None:
+        connection.execute(delete(settings).where(settings.c.key == key))
+        return
+    statement = upsert(settings).values(key=key, value=value)
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def get_segments(connection: Connection, modality: Modality | None = None) -> list[Segment]:
+    """List segments in order of their rows."""
+    query = select(segments).order_by(segments.c.modality, segments.c.first_row)
+    if modality:
+        query = query.where(segments.c.modality == modality)
+    return [
+        Segment(r.id, Modality(r.modality), r.name, r.first_row, r.committed_rows) for r in connection.execute(query)
+    ]
+
+
+def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:
+    """Return the rows of one modality that must not be found: int64, ascending."""
+    query = select(tombstones.c.row).where(tombstones.c.modality == modality).order_by(tombstones.c.row)
+    return np.fromiter(connection.execute(query).scalars(), np.int64)
+
+
+def get_generation(connection: Connection, modality: Modality) -> Generation | None:
+    """Return the active generation of one modality."""
+    row = connection.execute(select(generations).where(generations.c.modality == modality)).one_or_none()
+    if row is None:
+        return None
+    return Generation(modality, row.name, row.kind, json.loads(row.params), row.watermark, json.loads(row.checksums))
+
+
+def get_roots(connection: Connection, base: str) -> list[Root]:
+    """List the roots; base: the folder that portable roots are relative to."""
+    return [_root(row, base) for row in connection.execute(select(roots).order_by(roots.c.id))]
+
+
+def matches(
+    connection: Connection, modality: Modality, rows: Sequence[int], root_paths: Mapping[int, str]
+) -> dict[int, Match]:
+    """Look up the items behind rows that are not tombstones; root_paths: id -> absolute path of every root."""
+    found: dict[int, Match] = {}
+    columns = [c for c in items.c] + [vectors.c.row, vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line]
+    joined = select(*columns).join(items, items.c.id == vectors.c.item_id)
+    for chunk in chunks(rows):
+        query = joined.where(vectors.c.modality == modality, vectors.c.row.in_(chunk), ~items.c.deleted)
+        for row in connection.execute(query):
+            passage = None if row.text is None else Passage(row.text, row.line, row.end_line)
+            found[row.row] = Match(to_item(row, root_paths), row.part, passage)
+    return found
+
+
+def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:
+    """Return an item's vector rows, in order of part."""
+    return list(connection.execute(select(vectors).where(vectors.c.item_id == item_id).order_by(vectors.c.part)))
+
+
+def is_known(connection: Connection, content_hash: str) -> bool:
+    """Tell whether the library holds vectors for that content, also of a deleted file."""
+    query = select(items.c.id).where(items.c.content_hash == content_hash).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def count_items(connection: Connection) -> dict[Modality, int]:
+    """Count the files that can be found, by modality."""
+    query = select(items.c.modality, func.count()).where(~items.c.deleted).group_by(items.c.modality)
+    return {Modality(name): count for name, count in connection.execute(query)}
+
+
+def list_failures(connection: Connection, base: str) -> list[tuple[str, str]]:
+    """List (absolute path, reason) of the files that could not be indexed."""
+    paths = {root.id: root.path for root in get_roots(connection, base)}
+    query = select(failures.c.root_id, failures.c.path, failures.c.reason).order_by(failures.c.root_id, failures.c.path)
+    return [(join(paths[root], path), reason) for root, path, reason in connection.execute(query)]
+
+
+def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
+    """Build an Item from a row that has the columns of `items`."""
+    picture = None
+    if row.width is not None:
+        taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
+        picture = PictureInfo(row.width, row.height, taken, row.camera, row.latitude, row.longitude)
+    path = join(root_paths[row.root_id], row.path)
+    return Item(row.id, path, Modality(row.modality), row.size, row.mtime_ns, row.content_hash, picture)
+
+
+def join(root: str, stored: str) -> str:
+    """Return the absolute path of a stored relative one."""
+    return os.path.join(root, *unquote_path(stored).split("/")) if stored else root
+
+
+def under(table: Table, scope: Scope) -> ColumnElement[bool]:
+    """Build the condition "a row of items or failures that lies in this scope"."""
+    in_root, path = table.c.root_id == scope.root_id, table.c.path
+    if not scope.prefix:
+        return in_root
+    below = and_(path >= scope.prefix + "/", path < scope.prefix + "0")  # "0" follows "/" in ASCII
+    return and_(in_root, or_(path == scope.prefix, below))
+
+
+def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[Any]]:
+    """Cut values into lists short enough for one IN (...)."""
+    values = list(values)
+    return (values[i : i + size] for i in range(0, len(values), size))
+
+
+def _root(row: Row[Any], base: str) -> Root:
+    path = unquote_path(row.path)
+    if row.portable:
+        path = os.path.normpath(os.path.join(base, path))
+    rules = json.loads(row.rules)
+    return Root(row.id, path, tuple(rules["exclude"]), rules["include_hidden"], row.offline)

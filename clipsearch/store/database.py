@@ -1,0 +1,101 @@
+"""SQLite through SQLAlchemy: connections, transactions, and the one place where its errors become ours."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from clipsearch.errors import LibraryError, LibraryLockedError, StoreCorruptError
+
+_BUSY_SECONDS = 30.0
+
+
+def writer_engine(path: Path) -> Engine:
+    """Open the catalog for writing; each transaction starts with BEGIN IMMEDIATE.
+
+    WAL with synchronous=FULL: a transaction that returned survives a power cut.
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(_uri(path, "rwc"), uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    return _engine(connect, NullPool, "BEGIN IMMEDIATE")
+
+
+def reader_engine(path: Path) -> Engine:
+    """Open the catalog for reading; a transaction sees one state however long it lasts, and never waits.
+
+    Where the folder cannot be written and holds no WAL, SQLite cannot share the file; it is then opened as
+    immutable, which is right for a read-only medium.
+    """
+
+    def connect() -> sqlite3.Connection:
+        frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+        mode = "ro&immutable=1" if frozen else "ro"
+        connection = sqlite3.connect(_uri(path, mode), uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
+        connection.isolation_level = None
+        return connection
+
+    return _engine(connect, QueuePool, "BEGIN", pool_size=0)
+
+
+@contextmanager
+def transaction(engine: Engine | Connection) -> Iterator[Connection]:
+    """Run a block in one transaction: committed at its end, rolled back on any error; errors become ours.
+
+    Inside another transaction of the same connection it is a savepoint.
+    """
+    with mapped_errors():
+        if isinstance(engine, Engine):
+            with engine.begin() as connection:
+                yield connection
+        else:
+            with engine.begin_nested() if engine.in_transaction() else engine.begin():
+                yield engine
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn SQLAlchemy's and sqlite3's errors into LibraryError and its kin."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        cause = str(getattr(error, "orig", None) or error)
+        raise _translate(cause) from error
+
+
+def _translate(cause: str) -> LibraryError:
+    if "locked" in cause:
+        return LibraryLockedError(f"The catalog is busy ({cause}). Wait for the other process, then try again.")
+    if "full" in cause:
+        return LibraryError(f"The disk is full ({cause}). Free some space and run again; nothing committed is lost.")
+    if "malformed" in cause or "not a database" in cause or "no such table" in cause or "disk I/O" in cause:
+        return StoreCorruptError(f"The catalog is damaged ({cause}). Restore catalog.db from a copy, or index anew.")
+    return LibraryError(f"The catalog could not be used: {cause}.")
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(os.fsencode(path))}?mode={mode}"
+
+
+def _engine(connect: object, pool: type, begin: str, **options: object) -> Engine:
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool, **options)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

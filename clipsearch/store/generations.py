@@ -1,0 +1,78 @@
+"""Generations: approximate indexes on disk, derived from the rows, each in a folder of its own.
+
+A generation is written under a temporary name, made durable, renamed, and only then made active by the catalog,
+which also keeps a checksum of every file: FAISS accepts most damaged files without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from clipsearch.errors import LibraryError, StoreCorruptError
+from clipsearch.store.catalog import Generation
+from clipsearch.store.vectors import fsync_folder
+
+FOLDER = "ann"
+
+
+def generation_path(library: Path, name: str) -> Path:
+    """Return the folder of a generation."""
+    return library / FOLDER / name
+
+
+def publish(library: Path, label: str, write: Callable[[Path], None]) -> tuple[str, dict[str, str]]:
+    """Write a generation durably; write: fills the empty folder it is given.
+
+    Returns its name and the checksum of each file. Raises LibraryError when the disk refuses.
+    """
+    parent = library / FOLDER
+    try:
+        parent.mkdir(exist_ok=True)
+        name = f"{label}-{time.time_ns():x}"
+        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+        try:
+            write(temporary)
+            checksums = {path.name: _checksum(path, durable=True) for path in sorted(temporary.iterdir())}
+            fsync_folder(temporary)
+            os.rename(temporary, parent / name)
+            fsync_folder(parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise LibraryError(
+            f"The index could not be written to {parent}: {error.strerror}. Search stays exact."
+        ) from error
+    return name, checksums
+
+
+def verify(library: Path, generation: Generation) -> None:
+    """Compare a generation's files with the catalog. Raises StoreCorruptError for a missing or changed one."""
+    folder = generation_path(library, generation.name)
+    for name, expected in generation.checksums.items():
+        try:
+            actual = _checksum(folder / name)
+        except OSError as error:
+            raise StoreCorruptError(f"The index file {folder / name} cannot be read: {error.strerror}.") from error
+        if actual != expected:
+            raise StoreCorruptError(f"The index file {folder / name} is damaged.")
+
+
+def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
+    """Delete the folders of generations that are not active, and what a crash left half-written."""
+    parent = library / FOLDER
+    for path in parent.iterdir() if parent.is_dir() else ():
+        if path.name not in active:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _checksum(path: Path, *, durable: bool = False) -> str:
+    with open(path, "rb") as file:
+        if durable:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, hashlib.blake2b).hexdigest()

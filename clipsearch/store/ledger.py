@@ -1,0 +1,204 @@
+"""The notebook of one indexing run: which files were seen, which need work, which are missing.
+
+It lives in temporary tables of the writer's connection, so memory stays flat however many files there are, and
+nothing of it outlives the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+)
+
+from clipsearch.paths import quote_path, unquote_path
+from clipsearch.store.catalog import chunks, under
+from clipsearch.store.database import transaction
+from clipsearch.store.records import FileRecord, Scope
+from clipsearch.store.schema import failures, items
+
+_temporary = MetaData()
+_seen = Table(
+    "run_seen",
+    _temporary,
+    Column("what", String(8), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    prefixes=["TEMPORARY"],
+)
+_todo = Table(
+    "run_todo",
+    _temporary,
+    Column("seq", Integer, primary_key=True),
+    Column("root_id", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    prefixes=["TEMPORARY"],
+)
+_missing = Table(
+    "run_missing",
+    _temporary,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    prefixes=["TEMPORARY"],
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Files of a walk by what is known of them before any is read."""
+
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+
+
+class Ledger:
+    """One run's notes, on the connection of the writer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        with transaction(connection):
+            _temporary.drop_all(connection)
+            _temporary.create_all(connection)
+
+    def note(self, records: Sequence[FileRecord], *, retry_failed: bool) -> Tally:
+        """Compare files of one root with the catalog; what is new or changed goes on the to-do list.
+
+        A file that failed before and has not changed counts as unchanged, unless retry_failed or it could not
+        be opened then.
+        """
+        tally = Tally()
+        with transaction(self._connection):
+            for chunk in chunks(records):
+                self._note(chunk, tally, retry_failed)
+        return tally
+
+    def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool) -> None:
+        known = self._look_up(items, chunk)
+        failed = self._look_up(failures, chunk)
+        seen, todo = [], []
+        for record in chunk:
+            path = quote_path(record.path)
+            item, failure = known.get(path), failed.get(path)
+            stamp = (record.size, record.mtime_ns)
+            if failure is not None:
+                seen.append({"what": "failure", "id": failure.id})
+            if item is not None and not item.deleted:
+                seen.append({"what": "item", "id": item.id})
+                if (item.size, item.mtime_ns) == stamp:
+                    tally.unchanged += 1
+                    continue
+            if failure is not None and (failure.size, failure.mtime_ns) == stamp:
+                if not (retry_failed or failure.transient):
+                    tally.unchanged += 1
+                    continue
+            if item is not None and not item.deleted:
+                tally.changed += 1
+            else:
+                tally.new += 1
+            todo.append({"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns})
+        if seen:
+            self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
+        if todo:
+            self._connection.execute(insert(_todo), todo)
+
+    def _look_up(self, table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
+        paths = [quote_path(record.path) for record in chunk]
+        query = select(table).where(table.c.root_id == chunk[0].root_id, table.c.path.in_(paths))
+        return {row.path: row for row in self._connection.execute(query)}
+
+    def find_missing(self, scopes: Sequence[Scope], unreadable: Sequence[Scope]) -> int:
+        """Note the items in scope that the walk did not see; return how many.
+
+        unreadable: folders that could not be listed; what is below them is not missing.
+        """
+        inside = or_(*(under(items, scope) for scope in scopes))
+        hidden = [under(items, scope) for scope in unreadable]
+        seen = select(_seen.c.id).where(_seen.c.what == "item")
+        query = select(items.c.id, items.c.size).where(inside, ~items.c.deleted, items.c.id.not_in(seen))
+        if hidden:
+            query = query.where(~or_(*hidden))
+        with transaction(self._connection):
+            self._connection.execute(insert(_missing).from_select(["id", "size"], query))
+            self._forget_failures(scopes, unreadable)
+        return self.count_missing()
+
+    def _forget_failures(self, scopes: Sequence[Scope], unreadable: Sequence[Scope]) -> None:
+        """Drop the failures of files that are gone."""
+        seen = select(_seen.c.id).where(_seen.c.what == "failure")
+        inside = or_(*(under(failures, scope) for scope in scopes))
+        statement = delete(failures).where(inside, failures.c.id.not_in(seen))
+        if unreadable:
+            statement = statement.where(~or_(*(under(failures, scope) for scope in unreadable)))
+        self._connection.execute(statement)
+
+    def todo(self, page: int = 1000) -> Iterator[FileRecord]:
+        """Yield the files that need work, in the order of the walk."""
+        last = 0
+        while True:
+            query = select(_todo).where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
+            with transaction(self._connection):
+                rows = self._connection.execute(query).all()
+            if not rows:
+                return
+            for row in rows:
+                yield FileRecord(row.root_id, unquote_path(row.path), row.size, row.mtime_ns)
+            last = rows[-1].seq
+
+    def count_todo(self) -> int:
+        """Count the files that need work."""
+        return self._count(select(func.count()).select_from(_todo))
+
+    def count_missing(self) -> int:
+        """Count the items that are missing and were not found again elsewhere."""
+        return self._count(select(func.count()).select_from(_missing))
+
+    def missing_ids(self, candidates: Sequence[int]) -> set[int]:
+        """Tell which of these items are missing; call it inside a transaction of the same connection."""
+        return set(self._connection.execute(select(_missing.c.id).where(_missing.c.id.in_(candidates))).scalars())
+
+    def missing_of_size(self, size: int) -> list[int]:
+        """List the missing items of that size, in bytes."""
+        with transaction(self._connection):
+            return list(self._connection.execute(select(_missing.c.id).where(_missing.c.size == size)).scalars())
+
+    def found_again(self, item_id: int) -> None:
+        """Take an item off the missing list; call it inside a transaction of the same connection."""
+        self._connection.execute(delete(_missing).where(_missing.c.id == item_id))
+
+    @property
+    def missing(self) -> Select[tuple[int]]:
+        """Return the query for the ids of what is still missing, for use inside another statement."""
+        return select(_missing.c.id)
+
+    def has_items(self, root_id: int) -> bool:
+        """Tell whether a root has items that can be found."""
+        query = select(func.count()).select_from(items).where(items.c.root_id == root_id, ~items.c.deleted)
+        return self._count(query) > 0
+
+    def is_single_file(self, root_id: int) -> bool:
+        """Tell whether a root is itself an indexed file."""
+        query = select(func.count()).select_from(items).where(items.c.root_id == root_id, items.c.path == "")
+        return self._count(query) > 0
+
+    def _count(self, query: object) -> int:
+        with transaction(self._connection):
+            return int(self._connection.execute(query).scalar_one())  # type: ignore[call-overload]

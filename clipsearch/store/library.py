@@ -1,0 +1,219 @@
+"""A library: the folder that holds catalog, vectors and generations. Many readers, one writer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from clipsearch.errors import EncoderMismatchError, LibraryError, LibraryLockedError, LibraryNotFoundError
+from clipsearch.store import catalog, migrations
+from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
+from clipsearch.store.roots import library_base
+from clipsearch.store.vectors import Rows, VectorStore, fsync_folder
+from clipsearch.store.writer import REVISION_KEY, Writer
+from clipsearch.types import Modality
+
+CATALOG = "catalog.db"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPin:
+    """The encoder that made a library's vectors."""
+
+    name: str
+    fingerprint: str
+    dim: int
+
+
+class Snapshot:
+    """One state of a library, fixed while it is open. Rows and masks are shared between snapshots of one revision."""
+
+    def __init__(self, library: Library, connection: Connection) -> None:
+        self._library = library
+        self._connection = connection
+        self.revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
+
+    def rows(self, modality: Modality) -> Rows:
+        """Return the committed rows of a modality."""
+        store = self._library.vector_store
+        return self._cached(f"rows {modality}", lambda: store.view(catalog.get_segments(self._connection, modality)))
+
+    def live(self, modality: Modality) -> NDArray[np.bool_] | None:
+        """Return which rows may be found: bool (rows,), or None where all may."""
+        return self._cached(f"live {modality}", lambda: self._live(modality))
+
+    def generation(self, modality: Modality) -> catalog.Generation | None:
+        """Return the active approximate index of a modality."""
+        return self._cached(f"generation {modality}", lambda: catalog.get_generation(self._connection, modality))
+
+    def root_paths(self) -> Mapping[int, str]:
+        """Return the absolute path of each root."""
+        return self._cached(
+            "roots", lambda: {r.id: r.path for r in catalog.get_roots(self._connection, self._library.base)}
+        )
+
+    def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
+        """Look up the items behind rows."""
+        return catalog.matches(self._connection, modality, rows, self.root_paths())
+
+    def _live(self, modality: Modality) -> NDArray[np.bool_] | None:
+        dead = catalog.get_tombstones(self._connection, modality)
+        if not len(dead):
+            return None
+        mask = np.ones(len(self.rows(modality)), np.bool_)
+        mask[dead] = False
+        return mask
+
+    def _cached(self, key: str, compute: Callable[[], T]) -> T:
+        return self._library.cached(self.revision, key, compute)
+
+
+class Library:
+    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a library. Raises LibraryNotFoundError, SchemaVersionError or StoreCorruptError."""
+        self.folder = Path(os.path.abspath(folder))
+        self.base = library_base(self.folder)
+        path = self.folder / CATALOG
+        if not path.is_file():
+            raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
+        self._engine = reader_engine(path)
+        self._cache: dict[str, object] = {}
+        self._cache_revision = -1
+        self._cache_lock = threading.RLock()
+        version = migrations.schema_version(self._engine)
+        migrations.check_version(version)
+        if version == 0:
+            raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
+
+    @classmethod
+    def create(cls, folder: Path) -> Library:
+        """Open a library, making it first where there is none. Raises LibraryError if the folder cannot be used."""
+        folder = Path(os.path.abspath(folder))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"The library folder {folder} cannot be made: {error.strerror}.") from error
+        with _locked(folder):
+            engine = writer_engine(folder / CATALOG)
+            migrations.migrate(engine)
+            engine.dispose()
+            fsync_folder(folder)
+        return cls(folder)
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """Open one state of the library; what is committed meanwhile is not in it."""
+        with mapped_errors(), self._engine.connect() as connection, connection.begin():
+            yield Snapshot(self, connection)
+
+    @contextmanager
+    def query(self) -> Iterator[Connection]:
+        """Open a reading transaction on the catalog."""
+        with mapped_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Take the lock, cut off what a crash left, and change the library.
+
+        Vectors can be committed once an encoder is pinned. Raises LibraryLockedError at once if another writer is at
+        work.
+        """
+        pin = self.encoder
+        with _locked(self.folder):
+            engine = writer_engine(self.folder / CATALOG)
+            migrations.migrate(engine)
+            try:
+                with mapped_errors(), engine.connect() as connection:
+                    with transaction(connection):
+                        segments = catalog.get_segments(connection)
+                    store = VectorStore(self.folder / "vectors", pin.dim if pin else 0)
+                    store.recover(segments)
+                    yield Writer(connection, store)
+            finally:
+                engine.dispose()
+
+    @property
+    def encoder(self) -> EncoderPin | None:
+        """The encoder this library is pinned to; None before the first run."""
+        with self.query() as connection:
+            name = catalog.get_setting(connection, "encoder")
+            if name is None:
+                return None
+            fingerprint = catalog.get_setting(connection, "fingerprint") or ""
+            return EncoderPin(name, fingerprint, int(catalog.get_setting(connection, "dim") or 0))
+
+    def pin(self, pin: EncoderPin) -> None:
+        """Pin the encoder of a new library. Raises EncoderMismatchError if another one is pinned."""
+        present = self.encoder
+        if present is None:
+            with _locked(self.folder):
+                engine = writer_engine(self.folder / CATALOG)
+                with transaction(engine) as connection:
+                    for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
+                        catalog.set_setting(connection, key, value)
+                engine.dispose()
+        elif present != pin:
+            names = [f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin)]
+            raise encoder_mismatch(self.folder, *names)
+
+    @cached_property
+    def vector_store(self) -> VectorStore:
+        """The segments, for reading."""
+        pin = self.encoder
+        return VectorStore(self.folder / "vectors", pin.dim if pin else 0)
+
+    def cached(self, revision: int, key: str, compute: Callable[[], T]) -> T:
+        """Return what was computed for this revision, or compute it; older revisions are dropped."""
+        with self._cache_lock:
+            if revision > self._cache_revision:
+                self._cache, self._cache_revision = {}, revision
+            if revision < self._cache_revision:
+                return compute()
+            if key not in self._cache:
+                self._cache[key] = compute()
+            return self._cache[key]  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchError:
+    """Build the error for an encoder that is not the library's."""
+    return EncoderMismatchError(
+        f"The library in {folder} was made with {pinned}, not with {other}; vectors of two encoders cannot be "
+        "compared. Leave --model out, or make another library with --library."
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LibraryLockedError(
+            f"Another process is writing to the library in {folder}. Wait for it to end, then run again."
+        ) from None
+    except OSError as error:
+        raise LibraryError(f"The library in {folder} cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,87 @@
+"""What an indexing run hands to the store: one frozen record per file and outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.types import Modality, Passage, PictureInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder or a single file that is indexed. path: absolute. exclude: patterns as the scan reads them."""
+
+    id: int
+    path: str
+    exclude: tuple[str, ...] = ()
+    include_hidden: bool = False
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one walk covers: a root, or what is at or below `prefix` (stored form) in it."""
+
+    root_id: int
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as the walk saw it. path: below its root, with `/`, as os.fsdecode gives it; "" for the root itself."""
+
+    root_id: int
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A file whose parts were encoded. vectors: float32 (parts, dim), unit rows; passages: one a part, of a text."""
+
+    record: FileRecord
+    content_hash: str
+    modality: Modality
+    vectors: NDArray[np.float32]
+    picture: PictureInfo | None = None
+    passages: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A file whose content the library already holds under this hash."""
+
+    record: FileRecord
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file that cannot be indexed. transient: it could not be opened, so it is tried at every run."""
+
+    record: FileRecord
+    reason: str
+    transient: bool = False
+
+
+Outcome = Encoded | Known | Failed
+
+
+@dataclass(slots=True)
+class CommitCounts:
+    """What commits did, in files; `encoded` counts files whose vectors were computed."""
+
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    encoded: int = 0
+
+    def add(self, other: CommitCounts) -> None:
+        """Add another commit's counts."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))

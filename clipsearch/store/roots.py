@@ -1,0 +1,91 @@
+"""Roots: the folders, and single files, that a library covers. They never overlap: each file belongs to one root."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, case, delete, insert, literal, update
+
+from clipsearch.config import LOCAL_LIBRARY
+from clipsearch.paths import quote_path
+from clipsearch.store.catalog import get_roots
+from clipsearch.store.records import Root, Scope
+from clipsearch.store.schema import failures, items, roots
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which files of a root are wanted."""
+
+    exclude: tuple[str, ...] = ()
+    include_hidden: bool = False
+
+
+def library_base(folder: Path) -> str:
+    """Return the folder that portable roots are relative to: the parent of a `.clipsearch/`, else none."""
+    return str(folder.parent) if folder.name == LOCAL_LIBRARY else ""
+
+
+def find_scope(connection: Connection, base: str, path: str) -> Scope | None:
+    """Find the root that holds an absolute path, and where in it the path lies; None if no root does."""
+    by_path = {root.path: root.id for root in get_roots(connection, base)}
+    for folder in (path, *(str(parent) for parent in Path(path).parents)):
+        if folder in by_path:
+            return Scope(by_path[folder], quote_path(relative(path, folder) or ""))
+    return None
+
+
+def scopes_below(connection: Connection, base: str, path: str) -> list[Scope]:
+    """List the roots at or below an absolute path."""
+    return [Scope(root.id) for root in get_roots(connection, base) if relative(root.path, path) is not None]
+
+
+def add_root(connection: Connection, base: str, path: str) -> Scope:
+    """Make a folder or a single file a root, unless it lies in one; roots below it are merged into it, items kept.
+
+    path: absolute and resolved. Returns what an indexing run of that path covers.
+    """
+    scope = find_scope(connection, base, path)
+    if scope is not None:
+        return scope
+    below = [root for root in get_roots(connection, base) if relative(root.path, path) is not None]
+    inside = relative(path, base) if base else None
+    values = {"path": quote_path(path if inside is None else inside), "portable": inside is not None}
+    statement = insert(roots).values(**values, rules=_dump(Rules()), offline=False)
+    root_id: int = connection.execute(statement.returning(roots.c.id)).scalar_one()
+    for root in below:
+        _merge(connection, root, root_id, quote_path(relative(root.path, path) or ""))
+    return Scope(root_id)
+
+
+def set_rules(connection: Connection, root_id: int, rules: Rules) -> None:
+    """Store which files of a root are wanted."""
+    connection.execute(update(roots).where(roots.c.id == root_id).values(rules=_dump(rules)))
+
+
+def set_offline(connection: Connection, root_id: int, offline: bool) -> None:
+    """Note whether a root can be reached."""
+    connection.execute(update(roots).where(roots.c.id == root_id).values(offline=offline))
+
+
+def relative(path: str, folder: str) -> str | None:
+    """Return where a path lies in a folder, with `/` and "" for the folder itself; None if outside."""
+    if path == folder:
+        return ""
+    start = folder if folder.endswith(os.sep) else folder + os.sep
+    return path[len(start) :].replace(os.sep, "/") if path.startswith(start) else None
+
+
+def _merge(connection: Connection, root: Root, into: int, prefix: str) -> None:
+    """Hand a root's items and failures to one above it."""
+    for table in (items, failures):
+        longer = case((table.c.path == "", prefix), else_=literal(prefix + "/") + table.c.path)
+        connection.execute(update(table).where(table.c.root_id == root.id).values(root_id=into, path=longer))
+    connection.execute(delete(roots).where(roots.c.id == root.id))
+
+
+def _dump(rules: Rules) -> str:
+    return json.dumps({"exclude": list(rules.exclude), "include_hidden": rules.include_hidden})

@@ -1,0 +1,126 @@
+"""The tables of the catalog.
+
+Rows of one modality are numbered from 0 across its segments, in the order they were committed; `row` is that
+number everywhere. A file and its vectors stay when the file is deleted (items.deleted), so that it comes back at no
+cost; the rows that must not be found are listed in tombstones. Paths are stored as clipsearch.paths writes them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+_big_id = BigInteger().with_variant(Integer, "sqlite")
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+roots = Table(
+    "roots",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", Text, nullable=False, unique=True),  # relative to the library's parent where portable
+    Column("portable", Boolean, nullable=False),
+    Column("rules", Text, nullable=False),  # JSON: exclude patterns, include_hidden
+    Column("offline", Boolean, nullable=False, default=False),
+    sqlite_autoincrement=True,
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("id", _big_id, primary_key=True),
+    Column("root_id", ForeignKey("roots.id"), nullable=False),
+    Column("path", Text, nullable=False),  # below the root, with "/"; empty where the root is the file itself
+    Column("modality", String(16), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("content_hash", String(40), nullable=False, index=True),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("taken_at", String(32)),
+    Column("camera", Text),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("deleted", Boolean, nullable=False, default=False),
+    UniqueConstraint("root_id", "path"),
+    sqlite_autoincrement=True,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("modality", String(16), primary_key=True),
+    Column("row", _big_id, primary_key=True, autoincrement=False),
+    Column("item_id", ForeignKey("items.id"), nullable=False, index=True),
+    Column("part", Integer, nullable=False),
+    Column("text", Text),
+    Column("line", Integer),
+    Column("end_line", Integer),
+    sqlite_with_rowid=False,
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("modality", String(16), primary_key=True),
+    Column("row", _big_id, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("modality", String(16), nullable=False),
+    Column("name", String, nullable=False, unique=True),
+    Column("first_row", BigInteger, nullable=False),
+    Column("committed_rows", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("id", _big_id, primary_key=True),
+    Column("root_id", ForeignKey("roots.id"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("transient", Boolean, nullable=False),  # tried again at every run: the file could not be opened
+    UniqueConstraint("root_id", "path"),
+    sqlite_autoincrement=True,
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("modality", String(16), nullable=False, unique=True),  # one active generation per modality
+    Column("name", String, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("params", Text, nullable=False),  # JSON of the backend's frozen dataclass
+    Column("watermark", BigInteger, nullable=False),  # rows below it are in the index, the rest are scanned
+    Column("checksums", Text, nullable=False),  # JSON: file name -> hexadecimal BLAKE2b
+    sqlite_autoincrement=True,
+)
+
+Index("ix_items_missing", items.c.root_id, items.c.deleted)

@@ -1,0 +1,368 @@
+"""Committing to a library: vectors first and durable, then one transaction that makes them count.
+
+At most one Writer exists per library at any time; it holds the lock. Whatever instant a process dies at, the
+library is as after the last commit that returned, or the one in flight.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from clipsearch.paths import quote_path
+from clipsearch.store import catalog
+from clipsearch.store.database import mapped_errors, transaction
+from clipsearch.store.ledger import Ledger
+from clipsearch.store.records import CommitCounts, Encoded, Failed, FileRecord, Known, Outcome, Root, Scope
+from clipsearch.store.roots import Rules, add_root, set_offline, set_rules
+from clipsearch.store.schema import failures, generations, items, roots, segments, tombstones, vectors
+from clipsearch.store.vectors import ROW_DTYPE, SEGMENT_ROWS, SUFFIX, Segment, VectorStore
+from clipsearch.types import Modality
+
+REVISION_KEY = "revision"
+
+
+@dataclass(slots=True)
+class _Content:
+    """What is to be stored for one file: item columns, one dict of vector columns a part, float16 rows (parts, dim)."""
+
+    record: FileRecord
+    columns: dict[str, Any] = field(default_factory=dict)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    rows: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), ROW_DTYPE))
+    moved_from: int | None = None  # an item that keeps its id and rows; parts and rows are not used then
+
+
+@dataclass(slots=True)
+class _Appended:
+    """What was written to the segments: them as they will be once committed, and the next row to give out."""
+
+    grown: list[Segment] = field(default_factory=list)
+    next_row: dict[Modality, int] = field(default_factory=dict)
+
+    def take(self, modality: Modality, count: int) -> int:
+        first = self.next_row[modality]
+        self.next_row[modality] = first + count
+        return first
+
+
+@dataclass(slots=True)
+class Committed:
+    """The outcome of a commit. unresolved: files whose known content is gone meanwhile; read and encode them."""
+
+    counts: CommitCounts = field(default_factory=CommitCounts)
+    unresolved: list[FileRecord] = field(default_factory=list)
+
+
+class Writer:
+    """The only way to change a library; not thread-safe."""
+
+    def __init__(self, connection: Connection, store: VectorStore) -> None:
+        self._connection = connection
+        self._store = store
+        self.ledger = Ledger(connection)
+
+    def commit(self, batch: Sequence[Outcome]) -> Committed:
+        """Store a batch of outcomes; when it returns they are durable and findable.
+
+        Raises LibraryError when the disk refuses; nothing of the batch counts then.
+        """
+        result = Committed()
+        contents = self._resolve(batch, result)
+        appended = self._append(contents)
+        with transaction(self._connection) as connection:
+            _advance(connection, appended.grown)
+            for content in contents:
+                self._store_item(connection, content, appended, result.counts)
+            for failed in batch:
+                if isinstance(failed, Failed):
+                    self._store_failure(connection, failed)
+            bump_revision(connection)
+        return result
+
+    def remove_missing(self) -> int:
+        """Tombstone every item that the run found missing; return how many."""
+        removed = self.ledger.count_missing()
+        if removed:
+            with transaction(self._connection) as connection:
+                _tombstone(connection, self.ledger.missing)
+                bump_revision(connection)
+        return removed
+
+    def forget(self, scope: Scope) -> int:
+        """Erase a scope's items and failures, and the root when it is the whole of it; return how many were live.
+
+        Their rows stay on disk, unfindable, until a compaction.
+        """
+        inside = catalog.under(items, scope)
+        ids = select(items.c.id).where(inside)
+        with transaction(self._connection) as connection:
+            count = connection.execute(
+                select(func.count()).select_from(items).where(inside, ~items.c.deleted)
+            ).scalar_one()
+            _tombstone(connection, ids)
+            connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
+            connection.execute(delete(items).where(inside))
+            connection.execute(delete(failures).where(catalog.under(failures, scope)))
+            if not scope.prefix:
+                connection.execute(delete(roots).where(roots.c.id == scope.root_id))
+            bump_revision(connection)
+        return count
+
+    def add_root(self, base: str, path: str, rules: Rules | None = None) -> Scope:
+        """Cover a resolved absolute path; rules, where given, replace those of its root."""
+        with transaction(self._connection) as connection:
+            scope = add_root(connection, base, path)
+            if rules is not None:
+                set_rules(connection, scope.root_id, rules)
+        return scope
+
+    def roots(self, base: str) -> list[Root]:
+        """List the roots; base: the folder that portable ones are relative to."""
+        with transaction(self._connection) as connection:
+            return catalog.get_roots(connection, base)
+
+    def claim_missing(self, candidates: Sequence[int], content_hash: str) -> bool:
+        """Take one of these missing items that has that content off the missing list; False if none has."""
+        same = select(items.c.id).where(items.c.id.in_(candidates), items.c.content_hash == content_hash).limit(1)
+        with transaction(self._connection) as connection:
+            item_id = connection.execute(same).scalar_one_or_none()
+            if item_id is not None:
+                self.ledger.found_again(item_id)
+        return item_id is not None
+
+    def set_offline(self, root_id: int, offline: bool) -> None:
+        """Note whether a root can be reached."""
+        with transaction(self._connection) as connection:
+            set_offline(connection, root_id, offline)
+
+    def activate(self, generation: catalog.Generation) -> None:
+        """Make a generation the one that answers for its modality; its files must be durable."""
+        with transaction(self._connection) as connection:
+            connection.execute(delete(generations).where(generations.c.modality == generation.modality))
+            values = {
+                "modality": generation.modality,
+                "name": generation.name,
+                "kind": generation.kind,
+                "params": json.dumps(dict(generation.params)),
+                "watermark": generation.watermark,
+                "checksums": json.dumps(dict(generation.checksums)),
+            }
+            connection.execute(insert(generations).values(**values))
+            bump_revision(connection)
+
+    def deactivate(self, modality: Modality) -> None:
+        """Go back to exact search for a modality."""
+        with transaction(self._connection) as connection:
+            connection.execute(delete(generations).where(generations.c.modality == modality))
+            bump_revision(connection)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Undo at the end all that was changed in this block."""
+        with mapped_errors(), self._connection.begin() as outer:
+            yield
+            outer.rollback()
+
+    def set_setting(self, key: str, value: str | None) -> None:
+        """Store one setting of the library."""
+        with transaction(self._connection) as connection:
+            catalog.set_setting(connection, key, value)
+
+    def _resolve(self, batch: Sequence[Outcome], result: Committed) -> list[_Content]:
+        """Read all that the batch refers to before anything is written."""
+        contents: list[_Content] = []
+        fresh: dict[str, _Content] = {}
+        taken: set[int] = set()
+        with transaction(self._connection) as connection:
+            for outcome in batch:
+                if isinstance(outcome, Encoded):
+                    content = _from_encoded(outcome)
+                    fresh.setdefault(outcome.content_hash, content)
+                elif isinstance(outcome, Known):
+                    found = self._from_known(connection, outcome, fresh, taken)
+                    if found is None:
+                        result.unresolved.append(outcome.record)
+                        continue
+                    content = found
+                else:
+                    continue
+                contents.append(content)
+            result.counts.encoded = sum(isinstance(outcome, Encoded) for outcome in batch)
+        return contents
+
+    def _from_known(
+        self, connection: Connection, known: Known, fresh: dict[str, _Content], taken: set[int]
+    ) -> _Content | None:
+        """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
+        query = select(items).where(items.c.content_hash == known.content_hash).order_by(items.c.deleted, items.c.id)
+        sources = list(connection.execute(query))
+        own = _item_at(connection, known.record)
+        if own is not None and own.content_hash == known.content_hash:
+            return _Content(known.record, moved_from=own.id)
+        if own is None:
+            gone = {s.id for s in sources if s.deleted} | self.ledger.missing_ids([s.id for s in sources])
+            for source in sources:
+                if source.id in gone and source.id not in taken:
+                    taken.add(source.id)
+                    return _Content(known.record, moved_from=source.id)
+        if sources:
+            return self._copy(connection, known.record, sources[0])
+        if known.content_hash in fresh:
+            twin = fresh[known.content_hash]
+            return _Content(known.record, twin.columns, twin.parts, twin.rows)
+        return None
+
+    def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> _Content:
+        parts = catalog.rows_of_item(connection, source.id)
+        view = self._store.view(catalog.get_segments(connection, Modality(source.modality)))
+        rows = view.gather(np.array([part.row for part in parts], np.int64)).astype(ROW_DTYPE)
+        names = ("modality", "content_hash", "width", "height", "taken_at", "camera", "latitude", "longitude")
+        columns = {name: getattr(source, name) for name in names}
+        kept = ("modality", "part", "text", "line", "end_line")
+        return _Content(record, columns, [{name: getattr(part, name) for name in kept} for part in parts], rows)
+
+    def _append(self, contents: Sequence[_Content]) -> _Appended:
+        """Write the batch's rows to disk; they do not count before the transaction that follows."""
+        appended = _Appended()
+        for modality in Modality:
+            rows = [c.rows for c in contents if c.parts and c.columns["modality"] == modality]
+            if rows:
+                with transaction(self._connection) as connection:
+                    present = catalog.get_segments(connection, modality)
+                last = present[-1] if present else _next_segment(modality, None)
+                appended.next_row[modality] = last.first_row + last.committed_rows
+                appended.grown += self._append_rows(last, np.concatenate(rows))
+        return appended
+
+    def _append_rows(self, last: Segment, rows: NDArray[np.float16]) -> list[Segment]:
+        grown = []
+        while len(rows):
+            if last.committed_rows >= SEGMENT_ROWS:
+                last = _next_segment(last.modality, last)
+            taken = rows[: SEGMENT_ROWS - last.committed_rows]
+            self._store.append(last, taken)
+            last = replace(last, committed_rows=last.committed_rows + len(taken))
+            grown.append(last)
+            rows = rows[len(taken) :]
+        return grown
+
+    def _store_item(self, connection: Connection, content: _Content, appended: _Appended, counts: CommitCounts) -> None:
+        record = content.record
+        path = quote_path(record.path)
+        place = {"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns}
+        at_path = (failures.c.root_id == record.root_id) & (failures.c.path == path)
+        connection.execute(delete(failures).where(at_path))
+        if content.moved_from is not None:
+            self._move(connection, content.moved_from, place, counts)
+            return
+        own = _item_at(connection, record)
+        values = {**content.columns, **place, "deleted": False}
+        if own is None:
+            item_id: int = connection.execute(insert(items).values(**values).returning(items.c.id)).scalar_one()
+        else:
+            item_id = own.id
+            _tombstone(connection, select(literal(item_id)))
+            connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
+            connection.execute(update(items).where(items.c.id == item_id).values(**values))
+        if own is None or own.deleted:
+            counts.added += 1
+        else:
+            counts.changed += 1
+        first = appended.take(content.columns["modality"], len(content.parts))
+        rows = [{**part, "item_id": item_id, "row": first + i} for i, part in enumerate(content.parts)]
+        connection.execute(insert(vectors), rows)
+
+    def _move(self, connection: Connection, item_id: int, place: dict[str, Any], counts: CommitCounts) -> None:
+        """Give an item its new place, and bring it back if it was deleted."""
+        before = connection.execute(select(items).where(items.c.id == item_id)).one()
+        connection.execute(update(items).where(items.c.id == item_id).values(**place, deleted=False))
+        if before.deleted:
+            rows = select(vectors.c.row).where(vectors.c.item_id == item_id)
+            of_item = (tombstones.c.modality == before.modality) & tombstones.c.row.in_(rows)
+            connection.execute(delete(tombstones).where(of_item))
+            counts.added += 1
+        elif (before.root_id, before.path) == (place["root_id"], place["path"]):
+            counts.unchanged += 1
+        else:
+            counts.moved += 1
+        self.ledger.found_again(item_id)
+
+    def _store_failure(self, connection: Connection, failed: Failed) -> None:
+        record = failed.record
+        values = {
+            "size": record.size,
+            "mtime_ns": record.mtime_ns,
+            "reason": failed.reason,
+            "transient": failed.transient,
+        }
+        statement = upsert(failures).values(root_id=record.root_id, path=quote_path(record.path), **values)
+        connection.execute(statement.on_conflict_do_update(index_elements=["root_id", "path"], set_=values))
+        own = _item_at(connection, record)
+        if own is not None and not failed.transient:
+            _tombstone(connection, select(literal(own.id)))
+
+
+def bump_revision(connection: Connection) -> None:
+    """Count a change of the library, so that readers know when what they cached is old."""
+    revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
+    catalog.set_setting(connection, REVISION_KEY, str(revision + 1))
+
+
+def _advance(connection: Connection, grown: Sequence[Segment]) -> None:
+    for segment in grown:
+        if segment.id:
+            statement = update(segments).where(segments.c.id == segment.id)
+            connection.execute(statement.values(committed_rows=segment.committed_rows))
+        else:
+            values = {"modality": segment.modality, "name": segment.name, "first_row": segment.first_row}
+            connection.execute(insert(segments).values(**values, committed_rows=segment.committed_rows))
+
+
+def _next_segment(modality: Modality, last: Segment | None) -> Segment:
+    first_row = last.first_row + last.committed_rows if last else 0
+    return Segment(0, modality, f"{modality}-{first_row:012d}{SUFFIX}", first_row, 0)
+
+
+def _tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
+    """Mark items deleted and hide their rows; they stay, so that the files may come back."""
+    rows = select(vectors.c.modality, vectors.c.row).where(vectors.c.item_id.in_(ids))
+    connection.execute(insert(tombstones).prefix_with("OR IGNORE").from_select(["modality", "row"], rows))
+    connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
+
+
+def _item_at(connection: Connection, record: FileRecord) -> Row[Any] | None:
+    at_path = (items.c.root_id == record.root_id) & (items.c.path == quote_path(record.path))
+    return connection.execute(select(items).where(at_path)).one_or_none()
+
+
+def _from_encoded(encoded: Encoded) -> _Content:
+    columns: dict[str, Any] = {"modality": encoded.modality, "content_hash": encoded.content_hash}
+    picture = encoded.picture
+    columns |= {
+        "width": picture.width if picture else None,
+        "height": picture.height if picture else None,
+        "taken_at": picture.taken_at.isoformat() if picture and picture.taken_at else None,
+        "camera": picture.camera if picture else None,
+        "latitude": picture.latitude if picture else None,
+        "longitude": picture.longitude if picture else None,
+    }
+    parts = [
+        {
+            "modality": encoded.modality,
+            "part": i,
+            "text": p and p.text,
+            "line": p and p.line,
+            "end_line": p and p.end_line,
+        }
+        for i, p in enumerate(encoded.passages or [None] * len(encoded.vectors))
+    ]
+    return _Content(encoded.record, columns, parts, encoded.vectors.astype(ROW_DTYPE))
