@@ -1,0 +1,121 @@
+"""clipsearch index."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.paths import printable
+
+if TYPE_CHECKING:
+    from indexer.report import IndexReport
+
+SHOWN_FAILURES = 20
+
+
+@click.command()
+@click.argument("paths", nargs=-1)
+@click.option("--model", metavar="NAME", help="The encoder of a new library; see `clipsearch models`.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out files and folders of that name, or of that path below PATH if it has a slash; * and ? work. "
+    "Kept for later runs. May be repeated.",
+)
+@click.option("--include-hidden", is_flag=True, default=None, help="Also what starts with a dot. Kept for later runs.")
+@click.option("--retry-failed", is_flag=True, help="Try files again that failed before and have not changed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@json_option
+@library_option
+@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures or passages a commit.")
+@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 for all.")
+def index(
+    paths: tuple[str, ...],
+    model: str | None,
+    exclude: tuple[str, ...],
+    include_hidden: bool | None,
+    retry_failed: bool,
+    dry_run: bool,
+    as_json: bool,
+    library: str | None,
+    offline: bool | None,
+    batch_size: int | None,
+    threads: int | None,
+) -> None:
+    r"""Index folders and files; run again to bring the library up to date.
+
+    Only new and changed files are encoded; what is gone is forgotten, what was moved is recognised. Without PATHS
+    everything indexed before is brought up to date.
+
+    \b
+    clipsearch index ./photos
+    clipsearch index ~/Pictures ~/notes --exclude '*.tmp'
+    """
+    from clipsearch.cli.progress import make_progress
+    from clipsearch.store.roots import Rules
+    from indexer.pipeline import IndexOptions
+    from indexer.pipeline import index as run
+
+    settings, folder = read_settings(library=library, offline=offline, batch_size=batch_size, threads=threads)
+    rules = Rules(exclude, bool(include_hidden)) if exclude or include_hidden is not None else None
+    options = IndexOptions(rules, model, retry_failed, dry_run)
+    with _stop_flag() as stop, make_progress() as progress:
+        report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
+    if as_json:
+        from clipsearch import present
+
+        write_bytes(present.to_json(_payload(report)))
+    _summarise(report, dry_run)
+    if report.interrupted:
+        sys.exit(130)
+
+
+@contextmanager
+def _stop_flag() -> Iterator[threading.Event]:
+    """Give a flag that the first Ctrl-C or SIGTERM sets; the second stops at once."""
+    flag = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+        note("Stopping after this batch; once more stops at once. What is committed stays.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _payload(report: IndexReport) -> dict[str, object]:
+    values = asdict(report)
+    names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
+    failed = [{"path": path, "reason": reason} for path, reason in report.failed]
+    return {name: values[name] for name in names} | {"failed": failed, "seconds": report.seconds}
+
+
+def _summarise(report: IndexReport, dry_run: bool) -> None:
+    for path, reason in report.failed[:SHOWN_FAILURES]:
+        note(f"failed: {printable(path)}: {printable(reason)}")
+    if len(report.failed) > SHOWN_FAILURES:
+        note(f"... and {len(report.failed) - SHOWN_FAILURES} more; see `clipsearch status --failed`")
+    for path in report.offline:
+        note(f"offline: {printable(path)} is gone or empty; its files are kept. To drop them: clipsearch forget PATH")
+    names = ("added", "changed", "moved", "removed", "unchanged")
+    parts = [f"{getattr(report, name):,} {name}" for name in names] + [f"{len(report.failed):,} failed"]
+    rate = f", {report.encoded / report.seconds:,.0f} files/s encoded" if report.encoded and report.seconds else ""
+    lead = "Would be: " if dry_run else "Stopped early. Committed: " if report.interrupted else "Done: "
+    note(f"{lead}{', '.join(parts)} in {report.seconds:,.1f} s{rate}.")

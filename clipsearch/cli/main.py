@@ -1,0 +1,101 @@
+"""Entry point: the group of commands, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+import warnings
+from typing import NoReturn
+
+import click
+
+from clipsearch import __version__
+from clipsearch.errors import ClipSearchError
+from clipsearch.paths import printable
+
+INTERRUPTED, INTERNAL = 130, 70
+
+COMMANDS = {
+    "build": "clipsearch.cli.maintain",
+    "forget": "clipsearch.cli.maintain",
+    "index": "clipsearch.cli.index",
+    "models": "clipsearch.cli.models",
+    "query": "clipsearch.cli.query",
+    "status": "clipsearch.cli.maintain",
+}
+"""Command -> module; a module is imported when its command runs, so that a query starts fast."""
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
+    "Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 no library, or nothing in it; 4 another process is "
+    "writing; 5 the library is damaged; 6 the encoder cannot be had or is not the library's; 130 interrupted."
+))  # fmt: skip
+@click.version_option(__version__, prog_name="clipsearch")
+def cli() -> None:
+    """Find pictures and texts by meaning: in words, or by a picture."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    logger = logging.getLogger("clipsearch")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG if os.environ.get("CLIPSEARCH_DEBUG") else logging.INFO)
+        logger.propagate = False
+    if not os.environ.get("CLIPSEARCH_DEBUG"):
+        warnings.simplefilter("ignore")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = cli.main(prog_name="clipsearch", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ClipSearchError as error:
+        complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        complain("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("CLIPSEARCH_DEBUG"):
+            traceback.print_exc()
+        complain(f"Internal error: {type(error).__name__}: {error}. Set CLIPSEARCH_DEBUG=1 to see where.")
+        return INTERNAL
+
+
+def complain(message: str) -> None:
+    """Write an error to stderr."""
+    lines = "\n".join(printable(line) for line in message.splitlines())
+    click.echo(f"clipsearch: {lines}", err=True)
+
+
+if __name__ == "__main__":
+    main()

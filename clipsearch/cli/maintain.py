@@ -1,0 +1,89 @@
+"""clipsearch status, forget and build: look after a library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.paths import printable
+
+
+@click.command()
+@json_option
+@click.option("--failed", is_flag=True, help="List the files that could not be indexed, with the reason.")
+@library_option
+def status(as_json: bool, failed: bool, library: str | None) -> None:
+    """Say what a library holds and how it is."""
+    from clipsearch import present
+    from clipsearch.store.library import Library
+    from clipsearch.store.summary import summarise
+
+    _, folder = read_settings(library=library)
+    summary = summarise(Library(folder))
+    if as_json:
+        write_bytes(present.to_json(summary))
+        return
+    lines = [f"{printable(f['path'])}: {f['reason']}" for f in summary["failed"]] if failed else _describe(summary)
+    for line in lines:
+        click.echo(line)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@library_option
+def forget(paths: tuple[str, ...], library: str | None) -> None:
+    """Take files or folders out of the library; the files themselves are not touched.
+
+    A file that still lies in an indexed folder comes back with the next `clipsearch index`, unless it is excluded.
+    """
+    from clipsearch.store.forget import forget as run
+    from clipsearch.store.library import Library
+
+    _, folder = read_settings(library=library)
+    count = run(Library(folder), paths)
+    note(f"Forgotten: {count:,} files. Nothing on disk was touched.")
+
+
+@click.command()
+@click.option(
+    "--index",
+    "kind",
+    type=click.Choice(["auto", "flat", "ivfpq"]),
+    default="auto",
+    show_default=True,
+    help="flat: exact scan, no index. ivfpq: approximate candidates with exact scores. auto: by size.",
+)
+@library_option
+def build(kind: str, library: str | None) -> None:
+    """Build the search index anew, from the stored vectors; no file is read."""
+    from clipsearch.store.library import Library
+    from indexer.build import build as run
+
+    _, folder = read_settings(library=library)
+    opened = Library(folder)
+    with opened.writer() as writer:
+        chosen = run(opened, writer, kind)
+    for modality, built in chosen.items():
+        why = "" if built == kind or kind == "auto" else f" (too few vectors for {kind}; a scan is exact and fast)"
+        note(f"{modality}: {built}{why}")
+    if not chosen:
+        note("The library is empty; there is nothing to build.")
+
+
+def _describe(summary: dict[str, Any]) -> list[str]:
+    lines = [f"library   {printable(summary['library'])} ({summary['bytes']:,} bytes)"]
+    encoder = summary["encoder"]
+    lines.append(f"encoder   {encoder['name']} ({encoder['dim']} dimensions)" if encoder else "encoder   none yet")
+    for name, part in summary["modalities"].items():
+        index = part["index"]
+        kind = "exact scan" if index is None else f"{index['kind']}, {index['watermark']:,} rows in it"
+        lines.append(
+            f"{name:<9} {part['files']:,} files, {part['vectors']:,} vectors, {part['deleted']:,} deleted; {kind}"
+        )
+    for root in summary["roots"]:
+        lines.append(f"folder    {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
+    if summary["failed"]:
+        lines.append(f"failed    {len(summary['failed']):,} files; list them: clipsearch status --failed")
+    return lines

@@ -1,0 +1,29 @@
+"""clipsearch models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from clipsearch.cli.options import json_option, write_bytes
+
+
+@click.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List the encoders that --model takes.
+
+    Any open_clip model works too: ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH.
+    """
+    from clipsearch import present
+    from clipsearch.encoders.registry import catalogue
+
+    found = catalogue()
+    if as_json:
+        write_bytes(present.to_json([asdict(model) for model in found]))
+        return
+    for model in found:
+        names = ", ".join((*model.aliases, model.name))
+        state = "ready" if model.ready else "fetched or built on first use"
+        click.echo(f"{names}\n    {model.dim} dimensions, {model.licence}, {state}\n    {model.note}")

@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from clipsearch.config import Settings, library_path, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def library_option(command: F) -> F:
+    """Add --library."""
+    return click.option(
+        "--library",
+        metavar="DIR",
+        help="The library to use. Else $CLIPSEARCH_LIBRARY, the nearest .clipsearch/ folder here or above, "
+        "or the one in your data folder.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def read_settings(**flags: object) -> tuple[Settings, Path]:
+    """Read the settings with these flags on top; return them and the library's folder."""
+    settings = load_settings(flags)
+    return settings, library_path(settings.library)
+
+
+def write_bytes(data: bytes) -> None:
+    """Write results to stdout."""
+    stream = sys.stdout.buffer
+    stream.write(data)
+    stream.flush()
+
+
+def note(message: str) -> None:
+    """Write a remark to stderr."""
+    click.echo(message, err=True)

@@ -1,0 +1,190 @@
+"""Search: the public engine. A query becomes a unit vector; retrieval does the rest."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.config import Settings
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.query.retrieval import Retriever
+from clipsearch.ranking import CONFIDENT
+from clipsearch.store.library import EncoderPin, Library
+from clipsearch.types import Hit, Modality, Results
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Picture = str | os.PathLike[str] | Image
+
+MAX_QUERIES = 64
+"""Queries scanned together: bounds the memory of a batch."""
+
+
+class SearchEngine:
+    """Ranked search over one library; safe to use from several threads."""
+
+    def __init__(self, library: Library, settings: Settings | None = None, encoder: Encoder | None = None) -> None:
+        """Search a library; encoder: the one it is pinned to, loaded when first needed unless given."""
+        self.library = library
+        self._settings = settings or Settings()
+        self._encoder = encoder
+        self._retriever = Retriever(library)
+        self._lock = threading.RLock()
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Picture | None = None,
+        vector: NDArray[np.floating] | Sequence[float] | None = None,
+        k: int = 10,
+        modality: Modality | str | None = None,
+        exclude_self: bool = False,
+    ) -> Results:
+        """Find the k best matches of a text, a picture or a vector; give exactly one of them.
+
+        image: a path, or a Pillow image. vector: (dim,), of any length but zero. modality: `image`, `text`, or None
+        or `any` for both in one ranking. exclude_self: leave the file that `image` names out.
+        Raises InvalidInputError for a query that cannot be used, PictureError for a picture that cannot be read,
+        LibraryNotFoundError for an empty library, EncoderError if the library's encoder cannot be had.
+        """
+        given = [value for value in (text, image, vector) if value is not None]
+        if len(given) != 1:
+            raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
+        if text is not None:
+            return self.search_batch(texts=[text], k=k, modality=modality)[0]
+        if image is not None:
+            return self.search_batch(images=[image], k=k, modality=modality, exclude_self=exclude_self)[0]
+        return self.search_batch(vectors=np.asarray(vector, np.float32)[None], k=k, modality=modality)[0]
+
+    def search_batch(
+        self,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Picture] | None = None,
+        vectors: NDArray[np.floating] | None = None,
+        k: int = 10,
+        modality: Modality | str | None = None,
+        exclude_self: bool = False,
+    ) -> list[Results]:
+        """Search for several queries of one kind at once; one Results each, in order. vectors: (n, dim)."""
+        wanted = _modalities(modality)
+        if k < 1:
+            raise InvalidInputError(f"k must be at least 1, not {k}.")
+        pin = self._pin()
+        names, notes, embeddings = self._embed(texts, images, vectors, pin.dim)
+        excluded = [_real_path(image) if exclude_self else None for image in images or [""] * len(names)]
+        answers: list[Results] = []
+        for start in range(0, len(names), MAX_QUERIES):
+            part = slice(start, start + MAX_QUERIES)
+            with self.library.read() as snapshot:
+                if not any(len(snapshot.rows(each)) for each in Modality):
+                    raise self._empty()
+                found = self._retriever.retrieve(snapshot, embeddings[part], k, wanted, excluded[part])
+            for name, note, answer in zip(names[part], notes[part], found, strict=True):
+                hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
+                answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
+        return answers
+
+    @property
+    def encoder(self) -> Encoder:
+        """The library's encoder, loaded on first use."""
+        with self._lock:
+            if self._encoder is None:
+                from clipsearch.encoders import registry
+
+                pin = self._pin()
+                self._encoder = registry.load(
+                    pin.name, threads=self._settings.cores, offline=self._settings.offline, fingerprint=pin.fingerprint
+                )
+            return self._encoder
+
+    def _pin(self) -> EncoderPin:
+        pin = self.library.encoder
+        if pin is None:
+            raise self._empty()
+        return pin
+
+    def _empty(self) -> LibraryNotFoundError:
+        return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
+
+    def _embed(
+        self,
+        texts: Sequence[str] | None,
+        images: Sequence[Picture] | None,
+        vectors: NDArray[np.floating] | None,
+        dim: int,
+    ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
+        """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
+        if texts is not None:
+            notes = [self._check_text(text) for text in texts]
+            return list(texts), notes, self.encoder.encode_queries(list(texts))
+        if images is not None:
+            embeddings = [self._embed_image(image) for image in images]
+            names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in images]
+            stacked = np.stack(embeddings) if embeddings else np.empty((0, dim), np.float32)
+            return names, [()] * len(names), stacked
+        checked = _unit_rows(vectors, dim)
+        return ["vector"] * len(checked), [()] * len(checked), checked
+
+    def _check_text(self, text: str) -> tuple[str, ...]:
+        if not text.strip():
+            raise InvalidInputError('The query is empty. Say what to look for: clipsearch query "a cat on a sofa"')
+        tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
+        if tokens <= limit:
+            return ()
+        return (f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored.",)
+
+    def _embed_image(self, image: Picture) -> NDArray[np.float32]:
+        from clipsearch.media import read_picture, upright_rgb
+
+        if isinstance(image, str | os.PathLike):
+            side = self.encoder.picture_side
+            picture, _ = read_picture(image, min_side=side, max_pixels=self._settings.max_pixels)
+        else:
+            picture = upright_rgb(image)
+        encoded: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
+        return encoded
+
+
+def open_library(folder: Path, settings: Settings | None = None) -> SearchEngine:
+    """Open the library in a folder for search. Raises LibraryNotFoundError if there is none."""
+    return SearchEngine(Library(folder), settings)
+
+
+def _modalities(modality: Modality | str | None) -> list[Modality]:
+    if modality is None or modality == "any":
+        return list(Modality)
+    try:
+        return [Modality(modality)]
+    except ValueError:
+        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+
+
+def _unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
+    rows = np.asarray([] if vectors is None else vectors, np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise InvalidInputError(f"Query vectors must have the shape (n, {dim}), not {rows.shape}.")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.all(np.isfinite(norms)) or np.any(norms == 0):
+        raise InvalidInputError("A query vector is zero or holds NaN or infinity.")
+    unit: NDArray[np.float32] = rows / norms
+    return unit
+
+
+def _real_path(image: Picture) -> str | None:
+    return os.path.realpath(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
+
+
+def _is_confident(hits: Sequence[Hit]) -> bool:
+    """Tell whether something stands out; a library too small to tell gets the benefit of the doubt."""
+    known = [hit.confidence for hit in hits if hit.confidence is not None]
+    return bool(hits) and (not known or max(known) >= CONFIDENT)

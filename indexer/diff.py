@@ -1,0 +1,97 @@
+"""Compare what is on disk with the catalog, before any file is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from clipsearch.paths import quote_path, unquote_path
+from clipsearch.store.catalog import join
+from clipsearch.store.ledger import Ledger
+from clipsearch.store.records import FileRecord, Root, Scope
+from clipsearch.store.roots import Rules
+from indexer.report import Progress
+from indexer.sources.folder import FolderWalk
+
+_CHUNK = 500
+
+
+@dataclass(slots=True)
+class Difference:
+    """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
+
+    offline: roots that are gone or suddenly empty; nothing of them is missing. unreadable: (path, reason) of folders.
+    """
+
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+    missing: int = 0
+    offline: list[Root] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def compare(
+    ledger: Ledger,
+    scopes: Sequence[Scope],
+    roots: Sequence[Root],
+    *,
+    library: str,
+    retry_failed: bool,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Difference:
+    """Walk the scopes and note on the ledger what is new, changed and missing; library: a folder to leave out.
+
+    When should_stop says so, the comparison ends early and nothing counts as missing.
+    """
+    difference = Difference()
+    by_id = {root.id: root for root in roots}
+    covered = [root.path for root in roots]
+    reached: list[Scope] = []
+    unreadable: list[Scope] = []
+    for scope in scopes:
+        root = by_id[scope.root_id]
+        rules = Rules(root.exclude, root.include_hidden)
+        prefix = unquote_path(scope.prefix)
+        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library)
+        files = 0
+        for chunk in _chunks(iter(walk)):
+            files += len(chunk)
+            _note(ledger, chunk, difference, retry_failed)
+            progress.scanned(len(chunk))
+            if should_stop():
+                return difference
+        if files == 0 and not scope.prefix and _is_offline(ledger, root, walk):
+            difference.offline.append(root)
+            continue
+        reached.append(scope)
+        for path, reason in walk.unreadable:
+            unreadable.append(Scope(root.id, quote_path(path)))
+            difference.unreadable.append((join(root.path, quote_path(path)), reason))
+    difference.missing = ledger.find_missing(reached, unreadable) if reached else 0
+    return difference
+
+
+def _note(ledger: Ledger, chunk: list[FileRecord], difference: Difference, retry_failed: bool) -> None:
+    tally = ledger.note(chunk, retry_failed=retry_failed)
+    difference.unchanged += tally.unchanged
+    difference.new += tally.new
+    difference.changed += tally.changed
+
+
+def _chunks(records: Iterator[FileRecord]) -> Iterator[list[FileRecord]]:
+    while chunk := list(islice(records, _CHUNK)):
+        yield chunk
+
+
+def _is_offline(ledger: Ledger, root: Root, walk: FolderWalk) -> bool:
+    """Tell whether a root that showed no file is out of reach: gone, unreadable, or empty where it was not before.
+
+    A single file that is gone from a folder that is there was deleted.
+    """
+    if os.path.lexists(root.path):
+        return bool(walk.unreadable) or ledger.has_items(root.id)
+    return not (ledger.is_single_file(root.id) and os.path.isdir(os.path.dirname(root.path)))

@@ -1,0 +1,252 @@
+"""One indexing run, from paths to a committed library."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipsearch.config import Settings
+from clipsearch.encoders import registry
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import quote_path
+from clipsearch.store import catalog
+from clipsearch.store.catalog import join
+from clipsearch.store.library import EncoderPin, Library, encoder_mismatch
+from clipsearch.store.records import Failed, FileRecord, Known, Root, Scope
+from clipsearch.store.roots import Rules, find_scope
+from clipsearch.store.writer import Writer
+from indexer import build
+from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
+from indexer.diff import Difference, compare
+from indexer.encode import encode_batch
+from indexer.report import IndexReport, Progress, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How to run. rules: replace those of the roots named; None keeps them. model: None keeps the library's encoder."""
+
+    rules: Rules | None = None
+    model: str | None = None
+    retry_failed: bool = False
+    dry_run: bool = False
+
+
+def index(
+    folder: Path,
+    paths: Sequence[str],
+    settings: Settings,
+    options: IndexOptions | None = None,
+    *,
+    encoder: Encoder | None = None,
+    progress: Progress | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> IndexReport:
+    """Bring the library in `folder` up to date with paths; with none, with all its roots.
+
+    A batch is committed as soon as it is encoded. should_stop is asked between batches: the run then ends early
+    with what is committed. encoder: use this one instead of loading it by name. Raises InvalidInputError for a path
+    that is nowhere, EncoderMismatchError, EncoderUnavailableError, LibraryLockedError, LibraryError for a full disk.
+    """
+    options = options or IndexOptions()
+    started = time.monotonic()
+    _check_paths(folder, paths)
+    if options.dry_run and not (folder / "catalog.db").exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            run = _Run(Library.create(Path(scratch)), settings, options, progress, notify, should_stop, encoder)
+            report = run.rehearse(paths)
+    else:
+        run = _Run(Library.create(folder), settings, options, progress, notify, should_stop, encoder)
+        report = run.rehearse(paths) if options.dry_run else run.perform(paths)
+    report.seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+class _Run:
+    """What the steps of one run share."""
+
+    def __init__(
+        self,
+        library: Library,
+        settings: Settings,
+        options: IndexOptions,
+        progress: Progress | None,
+        notify: Callable[[str], None],
+        should_stop: Callable[[], bool],
+        encoder: Encoder | None,
+    ) -> None:
+        self.library = library
+        self.settings = settings
+        self.options = options
+        self.progress = progress or Silent()
+        self.notify = notify
+        self.should_stop = should_stop
+        self.encoder = encoder
+        self.report = IndexReport()
+
+    def perform(self, paths: Sequence[str]) -> IndexReport:
+        """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
+        self._pin()
+        with self.library.writer() as writer:
+            difference, roots = self._compare(writer, paths)
+            self.report.failed += difference.unreadable
+            for root in roots:
+                if (root in difference.offline) != root.offline:
+                    writer.set_offline(root.id, not root.offline)
+            total = writer.ledger.count_todo()
+            if total and not self.should_stop():
+                self.progress.start(total)
+                self._work(writer, {root.id: root.path for root in roots})
+            self.report.interrupted = self.should_stop()
+            if not self.report.interrupted:
+                self.report.removed = writer.remove_missing()
+                build.refresh(self.library, writer)
+        return self.report
+
+    def rehearse(self, paths: Sequence[str]) -> IndexReport:
+        """Tell what a run would do, by names, sizes and times; only files that may have moved are read."""
+        with self.library.writer() as writer, writer.rehearsal():
+            difference, roots = self._compare(writer, paths)
+            root_paths = {root.id: root.path for root in roots}
+            moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo())
+        self.report.added = difference.new - moved
+        self.report.changed = difference.changed
+        self.report.moved = moved
+        self.report.removed = difference.missing - moved
+        return self.report
+
+    def _compare(self, writer: Writer, paths: Sequence[str]) -> tuple[Difference, list[Root]]:
+        scopes = self._scopes(writer, paths)
+        roots = writer.roots(self.library.base)
+        difference = compare(
+            writer.ledger,
+            scopes,
+            roots,
+            library=os.path.realpath(self.library.folder),
+            retry_failed=self.options.retry_failed,
+            progress=self.progress,
+            should_stop=self.should_stop,
+        )
+        self.report.unchanged = difference.unchanged
+        self.report.offline = [root.path for root in difference.offline]
+        return difference, roots
+
+    def _scopes(self, writer: Writer, paths: Sequence[str]) -> list[Scope]:
+        """Turn paths into roots and parts of roots that do not overlap; without paths, into all roots."""
+        base = self.library.base
+        if not paths:
+            return [Scope(root.id) for root in writer.roots(base)]
+        found: list[Scope] = []
+        for path in sorted({os.path.realpath(path) for path in paths}, key=len):
+            scope = writer.add_root(base, path, self.options.rules)
+            if not any(_covers(other, scope) for other in found):
+                found.append(scope)
+        return found
+
+    def _pin(self) -> None:
+        """Make sure of the library's encoder: the one it has, or for a new library the one that was asked for."""
+        pin = self.library.encoder
+        asked = self.options.model
+        if self.encoder is None and pin is not None and asked in (None, "auto"):
+            return
+        if self.encoder is None:
+            resolution = registry.resolve(asked or self.settings.model, offline=self.settings.offline)
+            if pin is not None and resolution.name != pin.name:
+                raise encoder_mismatch(self.library.folder, pin.name, resolution.name)
+            if resolution.notice and pin is None:
+                self.notify(resolution.notice)
+            self.encoder = self._load(resolution.name, None)
+        self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
+
+    def _load(self, name: str, fingerprint: str | None) -> Encoder:
+        cores, offline = self.settings.cores, self.settings.offline
+        return registry.load(name, threads=cores, offline=offline, fingerprint=fingerprint)
+
+    def _work(self, writer: Writer, roots: dict[int, str]) -> None:
+        """Load, encode and commit everything on the to-do list, a batch at a time."""
+        pin = self.library.encoder
+        if self.encoder is None and pin is not None:
+            self.encoder = self._load(pin.name, pin.fingerprint)
+        assert self.encoder is not None
+        decoder = Decoder(self.encoder, self.settings, roots, self._is_known)
+        loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores)
+        for batch in _batches(loaded, self.settings.batch_size):
+            self._commit(writer, batch, decoder, roots)
+            self.progress.advance(len(batch))
+            if self.should_stop():
+                break
+        loaded.close()
+
+    def _commit(self, writer: Writer, batch: Sequence[Loaded], decoder: Decoder, roots: dict[int, str]) -> None:
+        assert self.encoder is not None
+        outcomes = encode_batch(self.encoder, [entry for entry in batch if isinstance(entry, Decoded)])
+        outcomes += [entry for entry in batch if isinstance(entry, Known | Failed)]
+        committed = writer.commit(outcomes)
+        self.report.count(committed.counts)
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                record = outcome.record
+                self.report.failed.append((join(roots[record.root_id], quote_path(record.path)), outcome.reason))
+        if committed.unresolved:
+            again = [decoder(record, trust_known=False) for record in committed.unresolved]
+            self._commit(writer, again, decoder, roots)
+
+    def _is_known(self, content_hash: str) -> bool:
+        with self.library.query() as connection:
+            return catalog.is_known(connection, content_hash)
+
+
+def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
+    """Cut the stream so that a batch has about `size` vectors to compute, or four times as many files without any."""
+    batch: list[Loaded] = []
+    parts = 0
+    for entry in loaded:
+        batch.append(entry)
+        parts += entry.parts if isinstance(entry, Decoded) else 0
+        if parts >= size or len(batch) >= 4 * size:
+            yield batch
+            batch, parts = [], 0
+    if batch:
+        yield batch
+
+
+def _covers(scope: Scope, other: Scope) -> bool:
+    if scope.root_id != other.root_id:
+        return False
+    return not scope.prefix or other.prefix == scope.prefix or other.prefix.startswith(scope.prefix + "/")
+
+
+def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
+    """Tell whether a file has the content of a missing item; each missing item is claimed once."""
+    candidates = writer.ledger.missing_of_size(record.size)
+    if not candidates:
+        return False
+    try:
+        with open(join(roots[record.root_id], quote_path(record.path)), "rb") as file:
+            content_hash = hash_content(file.read())
+    except OSError:
+        return False
+    return writer.claim_missing(candidates, content_hash)
+
+
+def _check_paths(folder: Path, paths: Sequence[str]) -> None:
+    """Raise InvalidInputError for a path that neither exists nor is known to the library."""
+    known: Library | None = None
+    for path in paths:
+        if os.path.lexists(path):
+            if not (os.path.isdir(path) or os.path.isfile(path)):
+                raise InvalidInputError(f"{path} is neither a folder nor a regular file.")
+            continue
+        if known is None and (folder / "catalog.db").exists():
+            known = Library(folder)
+        if known is not None:
+            with known.query() as connection:
+                if find_scope(connection, known.base, os.path.realpath(path)) is not None:
+                    continue
+        raise InvalidInputError(f"There is no file or folder {path}.")

@@ -1,0 +1,142 @@
+"""Walk a folder: every picture and text in it once, whatever else lies there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+
+from clipsearch.media import PICTURE_SUFFIXES
+from clipsearch.store.records import FileRecord
+from clipsearch.store.roots import Rules, relative
+from clipsearch.text import TEXT_SUFFIXES
+
+logger = logging.getLogger("clipsearch")
+
+SUFFIXES = PICTURE_SUFFIXES | TEXT_SUFFIXES
+
+LITTER = (
+    "._*", ".DS_Store", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", "__MACOSX", "Thumbs.db",
+    "desktop.ini", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "#snapshot", "lost+found",
+    ".thumbnails", ".git", ".hg", ".svn", "node_modules", "__pycache__", ".clipsearch",
+)  # fmt: skip
+"""Names that operating systems and tools leave behind; never indexed, not even with --include-hidden."""
+
+
+class FolderWalk:
+    """One walk of a root, or of a part of it.
+
+    Symbolic links are followed where they lead to what no root covers; each real folder is entered once. `unreadable`
+    fills while walking: paths below the root of folders that could not be listed, with the reason.
+    """
+
+    def __init__(
+        self, root_id: int, root: str, prefix: str, rules: Rules, *, covered: Sequence[str], skip: str | None = None
+    ) -> None:
+        """Prepare a walk of `prefix` in a root; covered: the paths of all roots; skip: a folder to leave out."""
+        self._root_id = root_id
+        self._root = root
+        self._prefix = prefix
+        self._rules = rules
+        self._covered = covered
+        self._skip = skip
+        self._foreign: set[tuple[int, int]] = set()
+        self.unreadable: list[tuple[str, str]] = []
+
+    def __iter__(self) -> Iterator[FileRecord]:
+        start = self._absolute(self._prefix)
+        try:
+            status = os.stat(start)
+        except OSError:
+            return
+        if stat.S_ISREG(status.st_mode):
+            yield FileRecord(self._root_id, self._prefix, status.st_size, status.st_mtime_ns)
+            return
+        folders = [(self._prefix, False)]
+        while folders:
+            folder, foreign = folders.pop()
+            below: list[tuple[str, bool]] = []
+            yield from self._list(folder, foreign, below)
+            folders += reversed(below)
+
+    def _list(self, folder: str, foreign: bool, below: list[tuple[str, bool]]) -> Iterator[FileRecord]:
+        """Yield the files of one folder and note its folders in `below`."""
+        for name in self._names(folder):
+            path = f"{folder}/{name}" if folder else name
+            if not self._is_wanted(path):
+                continue
+            try:
+                status = os.lstat(self._absolute(path))
+                is_link = stat.S_ISLNK(status.st_mode)
+                if is_link:
+                    if self._is_covered(path):
+                        continue
+                    status = os.stat(self._absolute(path))
+            except OSError as error:
+                self._cannot_look(path, error)
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if self._enter(path, status, foreign or is_link):
+                    below.append((path, foreign or is_link))
+            elif stat.S_ISREG(status.st_mode) and PurePath(name).suffix.lower() in SUFFIXES:
+                yield FileRecord(self._root_id, path, status.st_size, status.st_mtime_ns)
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self._absolute(folder)))
+        except FileNotFoundError:
+            return []  # it went while we walked
+        except OSError as error:
+            self._note_unreadable(folder, error)
+            return []
+
+    def _is_wanted(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if name.startswith(".") and not self._rules.include_hidden:
+            return False
+        if any(fnmatchcase(name, pattern) for pattern in LITTER):
+            return False
+        return not any(_matches(path, name, pattern) for pattern in self._rules.exclude)
+
+    def _is_covered(self, link: str) -> bool:
+        """Tell whether a link leads to what a walk of some root finds by itself, or to nowhere."""
+        target = os.path.realpath(self._absolute(link))
+        if not os.path.lexists(target):
+            return True
+        own = relative(target, self._root)
+        if own is not None:
+            parts = own.split("/") if own else []
+            return all(self._is_wanted("/".join(parts[: i + 1])) for i in range(len(parts)))
+        return any(relative(target, root) is not None for root in self._covered if root != self._root)
+
+    def _enter(self, path: str, status: os.stat_result, foreign: bool) -> bool:
+        """Tell whether to walk a folder: not the library itself, and nothing outside the root twice."""
+        if self._skip is not None and os.path.realpath(self._absolute(path)) == self._skip:
+            return False
+        if not foreign:
+            return True
+        identity = (status.st_dev, status.st_ino)
+        if identity in self._foreign:
+            return False
+        self._foreign.add(identity)
+        return True
+
+    def _cannot_look(self, path: str, error: OSError) -> None:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+            self._note_unreadable(path, error)
+
+    def _note_unreadable(self, path: str, error: OSError) -> None:
+        self.unreadable.append((path, f"cannot be read: {error.strerror}"))
+
+    def _absolute(self, path: str) -> str:
+        return os.path.join(self._root, *path.split("/")) if path else self._root
+
+
+def _matches(path: str, name: str, pattern: str) -> bool:
+    """Tell whether a pattern names a file or folder: by its name, or by its path below the root if it has a slash."""
+    pattern = pattern.rstrip("/")
+    return fnmatchcase(path, pattern.lstrip("/")) if "/" in pattern else fnmatchcase(name, pattern)
