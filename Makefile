@@ -1,0 +1,36 @@
+# clipsearch: every command sets up what it needs, in a virtual environment in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := build/demo
+PHOTOS ?= $(DEMO)/photos
+QUERY ?=
+
+.PHONY: demo test check bench clean
+
+demo: .venv/demo.stamp
+	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --library "$(DEMO)/library" --query "$(QUERY)"
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -q
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev.stamp
+	$(BIN)/python benchmarks/run.py
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "clipsearch needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp .venv/dev.stamp: .venv/%.stamp: pyproject.toml | .venv/pyvenv.cfg
+	@echo "Installing clipsearch into .venv (the first time several GB, most of it torch; a few minutes)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+
+clean:
+	rm -rf .venv build

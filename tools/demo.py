@@ -1,0 +1,74 @@
+"""The demonstration behind `make demo`: index a folder of photographs, then ask it.
+
+Without a folder of your own it takes the photographs that scikit-image and scikit-learn ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+# Photographs only: these packages ship textures, diagrams and scans as well.
+SHIPPED = {
+    "skimage/data": (
+        "astronaut.png camera.png chelsea.png coffee.png coins.png hubble_deep_field.jpg moon.png motorcycle_left.png "
+        "rocket.jpg"
+    ).split(),
+    "sklearn/datasets/images": ["china.jpg", "flower.jpg"],
+}
+QUERIES = [
+    "a cat",
+    "a cup of coffee",
+    "a motorcycle",
+    "a rocket launch",
+    "a temple",
+    "a flower",
+    "coins",
+    "stars in space",
+]
+
+
+def main() -> int:
+    """Run the demonstration with the installed command, as a user would."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--query", default="")
+    options = parser.parse_args()
+    is_own = options.photos.parent.name != "demo" or options.photos.exists()
+    if not is_own:
+        copy_shipped(options.photos)
+    run("index", str(options.photos), "--library", options.library)
+    for query in [options.query] if options.query else QUERIES:
+        run("query", query, "-k", "3", "--library", options.library)
+    return 0
+
+
+def copy_shipped(folder: Path) -> None:
+    """Copy the photographs that the packages ship into a folder."""
+    folder.mkdir(parents=True)
+    for place, names in SHIPPED.items():
+        package, _, inner = place.partition("/")
+        spec = find_spec(package)
+        assert spec is not None and spec.origin is not None, f"{package} is not installed"
+        for name in names:
+            shutil.copy(Path(spec.origin).parent / inner / name, folder / name)
+
+
+def run(*arguments: str) -> None:
+    """Show a command and run it."""
+    shown = " ".join(f'"{a}"' if " " in a else a for a in arguments)
+    print(f"\n$ clipsearch {shown}", flush=True)
+    command = Path(sys.executable).with_name("clipsearch.exe" if os.name == "nt" else "clipsearch")
+    code = subprocess.run([command, *arguments]).returncode
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
