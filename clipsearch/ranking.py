@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 T = TypeVar("T", bound=Hashable)
 
-MIN_BACKGROUND = 16
+MIN_BACKGROUND = 8
 """Fewer unrelated scores than this say nothing about how scores are spread."""
 
 CONFIDENT = 0.9

@@ -64,7 +64,7 @@ def compare(
             progress.scanned(len(chunk))
             if should_stop():
                 return difference
-        if files == 0 and not scope.prefix and _is_offline(ledger, root, walk):
+        if files == 0 and _is_offline(ledger, root, scope, walk):
             difference.offline.append(root)
             continue
         reached.append(scope)
@@ -87,11 +87,11 @@ def _chunks(records: Iterator[FileRecord]) -> Iterator[list[FileRecord]]:
         yield chunk
 
 
-def _is_offline(ledger: Ledger, root: Root, walk: FolderWalk) -> bool:
+def _is_offline(ledger: Ledger, root: Root, scope: Scope, walk: FolderWalk) -> bool:
     """Tell whether a root that showed no file is out of reach: gone, unreadable, or empty where it was not before.
 
     A single file that is gone from a folder that is there was deleted.
     """
     if os.path.lexists(root.path):
-        return bool(walk.unreadable) or ledger.has_items(root.id)
+        return not scope.prefix and (bool(walk.unreadable) or ledger.has_items(root.id))
     return not (ledger.is_single_file(root.id) and os.path.isdir(os.path.dirname(root.path)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import ClipSearchError
+from clipsearch.errors import ClipSearchError, EncoderError
 from clipsearch.store.records import Encoded, Failed, Known, Outcome
 from clipsearch.types import Modality
 from indexer.decode import Decoded
@@ -17,14 +17,18 @@ logger = logging.getLogger("clipsearch")
 
 
 def encode_batch(encoder: Encoder, batch: Sequence[Decoded]) -> list[Outcome]:
-    """Encode files, each content once; a file that makes the encoder fail does so alone.
+    """Encode files, each content once; a file that makes the encoder fail does so alone, and is tried again next time.
 
-    Returns one outcome a file, in order. Raises what the encoder raises if it fails for every file.
+    Returns one outcome a file, in order. Raises EncoderError if it fails for every file of several: then the files
+    are not to blame.
     """
     first: dict[str, Decoded] = {}
     for decoded in batch:
         first.setdefault(decoded.content_hash, decoded)
     encoded = {outcome.record: outcome for outcome in _encode(encoder, list(first.values()))}
+    failed = [outcome for outcome in encoded.values() if isinstance(outcome, Failed)]
+    if len(failed) == len(encoded) > 1:
+        raise EncoderError(f"The encoder {encoder.name} fails on every file; the first error: {failed[0].reason}.")
     return [encoded.get(decoded.record) or Known(decoded.record, decoded.content_hash) for decoded in batch]
 
 
@@ -36,7 +40,7 @@ def _encode(encoder: Encoder, batch: Sequence[Decoded]) -> list[Outcome]:
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
         if len(batch) == 1:
             logger.debug("encoding failed", exc_info=True)
-            return [Failed(batch[0].record, f"could not be encoded: {error}")]
+            return [Failed(batch[0].record, f"could not be encoded: {error}", transient=True)]
         half = len(batch) // 2
         return [*_encode(encoder, batch[:half]), *_encode(encoder, batch[half:])]
 

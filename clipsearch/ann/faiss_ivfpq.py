@@ -7,10 +7,11 @@ leaves the quantiser more precision where text and picture vectors lie far from 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,7 @@ class IvfPqIndex:
     kind = "ivfpq"
 
     def __init__(self, params: IvfPqParams) -> None:
-        import faiss
-
+        faiss = _import_faiss()
         self._params = params
         self._mean = np.zeros(params.dim, np.float32)
         quantizer = faiss.IndexFlatIP(params.dim)
@@ -81,9 +81,8 @@ class IvfPqIndex:
 
     def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
         """Find about the k best rows of each query; scores are estimates."""
-        import faiss
-
-        options = cast(Any, faiss).SearchParametersIVF(nprobe=self._params.nprobe)
+        faiss = _import_faiss()
+        options = faiss.SearchParametersIVF(nprobe=self._params.nprobe)
         if allowed is not None:
             # FAISS keeps bare pointers: bits and selector must live until the search is over.
             bits = np.packbits(allowed[: len(self)], bitorder="little")
@@ -96,16 +95,14 @@ class IvfPqIndex:
 
     def save(self, folder: Path) -> None:
         """Write the FAISS index and the mean."""
-        import faiss
-
+        faiss = _import_faiss()
         faiss.write_index(self._index, str(folder / _INDEX))
         np.save(folder / _MEAN, self._mean)
 
     @classmethod
     def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
         """Read an index. Raises AnnIndexError if it cannot be read or is not the one described."""
-        import faiss
-
+        faiss = _import_faiss()
         try:
             index = cls(IvfPqParams(**params))
             loaded = faiss.read_index(str(folder / _INDEX), faiss.IO_FLAG_MMAP_IFC)
@@ -116,3 +113,15 @@ class IvfPqIndex:
             raise AnnIndexError(f"The index in {folder} is not the IVF-PQ index of {index._params.dim} dimensions.")
         index._index = loaded
         return index
+
+
+def _import_faiss() -> Any:  # noqa: ANN401
+    """Import FAISS with OpenMP threads that sleep while they wait.
+
+    By default they spin, and beside another busy process or runtime training takes many times as long. The
+    variable is read when the OpenMP library is loaded, so it must be set before.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import faiss
+
+    return faiss

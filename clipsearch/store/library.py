@@ -161,14 +161,18 @@ class Library:
         present = self.encoder
         if present is None:
             with _locked(self.folder):
-                engine = writer_engine(self.folder / CATALOG)
-                with transaction(engine) as connection:
-                    for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
-                        catalog.set_setting(connection, key, value)
-                engine.dispose()
-        elif present != pin:
+                present = self.encoder or self._store_pin(pin)
+        if present != pin:
             names = [f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin)]
             raise encoder_mismatch(self.folder, *names)
+
+    def _store_pin(self, pin: EncoderPin) -> EncoderPin:
+        engine = writer_engine(self.folder / CATALOG)
+        with transaction(engine) as connection:
+            for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
+                catalog.set_setting(connection, key, value)
+        engine.dispose()
+        return pin
 
     @cached_property
     def vector_store(self) -> VectorStore:

@@ -1,0 +1,196 @@
+"""The contract of AnnIndex, over every kind of index."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipsearch.ann import registry
+from clipsearch.ann.base import AnnIndex
+from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
+from clipsearch.ann.flat import ArrayRows, exact_search, merge, no_neighbors, top_k
+from clipsearch.errors import AnnIndexError
+from clipsearch.types import Neighbors
+
+DIM = 32
+KINDS = [kind for kind in registry.KINDS if kind != "auto"]
+
+
+def clustered(rows: int, seed: int = 0) -> np.ndarray:
+    """Unit rows around a few centres, as real embeddings lie."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((20, DIM))
+    x = centres[rng.integers(20, size=rows)] + 0.5 * rng.standard_normal((rows, DIM))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+
+
+def built(kind: str, rows: np.ndarray) -> AnnIndex:
+    index = registry.create(kind, len(rows), DIM)
+    index.train(rows.astype(np.float32))
+    for start in range(0, len(rows), 400):
+        index.add(rows[start : start + 400])
+    return index
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def index_and_rows(request):
+    rows = clustered(1500)
+    return built(request.param, rows), rows
+
+
+def test_it_is_an_ann_index_and_counts_its_rows(index_and_rows):
+    index, rows = index_and_rows
+    assert isinstance(index, AnnIndex)
+    assert len(index) == len(rows)
+
+
+def test_shapes_dtypes_and_order(index_and_rows):
+    index, rows = index_and_rows
+    found = index.search(rows[:7].astype(np.float32), 5)
+    assert found.ids.shape == found.scores.shape == (7, 5)
+    assert found.ids.dtype == np.int64 and found.scores.dtype == np.float32
+    assert np.all(np.diff(found.scores, axis=1) <= 0)
+
+
+def test_a_row_finds_itself(index_and_rows):
+    index, rows = index_and_rows
+    found = index.search(rows.astype(np.float32), 10)
+    assert np.mean([i in ids for i, ids in enumerate(found.ids)]) >= 0.99
+
+
+def test_most_true_neighbours_are_among_the_candidates(index_and_rows):
+    index, rows = index_and_rows
+    queries = clustered(50, seed=1).astype(np.float32)
+    exact = exact_search(ArrayRows(rows), queries, 10).ids
+    found = index.search(queries, 100).ids
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]) >= 0.9
+
+
+def test_only_allowed_rows_are_returned(index_and_rows):
+    index, rows = index_and_rows
+    allowed = np.zeros(len(rows), bool)
+    allowed[::3] = True
+    ids = index.search(rows[:20].astype(np.float32), 50, allowed=allowed).ids
+    assert np.all(ids[ids >= 0] % 3 == 0)
+    assert np.all(ids[::3, 0] >= 0)
+
+
+def test_nothing_allowed_gives_empty_places(index_and_rows):
+    index, rows = index_and_rows
+    found = index.search(rows[:2].astype(np.float32), 3, allowed=np.zeros(len(rows), bool))
+    assert np.all(found.ids == -1) and np.all(np.isneginf(found.scores))
+
+
+def test_searching_changes_nothing(index_and_rows):
+    index, rows = index_and_rows
+    queries = rows[:5].astype(np.float32)
+    before = index.search(queries, 10)
+    index.search(queries, 3, allowed=np.arange(len(rows)) % 2 == 0)
+    after = index.search(queries, 10)
+    assert np.array_equal(before.ids, after.ids) and np.array_equal(before.scores, after.scores)
+
+
+def test_what_was_saved_answers_the_same(index_and_rows, tmp_path):
+    index, rows = index_and_rows
+    index.save(tmp_path)
+    again = registry.load(index.kind, tmp_path, index.params)
+    queries = rows[:9].astype(np.float32)
+    assert len(again) == len(index)
+    assert np.array_equal(again.search(queries, 10).ids, index.search(queries, 10).ids)
+
+
+def test_unreadable_files_are_our_error(index_and_rows, tmp_path):
+    index, _ = index_and_rows
+    index.save(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(AnnIndexError):
+        registry.load(index.kind, tmp_path, index.params)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(AnnIndexError):
+        registry.load(index.kind, tmp_path, index.params)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 2, 38, 255, 256, 1000])
+def test_every_size_builds_or_is_refused_clearly(kind, rows):
+    chosen = registry.choose(kind, rows)
+    index = built(chosen, clustered(rows))
+    assert index.search(clustered(rows)[:1].astype(np.float32), 3).ids[0, 0] == 0
+    if kind == "ivfpq":
+        assert (chosen == "ivfpq") == (rows >= 256)
+
+
+def test_ivfpq_refuses_too_few_rows():
+    with pytest.raises(AnnIndexError, match="256"):
+        IvfPqIndex(IvfPqParams.for_rows(100, DIM)).train(np.zeros((100, DIM), np.float32))
+
+
+def test_auto_is_exact_while_that_is_fast():
+    assert registry.choose("auto", 1000) == "flat"
+    assert registry.choose("auto", registry.AUTO_IVFPQ_ROWS) == "ivfpq"
+
+
+def test_unknown_kinds_are_refused(tmp_path):
+    with pytest.raises(AnnIndexError, match="nope"):
+        registry.create("nope", 10, DIM)
+    with pytest.raises(AnnIndexError, match="nope"):
+        registry.load("nope", tmp_path, {})
+
+
+def test_every_list_probed_and_rescored_equals_exact():
+    rows = clustered(2000)
+    params = IvfPqParams(DIM, 16, 8, 8, nprobe=16)
+    index = IvfPqIndex(params)
+    index.train(rows.astype(np.float32))
+    index.add(rows)
+    queries = clustered(30, seed=3).astype(np.float32)
+    candidates = index.search(queries, 2000).ids
+    exact = exact_search(ArrayRows(rows), queries, 10)
+    for query, ids, expected in zip(queries, candidates, exact.ids, strict=True):
+        scores = rows[ids].astype(np.float32) @ query
+        best = top_k(Neighbors(ids[None], scores[None]), 10).ids[0]
+        assert np.array_equal(best, expected)
+
+
+def test_training_writes_nothing_to_stderr():
+    script = (
+        "import numpy as np; from clipsearch.ann.faiss_ivfpq import *; x = np.random.default_rng(0)"
+        ".standard_normal((300, 32)).astype('f4'); i = IvfPqIndex(IvfPqParams.for_rows(300, 32)); i.train(x)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == done.stdout == ""
+
+
+scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, -1.0]), min_size=1, max_size=40)
+
+
+@given(scores, st.integers(1, 45))
+@settings(max_examples=200, deadline=None)
+def test_top_k_is_the_start_of_a_stable_sort(values, k):
+    row = np.array([values], np.float32)
+    ids = np.arange(len(values))[None]
+    found = top_k(Neighbors(ids, row), k)
+    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
+    assert found.ids[0].tolist() == expected
+
+
+@given(scores, st.integers(1, 10), st.integers(0, 40))
+@settings(max_examples=100, deadline=None)
+def test_merging_two_halves_equals_the_whole(values, k, cut):
+    row, ids = np.array([values], np.float32), np.arange(len(values))[None]
+    left = top_k(Neighbors(ids[:, :cut], row[:, :cut]), k)
+    right = top_k(Neighbors(ids[:, cut:], row[:, cut:]), k)
+    assert np.array_equal(merge(left, right, k).ids, top_k(Neighbors(ids, row), k).ids)
+
+
+def test_scan_of_a_part_and_of_nothing():
+    rows = clustered(100)
+    query = rows[:1].astype(np.float32)
+    assert set(exact_search(ArrayRows(rows), query, 200, start=90).ids[0]) == set(range(90, 100))
+    assert exact_search(ArrayRows(rows), query, 5, start=100).ids.shape == (1, 0)
+    assert no_neighbors(2, 3).ids.tolist() == [[-1] * 3] * 2
