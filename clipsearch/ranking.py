@@ -1,35 +1,37 @@
-"""From candidates to an answer: exact scores, what they are worth, and merged lists. Pure functions."""
+"""From candidates to an answer: exact scores, and what they are worth. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-T = TypeVar("T", bound=Hashable)
+MIN_SAMPLE = 32
+"""From fewer scores than this no confidence is told: too few to know how scores are spread."""
 
-MIN_BACKGROUND = 8
-"""Fewer unrelated scores than this say nothing about how scores are spread."""
+PRIOR_SPREAD, PRIOR_WEIGHT = 0.1, 8
+"""The spread (cosine) that is assumed of a library before any score is seen, and how many scores that counts for."""
+
+MIN_SPREAD = 0.01
+"""Cosine: scores spread less than this only where the library repeats itself, which says nothing of chance."""
 
 CONFIDENT = 0.9
 """A first hit below this confidence is shown as "no confident match"."""
 
 
-MIN_SPREAD = 0.01
-"""Cosine: scores spread less than this only where the library repeats itself, which says nothing of chance."""
-
-
 @dataclass(frozen=True, slots=True)
 class Background:
-    """How one query scores against the library at large: centre and spread, and how many rows could be hit."""
+    """How one query scores against the library at large.
+
+    centre, spread: cosine. rows: how many could be hit. sampled: how many scores this was learnt from.
+    """
 
     centre: float
     spread: float
     rows: int
+    sampled: int
 
 
 def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,16 +42,16 @@ def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     return clipped
 
 
-def background(scores: NDArray[np.float32], rows: int) -> Background | None:
-    """Describe a query's scores (n,) over a sample of the library; None where the sample is too small.
+def background(scores: NDArray[np.float32], rows: int) -> Background:
+    """Describe a query's scores (n,), n > 0, over a sample of a library that has `rows` rows.
 
     Median and lower spread (median minus the 16th percentile, one sigma of a normal): the few rows that do match
-    pull neither.
+    pull neither. The spread of a small sample is drawn towards the prior.
     """
-    if len(scores) < MIN_BACKGROUND:
-        return None
     low, centre = np.percentile(scores, [15.87, 50.0])
-    return Background(float(centre), max(float(centre - low), MIN_SPREAD), rows)
+    count = len(scores)
+    variance = (count * (centre - low) ** 2 + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (count + PRIOR_WEIGHT)
+    return Background(float(centre), max(math.sqrt(variance), MIN_SPREAD), rows, count)
 
 
 def surprise(score: float, seen: Background) -> float:
@@ -58,24 +60,14 @@ def surprise(score: float, seen: Background) -> float:
     return -(math.log(seen.rows) + _log_upper_tail(z))
 
 
-def confidence(score: float, seen: Background) -> float:
+def confidence(score: float, seen: Background) -> float | None:
     """Return the chance, in [0, 1], that none of the library's rows would score as high if none were related.
 
-    The distribution of the largest of n draws from a normal: exp(-n Q(z)).
+    The distribution of the largest of n draws from a normal: exp(-n Q(z)). None where the sample is too small.
     """
+    if seen.sampled < MIN_SAMPLE:
+        return None
     return math.exp(-math.exp(min(-surprise(score, seen), 700.0)))
-
-
-def reciprocal_rank_fusion(lists: Sequence[Iterable[T]], *, constant: float = 60.0) -> list[T]:
-    """Merge ranked lists by the sum of 1 / (constant + rank); ties keep the order of first sight.
-
-    Cormack, Clarke, Büttcher: Reciprocal rank fusion outperforms Condorcet, SIGIR 2009.
-    """
-    totals: dict[T, float] = {}
-    for ranked in lists:
-        for rank, entry in enumerate(ranked, start=1):
-            totals[entry] = totals.get(entry, 0.0) + 1.0 / (constant + rank)
-    return sorted(totals, key=lambda entry: -totals[entry])
 
 
 def _log_upper_tail(z: float) -> float:

@@ -19,7 +19,7 @@ from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex
 from clipsearch.ann.flat import exact_search, merge
 from clipsearch.errors import AnnIndexError, StoreCorruptError
-from clipsearch.ranking import background, confidence, exact_scores, reciprocal_rank_fusion, surprise
+from clipsearch.ranking import background, confidence, exact_scores, surprise
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library, Snapshot
@@ -44,12 +44,12 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """A row with what its score is worth; surprise and confidence are None where the library is too small to tell."""
+    """A row with what its score is worth."""
 
     modality: Modality
     row: int
     score: float
-    surprise: float | None
+    surprise: float
     confidence: float | None
 
 
@@ -125,8 +125,7 @@ class Retriever:
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
-            worth = (surprise(score, seen), confidence(score, seen)) if seen else (None, None)
-            ranked.append(_Scored(modality, int(ids[i]), score, *worth))
+            ranked.append(_Scored(modality, int(ids[i]), score, surprise(score, seen), confidence(score, seen)))
         return ranked
 
     def _sample(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.float32]:
@@ -146,13 +145,8 @@ def _live_count(snapshot: Snapshot, modality: Modality) -> int:
 
 
 def _merge(lists: Sequence[list[_Scored]]) -> list[_Scored]:
-    """Merge the modalities: by surprise, which is comparable between them, else by rank."""
-    filled = [ranked for ranked in lists if ranked]
-    if len(filled) < 2:
-        return filled[0] if filled else []
-    if all(entry.surprise is not None for ranked in filled for entry in ranked):
-        return sorted((entry for ranked in filled for entry in ranked), key=lambda entry: -(entry.surprise or 0.0))
-    return reciprocal_rank_fusion(filled)
+    """Merge the modalities by surprise, which is comparable between them where cosines are not."""
+    return sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.surprise)
 
 
 def _name(snapshot: Snapshot, scored: Sequence[_Scored], k: int, excluded: str | None) -> list[Hit]:

@@ -1,0 +1,353 @@
+"""The engine over real libraries: pictures and texts through the builtin encoder, and many rows given as vectors."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipsearch
+from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
+from clipsearch.query.engine import MAX_QUERIES, SearchEngine
+from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.types import Modality, Passage
+from indexer import build
+from tests.helpers import index
+
+PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg", "motorcycle_left.png", "moon.png"]
+NOTES = "Prune the roses in late winter.\n\n" + "\n\n".join(f"Line {n}: the tractor needs oil." for n in range(60))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    spec = find_spec("skimage")
+    assert spec is not None and spec.origin is not None
+    folder = tmp_path_factory.mktemp("photos")
+    for name in PHOTOS:
+        shutil.copy(Path(spec.origin).parent / "data" / name, folder / name)
+    shutil.copy(folder / "chelsea.png", folder / "copy of chelsea.png")
+    (folder / "notes.md").write_text(NOTES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(photos, encoder, tmp_path_factory):
+    library = tmp_path_factory.mktemp("library")
+    index(library, photos, encoder=encoder)
+    return SearchEngine(Library(library), encoder=encoder)
+
+
+def names(results):
+    return [Path(hit.path).name for hit in results]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("a cat", "chelsea.png"),
+        ("a cup of coffee", "coffee.png"),
+        ("a rocket", "rocket.jpg"),
+        ("a motorcycle", "motorcycle_left.png"),
+    ],
+)
+def test_words_find_the_picture(engine, query, expected):
+    assert names(engine.search(query, modality="image", k=3))[0] == expected
+
+
+def test_a_picture_finds_itself_and_its_copy_in_a_stable_order(engine, photos):
+    results = engine.search(image=photos / "chelsea.png", k=3)
+    assert names(results)[:2] == ["chelsea.png", "copy of chelsea.png"]
+    assert results[0].score >= 0.999 and results[1].score == results[0].score
+    assert [hit.rank for hit in results] == [1, 2, 3]
+
+
+def test_exclude_self_leaves_out_the_file_but_not_its_copy(engine, photos):
+    results = engine.search(image=photos / "chelsea.png", k=3, exclude_self=True)
+    assert names(results)[0] == "copy of chelsea.png" and "chelsea.png" not in names(results)
+    assert len(results) == 3
+
+
+def test_a_pillow_picture_is_as_good_as_its_file(engine, photos):
+    by_file = engine.search(image=photos / "coffee.png", k=1)[0]
+    with Image.open(photos / "coffee.png") as picture:
+        by_object = engine.search(image=picture, k=1)[0]
+    assert by_object.path == by_file.path and by_object.score == pytest.approx(by_file.score, abs=0.02)
+
+
+def test_each_passage_is_findable_with_its_lines(engine):
+    best = engine.search("how to prune roses", modality="text", k=1)[0]
+    assert best.modality is Modality.TEXT and best.part == 0
+    assert best.passage is not None and best.passage.line == 1 and "roses" in best.passage.text
+
+
+def test_any_merges_both_modalities(engine):
+    found = {hit.modality for hit in engine.search("pruning roses", k=50)}
+    assert found == {Modality.IMAGE, Modality.TEXT}
+
+
+def test_k_larger_than_the_library_returns_all_once(engine):
+    hits = engine.search("a cat", modality="image", k=1000)
+    assert sorted(names(hits)) == sorted([*PHOTOS, "copy of chelsea.png"])
+
+
+def test_scores_fall_and_are_cosines(engine):
+    scores = [hit.score for hit in engine.search("a cat", modality="image", k=100)]
+    assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
+
+
+def test_a_library_too_small_to_tell_says_so(engine):
+    results = engine.search("a cat", modality="image")
+    assert results[0].confidence is None and results.confident
+
+
+def test_a_batch_answers_as_its_queries_alone(engine):
+    texts = ["a cat", "a rocket", "coins"] * (MAX_QUERIES // 2)
+    batch = engine.search_batch(texts=texts, k=4)
+    assert len(batch) == len(texts)
+    for text, results in zip(texts[:3], batch, strict=False):
+        alone = engine.search(text, k=4)
+        assert names(results) == names(alone) and results.query == text
+        assert [h.score for h in results] == pytest.approx([h.score for h in alone], abs=2e-3)
+
+
+def test_a_batch_of_nothing_is_nothing(engine):
+    assert engine.search_batch(texts=[]) == []
+
+
+def test_threads_share_one_engine(engine, photos):
+    def ask(number):
+        if number % 3 == 0:
+            return names(engine.search(image=photos / "rocket.jpg", k=3))
+        return names(engine.search("a rocket", modality="image", k=3))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(48)))
+    assert all(answer == answers[i % 3] for i, answer in enumerate(answers))
+
+
+def test_a_long_query_is_cut_with_a_warning(engine):
+    results = engine.search(" ".join(["cat"] * 2000))
+    assert any("ignored" in warning for warning in results.warnings)
+    assert engine.search("a cat").warnings == ()
+
+
+@pytest.mark.parametrize("text", ["🐈🛋️", "猫在沙发上", "a\0b", "‮", "x" * 5000])
+def test_odd_queries_get_an_answer(engine, text):
+    assert len(engine.search(text, k=3)) == 3
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_empty_queries_are_refused(engine, text):
+    with pytest.raises(InvalidInputError, match="empty"):
+        engine.search(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"text": "a", "image": "b"}, {"text": "a", "k": 0}, {"text": "a", "modality": "sound"}, {"vector": [1.0]}],
+)
+def test_wrong_arguments_are_refused(engine, arguments):
+    with pytest.raises(InvalidInputError):
+        engine.search(**arguments)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_vectors_without_a_direction_are_refused(engine, value):
+    with pytest.raises(InvalidInputError, match="zero or holds NaN"):
+        engine.search(vector=[value] * engine.encoder.dim)
+
+
+def test_pictures_that_are_none_are_refused(engine, photos, tmp_path):
+    for path in (tmp_path / "missing.jpg", tmp_path, photos / "notes.md"):
+        with pytest.raises(PictureError, match=str(path)):
+            engine.search(image=path)
+
+
+def test_a_library_that_is_not_there_or_empty(tmp_path, encoder):
+    with pytest.raises(LibraryNotFoundError, match="no library"):
+        clipsearch.open(tmp_path / "nothing")
+    (tmp_path / "photos").mkdir()
+    index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+    with pytest.raises(LibraryNotFoundError, match="empty"):
+        SearchEngine(Library(tmp_path / "library"), encoder=encoder).search("a cat")
+
+
+DIM = 32
+
+
+def unit(rng, rows):
+    centres = np.random.default_rng(9).standard_normal((30, DIM))
+    x = centres[rng.integers(30, size=rows)] + 0.6 * rng.standard_normal((rows, DIM))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+class VectorLibrary:
+    """A library of rows given as vectors, one item each, that remembers them."""
+
+    def __init__(self, folder):
+        self.library = Library.create(folder)
+        self.library.pin(EncoderPin("vectors", "0" * 40, DIM))
+        self.engine = SearchEngine(self.library)
+        self.vectors = {}
+        with self.library.writer() as writer:
+            self.root = writer.add_root("", str(folder / "rows")).root_id
+
+    def add(self, rows, modality=Modality.IMAGE):
+        start = len(self.vectors)
+        batch = []
+        for i, row in enumerate(rows, start):
+            passages = (Passage(f"passage {i}", 1, 1),) if modality is Modality.TEXT else ()
+            record = FileRecord(self.root, f"{i:06d}", 1, 1)
+            batch.append(Encoded(record, f"{i:040x}", modality, row[None], passages=passages))
+            self.vectors[f"{i:06d}"] = row
+        with self.library.writer() as writer:
+            writer.commit(batch)
+
+    def remove(self, names):
+        from clipsearch.store.records import Scope
+
+        with self.library.writer() as writer:
+            for name in names:
+                writer.forget(Scope(self.root, name))
+                del self.vectors[name]
+
+    def build(self, kind):
+        with self.library.writer() as writer:
+            return build.build(self.library, writer, kind)
+
+    def expected(self, query, k):
+        names = sorted(self.vectors)
+        rows = np.array([self.vectors[name] for name in names]).astype(np.float16).astype(np.float32)
+        scores = rows @ query / np.linalg.norm(rows, axis=1)
+        return [names[i] for i in np.argsort(-scores, kind="stable")[:k]]
+
+    def found(self, query, k):
+        results = self.engine.search(vector=query, k=k)
+        return [Path(hit.path).name for hit in results], results
+
+
+@pytest.fixture
+def rows(tmp_path):
+    library = VectorLibrary(tmp_path)
+    library.add(unit(np.random.default_rng(0), 1200))
+    return library
+
+
+def test_exact_search_is_exact(rows):
+    for query in unit(np.random.default_rng(1), 10):
+        assert rows.found(query, 10)[0] == rows.expected(query, 10)
+
+
+def test_ivfpq_answers_with_exact_scores_and_finds_each_row(rows):
+    assert rows.build("ivfpq") == {Modality.IMAGE: "ivfpq"}
+    hits = 0
+    for name in list(rows.vectors)[::40]:
+        found, results = rows.found(rows.vectors[name], 5)
+        assert found[0] == name and results[0].score >= 0.999
+        stored = [rows.vectors[n].astype(np.float16).astype(np.float32) for n in found]
+        exact = [float(s @ rows.vectors[name] / np.linalg.norm(s)) for s in stored]
+        assert [hit.score for hit in results] == pytest.approx(exact, abs=1e-5)
+        hits += len(set(found) & set(rows.expected(rows.vectors[name], 5)))
+    assert hits >= 0.95 * 5 * 30
+
+
+def test_rows_after_the_watermark_are_found_at_once(rows):
+    rows.build("ivfpq")
+    rows.add(unit(np.random.default_rng(5), 20))
+    for name in list(rows.vectors)[-20:]:
+        assert rows.found(rows.vectors[name], 1)[0] == [name]
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivfpq"])
+def test_deleted_rows_are_never_returned_and_k_is_filled(rows, kind):
+    rows.build(kind)
+    query = rows.vectors["000007"]
+    gone = rows.found(query, 100)[0]
+    rows.remove(gone)
+    found, _ = rows.found(query, 50)
+    assert len(found) == 50 and not set(found) & set(gone)
+    if kind == "flat":
+        assert found == rows.expected(query, 50)
+
+
+def test_a_build_replaces_the_one_before_and_flat_removes_it(rows, tmp_path):
+    rows.build("ivfpq")
+    first = list((tmp_path / "ann").iterdir())
+    rows.build("ivfpq")
+    second = list((tmp_path / "ann").iterdir())
+    assert len(first) == len(second) == 1 and first != second
+    rows.build("flat")
+    assert list((tmp_path / "ann").iterdir()) == []
+    assert rows.found(rows.vectors["000003"], 1)[0] == ["000003"]
+
+
+def test_too_few_rows_for_ivfpq_are_searched_exactly(tmp_path):
+    small = VectorLibrary(tmp_path)
+    assert small.build("ivfpq") == {}
+    small.add(unit(np.random.default_rng(0), 40))
+    assert small.build("ivfpq") == {Modality.IMAGE: "flat"}
+    assert small.found(small.vectors["000005"], 1)[0] == ["000005"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "delete all"])
+def test_a_damaged_index_is_not_used_and_is_built_anew(rows, tmp_path, damage):
+    rows.build("ivfpq")
+    folder = next((tmp_path / "ann").iterdir())
+    for path in [folder / "index.faiss"] if damage != "delete all" else list(folder.iterdir()):
+        data = bytearray(path.read_bytes())
+        if damage == "flip":
+            data[len(data) // 2] ^= 1
+        path.unlink()
+        if not damage.startswith("delete"):
+            path.write_bytes(data if damage == "flip" else data[:100])
+    query = rows.vectors["000011"]
+    fresh = SearchEngine(Library(tmp_path))
+    results = fresh.search(vector=query, k=10)
+    assert [Path(hit.path).name for hit in results] == rows.expected(query, 10)
+    assert len(results.warnings) == 1 and "clipsearch build" in results.warnings[0]
+    with rows.library.writer() as writer:
+        build.refresh(rows.library, writer)
+    again = SearchEngine(Library(tmp_path)).search(vector=query, k=1)
+    assert again.warnings == () and Path(again[0].path).name == "000011"
+
+
+def test_a_stale_index_is_built_anew_by_the_next_run(rows):
+    rows.build("ivfpq")
+    rows.add(unit(np.random.default_rng(6), 800))
+    with rows.library.writer() as writer:
+        build.refresh(rows.library, writer)
+    with rows.library.read() as snapshot:
+        generation = snapshot.generation(Modality.IMAGE)
+        assert generation is not None and generation.watermark == 2000
+
+
+def test_what_is_there_is_sure_and_what_is_not_is_not(tmp_path):
+    library = VectorLibrary(tmp_path)
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((500, DIM)).astype(np.float32)
+    library.add(x / np.linalg.norm(x, axis=1, keepdims=True))
+    there = library.engine.search(vector=library.vectors["000042"] + 0.05 * rng.standard_normal(DIM))
+    assert there.confident and there[0].confidence > 0.99
+    absent = [library.engine.search(vector=rng.standard_normal(DIM)) for _ in range(40)]
+    assert sum(results.confident for results in absent) <= 8
+
+
+def test_modalities_are_merged_by_what_stands_out_not_by_raw_cosine(tmp_path):
+    """Texts score higher than pictures here, as they do with CLIP; yet the picture that matches wins."""
+    rng = np.random.default_rng(3)
+    library = VectorLibrary(tmp_path)
+    query = np.zeros(DIM, np.float32)
+    query[0] = 1
+    for modality, level in ((Modality.IMAGE, 0.2), (Modality.TEXT, 0.6)):
+        x = 0.03 * rng.standard_normal((200, DIM)).astype(np.float32)
+        x[:, 0] = level + 0.02 * rng.standard_normal(200)
+        x[:, 1] = np.sqrt(1 - x[:, 0] ** 2)
+        if modality is Modality.IMAGE:
+            x[17, 0] = 0.5
+        library.add(x / np.linalg.norm(x, axis=1, keepdims=True), modality)
+    best = library.engine.search(vector=query, k=1)[0]
+    assert best.modality is Modality.IMAGE and best.path.endswith("000017")
