@@ -1,0 +1,111 @@
+"""Make small models with random weights, saved as open_clip's `local-dir:` reads them."""
+
+import json
+from pathlib import Path
+
+
+def save_model(folder: Path, model_cfg: dict, preprocess_cfg: dict | None = None, *, seed: int = 0) -> Path:
+    """Save a random model with its config; the weights depend on the seed only."""
+    from clipsearch.encoders.openclip import quiet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg or {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with quiet():
+        import open_clip
+        import torch
+        from safetensors.torch import save_file
+
+        torch.manual_seed(seed)
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        save_file(weights, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def classic_clip(folder: Path, *, seed: int = 0) -> Path:
+    """Save a causal model with the byte-level BPE of open_clip, pooled at the end of the text."""
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    return save_model(folder, {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}, seed=seed)
+
+
+def siglip_like(folder: Path, *, seed: int = 0) -> Path:
+    """Save a model that sees the whole padded text, with a Unigram tokenizer trained here."""
+    size = train_tokenizer(folder)
+    vision = {"image_size": [48, 40], "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {
+        "context_length": 24,
+        "vocab_size": size,
+        "hf_tokenizer_name": "local",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+        "width": 32,
+        "heads": 2,
+        "layers": 1,
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "norm_kwargs": {"eps": 1e-6},
+        "act_kwargs": {"approximate": "tanh"},
+    }
+    model = {
+        "embed_dim": 32,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
+    picture = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    return save_model(folder, model, picture, seed=seed)
+
+
+def roberta_clip(folder: Path, *, seed: int = 0) -> Path:
+    """Save a model whose text tower is a transformers model, pooled over the mean of its tokens."""
+    size = train_tokenizer(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = {"model_type": "roberta", "vocab_size": size, "max_position_embeddings": 64, **sizes}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+    (folder / "config.json").write_text(json.dumps({**config, **special}), encoding="utf-8")
+    vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {
+        "hf_model_name": str(folder),
+        "hf_tokenizer_name": "local",
+        "hf_proj_type": "mlp",
+        "hf_pooler_type": "mean_pooler",
+        "context_length": 40,
+    }
+    return save_model(folder, {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}, seed=seed)
+
+
+def train_tokenizer(folder: Path) -> int:
+    """Train a sentencepiece-like tokenizer on a few sentences; return the size of its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    sentences = [
+        f"a {kind} of {count} {colour} {thing} on the {place}"
+        for kind in ("photo", "drawing", "painting")
+        for count in ("one", "two", "many")
+        for colour in ("red", "green", "small", "old")
+        for thing in ("cats", "dogs", "boats", "houses")
+        for place in ("beach", "sofa", "street", "mountain")
+    ]
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(sentences, trainer)
+    end = tokenizer.token_to_id("</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "padding_side": "right",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return tokenizer.get_vocab_size()
