@@ -69,7 +69,8 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         code = cli.main(prog_name="clipsearch", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return int(code or 0)
     except click.ClickException as error:
         error.show()
@@ -84,6 +85,9 @@ def _run() -> int:
         # Whoever read our output has gone; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        complain(f"The system refuses: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.")
+        return 1
     except Exception as error:
         if os.environ.get("CLIPSEARCH_DEBUG"):
             traceback.print_exc()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.paths import printable
 
 
@@ -43,7 +43,7 @@ def forget(paths: tuple[str, ...], library: str | None) -> None:
 
     _, folder = read_settings(library=library)
     count = run(Library(folder), paths)
-    note(f"Forgotten: {count:,} files. Nothing on disk was touched.")
+    note(f"Forgotten: {count_files(count)}. Nothing on disk was touched.")
 
 
 @click.command()
@@ -85,5 +85,5 @@ def _describe(summary: dict[str, Any]) -> list[str]:
     for root in summary["roots"]:
         lines.append(f"folder    {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
     if summary["failed"]:
-        lines.append(f"failed    {len(summary['failed']):,} files; list them: clipsearch status --failed")
+        lines.append(f"failed    {count_files(len(summary['failed']))}; list them: clipsearch status --failed")
     return lines

@@ -36,10 +36,15 @@ def read_settings(**flags: object) -> tuple[Settings, Path]:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write results to stdout."""
-    stream = sys.stdout.buffer
-    stream.write(data)
-    stream.flush()
+    """Write results to stdout; nowhere if it was closed before we started."""
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def count_files(count: int) -> str:
+    """Say how many files."""
+    return f"{count:,} file" if count == 1 else f"{count:,} files"
 
 
 def note(message: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from clipsearch.cli.options import note
+from clipsearch.cli.options import count_files, note
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -82,7 +82,7 @@ class Lines:
         """Begin to index."""
         self._total, self._done = total, 0
         self._started = self._last = time.monotonic()
-        note(f"{total:,} files to index")
+        note(f"{count_files(total)} to index")
 
     def advance(self, files: int) -> None:
         """Count files that are done."""
