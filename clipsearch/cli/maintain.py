@@ -79,9 +79,8 @@ def _describe(summary: dict[str, Any]) -> list[str]:
     for name, part in summary["modalities"].items():
         index = part["index"]
         kind = "exact scan" if index is None else f"{index['kind']}, {index['watermark']:,} rows in it"
-        lines.append(
-            f"{name:<9} {part['files']:,} files, {part['vectors']:,} vectors, {part['deleted']:,} deleted; {kind}"
-        )
+        counts = f"{count_files(part['files'])}, {part['vectors']:,} vectors, {part['deleted']:,} deleted"
+        lines.append(f"{name:<9} {counts}; {kind}")
     for root in summary["roots"]:
         lines.append(f"folder    {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
     if summary["failed"]:

@@ -1,0 +1,111 @@
+"""The contract of Encoder, over every implementation: both builtin variants, and open_clip models of both kinds."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipsearch.encoders import registry
+from clipsearch.encoders.base import Encoder
+from clipsearch.media import decode_picture
+from tests import tiny_openclip
+from tests.pictures import encode, exif_block, noise_picture, stored_turned
+
+TEXTS = ["a cat on a sofa", "", "two dogs", "a red car parked in front of a white house in the rain", "猫", "🐈"]
+NAMES = ["builtin-small", "builtin-base", "classic_clip", "siglip_like"]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def any_encoder(request, isolated_user, tmp_path_factory):
+    name = request.param
+    if not name.startswith("builtin"):
+        folder = getattr(tiny_openclip, name)(tmp_path_factory.mktemp(name))
+        name = f"openclip:local-dir:{folder}"
+    return registry.load(name, threads=2, offline=True)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [
+        noise_picture(seed, size) for seed, size in enumerate([(300, 200), (64, 64), (33, 500), (1, 1), (640, 480)])
+    ]
+
+
+def cosines(one, other):
+    return np.einsum("nd,nd->n", one, other)
+
+
+def test_it_is_an_encoder(any_encoder):
+    assert isinstance(any_encoder, Encoder)
+    assert any_encoder.dim > 0 and any_encoder.picture_side > 0 and any_encoder.max_tokens > 0
+    assert any_encoder.name == registry.resolve(any_encoder.name, offline=True).name
+    assert set(any_encoder.fingerprint) <= set("0123456789abcdef") and len(any_encoder.fingerprint) >= 32
+
+
+def test_rows_are_float32_of_unit_length(any_encoder, pictures):
+    for rows, count in ((any_encoder.encode_images(pictures), 5), (any_encoder.encode_texts(TEXTS), len(TEXTS))):
+        assert rows.dtype == np.float32 and rows.shape == (count, any_encoder.dim)
+        assert np.linalg.norm(rows, axis=1) == pytest.approx(1.0, abs=1e-4)
+    assert any_encoder.encode_queries(TEXTS).shape == (len(TEXTS), any_encoder.dim)
+
+
+def test_nothing_gives_no_rows(any_encoder):
+    empty = (0, any_encoder.dim)
+    assert any_encoder.encode_images([]).shape == any_encoder.encode_pixels([]).shape == empty
+    assert any_encoder.encode_texts([]).shape == any_encoder.encode_queries([]).shape == empty
+
+
+def test_preprocess_then_encode_pixels_is_encode_images(any_encoder, pictures):
+    prepared = [any_encoder.preprocess(picture) for picture in pictures]
+    assert all(array.dtype == np.uint8 and array.shape[2] == 3 for arrays in prepared for array in arrays)
+    assert np.array_equal(any_encoder.encode_pixels(prepared), any_encoder.encode_images(pictures))
+
+
+def test_a_row_does_not_depend_on_its_batch(any_encoder, pictures):
+    whole = any_encoder.encode_images(pictures)
+    alone = np.concatenate([any_encoder.encode_images([picture]) for picture in pictures])
+    assert cosines(whole, alone).min() >= 0.999
+    texts = TEXTS * 7
+    alone = np.concatenate([any_encoder.encode_texts([text]) for text in texts])
+    assert cosines(any_encoder.encode_texts(texts), alone).min() >= 0.999
+
+
+def test_the_same_input_gives_the_same_row(any_encoder, pictures):
+    assert np.array_equal(any_encoder.encode_images(pictures[:2]), any_encoder.encode_images(pictures[:2]))
+    assert np.array_equal(any_encoder.encode_texts(TEXTS), any_encoder.encode_texts(TEXTS))
+
+
+def test_different_inputs_give_different_rows(any_encoder, pictures):
+    assert cosines(any_encoder.encode_images(pictures[:1]), any_encoder.encode_images(pictures[1:2]))[0] < 0.9999
+    assert cosines(any_encoder.encode_texts(TEXTS[:1]), any_encoder.encode_texts(TEXTS[2:3]))[0] < 0.9999
+
+
+def test_tokens_are_counted_uncut_and_long_texts_are_cut(any_encoder):
+    longest = "cat " * 3000
+    assert any_encoder.count_tokens("a cat") <= any_encoder.max_tokens < any_encoder.count_tokens(longest)
+    cut = any_encoder.encode_texts([longest, "cat " * 6000])
+    assert cosines(cut[:1], cut[1:])[0] >= 0.999
+
+
+def test_threads_get_the_rows_of_one_thread(any_encoder, pictures):
+    expected = any_encoder.encode_images(pictures[:2]), any_encoder.encode_texts(TEXTS[:2])
+
+    def work(number):
+        rows = any_encoder.encode_texts(TEXTS[:2]) if number % 2 else any_encoder.encode_images(pictures[:2])
+        return cosines(rows, expected[number % 2]).min()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert min(pool.map(work, range(24))) >= 0.999
+
+
+def test_all_eight_orientations_agree_with_the_upright_copy(any_encoder):
+    # Smooth, as photographs are: JPEG blocks fall differently on a turned picture.
+    upright = noise_picture(5, (16, 12)).resize((400, 300), Image.Resampling.BICUBIC)
+    files = [
+        encode(stored_turned(upright, orientation), exif=exif_block(orientation=orientation))
+        for orientation in range(1, 9)
+    ]
+    decoded = [decode_picture(data, min_side=any_encoder.picture_side, max_pixels=10**8)[0] for data in files]
+    rows = any_encoder.encode_images([upright, *decoded])
+    assert cosines(np.repeat(rows[:1], 8, axis=0), rows[1:]).min() >= 0.98
