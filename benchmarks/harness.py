@@ -1,0 +1,91 @@
+"""What every benchmark shares: pictures, timed processes, results that say where they were seen."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+COMMAND = str(Path(sys.executable).with_name("clipsearch"))
+PACKAGES = ("clipsearch", "faiss-gpu", "numpy", "onnxruntime", "open_clip_torch", "pillow", "sqlalchemy", "torch")
+
+
+def make_pictures(folder: Path, count: int, side: int = 256) -> None:
+    """Write `count` different JPEG photographs-to-be of side x side pixels: smooth colour fields with some noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        picture = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        grain = rng.integers(-12, 13, (side, side, 1))
+        noisy = np.clip(np.asarray(picture, np.int16) + grain, 0, 255).astype(np.uint8)
+        data = BytesIO()
+        Image.fromarray(noisy).save(data, "JPEG", quality=85)
+        (folder / f"{number:06d}.jpg").write_bytes(data.getvalue())
+
+
+def run(arguments: list[str], environment: dict[str, str] | None = None) -> tuple[float, float, bytes]:
+    """Run a process: wall seconds, peak resident MiB of that process, stdout. Raises if it fails."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})}
+    )
+    assert process.stdout is not None and process.stderr is not None
+    out = process.stdout.read()
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{arguments} failed with {process.returncode}: {errors.decode()}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024, out
+
+
+def interleaved(commands: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> dict[str, list[float]]:
+    """Time several commands in turn, A B A B ..., after one warm-up of each: wall seconds per round."""
+    for command in commands.values():
+        run(command, environment)
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            times[name].append(run(command, environment)[0])
+    return times
+
+
+def median_ratio(one: list[float], other: list[float]) -> float:
+    """Median over rounds of one / other: what a drifting machine leaves standing."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def write_result(case: str, values: dict) -> None:
+    """Keep a result with the machine, the versions and the commit it belongs to."""
+    RESULTS.mkdir(exist_ok=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    machine = {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    versions = {name: version(name) for name in PACKAGES}
+    record = {"case": case, "values": values, "machine": machine, "versions": versions, "commit": commit.stdout.strip()}
+    (RESULTS / f"{case}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def processor() -> str:
+    """Name the processor, as far as the system tells."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

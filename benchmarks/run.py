@@ -1,0 +1,46 @@
+"""Run benchmarks and write their tables into benchmarks/README.md: python benchmarks/run.py [CASE ...]."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CASES = ("cold_query", "indexing")
+
+
+def main() -> None:
+    """Run the cases named, or all; then make every table anew from the results kept."""
+    sys.path.insert(0, str(HERE))
+    for case in sys.argv[1:] or CASES:
+        print(f"== {case}", flush=True)
+        runpy.run_path(str(HERE / f"{case}.py"), run_name="__main__")
+    page = HERE / "README.md"
+    text = page.read_text()
+    for path in sorted((HERE / "results").glob("*.json")):
+        text = put_table(text, json.loads(path.read_text()))
+    page.write_text(text)
+
+
+def put_table(text: str, record: dict) -> str:
+    """Replace what stands between the marks of a case by its table."""
+    mark = f"<!-- {record['case']} -->"
+    pattern = re.compile(f"{re.escape(mark)}.*?{re.escape(mark)}", re.DOTALL)
+    return pattern.sub(lambda _: f"{mark}\n{table(record)}\n{mark}", text)
+
+
+def table(record: dict) -> str:
+    """Format the rows of a result, and where it was seen."""
+    rows = record["values"]["rows"]
+    names = list(rows[0])
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * len(names) + "|"]
+    lines += ["| " + " | ".join("" if row[n] is None else f"{row[n]}" for n in names) + " |" for row in rows]
+    machine, versions = record["machine"], record["versions"]
+    seen = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}"
+    lines.append(f"\nSeen on {seen}, onnxruntime {versions['onnxruntime']}, at commit {record['commit']}.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

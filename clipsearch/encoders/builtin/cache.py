@@ -1,0 +1,138 @@
+"""Keep the built towers in the user's cache.
+
+A tower is a folder of files that is written whole under another name, fsynced and renamed, so that a kill or a second
+process never leaves half of one. `meta.json` is written with it and holds the size and SHA-256 of each file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from clipsearch.config import cache_dir
+from clipsearch.errors import EncoderError, EncoderUnavailableError
+
+logger = logging.getLogger("clipsearch")
+
+Files = Mapping[str, bytes]
+T = TypeVar("T")
+
+_META = "meta.json"
+_STALE_SECONDS = 3600.0
+_SWAPS = 50
+
+
+class DamagedTowerError(Exception):
+    """A tower in the cache that cannot be used; it never leaves this package."""
+
+
+def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, bytes]], T]) -> T:
+    """Load a tower from the cache; build it first where it is missing, and once more where it is damaged.
+
+    key: the folder's name, which changes with whatever the files are made from. build: makes the files.
+    load: turns the bytes of the files into a tower, and raises DamagedTowerError where it cannot.
+    Raises EncoderUnavailableError where the cache cannot be written, EncoderError where a new tower does not load.
+    """
+    folder = cache_dir() / "encoders" / key
+    try:
+        if folder.is_dir():
+            return load(_read(folder))
+    except DamagedTowerError as error:
+        logger.warning("The cached encoder in %s is damaged (%s) and is built again.", folder, error)
+    files = build()
+    _install(folder, files)
+    try:
+        # Not what is on the disk: another process may be putting the same there at this instant.
+        return load(dict(files))
+    except DamagedTowerError as error:
+        raise EncoderError(
+            f"The encoder that was just built for {folder} does not load: {error}. "
+            "Install clipsearch and onnxruntime again."
+        ) from error
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    """Return the files of a tower, each checked against its size and SHA-256."""
+    try:
+        meta: dict[str, dict[str, object]] = json.loads((folder / _META).read_bytes())
+        files = {name: (folder / name).read_bytes() for name in meta}
+        for name, data in files.items():
+            if len(data) != meta[name]["size"] or hashlib.sha256(data).hexdigest() != meta[name]["sha256"]:
+                raise DamagedTowerError(f"{name} is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedTowerError(str(error)) from error
+    return files
+
+
+def _install(folder: Path, files: Files) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+        try:
+            _write(temporary, files)
+            _swap(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise EncoderUnavailableError(
+            f"The built encoder cannot be kept in {folder.parent}: {error}. "
+            "Free some space, or set CLIPSEARCH_CACHE to a folder that can be written."
+        ) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed build left, but not what another process is writing now."""
+    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
+        try:
+            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+        except OSError:
+            continue
+
+
+def _write(folder: Path, files: Files) -> None:
+    meta = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    for name, data in (*files.items(), (_META, json.dumps(meta, indent=1).encode())):
+        with open(folder / name, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Rename a complete folder into place; what stands there goes aside first and is removed."""
+    for attempt in range(_SWAPS):
+        try:
+            os.rename(temporary, folder)
+            break
+        except OSError:
+            if attempt == _SWAPS - 1 or not temporary.is_dir():
+                raise
+        # Another process may rename at the same instant, so the folder may be gone again or be there anew.
+        aside = temporary.with_name(f"{temporary.name}-old{attempt}")
+        try:
+            os.rename(folder, aside)
+        except OSError:
+            continue
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""The fitted matrices that bring pictures and texts into one space.
+
+A vector is two parts of unit length side by side, each with a weight: a canonical-correlation part (Hotelling 1936,
+regularised), which knows scenes and actions, and a label part (ConSE, Norouzi et al. 2013, arXiv:1312.5650), which
+knows objects. One last number holds what a picture gives up for being near to every text; it is the same for all
+texts. `tools/train_builtin.py` fits the matrices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.encoders.builtin.quantize import Range
+from clipsearch.errors import EncoderUnavailableError
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The shipped matrices of a variant.
+
+    digest: SHA-256 of the file. arrays: as `tools/train_builtin.py` names them.
+    """
+
+    digest: str
+    arrays: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def read(cls, variant: str) -> Projection:
+        """Read the file of a variant from the package.
+
+        Raises EncoderUnavailableError where it is missing or damaged.
+        """
+        name = f"{variant}.npz"
+        try:
+            data = resources.files(__package__).joinpath(name).read_bytes()
+            with np.load(io.BytesIO(data)) as file:
+                arrays = {key: file[key].astype(np.float32) for key in file.files}
+        except (OSError, ValueError, KeyError) as error:
+            raise EncoderUnavailableError(
+                f"The file {name} of the builtin encoder cannot be read: {error}. Install clipsearch again."
+            ) from error
+        return cls(hashlib.sha256(data).hexdigest(), arrays)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector: both parts, and one number for how common a picture is."""
+        return int(self.arrays["picture_map"].shape[1] + self.arrays["label_map"].shape[1] + 1)
+
+    def ranges(self, backbone: str) -> list[Range]:
+        """Return the range of every activation of a backbone, in the order of its layers."""
+        return [(float(low), float(high)) for low, high in self.arrays[f"ranges_{backbone}"]]
+
+    def pictures(self, features: Floats, logits: Floats) -> NDArray[np.float32]:
+        """Project pictures.
+
+        features: float32 (n, d), those of all backbones side by side. logits: float32 (n, 1000), their mean.
+        Returns float32 (n, dim), rows of unit length.
+        """
+        arrays = self.arrays
+        inputs = np.hstack([features, np.sqrt(softmax(logits))])
+        seen = ((inputs - arrays["picture_mean"]) * arrays["picture_scale"]) @ arrays["picture_map"]
+        rows = self._join(seen, softmax(logits / arrays["temperature"]) @ arrays["label_map"])
+        # Some pictures are near to every text (hubs: Radovanovic et al. 2010). As in querybank normalisation
+        # (Bogolin et al. 2022, arXiv:2112.12777) each gives up a share of its likeness to a bank of usual texts.
+        nearest = np.sort(rows @ arrays["bank"].T, axis=1)[:, -int(arrays["bank_nearest"]) :].mean(axis=1)
+        extra = (arrays["bank_mean"] - nearest) * arrays["bank_weight"] / arrays["bank_column"]
+        return unit(np.hstack([rows, extra[:, None]])).astype(np.float32)
+
+    def texts(self, embeddings: Floats) -> NDArray[np.float32]:
+        """Project text embeddings, float32 (n, 384) of unit length, into float32 (n, dim) of unit length."""
+        rows = self.plain_texts(embeddings)
+        column = np.full((len(rows), 1), self.arrays["bank_column"])
+        return unit(np.hstack([rows, column])).astype(np.float32)
+
+    def plain_texts(self, embeddings: Floats) -> Floats:
+        """Project text embeddings without the last column, as the rows of the bank are."""
+        centred = embeddings - self.arrays["text_mean"]
+        return self._join(centred @ self.arrays["text_map"], centred @ self.arrays["text_label_map"])
+
+    def _join(self, seen: Floats, labels: Floats) -> Floats:
+        share = self.arrays["label_share"]
+        return np.hstack([np.sqrt(1 - share**2) * unit(seen), share * unit(labels)])
+
+
+def softmax(rows: Floats) -> Floats:
+    """Turn rows of logits into chances."""
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    chances: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return chances
+
+
+def unit(rows: Floats) -> Floats:
+    """Scale rows to unit length; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    scaled: Floats = rows / np.maximum(lengths, np.float32(1e-12))
+    return scaled
