@@ -22,7 +22,8 @@ _CHUNK = 500
 class Difference:
     """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
 
-    offline: roots that are gone or suddenly empty; nothing of them is missing. unreadable: (path, reason) of folders.
+    offline: roots that are gone or suddenly empty; nothing of them is missing. online: other roots that were walked.
+    unreadable: (path, reason) of folders.
     """
 
     unchanged: int = 0
@@ -30,6 +31,7 @@ class Difference:
     changed: int = 0
     missing: int = 0
     offline: list[Root] = field(default_factory=list)
+    online: list[Root] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -56,7 +58,9 @@ def compare(
         root = by_id[scope.root_id]
         rules = Rules(root.exclude, root.include_hidden)
         prefix = unquote_path(scope.prefix)
-        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library)
+        walk, whole = (
+            FolderWalk(root.id, root.path, start, rules, covered=covered, skip=library) for start in (prefix, "")
+        )
         files = 0
         for chunk in _chunks(iter(walk)):
             files += len(chunk)
@@ -64,9 +68,10 @@ def compare(
             progress.scanned(len(chunk))
             if should_stop():
                 return difference
-        if files == 0 and _is_offline(ledger, root, scope, walk):
+        if files == 0 and _is_offline(ledger, root, whole):
             difference.offline.append(root)
             continue
+        difference.online.append(root)
         reached.append(scope)
         for path, reason in walk.unreadable:
             unreadable.append(Scope(root.id, quote_path(path)))
@@ -87,11 +92,14 @@ def _chunks(records: Iterator[FileRecord]) -> Iterator[list[FileRecord]]:
         yield chunk
 
 
-def _is_offline(ledger: Ledger, root: Root, scope: Scope, walk: FolderWalk) -> bool:
-    """Tell whether a root that showed no file is out of reach: gone, unreadable, or empty where it was not before.
+def _is_offline(ledger: Ledger, root: Root, walk: FolderWalk) -> bool:
+    """Tell whether a root is out of reach: gone, or without any file where it had some.
 
-    A single file that is gone from a folder that is there was deleted.
+    So is the folder of a drive while the drive is not mounted. A single file that is gone from a folder that is there
+    was deleted. walk: of the whole root, not begun.
     """
-    if os.path.lexists(root.path):
-        return not scope.prefix and (bool(walk.unreadable) or ledger.has_items(root.id))
-    return not (ledger.is_single_file(root.id) and os.path.isdir(os.path.dirname(root.path)))
+    if not os.path.lexists(root.path):
+        return not (ledger.is_single_file(root.id) and os.path.isdir(os.path.dirname(root.path)))
+    if any(True for _ in walk):
+        return False
+    return bool(walk.unreadable) or ledger.has_items(root.id)

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +58,12 @@ def index(
     options = options or IndexOptions()
     started = time.monotonic()
     _check_paths(folder, paths)
-    if options.dry_run and not (folder / "catalog.db").exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            run = _Run(Library.create(Path(scratch)), settings, options, progress, notify, should_stop, encoder)
-            report = run.rehearse(paths)
-    else:
-        run = _Run(Library.create(folder), settings, options, progress, notify, should_stop, encoder)
+    with ExitStack() as stack:
+        if options.dry_run and not (folder / "catalog.db").exists():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        library = Library.create(folder)
+        stack.callback(library.close)
+        run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         report = run.rehearse(paths) if options.dry_run else run.perform(paths)
     report.seconds = round(time.monotonic() - started, 3)
     return report
@@ -96,9 +97,10 @@ class _Run:
         with self.library.writer() as writer:
             difference, roots = self._compare(writer, paths)
             self.report.failed += difference.unreadable
-            for root in roots:
-                if (root in difference.offline) != root.offline:
-                    writer.set_offline(root.id, not root.offline)
+            for found, offline in ((difference.offline, True), (difference.online, False)):
+                for root in found:
+                    if root.offline != offline:
+                        writer.set_offline(root.id, offline)
             total = writer.ledger.count_todo()
             if total and not self.should_stop():
                 self.progress.start(total)
@@ -141,9 +143,13 @@ class _Run:
         """Turn paths into roots and parts of roots that do not overlap; without paths, into all roots."""
         base = self.library.base
         if not paths:
-            return [Scope(root.id) for root in writer.roots(base)]
+            known = writer.roots(base)
+            if self.options.rules is not None:
+                for root in known:
+                    writer.set_rules(root.id, self.options.rules)
+            return [Scope(root.id) for root in known]
         found: list[Scope] = []
-        for path in sorted({os.path.realpath(path) for path in paths}, key=len):
+        for path in sorted({os.path.realpath(path) for path in paths}, key=lambda path: (len(path), path)):
             scope = writer.add_root(base, path, self.options.rules)
             if not any(_covers(other, scope) for other in found):
                 found.append(scope)
@@ -185,7 +191,11 @@ class _Run:
 
     def _commit(self, writer: Writer, batch: Sequence[Loaded], decoder: Decoder, roots: dict[int, str]) -> None:
         assert self.encoder is not None
-        outcomes = encode_batch(self.encoder, [entry for entry in batch if isinstance(entry, Decoded)])
+        # Decoding runs ahead of commits: what a batch before this one has stored need not be encoded again.
+        decoded = [entry for entry in batch if isinstance(entry, Decoded)]
+        known = {entry.content_hash for entry in decoded if self._is_known(entry.content_hash)}
+        outcomes = encode_batch(self.encoder, [entry for entry in decoded if entry.content_hash not in known])
+        outcomes += [Known(entry.record, entry.content_hash) for entry in decoded if entry.content_hash in known]
         outcomes += [entry for entry in batch if isinstance(entry, Known | Failed)]
         committed = writer.commit(outcomes)
         self.report.count(committed.counts)

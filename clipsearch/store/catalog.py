@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -161,5 +162,10 @@ def _root(row: Row[Any], base: str) -> Root:
     path = unquote_path(row.path)
     if row.portable:
         path = os.path.normpath(os.path.join(base, path))
-    rules = json.loads(row.rules)
-    return Root(row.id, path, tuple(rules["exclude"]), rules["include_hidden"], row.offline)
+    return Root(row.id, path, *_rules(row.rules), row.offline)
+
+
+@lru_cache(maxsize=64)  # thousands of single files as roots share one
+def _rules(stored: str) -> tuple[tuple[str, ...], bool]:
+    rules = json.loads(stored)
+    return tuple(rules["exclude"]), rules["include_hidden"]

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError, StoreCorruptError
 
@@ -39,17 +39,31 @@ def reader_engine(path: Path) -> Engine:
     """Open the catalog for reading; a transaction sees one state however long it lasts, and never waits.
 
     Where the folder cannot be written and holds no WAL, SQLite cannot share the file; it is then opened as
-    immutable, which is right for a read-only medium.
+    immutable, which is right for a read-only medium. Others may still be able to write there, so such a connection
+    serves one transaction only.
     """
 
     def connect() -> sqlite3.Connection:
         frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
-        mode = "ro&immutable=1" if frozen else "ro"
-        connection = sqlite3.connect(_uri(path, mode), uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
+        mode, factory = ("ro&immutable=1", _Frozen) if frozen else ("ro", sqlite3.Connection)
+        connection = sqlite3.connect(
+            _uri(path, mode), uri=True, timeout=_BUSY_SECONDS, check_same_thread=False, factory=factory
+        )
         connection.isolation_level = None
         return connection
 
-    return _engine(connect, QueuePool, "BEGIN", pool_size=0)
+    engine = _engine(connect, QueuePool, "BEGIN", pool_size=0)
+
+    @event.listens_for(engine, "checkin")
+    def _drop(connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
+        if isinstance(connection, _Frozen):
+            record.invalidate()
+
+    return engine
+
+
+class _Frozen(sqlite3.Connection):
+    """A connection to a file that SQLite was told does not change."""
 
 
 @contextmanager
@@ -73,15 +87,21 @@ def mapped_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
-        cause = str(getattr(error, "orig", None) or error)
-        raise _translate(cause) from error
+        original = getattr(error, "orig", None) or error
+        raise _translate(str(original), str(getattr(original, "sqlite_errorname", ""))) from error
 
 
-def _translate(cause: str) -> LibraryError:
+def _translate(cause: str, code: str) -> LibraryError:
+    """Build our error; cause: SQLite's message; code: its extended error code, by name."""
     if "locked" in cause:
         return LibraryLockedError(f"The catalog is busy ({cause}). Wait for the other process, then try again.")
     if "full" in cause:
         return LibraryError(f"The disk is full ({cause}). Free some space and run again; nothing committed is lost.")
+    if code.startswith("SQLITE_IOERR") and "READ" not in code:  # a quota, a limit of size, a disk that breaks
+        return LibraryError(
+            f"The catalog could not be written ({cause}). Free some space or mend the disk and run again; nothing "
+            "committed is lost."
+        )
     if "malformed" in cause or "not a database" in cause or "no such table" in cause or "disk I/O" in cause:
         return StoreCorruptError(f"The catalog is damaged ({cause}). Restore catalog.db from a copy, or index anew.")
     return LibraryError(f"The catalog could not be used: {cause}.")

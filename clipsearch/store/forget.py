@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
+
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.library import Library
 from clipsearch.store.records import Scope
@@ -19,9 +21,7 @@ def forget(library: Library, paths: Sequence[str]) -> int:
     scopes: list[Scope] = []
     with library.query() as connection:
         for path in paths:
-            real = os.path.realpath(path)
-            own = find_scope(connection, library.base, real)
-            found = [own] if own else scopes_below(connection, library.base, real)
+            found = _scopes(connection, library.base, path)
             if not found:
                 raise InvalidInputError(
                     f"The library in {library.folder} has nothing at {path}. See: clipsearch status"
@@ -29,3 +29,12 @@ def forget(library: Library, paths: Sequence[str]) -> int:
             scopes += found
     with library.writer() as writer:
         return sum(writer.forget(scope) for scope in scopes)
+
+
+def _scopes(connection: Connection, base: str, path: str) -> list[Scope]:
+    """Find what a path covers: by its real name, and by the name that a file found through a link is shown with."""
+    found: list[Scope] = []
+    for name in dict.fromkeys((os.path.realpath(path), os.path.abspath(path))):
+        own = find_scope(connection, base, name)
+        found += [own] if own else scopes_below(connection, base, name)
+    return found

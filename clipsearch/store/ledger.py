@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Integer,
     MetaData,
@@ -21,7 +22,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -29,7 +32,7 @@ from sqlalchemy import (
 )
 
 from clipsearch.paths import quote_path, unquote_path
-from clipsearch.store.catalog import chunks, under
+from clipsearch.store.catalog import chunks
 from clipsearch.store.database import transaction
 from clipsearch.store.records import FileRecord, Scope
 from clipsearch.store.schema import failures, items
@@ -57,6 +60,14 @@ _missing = Table(
     _temporary,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
+    prefixes=["TEMPORARY"],
+)
+_scopes = Table(
+    "run_scopes",
+    _temporary,
+    Column("what", String(8), primary_key=True),
+    Column("root_id", Integer, primary_key=True),
+    Column("prefix", Text, primary_key=True),
     prefixes=["TEMPORARY"],
 )
 
@@ -130,25 +141,21 @@ class Ledger:
 
         unreadable: folders that could not be listed; what is below them is not missing.
         """
-        inside = or_(*(under(items, scope) for scope in scopes))
-        hidden = [under(items, scope) for scope in unreadable]
+        noted = [("walked", scope) for scope in scopes] + [("hidden", scope) for scope in unreadable]
+        rows = [{"what": what, "root_id": scope.root_id, "prefix": scope.prefix} for what, scope in noted]
         seen = select(_seen.c.id).where(_seen.c.what == "item")
-        query = select(items.c.id, items.c.size).where(inside, ~items.c.deleted, items.c.id.not_in(seen))
-        if hidden:
-            query = query.where(~or_(*hidden))
+        query = select(items.c.id, items.c.size).where(_gone_from(items), ~items.c.deleted, items.c.id.not_in(seen))
         with transaction(self._connection):
+            if rows:
+                self._connection.execute(insert(_scopes).prefix_with("OR IGNORE"), rows)
             self._connection.execute(insert(_missing).from_select(["id", "size"], query))
-            self._forget_failures(scopes, unreadable)
+            self._forget_failures()
         return self.count_missing()
 
-    def _forget_failures(self, scopes: Sequence[Scope], unreadable: Sequence[Scope]) -> None:
+    def _forget_failures(self) -> None:
         """Drop the failures of files that are gone."""
         seen = select(_seen.c.id).where(_seen.c.what == "failure")
-        inside = or_(*(under(failures, scope) for scope in scopes))
-        statement = delete(failures).where(inside, failures.c.id.not_in(seen))
-        if unreadable:
-            statement = statement.where(~or_(*(under(failures, scope) for scope in unreadable)))
-        self._connection.execute(statement)
+        self._connection.execute(delete(failures).where(_gone_from(failures), failures.c.id.not_in(seen)))
 
     def todo(self, page: int = 1000) -> Iterator[FileRecord]:
         """Yield the files that need work, in the order of the walk."""
@@ -170,10 +177,6 @@ class Ledger:
     def count_missing(self) -> int:
         """Count the items that are missing and were not found again elsewhere."""
         return self._count(select(func.count()).select_from(_missing))
-
-    def missing_ids(self, candidates: Sequence[int]) -> set[int]:
-        """Tell which of these items are missing; call it inside a transaction of the same connection."""
-        return set(self._connection.execute(select(_missing.c.id).where(_missing.c.id.in_(candidates))).scalars())
 
     def missing_of_size(self, size: int) -> list[int]:
         """List the missing items of that size, in bytes."""
@@ -202,3 +205,19 @@ class Ledger:
     def _count(self, query: object) -> int:
         with transaction(self._connection):
             return int(self._connection.execute(query).scalar_one())  # type: ignore[call-overload]
+
+
+def _gone_from(table: Table) -> ColumnElement[bool]:
+    """Build the condition "in a scope that was walked, and in no folder that could not be listed".
+
+    The scopes stand in a table, for there may be more of them than a statement can name.
+    """
+
+    def lies_in(what: str) -> ColumnElement[bool]:
+        prefix = _scopes.c.prefix
+        below = and_(table.c.path >= prefix + "/", table.c.path < prefix + "0")  # "0" follows "/" in ASCII
+        inside = or_(prefix == "", table.c.path == prefix, below)
+        same_root = and_(_scopes.c.what == what, _scopes.c.root_id == table.c.root_id)
+        return exists().where(same_root, inside).correlate(table)
+
+    return and_(lies_in("walked"), ~lies_in("hidden"))

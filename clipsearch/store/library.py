@@ -15,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from clipsearch.errors import EncoderMismatchError, LibraryError, LibraryLockedError, LibraryNotFoundError
+from clipsearch.errors import (
+    EncoderMismatchError,
+    LibraryError,
+    LibraryLockedError,
+    LibraryNotFoundError,
+    StoreCorruptError,
+)
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.roots import library_base
-from clipsearch.store.vectors import Rows, VectorStore, fsync_folder
+from clipsearch.store.vectors import SUFFIX, Rows, VectorStore, fsync_folder
 from clipsearch.store.writer import REVISION_KEY, Writer
 from clipsearch.types import Modality
 
 CATALOG = "catalog.db"
+VECTORS = "vectors"
 T = TypeVar("T")
 
 
@@ -96,6 +103,7 @@ class Library:
         version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         if version == 0:
+            _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
 
     @classmethod
@@ -107,7 +115,11 @@ class Library:
         except OSError as error:
             raise LibraryError(f"The library folder {folder} cannot be made: {error.strerror}.") from error
         with _locked(folder):
+            if not (folder / CATALOG).exists():
+                _check_no_vectors(folder)
             engine = writer_engine(folder / CATALOG)
+            if migrations.schema_version(engine) == 0:
+                _check_no_vectors(folder)
             migrations.migrate(engine)
             engine.dispose()
             fsync_folder(folder)
@@ -140,9 +152,12 @@ class Library:
                 with mapped_errors(), engine.connect() as connection:
                     with transaction(connection):
                         segments = catalog.get_segments(connection)
-                    store = VectorStore(self.folder / "vectors", pin.dim if pin else 0)
+                    store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
                     store.recover(segments)
-                    yield Writer(connection, store)
+                    try:
+                        yield Writer(connection, store)
+                    finally:
+                        self._engine.dispose()  # the last connection to close folds SQLite's log into the catalog
             finally:
                 engine.dispose()
 
@@ -178,7 +193,7 @@ class Library:
     def vector_store(self) -> VectorStore:
         """The segments, for reading."""
         pin = self.encoder
-        return VectorStore(self.folder / "vectors", pin.dim if pin else 0)
+        return VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
 
     def cached(self, revision: int, key: str, compute: Callable[[], T]) -> T:
         """Return what was computed for this revision, or compute it; older revisions are dropped."""
@@ -194,6 +209,15 @@ class Library:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _check_no_vectors(folder: Path) -> None:
+    """Raise StoreCorruptError if a folder has vectors; called where its catalog is missing or empty."""
+    if any(path.stat().st_size for path in (folder / VECTORS).glob(f"*{SUFFIX}")):
+        raise StoreCorruptError(
+            f"The library in {folder} has vectors, but its catalog is lost: {CATALOG} is damaged, empty or missing. "
+            "Restore it from a copy, or delete the folder and index anew."
+        )
 
 
 def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchError:

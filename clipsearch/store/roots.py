@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, case, delete, insert, literal, update
+from sqlalchemy import Connection, case, delete, insert, literal, select, update
 
 from clipsearch.config import LOCAL_LIBRARY
 from clipsearch.paths import quote_path
@@ -26,13 +26,17 @@ class Rules:
 
 def library_base(folder: Path) -> str:
     """Return the folder that portable roots are relative to: the parent of a `.clipsearch/`, else none."""
-    return str(folder.parent) if folder.name == LOCAL_LIBRARY else ""
+    return os.path.realpath(folder.parent) if folder.name == LOCAL_LIBRARY else ""
 
 
 def find_scope(connection: Connection, base: str, path: str) -> Scope | None:
     """Find the root that holds an absolute path, and where in it the path lies; None if no root does."""
-    by_path = {root.path: root.id for root in get_roots(connection, base)}
-    for folder in (path, *(str(parent) for parent in Path(path).parents)):
+    folders = [path, *(str(parent) for parent in Path(path).parents)]
+    stored = {(quote_path(folder), False): folder for folder in folders}
+    stored |= {(quote_path(inside), True): f for f in folders if base and (inside := relative(f, base)) is not None}
+    query = select(roots.c.id, roots.c.path, roots.c.portable).where(roots.c.path.in_({text for text, _ in stored}))
+    by_path = {stored[key]: row.id for row in connection.execute(query) if (key := (row.path, row.portable)) in stored}
+    for folder in folders:
         if folder in by_path:
             return Scope(by_path[folder], quote_path(relative(path, folder) or ""))
     return None

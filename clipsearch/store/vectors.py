@@ -68,17 +68,22 @@ class VectorStore:
     def recover(self, segments: Sequence[Segment]) -> None:
         """Cut torn writes off: what lies past the committed rows, and files that were never committed.
 
-        Raises StoreCorruptError if a segment is shorter than what is committed.
+        Raises StoreCorruptError if a segment is shorter than what is committed, LibraryError when the disk refuses.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for segment in segments:
-            size = self._checked_size(segment)
-            if size > segment.committed_rows * self._row_bytes:
-                os.truncate(self._path(segment), segment.committed_rows * self._row_bytes)
-        known = {segment.name for segment in segments}
-        for path in self.folder.glob(f"*{SUFFIX}"):
-            if path.name not in known:
-                path.unlink()
+        try:
+            if not self.folder.exists():
+                self.folder.mkdir()
+                fsync_folder(self.folder.parent)
+            for segment in segments:
+                size = self._checked_size(segment)
+                if size > segment.committed_rows * self._row_bytes:
+                    os.truncate(self._path(segment), segment.committed_rows * self._row_bytes)
+            known = {segment.name for segment in segments}
+            for path in self.folder.glob(f"*{SUFFIX}"):
+                if path.name not in known:
+                    path.unlink()
+        except OSError as error:
+            raise LibraryError(f"The vectors in {self.folder} cannot be used: {error.strerror}.") from error
 
     def view(self, segments: Sequence[Segment]) -> Rows:
         """Map the committed rows of one modality's segments.

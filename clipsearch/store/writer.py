@@ -22,7 +22,7 @@ from clipsearch.store import catalog
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Encoded, Failed, FileRecord, Known, Outcome, Root, Scope
-from clipsearch.store.roots import Rules, add_root, set_offline, set_rules
+from clipsearch.store.roots import Rules, add_root, find_scope, set_offline, set_rules
 from clipsearch.store.schema import failures, generations, items, roots, segments, tombstones, vectors
 from clipsearch.store.vectors import ROW_DTYPE, SEGMENT_ROWS, SUFFIX, Segment, VectorStore
 from clipsearch.types import Modality
@@ -120,10 +120,18 @@ class Writer:
     def add_root(self, base: str, path: str, rules: Rules | None = None) -> Scope:
         """Cover a resolved absolute path; rules, where given, replace those of its root."""
         with transaction(self._connection) as connection:
-            scope = add_root(connection, base, path)
+            scope = find_scope(connection, base, path)
+            if scope is None:
+                scope = add_root(connection, base, path)
+                bump_revision(connection)  # a reader keeps the roots that it knows, and some may have been merged
             if rules is not None:
                 set_rules(connection, scope.root_id, rules)
         return scope
+
+    def set_rules(self, root_id: int, rules: Rules) -> None:
+        """Replace the rules of a root."""
+        with transaction(self._connection) as connection:
+            set_rules(connection, root_id, rules)
 
     def roots(self, base: str) -> list[Root]:
         """List the roots; base: the folder that portable ones are relative to."""
@@ -181,8 +189,9 @@ class Writer:
         """Read all that the batch refers to before anything is written."""
         contents: list[_Content] = []
         fresh: dict[str, _Content] = {}
-        taken: set[int] = set()
         with transaction(self._connection) as connection:
+            # An item at the place of a file of this batch is about to be that file: it cannot also move elsewhere.
+            taken = {own.id for outcome in batch if (own := _item_at(connection, outcome.record)) is not None}
             for outcome in batch:
                 if isinstance(outcome, Encoded):
                     content = _from_encoded(outcome)
@@ -203,23 +212,29 @@ class Writer:
         self, connection: Connection, known: Known, fresh: dict[str, _Content], taken: set[int]
     ) -> _Content | None:
         """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
-        query = select(items).where(items.c.content_hash == known.content_hash).order_by(items.c.deleted, items.c.id)
-        sources = list(connection.execute(query))
         own = _item_at(connection, known.record)
         if own is not None and own.content_hash == known.content_hash:
             return _Content(known.record, moved_from=own.id)
-        if own is None:
-            gone = {s.id for s in sources if s.deleted} | self.ledger.missing_ids([s.id for s in sources])
-            for source in sources:
-                if source.id in gone and source.id not in taken:
-                    taken.add(source.id)
-                    return _Content(known.record, moved_from=source.id)
-        if sources:
-            return self._copy(connection, known.record, sources[0])
+        if own is None or own.deleted:
+            gone = self._gone(connection, known.content_hash, taken)
+            if gone is not None:
+                taken.add(gone)
+                return _Content(known.record, moved_from=gone)
+        same = select(items).where(items.c.content_hash == known.content_hash)
+        source = connection.execute(same.order_by(items.c.deleted, items.c.id).limit(1)).one_or_none()
+        if source is not None:
+            return self._copy(connection, known.record, source)
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
             return _Content(known.record, twin.columns, twin.parts, twin.rows)
         return None
+
+    def _gone(self, connection: Connection, content_hash: str, taken: set[int]) -> int | None:
+        """Return an item with that content whose file is missing or was deleted, and that may be moved."""
+        is_gone = items.c.deleted | items.c.id.in_(self.ledger.missing)
+        query = select(items.c.id).where(items.c.content_hash == content_hash, is_gone)
+        found = connection.execute(query.order_by(items.c.deleted, items.c.id)).scalars()
+        return next((number for number in found if number not in taken), None)
 
     def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> _Content:
         parts = catalog.rows_of_item(connection, source.id)
@@ -284,6 +299,7 @@ class Writer:
     def _move(self, connection: Connection, item_id: int, place: dict[str, Any], counts: CommitCounts) -> None:
         """Give an item its new place, and bring it back if it was deleted."""
         before = connection.execute(select(items).where(items.c.id == item_id)).one()
+        _swap_places(connection, before, place)
         connection.execute(update(items).where(items.c.id == item_id).values(**place, deleted=False))
         if before.deleted:
             rows = select(vectors.c.row).where(vectors.c.item_id == item_id)
@@ -342,6 +358,16 @@ def _tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
 def _item_at(connection: Connection, record: FileRecord) -> Row[Any] | None:
     at_path = (items.c.root_id == record.root_id) & (items.c.path == quote_path(record.path))
     return connection.execute(select(items).where(at_path)).one_or_none()
+
+
+def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]) -> None:
+    """Give the deleted item that holds a place, if there is one, the place of the item that is moving there."""
+    at_place = (items.c.root_id == place["root_id"]) & (items.c.path == place["path"]) & (items.c.id != moving.id)
+    holder = connection.execute(select(items.c.id).where(at_place)).scalar_one_or_none()
+    if holder is not None:
+        for number, path in ((moving.id, f"/{moving.id}"), (holder, moving.path)):  # no stored path starts with "/"
+            root = moving.root_id
+            connection.execute(update(items).where(items.c.id == number).values(root_id=root, path=path))
 
 
 def _from_encoded(encoded: Encoded) -> _Content:

@@ -30,8 +30,9 @@ LITTER = (
 class FolderWalk:
     """One walk of a root, or of a part of it.
 
-    Symbolic links are followed where they lead to what no root covers; each real folder is entered once. `unreadable`
-    fills while walking: paths below the root of folders that could not be listed, with the reason.
+    Symbolic links are followed where they lead to what no root covers; each real folder is entered once, and each
+    real file is found once. `unreadable` fills while walking: paths below the root of folders that could not be
+    listed, with the reason.
     """
 
     def __init__(
@@ -42,16 +43,18 @@ class FolderWalk:
         self._root = root
         self._prefix = prefix
         self._rules = rules
-        self._covered = covered
+        self._covered = frozenset(covered)
         self._skip = skip
         self._foreign: set[tuple[int, int]] = set()
+        self._linked: set[str] = set()
         self.unreadable: list[tuple[str, str]] = []
 
     def __iter__(self) -> Iterator[FileRecord]:
         start = self._absolute(self._prefix)
         try:
             status = os.stat(start)
-        except OSError:
+        except OSError as error:
+            self._cannot_look(self._prefix, error)
             return
         if stat.S_ISREG(status.st_mode):
             yield FileRecord(self._root_id, self._prefix, status.st_size, status.st_mtime_ns)
@@ -72,10 +75,9 @@ class FolderWalk:
             try:
                 status = os.lstat(self._absolute(path))
                 is_link = stat.S_ISLNK(status.st_mode)
-                if is_link:
-                    if self._is_covered(path):
-                        continue
-                    status = os.stat(self._absolute(path))
+                if (is_link and self._is_covered(path)) or (foreign and not is_link and self._is_elsewhere(path)):
+                    continue
+                status = os.stat(self._absolute(path)) if is_link else status
             except OSError as error:
                 self._cannot_look(path, error)
                 continue
@@ -83,7 +85,8 @@ class FolderWalk:
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
             elif stat.S_ISREG(status.st_mode) and PurePath(name).suffix.lower() in SUFFIXES:
-                yield FileRecord(self._root_id, path, status.st_size, status.st_mtime_ns)
+                if not is_link or self._is_first_link(path):
+                    yield FileRecord(self._root_id, path, status.st_size, status.st_mtime_ns)
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -103,15 +106,27 @@ class FolderWalk:
         return not any(_matches(path, name, pattern) for pattern in self._rules.exclude)
 
     def _is_covered(self, link: str) -> bool:
-        """Tell whether a link leads to what a walk of some root finds by itself, or to nowhere."""
+        """Tell whether a link leads to what a walk of some root finds by itself. Raises OSError if it leads nowhere."""
         target = os.path.realpath(self._absolute(link))
-        if not os.path.lexists(target):
-            return True
+        os.lstat(target)
         own = relative(target, self._root)
         if own is not None:
             parts = own.split("/") if own else []
             return all(self._is_wanted("/".join(parts[: i + 1])) for i in range(len(parts)))
         return any(relative(target, root) is not None for root in self._covered if root != self._root)
+
+    def _is_elsewhere(self, path: str) -> bool:
+        """Tell whether what lies in a linked folder is a root, or was found through a link of its own."""
+        target = os.path.realpath(self._absolute(path))
+        return target in self._linked or target in self._covered
+
+    def _is_first_link(self, link: str) -> bool:
+        """Tell whether the file that a link leads to was not found before, by another link or in a linked folder."""
+        target = os.path.realpath(self._absolute(link))
+        if target in self._linked or _identity(os.path.dirname(target)) in self._foreign:
+            return False
+        self._linked.add(target)
+        return True
 
     def _enter(self, path: str, status: os.stat_result, foreign: bool) -> bool:
         """Tell whether to walk a folder: not the library itself, and nothing outside the root twice."""
@@ -126,7 +141,7 @@ class FolderWalk:
         return True
 
     def _cannot_look(self, path: str, error: OSError) -> None:
-        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             self._note_unreadable(path, error)
 
     def _note_unreadable(self, path: str, error: OSError) -> None:
@@ -134,6 +149,14 @@ class FolderWalk:
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, *path.split("/")) if path else self._root
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None  # it went while we walked
+    return status.st_dev, status.st_ino
 
 
 def _matches(path: str, name: str, pattern: str) -> bool:

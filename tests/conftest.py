@@ -1,0 +1,57 @@
+"""Fixtures of the whole suite: an isolated user, one cache of built encoders, and a real encoder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Real files and fsyncs take as long as the disk wants; no test here is about time.
+settings.register_profile("clipsearch", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("clipsearch")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's settings, data and libraries out; subprocesses share one cache of built encoders."""
+    home = tmp_path_factory.mktemp("home")
+    cache = Path(tempfile.mkdtemp(prefix="clipsearch-cache-"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("CLIPSEARCH_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(home))
+        for kind in ("CONFIG", "DATA", "CACHE", "STATE"):
+            patch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
+        patch.setenv("CLIPSEARCH_CACHE", str(cache))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def encoder(isolated_user: None) -> Any:
+    """The small builtin encoder, with both towers built."""
+    from PIL import Image
+
+    from clipsearch.encoders import registry
+
+    loaded = registry.load("builtin-small", threads=1, offline=True)
+    loaded.encode_texts(["warm"])
+    loaded.encode_images([Image.new("RGB", (32, 32))])
+    return loaded
+
+
+@pytest.fixture(autouse=True)
+def quiet_logger() -> Iterator[None]:
+    """Undo what a test of the command line does to the logger."""
+    logger = logging.getLogger("clipsearch")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before

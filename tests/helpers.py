@@ -1,0 +1,285 @@
+"""What several test modules need: small real files, the pipeline, the command, a full check of a library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures import encode, noise_picture
+
+from clipsearch.config import Settings
+from clipsearch.store.library import Library
+from indexer import pipeline
+from indexer.pipeline import IndexOptions
+from indexer.report import IndexReport
+
+COMMAND = Path(sys.executable).with_name("clipsearch")
+REPORT_KEYS = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "seconds"]
+
+
+def photo(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
+    """Write a small JPEG; the same seed gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(noise_picture(seed, size)))
+    return path
+
+
+def photos(folder: Path, count: int, *, first: int = 0, size: tuple[int, int] = (64, 48)) -> list[Path]:
+    """Write `count` different small JPEGs named p000.jpg and so on."""
+    return [photo(folder / f"p{first + i:03d}.jpg", first + i, size) for i in range(count)]
+
+
+class Counting:
+    """The real encoder, counting what it is asked to do."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self.preprocessed = 0
+        self.pictures = 0
+        self.texts = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    @property
+    def work(self) -> int:
+        """Everything that was decoded or encoded so far."""
+        return self.preprocessed + self.pictures + self.texts
+
+    def preprocess(self, picture: Any) -> Any:
+        with self._lock:
+            self.preprocessed += 1
+        return self._encoder.preprocess(picture)
+
+    def encode_pixels(self, batch: Sequence[Any]) -> Any:
+        self.pictures += len(batch)
+        return self._encoder.encode_pixels(batch)
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        self.texts += len(texts)
+        return self._encoder.encode_texts(texts)
+
+
+def index(
+    library: Path,
+    *paths: Path | str,
+    encoder: Any,
+    settings: Settings | None = None,
+    should_stop: Any = None,
+    **options: Any,
+) -> IndexReport:
+    """Run the pipeline; options: fields of IndexOptions."""
+    extra = {"should_stop": should_stop} if should_stop else {}
+    names = [os.fspath(path) for path in paths]
+    chosen = settings or Settings(threads=1, offline=True)
+    return pipeline.index(library, names, chosen, IndexOptions(**options), encoder=encoder, **extra)
+
+
+def counts(report: IndexReport) -> dict[str, int]:
+    """The counts of a report that are not zero; `failed` is how many failed."""
+    names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
+    found = {name: getattr(report, name) for name in names} | {"failed": len(report.failed)}
+    return {name: value for name, value in found.items() if value}
+
+
+@dataclass
+class Ran:
+    """What a run of the installed command left."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a subprocess."""
+    return {**os.environ, **(extra or {})}
+
+
+def run_cli(
+    *args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 120, **popen: Any
+) -> Ran:
+    """Run the installed command to its end; fail on a traceback."""
+    command = [str(COMMAND), *(arg if isinstance(arg, bytes) else str(arg) for arg in args)]
+    done = subprocess.run(command, cwd=cwd, env=environment(env), capture_output=True, timeout=timeout, **popen)
+    return checked(done)
+
+
+def checked(done: subprocess.CompletedProcess[bytes]) -> Ran:
+    """Wrap what a run of the command left; fail on a traceback."""
+    ran = Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    assert "Traceback" not in ran.err, ran.err
+    assert "Internal error" not in ran.err, ran.err
+    return ran
+
+
+def start_cli(*args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start the installed command."""
+    command = [str(COMMAND), *(str(arg) for arg in args)]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+BIND = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH; gone for good at the next exec
+    if libc.prctl(24, capability, 0, 0, 0):
+        sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command as root whom file permissions bind, as they bind any other user."""
+
+
+def run_cli_bound(*args: Any, cwd: Path) -> Ran:
+    """Run the installed command such that file permissions bind it; skip where that cannot be done."""
+    if os.name != "posix":
+        pytest.skip("needs POSIX permissions")
+    if os.geteuid() != 0:
+        return run_cli(*args, cwd=cwd)
+    command = [sys.executable, "-c", BIND, str(COMMAND), *(str(arg) for arg in args)]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, timeout=120)
+    if done.returncode == 77:
+        pytest.skip("root cannot be bound by permissions here")
+    return checked(done)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item as it stands on disk."""
+
+    id: int
+    root_id: int
+    path: str
+    content_hash: str
+    modality: str
+    deleted: bool
+    rows: tuple[int, ...]
+    vectors: bytes
+    texts: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a library holds, read past the code under test."""
+
+    entries: dict[int, Entry]
+    failures: dict[tuple[int, str], str]
+    committed: dict[str, int]
+    tombstones: dict[str, frozenset[int]]
+    pins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def live(self) -> dict[str, Entry]:
+        """Live items by stored path; only for libraries with one root, or distinct names."""
+        return {entry.path: entry for entry in self.entries.values() if not entry.deleted}
+
+    def logical(self) -> frozenset[tuple[Any, ...]]:
+        """What a user can see of it: no numbers of rows."""
+        items = {(e.id, e.root_id, e.path, e.content_hash, e.vectors, e.texts) for e in self.live.values()}
+        return frozenset(items | {("failed", *key, reason) for key, reason in self.failures.items()})
+
+
+def read_state(library: Path) -> State:
+    """Read a library with plain sqlite3 and numpy, and assert every invariant of the store on the way."""
+    with closing(sqlite3.connect(f"file:{library / 'catalog.db'}?mode=ro", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        assert not db.execute("PRAGMA foreign_key_check").fetchall()
+        pins = {r["key"]: r["value"] for r in db.execute("SELECT key, value FROM settings")}
+        segments = db.execute("SELECT * FROM segments ORDER BY modality, first_row").fetchall()
+        items = db.execute("SELECT * FROM items").fetchall()
+        rows = db.execute("SELECT * FROM vectors ORDER BY item_id, part").fetchall()
+        dead = db.execute("SELECT modality, row FROM tombstones").fetchall()
+        failed = {(r["root_id"], r["path"]): r["reason"] for r in db.execute("SELECT * FROM failures")}
+    dim = int(pins.get("dim", 0))
+    matrices, committed = _read_segments(library / "vectors", segments, dim)
+    tombstones = {m: frozenset(r["row"] for r in dead if r["modality"] == m) for m in committed}
+    assert sum(map(len, tombstones.values())) == len(dead)
+    by_item: dict[int, list[sqlite3.Row]] = {}
+    for row in rows:
+        by_item.setdefault(row["item_id"], []).append(row)
+    entries = {item["id"]: _entry(item, by_item.get(item["id"], []), matrices) for item in items}
+    _check_rows(entries, committed, tombstones)
+    return State(entries, failed, committed, tombstones, pins)
+
+
+def _read_segments(folder: Path, segments: Any, dim: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    parts: dict[str, list[np.ndarray]] = {}
+    committed: dict[str, int] = {}
+    for segment in segments:
+        modality, count = segment["modality"], segment["committed_rows"]
+        assert segment["first_row"] == committed.get(modality, 0), "segments leave a gap or overlap"
+        data = (folder / segment["name"]).read_bytes()
+        assert len(data) >= count * dim * 2, "a segment is shorter than what is committed"
+        parts.setdefault(modality, []).append(np.frombuffer(data[: count * dim * 2], "<f2").reshape(count, dim))
+        committed[modality] = committed.get(modality, 0) + count
+    return {modality: np.concatenate(found) for modality, found in parts.items()}, committed
+
+
+def _entry(item: sqlite3.Row, rows: list[sqlite3.Row], matrices: dict[str, np.ndarray]) -> Entry:
+    assert rows, f"item {item['path']} has no vectors"
+    assert [row["part"] for row in rows] == list(range(len(rows)))
+    assert {row["modality"] for row in rows} == {item["modality"]}
+    numbers = tuple(row["row"] for row in rows)
+    vectors = matrices[item["modality"]][list(numbers)].tobytes()
+    texts = tuple(row["text"] for row in rows)
+    where = (item["id"], item["root_id"], item["path"])
+    return Entry(*where, item["content_hash"], item["modality"], bool(item["deleted"]), numbers, vectors, texts)
+
+
+def _check_rows(entries: dict[int, Entry], committed: dict[str, int], tombstones: dict[str, frozenset[int]]) -> None:
+    """Every row belongs to one item at most, and the tombstones are exactly the rows of no live item."""
+    places = [(entry.root_id, entry.path) for entry in entries.values()]
+    assert len(places) == len(set(places))
+    for modality, count in committed.items():
+        owned = [row for e in entries.values() if e.modality == modality for row in e.rows]
+        assert len(owned) == len(set(owned)), "two items share a row"
+        live = {row for e in entries.values() if e.modality == modality and not e.deleted for row in e.rows}
+        assert tombstones[modality] == set(range(count)) - live
+
+
+def tree_digest(folder: Path) -> dict[str, str]:
+    """Digest of every file below a folder, but for what SQLite's readers leave beside a catalog."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_readers(path))
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _is_readers(path: Path) -> bool:
+    return path.name.endswith("-shm") or (path.name.endswith("-wal") and path.stat().st_size == 0)
+
+
+def paths_found(library: Path, encoder: Any, *, text: str = "a picture", k: int = 10_000) -> list[str]:
+    """All that a search can find, by path."""
+    from clipsearch.query.engine import SearchEngine
+
+    opened = Library(library)
+    try:
+        return sorted({hit.path for hit in SearchEngine(opened, encoder=encoder).search(text, k=k)})
+    finally:
+        opened.close()
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a tree."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
