@@ -19,26 +19,16 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
+from clipsearch.store.contents import Content, Resolver, item_at
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
-from clipsearch.store.records import CommitCounts, Encoded, Failed, FileRecord, Known, Outcome, Root, Scope
+from clipsearch.store.records import CommitCounts, Encoded, Failed, FileRecord, Outcome, Root, Scope
 from clipsearch.store.roots import Rules, add_root, find_scope, set_offline, set_rules
 from clipsearch.store.schema import failures, generations, items, roots, segments, tombstones, vectors
-from clipsearch.store.vectors import ROW_DTYPE, SEGMENT_ROWS, SUFFIX, Segment, VectorStore
+from clipsearch.store.vectors import SEGMENT_ROWS, SUFFIX, Segment, VectorStore
 from clipsearch.types import Modality
 
 REVISION_KEY = "revision"
-
-
-@dataclass(slots=True)
-class _Content:
-    """What is to be stored for one file: item columns, one dict of vector columns a part, float16 rows (parts, dim)."""
-
-    record: FileRecord
-    columns: dict[str, Any] = field(default_factory=dict)
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    rows: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), ROW_DTYPE))
-    moved_from: int | None = None  # an item that keeps its id and rows; parts and rows are not used then
 
 
 @dataclass(slots=True)
@@ -69,14 +59,16 @@ class Writer:
         self._connection = connection
         self._store = store
         self.ledger = Ledger(connection)
+        self._resolver = Resolver(store, self.ledger)
 
     def commit(self, batch: Sequence[Outcome]) -> Committed:
         """Store a batch of outcomes; when it returns they are durable and findable.
 
         Raises LibraryError when the disk refuses; nothing of the batch counts then.
         """
-        result = Committed()
-        contents = self._resolve(batch, result)
+        with transaction(self._connection) as connection:
+            contents, unresolved = self._resolver.resolve(connection, batch)
+        result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
         appended = self._append(contents)
         with transaction(self._connection) as connection:
             _advance(connection, appended.grown)
@@ -185,67 +177,7 @@ class Writer:
         with transaction(self._connection) as connection:
             catalog.set_setting(connection, key, value)
 
-    def _resolve(self, batch: Sequence[Outcome], result: Committed) -> list[_Content]:
-        """Read all that the batch refers to before anything is written."""
-        contents: list[_Content] = []
-        fresh: dict[str, _Content] = {}
-        with transaction(self._connection) as connection:
-            # An item at the place of a file of this batch is about to be that file: it cannot also move elsewhere.
-            taken = {own.id for outcome in batch if (own := _item_at(connection, outcome.record)) is not None}
-            for outcome in batch:
-                if isinstance(outcome, Encoded):
-                    content = _from_encoded(outcome)
-                    fresh.setdefault(outcome.content_hash, content)
-                elif isinstance(outcome, Known):
-                    found = self._from_known(connection, outcome, fresh, taken)
-                    if found is None:
-                        result.unresolved.append(outcome.record)
-                        continue
-                    content = found
-                else:
-                    continue
-                contents.append(content)
-            result.counts.encoded = sum(isinstance(outcome, Encoded) for outcome in batch)
-        return contents
-
-    def _from_known(
-        self, connection: Connection, known: Known, fresh: dict[str, _Content], taken: set[int]
-    ) -> _Content | None:
-        """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
-        own = _item_at(connection, known.record)
-        if own is not None and own.content_hash == known.content_hash:
-            return _Content(known.record, moved_from=own.id)
-        if own is None or own.deleted:
-            gone = self._gone(connection, known.content_hash, taken)
-            if gone is not None:
-                taken.add(gone)
-                return _Content(known.record, moved_from=gone)
-        same = select(items).where(items.c.content_hash == known.content_hash)
-        source = connection.execute(same.order_by(items.c.deleted, items.c.id).limit(1)).one_or_none()
-        if source is not None:
-            return self._copy(connection, known.record, source)
-        if known.content_hash in fresh:
-            twin = fresh[known.content_hash]
-            return _Content(known.record, twin.columns, twin.parts, twin.rows)
-        return None
-
-    def _gone(self, connection: Connection, content_hash: str, taken: set[int]) -> int | None:
-        """Return an item with that content whose file is missing or was deleted, and that may be moved."""
-        is_gone = items.c.deleted | items.c.id.in_(self.ledger.missing)
-        query = select(items.c.id).where(items.c.content_hash == content_hash, is_gone)
-        found = connection.execute(query.order_by(items.c.deleted, items.c.id)).scalars()
-        return next((number for number in found if number not in taken), None)
-
-    def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> _Content:
-        parts = catalog.rows_of_item(connection, source.id)
-        view = self._store.view(catalog.get_segments(connection, Modality(source.modality)))
-        rows = view.gather(np.array([part.row for part in parts], np.int64)).astype(ROW_DTYPE)
-        names = ("modality", "content_hash", "width", "height", "taken_at", "camera", "latitude", "longitude")
-        columns = {name: getattr(source, name) for name in names}
-        kept = ("modality", "part", "text", "line", "end_line")
-        return _Content(record, columns, [{name: getattr(part, name) for name in kept} for part in parts], rows)
-
-    def _append(self, contents: Sequence[_Content]) -> _Appended:
+    def _append(self, contents: Sequence[Content]) -> _Appended:
         """Write the batch's rows to disk; they do not count before the transaction that follows."""
         appended = _Appended()
         for modality in Modality:
@@ -270,7 +202,7 @@ class Writer:
             rows = rows[len(taken) :]
         return grown
 
-    def _store_item(self, connection: Connection, content: _Content, appended: _Appended, counts: CommitCounts) -> None:
+    def _store_item(self, connection: Connection, content: Content, appended: _Appended, counts: CommitCounts) -> None:
         record = content.record
         path = quote_path(record.path)
         place = {"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns}
@@ -279,7 +211,7 @@ class Writer:
         if content.moved_from is not None:
             self._move(connection, content.moved_from, place, counts)
             return
-        own = _item_at(connection, record)
+        own = item_at(connection, record)
         values = {**content.columns, **place, "deleted": False}
         if own is None:
             item_id: int = connection.execute(insert(items).values(**values).returning(items.c.id)).scalar_one()
@@ -322,7 +254,7 @@ class Writer:
         }
         statement = upsert(failures).values(root_id=record.root_id, path=quote_path(record.path), **values)
         connection.execute(statement.on_conflict_do_update(index_elements=["root_id", "path"], set_=values))
-        own = _item_at(connection, record)
+        own = item_at(connection, record)
         if own is not None and not failed.transient:
             _tombstone(connection, select(literal(own.id)))
 
@@ -355,11 +287,6 @@ def _tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
     connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
 
 
-def _item_at(connection: Connection, record: FileRecord) -> Row[Any] | None:
-    at_path = (items.c.root_id == record.root_id) & (items.c.path == quote_path(record.path))
-    return connection.execute(select(items).where(at_path)).one_or_none()
-
-
 def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]) -> None:
     """Give the deleted item that holds a place, if there is one, the place of the item that is moving there."""
     at_place = (items.c.root_id == place["root_id"]) & (items.c.path == place["path"]) & (items.c.id != moving.id)
@@ -368,27 +295,3 @@ def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]
         for number, path in ((moving.id, f"/{moving.id}"), (holder, moving.path)):  # no stored path starts with "/"
             root = moving.root_id
             connection.execute(update(items).where(items.c.id == number).values(root_id=root, path=path))
-
-
-def _from_encoded(encoded: Encoded) -> _Content:
-    columns: dict[str, Any] = {"modality": encoded.modality, "content_hash": encoded.content_hash}
-    picture = encoded.picture
-    columns |= {
-        "width": picture.width if picture else None,
-        "height": picture.height if picture else None,
-        "taken_at": picture.taken_at.isoformat() if picture and picture.taken_at else None,
-        "camera": picture.camera if picture else None,
-        "latitude": picture.latitude if picture else None,
-        "longitude": picture.longitude if picture else None,
-    }
-    parts = [
-        {
-            "modality": encoded.modality,
-            "part": i,
-            "text": p and p.text,
-            "line": p and p.line,
-            "end_line": p and p.end_line,
-        }
-        for i, p in enumerate(encoded.passages or [None] * len(encoded.vectors))
-    ]
-    return _Content(encoded.record, columns, parts, encoded.vectors.astype(ROW_DTYPE))
