@@ -19,7 +19,7 @@ from clipsearch.store import catalog
 from clipsearch.store.catalog import join
 from clipsearch.store.library import EncoderPin, Library, encoder_mismatch
 from clipsearch.store.records import Failed, FileRecord, Known, Root, Scope
-from clipsearch.store.roots import Rules, find_scope
+from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
 from indexer import build
 from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
@@ -30,9 +30,9 @@ from indexer.report import IndexReport, Progress, Silent
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """How to run. rules: replace those of the roots named; None keeps them. model: None keeps the library's encoder."""
+    """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder."""
 
-    rules: Rules | None = None
+    rules: RulesChange | None = None
     model: str | None = None
     retry_failed: bool = False
     dry_run: bool = False
@@ -142,17 +142,16 @@ class _Run:
     def _scopes(self, writer: Writer, paths: Sequence[str]) -> list[Scope]:
         """Turn paths into roots and parts of roots that do not overlap; without paths, into all roots."""
         base = self.library.base
-        if not paths:
-            known = writer.roots(base)
-            if self.options.rules is not None:
-                for root in known:
-                    writer.set_rules(root.id, self.options.rules)
-            return [Scope(root.id) for root in known]
         found: list[Scope] = []
         for path in sorted({os.path.realpath(path) for path in paths}, key=lambda path: (len(path), path)):
-            scope = writer.add_root(base, path, self.options.rules)
+            scope = writer.add_root(base, path)
             if not any(_covers(other, scope) for other in found):
                 found.append(scope)
+        if not paths:
+            found = [Scope(root.id) for root in writer.roots(base)]
+        if self.options.rules is not None:
+            for root_id in {scope.root_id for scope in found}:
+                writer.change_rules(root_id, self.options.rules)
         return found
 
     def _pin(self) -> None:

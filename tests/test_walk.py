@@ -25,7 +25,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
-from clipsearch.store.roots import Rules
+from clipsearch.store.roots import Rules, RulesChange
 from indexer.sources.folder import FolderWalk
 
 
@@ -382,11 +382,13 @@ def test_exclude_and_include_hidden_are_kept_for_later_runs(tmp_path, encoder):
     photos(root / ".hidden", 1, first=3)
     index(library, root, encoder=encoder)
     assert len(paths_found(library, encoder)) == 3
-    report = index(library, root, encoder=encoder, rules=Rules(("raw",), True))
+    report = index(library, root, encoder=encoder, rules=RulesChange(("raw",), True))
     assert counts(report) == {"added": 1, "encoded": 1, "removed": 1, "unchanged": 2}
     assert counts(index(library, root, encoder=encoder)) == {"unchanged": 3}
     assert counts(index(library, encoder=encoder)) == {"unchanged": 3}
-    assert counts(index(library, encoder=encoder, rules=Rules())) == {"added": 1, "removed": 1, "unchanged": 2}
+    shown = counts(index(library, encoder=encoder, rules=RulesChange(include_hidden=False)))
+    assert shown == {"removed": 1, "unchanged": 2}, "the patterns are kept"
+    assert counts(index(library, encoder=encoder, rules=RulesChange(()))) == {"added": 1, "unchanged": 2}
 
 
 # --- Roots

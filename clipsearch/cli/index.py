@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ SHOWN_FAILURES = 20
     help="Leave out files and folders of that name, or of that path below PATH if it has a slash; * and ? work. "
     "Kept for later runs. May be repeated.",
 )
-@click.option("--include-hidden", is_flag=True, default=None, help="Also what starts with a dot. Kept for later runs.")
+@click.option("--no-exclude", is_flag=True, help="Forget the patterns of earlier runs.")
+@click.option(
+    "--include-hidden/--no-include-hidden",
+    default=None,
+    help="Also what starts with a dot, or no longer. Kept for later runs.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed before and have not changed.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, by names, sizes and times, and do nothing.")
 @json_option
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
@@ -44,6 +50,7 @@ def index(
     paths: tuple[str, ...],
     model: str | None,
     exclude: tuple[str, ...],
+    no_exclude: bool,
     include_hidden: bool | None,
     retry_failed: bool,
     dry_run: bool,
@@ -63,12 +70,15 @@ def index(
     clipsearch index ~/Pictures ~/notes --exclude '*.tmp'
     """
     from clipsearch.cli.progress import make_progress
-    from clipsearch.store.roots import Rules
+    from clipsearch.store.roots import RulesChange
     from indexer.pipeline import IndexOptions
     from indexer.pipeline import index as run
 
     settings, folder = read_settings(library=library, offline=offline, batch_size=batch_size, threads=threads)
-    rules = Rules(exclude, bool(include_hidden)) if exclude or include_hidden is not None else None
+    if exclude and no_exclude:
+        raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
+    change = RulesChange(() if no_exclude else exclude or None, include_hidden)
+    rules = None if change == RulesChange() else change
     options = IndexOptions(rules, model, retry_failed, dry_run)
     with _stop_flag() as stop, make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, case, delete, insert, literal, select, update
@@ -22,6 +22,14 @@ class Rules:
 
     exclude: tuple[str, ...] = ()
     include_hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChange:
+    """New values for the rules of a root; None keeps what it has."""
+
+    exclude: tuple[str, ...] | None = None
+    include_hidden: bool | None = None
 
 
 def library_base(folder: Path) -> str:
@@ -58,16 +66,20 @@ def add_root(connection: Connection, base: str, path: str) -> Scope:
     below = [root for root in get_roots(connection, base) if relative(root.path, path) is not None]
     inside = relative(path, base) if base else None
     values = {"path": quote_path(path if inside is None else inside), "portable": inside is not None}
-    statement = insert(roots).values(**values, rules=_dump(Rules()), offline=False)
+    statement = insert(roots).values(**values, rules=json.dumps(asdict(Rules())), offline=False)
     root_id: int = connection.execute(statement.returning(roots.c.id)).scalar_one()
     for root in below:
         _merge(connection, root, root_id, quote_path(relative(root.path, path) or ""))
     return Scope(root_id)
 
 
-def set_rules(connection: Connection, root_id: int, rules: Rules) -> None:
-    """Store which files of a root are wanted."""
-    connection.execute(update(roots).where(roots.c.id == root_id).values(rules=_dump(rules)))
+def change_rules(connection: Connection, root_id: int, change: RulesChange) -> None:
+    """Change which files of a root are wanted."""
+    given = {name: value for name, value in asdict(change).items() if value is not None}
+    if given:
+        stored = json.loads(connection.execute(select(roots.c.rules).where(roots.c.id == root_id)).scalar_one())
+        values = json.dumps(stored | given)
+        connection.execute(update(roots).where(roots.c.id == root_id).values(rules=values))
 
 
 def set_offline(connection: Connection, root_id: int, offline: bool) -> None:
@@ -89,7 +101,3 @@ def _merge(connection: Connection, root: Root, into: int, prefix: str) -> None:
         longer = case((table.c.path == "", prefix), else_=literal(prefix + "/") + table.c.path)
         connection.execute(update(table).where(table.c.root_id == root.id).values(root_id=into, path=longer))
     connection.execute(delete(roots).where(roots.c.id == root.id))
-
-
-def _dump(rules: Rules) -> str:
-    return json.dumps({"exclude": list(rules.exclude), "include_hidden": rules.include_hidden})

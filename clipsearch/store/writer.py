@@ -23,7 +23,7 @@ from clipsearch.store.contents import Content, Resolver, item_at
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Encoded, Failed, FileRecord, Outcome, Root, Scope
-from clipsearch.store.roots import Rules, add_root, find_scope, set_offline, set_rules
+from clipsearch.store.roots import RulesChange, add_root, change_rules, find_scope, set_offline
 from clipsearch.store.schema import failures, generations, items, roots, segments, tombstones, vectors
 from clipsearch.store.vectors import SEGMENT_ROWS, SUFFIX, Segment, VectorStore
 from clipsearch.types import Modality
@@ -109,21 +109,19 @@ class Writer:
             bump_revision(connection)
         return count
 
-    def add_root(self, base: str, path: str, rules: Rules | None = None) -> Scope:
-        """Cover a resolved absolute path; rules, where given, replace those of its root."""
+    def add_root(self, base: str, path: str) -> Scope:
+        """Cover a resolved absolute path, by the root that holds it or by a new one."""
         with transaction(self._connection) as connection:
             scope = find_scope(connection, base, path)
             if scope is None:
                 scope = add_root(connection, base, path)
                 bump_revision(connection)  # a reader keeps the roots that it knows, and some may have been merged
-            if rules is not None:
-                set_rules(connection, scope.root_id, rules)
         return scope
 
-    def set_rules(self, root_id: int, rules: Rules) -> None:
-        """Replace the rules of a root."""
+    def change_rules(self, root_id: int, change: RulesChange) -> None:
+        """Change which files of a root are wanted."""
         with transaction(self._connection) as connection:
-            set_rules(connection, root_id, rules)
+            change_rules(connection, root_id, change)
 
     def roots(self, base: str) -> list[Root]:
         """List the roots; base: the folder that portable ones are relative to."""
