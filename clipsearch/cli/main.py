@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from clipsearch import __version__
+from clipsearch.cli.options import note
 from clipsearch.errors import ClipSearchError
 from clipsearch.paths import printable
 
@@ -56,9 +57,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     logger = logging.getLogger("clipsearch")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_Notes())
         logger.setLevel(logging.DEBUG if os.environ.get("CLIPSEARCH_DEBUG") else logging.INFO)
         logger.propagate = False
     if not os.environ.get("CLIPSEARCH_DEBUG"):
@@ -98,7 +97,14 @@ def _run() -> int:
 def complain(message: str) -> None:
     """Write an error to stderr."""
     lines = "\n".join(printable(line) for line in message.splitlines())
-    click.echo(f"clipsearch: {lines}", err=True)
+    note(f"clipsearch: {lines}")
+
+
+class _Notes(logging.Handler):
+    """Shows what the layers below log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note("\n".join(printable(line) for line in self.format(record).splitlines()))
 
 
 if __name__ == "__main__":

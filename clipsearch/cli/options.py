@@ -48,5 +48,8 @@ def count_files(count: int) -> str:
 
 
 def note(message: str) -> None:
-    """Write a remark to stderr."""
-    click.echo(message, err=True)
+    """Write a remark to stderr, above a progress bar where there is one."""
+    if sys.stderr is not None:
+        # Not click.echo, which looks past the stream that a progress bar puts in the place of stderr.
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
