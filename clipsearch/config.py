@@ -37,10 +37,9 @@ class Settings:
 
     @property
     def cores(self) -> int:
-        """Threads to use: `threads`, or the cores this process may run on."""
-        if self.threads:
-            return self.threads
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        """Threads to use: `threads`, but no more than the cores this process may run on; those if it is 0."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(self.threads, cores) if self.threads else cores
 
 
 def cache_dir() -> Path:

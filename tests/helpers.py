@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import encode, noise_picture
 
 from clipsearch.config import Settings
 from clipsearch.store.library import Library
 from indexer import pipeline
 from indexer.pipeline import IndexOptions
 from indexer.report import IndexReport
+from tests.pictures import encode, noise_picture
 
 COMMAND = Path(sys.executable).with_name("clipsearch")
 REPORT_KEYS = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "seconds"]

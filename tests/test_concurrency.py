@@ -17,7 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (
+
+from clipsearch.config import Settings
+from clipsearch.errors import LibraryLockedError
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.library import Library
+from clipsearch.types import Modality
+from tests.helpers import (
     BIND,
     REPORT_KEYS,
     Counting,
@@ -32,12 +38,6 @@ from helpers import (
     start_cli,
     tree_digest,
 )
-
-from clipsearch.config import Settings
-from clipsearch.errors import LibraryLockedError
-from clipsearch.query.engine import SearchEngine
-from clipsearch.store.library import Library
-from clipsearch.types import Modality
 
 MODEL = ("--model", "builtin-small")
 

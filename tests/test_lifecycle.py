@@ -7,7 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import (
+
+from clipsearch.config import Settings
+from clipsearch.errors import EncoderError, EncoderMismatchError, InvalidInputError
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.forget import forget
+from clipsearch.store.library import Library
+from clipsearch.store.summary import summarise
+from tests.helpers import (
     REPORT_KEYS,
     Counting,
     counts,
@@ -20,14 +27,7 @@ from helpers import (
     run_cli,
     tree_digest,
 )
-from pictures import encode, noise_picture, pixel_bomb
-
-from clipsearch.config import Settings
-from clipsearch.errors import EncoderError, EncoderMismatchError, InvalidInputError
-from clipsearch.query.engine import SearchEngine
-from clipsearch.store.forget import forget
-from clipsearch.store.library import Library
-from clipsearch.store.summary import summarise
+from tests.pictures import encode, noise_picture, pixel_bomb
 
 
 class Place:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_openclip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,6 +24,7 @@ from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizing import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
+from tests import tiny_openclip
 
 SIZES = [(1, 1), (32, 32), (33, 31), (48, 40), (640, 427), (97, 301), (1, 57), (223, 225)]
 KINDS = ("classic_clip", "siglip_like")

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-import tiny_openclip
 
 from clipsearch.encoders import hub, openclip, registry
 from clipsearch.errors import EncoderMismatchError, EncoderUnavailableError
+from tests import tiny_openclip
 
 DEFAULT = "openclip:ViT-B-32-SigLIP2-256/webli"
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import State, read_state, run_cli, tree_digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -39,6 +38,7 @@ from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.store.summary import summarise
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality, Passage
+from tests.helpers import State, read_state, run_cli, tree_digest
 
 DIM = 8
 PIN = EncoderPin("test", "abc", DIM)

@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import (
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import quote_path, unquote_path
+from clipsearch.store.forget import forget
+from clipsearch.store.library import Library
+from clipsearch.store.roots import Rules, RulesChange
+from indexer.sources.folder import FolderWalk
+from tests.helpers import (
     Counting,
     counts,
     index,
@@ -20,13 +27,6 @@ from helpers import (
     run_cli,
     run_cli_bound,
 )
-
-from clipsearch.errors import InvalidInputError
-from clipsearch.paths import quote_path, unquote_path
-from clipsearch.store.forget import forget
-from clipsearch.store.library import Library
-from clipsearch.store.roots import Rules, RulesChange
-from indexer.sources.folder import FolderWalk
 
 
 def walk(root: Path, prefix: str = "", *, covered: list[Path] | None = None, **rules: object) -> list[str]:
