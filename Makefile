@@ -2,14 +2,13 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := build/demo
-PHOTOS ?= $(DEMO)/photos
+PHOTOS ?=
 QUERY ?=
 
 .PHONY: demo test check bench clean
 
 demo: .venv/demo.stamp
-	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --library "$(DEMO)/library" --query "$(QUERY)"
+	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --query "$(QUERY)" --work build/demo
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q

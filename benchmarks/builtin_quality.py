@@ -1,6 +1,6 @@
 """Repeat every quality figure of the builtin encoder's model card; prints JSON.
 
-    python benchmarks/builtin_quality.py ../shared/data/flickr8k-mini [--objects FOLDER] [--variant small|base]
+    python benchmarks/builtin_quality.py FOLDER [--objects FOLDER] [--variant small|base]
 
 Retrieval figures are held out: the recipe is fitted again on some photographs and measured on the others. FOLDER
 holds, anywhere below it, the pictures that builtin_objects.json names, from the packages it names; a picture that

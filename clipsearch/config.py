@@ -22,14 +22,14 @@ class Settings:
     """What can be set. Sizes are in pixels and bytes; `threads` 0 means all cores.
 
     model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that
-    is decoded. max_picture_bytes, max_text_bytes: the largest file of each kind that is read. batch_size: pictures
+    is decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of each kind that is read. batch_size: pictures
     or passages a commit.
     """
 
     library: str | None = None
     model: str = "auto"
     offline: bool = False
-    max_pixels: int = 200_000_000
+    max_pixels: int = 100_000_000
     max_picture_bytes: int = 1024**3
     max_text_bytes: int = 16 * 1024**2
     batch_size: int = 64
@@ -88,7 +88,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     environment = {
         field.name: os.environ[name]
         for field in fields(Settings)
-        if (name := f"{APP.upper()}_{field.name.upper()}") in os.environ
+        if os.environ.get(name := f"{APP.upper()}_{field.name.upper()}")
     }
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         environment.setdefault("offline", "1")
@@ -114,7 +114,8 @@ def _merge(settings: Settings, values: Mapping[str, object], where: str) -> Sett
 
 def _convert(key: str, value: object, where: str) -> object:
     default = getattr(Settings(), key)
-    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}; an example is {default!r}.")
+    example = "/data/library" if default is None else default
+    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}; an example is {example!r}.")
     if isinstance(default, bool):
         word = str(value).lower()
         if word not in _TRUE | _FALSE:

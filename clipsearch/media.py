@@ -13,10 +13,7 @@ import re
 import stat
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -31,21 +28,27 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from clipsearch.errors import PictureError
+from clipsearch.errors import MediaError, PictureError
 from clipsearch.exif import read_exif
+from clipsearch.rgb import to_rgb
 from clipsearch.types import PictureInfo
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
     ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .jp2 .pnm .pbm .pgm .ppm .avif .heic .heif".split()
 )
 MAX_PICTURE_BYTES = 1 << 30
-"""The largest file that `read_picture` reads, in bytes."""
+"""The largest file that `read_picture` reads where it is not told otherwise, in bytes."""
 
 REDUCED_OVER_CAP = 4
 """How far a JPEG that is decoded at reduced size may exceed `max_pixels` at its full size, as a factor."""
 
 _MAX_SCANS = 500
+"""How many pixels are converted to RGB at a time."""
+
 _HEAD = 256
+_WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0}
+"""How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""
+
 _NOT_A_PICTURE = "not a picture that clipsearch reads"
 _MAGIC = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -94,14 +97,40 @@ def is_picture(head: bytes) -> bool:
     return _kind(head) is not None
 
 
-def read_picture(path: str | os.PathLike[str], *, min_side: int, max_pixels: int) -> tuple[Image.Image, PictureInfo]:
+def read_regular(
+    path: str | os.PathLike[str], limit: int, *, setting: str = "max_picture_bytes"
+) -> tuple[bytes, os.stat_result]:
+    """Read a whole regular file of at most `limit` bytes, never waiting for a pipe or a device.
+
+    setting: what the limit is called, for the message. Returns the bytes and what fstat said before they were read.
+    Raises OSError, ValueError for a path with a zero byte, MediaError for what is no regular file or too large.
+    """
+    if os.path.isdir(path):
+        raise MediaError("is a folder, not a file")
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError("not a regular file")
+        # A file can grow while it is read.
+        data = file.read(limit + 1) if status.st_size <= limit else b""
+        size = max(status.st_size, len(data))
+        if size > limit:
+            raise MediaError(f"{size} bytes, over the limit of {limit} (setting {setting})")
+        return data, status
+
+
+def read_picture(
+    path: str | os.PathLike[str], *, min_side: int, max_pixels: int, max_bytes: int = MAX_PICTURE_BYTES
+) -> tuple[Image.Image, PictureInfo]:
     """Read a picture file; the rest is as in `decode_picture`.
 
-    Raises PictureError, which names the path, for a path that is missing, a folder, not a regular file (a pipe is
-    refused at once, never waited for), larger than MAX_PICTURE_BYTES, or no picture.
+    max_bytes: the largest file that is read. Raises PictureError, which names the path, for a path that is missing, a
+    folder, not a regular file (a pipe is refused at once, never waited for), larger than max_bytes, or no picture.
     """
     try:
-        return decode_picture(_read_file(path), min_side=min_side, max_pixels=max_pixels)
+        return decode_picture(_read_bytes(path, max_bytes), min_side=min_side, max_pixels=max_pixels)
     except PictureError as error:
         shown = os.fsencode(path).decode("utf-8", "replace")
         raise PictureError(f"{shown}: {error}") from error
@@ -112,8 +141,11 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
 
     data: the bytes of the whole file. min_side: pixels that the caller needs on the shorter side; a larger picture
     is reduced by a whole factor to no less than 2 * min_side, never enlarged; a JPEG is reduced while it is decoded.
-    max_pixels: the largest decoded size. A JPEG that is decoded at a half, a quarter or an eighth may have up to
-    REDUCED_OVER_CAP times that at full size, unless it is progressive, which takes the memory of the full size.
+    max_pixels: the largest decoded size, in pixels of 3 bytes. A pixel of b bytes in memory (RGBA, CMYK, float: 4)
+    counts max(1, b / 3) times, and at least 1.5 times in an AVIF, 2 in a WebP, 3 in a JPEG 2000, so that a picture
+    takes about 10 bytes of memory for each that is allowed. A JPEG that is decoded at a half, a quarter or an eighth
+    may have up to REDUCED_OVER_CAP times that at full size, unless it is progressive, which takes the memory of the
+    full size.
     Returns an upright RGB picture and what the file says of itself. Transparency stands over white.
     Raises PictureError with a short reason, whatever is wrong with the bytes. Safe to call from several threads.
     """
@@ -136,24 +168,17 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
     Raises PictureError if its file turns out to be damaged.
     """
     try:
-        return _to_rgb(ImageOps.exif_transpose(picture), picture.format or "", 1)
+        upright = ImageOps.exif_transpose(picture)
+        return to_rgb(upright, picture.format or "", min(upright.size))
     except Exception as error:
         raise PictureError(_reason(picture.format or "picture", error)) from error
 
 
-def _read_file(path: str | os.PathLike[str]) -> bytes:
+def _read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        if os.path.isdir(path):
-            raise PictureError("is a folder, not a picture file")
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PictureError("not a regular file")
-            if status.st_size > MAX_PICTURE_BYTES:
-                raise PictureError(f"{status.st_size} bytes, over the limit of {MAX_PICTURE_BYTES} for a picture file")
-            return file.read()
+        return read_regular(path, limit)[0]
+    except MediaError as error:
+        raise PictureError(str(error)) from error
     except FileNotFoundError as error:
         raise PictureError("there is no such file") from error
     except (OSError, ValueError) as error:
@@ -183,19 +208,19 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     picture = _open(kind, data)
     width, height = picture.size
     scale = _jpeg_scale(picture, data, side) if kind == "JPEG" else 1
-    _check_pixels(width, height, scale, max_pixels, "progressive" in picture.info)
+    _check_pixels(picture, kind, scale, max_pixels)
     if scale > 1:
         picture.draft(None, (width // scale, height // scale))
     picture.load()
     if scale == 1:
         width, height = picture.size
-        _check_pixels(width, height, 1, max_pixels, False)
+        _check_pixels(picture, kind, 1, max_pixels)
     # Pillow turns a TIFF itself, libheif a HEIC, whose EXIF must not turn it again.
     facts = read_exif(data if kind == "TIFF" else _exif_block(picture))
     turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(facts.orientation)
     if turn is not None and facts.orientation >= 5:
         width, height = height, width
-    rgb = _shrink(_to_rgb(picture, kind, side), side)
+    rgb = to_rgb(picture, kind, side)
     rgb = rgb if turn is None else rgb.transpose(turn)
     return rgb, PictureInfo(width, height, facts.taken_at, facts.camera, facts.latitude, facts.longitude)
 
@@ -213,85 +238,20 @@ def _jpeg_scale(picture: Image.Image, data: bytes, side: int) -> int:
     return next((scale for scale in (8, 4, 2) if min(picture.size) >= side * scale), 1)
 
 
-def _check_pixels(width: int, height: int, scale: int, max_pixels: int, progressive: bool) -> None:
-    decoded = -(-width // scale) * -(-height // scale)
-    hard = max_pixels if progressive or scale == 1 else max_pixels * REDUCED_OVER_CAP
-    if decoded > max_pixels or width * height > hard:
+def _check_pixels(picture: Image.Image, kind: str, scale: int, max_pixels: int) -> None:
+    (width, height), weight = picture.size, _weight(picture, kind)
+    full, decoded = weight * width * height, weight * -(-width // scale) * -(-height // scale)
+    hard = max_pixels if scale == 1 or "progressive" in picture.info else max_pixels * REDUCED_OVER_CAP
+    if decoded > max_pixels or full > hard:
         limit = max_pixels if decoded > max_pixels else hard
-        raise PictureError(f"{width} x {height} pixels, over the limit of {limit} (setting max_pixels)")
+        shown = f"{width} x {height} pixels" + (f", each counted {weight:.3g} times" if weight > 1 else "")
+        raise PictureError(f"{shown}, over the limit of {limit} (setting max_pixels)")
 
 
-def _shrink(picture: Image.Image, side: int) -> Image.Image:
-    factor = min(picture.size) // side
-    return picture.reduce(factor) if factor > 1 else picture
-
-
-def _to_rgb(picture: Image.Image, kind: str, side: int) -> Image.Image:
-    """Convert any mode to RGB, as a viewer shows it; colour profiles count for CMYK and LAB only."""
-    mode = picture.mode
-    if mode.startswith("I") or mode == "F":
-        return Image.fromarray(_grey(picture, kind)).convert("RGB")
-    if picture.has_transparency_data:
-        return _over_white(picture)
-    if mode in {"CMYK", "LAB"}:
-        return _with_profile(_shrink(picture, side))
-    return picture if type(picture) is Image.Image and mode == "RGB" else picture.convert("RGB")
-
-
-def _over_white(picture: Image.Image) -> Image.Image:
-    rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    if alpha.getextrema()[0] == 255:
-        return rgba.convert("RGB")
-    white = Image.new("RGB", rgba.size, "white")
-    white.paste(rgba.convert("RGB"), mask=alpha)
-    return white
-
-
-def _with_profile(picture: Image.Image) -> Image.Image:
-    """Convert LAB, or CMYK by its own profile; CMYK without a usable profile by the plain formula."""
-    from PIL import ImageCms
-
-    profile = picture.info.get("icc_profile") or b""
-    if picture.mode == "CMYK" and not profile:
-        return picture.convert("RGB")
-    try:
-        source: Any = ImageCms.createProfile("LAB") if picture.mode == "LAB" else BytesIO(profile)
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        if picture.mode == "LAB":
-            raise
-        return picture.convert("RGB")
-    assert converted is not None
-    return converted
-
-
-def _grey(picture: Image.Image, kind: str) -> NDArray[np.uint8]:
-    """Scale deep grey to uint8 (height, width).
-
-    16 bits: by the real depth (65535, or 4095 for 12 bits, is white). 32-bit whole numbers: PNM by 65535; others by
-    255 or 65535 where all values fit, else from least to most. Floats: 0 to 1 where all values fit, else from least
-    to most of the finite ones; NaN is black.
-    """
-    values = np.asarray(picture)
-    if picture.mode.startswith("I;16"):
-        bits, inverted = 16, False
-        if isinstance(picture, TiffImagePlugin.TiffImageFile):
-            bits = int(picture.tag_v2.get(258, (16,))[0])
-            inverted = picture.tag_v2.get(262) == 0
-        top = (1 << bits) - 1 if 8 < bits < 16 else 65535
-        table = np.rint(np.minimum(np.arange(65536) / top, 1) * 255).astype(np.uint8)
-        shown: NDArray[np.uint8] = (255 - table if inverted else table)[values]
-        return shown
-    finite = values[np.isfinite(values)]
-    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    tops = (1.0,) if picture.mode == "F" else (65535.0,) if kind == "PNM" else (255.0, 65535.0)
-    top_or_none = next((top for top in tops if least >= 0 and most <= top), None)
-    low, high = (0.0, top_or_none) if top_or_none is not None else (least, most)
-    clean = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-    span = (high - low) or 1.0
-    return np.rint(np.clip((clean - low) / span, 0, 1) * 255).astype(np.uint8)
+def _weight(picture: Image.Image, kind: str) -> float:
+    """Return how often a pixel counts against the cap; the rule is in `decode_picture`."""
+    depth = 2 if picture.mode.startswith("I;16") else 4 if picture.mode in {"I", "F"} else 1
+    return max(1.0, depth * len(picture.getbands()) / 3, _WEIGHTS.get(kind, 1.0))
 
 
 def _reason(kind: str, error: Exception) -> str:

@@ -29,7 +29,7 @@ def to_payload(results: Results) -> dict[str, Any]:
 
 def to_json(value: object) -> bytes:
     r"""Encode as one line of UTF-8 JSON; bytes of a path that are not UTF-8 become \udcXX escapes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

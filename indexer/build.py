@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex
 from clipsearch.errors import StoreCorruptError
-from clipsearch.store.catalog import Generation
+from clipsearch.store.catalog import Generation, get_setting
 from clipsearch.store.generations import publish, sweep, verify
 from clipsearch.store.library import Library, Snapshot
 from clipsearch.store.vectors import Rows
@@ -47,8 +46,6 @@ def build(library: Library, writer: Writer, kind: str) -> dict[Modality, str]:
 def refresh(library: Library, writer: Writer) -> None:
     """Rebuild what is missing, damaged or stale, after the library's own choice of kind."""
     with library.query() as connection:
-        from clipsearch.store.catalog import get_setting
-
         kind = get_setting(connection, KIND_KEY) or "auto"
     with library.read() as snapshot:
         for modality in Modality:
@@ -75,7 +72,7 @@ def _build_one(library: Library, writer: Writer, snapshot: Snapshot, modality: M
     rows = snapshot.rows(modality)
     index = registry.create(kind, len(rows), rows.dim)
     _fill(index, rows)
-    name, checksums = publish(library.folder, str(modality), lambda folder: _save(index, folder))
+    name, checksums = publish(library.folder, str(modality), index.save)
     writer.activate(Generation(modality, name, kind, index.params, len(index), checksums))
 
 
@@ -89,10 +86,6 @@ def _sample(rows: Rows) -> NDArray[np.float32]:
     """Return the rows to learn from, evenly spread: float32 (at most MAX_TRAINING_ROWS, dim)."""
     ranks = np.linspace(0, len(rows) - 1, min(len(rows), MAX_TRAINING_ROWS)).astype(np.int64)
     return rows.gather(np.unique(ranks))
-
-
-def _save(index: AnnIndex, folder: Path) -> None:
-    index.save(folder)
 
 
 def _sweep(library: Library) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,13 +13,15 @@ from pathlib import PurePath
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
-from clipsearch.errors import MediaError
-from clipsearch.media import decode_picture, is_picture
+from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError
+from clipsearch.media import decode_picture, is_picture, read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store.catalog import join
-from clipsearch.store.records import Failed, FileRecord, Known
+from clipsearch.store.records import Failed, FileRecord, Known, mtime_ns
 from clipsearch.text import TEXT_SUFFIXES, decode_text, split_passages
 from clipsearch.types import Passage, PictureInfo
+
+logger = logging.getLogger("clipsearch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,53 +63,83 @@ class Decoder:
         self._is_known = is_known
 
     def __call__(self, record: FileRecord, *, trust_known: bool = True) -> Loaded:
-        """Load a file; trust_known: stop at its hash where the library has that content."""
+        """Load a file; trust_known: stop at its hash where the library has that content.
+
+        Raises EncoderError and LibraryError; whatever else goes wrong is the fault of this file alone.
+        """
         path = join(self._roots[record.root_id], quote_path(record.path))
         try:
             data, status = self._read(path)
         except FileNotFoundError:
             return Vanished(record)
-        except MediaError as error:
-            return Failed(record, str(error))
         except OSError as error:
             return Failed(record, f"cannot be read: {error.strerror}", transient=True)
-        record = replace(record, size=status.st_size, mtime_ns=status.st_mtime_ns)
-        content_hash = hash_content(data)
+        except Exception as error:
+            return _failure(record, error)
+        record = replace(record, size=status.st_size, mtime_ns=mtime_ns(status))
+        content_hash = hash_content(data, path)
         if trust_known and self._is_known(content_hash):
             return Known(record, content_hash)
         try:
-            return self._decode(record, content_hash, data)
-        except MediaError as error:
-            return Failed(record, str(error))
+            return self._decode(record, path, content_hash, data)
+        except Exception as error:
+            return _failure(record, error)
 
     def _read(self, path: str) -> tuple[bytes, os.stat_result]:
-        # O_NONBLOCK: a FIFO put where a file was must not hang the run.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise MediaError("not a regular file")
-            is_text = PurePath(path).suffix.lower() in TEXT_SUFFIXES
-            limit = self._settings.max_text_bytes if is_text else self._settings.max_picture_bytes
-            if status.st_size > limit:
-                name = "max_text_bytes" if is_text else "max_picture_bytes"
-                raise MediaError(f"{status.st_size} bytes, over the limit of {limit} (setting {name})")
-            return file.read(limit + 1), status
+        if _is_named_text(path):
+            return read_regular(path, self._settings.max_text_bytes, setting="max_text_bytes")
+        return read_regular(path, self._settings.max_picture_bytes)
 
-    def _decode(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
-        is_text = PurePath(record.path or self._roots[record.root_id]).suffix.lower() in TEXT_SUFFIXES
+    def _decode(self, record: FileRecord, path: str, content_hash: str, data: bytes) -> Decoded:
+        is_text = _is_named_text(path)
         if is_text and not is_picture(data[:64]):
-            encoder = self._encoder
-            passages = split_passages(decode_text(data), count=encoder.count_tokens, limit=encoder.max_tokens)
-            return Decoded(record, content_hash, passages=tuple(passages))
+            return self._decode_text(record, content_hash, data)
+        try:
+            return self._decode_picture(record, content_hash, data)
+        except PictureError:
+            if not is_text:
+                raise
+            # A text, too, may begin with `P1 # notes` or `GIF89a`.
+            try:
+                return self._decode_text(record, content_hash, data)
+            except TextError:
+                pass
+            raise
+
+    def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         side, cap = self._encoder.picture_side, self._settings.max_pixels
         picture, info = decode_picture(data, min_side=side, max_pixels=cap)
         return Decoded(record, content_hash, self._encoder.preprocess(picture), info)
 
+    def _decode_text(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
+        encoder = self._encoder
+        passages = split_passages(decode_text(data), count=encoder.count_tokens, limit=encoder.max_tokens)
+        return Decoded(record, content_hash, passages=tuple(passages))
 
-def hash_content(data: bytes) -> str:
-    """Return the hexadecimal BLAKE2b-160 of a file's bytes."""
-    return hashlib.blake2b(data, digest_size=20).hexdigest()
+
+def hash_content(data: bytes, path: str) -> str:
+    """Return the hexadecimal BLAKE2b-160 of a file's bytes and of the kind that its name announces.
+
+    The same bytes named as a text and as a picture are two contents: what comes of them depends on the name.
+    """
+    kind = b"text" if _is_named_text(path) else b"picture"
+    return hashlib.blake2b(data, digest_size=20, person=kind).hexdigest()
+
+
+def _is_named_text(path: str) -> bool:
+    return PurePath(path).suffix.lower() in TEXT_SUFFIXES
+
+
+def _failure(record: FileRecord, error: Exception) -> Failed:
+    """Turn an error into the failure of one file; one that concerns the whole run is raised again."""
+    if isinstance(error, EncoderError | LibraryError):
+        raise error
+    if isinstance(error, MediaError):
+        # Next time there may be memory enough.
+        return Failed(record, str(error), transient=isinstance(error.__cause__, MemoryError))
+    logger.debug("decoding failed", exc_info=error)
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return Failed(record, f"could not be decoded: {reason}", transient=True)
 
 
 def load_all(

@@ -58,9 +58,8 @@ def compare(
         root = by_id[scope.root_id]
         rules = Rules(root.exclude, root.include_hidden)
         prefix = unquote_path(scope.prefix)
-        walk, whole = (
-            FolderWalk(root.id, root.path, start, rules, covered=covered, skip=library) for start in (prefix, "")
-        )
+        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library)
+        whole = FolderWalk(root.id, root.path, "", Rules((), True), covered=covered, skip=library)
         files = 0
         for chunk in _chunks(iter(walk)):
             files += len(chunk)

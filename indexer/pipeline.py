@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -13,11 +14,12 @@ from pathlib import Path
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import AnnIndexError, InvalidInputError, LibraryError, MediaError
+from clipsearch.media import read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.catalog import join
-from clipsearch.store.library import EncoderPin, Library, encoder_mismatch
+from clipsearch.store.library import CATALOG, EncoderPin, Library
 from clipsearch.store.records import Failed, FileRecord, Known, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
@@ -26,6 +28,8 @@ from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import encode_batch
 from indexer.report import IndexReport, Progress, Silent
+
+logger = logging.getLogger("clipsearch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,13 @@ def index(
     started = time.monotonic()
     _check_paths(folder, paths)
     with ExitStack() as stack:
-        if options.dry_run and not (folder / "catalog.db").exists():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if not (folder / CATALOG).exists():
+            if not paths:
+                raise InvalidInputError("Say what to index: clipsearch index FOLDER")
+            if options.dry_run:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            else:  # before anything is made: an encoder that cannot be had must leave no library behind
+                encoder = encoder or _choose(options.model, settings, notify)
         library = Library.create(folder)
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
@@ -108,8 +117,15 @@ class _Run:
             self.report.interrupted = self.should_stop()
             if not self.report.interrupted:
                 self.report.removed = writer.remove_missing()
-                build.refresh(self.library, writer)
+                self._refresh(writer)
         return self.report
+
+    def _refresh(self, writer: Writer) -> None:
+        """Renew the index; what was committed stands whether or not that succeeds."""
+        try:
+            build.refresh(self.library, writer)
+        except (AnnIndexError, LibraryError) as error:
+            logger.warning("%s", error)
 
     def rehearse(self, paths: Sequence[str]) -> IndexReport:
         """Tell what a run would do, by names, sizes and times; only files that may have moved are read."""
@@ -161,23 +177,16 @@ class _Run:
         if self.encoder is None and pin is not None and asked in (None, "auto"):
             return
         if self.encoder is None:
-            resolution = registry.resolve(asked or self.settings.model, offline=self.settings.offline)
-            if pin is not None and resolution.name != pin.name:
-                raise encoder_mismatch(self.library.folder, pin.name, resolution.name)
-            if resolution.notice and pin is None:
-                self.notify(resolution.notice)
-            self.encoder = self._load(resolution.name, None)
+            if asked is not None:
+                self.library.check_encoder(registry.resolve(asked, offline=self.settings.offline).name)
+            self.encoder = _choose(asked, self.settings, self.notify)
         self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
-
-    def _load(self, name: str, fingerprint: str | None) -> Encoder:
-        cores, offline = self.settings.cores, self.settings.offline
-        return registry.load(name, threads=cores, offline=offline, fingerprint=fingerprint)
 
     def _work(self, writer: Writer, roots: dict[int, str]) -> None:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
         pin = self.library.encoder
         if self.encoder is None and pin is not None:
-            self.encoder = self._load(pin.name, pin.fingerprint)
+            self.encoder = _load(pin.name, self.settings, pin.fingerprint)
         assert self.encoder is not None
         decoder = Decoder(self.encoder, self.settings, roots, self._is_known)
         loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores)
@@ -193,7 +202,8 @@ class _Run:
         # Decoding runs ahead of commits: what a batch before this one has stored need not be encoded again.
         decoded = [entry for entry in batch if isinstance(entry, Decoded)]
         known = {entry.content_hash for entry in decoded if self._is_known(entry.content_hash)}
-        outcomes = encode_batch(self.encoder, [entry for entry in decoded if entry.content_hash not in known])
+        fresh = [entry for entry in decoded if entry.content_hash not in known]
+        outcomes = encode_batch(self.encoder, fresh, self.should_stop)
         outcomes += [Known(entry.record, entry.content_hash) for entry in decoded if entry.content_hash in known]
         outcomes += [entry for entry in batch if isinstance(entry, Known | Failed)]
         committed = writer.commit(outcomes)
@@ -209,6 +219,18 @@ class _Run:
     def _is_known(self, content_hash: str) -> bool:
         with self.library.query() as connection:
             return catalog.is_known(connection, content_hash)
+
+
+def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:
+    """Load the encoder that was asked for, or that the settings name."""
+    resolution = registry.resolve(model or settings.model, offline=settings.offline)
+    if resolution.notice:
+        notify(resolution.notice)
+    return _load(resolution.name, settings, None)
+
+
+def _load(name: str, settings: Settings, fingerprint: str | None) -> Encoder:
+    return registry.load(name, threads=settings.cores, offline=settings.offline, fingerprint=fingerprint)
 
 
 def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
@@ -236,10 +258,10 @@ def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
     candidates = writer.ledger.missing_of_size(record.size)
     if not candidates:
         return False
+    path = join(roots[record.root_id], quote_path(record.path))
     try:
-        with open(join(roots[record.root_id], quote_path(record.path)), "rb") as file:
-            content_hash = hash_content(file.read())
-    except OSError:
+        content_hash = hash_content(read_regular(path, record.size)[0], path)
+    except (OSError, MediaError):
         return False
     return writer.claim_missing(candidates, content_hash)
 
@@ -248,11 +270,13 @@ def _check_paths(folder: Path, paths: Sequence[str]) -> None:
     """Raise InvalidInputError for a path that neither exists nor is known to the library."""
     known: Library | None = None
     for path in paths:
+        if not path:
+            raise InvalidInputError("A path is empty. Name a folder or a file; . is the folder you are in.")
         if os.path.lexists(path):
             if not (os.path.isdir(path) or os.path.isfile(path)):
                 raise InvalidInputError(f"{path} is neither a folder nor a regular file.")
             continue
-        if known is None and (folder / "catalog.db").exists():
+        if known is None and (folder / CATALOG).exists():
             known = Library(folder)
         if known is not None:
             with known.query() as connection:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import clipsearch
-from tests.helpers import environment, run_cli
+from tests.helpers import COMMAND, environment, run_cli
 
 COMMANDS = ["build", "forget", "index", "models", "query", "status"]
 HIT_KEYS = ["rank", "id", "path", "modality", "part", "score", "confidence"]
@@ -163,6 +163,12 @@ def test_shell_completion_script(shell):
         (["index", "photos", "--model", "builtin-base"], 6, "builtin-small"),
         (["index", "/dev/null"], 2, "neither a folder"),
         (["forget", "elsewhere"], 2, "nothing at"),
+        (["forget", ""], 2, "empty"),
+        (["forget", "photos/never-there.jpg"], 2, "nothing at"),
+        (["index", ""], 2, "empty"),
+        (["query", "--image", ""], 2, "empty"),
+        (["index", "--library", "new-library"], 2, "Say what to index"),
+        (["index", "photos", "--library", "new-library", "--model", "nope/nope"], 6, "nope"),
         (["nonsense"], 2, "nonsense"),
         (["index", "--nonsense"], 2, "nonsense"),
     ],
@@ -171,6 +177,7 @@ def test_wrong_use_is_a_clear_message_and_a_code(home, arguments, code, message)
     done = run_cli(*arguments, cwd=home)
     assert (done.code, done.out) == (code, b""), done.err
     assert message in done.err and "Traceback" not in done.err
+    assert not (home / "new-library").exists()
 
 
 def test_empty_library_says_so(tmp_path):
@@ -217,3 +224,29 @@ def test_a_query_loads_no_heavy_package(home):
     loaded = set(done.stderr.splitlines()[-1].split())
     heavy = {"torch", "open_clip", "transformers", "timm", "onnx", "faiss", "PIL", "rich", "indexer", "scipy"}
     assert "onnxruntime" in loaded and not loaded & heavy
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_stderr_that_nobody_can_read_stops_nothing(home, tmp_path):
+    with open("/dev/full", "wb") as full:
+        command = [COMMAND, "index", "photos", "--library", tmp_path / "l", "--model", "builtin-small", "--json"]
+        done = subprocess.run(command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 0 and json.loads(done.stdout)["added"] == 4
+
+
+def test_status_says_what_is_damaged(home, tmp_path):
+    shutil.copytree(home / ".clipsearch", tmp_path / "library")
+    assert run_cli("status", "--json", "--library", tmp_path / "library").json["problems"] == []
+    next((tmp_path / "library" / "vectors").glob("image*")).unlink()
+    assert "problem" in run_cli("status", "--library", tmp_path / "library").out.decode()
+
+
+def test_an_encoder_may_be_changed_while_there_is_nothing_to_compare(home, tmp_path):
+    library = tmp_path / "library"
+    (tmp_path / "empty").mkdir()
+    for folder, model in (("empty", "builtin-base"), (home / "photos", "builtin-small")):
+        assert run_cli("index", folder, "--library", library, "--model", model, cwd=tmp_path).code == 0
+    assert run_cli("index", "--library", library, "--model", "builtin-base").code == 6
+    assert run_cli("forget", home / "photos", "--library", library).code == 0
+    assert run_cli("index", home / "photos", "--library", library, "--model", "builtin-base").code == 0
+    assert json.loads(query(tmp_path, "--json", "--library", str(library), "a cat"))["encoder"] == "builtin-base"

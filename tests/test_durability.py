@@ -1,4 +1,4 @@
-"""Kills and full disks, through the installed command."""
+"""Kills and full disks, through the installed command; and what is on the disk before what."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from sqlalchemy import Connection, Engine, event
 
+from clipsearch.store import writer
+from clipsearch.store.database import writer_engine
+from clipsearch.store.generations import generation_path
+from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.types import Modality
+from indexer.build import build
 from tests.helpers import COMMAND, checked, environment, paths_found, photo, photos, read_state, run_cli, start_cli
+from tests.test_store import add_root, hash_of, new_library, outcome
 
 KILLS = 20
 BATCH = 4
@@ -202,3 +214,161 @@ def test_a_disk_without_room_for_a_library_is_told(tmp_path, encoder):
         assert "full" in ran.err or "space" in ran.err
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+# --- What is on the disk before what: a kill cannot show this, only a power cut
+
+
+def pragmas(connection: Connection) -> tuple[int, str]:
+    """How careful SQLite is: (synchronous, journal_mode)."""
+    synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+    return synchronous, connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+
+
+def test_a_writer_waits_for_the_disk_at_each_commit(tmp_path):
+    engine = writer_engine(tmp_path / "catalog.db")
+    with engine.connect() as connection:
+        assert pragmas(connection) == (2, "wal")  # 2: FULL
+    engine.dispose()
+    library = new_library(tmp_path / "lib")
+    with library.writer() as opened:
+        assert pragmas(opened._connection) == (2, "wal")
+        opened._connection.rollback()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was done, to which file (by inode, which a rename keeps) or table, and how much of it there was then."""
+
+    what: str
+    target: int | str
+    size: int = 0
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+class Steps:
+    """Notes each write, fsync, rename, new folder and commit of a block in order; all of them are still done."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.taken: list[Step] = []
+        self._tables: set[str] = set()
+        for name in ("write", "fsync", "fdatasync"):
+            if hasattr(os, name):
+                patch.setattr(os, name, self._on_descriptor(name, getattr(os, name)))
+        for name in ("rename", "replace"):
+            patch.setattr(os, name, self._on_path("rename", getattr(os, name), 1))
+        patch.setattr(os, "mkdir", self._on_path("mkdir", os.mkdir, 0))
+        event.listen(Engine, "before_cursor_execute", self._on_statement)
+        event.listen(Engine, "commit", self._on_commit)
+
+    def stop(self) -> None:
+        event.remove(Engine, "before_cursor_execute", self._on_statement)
+        event.remove(Engine, "commit", self._on_commit)
+
+    def _on_descriptor(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(descriptor: int, *data: Any) -> Any:
+            done = real(descriptor, *data)
+            status = os.fstat(descriptor)
+            what, size = ("write", done) if name == "write" else ("fsync", status.st_size)
+            self.taken.append(Step(what, status.st_ino, size))
+            return done
+
+        return call
+
+    def _on_path(self, what: str, real: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def call(*arguments: Any) -> None:
+            real(*arguments)
+            self.taken.append(Step(what, os.stat(arguments[place]).st_ino))
+
+        return call
+
+    def _on_statement(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        words = statement.replace("INSERT INTO", "INSERT").split()
+        if words[0] in ("INSERT", "UPDATE"):
+            self._tables.add(words[1])
+
+    def _on_commit(self, connection: Any) -> None:
+        self.taken += [Step("commit", table) for table in sorted(self._tables)]
+        self._tables.clear()
+
+    def first(self, what: str, target: int | str, after: int = -1) -> int:
+        """The number of the first such step after a step; fails if there is none."""
+        found = [i for i, s in enumerate(self.taken) if (s.what, s.target) == (what, target) and i > after]
+        assert found, f"no {what} of {target} after step {after} of {self.taken}"
+        return found[0]
+
+    def of(self, what: str, target: int | str) -> list[int]:
+        return [i for i, step in enumerate(self.taken) if (step.what, step.target) == (what, target)]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    noted = Steps(monkeypatch)
+    yield noted
+    noted.stop()
+
+
+def test_vectors_are_on_the_disk_before_the_commit_that_counts_them(tmp_path, monkeypatch, steps):
+    monkeypatch.setattr(writer, "SEGMENT_ROWS", 4)
+    library = new_library(tmp_path / "lib")
+    root = add_root(library)
+    folder = library.folder / "vectors"
+    old: dict[Path, int] = {}
+    contents = [["p1", "p2"], ["p3", "t1", "t2"], ["p4", "p5", "p6", "p7", "p8", "p9"]]  # new files, old ones, both
+    for number, batch in enumerate(contents):
+        with library.writer() as opened:
+            del steps.taken[: number and len(steps.taken)]  # the first time, the folder itself is new
+            opened.commit([outcome(FileRecord(root, content, 1, 1), content) for content in batch])
+            sizes = {path: path.stat().st_size for path in sorted(folder.iterdir())}
+            (counted,) = steps.of("commit", "segments")
+            grown = [path for path, size in sizes.items() if size != old.get(path, 0)]
+            assert grown
+            for path in grown:
+                writes = steps.of("write", inode(path))
+                assert sum(steps.taken[i].size for i in writes) == sizes[path] - old.get(path, 0)
+                synced = steps.first("fsync", inode(path), after=writes[-1])
+                assert synced < counted, f"{path.name} counts before it is on the disk"
+                assert steps.taken[synced].size == sizes[path]
+                if path not in old:
+                    synced = steps.first("fsync", inode(folder), after=writes[-1])
+                    assert synced < counted, f"the name {path.name} counts before it is on the disk"
+            if not old:
+                made = steps.first("mkdir", inode(folder))
+                assert steps.first("fsync", inode(library.folder), after=made) < counted
+            old = sizes
+    assert len(old) == 5
+    library.close()
+
+
+def test_an_index_is_on_the_disk_before_its_name_and_its_name_before_the_catalog_says_so(tmp_path, steps):
+    library = Library.create(tmp_path / "lib")
+    library.pin(EncoderPin("test", "abc", 32))
+    root = add_root(library)
+    rows = np.random.default_rng(1).standard_normal((300, 1, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+    batch = [
+        Encoded(FileRecord(root, f"{i}", 1, 1), hash_of(f"{i}"), Modality.IMAGE, row) for i, row in enumerate(rows)
+    ]
+    with library.writer() as opened:
+        opened.commit(batch)
+        for _ in range(2):  # the first index of a library, and one that replaces another
+            steps.taken.clear()
+            assert build(library, opened, "ivfpq") == {Modality.IMAGE: "ivfpq"}
+            with library.read() as snapshot:
+                generation = snapshot.generation(Modality.IMAGE)
+            folder = generation_path(library.folder, generation.name)
+            files = sorted(folder.iterdir())
+            assert sorted(generation.checksums) == [path.name for path in files]
+            (renamed,) = steps.of("rename", inode(folder))
+            for path in files:
+                synced = steps.first("fsync", inode(path))
+                assert steps.taken[synced].size == path.stat().st_size > 0
+                assert synced < renamed, f"{path.name} gets its name before it is on the disk"
+            assert steps.first("fsync", inode(folder)) < renamed
+            assert steps.first("fsync", inode(folder)) > max(steps.first("fsync", inode(path)) for path in files)
+            (counted,) = steps.of("commit", "generations")
+            assert renamed < steps.first("fsync", inode(folder.parent), after=renamed) < counted
+    library.close()

@@ -155,6 +155,36 @@ def test_wrong_arguments_are_refused(engine, arguments):
         engine.search(**arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"text": 5}, {"image": b"x"}, {"image": np.zeros((4, 4, 3))}, {"image": ""}, {"text": "a", "k": "3"},
+        {"text": "a", "k": 2.5}, {"vector": "abc"}, {"vector": [[1.0], [1.0, 2.0]]},
+    ],
+)  # fmt: skip
+def test_arguments_of_a_wrong_type_are_our_error(engine, arguments):
+    with pytest.raises(InvalidInputError):
+        engine.search(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"texts": "cat"}, {"texts": ["a"], "images": ["b"]}, {"images": "a.jpg"}])
+def test_a_batch_is_one_list_of_queries(engine, arguments):
+    with pytest.raises(InvalidInputError):
+        engine.search_batch(**arguments)
+
+
+def test_a_vector_of_any_length_has_a_direction(engine):
+    direction = np.ones(engine.encoder.dim)
+    scores = [[hit.score for hit in engine.search(vector=direction * f)] for f in (1e-30, 1, 1e30)]
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_an_engine_closes_and_opens_again(engine):
+    with SearchEngine(Library(engine.library.folder), encoder=engine.encoder) as other:
+        assert len(other.search("a cat", k=1)) == 1
+    assert len(other.search("a cat", k=1)) == 1
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_vectors_without_a_direction_are_refused(engine, value):
     with pytest.raises(InvalidInputError, match="zero or holds NaN"):
@@ -272,6 +302,32 @@ def test_deleted_rows_are_never_returned_and_k_is_filled(rows, kind):
     assert len(found) == 50 and not set(found) & set(gone)
     if kind == "flat":
         assert found == rows.expected(query, 50)
+
+
+def test_k_is_filled_whatever_lists_are_probed(rows):
+    rows.build("ivfpq")
+    query = unit(np.random.default_rng(7), 1)[0]
+    for k in (119, 500, 1200, 5000):
+        assert len(rows.found(query, k)[0]) == min(k, 1200)
+    assert rows.found(query, 1200)[0] == rows.expected(query, 1200)
+
+
+def test_k_is_filled_where_nearly_all_is_deleted(rows):
+    rows.build("ivfpq")
+    rows.remove([name for i, name in enumerate(list(rows.vectors)) if i % 40])
+    for query in unit(np.random.default_rng(8), 5):
+        assert rows.found(query, 10)[0] == rows.expected(query, 10)
+
+
+def test_a_build_beside_a_reader_is_no_damage(rows):
+    rows.build("ivfpq")
+    query = rows.vectors["000003"]
+    retriever = rows.engine._retriever
+    with rows.library.read() as before:
+        before.generation(Modality.IMAGE)
+        rows.build("ivfpq")
+        answer = retriever.retrieve(before, query[None], 3, [Modality.IMAGE], [None])[0]
+    assert answer.warnings == () and answer.hits[0].path.endswith("000003")
 
 
 def test_a_build_replaces_the_one_before_and_flat_removes_it(rows, tmp_path):

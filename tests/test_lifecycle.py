@@ -6,14 +6,18 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.errors import EncoderError, EncoderMismatchError, InvalidInputError
+from clipsearch.errors import AnnIndexError, EncoderError, EncoderMismatchError, InvalidInputError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
+from clipsearch.store.roots import RulesChange
 from clipsearch.store.summary import summarise
+from indexer import build
 from tests.helpers import (
     REPORT_KEYS,
     Counting,
@@ -219,7 +223,8 @@ def test_bad_files_are_reported_once_and_left_alone_until_they_change(place):
     listed = {os.path.basename(f["path"]): f["reason"] for f in summarise(Library(place.library))["failed"]}
     assert listed.keys() == bad.keys()
     assert place.run(settings=small, retry_failed=True) == {"unchanged": 4, "failed": len(bad)}
-    assert place.run(retry_failed=True)["added"] == 1  # the bomb is no bomb under the default cap
+    large = Settings(threads=2, offline=True, max_pixels=200_000_000)
+    assert place.run(settings=large, retry_failed=True)["added"] == 1  # the bomb is no bomb under that cap
     (place.root / "cut.jpg").write_bytes(good)
     remove(place.root / "zero.jpg")
     assert place.run() == {"added": 1, "encoded": 1, "unchanged": 2 + len(bad), "worked": 2}
@@ -476,3 +481,57 @@ def test_report_is_json_for_any_path(tmp_path, encoder):
     Path(os.fsdecode(root + b"/\xff\n.jpg")).write_bytes(b"")
     ran = run_cli("index", "photos", "--library", "lib", "--model", "builtin-small", "--json", cwd=tmp_path)
     assert json.loads(ran.out)["failed"][0]["path"].endswith("/\udcff\n.jpg")
+
+
+# --- What a review found
+
+
+def test_a_file_from_a_far_future_is_indexed_and_then_unchanged(place):
+    path = photo(place.root / "future.jpg", 90)
+    os.utime(path, ns=(0, 13_569_465_600 * 10**9))  # the year 2400; file systems that cannot hold it say less
+    assert place.run()["added"] == 1
+    assert place.run() == {"unchanged": 5}
+
+
+def test_excluding_everything_removes_it_and_is_not_offline(place):
+    assert place.run(rules=RulesChange(("*",))) == {"removed": 4}
+    assert place.offline == []
+
+
+class Broken(Counting):
+    """The real encoder, that spoils one picture of a batch."""
+
+    def encode_pixels(self, batch):
+        vectors = super().encode_pixels(batch)
+        spoiled = [i for i, pixels in enumerate(batch) if pixels[0][0, 0, 0] == 7]
+        vectors[spoiled] = np.nan
+        return vectors
+
+
+def test_a_vector_that_is_none_is_never_stored(place, encoder):
+    Image.new("RGB", (64, 64), (7, 7, 7)).save(place.root / "spoiled.png")
+    photos(place.root, 3, first=10)
+    place.encoder = Broken(encoder)
+    assert place.run() == {"added": 3, "encoded": 3, "unchanged": 4, "failed": 1, "worked": place.encoder.work}
+    assert "unit length" in place.reasons["spoiled.png"]
+    place.encoder = Counting(encoder)
+    assert place.run()["added"] == 1, "it is tried again"
+
+
+def test_a_long_text_can_be_stopped_and_is_indexed_whole_later(place):
+    (place.root / "long.txt").write_text("\n\n".join(f"Sentence {i} tells of {i * 7} things." * 12 for i in range(700)))
+    asked = iter(range(10**6))
+    report = index(place.library, place.root, encoder=place.encoder, should_stop=lambda: next(asked) >= 3)
+    assert report.interrupted and report.added == 0 and 0 < place.encoder.texts < 700
+    assert place.run()["added"] == 1
+    assert place.run() == {"unchanged": 5}
+
+
+def test_an_index_that_cannot_be_written_loses_no_report(place, monkeypatch, caplog):
+    def refuse(*_arguments):
+        raise AnnIndexError("The IVF-PQ index could not be written.")
+
+    photos(place.root, 1, first=20)
+    monkeypatch.setattr(build, "refresh", refuse)
+    assert place.run()["added"] == 1
+    assert "could not be written" in caplog.text

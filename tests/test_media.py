@@ -18,9 +18,16 @@ import pictures as make
 import pytest
 from PIL import Image
 
-from clipsearch.errors import PictureError
+from clipsearch.errors import MediaError, PictureError
 from clipsearch.exif import read_exif
-from clipsearch.media import PICTURE_SUFFIXES, decode_picture, is_picture, read_picture
+from clipsearch.media import (
+    PICTURE_SUFFIXES,
+    decode_picture,
+    is_picture,
+    read_picture,
+    read_regular,
+    upright_rgb,
+)
 from clipsearch.types import PictureInfo
 
 CAP = 10_000_000
@@ -330,6 +337,45 @@ def make_srgb() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+def grey_of(values: np.ndarray) -> np.ndarray:
+    """Scale the whole picture at once, as the rule for deep grey says."""
+    least, most = np.nanmin(values[np.isfinite(values)]), np.nanmax(values[np.isfinite(values)])
+    clean = np.nan_to_num(values.astype(np.float64), nan=least, posinf=most, neginf=least)
+    return np.rint((clean - least) / (most - least) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", [1000, 37])
+def test_strips_give_what_the_whole_picture_gives(side):
+    size = (1999, 1301)
+    rng = np.random.default_rng(8)
+    ramp = np.linspace(-3000, 70_000, size[0] * size[1]).reshape(size[1], size[0])
+    floats = ramp.astype(np.float32)
+    floats[rng.random(floats.shape) < 0.01] = np.nan
+    deep = rng.integers(0, 65536, ramp.shape, dtype=np.uint16)
+    clear = make.noise_picture(1, size)
+    clear.putalpha(Image.fromarray((ramp % 256).astype(np.uint8)))
+    white = Image.new("RGB", size, "white")
+    white.paste(clear.convert("RGB"), mask=clear.getchannel("A"))
+    wanted = [
+        (floats, grey_of(floats)),
+        (ramp.astype(np.int32), grey_of(ramp.astype(np.int32))),
+        (deep, np.rint(deep / 65535 * 255).astype(np.uint8)),
+        (np.asarray(clear), np.asarray(white)),
+        (np.asarray(white), np.asarray(white)),
+    ]
+    for values, want in wanted:
+        whole = Image.fromarray(want).convert("RGB")
+        whole = whole.reduce(1301 // (2 * side)) if side < 1000 else whole
+        found, _ = decode(make.encode(Image.fromarray(values), "TIFF"), side=side)
+        assert (found.size, far(found, whole)) == (whole.size, 0)
+
+
+def test_an_opened_picture_keeps_its_size():
+    for mode in ("RGB", "CMYK", "LAB", "F", "RGBA"):
+        found = upright_rgb(solid(mode, 0))
+        assert (found.mode, found.size) == ("RGB", (16, 16))
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -380,6 +426,26 @@ def test_bombs_are_refused_before_they_are_decoded():
         with pytest.raises(PictureError):
             decode(data, cap=100_000_000)
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "counts", "options"),
+    [
+        ("1", "PNG", 1, {}), ("L", "PNG", 1, {}), ("P", "GIF", 1, {}), ("RGB", "PNG", 1, {}), ("I;16", "PNG", 1, {}),
+        ("RGBA", "PNG", 4 / 3, {}), ("CMYK", "TIFF", 4 / 3, {}), ("F", "TIFF", 4 / 3, {}), ("I", "TIFF", 4 / 3, {}),
+        ("RGB", "AVIF", 1.5, {}), ("RGB", "WEBP", 2, {}), ("RGBA", "WEBP", 2, {"exact": True}),
+        ("RGB", "JPEG2000", 3, {}), ("CMYK", "JPEG", 4 / 3, {}), ("RGB", "HEIF", 1, {}),
+    ],
+)  # fmt: skip
+def test_the_cap_counts_a_pixel_by_its_memory(mode, kind, counts, options):
+    data = make.encode(Image.new(mode, (120, 90)), kind, **options)
+    least = round(120 * 90 * counts)
+    decode(data, cap=least)
+    with pytest.raises(
+        PictureError, match=r"120 x 90 pixels.*, over the limit of \d+ \(setting max_pixels\)"
+    ) as caught:
+        decode(data, cap=least - 1)
+    assert ("each counted" in str(caught.value)) == (counts > 1)
 
 
 def test_chunks_that_blow_up():
@@ -449,6 +515,20 @@ def test_read_picture_says_what_is_wrong(tmp_path):
             read_picture(tmp_path / name, min_side=64, max_pixels=CAP)
         assert name.partition("\0")[0] in str(caught.value)
     assert read_picture(str(tmp_path / "png.jpg"), min_side=64, max_pixels=CAP)[1] == PictureInfo(96, 64)
+
+
+def test_no_more_is_read_than_the_limit(tmp_path):
+    data = make.encode(make.noise_picture(1), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    found, status = read_regular(tmp_path / "a.png", len(data))
+    assert (found, status.st_size) == (data, len(data))
+    with pytest.raises(MediaError, match=rf"{len(data)} bytes, over the limit of 99 \(setting max_text_bytes\)"):
+        read_regular(tmp_path / "a.png", 99, setting="max_text_bytes")
+    read_picture(tmp_path / "a.png", min_side=64, max_pixels=CAP, max_bytes=len(data))
+    with pytest.raises(PictureError, match=rf"a\.png: {len(data)} bytes, over the limit of {len(data) - 1} "):
+        read_picture(tmp_path / "a.png", min_side=64, max_pixels=CAP, max_bytes=len(data) - 1)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "gone.png", 99)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")

@@ -1,6 +1,9 @@
 """The README names every command and option, and what it shows runs."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import click
@@ -8,6 +11,7 @@ import pytest
 
 from clipsearch.cli.main import COMMANDS, cli
 from clipsearch.config import Settings
+from tests.helpers import COMMAND, environment, index, photo, photos
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -53,7 +57,6 @@ def test_links_lead_somewhere():
 
 def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
     """The block of the README, word for word, in a folder that has what it names."""
-    from tests.helpers import index
     from tests.pictures import noise_picture
 
     photos = tmp_path / "photos"
@@ -68,3 +71,36 @@ def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
     names: dict = {}
     exec(block[1], names)
     assert [len(results) for results in names["answers"]] == [3, 3]
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A user who has what the examples name; they stand in the home folder."""
+    photos(tmp_path / "photos", 3)
+    photos(tmp_path / "photos" / "old", 2, first=10)
+    photos(tmp_path / "Pictures", 2, first=20)
+    photo(tmp_path / "Pictures" / "drafts" / "d.jpg", 30)
+    photo(tmp_path / "cat.jpg", 1)  # a copy of one in photos/, so that there is something to exclude
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "garden.txt").write_text("How to prune roses: cut above a bud, in late winter.\n")
+    (tmp_path / "notes" / "junk.tmp").write_text("junk\n")
+    return tmp_path
+
+
+def test_every_shell_example_runs(home, encoder):
+    """Each line as it stands, pipes and comments too, one after the other as a reader would type them."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+    lines = re.findall(r"^    (?:\$ )?(clipsearch .*)$", README, re.MULTILINE)
+    assert len(lines) >= len(COMMANDS)
+    data = {f"XDG_{kind}_HOME": str(home / f".{kind.lower()}") for kind in ("CONFIG", "DATA", "STATE")}
+    path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
+    env = environment({"HOME": str(home), "PATH": path, "CLIPSEARCH_MODEL": "builtin-small", **data})
+    wrong = []
+    for line in lines:
+        command = [bash, "-o", "pipefail", "-c", line]
+        ran = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False)
+        if ran.returncode or "Traceback" in ran.stderr:
+            wrong.append((line, ran.returncode, ran.stdout, ran.stderr))
+    assert not wrong

@@ -1,4 +1,4 @@
-"""The store by itself: commits against a model, torn segments, crashes at every step, schema, damage."""
+"""The store by itself: commits against a model, torn segments and logs, crashes at every step, schema, damage."""
 
 from __future__ import annotations
 
@@ -372,6 +372,119 @@ def test_a_disk_that_refuses_leaves_the_state_before_and_the_next_commit_works(t
     after = read_state(library.folder)
     assert len(after.live) == len(before.live) + 7
     assert before.logical() < after.logical()
+
+
+# --- Writes that are cut at any byte
+
+
+class Cut:
+    """A disk that takes so many bytes more, then no more."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self._write = os.write
+        patch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: Any) -> int:
+        done = self._write(descriptor, data[: self.room]) if self.room else 0
+        self.room -= done
+        if done == len(data):
+            return done
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_vectors_cut_at_any_byte_leave_the_state_before_and_the_same_batch_then_commits(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "SEGMENT_ROWS", 6)
+    library, before = filled(tmp_path / "lib")
+    library.close()
+    root = next(iter(before.live.values())).root_id
+    batch = [outcome(FileRecord(root, name, 1, 1), name) for name in ("p91", "p92", "t3")]  # p92: in a new segment
+    total = 3 * DIM * 2
+    logical = set()
+    for room in range(total + 1):
+        folder = tmp_path / f"cut {room}"
+        shutil.copytree(library.folder, folder)
+        opened = Library(folder)
+        with opened.writer() as at_work:
+            with pytest.MonkeyPatch.context() as patch:
+                Cut(patch, room)
+                if room == total:
+                    at_work.commit(batch)
+                    break
+                with pytest.raises(LibraryError, match="nothing committed is lost"):
+                    at_work.commit(batch)
+            if room % 2:  # the same run tries again
+                assert read_state(folder) == before
+                at_work.commit(batch)
+        opened.close()
+        if room % 2:
+            logical.add(read_state(folder).logical())
+            continue
+        assert sum(len(path.read_bytes()) for path in (folder / "vectors").iterdir()) == 8 * DIM * 2 + room
+        assert read_state(folder) == before
+        read_all(folder)
+        commit_again(folder, batch)
+        logical.add(read_state(folder).logical())
+        shutil.rmtree(folder)
+    assert logical == {read_state(folder).logical()}, "a batch that was cut and one that was not differ"
+    assert before.logical() < logical.pop()
+
+
+def commit_again(folder: Path, batch: Sequence[Outcome]) -> None:
+    library = Library(folder)
+    with library.writer() as opened:
+        opened.commit(batch)
+    library.close()
+
+
+@pytest.fixture(scope="module")
+def committed_twice(tmp_path_factory):
+    """A library as it lies on disk after two commits that are only in SQLite's log, and its three states."""
+    folder = tmp_path_factory.mktemp("wal")
+    library, before = filled(folder / "lib")
+    library.close()
+    root = next(iter(before.live.values())).root_id
+    batches = [
+        [outcome(FileRecord(root, f"n{i}", 1, 1), f"p9{i}") for i in range(3)],
+        [outcome(FileRecord(root, "00", 9, 9), "p77"), outcome(FileRecord(root, "u", 1, 1), "t4")],
+    ]
+    states = [before]
+    reopened = Library(folder / "lib")
+    with reopened.writer() as opened:
+        for batch in batches:
+            opened.commit(batch)
+            states.append(read_state(folder / "lib"))
+        shutil.copytree(folder / "lib", folder / "cut", ignore=shutil.ignore_patterns("*-shm", "lock"))
+    reopened.close()
+    assert (folder / "cut" / "catalog.db-wal").stat().st_size > 2 * 4096
+    return folder / "cut", batches, states
+
+
+@pytest.mark.parametrize("rest", ["cut", "zeroed"])
+def test_a_log_that_is_torn_anywhere_gives_the_state_before_or_after_a_commit(tmp_path, committed_twice, rest):
+    torn, batches, states = committed_twice
+    folder = tmp_path / "lib"
+    log = (torn / "catalog.db-wal").read_bytes()
+    odd = {1, 31, 33, 55, 57, 4151, 4153, len(log) // 2 + 1, len(log) - 1, len(log)}
+    found = []
+    step = 512 if rest == "cut" else 2048
+    for size in sorted({*range(0, len(log), step), *odd}):
+        shutil.copytree(torn, folder)
+        lost = len(log) - size
+        (folder / "catalog.db-wal").write_bytes(log[:size] + (bytes(lost) if rest == "zeroed" else b""))
+        if size % 1024:
+            read_all(folder)
+        state = read_state(folder)
+        assert state in states, f"neither before nor after a commit with {size} of {len(log)} bytes"
+        found.append(states.index(state))
+        if size % 4096 == 0:
+            for batch in batches[found[-1] :]:
+                commit_again(folder, batch)
+            assert read_state(folder).logical() == states[-1].logical()
+        shutil.rmtree(folder)
+    assert found == sorted(found)
+    assert set(found) == {0, 1, 2}
+    assert found[-1] == 2
 
 
 # --- A process that dies, at every step

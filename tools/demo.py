@@ -36,28 +36,31 @@ QUERIES = [
 def main() -> int:
     """Run the demonstration with the installed command, as a user would."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--library", required=True)
+    parser.add_argument("--photos", default="", help="a folder of pictures; without it, those that packages ship")
     parser.add_argument("--query", default="")
+    parser.add_argument("--work", type=Path, required=True, help="where the demonstration keeps its files")
     options = parser.parse_args()
-    is_own = options.photos.parent.name != "demo" or options.photos.exists()
-    if not is_own:
-        copy_shipped(options.photos)
-    run("index", str(options.photos), "--library", options.library)
+    photos, library = os.path.expanduser(options.photos), options.work / "library-of-yours"
+    if not photos:
+        photos, library = str(options.work / "photos"), options.work / "library"
+        copy_shipped(Path(photos))
+    run("index", photos, "--library", str(library))
     for query in [options.query] if options.query else QUERIES:
-        run("query", query, "-k", "3", "--library", options.library)
+        run("query", query, "-k", "3", "--library", str(library))
     return 0
 
 
 def copy_shipped(folder: Path) -> None:
-    """Copy the photographs that the packages ship into a folder."""
-    folder.mkdir(parents=True)
+    """Copy the photographs that the packages ship into a folder, those that are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
     for place, names in SHIPPED.items():
         package, _, inner = place.partition("/")
         spec = find_spec(package)
         assert spec is not None and spec.origin is not None, f"{package} is not installed"
         for name in names:
-            shutil.copy(Path(spec.origin).parent / inner / name, folder / name)
+            if not (folder / name).exists():
+                shutil.copy(Path(spec.origin).parent / inner / name, folder / f".{name}.part")
+                os.replace(folder / f".{name}.part", folder / name)
 
 
 def run(*arguments: str) -> None:

@@ -1,6 +1,6 @@
 """Fit the builtin encoder's matrices on a folder of captioned photographs.
 
-    python tools/train_builtin.py ../shared/data/flickr8k-mini
+    python tools/train_builtin.py FOLDER
 
 The folder holds `captions.csv` (columns image, caption) and `images/`. Writes clipsearch/encoders/builtin/small.npz
 and base.npz: the projection, and the range of every activation, from which the int8 towers are built. Needs timm for

@@ -8,7 +8,8 @@ leaves the quantiser more precision where text and picture vectors lie far from 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -73,11 +74,13 @@ class IvfPqIndex:
         if len(sample) < MIN_ROWS:
             raise AnnIndexError(f"IVF-PQ needs {MIN_ROWS} vectors to learn from, there are {len(sample)}. Use flat.")
         self._mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._index.train(np.ascontiguousarray(sample - self._mean, np.float32))
+        with _mapped_errors("trained"):
+            self._index.train(np.ascontiguousarray(sample - self._mean, np.float32))
 
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim)."""
-        self._index.add(np.ascontiguousarray(rows.astype(np.float32) - self._mean))
+        with _mapped_errors("filled"):
+            self._index.add(np.ascontiguousarray(rows.astype(np.float32) - self._mean))
 
     def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
         """Find about the k best rows of each query; scores are estimates."""
@@ -89,14 +92,16 @@ class IvfPqIndex:
             selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
             options.sel = selector
         queries = np.ascontiguousarray(queries, np.float32)
-        scores, ids = self._index.search(queries, min(k, max(1, len(self))), params=options)
+        with _mapped_errors("searched"):
+            scores, ids = self._index.search(queries, min(k, max(1, len(self))), params=options)
         scores = np.where(ids < 0, -np.inf, scores + (queries @ self._mean)[:, None]).astype(np.float32)
         return Neighbors(ids.astype(np.int64), scores)
 
     def save(self, folder: Path) -> None:
         """Write the FAISS index and the mean."""
         faiss = _import_faiss()
-        faiss.write_index(self._index, str(folder / _INDEX))
+        with _mapped_errors(f"written to {folder}"):
+            faiss.write_index(self._index, str(folder / _INDEX))
         np.save(folder / _MEAN, self._mean)
 
     @classmethod
@@ -113,6 +118,18 @@ class IvfPqIndex:
             raise AnnIndexError(f"The index in {folder} is not the IVF-PQ index of {index._params.dim} dimensions.")
         index._index = loaded
         return index
+
+
+@contextmanager
+def _mapped_errors(what: str) -> Iterator[None]:
+    """Turn what FAISS raises into AnnIndexError."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition(" at ")[0] or "wrong dimensions"
+        raise AnnIndexError(
+            f"The IVF-PQ index could not be {what}: {reason}. Search stays exact; `clipsearch build` tries again."
+        ) from error
 
 
 def _import_faiss() -> Any:  # noqa: ANN401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,13 +66,20 @@ def no_neighbors(queries: int, k: int) -> Neighbors:
 
 
 class FlatIndex:
-    """The exact index: it keeps the float16 rows as they are."""
+    """The exact index: it scans the float16 rows as they are."""
 
     kind = "flat"
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
-        self._rows: NDArray[np.float16] = np.empty((0, dim), np.float16)
+        self._rows: RowSource = ArrayRows(np.empty((0, dim), np.float16))
+
+    @classmethod
+    def over(cls, rows: RowSource) -> Self:
+        """Search rows where they lie, such as those of a library, without a copy."""
+        index = cls(rows.dim)
+        index._rows = rows
+        return index
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -87,25 +94,29 @@ class FlatIndex:
 
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim)."""
-        self._rows = np.concatenate([self._rows, rows.astype(np.float16, copy=False)])
+        self._rows = ArrayRows(np.concatenate([_all(self._rows), rows.astype(np.float16, copy=False)]))
 
     def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
         """Find the k best rows of each query; always all of them where there are k."""
-        return exact_search(ArrayRows(self._rows), queries, k, allowed=allowed)
+        return exact_search(self._rows, queries, k, allowed=allowed)
 
     def save(self, folder: Path) -> None:
         """Write the rows as one .npy file."""
-        np.save(folder / _FILE, self._rows)
+        np.save(folder / _FILE, _all(self._rows))
 
     @classmethod
     def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
         """Map the rows. Raises AnnIndexError if the file is not what `save` wrote."""
         index = cls(int(params["dim"]))
         try:
-            index._rows = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
+            index._rows = ArrayRows(np.load(folder / _FILE, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
-            raise AnnIndexError(f"{folder / _FILE} cannot be read: {error}.") from error
+            raise AnnIndexError(f"{folder / _FILE} cannot be read: {error}. Build the index anew.") from error
         return index
+
+
+def _all(rows: RowSource) -> NDArray[np.float16]:
+    return np.concatenate([np.empty((0, rows.dim), np.float16), *(block for _, block in rows.blocks())])
 
 
 class ArrayRows:
@@ -122,7 +133,9 @@ class ArrayRows:
         """Read rows by number: float32 (n, dim)."""
         return self._rows[rows].astype(np.float32)
 
-    def blocks(self, start: int = 0, stop: int | None = None, size: int = 16384):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def blocks(
+        self, start: int = 0, stop: int | None = None, size: int = 16384
+    ) -> Iterator[tuple[int, NDArray[np.float16]]]:
         """Yield (number of the first row, float16 rows)."""
         end = len(self) if stop is None else min(stop, len(self))
         for begin in range(start, end, size):

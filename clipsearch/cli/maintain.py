@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from clipsearch.ann.registry import KINDS
 from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.paths import printable
 
@@ -43,14 +44,14 @@ def forget(paths: tuple[str, ...], library: str | None) -> None:
 
     _, folder = read_settings(library=library)
     count = run(Library(folder), paths)
-    note(f"Forgotten: {count_files(count)}. Nothing on disk was touched.")
+    note(f"Forgotten: {count_files(count)}. Your files were not touched.")
 
 
 @click.command()
 @click.option(
     "--index",
     "kind",
-    type=click.Choice(["auto", "flat", "ivfpq"]),
+    type=click.Choice(KINDS),
     default="auto",
     show_default=True,
     help="flat: exact scan, no index. ivfpq: approximate candidates with exact scores. auto: by size.",
@@ -83,6 +84,7 @@ def _describe(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<9} {counts}; {kind}")
     for root in summary["roots"]:
         lines.append(f"folder    {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
+    lines += [f"problem   {printable(problem)}" for problem in summary["problems"]]
     if summary["failed"]:
         lines.append(f"failed    {count_files(len(summary['failed']))}; list them: clipsearch status --failed")
     return lines

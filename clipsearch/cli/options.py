@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,8 @@ def count_files(count: int) -> str:
 def note(message: str) -> None:
     """Write a remark to stderr, above a progress bar where there is one."""
     if sys.stderr is not None:
-        # Not click.echo, which looks past the stream that a progress bar puts in the place of stderr.
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
+        # A remark that nobody can read must not stop the work.
+        with contextlib.suppress(OSError):
+            # Not click.echo, which looks past the stream that a progress bar puts in the place of stderr.
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -167,7 +166,8 @@ def new_folder(root: Path) -> Iterator[Path]:
     """Yield an empty folder for a new export inside `root`; remove it at the end unless it was published."""
     root.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
-    work = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=root))
+    work = root / f".tmp-{os.getpid()}-{time.time_ns()}"
+    work.mkdir()
     try:
         yield work
     finally:

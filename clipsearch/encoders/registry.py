@@ -24,7 +24,7 @@ HUB = "hf-hub:"
 DEFAULT_BUILTIN = "builtin-base"
 BUILTINS = ("builtin-small", "builtin-base")
 
-_SWITCH = "clipsearch index --model default FOLDER"
+_SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class SearchEngine:
             return self.search_batch(texts=[text], k=k, modality=modality)[0]
         if image is not None:
             return self.search_batch(images=[image], k=k, modality=modality, exclude_self=exclude_self)[0]
-        return self.search_batch(vectors=np.asarray(vector, np.float32)[None], k=k, modality=modality)[0]
+        return self.search_batch(vectors=_as_floats(vector)[None], k=k, modality=modality)[0]
 
     def search_batch(
         self,
@@ -75,10 +75,14 @@ class SearchEngine:
         modality: Modality | str | None = None,
         exclude_self: bool = False,
     ) -> list[Results]:
-        """Search for several queries of one kind at once; one Results each, in order. vectors: (n, dim)."""
+        """Search for several queries of one kind at once; one Results each, in order.
+
+        vectors: (n, dim). Else as in `search`, which see for what is raised.
+        """
         wanted = _modalities(modality)
-        if k < 1:
-            raise InvalidInputError(f"k must be at least 1, not {k}.")
+        if not isinstance(k, int) or k < 1:
+            raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
+        _check_kinds(texts, images, vectors)
         pin = self._pin()
         names, notes, embeddings = self._embed(texts, images, vectors, pin.dim)
         excluded = [_real_path(image) if exclude_self else None for image in images or [""] * len(names)]
@@ -93,6 +97,16 @@ class SearchEngine:
                 hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
                 answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
         return answers
+
+    def close(self) -> None:
+        """Close the library's connections; the engine opens them again if it is used again."""
+        self.library.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
 
     @property
     def encoder(self) -> Encoder:
@@ -136,6 +150,8 @@ class SearchEngine:
         return ["vector"] * len(checked), [()] * len(checked), checked
 
     def _check_text(self, text: str) -> tuple[str, ...]:
+        if not isinstance(text, str):
+            raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
         if not text.strip():
             raise InvalidInputError('The query is empty. Say what to look for: clipsearch query "a cat on a sofa"')
         tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
@@ -147,10 +163,15 @@ class SearchEngine:
         from clipsearch.media import read_picture, upright_rgb
 
         if isinstance(image, str | os.PathLike):
+            if not os.fspath(image):
+                raise InvalidInputError("The path of the picture is empty. Name a picture file.")
             side = self.encoder.picture_side
-            picture, _ = read_picture(image, min_side=side, max_pixels=self._settings.max_pixels)
-        else:
+            pixels, size = self._settings.max_pixels, self._settings.max_picture_bytes
+            picture, _ = read_picture(image, min_side=side, max_pixels=pixels, max_bytes=size)
+        elif hasattr(image, "convert"):
             picture = upright_rgb(image)
+        else:
+            raise InvalidInputError(f"A picture is a path or a Pillow image, not {type(image).__name__}.")
         encoded: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
         return encoded
 
@@ -170,14 +191,30 @@ def _modalities(modality: Modality | str | None) -> list[Modality]:
 
 
 def _unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
-    rows = np.asarray([] if vectors is None else vectors, np.float32)
+    rows = _as_floats(vectors)
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InvalidInputError(f"Query vectors must have the shape (n, {dim}), not {rows.shape}.")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)) or np.any(norms == 0):
         raise InvalidInputError("A query vector is zero or holds NaN or infinity.")
-    unit: NDArray[np.float32] = rows / norms
+    unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
     return unit
+
+
+def _as_floats(values: object) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"A query vector is made of numbers, all of one length: {error}.") from error
+
+
+def _check_kinds(*kinds: object) -> None:
+    """Raise InvalidInputError unless exactly one sequence of queries is given."""
+    given = [kind for kind in kinds if kind is not None]
+    if len(given) != 1:
+        raise InvalidInputError(f"A batch is one of texts, images and vectors; {len(given)} were given.")
+    if isinstance(given[0], str | bytes | os.PathLike):
+        raise InvalidInputError("A batch takes a list of queries; for a single one use `search`.")
 
 
 def _real_path(image: Picture) -> str | None:

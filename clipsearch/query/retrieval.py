@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex
-from clipsearch.ann.flat import exact_search, merge
+from clipsearch.ann.flat import FlatIndex, exact_search, merge
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.ranking import background, confidence, exact_scores, surprise
 from clipsearch.store.catalog import Generation, Match
@@ -88,18 +88,28 @@ class Retriever:
             return np.empty((len(queries), 0), np.int64)
         generation = snapshot.generation(modality)
         index = self._index(generation) if generation else None
-        if generation is None or index is None:
-            if generation is not None:
-                warnings.append(UNUSABLE_INDEX)
-            return exact_search(rows, queries, min(k, len(rows)), allowed=live).ids
-        near = index.search(queries, max(_MIN_CANDIDATES, _OVERFETCH * k), allowed=live)
+        if generation is not None and index is None and self._is_current(generation):
+            warnings.append(UNUSABLE_INDEX)
+        width = max(_MIN_CANDIDATES, _OVERFETCH * k)
+        if generation is None or index is None or _count(live, generation.watermark) <= width:
+            return FlatIndex.over(rows).search(queries, min(k, len(rows)), allowed=live).ids
+        near = index.search(queries, width, allowed=live)
+        if (near.ids[:, :k] < 0).any():
+            # The lists that were probed hold too few rows that may be found; k must be filled all the same.
+            return FlatIndex.over(rows).search(queries, k, allowed=live).ids
         exact = [exact_scores(q, rows.gather(np.maximum(ids, 0))) for q, ids in zip(queries, near.ids, strict=True)]
         rescored = Neighbors(near.ids, np.where(near.ids < 0, -np.inf, np.stack(exact)).astype(np.float32))
         tail = exact_search(rows, queries, k, start=generation.watermark, allowed=live)
         return merge(rescored, tail, k).ids
 
+    def _is_current(self, generation: Generation) -> bool:
+        """Tell whether a generation is still the active one: a build that ends meanwhile deletes the one before."""
+        with self._library.read() as now:
+            active = now.generation(generation.modality)
+        return active is not None and active.name == generation.name
+
     def _index(self, generation: Generation) -> AnnIndex | None:
-        """Load a generation once; None, with one warning, if its files are missing or damaged."""
+        """Load a generation once; None if its files are missing or damaged."""
         with self._lock:
             name, index = self._indexes.get(generation.modality, ("", None))
             if name != generation.name:
@@ -140,8 +150,12 @@ class Retriever:
 
 
 def _live_count(snapshot: Snapshot, modality: Modality) -> int:
-    live = snapshot.live(modality)
-    return len(snapshot.rows(modality)) if live is None else int(live.sum())
+    return _count(snapshot.live(modality), len(snapshot.rows(modality)))
+
+
+def _count(live: NDArray[np.bool_] | None, rows: int) -> int:
+    """Count the live ones among the first rows."""
+    return rows if live is None else int(np.count_nonzero(live[:rows]))
 
 
 def _merge(lists: Sequence[list[_Scored]]) -> list[_Scored]:

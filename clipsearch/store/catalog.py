@@ -115,6 +115,13 @@ def is_known(connection: Connection, content_hash: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def holds(connection: Connection, scope: Scope) -> bool:
+    """Tell whether there is anything in a scope: a root, an item, or a file that failed."""
+    if not scope.prefix:
+        return True
+    return any(connection.execute(select(t.c.id).where(under(t, scope)).limit(1)).first() for t in (items, failures))
+
+
 def count_items(connection: Connection) -> dict[Modality, int]:
     """Count the files that can be found, by modality."""
     query = select(items.c.modality, func.count()).where(~items.c.deleted).group_by(items.c.modality)

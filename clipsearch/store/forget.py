@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.store import catalog
 from clipsearch.store.library import Library
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below
@@ -21,8 +22,10 @@ def forget(library: Library, paths: Sequence[str]) -> int:
     scopes: list[Scope] = []
     with library.query() as connection:
         for path in paths:
+            if not path:
+                raise InvalidInputError("A path is empty. Name what to forget; . is the folder you are in.")
             found = _scopes(connection, library.base, path)
-            if not found:
+            if not any(catalog.holds(connection, scope) for scope in found):
                 raise InvalidInputError(
                     f"The library in {library.folder} has nothing at {path}. See: clipsearch status"
                 )

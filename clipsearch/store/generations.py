@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +34,8 @@ def publish(library: Path, label: str, write: Callable[[Path], None]) -> tuple[s
     try:
         parent.mkdir(exist_ok=True)
         name = f"{label}-{time.time_ns():x}"
-        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+        temporary = parent / f".new-{name}"
+        temporary.mkdir()
         try:
             write(temporary)
             checksums = {path.name: _checksum(path, durable=True) for path in sorted(temporary.iterdir())}

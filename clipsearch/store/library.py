@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, select
 
 from clipsearch.errors import (
     EncoderMismatchError,
@@ -25,8 +25,9 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.roots import library_base
+from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore, fsync_folder
-from clipsearch.store.writer import REVISION_KEY, Writer
+from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
 from clipsearch.types import Modality
 
 CATALOG = "catalog.db"
@@ -111,9 +112,14 @@ class Library:
         """Open a library, making it first where there is none. Raises LibraryError if the folder cannot be used."""
         folder = Path(os.path.abspath(folder))
         try:
+            new = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            for path in new:
+                fsync_folder(path.parent)
         except OSError as error:
-            raise LibraryError(f"The library folder {folder} cannot be made: {error.strerror}.") from error
+            raise LibraryError(
+                f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
+            ) from error
         with _locked(folder):
             if not (folder / CATALOG).exists():
                 _check_no_vectors(folder)
@@ -172,22 +178,36 @@ class Library:
             return EncoderPin(name, fingerprint, int(catalog.get_setting(connection, "dim") or 0))
 
     def pin(self, pin: EncoderPin) -> None:
-        """Pin the encoder of a new library. Raises EncoderMismatchError if another one is pinned."""
-        present = self.encoder
-        if present is None:
+        """Pin the encoder of a library that holds nothing. Raises EncoderMismatchError if another one is pinned."""
+        if self.encoder != pin and self._is_empty():
             with _locked(self.folder):
-                present = self.encoder or self._store_pin(pin)
-        if present != pin:
+                if self._is_empty():
+                    self._store_pin(pin)
+        present = self.encoder
+        if present is not None and present != pin:
             names = [f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin)]
             raise encoder_mismatch(self.folder, *names)
 
-    def _store_pin(self, pin: EncoderPin) -> EncoderPin:
+    def check_encoder(self, name: str) -> None:
+        """Raise EncoderMismatchError if the library holds vectors of an encoder of another name."""
+        present = self.encoder
+        if present is not None and present.name != name and not self._is_empty():
+            raise encoder_mismatch(self.folder, present.name, name)
+
+    def _store_pin(self, pin: EncoderPin) -> None:
         engine = writer_engine(self.folder / CATALOG)
         with transaction(engine) as connection:
+            for table in (segments, tombstones, vectors, generations):  # rows of an encoder before, all forgotten
+                connection.execute(delete(table))
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)
+            bump_revision(connection)
         engine.dispose()
-        return pin
+        self.__dict__.pop("vector_store", None)
+
+    def _is_empty(self) -> bool:
+        with self.query() as connection:
+            return connection.execute(select(items.c.id).limit(1)).first() is None
 
     @cached_property
     def vector_store(self) -> VectorStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class FileRecord:
     path: str
     size: int
     mtime_ns: int
+
+
+def mtime_ns(status: os.stat_result) -> int:
+    """Return a file's time of change in nanoseconds, held within the 64 bits that a database keeps."""
+    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
+from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
 
 
 def summarise(library: Library) -> dict[str, Any]:
-    """Return JSON values: library, bytes, encoder, modalities, roots, failed."""
+    """Return JSON values: library, bytes, encoder, modalities, roots, failed, and problems found in its files."""
     pin = library.encoder
     with library.query() as connection:
         files = catalog.count_items(connection)
@@ -30,7 +32,22 @@ def summarise(library: Library) -> dict[str, Any]:
             for r in roots
         ],
         "failed": [{"path": path, "reason": reason} for path, reason in failed],
+        "problems": _problems(library),
     }
+
+
+def _problems(library: Library) -> list[str]:
+    """Check that segments are as long as the catalog says, and index files as they were written."""
+    found: list[str] = []
+    with library.read() as snapshot:
+        for modality in Modality:
+            try:
+                snapshot.rows(modality)
+                if (generation := snapshot.generation(modality)) is not None:
+                    verify(library.folder, generation)
+            except StoreCorruptError as error:
+                found.append(str(error))
+    return found
 
 
 def _modality(connection: Connection, modality: Modality, files: int) -> dict[str, Any]:

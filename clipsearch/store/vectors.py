@@ -122,10 +122,6 @@ class VectorStore:
             return mapped[: segment.committed_rows]
 
 
-Block = tuple[int, NDArray[np.float16]]
-"""The number of the first row, and the rows: float16 (n, dim)."""
-
-
 class Rows:
     """The committed rows of one modality at one moment; immutable and thread-safe."""
 

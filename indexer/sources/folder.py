@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from clipsearch.media import PICTURE_SUFFIXES
-from clipsearch.store.records import FileRecord
+from clipsearch.store.records import FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.text import TEXT_SUFFIXES
 
@@ -57,7 +57,7 @@ class FolderWalk:
             self._cannot_look(self._prefix, error)
             return
         if stat.S_ISREG(status.st_mode):
-            yield FileRecord(self._root_id, self._prefix, status.st_size, status.st_mtime_ns)
+            yield FileRecord(self._root_id, self._prefix, status.st_size, mtime_ns(status))
             return
         folders = [(self._prefix, False)]
         while folders:
@@ -86,7 +86,7 @@ class FolderWalk:
                     below.append((path, foreign or is_link))
             elif stat.S_ISREG(status.st_mode) and PurePath(name).suffix.lower() in SUFFIXES:
                 if not is_link or self._is_first_link(path):
-                    yield FileRecord(self._root_id, path, status.st_size, status.st_mtime_ns)
+                    yield FileRecord(self._root_id, path, status.st_size, mtime_ns(status))
 
     def _names(self, folder: str) -> list[str]:
         try:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,7 +75,8 @@ def _install(folder: Path, files: Files) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+        temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-{time.time_ns()}")
+        temporary.mkdir()
         try:
             _write(temporary, files)
             _swap(temporary, folder)
