@@ -21,9 +21,9 @@ _FALSE = {"0", "false", "no", "off"}
 class Settings:
     """What can be set. Sizes are in pixels and bytes; `threads` 0 means all cores.
 
-    model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that
-    is decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of each kind that is read. batch_size: pictures
-    or passages a commit.
+    model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that is
+    decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of
+    each kind that is read. batch_size: pictures or passages a commit.
     """
 
     library: str | None = None

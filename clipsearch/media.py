@@ -43,8 +43,6 @@ REDUCED_OVER_CAP = 4
 """How far a JPEG that is decoded at reduced size may exceed `max_pixels` at its full size, as a factor."""
 
 _MAX_SCANS = 500
-"""How many pixels are converted to RGB at a time."""
-
 _HEAD = 256
 _WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0}
 """How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""

@@ -759,21 +759,28 @@ def test_a_second_writer_is_refused_at_once_in_the_same_process(tmp_path):
         pass
 
 
-def test_the_first_pin_wins(tmp_path, monkeypatch):
-    library, late = Library.create(tmp_path), Library.create(tmp_path)
-    library.pin(PIN)
-    look = Library.encoder.fget
+def test_the_first_pin_that_has_vectors_wins(tmp_path, monkeypatch):
+    late = Library.create(tmp_path)
+    filled(tmp_path)
+    look = Library._is_empty
     looks: list[int] = []
 
-    def look_too_early(self: Library) -> EncoderPin | None:
-        """Both of two first runs look before either holds the lock, and see no pin."""
+    def look_too_early(self: Library) -> bool:
+        """Both of two first runs look before either holds the lock, and see nothing in it."""
         looks.append(1)
-        return look(self) if len(looks) > 1 else None
+        return look(self) if len(looks) > 1 else True
 
-    monkeypatch.setattr(Library, "encoder", property(look_too_early))
+    monkeypatch.setattr(Library, "_is_empty", look_too_early)
     with pytest.raises(EncoderMismatchError, match="other"):
         late.pin(EncoderPin("other", "def", 16))
-    assert look(late) == PIN
+    assert len(looks) == 2
+    assert late.encoder == PIN
+
+
+def test_a_library_that_holds_nothing_can_be_pinned_anew(tmp_path):
+    library = new_library(tmp_path)
+    library.pin(EncoderPin("other", "def", 16))
+    assert Library(tmp_path).encoder == EncoderPin("other", "def", 16)
 
 
 def test_a_rehearsal_undoes_everything(tmp_path):
