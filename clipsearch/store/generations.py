@@ -32,7 +32,9 @@ def publish(library: Path, label: str, write: Callable[[Path], None]) -> tuple[s
     """
     parent = library / FOLDER
     try:
-        parent.mkdir(exist_ok=True)
+        if not parent.exists():
+            parent.mkdir(exist_ok=True)
+            fsync_folder(library)
         name = f"{label}-{time.time_ns():x}"
         temporary = parent / f".new-{name}"
         temporary.mkdir()
