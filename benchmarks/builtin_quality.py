@@ -1,8 +1,8 @@
 """Repeat every quality figure of the builtin encoder's model card; prints JSON.
 
-    python benchmarks/builtin_quality.py FOLDER [--objects FOLDER] [--variant small|base]
+    python benchmarks/builtin_quality.py FOLDER [--objects PICTURES] [--variant small|base]
 
-Retrieval figures are held out: the recipe is fitted again on some photographs and measured on the others. FOLDER
+Retrieval figures are held out: the recipe is fitted again on some photographs and measured on the others. PICTURES
 holds, anywhere below it, the pictures that builtin_objects.json names, from the packages it names; a picture that
 is missing there is listed and its queries are left out. The object figure uses the shipped matrices.
 """
@@ -27,7 +27,7 @@ from builtin_recipe import RECIPES, Labels, Photos, fit
 
 from clipsearch.encoders.builtin import BuiltinEncoder
 from clipsearch.encoders.builtin.encoder import VARIANTS
-from clipsearch.encoders.builtin.graph import picture_tower, text_tower
+from clipsearch.encoders.builtin.graph import picture_tower, pooled_widths, text_tower
 from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import TextTower, open_session
 from clipsearch.encoders.builtin.weights import MINILM, read_pth, read_safetensors, read_verified
@@ -88,12 +88,13 @@ def shipped_features(variant, paths, threads):
 def exact_features(variant, paths, threads):
     features, logits, widths = [], [], []
     for backbone in VARIANTS[variant]:
-        model = picture_tower(read_pth(read_verified(backbone.source)), backbone.side)
+        tensors = read_pth(read_verified(backbone.source))
+        model = picture_tower(tensors, backbone.side)
         session = open_session(model.SerializeToString(), threads)
         runs = [session.run(None, {"pixels": load_pixels(path, backbone.side)[None]}) for path in paths]
         features.append(np.concatenate([seen for seen, _ in runs]))
         logits.append(np.concatenate([said for _, said in runs]))
-        widths += [1280, features[-1].shape[1] - 1280]
+        widths += pooled_widths(tensors)
     return np.hstack(features), widths, np.mean(logits, axis=0)
 
 
@@ -149,8 +150,8 @@ def measure(photos, labels, recipe, train, test):
     projection = Projection("", {name: value.astype(np.float32) for name, value in arrays.items()})
     held = photos.take(test)
     pictures = projection.pictures(held.features, held.logits)
-    queries = projection.texts(held.queries.reshape(-1, 384))
-    passages = projection.texts(held.captions.reshape(-1, 384))
+    queries = projection.texts(held.queries.reshape(-1, held.queries.shape[-1]))
+    passages = projection.texts(held.captions.reshape(-1, held.captions.shape[-1]))
     owner = np.repeat(np.arange(len(test)), held.captions.shape[1])
     scores = queries @ pictures.T
     match = scores[np.arange(len(queries)), owner]

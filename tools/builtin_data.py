@@ -9,9 +9,10 @@ from builtin_groups import members
 from PIL import Image
 
 from clipsearch.encoders.builtin.encoder import PROMPTS, squash
-from clipsearch.encoders.builtin.graph import activation_names, picture_tower
+from clipsearch.encoders.builtin.graph import activation_names, picture_tower, pooled_widths
 from clipsearch.encoders.builtin.projection import unit
 from clipsearch.encoders.builtin.towers import PictureTower, open_session
+from clipsearch.encoders.builtin.weights import read_pth, read_verified
 
 
 def read_captions(folder):
@@ -59,14 +60,14 @@ def picture_features(backbones, ranges, paths, threads):
         seen, said = tower.run([load_pixels(path, backbone.side) for path in paths])
         features.append(seen)
         logits.append(said)
-        widths += [1280, seen.shape[1] - 1280]
+        widths += pooled_widths(read_pth(read_verified(backbone.source)))
     return np.hstack(features), widths, np.mean(logits, axis=0)
 
 
 def caption_embeddings(text, captions):
-    """Return captions and captions as queries, each float32 (n, 5, 384) of unit length."""
+    """Return captions and captions as queries, each float32 (n, 5, 768) of unit length."""
     flat = [caption for each in captions for caption in each]
-    shape = (len(captions), -1, 384)
+    shape = (len(captions), -1, 768)
     prompted = sum(text.run([prompt.format(caption) for caption in flat]) for prompt in PROMPTS)
     return text.run(flat).reshape(shape), unit(prompted).reshape(shape)
 

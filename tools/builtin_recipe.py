@@ -16,16 +16,18 @@ Floats = np.ndarray
 class Recipe:
     """Every choice that cross-validation made.
 
-    middle, chances: weights of the features of the last stage but one, and of the roots of the class chances, against
-    those of the last layer. picture_ridge: in thousandths of the trace; text_ridge: in 384ths. dim, label_dim:
-    lengths of the two parts. pairs: weight of the data-free pair of a class against a photograph; groups: of the pair
-    of a group of classes against that; certainty: the chance of its own class in such a pair.
+    middle, late, chances: weights of the wide layers of the last block but one and of the last block, and of the roots
+    of the class chances, against the last layer. picture_ridge: in thousandths of the trace; text_ridge: of the mean
+    of the diagonal. dim, label_dim: lengths of the two parts.
+    pairs: weight of the data-free pair of a class against a photograph; groups: of the pair of a group of classes
+    against that; certainty: the chance of its own class in such a pair.
     label_share: weight of the label part in a vector. temperature: of its softmax. bank: size of the bank of usual
     texts. bank_nearest, bank_weight: how many of it a picture is compared with, and what share it gives up.
     bank_column: what a text carries in the last column; smaller changes likeness between texts less.
     """
 
     middle: float = 0.7
+    late: float = 0.7
     chances: float = 0.4
     picture_ridge: float = 5.0
     text_ridge: float = 1.0
@@ -42,14 +44,15 @@ class Recipe:
     bank_column: float = 0.35
 
 
-RECIPES = {"small": Recipe(), "base": Recipe()}
+RECIPES = {"small": Recipe(late=0.0), "base": Recipe()}
+"""With the late layer, small names fewer of the objects that the model card counts; base does not."""
 
 
 @dataclass(frozen=True)
 class Labels:
     """The classes.
 
-    rows: one (1000, 1280) classifier a backbone. embeddings: (1000, 384), unit length. groups: (g, 384), unit length,
+    rows: one (1000, 1280) classifier a backbone. embeddings: (1000, 768), unit length. groups: (g, 768), unit length,
     of the everyday words for several classes. members: (g, 1000), the share of each class in them.
     """
 
@@ -63,8 +66,8 @@ class Labels:
 class Photos:
     """Captioned pictures.
 
-    features: (n, d), and widths: of its blocks, (last layer, middle layer) of each backbone in turn.
-    logits: (n, 1000). captions: (n, 5, 384) of unit length. queries: the same captions embedded as queries.
+    features: (n, d), and widths: of its blocks, (last layer, middle, late) of each backbone in turn.
+    logits: (n, 1000). captions: (n, 5, 768) of unit length. queries: the same captions embedded as queries.
     """
 
     features: Floats
@@ -114,7 +117,7 @@ def _round(value):
 def _columns(inputs, widths, recipe):
     """Return the mean of each column, and a scale that gives each block its weight as its total deviation."""
     mean, scale = inputs.mean(0), np.ones(inputs.shape[1])
-    weights = [1.0, recipe.middle] * (len(widths) // 2) + [recipe.chances]
+    weights = [1.0, recipe.middle, recipe.late] * (len(widths) // 3) + [recipe.chances]
     for columns, weight in zip(_slices(widths), weights, strict=True):
         scale[columns] = weight / np.sqrt(inputs[:, columns].var(0).sum())
     return mean, scale
@@ -126,11 +129,11 @@ def _slices(widths):
 
 
 def _made_pictures(labels, photos, mean, scale, recipe):
-    """Make a picture a class and a group: its classifier rows, nothing in the middle layer, and its own chances."""
+    """Make a picture a class and a group: its classifier rows, nothing in the wide layers, and its own chances."""
     blocks = _slices([*photos.widths, photos.logits.shape[1]])
     shares = np.vstack([np.eye(len(labels.embeddings)), labels.members])
     made = np.zeros((len(shares), len(mean)))
-    for rows, columns in zip(labels.rows, blocks[0:-1:2], strict=True):
+    for rows, columns in zip(labels.rows, blocks[0:-1:3], strict=True):
         made[:, columns] = unit(shares @ unit(rows - rows.mean(0)))
     usual = softmax(photos.logits).mean(0)
     roots = np.sqrt(recipe.certainty * shares + (1 - recipe.certainty) * usual)
@@ -171,7 +174,7 @@ def _correlate(pictures, captions, pairs, recipe):
     cxy = (pictures.T @ captions.mean(1) + made.T @ (weights * words)) / total
     cyy = (flat.T @ flat / each + words.T @ (weights * words)) / total
     lower_x = linalg.cholesky(cxx + np.eye(len(cxx)) * recipe.picture_ridge * np.trace(cxx) / 1000, lower=True)
-    lower_y = linalg.cholesky(cyy + np.eye(width) * recipe.text_ridge * np.trace(cyy) / 384, lower=True)
+    lower_y = linalg.cholesky(cyy + np.eye(width) * recipe.text_ridge * np.trace(cyy) / width, lower=True)
     half = linalg.solve_triangular(lower_x, cxy, lower=True)
     core = linalg.solve_triangular(lower_y, half.T, lower=True).T
     values, right = np.linalg.eigh(core.T @ core)
@@ -185,8 +188,9 @@ def _correlate(pictures, captions, pairs, recipe):
 
 
 def _label_space(labels, recipe):
-    """Return (1000, k) and (384, k): centred label embeddings in their principal directions."""
-    centred = labels.embeddings - labels.embeddings.mean(0)
+    """Return (1000, k) and (384, k): centred label embeddings, last layer, in their principal directions."""
+    last = unit(labels.embeddings[:, : labels.embeddings.shape[1] // 2])
+    centred = last - last.mean(0)
     _, _, right = np.linalg.svd(centred, full_matrices=False)
     basis = right[: recipe.label_dim].T
     return centred @ basis, basis

@@ -7,11 +7,12 @@ ReLU6. MiniLM: Wang et al. 2020 (arXiv:2002.10957), a BERT encoder with mean poo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.builtin.graph_builder import GraphBuilder
 from clipsearch.encoders.builtin.quantize import (
     Range,
     quantize_columns,
@@ -22,7 +23,7 @@ from clipsearch.encoders.builtin.quantize import (
 from clipsearch.encoders.builtin.weights import Weights
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto
 
 PIXELS = "pixels"
 FEATURES = "features"
@@ -35,44 +36,12 @@ _STRIDES = (1, 2, 2, 2, 1, 2, 1)
 
 _BATCH_NORM_EPSILON = 1e-3
 _LAYERS = 6
+_POOLED_LAYERS = (6, 4)
+"""The text layers that are averaged, counted from 1; their shares of the output lie side by side in this order."""
+
 _HEADS = 12
 _WIDTH = 384
 _LAYER_NORM_EPSILON = 1e-12
-
-
-class GraphBuilder:
-    """Collect nodes and constants, and name what is between them."""
-
-    def __init__(self) -> None:
-        self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {}
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:  # noqa: ANN401
-        """Append a node and return the name of its output."""
-        from onnx import helper
-
-        name = output or f"t{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
-        """Add a constant and return its name."""
-        from onnx import numpy_helper
-
-        if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
-        return name
-
-    def model(self, given: ValueInfoProto, outputs: list[tuple[str, list[int | str]]]) -> ModelProto:
-        """Return the checked model of one input and some float32 outputs, named with their shapes."""
-        from onnx import TensorProto, checker, helper
-
-        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs]
-        graph = helper.make_graph(self._nodes, "tower", [given], values, list(self._constants.values()))
-        domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=domains, ir_version=8)
-        checker.check_model(model)
-        return model
 
 
 def picture_tower(weights: Weights, side: int, ranges: Sequence[Range] | None = None) -> ModelProto:
@@ -80,8 +49,8 @@ def picture_tower(weights: Weights, side: int, ranges: Sequence[Range] | None = 
 
     weights: its state dict. side: pixels. ranges: of every activation in the order of the layers, for an int8
     graph; None for a float32 graph, in which the activations are named as `activation_names` says.
-    Returns a model from `pixels`, uint8 (n, side, side, 3), to `features`, float32 (n, 1280 + width), the pooled last
-    layer and the pooled wide layer of the last stage but one, each of unit length; and `logits`, float32 (n, 1000).
+    Returns a model from `pixels`, uint8 (n, side, side, 3), to `features`, float32 (n, width), the pooled layers
+    whose widths `pooled_widths` gives, side by side, each of unit length; and `logits`, float32 (n, 1000).
     """
     from onnx import TensorProto, helper
 
@@ -95,6 +64,22 @@ def activation_names(weights: Weights, side: int) -> list[str]:
     tower = _PictureTower(weights, side, None)
     tower.build()
     return tower.activations
+
+
+def pooled_widths(weights: Weights) -> list[int]:
+    """Return the widths of the layers that `features` holds: the last, and the wide ones of the last two blocks."""
+    wide = [weights[f"_blocks.{index}._depthwise_conv.weight"].shape[0] for index in _wide_blocks(weights)]
+    return [weights["_fc.weight"].shape[1], *wide]
+
+
+def _wide_blocks(weights: Weights) -> list[int]:
+    """Return the last block but one, which ends a stage, and the last."""
+    count = _count_blocks(weights)
+    return [count - 2, count - 1]
+
+
+def _count_blocks(weights: Weights) -> int:
+    return sum(name.endswith("_depthwise_conv.weight") for name in weights)
 
 
 class _PictureTower:
@@ -117,9 +102,9 @@ class _PictureTower:
         mean = graph.add("ReduceMean", last, axes=[2, 3], keepdims=0)
         rows = graph.constant("fc.weight", self._weights["_fc.weight"])
         graph.add("Gemm", mean, rows, graph.constant("fc.bias", self._weights["_fc.bias"]), output=LOGITS, transB=1)
-        # The last stage is trained to tell classes apart; the one before it still holds scene and colour.
-        pooled = [self._roots(last), self._roots(f"_blocks.{len(strides) - 2}._depthwise_conv.out")]
-        graph.add("Concat", *pooled, output=FEATURES, axis=1)
+        # The last layer is trained to tell classes apart; the wide ones before it still hold scene and colour.
+        wide = [self._roots(f"_blocks.{index}._depthwise_conv.out") for index in _wide_blocks(self._weights)]
+        graph.add("Concat", self._roots(last), *wide, output=FEATURES, axis=1)
         return graph
 
     def _roots(self, given: str) -> str:
@@ -129,7 +114,7 @@ class _PictureTower:
 
     def _block_strides(self) -> list[int]:
         """Return one stride a block; a stage begins where the width changes, or is the last of equal ones."""
-        count = sum(name.endswith("_depthwise_conv.weight") for name in self._weights)
+        count = _count_blocks(self._weights)
         widths = [self._weights[f"_blocks.{index}._project_conv.weight"].shape[0] for index in range(count)]
         strides = iter(_STRIDES)
         return [next(strides) if index == 0 or widths[index] != widths[index - 1] else 1 for index in range(count)]
@@ -220,14 +205,15 @@ def text_tower(weights: Weights, *, int8: bool) -> ModelProto:
     """Build MiniLM-L6.
 
     weights: its tensors. int8: round the matrices to int8, and the activations of each run by their own range.
-    Returns a model from `ids`, int64 (1, tokens), to `embedding`, float32 (1, 384), the mean over tokens. It takes
-    one text a run: so a row cannot depend on a batch, and nothing is padded or masked.
+    Returns a model from `ids`, int64 (1, tokens), to `embedding`, float32 (1, 768), the mean over tokens of the last
+    layer and of a middle one, each of unit length. It takes one text a run: so a row cannot depend on a batch, and
+    nothing is padded or masked.
     """
     from onnx import TensorProto, helper
 
     tower = _TextTower(weights, int8)
     given = helper.make_tensor_value_info(IDS, TensorProto.INT64, [1, "tokens"])
-    return tower.build().model(given, [(EMBEDDING, [1, _WIDTH])])
+    return tower.build().model(given, [(EMBEDDING, [1, len(_POOLED_LAYERS) * _WIDTH])])
 
 
 class _TextTower:
@@ -238,11 +224,16 @@ class _TextTower:
 
     def build(self) -> GraphBuilder:
         """Build the whole graph."""
-        last = self._embed()
+        layers = [self._embed()]
         for index in range(_LAYERS):
-            last = self._layer(last, f"encoder.layer.{index}.")
-        self._graph.add("ReduceMean", last, output=EMBEDDING, axes=[1], keepdims=0)
+            layers.append(self._layer(layers[-1], f"encoder.layer.{index}."))
+        # The last layer is trained to tell meanings apart; a middle one still holds more of the words.
+        pooled = [self._mean_token(layers[index]) for index in _POOLED_LAYERS]
+        self._graph.add("Concat", *pooled, output=EMBEDDING, axis=1)
         return self._graph
+
+    def _mean_token(self, given: str) -> str:
+        return self._graph.add("LpNormalization", self._graph.add("ReduceMean", given, axes=[1], keepdims=0))
 
     def _embed(self) -> str:
         graph, weights = self._graph, self._weights

@@ -75,7 +75,7 @@ class Projection:
         return unit(np.hstack([rows, extra[:, None]])).astype(np.float32)
 
     def texts(self, embeddings: Floats) -> NDArray[np.float32]:
-        """Project text embeddings, float32 (n, 384) of unit length, into float32 (n, dim) of unit length."""
+        """Project text embeddings, float32 (n, 768) of unit length, into float32 (n, dim) of unit length."""
         rows = self.plain_texts(embeddings)
         column = np.full((len(rows), 1), self.arrays["bank_column"])
         return unit(np.hstack([rows, column])).astype(np.float32)
@@ -83,7 +83,9 @@ class Projection:
     def plain_texts(self, embeddings: Floats) -> Floats:
         """Project text embeddings without the last column, as the rows of the bank are."""
         centred = embeddings - self.arrays["text_mean"]
-        return self._join(centred @ self.arrays["text_map"], centred @ self.arrays["text_label_map"])
+        label_map = self.arrays["text_label_map"]
+        # Labels are compared by the last layer alone, which comes first.
+        return self._join(centred @ self.arrays["text_map"], centred[:, : len(label_map)] @ label_map)
 
     def _join(self, seen: Floats, labels: Floats) -> Floats:
         share = self.arrays["label_share"]

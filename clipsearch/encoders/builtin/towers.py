@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("clipsearch")
 
-GRAPH_VERSION = 4
-"""Raise it whenever graph.py or quantize.py makes other numbers; it changes the fingerprint."""
+GRAPH_VERSION = 5
+"""Raise it whenever graph.py, graph_builder.py or quantize.py makes other numbers; it changes the fingerprint."""
 
 MAX_TOKENS = 256
 
@@ -90,7 +90,7 @@ class TextTower:
         return ids
 
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return embeddings, float32 (n, 384) of unit length, each text cut at MAX_TOKENS."""
+        """Return embeddings, float32 (n, 768) of unit length, each text cut at MAX_TOKENS."""
         if self._threads == 1 or len(texts) < 4:
             rows = [self._embed(text) for text in texts]
         else:
@@ -129,7 +129,7 @@ def _load_text(files: dict[str, bytes]) -> tuple[Tokenizer, InferenceSession]:
 def _key(name: str, *parts: object) -> str:
     digest = hashlib.sha256(repr((GRAPH_VERSION, parts)).encode())
     # A change of the code that builds must never meet an older build, even where the version was not raised.
-    for file in ("graph.py", "quantize.py"):
+    for file in ("graph.py", "graph_builder.py", "quantize.py"):
         digest.update(resources.files(__package__).joinpath(file).read_bytes())
     return f"builtin-{name}-v{GRAPH_VERSION}-{digest.hexdigest()[:12]}"
 
