@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CASES = ("cold_query", "indexing")
+CASES = ("cold_query", "encoder_speed", "indexing")
 
 
 def main() -> None:

@@ -112,8 +112,10 @@ class _Run:
                         writer.set_offline(root.id, offline)
             total = writer.ledger.count_todo()
             if total and not self.should_stop():
+                self.progress.preparing()
+                encoder = self._pinned_encoder()
                 self.progress.start(total)
-                self._work(writer, {root.id: root.path for root in roots})
+                self._work(encoder, writer, {root.id: root.path for root in roots})
             self.report.interrupted = self.should_stop()
             if not self.report.interrupted:
                 self.report.removed = writer.remove_missing()
@@ -182,28 +184,32 @@ class _Run:
             self.encoder = _choose(asked, self.settings, self.notify)
         self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
 
-    def _work(self, writer: Writer, roots: dict[int, str]) -> None:
-        """Load, encode and commit everything on the to-do list, a batch at a time."""
+    def _pinned_encoder(self) -> Encoder:
         pin = self.library.encoder
         if self.encoder is None and pin is not None:
             self.encoder = _load(pin.name, self.settings, pin.fingerprint)
-        assert self.encoder is not None
-        decoder = Decoder(self.encoder, self.settings, roots, self._is_known)
+        assert self.encoder is not None, "a library is pinned before anything is encoded"
+        return self.encoder
+
+    def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
+        """Load, encode and commit everything on the to-do list, a batch at a time."""
+        decoder = Decoder(encoder, self.settings, roots, self._is_known)
         loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores)
         for batch in _batches(loaded, self.settings.batch_size):
-            self._commit(writer, batch, decoder, roots)
+            self._commit(encoder, writer, batch, decoder, roots)
             self.progress.advance(len(batch))
             if self.should_stop():
                 break
         loaded.close()
 
-    def _commit(self, writer: Writer, batch: Sequence[Loaded], decoder: Decoder, roots: dict[int, str]) -> None:
-        assert self.encoder is not None
+    def _commit(
+        self, encoder: Encoder, writer: Writer, batch: Sequence[Loaded], decoder: Decoder, roots: dict[int, str]
+    ) -> None:
         # Decoding runs ahead of commits: what a batch before this one has stored need not be encoded again.
         decoded = [entry for entry in batch if isinstance(entry, Decoded)]
         known = {entry.content_hash for entry in decoded if self._is_known(entry.content_hash)}
         fresh = [entry for entry in decoded if entry.content_hash not in known]
-        outcomes = encode_batch(self.encoder, fresh, self.should_stop)
+        outcomes = encode_batch(encoder, fresh, self.should_stop)
         outcomes += [Known(entry.record, entry.content_hash) for entry in decoded if entry.content_hash in known]
         outcomes += [entry for entry in batch if isinstance(entry, Known | Failed)]
         committed = writer.commit(outcomes)
@@ -214,7 +220,7 @@ class _Run:
                 self.report.failed.append((join(roots[record.root_id], quote_path(record.path)), outcome.reason))
         if committed.unresolved:
             again = [decoder(record, trust_known=False) for record in committed.unresolved]
-            self._commit(writer, again, decoder, roots)
+            self._commit(encoder, writer, again, decoder, roots)
 
     def _is_known(self, content_hash: str) -> bool:
         with self.library.query() as connection:

@@ -14,6 +14,9 @@ class Progress(Protocol):
     def scanned(self, files: int) -> None:
         """Say how many files the walk has seen."""
 
+    def preparing(self) -> None:
+        """Say that the encoder is loaded now; what it fetches or builds may show a progress of its own."""
+
     def start(self, total: int) -> None:
         """Say how many files need work."""
 
@@ -25,6 +28,9 @@ class Silent:
     """Progress that goes nowhere."""
 
     def scanned(self, files: int) -> None:
+        """Ignore it."""
+
+    def preparing(self) -> None:
         """Ignore it."""
 
     def start(self, total: int) -> None:

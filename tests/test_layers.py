@@ -8,7 +8,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     "clipsearch.errors": 0, "clipsearch.types": 0,
-    "clipsearch.config": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1, "clipsearch.present": 1,
+    "clipsearch.config": 1,
+    "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1,
+    "clipsearch.present": 1,
     "clipsearch.ranking": 1,
     "clipsearch.rgb": 1, "clipsearch.text": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,

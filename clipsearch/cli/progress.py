@@ -36,12 +36,15 @@ def make_progress() -> Iterator[Progress]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    try:
         yield Bars(bar)
+    finally:
+        bar.stop()
 
 
 class Bars:
-    """Progress as a bar."""
+    """Progress as a bar; while it is shown, it stands in for stderr, so nothing else may draw there."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
@@ -50,11 +53,17 @@ class Bars:
 
     def scanned(self, files: int) -> None:
         """Count files of the walk."""
+        self._bar.start()
         self._bar.advance(self._task, files)
+
+    def preparing(self) -> None:
+        """Leave the terminal to the encoder, which may draw a progress of its own."""
+        self._bar.stop()
 
     def start(self, total: int) -> None:
         """Begin to index."""
         self._bar.reset(self._task, total=total, description="Indexing", rate="")
+        self._bar.start()
         self._started = time.monotonic()
 
     def advance(self, files: int) -> None:
@@ -77,6 +86,9 @@ class Lines:
         """Count files of the walk."""
         self._done += files
         self._say(f"scanned {self._done:,} files")
+
+    def preparing(self) -> None:
+        """Say nothing: the encoder speaks for itself."""
 
     def start(self, total: int) -> None:
         """Begin to index."""

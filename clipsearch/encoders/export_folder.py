@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipsearch.durable import fsync_path
 from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizing import TextRules
 
@@ -177,8 +178,8 @@ def new_folder(root: Path) -> Iterator[Path]:
 def publish(work: Path, folder: Path) -> Path:
     """Sync a finished export and give it its name; an equal one that another process published first stays."""
     for path in work.iterdir():
-        _fsync(path)
-    _fsync(work)
+        fsync_path(path)
+    fsync_path(work)
     try:
         os.rename(work, folder)
     except OSError:
@@ -189,7 +190,7 @@ def publish(work: Path, folder: Path) -> Path:
             os.rename(folder, old)
         os.rename(work, folder)
         shutil.rmtree(old, ignore_errors=True)
-    _fsync(folder.parent)
+    fsync_path(folder.parent)
     return folder
 
 
@@ -217,16 +218,6 @@ def _usable(folder: Path) -> bool:
     except ExportDamagedError:
         return False
     return True
-
-
-def _fsync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove_stale(root: Path) -> None:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from clipsearch.durable import fsync_path
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.store.catalog import Generation
-from clipsearch.store.vectors import fsync_folder
 
 FOLDER = "ann"
 
@@ -34,16 +34,16 @@ def publish(library: Path, label: str, write: Callable[[Path], None]) -> tuple[s
     try:
         if not parent.exists():
             parent.mkdir(exist_ok=True)
-            fsync_folder(library)
+            fsync_path(library)
         name = f"{label}-{time.time_ns():x}"
         temporary = parent / f".new-{name}"
         temporary.mkdir()
         try:
             write(temporary)
             checksums = {path.name: _checksum(path, durable=True) for path in sorted(temporary.iterdir())}
-            fsync_folder(temporary)
+            fsync_path(temporary)
             os.rename(temporary, parent / name)
-            fsync_folder(parent)
+            fsync_path(parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, select
 
+from clipsearch.durable import fsync_path
 from clipsearch.errors import (
     EncoderMismatchError,
     LibraryError,
@@ -26,7 +27,7 @@ from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
-from clipsearch.store.vectors import SUFFIX, Rows, VectorStore, fsync_folder
+from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
 from clipsearch.types import Modality
 
@@ -115,7 +116,7 @@ class Library:
             new = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             for path in new:
-                fsync_folder(path.parent)
+                fsync_path(path.parent)
         except OSError as error:
             raise LibraryError(
                 f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
@@ -128,7 +129,7 @@ class Library:
                 _check_no_vectors(folder)
             migrations.migrate(engine)
             engine.dispose()
-            fsync_folder(folder)
+            fsync_path(folder)
         return cls(folder)
 
     @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.durable import fsync_path
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.types import Modality
 
@@ -58,7 +59,7 @@ class VectorStore:
                 _write_all(file.fileno(), np.ascontiguousarray(rows, ROW_DTYPE).tobytes())
                 os.fsync(file.fileno())
             if is_new:
-                fsync_folder(self.folder)
+                fsync_path(self.folder)
         except OSError as error:
             raise LibraryError(
                 f"Vectors could not be written to {path}: {error.strerror}. "
@@ -73,7 +74,7 @@ class VectorStore:
         try:
             if not self.folder.exists():
                 self.folder.mkdir()
-                fsync_folder(self.folder.parent)
+                fsync_path(self.folder.parent)
             for segment in segments:
                 size = self._checked_size(segment)
                 if size > segment.committed_rows * self._row_bytes:
@@ -151,17 +152,6 @@ class Rows:
             low, high = max(start - first, 0), min(stop - first, len(rows))
             for begin in range(low, high, size):
                 yield first + begin, rows[begin : min(begin + size, high)]
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a new or renamed entry of a folder durable (a no-op where folders cannot be opened, as on Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

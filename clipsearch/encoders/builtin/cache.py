@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from clipsearch.config import cache_dir
+from clipsearch.durable import fsync_path
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
 logger = logging.getLogger("clipsearch")
@@ -106,7 +107,7 @@ def _write(folder: Path, files: Files) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    _sync_folder(folder)
+    fsync_path(folder)
 
 
 def _swap(temporary: Path, folder: Path) -> None:
@@ -125,14 +126,4 @@ def _swap(temporary: Path, folder: Path) -> None:
         except OSError:
             continue
         shutil.rmtree(aside, ignore_errors=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync_path(folder.parent)
