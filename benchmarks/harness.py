@@ -6,7 +6,7 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -34,20 +34,27 @@ def make_pictures(folder: Path, count: int, side: int = 256) -> None:
         (folder / f"{number:06d}.jpg").write_bytes(data.getvalue())
 
 
+# A process starts with the peak memory of the one it was forked from, so each is started by a small one.
+_LAUNCHER = """
+import os, sys, time
+started = time.perf_counter()
+child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(child, 0)
+with open(sys.argv[1], "w") as report:
+    report.write(f"{time.perf_counter() - started} {usage.ru_maxrss}")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def run(arguments: list[str], environment: dict[str, str] | None = None) -> tuple[float, float, bytes]:
     """Run a process: wall seconds, peak resident MiB of that process, stdout. Raises if it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})}
-    )
-    assert process.stdout is not None and process.stderr is not None
-    out = process.stdout.read()
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments} failed with {process.returncode}: {errors.decode()}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, out
+    with tempfile.NamedTemporaryFile("r") as report:
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, report.name, *arguments]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, **(environment or {})})
+        if done.returncode:
+            raise RuntimeError(f"{arguments} failed with {done.returncode}: {done.stderr.decode()}")
+        seconds, peak = report.read().split()
+    return float(seconds), int(peak) / 1024, done.stdout
 
 
 def interleaved(commands: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> dict[str, list[float]]:

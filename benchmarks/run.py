@@ -2,7 +2,7 @@
 
 import json
 import re
-import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,10 +12,9 @@ CASES = ("cold_query", "encoder_speed", "indexing")
 
 def main() -> None:
     """Run the cases named, or all; then make every table anew from the results kept."""
-    sys.path.insert(0, str(HERE))
     for case in sys.argv[1:] or CASES:
         print(f"== {case}", flush=True)
-        runpy.run_path(str(HERE / f"{case}.py"), run_name="__main__")
+        subprocess.run([sys.executable, HERE / f"{case}.py"], check=True)
     page = HERE / "README.md"
     text = page.read_text()
     for path in sorted((HERE / "results").glob("*.json")):
