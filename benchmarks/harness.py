@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 
@@ -84,9 +84,17 @@ def write_result(case: str, values: dict) -> None:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: found for name in PACKAGES if (found := installed(name))}
     record = {"case": case, "values": values, "machine": machine, "versions": versions, "commit": commit.stdout.strip()}
     (RESULTS / f"{case}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def installed(name: str) -> str | None:
+    """Return the version of a package, None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

@@ -1,4 +1,7 @@
-"""Run benchmarks and write their tables into benchmarks/README.md: python benchmarks/run.py [CASE ...]."""
+"""Run benchmarks and write their tables into benchmarks/README.md: python benchmarks/run.py [CASE ...].
+
+`tables` instead of a case only makes the tables, from the results that are there.
+"""
 
 import json
 import re
@@ -7,12 +10,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CASES = ("cold_query", "encoder_speed", "indexing")
+CASES = ("cold_query", "encoder_speed", "indexing", "ann/threads", "ann/remedies", "ann/ladder", "ann/filters")
 
 
 def main() -> None:
     """Run the cases named, or all; then make every table anew from the results kept."""
-    for case in sys.argv[1:] or CASES:
+    cases = sys.argv[1:] or CASES
+    for case in cases if cases != ["tables"] else ():
         print(f"== {case}", flush=True)
         subprocess.run([sys.executable, HERE / f"{case}.py"], check=True)
     page = HERE / "README.md"
@@ -37,7 +41,8 @@ def table(record: dict) -> str:
     lines += ["| " + " | ".join("" if row[n] is None else f"{row[n]}" for n in names) + " |" for row in rows]
     machine, versions = record["machine"], record["versions"]
     seen = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}"
-    lines.append(f"\nSeen on {seen}, onnxruntime {versions['onnxruntime']}, at commit {record['commit']}.")
+    used = ", ".join(f"{name} {versions[name]}" for name in ("onnxruntime", "faiss-gpu", "numpy") if name in versions)
+    lines.append(f"\nSeen on {seen}, {used}, at commit {record['commit']}.")
     return "\n".join(lines)
 
 

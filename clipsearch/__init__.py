@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         TextError,
     )
     from clipsearch.query.engine import SearchEngine
-    from clipsearch.types import Hit, Item, Modality, Passage, PictureInfo, Results
+    from clipsearch.types import Filter, Hit, Item, Modality, Passage, PictureInfo, Results
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ _HOMES = {
         "SchemaVersionError", "StoreCorruptError", "TextError",
     ),
     "clipsearch.query.engine": ("SearchEngine",),
-    "clipsearch.types": ("Hit", "Item", "Modality", "Passage", "PictureInfo", "Results"),
+    "clipsearch.types": ("Filter", "Hit", "Item", "Modality", "Passage", "PictureInfo", "Results"),
 }  # fmt: skip
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "EncoderError",
     "EncoderMismatchError",
     "EncoderUnavailableError",
+    "Filter",
     "Hit",
     "InvalidInputError",
     "Item",

@@ -45,7 +45,7 @@ def to_table(results: Results, folder: str) -> str:
     for hit in results:
         sure = "   – " if hit.confidence is None else f"{hit.confidence:>4.0%} "
         lines.append(f"{hit.rank:>{width}}  {hit.score:6.3f}  {sure} {_where(hit, folder)}")
-        if hit.passage is not None:
+        if hit.passage is not None and hit.passage.text:
             lines.append(f"{'':{width}}                 {_excerpt(hit.passage.text)}")
     return "\n".join(lines) + "\n" if lines else ""
 

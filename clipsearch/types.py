@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, overload
 
+from clipsearch.errors import InvalidInputError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -47,10 +49,12 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file in a library.
+    """A file in a library, or a record of a collection that was imported.
 
-    path: absolute, as os.fsdecode gives it. size: bytes. mtime_ns: nanoseconds since the epoch.
-    content_hash: hexadecimal BLAKE2b-160 of the bytes. picture: None for a text.
+    path: absolute, as os.fsdecode gives it; of a record maybe a URL. modality: of the file; of a record, that of its
+    first vector. size: bytes. mtime_ns: nanoseconds since the epoch; both 0 for a record. content_hash: hexadecimal
+    BLAKE2b-160 of the bytes; of a record, a number and BLAKE2b-128. picture: None for a text. caption: what a record
+    came with.
     """
 
     id: int
@@ -60,6 +64,42 @@ class Item:
     mtime_ns: int
     content_hash: str
     picture: PictureInfo | None = None
+    caption: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which items may be found. Every condition that is given must hold; Filter() allows all.
+
+    ids: of items. folders: absolute, or relative to the current folder; items at or below any of them.
+    taken_from, taken_until: local time of the camera, no zone; the second is excluded. cameras: names as PictureInfo
+    has them, any of them. min_width, min_height: pixels. What an item does not have, as a text has no camera, meets
+    no condition. Raises InvalidInputError for an empty folder, a time with a zone, times in the wrong order and a
+    negative size.
+    """
+
+    ids: frozenset[int] | None = None
+    folders: tuple[str, ...] = ()
+    taken_from: datetime | None = None
+    taken_until: datetime | None = None
+    cameras: tuple[str, ...] = ()
+    min_width: int | None = None
+    min_height: int | None = None
+
+    def __post_init__(self) -> None:
+        if "" in self.folders:
+            raise InvalidInputError("A folder to search in is empty. Name it; . is the folder you are in.")
+        for time in (self.taken_from, self.taken_until):
+            if time is not None and time.tzinfo is not None:
+                raise InvalidInputError(f"Pictures say local times, and {time} has a zone. Leave the zone out.")
+        if self.taken_from is not None and self.taken_until is not None and self.taken_from >= self.taken_until:
+            raise InvalidInputError(
+                f"Nothing was taken from {self.taken_from} until before {self.taken_until}. Swap the times."
+            )
+        for name in ("min_width", "min_height"):
+            size = getattr(self, name)
+            if size is not None and size < 0:
+                raise InvalidInputError(f"{name} is {size} pixels; it cannot be negative.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +108,22 @@ class Hit:
 
     rank: from 1. score: the exact cosine in [-1, 1]. confidence: in [0, 1], the chance that nothing in this
     library that is unrelated to the query would score as high; None where the library is too small to tell.
-    part: which passage of a text matched, from 0. passage: that passage; None for a picture.
+    modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
+    passage; None for a picture.
     """
 
     rank: int
     item: Item
     score: float
     confidence: float | None
+    modality: Modality
     part: int = 0
     passage: Passage | None = None
 
     @property
     def path(self) -> str:
-        """The absolute path of the file."""
+        """The absolute path of the file; of a record maybe a URL."""
         return self.item.path
-
-    @property
-    def modality(self) -> Modality:
-        """What the matched vector was made from."""
-        return self.item.modality
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,94 +1,298 @@
-"""Build, check and publish the approximate index of a library."""
+"""Build the approximate indexes of a library: learn, fill, calibrate, publish; and see when that is due again."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ann import registry
-from clipsearch.ann.base import AnnIndex
-from clipsearch.errors import StoreCorruptError
-from clipsearch.store.catalog import Generation, get_setting
-from clipsearch.store.generations import publish, sweep, verify
+from clipsearch.ann.calibrate import Calibration, calibrate, truth
+from clipsearch.ann.faiss_ivfpq import MAX_CODEBOOK_ROWS, TRAINING_ROWS_PER_LIST, IvfPqIndex, IvfPqParams
+from clipsearch.ann.registry import Choice
+from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptError
+from clipsearch.store import compaction
+from clipsearch.store.catalog import Generation
+from clipsearch.store.generations import generation_path, publish, sweep, verify
 from clipsearch.store.library import Library, Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
+from indexer.calibration import LoadEncoder, query_sets
+from indexer.plan import IndexPlan
+from indexer.report import BuildProgress, SilentBuild
 
 logger = logging.getLogger("clipsearch")
 
-KIND_KEY = "index_kind"
-MAX_TRAINING_ROWS = 100_000
-STALE_SHARE = 0.2
-"""A generation is rebuilt when more than this share of the rows came after it."""
+MERGE_ROWS, MERGE_SHARES = 10_000, (0.01, 0.2)
+"""Rows that came after an index was filled are added to it once there are so many and they are the first share of all,
+or once they are the second."""
+
+RETRAIN_GROWTH = 4.0
+"""An index learns anew once there are so many times the rows that it was made for."""
+
+RETRAIN_DISTORTION = 1.3
+"""An index learns anew once coding new rows loses so many times what coding those it learnt from did."""
+
+CALIBRATE_GROWTH = 2.0
+"""An index is calibrated anew once it has grown by this factor."""
+
+_PROBE_ROWS = 4096
 
 
-def build(library: Library, writer: Writer, kind: str) -> dict[Modality, str]:
-    """Build the index of every modality anew and make it active.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a modality has now. calibration: how much of it a search looks at, by kind of query."""
 
-    kind: one of clipsearch.ann.registry.KINDS; it is kept as the library's choice. Returns the kind that was built,
-    by modality. Raises LibraryError when the disk refuses; the generation before stays active then.
+    kind: str
+    rows: int
+    calibration: Calibration
+
+
+class Builder:
+    """Makes generations from a snapshot of a library; it changes neither the catalog nor what is active."""
+
+    def __init__(
+        self,
+        library: Library,
+        plan: IndexPlan,
+        load_encoder: LoadEncoder | None = None,
+        progress: BuildProgress | None = None,
+    ) -> None:
+        """Build after a plan. load_encoder: gives the library's encoder, for text queries to calibrate with."""
+        self._library = library
+        self._plan = plan
+        self._load_encoder = load_encoder
+        self._progress = progress or SilentBuild()
+
+    def choose(self, snapshot: Snapshot, modality: Modality, rows: int) -> Choice:
+        """Choose the index for so many rows; the memory budget is shared out by rows.
+
+        Raises InvalidInputError if nothing fits the budget.
+        """
+        total = rows + sum(len(snapshot.rows(m)) for m in Modality if m is not modality)
+        budget = self._plan.memory_budget * rows // max(total, 1)
+        return registry.choose(self._plan.kind, rows, snapshot.rows(modality).dim, budget)
+
+    def _fitting(self, snapshot: Snapshot, modality: Modality, rows: int) -> Choice:
+        """Choose as `choose` does; a library that has outgrown its budget is searched exactly, which needs none."""
+        try:
+            return self.choose(snapshot, modality, rows)
+        except InvalidInputError:
+            return Choice("flat")
+
+    def is_due(self, snapshot: Snapshot, modality: Modality) -> bool:
+        """Tell whether the index of a modality is missing, damaged, or too far behind its rows."""
+        rows, generation = len(snapshot.rows(modality)), snapshot.generation(modality)
+        wanted = self._fitting(snapshot, modality, rows)
+        if wanted.kind == "flat":
+            return generation is not None
+        if generation is None or generation.kind != wanted.kind or not self._is_whole(generation):
+            return True
+        least, most = MERGE_SHARES
+        return rows - generation.watermark >= max(least * rows, min(MERGE_ROWS, most * rows))
+
+    def is_behind(self, snapshot: Snapshot, modality: Modality) -> bool:
+        """Tell whether so many rows are not in an index that one should be made while a run goes on."""
+        rows, generation = len(snapshot.rows(modality)), snapshot.generation(modality)
+        if self._fitting(snapshot, modality, rows).kind == "flat":
+            return False
+        return rows - (generation.watermark if generation else 0) >= max(MERGE_ROWS, MERGE_SHARES[1] * rows)
+
+    def make(
+        self, snapshot: Snapshot, modality: Modality, *, anew: bool = False, rows: Rows | None = None
+    ) -> Generation | None:
+        """Make and publish the generation that is due; None where exact search serves best.
+
+        What is there is kept and filled up where it still fits. anew: learn all anew. rows: those of a compaction, all
+        live, instead of the snapshot's. Raises AnnIndexError, LibraryError when the disk refuses.
+        """
+        live = snapshot.live(modality) if rows is None else None
+        compacted = rows is not None
+        rows = snapshot.rows(modality) if rows is None else rows
+        choice = self._fitting(snapshot, modality, len(rows))
+        if choice.kind == "flat":
+            return None
+        if choice.kind not in registry.APPROXIMATE:  # it searches the library's rows and has no files of its own
+            return self._publish(choice.kind, {"dim": rows.dim}, len(rows), modality, lambda folder: None)
+        index, calibration = self._reusable(snapshot.generation(modality), choice, rows, anew)
+        if index is not None and compacted:
+            index = index.emptied()
+        if index is None:
+            index, calibration = IvfPqIndex(IvfPqParams(rows.dim, choice.nlist, choice.m)), Calibration(0, {})
+            self._progress.stage(f"{modality}: learning", 0)
+            index.train(_sample(rows, live, _sample_size(choice)))
+        self._fill(index, rows, modality)
+        if len(index) >= CALIBRATE_GROWTH * calibration.rows:
+            calibration = self._calibrate(index, snapshot, modality, rows, live)
+        made = index
+
+        def write(folder: Path) -> None:
+            made.save(folder)
+            calibration.save(folder)
+
+        return self._publish(index.kind, index.params, len(index), modality, write)
+
+    def _reusable(
+        self, generation: Generation | None, choice: Choice, rows: Rows, anew: bool
+    ) -> tuple[IvfPqIndex | None, Calibration]:
+        """Return the index that is there, if new rows can be added to it, and its calibration."""
+        nothing = None, Calibration(0, {})
+        if anew or generation is None or generation.kind != choice.kind or not self._is_whole(generation):
+            return nothing
+        folder = generation_path(self._library.folder, generation.name)
+        try:
+            index = IvfPqIndex.load(folder, generation.params, writable=True)
+            calibration = Calibration.load(folder)
+        except (AnnIndexError, TypeError) as error:
+            logger.warning("%s It is built anew.", error)
+            return nothing
+        if index.params["m"] != choice.m or choice.nlist >= RETRAIN_GROWTH**0.5 * index.nlist:
+            return nothing
+        newest = rows.gather(np.arange(max(0, len(rows) - _PROBE_ROWS), len(rows)))
+        if index.distortion(newest) > RETRAIN_DISTORTION:
+            return nothing
+        return index, calibration
+
+    def _fill(self, index: IvfPqIndex, rows: Rows, modality: Modality) -> None:
+        self._progress.stage(f"{modality}: adding", len(rows) - len(index))
+        for _, block in rows.blocks(len(index)):
+            index.add(block)
+            self._progress.advance(len(block))
+
+    def _calibrate(
+        self,
+        index: IvfPqIndex,
+        snapshot: Snapshot,
+        modality: Modality,
+        rows: Rows,
+        live: NDArray[np.bool_] | None,
+    ) -> Calibration:
+        sets = query_sets(self._library, snapshot, modality, rows, live, self._load_encoder)
+        self._progress.stage(f"{modality}: calibrating", len(sets))
+        found = {}
+        for kind, queries in sets.items():
+            true = truth(rows, queries, len(index), live)
+            found[kind] = calibrate(index, queries, true, self._plan.target_recall, live)
+            self._progress.advance(1)
+            if not found[kind].met:
+                logger.warning(
+                    "No setting of the %s index finds %.0f%% of the true first ten for queries by %s; the best finds "
+                    "%.1f%% and is used. Raise --memory-budget, or take --index flat.",
+                    modality, 100 * found[kind].target, "words" if kind == "text" else "picture",
+                    100 * found[kind].recall,
+                )  # fmt: skip
+        if "text" not in found:
+            logger.warning(
+                "The %s index could not be calibrated for queries by words: there are no captions, and the encoder "
+                "cannot be loaded here. Such queries use what queries by picture need, which may be too little.",
+                modality,
+            )
+        return Calibration(len(index), found)
+
+    def _publish(
+        self, kind: str, params: Mapping[str, Any], rows: int, modality: Modality, write: Callable[[Path], None]
+    ) -> Generation:
+        name, checksums = publish(self._library.folder, str(modality), write)
+        return Generation(modality, name, kind, params, rows, checksums)
+
+    def _is_whole(self, generation: Generation) -> bool:
+        try:
+            verify(self._library.folder, generation)
+        except StoreCorruptError as error:
+            logger.warning("%s It is built anew.", error)
+            return False
+        return True
+
+
+def build(
+    library: Library,
+    writer: Writer,
+    plan: IndexPlan,
+    load_encoder: LoadEncoder | None = None,
+    progress: BuildProgress | None = None,
+) -> dict[Modality, Built]:
+    """Build the index of every modality anew and make it active; the plan is kept as the library's choice.
+
+    Returns what each modality with rows has now. Raises InvalidInputError for a memory budget that nothing fits,
+    LibraryError when the disk refuses; the generation before stays active then.
     """
-    writer.set_setting(KIND_KEY, kind)
+    builder = Builder(library, plan, load_encoder, progress)
     with library.read() as snapshot:
-        chosen = {m: registry.choose(kind, len(snapshot.rows(m))) for m in Modality if len(snapshot.rows(m))}
         for modality in Modality:
-            if chosen.get(modality, "flat") == "flat":
-                writer.deactivate(modality)
-            else:
-                _build_one(library, writer, snapshot, modality, chosen[modality])
+            builder.choose(snapshot, modality, len(snapshot.rows(modality)))
+    plan.save(writer)
+    for modality in Modality:
+        _renew(library, writer, builder, modality, anew=True)
     _sweep(library)
-    return chosen
+    return describe(library)
 
 
-def refresh(library: Library, writer: Writer) -> None:
-    """Rebuild what is missing, damaged or stale, after the library's own choice of kind."""
+def refresh(
+    library: Library,
+    writer: Writer,
+    load_encoder: LoadEncoder | None = None,
+    progress: BuildProgress | None = None,
+) -> None:
+    """Do what is due, after the library's own plan: compact, mend, add what came since, or learn anew."""
+    builder = Builder(library, IndexPlan.of(library), load_encoder, progress)
+    for modality in Modality:
+        _renew(library, writer, builder, modality, anew=False)
+    _sweep(library)
+
+
+def describe(library: Library) -> dict[Modality, Built]:
+    """Return what index each modality with rows has."""
+    found = {}
+    with library.read() as snapshot:
+        for modality in Modality:
+            generation, rows = snapshot.generation(modality), len(snapshot.rows(modality))
+            if generation is not None:
+                folder = generation_path(library.folder, generation.name)
+                found[modality] = Built(generation.kind, generation.watermark, Calibration.load(folder))
+            elif rows:
+                found[modality] = Built("flat", rows, Calibration(0, {}))
+    return found
+
+
+def _renew(library: Library, writer: Writer, builder: Builder, modality: Modality, *, anew: bool) -> None:
+    """Bring the index of one modality up to date, and compact its rows first where too many are dead."""
     with library.query() as connection:
-        kind = get_setting(connection, KIND_KEY) or "auto"
+        is_sparse = compaction.is_due(connection, modality)
     with library.read() as snapshot:
-        for modality in Modality:
-            rows = len(snapshot.rows(modality))
-            wanted = registry.choose(kind, rows)
-            if wanted != "flat" and not _is_good(library, snapshot.generation(modality), rows):
-                logger.info("Building the %s index of %d %s vectors.", wanted, rows, modality)
-                _build_one(library, writer, snapshot, modality, wanted)
-    _sweep(library)
+        if is_sparse:
+            compacted = compaction.prepare(writer, modality)
+            generation = builder.make(snapshot, modality, anew=anew, rows=compacted.rows)
+            compaction.commit(writer, compacted, generation)
+        elif anew or builder.is_due(snapshot, modality):
+            activate(writer, modality, builder.make(snapshot, modality, anew=anew))
 
 
-def _is_good(library: Library, generation: Generation | None, rows: int) -> bool:
-    if generation is None or rows - generation.watermark > STALE_SHARE * rows:
-        return False
-    try:
-        verify(library.folder, generation)
-    except StoreCorruptError as error:
-        logger.warning("%s It is built anew.", error)
-        return False
-    return True
+def activate(writer: Writer, modality: Modality, generation: Generation | None) -> None:
+    """Make a generation the one that answers; None goes back to exact search."""
+    if generation is None:
+        writer.deactivate(modality)
+    else:
+        writer.activate(generation)
 
 
-def _build_one(library: Library, writer: Writer, snapshot: Snapshot, modality: Modality, kind: str) -> None:
-    rows = snapshot.rows(modality)
-    index = registry.create(kind, len(rows), rows.dim)
-    _fill(index, rows)
-    name, checksums = publish(library.folder, str(modality), index.save)
-    writer.activate(Generation(modality, name, kind, index.params, len(index), checksums))
+def _sample_size(choice: Choice) -> int:
+    return max(TRAINING_ROWS_PER_LIST * choice.nlist, MAX_CODEBOOK_ROWS)
 
 
-def _fill(index: AnnIndex, rows: Rows) -> None:
-    index.train(_sample(rows))
-    for _, block in rows.blocks():
-        index.add(block)
-
-
-def _sample(rows: Rows) -> NDArray[np.float32]:
-    """Return the rows to learn from, evenly spread: float32 (at most MAX_TRAINING_ROWS, dim)."""
-    ranks = np.linspace(0, len(rows) - 1, min(len(rows), MAX_TRAINING_ROWS)).astype(np.int64)
-    return rows.gather(np.unique(ranks))
+def _sample(rows: Rows, live: NDArray[np.bool_] | None, size: int) -> NDArray[np.float32]:
+    """Return live rows to learn from, evenly spread: float32 (at most size, dim)."""
+    count = len(rows) if live is None else int(np.count_nonzero(live))
+    ranks = np.unique(np.linspace(0, max(count - 1, 0), min(count, size)).astype(np.int64))
+    return rows.gather(ranks if live is None else np.flatnonzero(live)[ranks])
 
 
 def _sweep(library: Library) -> None:
     with library.read() as snapshot:
-        active = {g.name for m in Modality if (g := snapshot.generation(m)) is not None}
+        active: Mapping[str, Generation] = {g.name: g for m in Modality if (g := snapshot.generation(m)) is not None}
     sweep(library.folder, active)

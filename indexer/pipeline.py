@@ -24,9 +24,11 @@ from clipsearch.store.records import Failed, FileRecord, Known, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
 from indexer import build
+from indexer.background import BackgroundBuild
 from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import encode_batch
+from indexer.plan import IndexPlan
 from indexer.report import IndexReport, Progress, Silent
 
 logger = logging.getLogger("clipsearch")
@@ -125,7 +127,7 @@ class _Run:
     def _refresh(self, writer: Writer) -> None:
         """Renew the index; what was committed stands whether or not that succeeds."""
         try:
-            build.refresh(self.library, writer)
+            build.refresh(self.library, writer, self._pinned_encoder)
         except (AnnIndexError, LibraryError) as error:
             logger.warning("%s", error)
 
@@ -195,11 +197,17 @@ class _Run:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
         decoder = Decoder(encoder, self.settings, roots, self._is_known)
         loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores)
+        background = BackgroundBuild(
+            self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
+        )
         for batch in _batches(loaded, self.settings.batch_size):
             self._commit(encoder, writer, batch, decoder, roots)
             self.progress.advance(len(batch))
             if self.should_stop():
                 break
+            background.tend(writer)
+        else:
+            background.finish(writer)
         loaded.close()
 
     def _commit(

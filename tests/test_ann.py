@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch.ann import registry
-from clipsearch.ann.base import AnnIndex
-from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
-from clipsearch.ann.flat import ArrayRows, exact_search, merge, no_neighbors, top_k
-from clipsearch.errors import AnnIndexError
+from clipsearch.ann.base import AnnIndex, Probe
+from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams, balancing_rotation
+from clipsearch.ann.flat import ArrayRows, FlatIndex, exact_search, merge, no_neighbors, top_k
+from clipsearch.ann.torch_flat import TorchFlatIndex, TorchFlatParams
+from clipsearch.errors import AnnIndexError, InvalidInputError
 from clipsearch.types import Neighbors
 
 DIM = 32
-KINDS = [kind for kind in registry.KINDS if kind != "auto"]
+TORCH = TorchFlatIndex.kind
+KINDS = sorted({*registry.KINDS, TORCH} - {"auto"})
 
 
 def clustered(rows: int, seed: int = 0) -> np.ndarray:
@@ -27,8 +32,22 @@ def clustered(rows: int, seed: int = 0) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
 
 
+def created(kind: str, rows: int) -> AnnIndex:
+    choice = registry.choose(kind, rows, DIM)
+    if choice.kind == "flat":
+        return FlatIndex(DIM)
+    if choice.kind == TORCH:
+        return TorchFlatIndex(TorchFlatParams(DIM), device="cpu")
+    return IvfPqIndex(IvfPqParams(DIM, choice.nlist, choice.m))
+
+
+def loaded(kind: str, folder: Path, params: Mapping[str, Any]) -> AnnIndex:
+    index_class = {"flat": FlatIndex, TORCH: TorchFlatIndex}.get(kind, IvfPqIndex)
+    return index_class.load(folder, params)
+
+
 def built(kind: str, rows: np.ndarray) -> AnnIndex:
-    index = registry.create(kind, len(rows), DIM)
+    index = created(kind, len(rows))
     index.train(rows.astype(np.float32))
     for start in range(0, len(rows), 400):
         index.add(rows[start : start + 400])
@@ -57,7 +76,7 @@ def test_shapes_dtypes_and_order(index_and_rows):
 
 def test_a_row_finds_itself(index_and_rows):
     index, rows = index_and_rows
-    found = index.search(rows.astype(np.float32), 10)
+    found = index.search(rows.astype(np.float32), 30)
     assert np.mean([i in ids for i, ids in enumerate(found.ids)]) >= 0.99
 
 
@@ -96,7 +115,7 @@ def test_searching_changes_nothing(index_and_rows):
 def test_what_was_saved_answers_the_same(index_and_rows, tmp_path):
     index, rows = index_and_rows
     index.save(tmp_path)
-    again = registry.load(index.kind, tmp_path, index.params)
+    again = loaded(index.kind, tmp_path, index.params)
     queries = rows[:9].astype(np.float32)
     assert len(again) == len(index)
     assert np.array_equal(again.search(queries, 10).ids, index.search(queries, 10).ids)
@@ -108,48 +127,110 @@ def test_unreadable_files_are_our_error(index_and_rows, tmp_path):
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(AnnIndexError):
-        registry.load(index.kind, tmp_path, index.params)
+        loaded(index.kind, tmp_path, index.params)
     for path in tmp_path.iterdir():
         path.unlink()
     with pytest.raises(AnnIndexError):
-        registry.load(index.kind, tmp_path, index.params)
+        loaded(index.kind, tmp_path, index.params)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [1, 2, 38, 255, 256, 1000])
 def test_every_size_builds_or_is_refused_clearly(kind, rows):
-    chosen = registry.choose(kind, rows)
-    index = built(chosen, clustered(rows))
-    assert index.search(clustered(rows)[:1].astype(np.float32), 3).ids[0, 0] == 0
-    if kind == "ivfpq":
-        assert (chosen == "ivfpq") == (rows >= 256)
+    index = built(kind, clustered(rows))
+    assert 0 in index.search(clustered(rows)[:1].astype(np.float32), 10).ids[0]
+    if kind in registry.APPROXIMATE:
+        assert (index.kind == kind) == (rows >= 256)
 
 
-def test_ivfpq_refuses_too_few_rows():
+def test_ivfpq_refuses_too_few_rows_and_odd_codes():
     with pytest.raises(AnnIndexError, match="256"):
-        IvfPqIndex(IvfPqParams.for_rows(100, DIM)).train(np.zeros((100, DIM), np.float32))
+        IvfPqIndex(IvfPqParams(DIM, 4, 8)).train(np.zeros((100, DIM), np.float32))
+    for params in (IvfPqParams(DIM, 4, 7), IvfPqParams(DIM, 0, 8)):
+        with pytest.raises(AnnIndexError, match="even number"):
+            IvfPqIndex(params)
 
 
-def test_auto_is_exact_while_that_is_fast():
-    assert registry.choose("auto", 1000) == "flat"
-    assert registry.choose("auto", registry.AUTO_IVFPQ_ROWS) == "ivfpq"
+def test_the_ladder_goes_from_exact_to_lists_as_rows_and_dimensions_grow():
+    kinds = [registry.choose("auto", rows, 512).kind for rows in (1000, registry.PQ4_ROWS, registry.IVFPQ_ROWS)]
+    assert kinds == ["flat", "pq4", "ivfpq"]
+    assert registry.choose("auto", registry.PQ4_ROWS, 64).kind == "flat"
+    assert registry.choose("ivfpq", 1_000_000, 512).nlist == 4000
+    assert registry.choose("pq4", 1_000_000, 512).nlist == 1
 
 
-def test_unknown_kinds_are_refused(tmp_path):
-    with pytest.raises(AnnIndexError, match="nope"):
-        registry.create("nope", 10, DIM)
-    with pytest.raises(AnnIndexError, match="nope"):
-        registry.load("nope", tmp_path, {})
+def test_a_memory_budget_is_kept_or_refused():
+    rows, sizes = 1_000_000, []
+    for budget in (0, 60_000_000, 45_000_000, 30_000_000):
+        choice = registry.choose("ivfpq", rows, 512, budget)
+        taken = IvfPqParams(512, choice.nlist, choice.m).bytes_per_row * rows
+        assert not budget or taken <= budget
+        sizes.append(taken)
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 2
+    with pytest.raises(InvalidInputError, match="--memory-budget"):
+        registry.choose("ivfpq", rows, 512, 5_000_000)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 17, 33, 257])
+def test_any_dimension_can_be_quantised(dim):
+    rng = np.random.default_rng(dim)
+    rows = rng.standard_normal((600, dim))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    choice = registry.choose("ivfpq", len(rows), dim)
+    index = IvfPqIndex(IvfPqParams(dim, choice.nlist, choice.m))
+    index.train(rows.astype(np.float32))
+    index.add(rows)
+    found = index.search(rows.astype(np.float32), 60, probe=Probe(index.nlist, 0.5))
+    assert np.mean([i in ids for i, ids in enumerate(found.ids)]) >= 0.99
+
+
+def test_the_rotation_gives_every_sub_quantiser_the_same_product_of_variances():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((5000, 30)).astype(np.float32) * np.geomspace(1, 0.01, 30, dtype=np.float32)
+    rotation = balancing_rotation(rows, 6)
+    assert np.allclose(rotation.T @ rotation, np.eye(30), atol=1e-5)
+    logs = np.log((rows @ rotation).var(axis=0)).reshape(6, 5).sum(axis=1)
+    assert np.ptp(logs) < 0.1 * np.ptp(np.log(rows.var(axis=0)).reshape(6, 5).sum(axis=1))
+
+
+def test_an_emptied_index_has_learnt_the_same(tmp_path):
+    rows = clustered(1500)
+    index = built("ivfpq", rows)
+    index.save(tmp_path)
+    again = IvfPqIndex.load(tmp_path, index.params).emptied()
+    assert len(again) == 0
+    again.add(rows)
+    queries = clustered(20, seed=2).astype(np.float32)
+    assert np.array_equal(again.search(queries, 20).ids, index.search(queries, 20).ids)
+
+
+def test_an_index_read_for_writing_takes_more_rows(tmp_path):
+    rows = clustered(2000)
+    index = built("ivfpq", rows[:1500])
+    index.save(tmp_path)
+    more = IvfPqIndex.load(tmp_path, index.params, writable=True)
+    more.add(rows[1500:])
+    whole = index.emptied()
+    whole.add(rows)
+    queries = clustered(20, seed=2).astype(np.float32)
+    assert len(more) == 2000
+    assert np.array_equal(more.search(queries, 20).ids, whole.search(queries, 20).ids)
+
+
+def test_distortion_tells_rows_of_another_distribution():
+    index = built("ivfpq", clustered(3000))
+    assert index.distortion(clustered(1000, seed=0).astype(np.float32)) == pytest.approx(1.0, abs=0.15)
+    other = np.random.default_rng(9).standard_normal((1000, DIM)).astype(np.float32)
+    assert index.distortion(other / np.linalg.norm(other, axis=1, keepdims=True)) > 1.3
 
 
 def test_every_list_probed_and_rescored_equals_exact():
     rows = clustered(2000)
-    params = IvfPqParams(DIM, 16, 8, 8, nprobe=16)
-    index = IvfPqIndex(params)
+    index = IvfPqIndex(IvfPqParams(DIM, 16, 8))
     index.train(rows.astype(np.float32))
     index.add(rows)
     queries = clustered(30, seed=3).astype(np.float32)
-    candidates = index.search(queries, 2000).ids
+    candidates = index.search(queries, 2000, probe=Probe(16)).ids
     exact = exact_search(ArrayRows(rows), queries, 10)
     for query, ids, expected in zip(queries, candidates, exact.ids, strict=True):
         scores = rows[ids].astype(np.float32) @ query
@@ -160,7 +241,7 @@ def test_every_list_probed_and_rescored_equals_exact():
 def test_training_writes_nothing_to_stderr():
     script = (
         "import numpy as np; from clipsearch.ann.faiss_ivfpq import *; x = np.random.default_rng(0)"
-        ".standard_normal((300, 32)).astype('f4'); i = IvfPqIndex(IvfPqParams.for_rows(300, 32)); i.train(x)"
+        ".standard_normal((300, 32)).astype('f4'); i = IvfPqIndex(IvfPqParams(32, 7, 8)); i.train(x)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == done.stdout == ""

@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from clipsearch.store import writer
+from clipsearch.store import rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import EncoderPin, Library
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality
 from indexer.build import build
+from indexer.plan import IndexPlan
 from tests.helpers import COMMAND, checked, environment, paths_found, photo, photos, read_state, run_cli, start_cli
 from tests.test_store import add_root, hash_of, new_library, outcome
 
@@ -312,7 +313,7 @@ def steps(monkeypatch):
 
 
 def test_vectors_are_on_the_disk_before_the_commit_that_counts_them(tmp_path, monkeypatch, steps):
-    monkeypatch.setattr(writer, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(rows, "SEGMENT_ROWS", 4)
     library = new_library(tmp_path / "lib")
     root = add_root(library)
     folder = library.folder / "vectors"
@@ -356,7 +357,7 @@ def test_an_index_is_on_the_disk_before_its_name_and_its_name_before_the_catalog
         opened.commit(batch)
         for _ in range(2):  # the first index of a library, and one that replaces another
             steps.taken.clear()
-            assert build(library, opened, "ivfpq") == {Modality.IMAGE: "ivfpq"}
+            assert build(library, opened, IndexPlan("ivfpq"))[Modality.IMAGE].kind == "ivfpq"
             with library.read() as snapshot:
                 generation = snapshot.generation(Modality.IMAGE)
             folder = generation_path(library.folder, generation.name)

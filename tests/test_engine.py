@@ -16,6 +16,7 @@ from clipsearch.store.library import EncoderPin, Library
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality, Passage
 from indexer import build
+from indexer.plan import IndexPlan
 from tests.helpers import index
 
 PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg", "motorcycle_left.png", "moon.png"]
@@ -247,7 +248,8 @@ class VectorLibrary:
 
     def build(self, kind):
         with self.library.writer() as writer:
-            return build.build(self.library, writer, kind)
+            built = build.build(self.library, writer, IndexPlan(kind))
+        return {modality: what.kind for modality, what in built.items()}
 
     def expected(self, query, k):
         names = sorted(self.vectors)

@@ -23,7 +23,8 @@ def prepared(tmp_path_factory, encoder):
     assert (ran.code, ran.json["added"]) == (0, COUNT), ran
     ran = run_cli("build", "--index", "ivfpq", cwd=folder)
     assert ran.code == 0, ran
-    assert "image: ivfpq\n" in ran.err
+    assert f"image: ivfpq, {COUNT} vectors\n" in ran.err
+    assert "queries by words: recall" in ran.err and "generic queries" in ran.err
     return folder
 
 

@@ -11,6 +11,7 @@ PUBLIC = [
     "EncoderError",
     "EncoderMismatchError",
     "EncoderUnavailableError",
+    "Filter",
     "Hit",
     "InvalidInputError",
     "Item",

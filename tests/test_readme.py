@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from clipsearch.cli.main import COMMANDS, cli
@@ -31,7 +32,7 @@ def test_every_command_and_option_is_named(name):
 
 
 def test_every_shown_command_exists_with_its_options():
-    shown = re.findall(r"^ +(?:\$ )?clipsearch (\w+)(.*)$", README, re.MULTILINE)
+    shown = re.findall(r"^ +(?:\$ )?clipsearch ([\w-]+)(.*)$", README, re.MULTILINE)
     assert {name for name, _ in shown} == set(COMMANDS)
     for name, rest in shown:
         options = {option for p in commands()[name].params for option in p.opts}
@@ -84,6 +85,8 @@ def home(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "garden.txt").write_text("How to prune roses: cut above a bud, in late winter.\n")
     (tmp_path / "notes" / "junk.tmp").write_text("junk\n")
+    np.save(tmp_path / "photos.npy", np.random.default_rng(0).standard_normal((3, 8)))
+    (tmp_path / "photos.jsonl").write_text("".join(f'{{"path": "photos/p00{i}.jpg"}}\n' for i in range(3)))
     return tmp_path
 
 

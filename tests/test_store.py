@@ -30,7 +30,7 @@ from clipsearch.errors import (
     SchemaVersionError,
     StoreCorruptError,
 )
-from clipsearch.store import migrations, writer
+from clipsearch.store import migrations, rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.forget import forget
 from clipsearch.store.library import EncoderPin, Library
@@ -169,7 +169,7 @@ def test_commits_agree_with_a_model(tmp_path_factory, runs, segment_rows):
     clock = 0
     seen: dict[int, int] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "SEGMENT_ROWS", segment_rows)
+        patch.setattr(rows, "SEGMENT_ROWS", segment_rows)
         library = new_library(folder)
         root = add_root(library)
         for changes, batch, how in runs:
@@ -349,7 +349,7 @@ class Faults:
 
 
 def test_a_disk_that_refuses_leaves_the_state_before_and_the_next_commit_works(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(rows, "SEGMENT_ROWS", 4)
     library, before = filled(tmp_path / "lib")
     root = next(iter(before.live.values())).root_id
     batch = [outcome(FileRecord(root, f"n{i}", 1, 1), f"p9{i}") for i in range(6)]
@@ -394,7 +394,7 @@ class Cut:
 
 
 def test_vectors_cut_at_any_byte_leave_the_state_before_and_the_same_batch_then_commits(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_ROWS", 6)
+    monkeypatch.setattr(rows, "SEGMENT_ROWS", 6)
     library, before = filled(tmp_path / "lib")
     library.close()
     root = next(iter(before.live.values())).root_id
@@ -492,7 +492,7 @@ def test_a_log_that_is_torn_anywhere_gives_the_state_before_or_after_a_commit(tm
 
 def scenario_before(folder: Path) -> None:
     """A library with a deleted item, texts and pictures, and small segments."""
-    writer.SEGMENT_ROWS = 3
+    rows.SEGMENT_ROWS = 3
     library = new_library(folder)
     root = add_root(library)
     old: Disk = {"a": ("p1", 1), "b": ("p2", 1), "c": ("p3", 1), "gone": ("p4", 1), "t": ("t2", 1), "x": ("bad0", 1)}
@@ -520,7 +520,7 @@ CHANGED: Disk = {
 
 def scenario_change(folder: Path) -> None:
     """One run of one batch: changed, moved, copied, restored, added, repaired, failed, deleted."""
-    writer.SEGMENT_ROWS = 3
+    rows.SEGMENT_ROWS = 3
     library = Library(folder)
     with library.writer() as opened:
         synchronise(opened, 1, CHANGED, batch=20)
@@ -586,7 +586,7 @@ def _die_at(fail_at: int, engine: Any, event: Any) -> None:
 
 
 def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_ROWS", 3)
+    monkeypatch.setattr(rows, "SEGMENT_ROWS", 3)
     prepared, complete = tmp_path / "prepared", tmp_path / "complete"
     scenario_before(prepared)
     shutil.copytree(prepared, complete)
@@ -655,13 +655,13 @@ def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path):
     engine = writer_engine(folder / "catalog.db")
     with pytest.raises(RuntimeError, match="power cut"):
         migrations.migrate(engine, (*migrations.MIGRATIONS, add_column, break_down))
-    assert migrations.schema_version(engine) == 2
+    assert migrations.schema_version(engine) == len(migrations.MIGRATIONS) + 1
     engine.dispose()
     with closing(sqlite3.connect(folder / "catalog.db")) as db:
         columns = {row[1] for row in db.execute("PRAGMA table_info(items)")}
     assert "colour" in columns
     assert "shape" not in columns
-    set_version(folder, "1")
+    set_version(folder, str(len(migrations.MIGRATIONS)))
     assert read_state(folder).logical() == before.logical()
 
 

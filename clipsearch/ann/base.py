@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -31,6 +32,20 @@ class RowSource(Protocol):
         """Yield (number of the first row, float16 rows) over rows start to stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How much of an approximate index a search looks at.
+
+    nprobe: inverted lists that are scanned. radius: how the lists are ranked, by `q . c - radius * |c| ** 2` for a list
+    with the centroid c: 0 ranks by inner product, 0.5 by Euclidean distance. candidates: rows that are scored again,
+    exactly, for an answer of ten.
+    """
+
+    nprobe: int = 16
+    radius: float = 0.25
+    candidates: int = 200
+
+
 @runtime_checkable
 class AnnIndex(Protocol):
     """Nearest rows by inner product.
@@ -57,8 +72,19 @@ class AnnIndex(Protocol):
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim) after those already there."""
 
-    def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
-        """Find the k best rows of each query (n_queries, dim); allowed: bool (rows,), which may be returned."""
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        probe: Probe | None = None,
+    ) -> Neighbors:
+        """Find the k best rows of each query (n_queries, dim).
+
+        allowed: bool (at least the rows), which may be returned. probe: how much to look at; None for the index's own
+        choice. An exact index has none to make.
+        """
 
     def save(self, folder: Path) -> None:
         """Write the index into an existing empty folder."""

@@ -1,8 +1,14 @@
-"""Inverted lists of product-quantised rows (IVF-PQ), by FAISS.
+"""Inverted lists of product-quantised rows (IVF-PQ) with 4-bit codes that are scanned in registers, by FAISS.
 
-Jégou, Douze, Schmid: Product quantization for nearest neighbor search, PAMI 2011. Rows are centred on the mean of
-the training sample first: for a ranking by inner product that only shifts each query's scores by a constant, and it
-leaves the quantiser more precision where text and picture vectors lie far from the origin.
+Jégou, Douze, Schmid: Product quantization for nearest neighbor search, PAMI 2011; André, Kermarrec, Le Scouarnec:
+Cache locality is not enough, VLDB 2015 (fast scan). What is done for text queries, which lie far from the pictures they
+look for, was measured by benchmarks/ann/remedies.py:
+
+Rows are centred on the mean of the sample: a ranking by inner product does not change, and what both modalities have
+in common costs no precision. They are then rotated so that every sub-quantiser gets dimensions of the same product of
+variances (parametric optimised product quantization: Ge, He, Ke, Sun, PAMI 2014), a closed form. Codes are of what
+a row differs by from its list's centroid. Lists are ranked by `q . c - radius * |c| ** 2`: the farther a centroid lies
+out on the unit sphere, the closer its rows lie around it, and the less they reach beyond it.
 """
 
 from __future__ import annotations
@@ -17,107 +23,277 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.ann.base import Probe
 from clipsearch.errors import AnnIndexError
+from clipsearch.halves import widen
 from clipsearch.types import Neighbors
 
 MIN_ROWS = 256
-"""Below this many rows an 8-bit quantiser cannot be trained, and a scan is instant anyway."""
+"""Below this many rows there is nothing to learn, and a scan is instant anyway."""
 
-_INDEX, _MEAN = "index.faiss", "mean.npy"
+NBITS = 4
+BLOCK_CODES = 32
+ID_BYTES = 8
+TRAINING_ROWS_PER_LIST = 40
+MAX_CODEBOOK_ROWS = 65_536
+ITERATIONS = 10
+_INDEX, _TRANSFORM = "index.faiss", "transform.npz"
+_SCORES_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class IvfPqParams:
-    """nlist: inverted lists. m: sub-quantisers, a divisor of dim. nbits: bits a code. nprobe: lists searched."""
+    """nlist: inverted lists; 1 scans all codes. m: sub-quantisers, each of 4 bits."""
 
     dim: int
     nlist: int
     m: int
-    nbits: int = 8
-    nprobe: int = 16
 
-    @classmethod
-    def for_rows(cls, rows: int, dim: int) -> IvfPqParams:
-        """Choose for a number of rows: about 4 sqrt(rows) lists of 39 rows or more, 4 dimensions a code byte."""
-        nlist = max(1, min(int(4 * rows**0.5), rows // 39))
-        m = next(m for m in range(max(1, dim // 4), 0, -1) if dim % m == 0)
-        return cls(dim, nlist, m, 8, max(1, min(nlist, max(16, nlist // 8))))
+    @property
+    def bytes_per_row(self) -> float:
+        """What a row takes in memory: its code and its number."""
+        return self.m * NBITS / 8 + ID_BYTES
+
+    @property
+    def padded_dim(self) -> int:
+        """The dimension in which it is quantised: the least multiple of m that holds a row."""
+        return -(-self.dim // self.m) * self.m
 
 
 class IvfPqIndex:
-    """The FAISS IVF-PQ index of one modality."""
-
-    kind = "ivfpq"
+    """The FAISS index of one modality; the kind `pq4` is one with a single list."""
 
     def __init__(self, params: IvfPqParams) -> None:
-        faiss = _import_faiss()
+        if params.m < 2 or params.m % 2 or params.nlist < 1:
+            raise AnnIndexError(f"IVF-PQ takes an even number of sub-quantisers and at least one list, not {params}.")
         self._params = params
         self._mean = np.zeros(params.dim, np.float32)
-        quantizer = faiss.IndexFlatIP(params.dim)
-        self._index = faiss.IndexIVFPQ(
-            quantizer, params.dim, params.nlist, params.m, params.nbits, faiss.METRIC_INNER_PRODUCT
-        )
-        # The number of training rows is our decision; FAISS would warn on stderr, once a sub-quantiser.
-        self._index.cp.min_points_per_centroid = 1
-        self._index.pq.cp.min_points_per_centroid = 1
+        self._rotation = np.eye(params.dim, params.padded_dim, dtype=np.float32)
+        self._distortion = 0.0
+        self._index: Any = None
+        self._quantizer: Any = None
+        self._sizes: NDArray[np.int64] | None = None
+        self._centroids = self._norms = self._reach = np.empty(0, np.float32)
+
+    @property
+    def kind(self) -> str:
+        """`ivfpq`, or `pq4` for one list."""
+        return "ivfpq" if self._params.nlist > 1 else "pq4"
 
     @property
     def params(self) -> Mapping[str, Any]:
         """The IvfPqParams as a mapping."""
         return asdict(self._params)
 
+    @property
+    def nlist(self) -> int:
+        """How many inverted lists there are."""
+        return self._params.nlist
+
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return 0 if self._index is None else int(self._index.ntotal)
 
     def train(self, sample: NDArray[np.float32]) -> None:
-        """Learn mean, lists and codebooks. Raises AnnIndexError below MIN_ROWS rows."""
+        """Learn mean, lists, rotation and codebooks. Raises AnnIndexError below MIN_ROWS rows."""
         if len(sample) < MIN_ROWS:
             raise AnnIndexError(f"IVF-PQ needs {MIN_ROWS} vectors to learn from, there are {len(sample)}. Use flat.")
+        faiss = import_faiss()
         self._mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = sample - self._mean
         with _mapped_errors("trained"):
-            self._index.train(np.ascontiguousarray(sample - self._mean, np.float32))
+            kmeans = _cluster(centred, self._params.nlist)
+            few = np.ascontiguousarray(centred[:: -(-len(centred) // MAX_CODEBOOK_ROWS)])
+            centroids, residuals = kmeans.centroids, few - kmeans.centroids[kmeans.assign(few)[1]]
+            self._rotation = balancing_rotation(residuals, self._params.m)
+            quantizer = faiss.IndexFlatL2(self._params.padded_dim)
+            quantizer.add(np.ascontiguousarray(centroids @ self._rotation))
+            self._adopt(self._empty(quantizer), quantizer)
+            turned = np.ascontiguousarray(residuals @ self._rotation)
+            self._index.pq.train(turned)
+            self._index.is_trained = True
+            self._distortion = self._loss(turned)
 
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim)."""
         with _mapped_errors("filled"):
-            self._index.add(np.ascontiguousarray(rows.astype(np.float32) - self._mean))
+            self._index.add(self._turned(widen(rows) - self._mean))
+        self._sizes = None
 
-    def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
+    def distortion(self, rows: NDArray[np.float32]) -> float:
+        """Compare rows (n, dim) with those it learnt from: mean squared error of coding them, 1.0 for the same."""
+        with _mapped_errors("measured"):
+            placed = self._turned(rows - self._mean)
+            home = self._quantizer.assign(placed, 1)[:, 0]
+            return self._loss(placed - self._centroids[home]) / max(self._distortion, 1e-12)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        probe: Probe | None = None,
+    ) -> Neighbors:
         """Find about the k best rows of each query; scores are estimates."""
-        faiss = _import_faiss()
-        options = faiss.SearchParametersIVF(nprobe=self._params.nprobe)
+        probe = probe or Probe()
+        k = max(1, min(k, len(self)))
+        size = max(1, _SCORES_AT_ONCE // (self.nlist + k))
+        parts = [self._search(queries[i : i + size], k, allowed, probe) for i in range(0, max(1, len(queries)), size)]
+        return Neighbors(np.concatenate([p.ids for p in parts]), np.concatenate([p.scores for p in parts]))
+
+    def scanned(self, queries: NDArray[np.float32], probe: Probe) -> float:
+        """Return how many rows a query looks at on average."""
+        lists, _ = self._route(self._turned(queries), probe)
+        return float(self.list_sizes()[lists].sum(axis=1).mean())
+
+    def list_sizes(self) -> NDArray[np.int64]:
+        """Return how many rows each list holds: int64 (nlist,)."""
+        if self._sizes is None:
+            lists = self._index.invlists
+            self._sizes = np.array([lists.list_size(i) for i in range(self.nlist)], np.int64)
+        return self._sizes
+
+    def save(self, folder: Path) -> None:
+        """Write the FAISS index, and what is done to a row before."""
+        faiss = import_faiss()
+        with _mapped_errors(f"written to {folder}"):
+            faiss.write_index(self._index, str(folder / _INDEX))
+        np.savez(folder / _TRANSFORM, mean=self._mean, rotation=self._rotation, distortion=self._distortion)
+
+    @classmethod
+    def load(cls, folder: Path, params: Mapping[str, Any], *, writable: bool = False) -> Self:
+        """Read an index: mapped, or into memory if rows are to be added.
+
+        Raises AnnIndexError if it cannot be read or is not the one described.
+        """
+        faiss = import_faiss()
+        try:
+            index = cls(IvfPqParams(**params))
+            loaded = faiss.read_index(str(folder / _INDEX), 0 if writable else faiss.IO_FLAG_MMAP_IFC)
+            with np.load(folder / _TRANSFORM, allow_pickle=False) as stored:
+                index._mean, index._rotation = stored["mean"], stored["rotation"]
+                index._distortion = float(stored["distortion"])
+        except (RuntimeError, OSError, ValueError, TypeError, EOFError, KeyError) as error:
+            raise AnnIndexError(f"The index in {folder} cannot be read: {error}.") from error
+        expected = (index._params.padded_dim, index._params.nlist, index._params.dim)
+        if not isinstance(loaded, faiss.IndexIVFPQFastScan) or expected != (loaded.d, loaded.nlist, len(index._mean)):
+            raise AnnIndexError(f"The index in {folder} is not the IVF-PQ index of {index._params}.")
+        index._adopt(loaded, faiss.downcast_index(loaded.quantizer))
+        return index
+
+    def emptied(self) -> Self:
+        """Return an index that has learnt the same and holds no row."""
+        faiss = import_faiss()
+        other = type(self)(self._params)
+        other._mean, other._rotation, other._distortion = self._mean, self._rotation, self._distortion
+        quantizer = faiss.IndexFlatL2(self._params.padded_dim)
+        quantizer.add(self._centroids)
+        other._adopt(other._empty(quantizer), quantizer)
+        faiss.copy_array_to_vector(faiss.vector_to_array(self._index.pq.centroids), other._index.pq.centroids)
+        other._index.is_trained = True
+        return other
+
+    def _loss(self, residuals: NDArray[np.float32]) -> float:
+        """Return the mean squared error of coding residuals (n, padded dim)."""
+        decoded = self._index.pq.decode(self._index.pq.compute_codes(residuals))
+        return float(((residuals - decoded) ** 2).sum(axis=1).mean())
+
+    def _empty(self, quantizer: Any) -> Any:  # noqa: ANN401
+        faiss = import_faiss()
+        p = self._params
+        metric = faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexIVFPQFastScan(quantizer, p.padded_dim, p.nlist, p.m, NBITS, metric, BLOCK_CODES)
+        index.by_residual = True
+        # How many rows to learn from is our decision; FAISS would warn on stderr.
+        index.pq.cp.min_points_per_centroid = 1
+        index.pq.cp.max_points_per_centroid = MAX_CODEBOOK_ROWS >> NBITS
+        return index
+
+    def _adopt(self, index: Any, quantizer: Any) -> None:  # noqa: ANN401
+        """Use a FAISS index; its centroids are looked at where it keeps them."""
+        faiss = import_faiss()
+        self._index, self._quantizer, self._sizes = index, quantizer, None  # the second owns the centroids
+        shape = (self.nlist, self._params.padded_dim)
+        self._centroids = faiss.rev_swig_ptr(quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
+        self._norms = (self._centroids**2).sum(axis=1)
+        self._reach = self._centroids @ (self._mean @ self._rotation)
+
+    def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
+        return turned
+
+    def _route(self, turned: NDArray[np.float32], probe: Probe) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Choose the lists of each turned query: their numbers and inner products, both (n_queries, nprobe)."""
+        products = turned @ self._centroids.T
+        nprobe = min(probe.nprobe, self.nlist)
+        if nprobe == self.nlist:
+            lists = np.broadcast_to(np.arange(self.nlist), products.shape)
+        else:
+            merit = products - np.float32(probe.radius) * self._norms
+            # where a row like the query would be: a picture must find itself
+            home = (products - self._reach - 0.5 * self._norms).argmax(axis=1)
+            merit[np.arange(len(merit)), home] = np.inf
+            lists = np.argpartition(-merit, nprobe - 1, axis=1)[:, :nprobe]
+        return np.ascontiguousarray(lists, np.int64), np.take_along_axis(products, lists, 1)
+
+    def _search(
+        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, probe: Probe
+    ) -> Neighbors:
+        faiss = import_faiss()
+        turned = self._turned(queries)
+        lists, products = self._route(turned, probe)
+        options = faiss.SearchParametersIVF(nprobe=lists.shape[1])
         if allowed is not None:
             # FAISS keeps bare pointers: bits and selector must live until the search is over.
             bits = np.packbits(allowed[: len(self)], bitorder="little")
             selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
             options.sel = selector
-        queries = np.ascontiguousarray(queries, np.float32)
+        ids, scores = np.empty((len(turned), k), np.int64), np.empty((len(turned), k), np.float32)
         with _mapped_errors("searched"):
-            scores, ids = self._index.search(queries, min(k, max(1, len(self))), params=options)
-        scores = np.where(ids < 0, -np.inf, scores + (queries @ self._mean)[:, None]).astype(np.float32)
-        return Neighbors(ids.astype(np.int64), scores)
+            arrays = [faiss.swig_ptr(array) for array in (lists, products, scores, ids)]
+            self._index.search_preassigned_c(len(turned), faiss.swig_ptr(turned), k, *arrays, False, options, None)
+        scores = np.where(ids < 0, np.float32(-np.inf), scores + (queries @ self._mean)[:, None])
+        return Neighbors(ids, scores)
 
-    def save(self, folder: Path) -> None:
-        """Write the FAISS index and the mean."""
-        faiss = _import_faiss()
-        with _mapped_errors(f"written to {folder}"):
-            faiss.write_index(self._index, str(folder / _INDEX))
-        np.save(folder / _MEAN, self._mean)
 
-    @classmethod
-    def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
-        """Read an index. Raises AnnIndexError if it cannot be read or is not the one described."""
-        faiss = _import_faiss()
-        try:
-            index = cls(IvfPqParams(**params))
-            loaded = faiss.read_index(str(folder / _INDEX), faiss.IO_FLAG_MMAP_IFC)
-            index._mean = np.load(folder / _MEAN, allow_pickle=False)
-        except (RuntimeError, OSError, ValueError, TypeError, EOFError) as error:
-            raise AnnIndexError(f"The index in {folder} cannot be read: {error}.") from error
-        if not isinstance(loaded, faiss.IndexIVFPQ) or loaded.d != index._params.dim:
-            raise AnnIndexError(f"The index in {folder} is not the IVF-PQ index of {index._params.dim} dimensions.")
-        index._index = loaded
-        return index
+def balancing_rotation(residuals: NDArray[np.float32], m: int) -> NDArray[np.float32]:
+    """Return the orthonormal columns that give m sub-quantisers the same product of variances: (dim, padded dim).
+
+    Eigenvalue allocation (Ge et al. 2014, section 4.2): principal axes, largest first, go one by one to the
+    sub-quantiser with the smallest product so far that has room. Padding dimensions count as axes of no variance.
+    """
+    dim = residuals.shape[1]
+    variances, axes = np.linalg.eigh(np.cov(residuals.T, bias=True).astype(np.float64).reshape(dim, dim))
+    variances, axes = variances[::-1], axes[:, ::-1]
+    each = -(-dim // m)
+    logs = np.log(np.maximum(variances, 1e-9 * max(variances[0], 1e-30)))
+    logs -= logs[-1]
+    taken: list[list[int]] = [[] for _ in range(m)]
+    product = np.zeros(m)
+    for axis in range(dim):
+        chosen = int(np.argmin(product))
+        taken[chosen].append(axis)
+        product[chosen] = np.inf if len(taken[chosen]) == each else product[chosen] + logs[axis]
+    rotation = np.zeros((dim, each * m), np.float32)
+    for number, group in enumerate(taken):
+        rotation[:, number * each : number * each + len(group)] = axes[:, group]
+    return rotation
+
+
+def _cluster(rows: NDArray[np.float32], count: int) -> Any:  # noqa: ANN401
+    """Cluster rows (n, dim) by k-means, on the GPUs where there are any; faiss.Kmeans with its centroids."""
+    faiss = import_faiss()
+    kmeans = faiss.Kmeans(
+        rows.shape[1],
+        count,
+        niter=ITERATIONS,
+        seed=1,
+        gpu=faiss.get_num_gpus() > 0,
+        min_points_per_centroid=1,
+        max_points_per_centroid=TRAINING_ROWS_PER_LIST,
+    )
+    kmeans.train(rows)
+    return kmeans
 
 
 @contextmanager
@@ -125,14 +301,14 @@ def _mapped_errors(what: str) -> Iterator[None]:
     """Turn what FAISS raises into AnnIndexError."""
     try:
         yield
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, AttributeError, MemoryError) as error:
         reason = str(error).partition(" at ")[0] or "wrong dimensions"
         raise AnnIndexError(
             f"The IVF-PQ index could not be {what}: {reason}. Search stays exact; `clipsearch build` tries again."
         ) from error
 
 
-def _import_faiss() -> Any:  # noqa: ANN401
+def import_faiss() -> Any:  # noqa: ANN401
     """Import FAISS with OpenMP threads that sleep while they wait.
 
     By default they spin, and beside another busy process or runtime training takes many times as long. The

@@ -9,8 +9,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ann.base import RowSource
+from clipsearch.ann.base import Probe, RowSource
 from clipsearch.errors import AnnIndexError
+from clipsearch.halves import widen
 from clipsearch.types import Neighbors
 
 _FILE = "rows.npy"
@@ -30,12 +31,50 @@ def exact_search(
     allowed: bool (len(rows),), which rows may be returned; None for all.
     """
     best = no_neighbors(len(queries), 0)
-    for first, block in rows.blocks(start, stop):
-        scores = queries @ block.astype(np.float32).T
+    for first, block in rows.blocks(start, stop, _block_rows(len(queries), rows.dim)):
+        scores = queries @ widen(block).T
         if allowed is not None:
             scores[:, ~allowed[first : first + len(block)]] = -np.inf
-        ids = np.broadcast_to(np.arange(first, first + len(block)), scores.shape)
-        best = merge(best, top_k(Neighbors(ids, scores), k), k)
+        best = _better(best, scores, first, k)
+    return best
+
+
+def _block_rows(queries: int, dim: int) -> int:
+    """Choose how many rows to scan together: many for many queries, few enough to stay in a core's cache for one."""
+    return max(256, min(16384, 400_000 * max(1, queries) // dim, 2**24 // max(1, queries)))
+
+
+def _better(best: Neighbors, scores: NDArray[np.float32], first: int, k: int) -> Neighbors:
+    """Merge the k best so far with the scores (n_queries, rows) of the rows from number `first` on."""
+    if best.ids.shape[1] == k > 0:
+        hopeful = (scores >= best.scores[:, -1:]).any(axis=0)
+        if not hopeful.any():
+            return best
+        columns = np.flatnonzero(hopeful)
+        scores = scores[:, columns]
+    else:
+        columns = np.arange(scores.shape[1])
+    ids = np.broadcast_to(first + columns, scores.shape)
+    return merge(best, top_k(Neighbors(ids, scores), k), k)
+
+
+def rescore(rows: RowSource, queries: NDArray[np.float32], near: Neighbors, k: int) -> Neighbors:
+    """Return the k best candidates of each query by their exact scores."""
+    scores = np.full(near.ids.shape, -np.inf, np.float32)
+    for query, ids, own in zip(queries, near.ids, scores, strict=True):
+        valid = ids >= 0
+        own[valid] = rows.gather(ids[valid]) @ query
+    return top_k(Neighbors(near.ids, scores), k)
+
+
+def search_among(rows: RowSource, queries: NDArray[np.float32], k: int, ids: NDArray[np.int64]) -> Neighbors:
+    """Find the k best of the rows named, int64 (n,) ascending, for each query, by their exact scores."""
+    best = no_neighbors(len(queries), 0)
+    size = _block_rows(len(queries), rows.dim)
+    for start in range(0, len(ids), size):
+        block = ids[start : start + size]
+        scores = queries @ rows.gather(block).T
+        best = merge(best, top_k(Neighbors(np.broadcast_to(block, scores.shape), scores), k), k)
     return best
 
 
@@ -96,23 +135,42 @@ class FlatIndex:
         """Add rows (n, dim)."""
         self._rows = ArrayRows(np.concatenate([_all(self._rows), rows.astype(np.float16, copy=False)]))
 
-    def search(self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None) -> Neighbors:
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        probe: Probe | None = None,
+    ) -> Neighbors:
         """Find the k best rows of each query; always all of them where there are k."""
         return exact_search(self._rows, queries, k, allowed=allowed)
 
     def save(self, folder: Path) -> None:
         """Write the rows as one .npy file."""
-        np.save(folder / _FILE, _all(self._rows))
+        save_rows(folder, _all(self._rows))
 
     @classmethod
     def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
         """Map the rows. Raises AnnIndexError if the file is not what `save` wrote."""
-        index = cls(int(params["dim"]))
-        try:
-            index._rows = ArrayRows(np.load(folder / _FILE, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise AnnIndexError(f"{folder / _FILE} cannot be read: {error}. Build the index anew.") from error
-        return index
+        return cls.over(load_rows(folder, int(params["dim"])))
+
+
+def save_rows(folder: Path, rows: NDArray[np.float16]) -> None:
+    """Write rows (n, dim) as one .npy file into a folder."""
+    np.save(folder / _FILE, rows)
+
+
+def load_rows(folder: Path, dim: int) -> ArrayRows:
+    """Map the rows that `save_rows` wrote. Raises AnnIndexError if the file is not theirs."""
+    path = folder / _FILE
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise AnnIndexError(f"{path} cannot be read: {error}. Build the index anew.") from error
+    if rows.dtype != np.float16 or rows.ndim != 2 or rows.shape[1] != dim:
+        raise AnnIndexError(f"{path} does not hold float16 rows of {dim} dimensions. Build the index anew.")
+    return ArrayRows(rows)
 
 
 def _all(rows: RowSource) -> NDArray[np.float16]:
@@ -131,7 +189,7 @@ class ArrayRows:
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read rows by number: float32 (n, dim)."""
-        return self._rows[rows].astype(np.float32)
+        return widen(self._rows[rows])
 
     def blocks(
         self, start: int = 0, stop: int | None = None, size: int = 16384

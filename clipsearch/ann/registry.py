@@ -1,51 +1,88 @@
-"""Which kinds of index there are."""
+"""Which kinds of index there are, and which one fits: the ladder from an exact scan to inverted lists."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipsearch.ann.base import AnnIndex
-from clipsearch.errors import AnnIndexError
+from clipsearch.ann.base import AnnIndex, RowSource
+from clipsearch.errors import AnnIndexError, InvalidInputError
 
-KINDS = ("auto", "flat", "ivfpq")
-"""What `clipsearch build --index` takes; `auto` chooses one of the others."""
+KINDS = ("auto", "flat", "pq4", "ivfpq", "torch_flat")
+"""What `clipsearch build --index` takes; `auto` chooses flat, pq4 or ivfpq."""
 
-AUTO_IVFPQ_ROWS = 200_000
-"""From this many rows on, `auto` builds IVF-PQ; below, a scan of the rows is fast enough."""
+APPROXIMATE = ("pq4", "ivfpq")
+"""The kinds that are files of their own; the others search the rows of the library."""
+
+PQ4_ROWS, IVFPQ_ROWS = 50_000, 200_000
+"""From so many rows of 512 dimensions on each step of the ladder pays: benchmarks/ann/ladder.py."""
+
+REFERENCE_DIM = 512
+FEW_DIMENSIONS = 256
+MAX_LISTS = 8192
+"""Clustering takes time in proportion to the square of the lists; more pay from about 5 M rows on only."""
 
 
-def choose(kind: str, rows: int) -> str:
-    """Turn `auto` into a kind, and IVF-PQ into flat where there are too few rows to train it."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A kind of index and how it is made. m: sub-quantisers, of kinds that have them."""
+
+    kind: str
+    nlist: int = 1
+    m: int = 0
+
+
+def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
+    """Choose an index for so many rows.
+
+    kind: one of KINDS; too few rows to learn from make any of them flat. memory_budget: bytes that the index may take,
+    0 for what serves best. Raises InvalidInputError for a budget that nothing fits, AnnIndexError for an unknown kind.
+    """
     from clipsearch.ann.faiss_ivfpq import MIN_ROWS
 
+    if kind not in KINDS:
+        raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
     if kind == "auto":
-        kind = "ivfpq" if rows >= AUTO_IVFPQ_ROWS else "flat"
-    return "flat" if kind == "ivfpq" and rows < MIN_ROWS else kind
+        cost = rows * dim / REFERENCE_DIM
+        kind = "ivfpq" if cost >= IVFPQ_ROWS else "pq4" if cost >= PQ4_ROWS else "flat"
+    if kind in ("flat", "torch_flat"):
+        return Choice(kind if rows else "flat")
+    if rows < MIN_ROWS:
+        return Choice("flat")
+    nlist = 1 if kind == "pq4" else max(2, min(MAX_LISTS, int(4 * rows**0.5), rows // 39))
+    return Choice(kind, nlist, _sub_quantisers(rows, dim, memory_budget))
 
 
-def create(kind: str, rows: int, dim: int) -> AnnIndex:
-    """Make an empty index for about that many rows. Raises AnnIndexError for an unknown kind."""
-    if kind == "flat":
-        from clipsearch.ann.flat import FlatIndex
+def _sub_quantisers(rows: int, dim: int, memory_budget: int) -> int:
+    """Choose how finely rows are coded: a sub-quantiser for 4 dimensions; for 2 of few, for more if memory is short."""
+    from clipsearch.ann.faiss_ivfpq import IvfPqParams
 
-        return FlatIndex(dim)
-    if kind == "ivfpq":
-        from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
+    options = sorted(
+        {max(2, -(-dim // each) // 2 * 2) for each in ((2, 4) if dim < FEW_DIMENSIONS else (4, 6, 8, 16))}, reverse=True
+    )
+    fitting = [m for m in options if not memory_budget or IvfPqParams(dim, 1, m).bytes_per_row * rows <= memory_budget]
+    if not fitting:
+        least = int(IvfPqParams(dim, 1, options[-1]).bytes_per_row * rows)
+        raise InvalidInputError(
+            f"An index of {rows:,} vectors of {dim} dimensions takes at least {least:,} bytes; the budget "
+            f"is {memory_budget:,} bytes. Raise --memory-budget, or take --index flat, which needs none."
+        )
+    return fitting[0]
 
-        return IvfPqIndex(IvfPqParams.for_rows(rows, dim))
-    raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
 
+def load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, watermark: int) -> AnnIndex:
+    """Read an index of a kind that holds the first `watermark` rows. Raises AnnIndexError if it cannot be read."""
+    if kind == "torch_flat":
+        from clipsearch.ann.torch_flat import TorchFlatIndex
 
-def load(kind: str, folder: Path, params: Mapping[str, Any]) -> AnnIndex:
-    """Read an index of a kind. Raises AnnIndexError if it cannot be read."""
-    if kind == "ivfpq":
-        from clipsearch.ann.faiss_ivfpq import IvfPqIndex
+        return TorchFlatIndex.over(rows, stop=watermark)
+    if kind not in APPROXIMATE:
+        raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
+    from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 
-        return IvfPqIndex.load(folder, params)
-    if kind == "flat":
-        from clipsearch.ann.flat import FlatIndex
-
-        return FlatIndex.load(folder, params)
-    raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
+    index = IvfPqIndex.load(folder, params)
+    if len(index) != watermark:
+        raise AnnIndexError(f"The index in {folder} holds {len(index):,} rows, not {watermark:,}. Build it anew.")
+    return index

@@ -60,7 +60,7 @@ def index(
     batch_size: int | None,
     threads: int | None,
 ) -> None:
-    r"""Index folders and files; run again to bring the library up to date.
+    """Index folders and files; run again to bring the library up to date.
 
     Only new and changed files are encoded; what is gone is forgotten, what was moved is recognised. Without PATHS
     everything indexed before is brought up to date.
@@ -68,7 +68,7 @@ def index(
     \b
     clipsearch index ./photos
     clipsearch index ~/Pictures ~/notes --exclude '*.tmp'
-    """
+    """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.progress import make_progress
     from clipsearch.store.roots import RulesChange
     from indexer.pipeline import IndexOptions

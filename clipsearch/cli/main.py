@@ -20,8 +20,10 @@ from clipsearch.paths import printable
 INTERRUPTED, INTERNAL = 130, 70
 
 COMMANDS = {
-    "build": "clipsearch.cli.maintain",
+    "build": "clipsearch.cli.build",
+    "doctor": "clipsearch.cli.doctor",
     "forget": "clipsearch.cli.maintain",
+    "import-embeddings": "clipsearch.cli.import_embeddings",
     "index": "clipsearch.cli.index",
     "models": "clipsearch.cli.models",
     "query": "clipsearch.cli.query",
@@ -39,7 +41,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -1,4 +1,4 @@
-"""clipsearch status, forget and build: look after a library."""
+"""clipsearch status and forget: look after a library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from clipsearch.ann.registry import KINDS
 from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.paths import printable
 
@@ -47,32 +46,6 @@ def forget(paths: tuple[str, ...], library: str | None) -> None:
     note(f"Forgotten: {count_files(count)}. Your files were not touched.")
 
 
-@click.command()
-@click.option(
-    "--index",
-    "kind",
-    type=click.Choice(KINDS),
-    default="auto",
-    show_default=True,
-    help="flat: exact scan, no index. ivfpq: approximate candidates with exact scores. auto: by size.",
-)
-@library_option
-def build(kind: str, library: str | None) -> None:
-    """Build the search index anew, from the stored vectors; no file is read."""
-    from clipsearch.store.library import Library
-    from indexer.build import build as run
-
-    _, folder = read_settings(library=library)
-    opened = Library(folder)
-    with opened.writer() as writer:
-        chosen = run(opened, writer, kind)
-    for modality, built in chosen.items():
-        why = "" if built == kind or kind == "auto" else f" (too few vectors for {kind}; a scan is exact and fast)"
-        note(f"{modality}: {built}{why}")
-    if not chosen:
-        note("The library is empty; there is nothing to build.")
-
-
 def _describe(summary: dict[str, Any]) -> list[str]:
     lines = [f"library   {printable(summary['library'])} ({summary['bytes']:,} bytes)"]
     encoder = summary["encoder"]
@@ -83,7 +56,7 @@ def _describe(summary: dict[str, Any]) -> list[str]:
         counts = f"{count_files(part['files'])}, {part['vectors']:,} vectors, {part['deleted']:,} deleted"
         lines.append(f"{name:<9} {counts}; {kind}")
     for root in summary["roots"]:
-        lines.append(f"folder    {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
+        lines.append(f"{root['kind']:<9} {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
     lines += [f"problem   {printable(problem)}" for problem in summary["problems"]]
     if summary["failed"]:
         lines.append(f"failed    {count_files(len(summary['failed']))}; list them: clipsearch status --failed")

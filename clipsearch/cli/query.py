@@ -35,13 +35,13 @@ def query(
     library: str | None,
     offline: bool | None,
 ) -> None:
-    r"""Find pictures and texts that match WORDS, or a picture.
+    """Find pictures and texts that match WORDS, or a picture.
 
     \b
     clipsearch query "a cat on a sofa"
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query -0 "a red car" | xargs -0 ls -l
-    """
+    """  # noqa: D301 - click wants the character itself
     from clipsearch.query.engine import open_library
 
     if as_json + paths + print0 > 1:

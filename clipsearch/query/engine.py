@@ -6,23 +6,26 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.errors import EncoderMismatchError, InvalidInputError, LibraryNotFoundError
 from clipsearch.query.retrieval import Retriever
 from clipsearch.ranking import CONFIDENT
+from clipsearch.store.collection import is_imported
 from clipsearch.store.library import EncoderPin, Library
-from clipsearch.types import Hit, Modality, Results
+from clipsearch.types import Filter, Hit, Modality, Results
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     Picture = str | os.PathLike[str] | Image
+    Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
+    Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
 
 MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
@@ -39,20 +42,43 @@ class SearchEngine:
         self._retriever = Retriever(library)
         self._lock = threading.RLock()
 
+    @overload
     def search(
         self,
         text: str | None = None,
         *,
         image: Picture | None = None,
-        vector: NDArray[np.floating] | Sequence[float] | None = None,
+        vector: Vector | None = None,
         k: int = 10,
         modality: Modality | str | None = None,
+        filters: Filter | None = None,
         exclude_self: bool = False,
-    ) -> Results:
+    ) -> Results: ...
+    @overload
+    def search(
+        self,
+        *,
+        vector: Vectors,
+        k: int = 10,
+        modality: Modality | str | None = None,
+        filters: Filter | None = None,
+    ) -> list[Results]: ...
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | Vectors | None = None,
+        k: int = 10,
+        modality: Modality | str | None = None,
+        filters: Filter | None = None,
+        exclude_self: bool = False,
+    ) -> Results | list[Results]:
         """Find the k best matches of a text, a picture or a vector; give exactly one of them.
 
-        image: a path, or a Pillow image. vector: (dim,), of any length but zero. modality: `image`, `text`, or None
-        or `any` for both in one ranking. exclude_self: leave the file that `image` names out.
+        image: a path, or a Pillow image. vector: (dim,), of any length but zero; or (n, dim), which gives a list of
+        n Results. modality: `image`, `text`, or None or `any` for both in one ranking. filters: which items may be
+        found; k is filled all the same. exclude_self: leave the file that `image` names out.
         Raises InvalidInputError for a query that cannot be used, PictureError for a picture that cannot be read,
         LibraryNotFoundError for an empty library, EncoderError if the library's encoder cannot be had.
         """
@@ -60,10 +86,15 @@ class SearchEngine:
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
         if text is not None:
-            return self.search_batch(texts=[text], k=k, modality=modality)[0]
+            return self.search_batch(texts=[text], k=k, modality=modality, filters=filters)[0]
         if image is not None:
-            return self.search_batch(images=[image], k=k, modality=modality, exclude_self=exclude_self)[0]
-        return self.search_batch(vectors=_as_floats(vector)[None], k=k, modality=modality)[0]
+            return self.search_batch(
+                images=[image], k=k, modality=modality, filters=filters, exclude_self=exclude_self
+            )[0]
+        rows = _as_floats(vector)
+        if rows.ndim == 1:
+            return self.search_batch(vectors=rows[None], k=k, modality=modality, filters=filters)[0]
+        return self.search_batch(vectors=rows, k=k, modality=modality, filters=filters)
 
     def search_batch(
         self,
@@ -73,6 +104,7 @@ class SearchEngine:
         vectors: NDArray[np.floating] | None = None,
         k: int = 10,
         modality: Modality | str | None = None,
+        filters: Filter | None = None,
         exclude_self: bool = False,
     ) -> list[Results]:
         """Search for several queries of one kind at once; one Results each, in order.
@@ -85,6 +117,7 @@ class SearchEngine:
         _check_kinds(texts, images, vectors)
         pin = self._pin()
         names, notes, embeddings = self._embed(texts, images, vectors, pin.dim)
+        kind = "text" if texts is not None else "image" if images is not None else None
         excluded = [_real_path(image) if exclude_self else None for image in images or [""] * len(names)]
         answers: list[Results] = []
         for start in range(0, len(names), MAX_QUERIES):
@@ -92,7 +125,9 @@ class SearchEngine:
             with self.library.read() as snapshot:
                 if not any(len(snapshot.rows(each)) for each in Modality):
                     raise self._empty()
-                found = self._retriever.retrieve(snapshot, embeddings[part], k, wanted, excluded[part])
+                found = self._retriever.retrieve(
+                    snapshot, embeddings[part], k, wanted, excluded[part], kind=kind, filters=filters
+                )
             for name, note, answer in zip(names[part], notes[part], found, strict=True):
                 hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
                 answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
@@ -115,10 +150,11 @@ class SearchEngine:
             if self._encoder is None:
                 from clipsearch.encoders import registry
 
-                pin = self._pin()
-                self._encoder = registry.load(
-                    pin.name, threads=self._settings.cores, offline=self._settings.offline, fingerprint=pin.fingerprint
-                )
+                pin, settings = self._pin(), self._settings
+                known = None if is_imported(pin.fingerprint) else pin.fingerprint
+                loaded = registry.load(pin.name, threads=settings.cores, offline=settings.offline, fingerprint=known)
+                _check_dim(loaded, pin)
+                self._encoder = loaded
             return self._encoder
 
     def _pin(self) -> EncoderPin:
@@ -188,6 +224,15 @@ def _modalities(modality: Modality | str | None) -> list[Modality]:
         return [Modality(modality)]
     except ValueError:
         raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+
+
+def _check_dim(encoder: Encoder, pin: EncoderPin) -> None:
+    """Raise EncoderMismatchError for an encoder of another length of vectors: imported ones came with only its name."""
+    if encoder.dim != pin.dim:
+        raise EncoderMismatchError(
+            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
+            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
+        )
 
 
 def _unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:

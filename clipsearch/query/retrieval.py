@@ -7,30 +7,35 @@ exact scan of all; then their exact cosines, set against how the query scores on
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ann import registry
-from clipsearch.ann.base import AnnIndex
-from clipsearch.ann.flat import FlatIndex, exact_search, merge
+from clipsearch.ann.base import AnnIndex, Probe
+from clipsearch.ann.calibrate import DEPTH, Calibration
+from clipsearch.ann.flat import exact_search, merge, rescore, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.ranking import background, confidence, exact_scores, surprise
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library, Snapshot
-from clipsearch.types import Hit, Modality, Neighbors
+from clipsearch.store.vectors import Rows
+from clipsearch.types import Filter, Hit, Modality
 
 logger = logging.getLogger("clipsearch")
 
 UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. Make it anew: clipsearch build"
 
+MAX_EXACT_ROWS = 20_000
+"""A filter that leaves no more rows than this is answered from these, exactly (benchmarks/ann/filters.py)."""
+
 _SAMPLE_ROWS = 1024
-_OVERFETCH, _MIN_CANDIDATES = 10, 200
 _SELF_MARGIN = 1
 
 
@@ -53,12 +58,30 @@ class _Scored:
     confidence: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A batch of queries of one kind, over one state of the library."""
+
+    snapshot: Snapshot
+    queries: NDArray[np.float32]
+    kind: str | None
+    filters: Filter | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An index, and how much of it to look at."""
+
+    index: AnnIndex
+    calibration: Calibration
+
+
 class Retriever:
     """Finds hits in one library; safe to use from several threads. Loaded indexes are kept."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._indexes: dict[Modality, tuple[str, AnnIndex | None]] = {}
+        self._indexes: dict[Modality, tuple[str, _Loaded | None]] = {}
         self._lock = threading.Lock()
 
     def retrieve(
@@ -68,39 +91,53 @@ class Retriever:
         k: int,
         modalities: Sequence[Modality],
         excluded: Sequence[str | None],
+        *,
+        kind: str | None = None,
+        filters: Filter | None = None,
     ) -> list[Retrieved]:
-        """Find the k best hits of each query (n, dim); excluded: for each, the real path of a file to leave out."""
+        """Find the k best hits of each query (n, dim).
+
+        excluded: for each, the real path of a file to leave out. kind: what the queries were made from, `text` or
+        `image`; None if that is not known. filters: which items may be found.
+        """
+        asked = _Asked(snapshot, queries, kind, filters)
         margin = _SELF_MARGIN if any(excluded) else 0
         warnings: list[str] = []
-        found = [self._candidates(snapshot, modality, queries, k + margin, warnings) for modality in modalities]
+        found = [self._candidates(asked, modality, k + margin, warnings) for modality in modalities]
         answers = []
         for i, query in enumerate(queries):
             lists = [self._score(snapshot, m, query, ids[i]) for m, ids in zip(modalities, found, strict=True)]
             answers.append(Retrieved(_name(snapshot, _merge(lists), k, excluded[i]), tuple(warnings)))
         return answers
 
-    def _candidates(
-        self, snapshot: Snapshot, modality: Modality, queries: NDArray[np.float32], k: int, warnings: list[str]
-    ) -> NDArray[np.int64]:
+    def _candidates(self, asked: _Asked, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
         """Return candidate rows, int64 (n_queries, at most k), best first, -1 where there are fewer."""
-        rows, live = snapshot.rows(modality), snapshot.live(modality)
+        snapshot, queries = asked.snapshot, asked.queries
+        rows, allowed = snapshot.rows(modality), snapshot.live(modality)
         if not len(rows):
             return np.empty((len(queries), 0), np.int64)
+        if asked.filters is not None:
+            chosen = snapshot.matching(modality, asked.filters)
+            if len(chosen) <= MAX_EXACT_ROWS:
+                return search_among(rows, queries, min(k, len(chosen)), chosen).ids
+            allowed = np.zeros(len(rows), np.bool_)
+            allowed[chosen] = True
         generation = snapshot.generation(modality)
-        index = self._index(generation) if generation else None
-        if generation is not None and index is None and self._is_current(generation):
+        loaded = self._loaded(generation, rows) if generation else None
+        if generation is not None and loaded is None and self._is_current(generation):
             warnings.append(UNUSABLE_INDEX)
-        width = max(_MIN_CANDIDATES, _OVERFETCH * k)
-        if generation is None or index is None or _count(live, generation.watermark) <= width:
-            return FlatIndex.over(rows).search(queries, min(k, len(rows)), allowed=live).ids
-        near = index.search(queries, width, allowed=live)
+        if generation is None or loaded is None:
+            return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
+        share = _count(allowed, generation.watermark) / max(generation.watermark, 1)
+        probe = _widened(loaded.calibration.probe(asked.kind), k, share)
+        if share * generation.watermark <= probe.candidates:
+            return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
+        near = loaded.index.search(queries, probe.candidates, allowed=allowed, probe=probe)
         if (near.ids[:, :k] < 0).any():
             # The lists that were probed hold too few rows that may be found; k must be filled all the same.
-            return FlatIndex.over(rows).search(queries, k, allowed=live).ids
-        exact = [exact_scores(q, rows.gather(np.maximum(ids, 0))) for q, ids in zip(queries, near.ids, strict=True)]
-        rescored = Neighbors(near.ids, np.where(near.ids < 0, -np.inf, np.stack(exact)).astype(np.float32))
-        tail = exact_search(rows, queries, k, start=generation.watermark, allowed=live)
-        return merge(rescored, tail, k).ids
+            return exact_search(rows, queries, k, allowed=allowed).ids
+        tail = exact_search(rows, queries, k, start=generation.watermark, allowed=allowed)
+        return merge(rescore(rows, queries, near, k), tail, k).ids
 
     def _is_current(self, generation: Generation) -> bool:
         """Tell whether a generation is still the active one: a build that ends meanwhile deletes the one before."""
@@ -108,20 +145,21 @@ class Retriever:
             active = now.generation(generation.modality)
         return active is not None and active.name == generation.name
 
-    def _index(self, generation: Generation) -> AnnIndex | None:
+    def _loaded(self, generation: Generation, rows: Rows) -> _Loaded | None:
         """Load a generation once; None if its files are missing or damaged."""
         with self._lock:
-            name, index = self._indexes.get(generation.modality, ("", None))
+            name, loaded = self._indexes.get(generation.modality, ("", None))
             if name != generation.name:
-                index = None
+                loaded = None
                 try:
                     verify(self._library.folder, generation)
                     folder = generation_path(self._library.folder, generation.name)
-                    index = registry.load(generation.kind, folder, generation.params)
+                    index = registry.load(generation.kind, folder, generation.params, rows, generation.watermark)
+                    loaded = _Loaded(index, Calibration.load(folder))
                 except (AnnIndexError, StoreCorruptError) as error:
                     logger.debug("%s", error)
-                self._indexes[generation.modality] = (generation.name, index)
-            return index
+                self._indexes[generation.modality] = (generation.name, loaded)
+            return loaded
 
     def _score(
         self, snapshot: Snapshot, modality: Modality, query: NDArray[np.float32], candidates: NDArray[np.int64]
@@ -149,6 +187,16 @@ class Retriever:
         return self._library.cached(snapshot.revision, f"sample {modality}", compute)
 
 
+def _widened(probe: Probe, k: int, share: float) -> Probe:
+    """Return what to look at for k answers where only a share of the rows may be returned.
+
+    The first ten of a tenth of the rows lie about where the first hundred of all do: as deep as a search for more.
+    """
+    deeper = max(k / DEPTH, 1.0)
+    wider = deeper / max(share, 1e-6)
+    return replace(probe, nprobe=math.ceil(probe.nprobe * wider**0.5), candidates=math.ceil(probe.candidates * deeper))
+
+
 def _live_count(snapshot: Snapshot, modality: Modality) -> int:
     return _count(snapshot.live(modality), len(snapshot.rows(modality)))
 
@@ -174,7 +222,8 @@ def _name(snapshot: Snapshot, scored: Sequence[_Scored], k: int, excluded: str |
         match = matches.get((entry.modality, entry.row))
         if match is None or (excluded is not None and os.path.realpath(match.item.path) == excluded):
             continue
-        hits.append(Hit(len(hits) + 1, match.item, entry.score, entry.confidence, match.part, match.passage))
+        worth = (entry.score, entry.confidence, entry.modality)
+        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage))
         if len(hits) == k:
             break
     return hits

@@ -16,13 +16,16 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import unquote_path
-from clipsearch.store.records import Root, Scope
+from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
 from clipsearch.store.vectors import Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
 MAX_PARAMETERS = 500
 """Values in one IN (...): far below any database's limit, and a statement that is cached."""
+
+COLLECTION_END = "/"
+"""Ends the stored path of a collection, see clipsearch.store.roots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +95,14 @@ def get_roots(connection: Connection, base: str) -> list[Root]:
 def matches(
     connection: Connection, modality: Modality, rows: Sequence[int], root_paths: Mapping[int, str]
 ) -> dict[int, Match]:
-    """Look up the items behind rows that are not tombstones; root_paths: id -> absolute path of every root."""
+    """Look up the items behind rows that are not tombstones; root_paths: id -> absolute folder of every root."""
     found: dict[int, Match] = {}
     columns = [c for c in items.c] + [vectors.c.row, vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line]
     joined = select(*columns).join(items, items.c.id == vectors.c.item_id)
     for chunk in chunks(rows):
         query = joined.where(vectors.c.modality == modality, vectors.c.row.in_(chunk), ~items.c.deleted)
         for row in connection.execute(query):
-            passage = None if row.text is None else Passage(row.text, row.line, row.end_line)
-            found[row.row] = Match(to_item(row, root_paths), row.part, passage)
+            found[row.row] = Match(to_item(row, root_paths), row.part, _passage(row, modality))
     return found
 
 
@@ -120,6 +122,11 @@ def holds(connection: Connection, scope: Scope) -> bool:
     if not scope.prefix:
         return True
     return any(connection.execute(select(t.c.id).where(under(t, scope)).limit(1)).first() for t in (items, failures))
+
+
+def is_empty(connection: Connection) -> bool:
+    """Tell whether there is no item at all, not even a deleted one."""
+    return connection.execute(select(items.c.id).limit(1)).first() is None
 
 
 def count_items(connection: Connection) -> dict[Modality, int]:
@@ -142,12 +149,16 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
         picture = PictureInfo(row.width, row.height, taken, row.camera, row.latitude, row.longitude)
     path = join(root_paths[row.root_id], row.path)
-    return Item(row.id, path, Modality(row.modality), row.size, row.mtime_ns, row.content_hash, picture)
+    modality = Modality(row.modality)
+    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
 
 
 def join(root: str, stored: str) -> str:
-    """Return the absolute path of a stored relative one."""
-    return os.path.join(root, *unquote_path(stored).split("/")) if stored else root
+    """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is."""
+    path = unquote_path(stored)
+    if "://" in path or os.path.isabs(path):
+        return path
+    return os.path.join(root, *path.split("/")) if path else root
 
 
 def under(table: Table, scope: Scope) -> ColumnElement[bool]:
@@ -165,11 +176,18 @@ def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[A
     return (values[i : i + size] for i in range(0, len(values), size))
 
 
+def _passage(row: Row[Any], modality: Modality) -> Passage | None:
+    if modality is Modality.TEXT and row.text is None:  # of a record, whose text is its caption
+        return Passage(row.caption or "", 1, 1)
+    return None if row.text is None else Passage(row.text, row.line, row.end_line)
+
+
 def _root(row: Row[Any], base: str) -> Root:
-    path = unquote_path(row.path)
+    kind = RootKind(row.kind)
+    path = unquote_path(row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path)
     if row.portable:
         path = os.path.normpath(os.path.join(base, path))
-    return Root(row.id, path, *_rules(row.rules), row.offline)
+    return Root(row.id, path, *_rules(row.rules), row.offline, kind)
 
 
 @lru_cache(maxsize=64)  # thousands of single files as roots share one

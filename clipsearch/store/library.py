@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,11 +24,12 @@ from clipsearch.errors import (
 )
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
+from clipsearch.store.filters import RecentRows, absolute, matching_rows
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
-from clipsearch.types import Modality
+from clipsearch.types import Filter, Modality
 
 CATALOG = "catalog.db"
 VECTORS = "vectors"
@@ -52,11 +52,22 @@ class Snapshot:
         self._library = library
         self._connection = connection
         self.revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
+        self._rows: dict[Modality, Rows] = {}
 
     def rows(self, modality: Modality) -> Rows:
-        """Return the committed rows of a modality."""
-        store = self._library.vector_store
-        return self._cached(f"rows {modality}", lambda: store.view(catalog.get_segments(self._connection, modality)))
+        """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""
+        if modality not in self._rows:
+            self._rows[modality] = self._cached(f"rows {modality}", lambda: self._map(modality))
+        return self._rows[modality]
+
+    def holds_rows(self) -> bool:
+        """Map all rows, after which nothing that is deleted matters here; False if a file is missing or damaged."""
+        try:
+            for modality in Modality:
+                self.rows(modality)
+        except StoreCorruptError:
+            return False
+        return True
 
     def live(self, modality: Modality) -> NDArray[np.bool_] | None:
         """Return which rows may be found: bool (rows,), or None where all may."""
@@ -67,14 +78,29 @@ class Snapshot:
         return self._cached(f"generation {modality}", lambda: catalog.get_generation(self._connection, modality))
 
     def root_paths(self) -> Mapping[int, str]:
-        """Return the absolute path of each root."""
+        """Return for each root the absolute path that those of its items start from."""
         return self._cached(
-            "roots", lambda: {r.id: r.path for r in catalog.get_roots(self._connection, self._library.base)}
+            "roots", lambda: {r.id: r.folder for r in catalog.get_roots(self._connection, self._library.base)}
         )
 
     def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
         """Look up the items behind rows."""
         return catalog.matches(self._connection, modality, rows, self.root_paths())
+
+    def matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
+        """Return the rows of a modality that may be found and whose items a filter allows: int64, ascending, read-only.
+
+        Raises InvalidInputError for a folder that lies in no root.
+        """
+        wanted = absolute(wanted)
+        recent = self._cached("matching", RecentRows)
+        return recent.get(
+            modality, wanted, lambda: matching_rows(self._connection, modality, wanted, self._library.base)
+        )
+
+    def _map(self, modality: Modality) -> Rows:
+        store = self._library.vector_store(int(catalog.get_setting(self._connection, "dim") or 0))
+        return store.view(catalog.get_segments(self._connection, modality))
 
     def _live(self, modality: Modality) -> NDArray[np.bool_] | None:
         dead = catalog.get_tombstones(self._connection, modality)
@@ -99,11 +125,13 @@ class Library:
         if not path.is_file():
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
         self._engine = reader_engine(path)
+        self._store = VectorStore(self.folder / VECTORS, 0)
         self._cache: dict[str, object] = {}
         self._cache_revision = -1
         self._cache_lock = threading.RLock()
         version = migrations.schema_version(self._engine)
         migrations.check_version(version)
+        migrations.show_as_newest(self._engine, version)
         if version == 0:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
@@ -134,9 +162,16 @@ class Library:
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
-        """Open one state of the library; what is committed meanwhile is not in it."""
-        with mapped_errors(), self._engine.connect() as connection, connection.begin():
-            yield Snapshot(self, connection)
+        """Open one state of the library; what is committed meanwhile is not in it.
+
+        A state whose files a compaction has replaced before they could be mapped is passed over for the newest one.
+        """
+        while True:
+            with self.query() as connection:
+                snapshot = Snapshot(self, connection)
+                if snapshot.holds_rows() or snapshot.revision == self._revision():
+                    yield snapshot
+                    return
 
     @contextmanager
     def query(self) -> Iterator[Connection]:
@@ -204,17 +239,20 @@ class Library:
                 catalog.set_setting(connection, key, value)
             bump_revision(connection)
         engine.dispose()
-        self.__dict__.pop("vector_store", None)
 
     def _is_empty(self) -> bool:
         with self.query() as connection:
             return connection.execute(select(items.c.id).limit(1)).first() is None
 
-    @cached_property
-    def vector_store(self) -> VectorStore:
-        """The segments, for reading."""
-        pin = self.encoder
-        return VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
+    def vector_store(self, dim: int) -> VectorStore:
+        """Return the segments, for reading; dim: that of the encoder, which may be another once nothing is held."""
+        if self._store.dim != dim:
+            self._store = VectorStore(self.folder / VECTORS, dim)
+        return self._store
+
+    def _revision(self) -> int:
+        with self.query() as connection:
+            return Snapshot(self, connection).revision
 
     def cached(self, revision: int, key: str, compute: Callable[[], T]) -> T:
         """Return what was computed for this revision, or compute it; older revisions are dropped."""

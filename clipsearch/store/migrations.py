@@ -1,10 +1,18 @@
-"""The catalog's schema versions. A migration and the record of it share one transaction."""
+"""The catalog's schema versions. A migration and the record of it share one transaction.
+
+A new catalog is made as it is today; the steps after the first add what an older one lacks. Only a writer migrates:
+a reader sees an older catalog as if it were of today.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy import Column, Connection, Engine, event, insert, inspect, select, text, update
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.schema import CreateColumn
 
 from clipsearch.errors import SchemaVersionError
 from clipsearch.store import schema
@@ -18,8 +26,30 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(schema.settings).values(key=VERSION_KEY, value="0"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create,)
+def _add_collections(connection: Connection) -> None:
+    for column in (schema.roots.c.kind, schema.items.c.caption):
+        _add_column(connection, column)
+
+
+def _add_column(connection: Connection, column: Column[Any]) -> None:
+    table = column.table.name
+    if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_collections)
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
+
+VIEWS: tuple[tuple[str, ...], ...] = (
+    (),
+    (
+        "CREATE TEMPORARY VIEW roots AS SELECT *, 'folder' AS kind FROM main.roots",
+        "CREATE TEMPORARY VIEW items AS SELECT *, NULL AS caption FROM main.items",
+    ),
+)
+"""Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
+migrated meanwhile, its own values come first and count."""
 
 
 def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> None:
@@ -33,6 +63,19 @@ def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...]
             row = update(schema.settings).where(schema.settings.c.key == VERSION_KEY)
             connection.execute(row.values(value=str(version + 1)))
     check_version(version, len(migrations))
+
+
+def show_as_newest(engine: Engine, version: int) -> None:
+    """Let a reader's connections see an older catalog as one of today; nothing is written to it."""
+    if version >= len(VIEWS):
+        return
+
+    @event.listens_for(engine, "connect")
+    def _add_views(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        for view in VIEWS[version]:
+            connection.execute(view)
+
+    engine.dispose()  # the connections that were made before
 
 
 def check_version(version: int, newest: int = len(MIGRATIONS)) -> None:

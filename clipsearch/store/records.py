@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.types import Modality, Passage, PictureInfo
 
+ARRAY_SUFFIX = ".npy"
+"""Ends the path of a collection that came from a single array, and of no other collection."""
+
+
+class RootKind(StrEnum):
+    """Whether a root is walked, or is a collection of records that came with their vectors."""
+
+    FOLDER = "folder"
+    COLLECTION = "collection"
+
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder or a single file that is indexed. path: absolute. exclude: patterns as the scan reads them."""
+    """A folder or a single file that is indexed, or where a collection came from.
+
+    path: absolute. exclude: patterns as the scan reads them.
+    """
 
     id: int
     path: str
     exclude: tuple[str, ...] = ()
     include_hidden: bool = False
     offline: bool = False
+    kind: RootKind = RootKind.FOLDER
+
+    @property
+    def folder(self) -> str:
+        """Where the paths of its items start: the root, or for a collection from a single array what holds that."""
+        is_array = self.kind is RootKind.COLLECTION and self.path.endswith(ARRAY_SUFFIX)
+        return os.path.dirname(self.path) if is_array else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +115,30 @@ class CommitCounts:
         """Add another commit's counts."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Record(NamedTuple):
+    """A record of a collection. name: unique in it; a path, a URL or any other. width, height: pixels, both or none."""
+
+    name: str
+    caption: str | None = None
+    width: int | None = None
+    height: int | None = None
+    taken_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBlock:
+    """Records, and in each modality that they have their vectors: float16 (records, dim), unit rows."""
+
+    records: Sequence[Record]
+    vectors: Mapping[Modality, NDArray[np.float16]]
+
+
+@dataclass(slots=True)
+class ImportCounts:
+    """What was done with records. skipped: those that were there, as they are now."""
+
+    imported: int = 0
+    skipped: int = 0
+    replaced: int = 0

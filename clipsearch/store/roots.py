@@ -1,4 +1,8 @@
-"""Roots: the folders, and single files, that a library covers. They never overlap: each file belongs to one root."""
+"""Roots: the folders, and single files, that a library covers. They never overlap: each file belongs to one root.
+
+A collection is a root of another kind: it is not walked, and may lie in a folder that is, or be one. Its path is
+stored with "/" at its end, which that of no folder has, so that the two stand beside each other.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from sqlalchemy import Connection, case, delete, insert, literal, select, update
 
 from clipsearch.config import LOCAL_LIBRARY
 from clipsearch.paths import quote_path
-from clipsearch.store.catalog import get_roots
-from clipsearch.store.records import Root, Scope
+from clipsearch.store.catalog import COLLECTION_END, get_roots
+from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, items, roots
 
 
@@ -38,7 +42,10 @@ def library_base(folder: Path) -> str:
 
 
 def find_scope(connection: Connection, base: str, path: str) -> Scope | None:
-    """Find the root that holds an absolute path, and where in it the path lies; None if no root does."""
+    """Find the root that holds an absolute path, and where in it the path lies; None if no root does.
+
+    A collection holds no path.
+    """
     folders = [path, *(str(parent) for parent in Path(path).parents)]
     stored = {(quote_path(folder), False): folder for folder in folders}
     stored |= {(quote_path(inside), True): f for f in folders if base and (inside := relative(f, base)) is not None}
@@ -63,14 +70,21 @@ def add_root(connection: Connection, base: str, path: str) -> Scope:
     scope = find_scope(connection, base, path)
     if scope is not None:
         return scope
-    below = [root for root in get_roots(connection, base) if relative(root.path, path) is not None]
-    inside = relative(path, base) if base else None
-    values = {"path": quote_path(path if inside is None else inside), "portable": inside is not None}
-    statement = insert(roots).values(**values, rules=json.dumps(asdict(Rules())), offline=False)
-    root_id: int = connection.execute(statement.returning(roots.c.id)).scalar_one()
-    for root in below:
-        _merge(connection, root, root_id, quote_path(relative(root.path, path) or ""))
+    folders = [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
+    root_id = _insert(connection, RootKind.FOLDER, *_stored(base, path))
+    for root in folders:
+        if (inside := relative(root.path, path)) is not None:
+            _merge(connection, root, root_id, quote_path(inside))
     return Scope(root_id)
+
+
+def add_collection(connection: Connection, base: str, source: str) -> int:
+    """Return the root of the collection that comes from an absolute and resolved path, making it where it is new."""
+    path, portable = _stored(base, source)
+    path = (path or os.curdir) + COLLECTION_END
+    known = select(roots.c.id).where(roots.c.path == path, roots.c.portable == portable)
+    root_id: int | None = connection.execute(known).scalar_one_or_none()
+    return _insert(connection, RootKind.COLLECTION, path, portable) if root_id is None else root_id
 
 
 def change_rules(connection: Connection, root_id: int, change: RulesChange) -> None:
@@ -93,6 +107,19 @@ def relative(path: str, folder: str) -> str | None:
         return ""
     start = folder if folder.endswith(os.sep) else folder + os.sep
     return path[len(start) :].replace(os.sep, "/") if path.startswith(start) else None
+
+
+def _stored(base: str, path: str) -> tuple[str, bool]:
+    """Return how a root's absolute path is stored, and whether it is portable."""
+    inside = relative(path, base) if base else None
+    return quote_path(path if inside is None else inside), inside is not None
+
+
+def _insert(connection: Connection, kind: RootKind, path: str, portable: bool) -> int:
+    rules = json.dumps(asdict(Rules()))
+    statement = insert(roots).values(path=path, portable=portable, rules=rules, offline=False, kind=kind)
+    root_id: int = connection.execute(statement.returning(roots.c.id)).scalar_one()
+    return root_id
 
 
 def _merge(connection: Connection, root: Root, into: int, prefix: str) -> None:

@@ -3,6 +3,9 @@
 Rows of one modality are numbered from 0 across its segments, in the order they were committed; `row` is that
 number everywhere. A file and its vectors stay when the file is deleted (items.deleted), so that it comes back at no
 cost; the rows that must not be found are listed in tombstones. Paths are stored as clipsearch.paths writes them.
+
+A root is a folder or a file that is walked, or a collection: records that came with their vectors. A record is an
+item that may have a row in each modality; the passage of its text row is its caption.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ roots = Table(
     Column("portable", Boolean, nullable=False),
     Column("rules", Text, nullable=False),  # JSON: exclude patterns, include_hidden
     Column("offline", Boolean, nullable=False, default=False),
+    Column("kind", String(16), nullable=False, server_default="folder"),
     sqlite_autoincrement=True,
 )
 
@@ -48,7 +52,7 @@ items = Table(
     metadata,
     Column("id", _big_id, primary_key=True),
     Column("root_id", ForeignKey("roots.id"), nullable=False),
-    Column("path", Text, nullable=False),  # below the root, with "/"; empty where the root is the file itself
+    Column("path", Text, nullable=False),  # below the root, with "/"; "" where it is the root; or a record's name
     Column("modality", String(16), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
@@ -60,6 +64,7 @@ items = Table(
     Column("latitude", Float),
     Column("longitude", Float),
     Column("deleted", Boolean, nullable=False, default=False),
+    Column("caption", Text),
     UniqueConstraint("root_id", "path"),
     sqlite_autoincrement=True,
 )

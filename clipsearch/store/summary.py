@@ -28,7 +28,13 @@ def summarise(library: Library) -> dict[str, Any]:
         "encoder": pin and {"name": pin.name, "fingerprint": pin.fingerprint, "dim": pin.dim},
         "modalities": modalities,
         "roots": [
-            {"path": r.path, "offline": r.offline, "exclude": list(r.exclude), "include_hidden": r.include_hidden}
+            {
+                "path": r.path,
+                "kind": str(r.kind),
+                "offline": r.offline,
+                "exclude": list(r.exclude),
+                "include_hidden": r.include_hidden,
+            }
             for r in roots
         ],
         "failed": [{"path": path, "reason": reason} for path, reason in failed],

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import LibraryError, StoreCorruptError
+from clipsearch.halves import widen
 from clipsearch.types import Modality
 
 ROW_DTYPE = np.dtype("<f2")
@@ -35,13 +38,18 @@ class Segment:
     committed_rows: int
 
 
+def new_segment(modality: Modality, first_row: int) -> Segment:
+    """Return an empty segment, under a name that no other ever has: readers keep their maps by it."""
+    return Segment(0, modality, f"{modality}-{first_row:012d}-{time.time_ns():x}{SUFFIX}", first_row, 0)
+
+
 class VectorStore:
     """The segment files of a library. Reading is thread-safe; only the holder of the writer lock may append."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder = folder
         self.dim = dim
-        self._maps: dict[str, NDArray[np.float16]] = {}
+        self._maps: dict[tuple[Modality, str], NDArray[np.float16]] = {}
         self._lock = threading.Lock()
 
     def append(self, segment: Segment, rows: NDArray[np.float16]) -> None:
@@ -67,8 +75,9 @@ class VectorStore:
             ) from error
 
     def recover(self, segments: Sequence[Segment]) -> None:
-        """Cut torn writes off: what lies past the committed rows, and files that were never committed.
+        """Cut off what does not count: torn writes past the committed rows, and files that are no segment.
 
+        Those were never committed, or a compaction replaced them: readers that still need one have it mapped.
         Raises StoreCorruptError if a segment is shorter than what is committed, LibraryError when the disk refuses.
         """
         try:
@@ -82,16 +91,29 @@ class VectorStore:
             known = {segment.name for segment in segments}
             for path in self.folder.glob(f"*{SUFFIX}"):
                 if path.name not in known:
-                    path.unlink()
+                    with suppress(PermissionError):  # Windows deletes no file that is mapped; a later writer will
+                        path.unlink()
         except OSError as error:
             raise LibraryError(f"The vectors in {self.folder} cannot be used: {error.strerror}.") from error
 
+    def discard(self, segments: Sequence[Segment]) -> None:
+        """Delete the files of uncommitted segments, as far as the disk lets; the next writer does the rest."""
+        for segment in segments:
+            with suppress(OSError):
+                self._path(segment).unlink()
+
     def view(self, segments: Sequence[Segment]) -> Rows:
-        """Map the committed rows of one modality's segments.
+        """Map the committed rows of one modality's segments, and let go of the maps of segments that it had before.
 
         Raises StoreCorruptError if a segment is missing or shorter than what is committed.
         """
-        return Rows([self._map(segment) for segment in segments], [s.first_row for s in segments], self.dim)
+        with self._lock:
+            maps = [self._map(segment) for segment in segments]
+            if segments:  # a map holds the space of a file that was deleted
+                now = {segment.name for segment in segments}
+                modality = segments[0].modality
+                self._maps = {key: m for key, m in self._maps.items() if key[0] is not modality or key[1] in now}
+        return Rows(maps, [segment.first_row for segment in segments], self.dim)
 
     @property
     def _row_bytes(self) -> int:
@@ -102,7 +124,10 @@ class VectorStore:
 
     def _checked_size(self, segment: Segment) -> int:
         path = self._path(segment)
-        size = path.stat().st_size if path.exists() else 0
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            size = 0
         if size < segment.committed_rows * self._row_bytes:
             raise StoreCorruptError(
                 f"{path} holds {size // self._row_bytes} rows, the catalog has {segment.committed_rows}. "
@@ -111,23 +136,26 @@ class VectorStore:
         return size
 
     def _map(self, segment: Segment) -> NDArray[np.float16]:
-        with self._lock:
-            mapped = self._maps.get(segment.name)
-            if mapped is None or len(mapped) < segment.committed_rows:
+        key = (segment.modality, segment.name)
+        mapped = self._maps.get(key)
+        if mapped is None or len(mapped) < segment.committed_rows:
+            shape = (segment.committed_rows, self.dim)
+            if segment.committed_rows == 0:
+                return np.empty(shape, ROW_DTYPE)
+            try:
                 self._checked_size(segment)
-                shape = (segment.committed_rows, self.dim)
-                if segment.committed_rows == 0:
-                    return np.empty(shape, ROW_DTYPE)
                 mapped = np.memmap(self._path(segment), dtype=ROW_DTYPE, mode="r", shape=shape)
-                self._maps[segment.name] = mapped
-            return mapped[: segment.committed_rows]
+            except OSError as error:
+                raise StoreCorruptError(f"{self._path(segment)} cannot be read: {error.strerror}.") from error
+            self._maps[key] = mapped
+        return mapped[: segment.committed_rows]
 
 
 class Rows:
     """The committed rows of one modality at one moment; immutable and thread-safe."""
 
     def __init__(self, maps: Sequence[NDArray[np.float16]], first_rows: Sequence[int], dim: int) -> None:
-        self._maps = list(maps)
+        self._maps = [np.asarray(rows) for rows in maps]  # a memmap is slow to pick rows from
         self._first = np.asarray(first_rows, np.int64)
         self.dim = dim
 
@@ -136,12 +164,14 @@ class Rows:
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read rows by number: float32 (n, dim), in the order asked for."""
-        out = np.empty((len(rows), self.dim), np.float32)
+        if len(self._maps) == 1:
+            return widen(self._maps[0][rows])
+        out = np.empty((len(rows), self.dim), ROW_DTYPE)
         which = np.searchsorted(self._first, rows, side="right") - 1
         for segment in np.unique(which):
             chosen = which == segment
             out[chosen] = self._maps[segment][rows[chosen] - self._first[segment]]
-        return out
+        return widen(out)
 
     def blocks(
         self, start: int = 0, stop: int | None = None, size: int = 16384

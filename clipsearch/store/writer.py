@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,30 +18,29 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, s
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
-from clipsearch.store import catalog
+from clipsearch.store import catalog, collection
 from clipsearch.store.contents import Content, Resolver, item_at
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
-from clipsearch.store.records import CommitCounts, Encoded, Failed, FileRecord, Outcome, Root, Scope
-from clipsearch.store.roots import RulesChange, add_root, change_rules, find_scope, set_offline
-from clipsearch.store.schema import failures, generations, items, roots, segments, tombstones, vectors
-from clipsearch.store.vectors import SEGMENT_ROWS, SUFFIX, Segment, VectorStore
+from clipsearch.store.records import (
+    CommitCounts,
+    Encoded,
+    Failed,
+    FileRecord,
+    ImportCounts,
+    Outcome,
+    RecordBlock,
+    Root,
+    RootKind,
+    Scope,
+)
+from clipsearch.store.roots import RulesChange, add_collection, add_root, change_rules, find_scope, set_offline
+from clipsearch.store.rows import Appended, advance, append, hide
+from clipsearch.store.schema import failures, generations, items, roots, tombstones, vectors
+from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
 
 REVISION_KEY = "revision"
-
-
-@dataclass(slots=True)
-class _Appended:
-    """What was written to the segments: them as they will be once committed, and the next row to give out."""
-
-    grown: list[Segment] = field(default_factory=list)
-    next_row: dict[Modality, int] = field(default_factory=dict)
-
-    def take(self, modality: Modality, count: int) -> int:
-        first = self.next_row[modality]
-        self.next_row[modality] = first + count
-        return first
 
 
 @dataclass(slots=True)
@@ -61,6 +60,11 @@ class Writer:
         self.ledger = Ledger(connection)
         self._resolver = Resolver(store, self.ledger)
 
+    @property
+    def storage(self) -> tuple[Connection, VectorStore]:
+        """The connection and the segments, for what rewrites a library; see clipsearch.store.compaction."""
+        return self._connection, self._store
+
     def commit(self, batch: Sequence[Outcome]) -> Committed:
         """Store a batch of outcomes; when it returns they are durable and findable.
 
@@ -69,9 +73,9 @@ class Writer:
         with transaction(self._connection) as connection:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
-        appended = self._append(contents)
+        appended = append(self._connection, self._store, _rows(contents))
         with transaction(self._connection) as connection:
-            _advance(connection, appended.grown)
+            advance(connection, appended)
             for content in contents:
                 self._store_item(connection, content, appended, result.counts)
             for failed in batch:
@@ -79,6 +83,22 @@ class Writer:
                     self._store_failure(connection, failed)
             bump_revision(connection)
         return result
+
+    def commit_records(self, root_id: int, block: RecordBlock) -> ImportCounts:
+        """Store a block of a collection's records; when it returns they are durable and findable.
+
+        What the collection holds already as it is, is skipped; a record that has changed is replaced and keeps its id.
+        Raises LibraryError when the disk refuses; nothing of the block counts then.
+        """
+        with transaction(self._connection) as connection:
+            change = collection.compare(connection, root_id, block)
+        if len(change.chosen):
+            appended = append(self._connection, self._store, change.rows())
+            with transaction(self._connection) as connection:
+                advance(connection, appended)
+                collection.store(connection, change, appended)
+                bump_revision(connection)
+        return change.counts
 
     def remove_missing(self) -> int:
         """Tombstone every item that the run found missing; return how many."""
@@ -118,15 +138,21 @@ class Writer:
                 bump_revision(connection)  # a reader keeps the roots that it knows, and some may have been merged
         return scope
 
+    def add_collection(self, base: str, source: str) -> int:
+        """Return the root of the collection that comes from a resolved absolute path, making it where it is new."""
+        with transaction(self._connection) as connection:
+            bump_revision(connection)  # a reader keeps the roots that it knows
+            return add_collection(connection, base, source)
+
     def change_rules(self, root_id: int, change: RulesChange) -> None:
         """Change which files of a root are wanted."""
         with transaction(self._connection) as connection:
             change_rules(connection, root_id, change)
 
     def roots(self, base: str) -> list[Root]:
-        """List the roots; base: the folder that portable ones are relative to."""
+        """List the roots that are walked; base: the folder that portable ones are relative to."""
         with transaction(self._connection) as connection:
-            return catalog.get_roots(connection, base)
+            return [root for root in catalog.get_roots(connection, base) if root.kind is RootKind.FOLDER]
 
     def claim_missing(self, candidates: Sequence[int], content_hash: str) -> bool:
         """Take one of these missing items that has that content off the missing list; False if none has."""
@@ -175,32 +201,7 @@ class Writer:
         with transaction(self._connection) as connection:
             catalog.set_setting(connection, key, value)
 
-    def _append(self, contents: Sequence[Content]) -> _Appended:
-        """Write the batch's rows to disk; they do not count before the transaction that follows."""
-        appended = _Appended()
-        for modality in Modality:
-            rows = [c.rows for c in contents if c.parts and c.columns["modality"] == modality]
-            if rows:
-                with transaction(self._connection) as connection:
-                    present = catalog.get_segments(connection, modality)
-                last = present[-1] if present else _next_segment(modality, None)
-                appended.next_row[modality] = last.first_row + last.committed_rows
-                appended.grown += self._append_rows(last, np.concatenate(rows))
-        return appended
-
-    def _append_rows(self, last: Segment, rows: NDArray[np.float16]) -> list[Segment]:
-        grown = []
-        while len(rows):
-            if last.committed_rows >= SEGMENT_ROWS:
-                last = _next_segment(last.modality, last)
-            taken = rows[: SEGMENT_ROWS - last.committed_rows]
-            self._store.append(last, taken)
-            last = replace(last, committed_rows=last.committed_rows + len(taken))
-            grown.append(last)
-            rows = rows[len(taken) :]
-        return grown
-
-    def _store_item(self, connection: Connection, content: Content, appended: _Appended, counts: CommitCounts) -> None:
+    def _store_item(self, connection: Connection, content: Content, appended: Appended, counts: CommitCounts) -> None:
         record = content.record
         path = quote_path(record.path)
         place = {"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns}
@@ -263,25 +264,18 @@ def bump_revision(connection: Connection) -> None:
     catalog.set_setting(connection, REVISION_KEY, str(revision + 1))
 
 
-def _advance(connection: Connection, grown: Sequence[Segment]) -> None:
-    for segment in grown:
-        if segment.id:
-            statement = update(segments).where(segments.c.id == segment.id)
-            connection.execute(statement.values(committed_rows=segment.committed_rows))
-        else:
-            values = {"modality": segment.modality, "name": segment.name, "first_row": segment.first_row}
-            connection.execute(insert(segments).values(**values, committed_rows=segment.committed_rows))
-
-
-def _next_segment(modality: Modality, last: Segment | None) -> Segment:
-    first_row = last.first_row + last.committed_rows if last else 0
-    return Segment(0, modality, f"{modality}-{first_row:012d}{SUFFIX}", first_row, 0)
+def _rows(contents: Sequence[Content]) -> dict[Modality, NDArray[np.float16]]:
+    """Stack the rows of a batch by modality, in its order."""
+    blocks: dict[Modality, list[NDArray[np.float16]]] = {}
+    for content in contents:
+        if content.parts:
+            blocks.setdefault(Modality(content.columns["modality"]), []).append(content.rows)
+    return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
 
 
 def _tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
     """Mark items deleted and hide their rows; they stay, so that the files may come back."""
-    rows = select(vectors.c.modality, vectors.c.row).where(vectors.c.item_id.in_(ids))
-    connection.execute(insert(tombstones).prefix_with("OR IGNORE").from_select(["modality", "row"], rows))
+    hide(connection, ids)
     connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
 
 

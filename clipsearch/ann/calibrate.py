@@ -1,0 +1,200 @@
+"""Calibration: how much of an approximate index must be looked at to find what an exact search finds.
+
+Queries by text are another distribution than queries by picture and need more, so each kind is measured by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.ann.base import Probe, RowSource
+from clipsearch.ann.flat import exact_search
+from clipsearch.errors import AnnIndexError
+from clipsearch.types import Neighbors
+
+FILE = "calibration.json"
+DEPTH = 10
+"""Recall is measured among the first so many."""
+
+RADII = (0.1, 0.25, 0.5)
+CANDIDATES = (20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000)
+RESCORED_AS_SCANNED = 60
+"""Scoring one candidate exactly takes as long as scanning so many codes (benchmarks/ann/ladder.py)."""
+
+LIST_AS_SCANNED = 60
+"""Turning to one more list takes as long as scanning so many codes."""
+
+_WORTH_TRYING, _WIDER_STEPS = 1.25, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What one kind of query needs. recall: the mean share of the true first ten, over so many queries of a source.
+
+    error: standard error of that recall. scanned: rows looked at a query.
+    """
+
+    probe: Probe
+    recall: float
+    error: float
+    target: float
+    queries: int
+    source: str
+    scanned: float
+
+    @property
+    def cost(self) -> float:
+        """Return the work of a query, in codes scanned."""
+        return self.scanned + LIST_AS_SCANNED * self.probe.nprobe + RESCORED_AS_SCANNED * self.probe.candidates
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the target was reached, by one standard error."""
+        return self.recall - self.error >= self.target or self.recall == 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The probes of one index, by kind of query (`text`, `image`). rows: how many were in it."""
+
+    rows: int
+    kinds: Mapping[str, Calibrated]
+
+    def probe(self, kind: str | None) -> Probe:
+        """Return the probe for a kind of query; for one that was not measured, the most thorough there is."""
+        if kind is not None and kind in self.kinds:
+            return self.kinds[kind].probe
+        probes = [found.probe for found in self.kinds.values()]
+        if not probes:
+            return Probe()
+        thorough = max(probes, key=lambda probe: (probe.nprobe, probe.candidates))
+        return replace(thorough, candidates=max(probe.candidates for probe in probes))
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the index."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Calibration:
+        """Read what `save` wrote; an index without one has none. Raises AnnIndexError if it cannot be read."""
+        path = folder / FILE
+        if not path.exists():
+            return cls(0, {})
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            kinds = {k: Calibrated(**{**v, "probe": Probe(**v["probe"])}) for k, v in stored["kinds"].items()}
+            return cls(int(stored["rows"]), kinds)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise AnnIndexError(f"{path} cannot be read: {error}.") from error
+
+
+class Probed(Protocol):
+    """What is calibrated: an index with inverted lists."""
+
+    @property
+    def nlist(self) -> int:
+        """How many lists there are."""
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        probe: Probe | None = None,
+    ) -> Neighbors:
+        """Find the k best rows of each query."""
+
+    def scanned(self, queries: NDArray[np.float32], probe: Probe) -> float:
+        """Return how many rows a query looks at on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Queries of one kind: unit vectors float32 (n, dim). source: where they come from, for the reader.
+
+    own: the row that each query is itself, int64 (n,), which does not count as found; None if they are no rows.
+    """
+
+    vectors: NDArray[np.float32]
+    source: str
+    own: NDArray[np.int64] | None = None
+
+
+def truth(
+    rows: RowSource, queries: Queries, stop: int, allowed: NDArray[np.bool_] | None = None, depth: int = DEPTH
+) -> NDArray[np.int64]:
+    """Find the first `depth` rows below `stop` of each query by exact search: int64 (n, depth), -1 where fewer."""
+    if queries.own is None:
+        return exact_search(rows, queries.vectors, depth, stop=stop, allowed=allowed).ids
+    ids = exact_search(rows, queries.vectors, depth + 1, stop=stop, allowed=allowed).ids
+    ids[ids == queries.own[:, None]] = -1
+    order = np.argsort(ids < 0, axis=1, kind="stable")
+    return np.take_along_axis(ids, order, 1)[:, :depth]
+
+
+def calibrate(
+    index: Probed, queries: Queries, true: NDArray[np.int64], target: float, allowed: NDArray[np.bool_] | None = None
+) -> Calibrated:
+    """Find the cheapest probe whose recall is at least `target`, by one standard error; else the best there is.
+
+    true: what `truth` found over the rows of the index. What is among the candidates is found, because they are
+    scored again exactly. allowed: as in search.
+    """
+    options: list[Calibrated] = []
+    for radius in RADII if index.nlist > 1 else RADII[:1]:
+        measure = partial(_measure, index, queries, true, allowed, target, radius)
+        steps = _steps(index.nlist)
+        # more lists never find less: the first number that is enough, then some more lists for fewer candidates
+        enough = bisect_left(steps, True, key=lambda nprobe: measure(nprobe)[-1].met)
+        for nprobe in steps[enough : enough + _WIDER_STEPS] or steps[-1:]:
+            options += measure(nprobe)
+    met = [option for option in options if option.met]
+    return min(met, key=lambda option: option.cost) if met else max(options, key=lambda option: option.recall)
+
+
+def _measure(
+    index: Probed,
+    queries: Queries,
+    true: NDArray[np.int64],
+    allowed: NDArray[np.bool_] | None,
+    target: float,
+    radius: float,
+    nprobe: int,
+) -> list[Calibrated]:
+    """Return what one choice of lists reaches, by number of candidates, up to the first that meets the target."""
+    own = queries.own is not None
+    probe = Probe(nprobe, radius, CANDIDATES[-1])
+    ids = index.search(queries.vectors, CANDIDATES[-1] + own, allowed=allowed, probe=probe).ids
+    same = ids[:, :, None] == true[:, None, :]
+    position = np.where(same.any(axis=1), same.argmax(axis=1), np.iinfo(np.int64).max)
+    wanted, scanned = true >= 0, index.scanned(queries.vectors, probe)
+    found: list[Calibrated] = []
+    for candidates in CANDIDATES:
+        shares = ((position < candidates + own) & wanted).sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)
+        recall, error = float(shares.mean()), float(shares.std() / max(len(shares), 1) ** 0.5)
+        few = replace(probe, candidates=candidates)
+        found.append(Calibrated(few, recall, error, target, len(shares), queries.source, scanned))
+        if found[-1].met:
+            break
+    return found
+
+
+def _steps(nlist: int) -> list[int]:
+    """Return numbers of lists to probe, from 1 to all, each some share more than the one before."""
+    steps = [1]
+    while steps[-1] < nlist:
+        steps.append(min(nlist, max(steps[-1] + 1, int(steps[-1] * _WORTH_TRYING))))
+    return steps

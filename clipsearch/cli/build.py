@@ -1,0 +1,86 @@
+"""clipsearch build."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.ann.registry import KINDS
+from clipsearch.cli.options import library_option, note, read_settings
+
+if TYPE_CHECKING:
+    from indexer.build import Built
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 500MB, 2GiB or 1000000."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(value).lower())
+        if match is None or not float(match[1]):
+            self.fail(f"{value!r} is no size; write it as 500MB or 2GiB.", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
+@click.command()
+@click.option(
+    "--index",
+    "kind",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="flat: exact scan, no index. pq4: scan of 4-bit codes. ivfpq: inverted lists of 4-bit codes. "
+    "torch_flat: exact scan on a GPU. auto: flat, pq4 or ivfpq, by size. Scores are exact with every kind.",
+)
+@click.option(
+    "--target-recall",
+    type=click.FloatRange(0.5, 1.0),
+    default=0.95,
+    show_default=True,
+    help="The share of the true first ten hits that an approximate search is to find; measured for words and for "
+    "pictures apart.",
+)
+@click.option(
+    "--memory-budget",
+    type=Size(),
+    metavar="SIZE",
+    help="What the index may take in memory, such as 500MB. Rows stay on disk.  [default: what serves best]",
+)
+@library_option
+def build(kind: str, target_recall: float, memory_budget: int | None, library: str | None) -> None:
+    """Build the search index anew, from the stored vectors; no file is read. The options are kept for later runs."""
+    from clipsearch.cli.progress import make_build_progress
+    from clipsearch.store.library import Library
+    from indexer.build import build as run
+    from indexer.calibration import encoder_loader
+    from indexer.plan import IndexPlan
+
+    settings, folder = read_settings(library=library)
+    opened = Library(folder)
+    plan = IndexPlan(kind, target_recall, memory_budget or 0)
+    with opened.writer() as writer, make_build_progress() as progress:
+        built = run(opened, writer, plan, encoder_loader(opened, settings), progress)
+    for modality, what in built.items():
+        for line in _describe(what, kind):
+            note(f"{modality}: {line}")
+    if not built:
+        note("The library is empty; there is nothing to build.")
+
+
+def _describe(built: Built, asked: str) -> list[str]:
+    why = "" if asked in ("auto", built.kind) else f" (too few vectors for {asked}; a scan is exact and fast)"
+    lines = [f"{built.kind}, {built.rows:,} vectors{why}"]
+    for kind, found in built.calibration.kinds.items():
+        asked_with = "words" if kind == "text" else "a picture"
+        lines.append(
+            f"queries by {asked_with}: recall {found.recall:.3f} ± {found.error:.3f} of the exact first ten "
+            f"({found.queries} queries, {found.source}), looking at {found.scanned:,.0f} vectors"
+        )
+    return lines

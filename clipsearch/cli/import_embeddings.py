@@ -1,0 +1,61 @@
+"""clipsearch import-embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.types import Modality
+
+if TYPE_CHECKING:
+    from indexer.importing import ImportReport
+
+
+@click.command("import-embeddings")
+@click.argument("source")
+@click.option("--encoder", required=True, metavar="NAME", help="What made the vectors, such as ViT-B-32/openai.")
+@click.option(
+    "--items",
+    metavar="FILE",
+    help="The records of a .npy file, one a row: .jsonl, or .parquet. Each has a path, image_path, url, id or key, "
+    "and may have caption or text, width, height, taken_at.",
+)
+@click.option(
+    "--modality",
+    type=click.Choice([str(modality) for modality in Modality]),
+    help="What the vectors of a .npy file were made from; image unless given.",
+)
+@json_option
+@library_option
+def import_embeddings(
+    source: str, encoder: str, items: str | None, modality: str | None, as_json: bool, library: str | None
+) -> None:
+    """Take vectors in that were made elsewhere, so that nothing is encoded again.
+
+    SOURCE is a .npy file of rows, or a folder of clip-retrieval with img_emb/*.npy, text_emb/*.npy and
+    metadata/*.parquet in it. All of it is checked before anything is stored. Stop it at any time and run it again: what
+    is there already is skipped, and a record that has changed is replaced. To take it out: clipsearch forget SOURCE.
+
+    \b
+    clipsearch import-embeddings photos.npy --items photos.jsonl --encoder ViT-B-32/openai
+    clipsearch import-embeddings ./laion --encoder ViT-L-14/openai
+    """  # noqa: D301 - click wants the character itself
+    from clipsearch import present
+    from clipsearch.cli.progress import Words, make_progress
+    from indexer.importing import import_embeddings as run
+
+    settings, folder = read_settings(library=library)
+    kind = Modality(modality) if modality else None
+    with make_progress(Words("rows", "Importing", "to import")) as progress:
+        report = run(folder, source, encoder=encoder, items=items, modality=kind, progress=progress, settings=settings)
+    if as_json:
+        write_bytes(present.to_json(asdict(report)))
+    _summarise(report)
+
+
+def _summarise(report: ImportReport) -> None:
+    parts = [f"{getattr(report, name):,} {name}" for name in ("imported", "skipped", "replaced")]
+    note(f"Done: {', '.join(parts)} in {report.seconds:,.1f} s.")

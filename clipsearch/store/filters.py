@@ -1,0 +1,141 @@
+"""Filters in SQL: which rows are vectors of items that a Filter allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.store import catalog
+from clipsearch.store.records import Scope
+from clipsearch.store.roots import find_scope, scopes_below
+from clipsearch.store.schema import items, vectors
+from clipsearch.types import Filter, Modality
+
+KEPT_FILTERS = 4
+"""Of as many filters the rows are kept: 8 bytes for each that matches."""
+
+
+def matching_rows(connection: Connection, modality: Modality, wanted: Filter, base: str) -> NDArray[np.int64]:
+    """Return the rows of one modality that may be found and whose items a filter allows: int64, ascending.
+
+    base: the folder that portable roots are relative to. Raises InvalidInputError for a folder that lies in no root.
+    """
+    wanted = absolute(wanted)
+    allowed = select(items.c.id).where(~items.c.deleted, condition(connection, wanted, base))
+    # Through the ids, because the index of vectors by item holds the rows too: the texts beside them are not read.
+    query = select(vectors.c.row).where(vectors.c.modality == modality, vectors.c.item_id.in_(allowed))
+    return np.sort(_column(connection, query))
+
+
+def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElement[bool]:
+    """Build the condition "an item that a filter allows"; the folders are looked up right away."""
+    terms: list[ColumnElement[bool]] = []
+    if wanted.ids is not None:
+        terms.append(items.c.id.in_(_each(wanted.ids)))
+    if wanted.folders:
+        terms.append(_below(connection, wanted.folders, base))
+    if wanted.taken_from is not None:
+        terms.append(items.c.taken_at >= wanted.taken_from.isoformat())  # text of this form sorts by time
+    if wanted.taken_until is not None:
+        terms.append(items.c.taken_at < wanted.taken_until.isoformat())
+    if wanted.cameras:
+        terms.append(items.c.camera.in_(_each(wanted.cameras)))
+    if wanted.min_width is not None:
+        terms.append(items.c.width >= wanted.min_width)
+    if wanted.min_height is not None:
+        terms.append(items.c.height >= wanted.min_height)
+    return and_(True, *terms)
+
+
+def absolute(wanted: Filter) -> Filter:
+    """Return a filter that means the same whatever the current folder is. Raises InvalidInputError if that is gone."""
+    if all(map(os.path.isabs, wanted.folders)):
+        return wanted
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise InvalidInputError(f"The current folder is gone ({error.strerror}). Name folders from /.") from error
+    return replace(wanted, folders=tuple(os.path.join(here, folder) for folder in wanted.folders))
+
+
+def scopes_of(connection: Connection, path: str, base: str) -> list[Scope]:
+    """Find what a path covers: by its real name, and by the name that a file found through a link is shown with."""
+    found: list[Scope] = []
+    for name in dict.fromkeys((os.path.realpath(path), os.path.abspath(path))):
+        own = find_scope(connection, base, name)
+        found += [own] if own else []
+        found += scopes_below(connection, base, name)
+    return list(dict.fromkeys(found))
+
+
+def _below(connection: Connection, folders: Sequence[str], base: str) -> ColumnElement[bool]:
+    """Build the condition "at or below one of these folders"; it may be thousands of them.
+
+    Parts of roots become ids here, in order: SQLite itself takes ten times as long where the order of names is not
+    that of ids.
+    """
+    scopes = dict.fromkeys(scope for folder in folders for scope in _checked_scopes(connection, folder, base))
+    whole = {scope.root_id for scope in scopes if not scope.prefix}
+    ids = [_ids_below(connection, scope) for scope in scopes if scope.root_id not in whole]
+    terms = [items.c.root_id.in_(_each(whole))] if whole else []
+    if ids:
+        terms.append(items.c.id.in_(_each(np.unique(np.concatenate(ids)).tolist())))
+    return or_(*terms)
+
+
+def _ids_below(connection: Connection, scope: Scope) -> NDArray[np.int64]:
+    """Return the ids of all items in a part of a root: int64."""
+    one_range = and_(items.c.path >= scope.prefix, items.c.path < scope.prefix + "0")  # so the index alone is read
+    return _column(connection, select(items.c.id).where(catalog.under(items, scope), one_range))
+
+
+def _checked_scopes(connection: Connection, folder: str, base: str) -> list[Scope]:
+    try:
+        found = scopes_of(connection, folder, base)
+    except ValueError as error:  # a NUL, or half of a character
+        raise InvalidInputError(f"{folder!r} is no path: {error}.") from error
+    if not found:
+        raise InvalidInputError(f"The folder {folder!r} is in no root of the library. See: clipsearch status")
+    return found
+
+
+def _each(values: Iterable[int | str]) -> Select[tuple[int | str]]:
+    """Return the query for these values: one parameter, however many they are."""
+    listed = func.json_each(json.dumps(sorted(values), default=int)).table_valued("value")
+    return select(listed.c.value)
+
+
+def _column(connection: Connection, query: Select[tuple[int]]) -> NDArray[np.int64]:
+    return np.fromiter(connection.execute(query).scalars(), np.int64)
+
+
+class RecentRows:
+    """The rows of the filters that were asked for last, at one revision; safe to share by threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Modality, Filter], NDArray[np.int64]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, modality: Modality, wanted: Filter, compute: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return what is kept, or compute and keep it; read-only, for it is shared."""
+        key = (modality, wanted)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        rows = compute()
+        rows.flags.writeable = False
+        with self._lock:
+            self._kept[key] = rows
+            while len(self._kept) > KEPT_FILTERS:
+                self._kept.popitem(last=False)
+        return rows

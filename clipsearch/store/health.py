@@ -1,0 +1,262 @@
+"""The health of a library's files: what is examined here changes nothing, and damage is a finding, never an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, func, or_, select
+
+from clipsearch.errors import StoreCorruptError
+from clipsearch.store import catalog, generations
+from clipsearch.store.filters import matching_rows
+from clipsearch.store.findings import INDEX, RESTORE, Finding, Severity, counted, guarded
+from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.schema import vectors
+from clipsearch.store.vectors import ROW_DTYPE, SUFFIX, Rows, Segment
+from clipsearch.types import Filter, Modality
+
+SAMPLE_ROWS = 10_000
+"""So many rows of a modality are looked at, in runs that are spread evenly over it."""
+
+UNIT_TOLERANCE = 0.01
+"""The length of a row is 1, by so much; float16 costs less than a tenth of it."""
+
+_RUN_ROWS = 100
+_MESSAGES = 5
+
+
+def examine(library: Library, build: str) -> Iterator[Finding]:
+    """Examine the files of a library: catalog, segments, rows, generations, and what lies about.
+
+    build: the command that builds its index anew.
+    """
+    yield from guarded("catalog", partial(_catalog, library))
+    yield from guarded("references", partial(_references, library))
+    yield from guarded("contents", partial(_contents, library))
+    for modality in Modality:
+        segments = guarded("segments", partial(_segments, library, modality), modality)
+        yield from segments
+        if not any(finding.severity is Severity.PROBLEM for finding in segments):
+            yield from guarded("rows", partial(_rows, library, modality), modality)
+        yield from guarded("owners", partial(_owners, library, modality), modality)
+        yield from guarded("index_files", partial(_generation, library, modality, build), modality)
+    yield from guarded("leftovers", partial(_leftovers, library))
+
+
+def _catalog(library: Library) -> Iterator[Finding]:
+    """Let SQLite look through its file."""
+    with library.query() as connection:
+        said = connection.exec_driver_sql(f"PRAGMA integrity_check({_MESSAGES})").scalars().all()
+    if said == ["ok"]:
+        yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
+    else:
+        said = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
+        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", RESTORE)
+
+
+def _references(library: Library) -> Iterator[Finding]:
+    """See that whatever names an item or a root names one that is there."""
+    counts: dict[str, int] = {}
+    with library.query() as connection:
+        for table, _, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            name = f"{table} without {parent}"
+            counts[name] = counts.get(name, 0) + 1
+    if counts:
+        what = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", RESTORE)
+    else:
+        yield Finding("references", Severity.OK, "Every vector has its item, every item its root.")
+
+
+def _contents(library: Library) -> Iterator[Finding]:
+    """Count the files that can be found."""
+    with library.query() as connection:
+        files = sum(catalog.count_items(connection).values())
+    if files:
+        yield Finding("contents", Severity.OK, f"{counted(files, 'file')} can be found.", "", None, {"files": files})
+    else:
+        todo = f"{INDEX} FOLDER"
+        yield Finding("contents", Severity.NOTE, "The library holds nothing.", todo, None, {"files": 0})
+
+
+def _segments(library: Library, modality: Modality) -> Iterator[Finding]:
+    """See that the segments follow each other and are as long as the catalog says."""
+    segments, row_bytes = _read_segments(library, modality)
+    if not segments:
+        return
+    damage = _gaps(segments) or _short(library, segments, row_bytes)
+    if damage and (segments, row_bytes) != _read_segments(library, modality):
+        yield from _segments(library, modality)  # a compaction replaced them meanwhile
+        return
+    rows = sum(segment.committed_rows for segment in segments)
+    values = {"segments": len(segments), "rows": rows, "row_bytes": row_bytes}
+    if damage:
+        found = " ".join(damage)
+        yield Finding("segments", Severity.PROBLEM, found, RESTORE, modality, values)
+    else:
+        found = f"{counted(rows, 'row')} in {counted(len(segments), 'file')}, as long as the catalog says."
+        yield Finding("segments", Severity.OK, found, "", modality, values)
+
+
+def _gaps(segments: list[Segment]) -> list[str]:
+    ends = [0, *(segment.first_row + segment.committed_rows for segment in segments)]
+    return [
+        f"{segment.name} starts at row {segment.first_row:,}, the one before it ends at {end:,}."
+        for segment, end in zip(segments, ends, strict=False)
+        if segment.first_row != end
+    ]
+
+
+def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[str]:
+    if not row_bytes:
+        return ["The catalog does not say how long a row is."]
+    sizes = [_size(library.folder / VECTORS / segment.name) for segment in segments]
+    return [
+        f"{segment.name} is missing."
+        if size is None
+        else f"{segment.name} holds {size // row_bytes:,} rows, the catalog has {segment.committed_rows:,}."
+        for segment, size in zip(segments, sizes, strict=True)
+        if (size or 0) < segment.committed_rows * row_bytes
+    ]
+
+
+def _rows(library: Library, modality: Modality) -> Iterator[Finding]:
+    """Look at a sample of rows: finite values, unit length."""
+    with library.read() as snapshot:
+        rows = snapshot.rows(modality)
+        if not len(rows):
+            return
+        looked, bad = _odd_rows(rows)
+        values = {"looked_at": looked, "bad": len(bad)}
+        if len(bad):
+            match = snapshot.matches(modality, [int(bad[0])]).get(int(bad[0]))
+            whose = f", of {match.item.path}" if match else ""
+            found = f"{len(bad):,} of {looked:,} rows looked at are not of unit length; the first is {bad[0]:,}{whose}."
+            yield Finding("rows", Severity.PROBLEM, found, RESTORE, modality, values)
+        else:
+            found = f"{counted(looked, 'row')} looked at, all finite and of unit length."
+            yield Finding("rows", Severity.OK, found, "", modality, values)
+
+
+def _odd_rows(rows: Rows) -> tuple[int, NDArray[np.int64]]:
+    """Return how many rows were looked at, and which of them are no unit vectors: int64, ascending."""
+    runs = min(-(-len(rows) // _RUN_ROWS), SAMPLE_ROWS // _RUN_ROWS)
+    edges = np.linspace(0, len(rows), runs + 1).astype(np.int64).tolist()
+    looked, bad = 0, [np.empty(0, np.int64)]
+    for start, end in pairwise(edges):
+        for first, block in rows.blocks(start, min(end, start + _RUN_ROWS)):
+            with np.errstate(invalid="ignore"):
+                norms = np.linalg.norm(block.astype(np.float32), axis=1)
+                is_unit = np.abs(norms - 1) < UNIT_TOLERANCE
+            looked += len(block)
+            bad.append(first + np.flatnonzero(~is_unit))
+    return looked, np.concatenate(bad)
+
+
+def _owners(library: Library, modality: Modality) -> Iterator[Finding]:
+    """See that each row has an item or is dead, and none is both."""
+    with library.query() as connection:
+        total = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+        outside = _outside(connection, modality, total)
+        owned = matching_rows(connection, modality, Filter(), "")
+        dead = catalog.get_tombstones(connection, modality)
+    is_owned, is_dead = _mask(owned, total), _mask(dead, total)
+    counts = {
+        "outside": outside + int(np.count_nonzero((dead < 0) | (dead >= total))),
+        "lost": int(np.count_nonzero(~is_owned & ~is_dead)),
+        "hidden": int(np.count_nonzero(is_owned & is_dead)),
+    }
+    said = {
+        "outside": "rows of the catalog lie outside the segments",
+        "lost": "rows belong to no file, though they are not deleted",
+        "hidden": "rows of files that are there are marked as deleted",
+    }
+    wrong = [f"{count:,} {said[name]}" for name, count in counts.items() if count]
+    if wrong:
+        yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", RESTORE, modality, counts)
+    elif total:
+        yield Finding("owners", Severity.OK, "Each row has an item, or is deleted.", "", modality, counts)
+
+
+def _outside(connection: Connection, modality: Modality, total: int) -> int:
+    beyond = or_(vectors.c.row < 0, vectors.c.row >= total)
+    count = select(func.count()).select_from(vectors).where(vectors.c.modality == modality, beyond)
+    found: int = connection.execute(count).scalar_one()
+    return found
+
+
+def _mask(rows: NDArray[np.int64], total: int) -> NDArray[np.bool_]:
+    mask = np.zeros(total, np.bool_)
+    mask[rows[(rows >= 0) & (rows < total)]] = True
+    return mask
+
+
+def _generation(library: Library, modality: Modality, build: str) -> Iterator[Finding]:
+    """Compare the files of the index with their checksums."""
+    generation = _active(library, modality)
+    if generation is None:
+        return
+    try:
+        generations.verify(library.folder, generation)
+    except StoreCorruptError as error:
+        if _active(library, modality) != generation:
+            yield from _generation(library, modality, build)  # a build replaced it meanwhile
+            return
+        found = f"{error} Every search is exact until it is mended, and slower."
+        yield Finding("index_files", Severity.PROBLEM, found, build, modality)
+        return
+    if generation.checksums:
+        found = f"{counted(len(generation.checksums), 'file')} of the index, as they were written."
+        yield Finding("index_files", Severity.OK, found, "", modality)
+
+
+def _leftovers(library: Library) -> Iterator[Finding]:
+    """Look for what no catalog names: rests of a crash, or of what was replaced."""
+    with library.query() as connection:
+        row_bytes = _row_bytes(connection)
+        expected = {s.name: s.committed_rows * row_bytes for s in catalog.get_segments(connection)}
+        active = {g.name for m in Modality if (g := catalog.get_generation(connection, m)) is not None}
+    rests = {path.name: _size(path) or 0 for path in (library.folder / VECTORS).glob(f"*{SUFFIX}")}
+    rests = {name: over for name, size in rests.items() if (over := size - expected.get(name, 0)) > 0}
+    ann = library.folder / generations.FOLDER
+    for path in ann.iterdir() if ann.is_dir() else ():
+        if path.name not in active:
+            files = (Path(where, name) for where, _, names in os.walk(path) for name in names)
+            rests[path.name] = sum(_size(file) or 0 for file in files)
+    total = sum(rests.values())
+    values = {"files": len(rests), "bytes": total}
+    if rests:
+        names = ", ".join(sorted(rests)[:_MESSAGES])
+        found = f"{total:,} bytes that do not count, of a run that was cut off or is at work now: {names}."
+        yield Finding("leftovers", Severity.NOTE, found, f"The next run deletes them: {INDEX}", None, values)
+    else:
+        yield Finding("leftovers", Severity.OK, "No files lie about.", "", None, values)
+
+
+def _active(library: Library, modality: Modality) -> catalog.Generation | None:
+    with library.query() as connection:
+        return catalog.get_generation(connection, modality)
+
+
+def _read_segments(library: Library, modality: Modality) -> tuple[list[Segment], int]:
+    """Return the segments of a modality, and the bytes of a row."""
+    with library.query() as connection:
+        return catalog.get_segments(connection, modality), _row_bytes(connection)
+
+
+def _row_bytes(connection: Connection) -> int:
+    return int(catalog.get_setting(connection, "dim") or 0) * ROW_DTYPE.itemsize
+
+
+def _size(path: Path) -> int | None:
+    """Return the bytes of a file; None if it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None

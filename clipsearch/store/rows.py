@@ -1,0 +1,82 @@
+"""Rows come and go: appended to the segments, durable first and counted by the catalog then; or hidden.
+
+What was appended does not count before `advance`, which the transaction of a commit calls; an append whose
+transaction never came is cut off by the next writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, insert, select, update
+
+from clipsearch.store import catalog
+from clipsearch.store.database import transaction
+from clipsearch.store.schema import segments, tombstones, vectors
+from clipsearch.store.vectors import SEGMENT_ROWS, Segment, VectorStore, new_segment
+from clipsearch.types import Modality
+
+
+@dataclass(slots=True)
+class Appended:
+    """What was written to the segments: them as they will be once committed, and the next row to give out."""
+
+    grown: list[Segment] = field(default_factory=list)
+    next_row: dict[Modality, int] = field(default_factory=dict)
+
+    def take(self, modality: Modality, count: int) -> int:
+        """Give out the next rows of a modality, in the order they were appended; return the first."""
+        first = self.next_row[modality]
+        self.next_row[modality] = first + count
+        return first
+
+
+def append(connection: Connection, store: VectorStore, rows: Mapping[Modality, NDArray[np.float16]]) -> Appended:
+    """Write rows (n, dim) of each modality to disk, durably. Raises LibraryError when the disk refuses."""
+    appended = Appended()
+    for modality, block in rows.items():
+        with transaction(connection):
+            present = catalog.get_segments(connection, modality)
+        last = present[-1] if present else next_segment(modality, None)
+        appended.next_row[modality] = last.first_row + last.committed_rows
+        appended.grown += _append_rows(store, last, block)
+    return appended
+
+
+def advance(connection: Connection, appended: Appended) -> None:
+    """Make the rows count, together with what else the transaction does."""
+    for segment in appended.grown:
+        if segment.id:
+            statement = update(segments).where(segments.c.id == segment.id)
+            connection.execute(statement.values(committed_rows=segment.committed_rows))
+        else:
+            values = {"modality": segment.modality, "name": segment.name, "first_row": segment.first_row}
+            connection.execute(insert(segments).values(**values, committed_rows=segment.committed_rows))
+
+
+def next_segment(modality: Modality, last: Segment | None) -> Segment:
+    """Return the segment that follows another one, or the first."""
+    first_row = last.first_row + last.committed_rows if last else 0
+    return new_segment(modality, first_row)
+
+
+def hide(connection: Connection, ids: Select[tuple[int]] | Sequence[int]) -> None:
+    """Put the rows of items among the tombstones."""
+    rows = select(vectors.c.modality, vectors.c.row).where(vectors.c.item_id.in_(ids))
+    connection.execute(insert(tombstones).prefix_with("OR IGNORE").from_select(["modality", "row"], rows))
+
+
+def _append_rows(store: VectorStore, last: Segment, rows: NDArray[np.float16]) -> list[Segment]:
+    grown = []
+    while len(rows):
+        if last.committed_rows >= SEGMENT_ROWS:
+            last = next_segment(last.modality, last)
+        taken = rows[: SEGMENT_ROWS - last.committed_rows]
+        store.append(last, taken)
+        last = replace(last, committed_rows=last.committed_rows + len(taken))
+        grown.append(last)
+        rows = rows[len(taken) :]
+    return grown

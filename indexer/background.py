@@ -1,0 +1,62 @@
+"""Indexes that are made while a run goes on: the old ones answer until the new ones are whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from clipsearch.errors import ClipSearchError
+from clipsearch.store.catalog import Generation
+from clipsearch.store.library import Library
+from clipsearch.store.writer import Writer
+from clipsearch.types import Modality
+from indexer.build import Builder, activate
+
+logger = logging.getLogger("clipsearch")
+
+
+class BackgroundBuild:
+    """Makes one index at a time in a thread of its own; the catalog is changed by whoever calls `tend` alone."""
+
+    def __init__(self, library: Library, builder: Builder) -> None:
+        """Build for a library, with what `builder` chooses."""
+        self._library = library
+        self._builder = builder
+        self._thread: threading.Thread | None = None
+        self._made: tuple[Modality, Generation | None] | None = None
+
+    def tend(self, writer: Writer) -> None:
+        """Make active what is ready, and begin what is due; returns at once."""
+        if self._thread is not None:
+            if self._thread.is_alive():
+                return
+            self._thread = None
+            if self._made is not None:
+                activate(writer, *self._made)
+            return
+        modality = self._due()
+        if modality is not None:
+            self._made = None
+            # A daemon: a run that is stopped does not wait for it, and the next one sweeps what it left.
+            self._thread = threading.Thread(target=self._make, args=(modality,), name="clipsearch-build", daemon=True)
+            self._thread.start()
+
+    def finish(self, writer: Writer) -> None:
+        """Wait for what has begun, and make it active."""
+        if self._thread is not None:
+            self._thread.join()
+            self.tend(writer)
+
+    def _due(self) -> Modality | None:
+        with self._library.read() as snapshot:
+            for modality in Modality:
+                if self._builder.is_behind(snapshot, modality):
+                    return modality
+        return None
+
+    def _make(self, modality: Modality) -> None:
+        try:
+            with self._library.read() as snapshot:
+                self._made = modality, self._builder.make(snapshot, modality)
+        except ClipSearchError as error:
+            logger.warning("%s", error)

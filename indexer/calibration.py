@@ -1,0 +1,110 @@
+"""Queries to calibrate an index with: the library's own captions and pictures, else a list of generic queries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.ann.calibrate import Queries
+from clipsearch.config import Settings
+from clipsearch.encoders import registry
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
+from clipsearch.store.captions import caption_rows
+from clipsearch.store.captions import captions as captions_of
+from clipsearch.store.collection import is_imported
+from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.vectors import Rows
+from clipsearch.types import Modality
+
+logger = logging.getLogger("clipsearch")
+
+COUNT = 500
+"""Queries of a kind: enough for a standard error of the recall of about half a percent."""
+
+MIN_COUNT = 50
+"""With fewer captions than this the generic list tells more."""
+
+GENERIC = "generic_queries.txt"
+LoadEncoder = Callable[[], Encoder]
+
+
+def encoder_loader(library: Library, settings: Settings) -> LoadEncoder:
+    """Return what loads the library's encoder, if it is at hand; nothing is downloaded to calibrate an index."""
+
+    def load() -> Encoder:
+        pin = library.encoder
+        if pin is None:
+            raise EncoderUnavailableError("The library has no encoder yet.")
+        known = None if is_imported(pin.fingerprint) else pin.fingerprint
+        encoder = registry.load(pin.name, threads=settings.cores, offline=True, fingerprint=known)
+        if encoder.dim != pin.dim:
+            raise EncoderUnavailableError(f"{pin.name} makes vectors of {encoder.dim} dimensions, not {pin.dim}.")
+        return encoder
+
+    return load
+
+
+def generic_queries() -> list[str]:
+    """Return the queries that are shipped: what people look for in pictures."""
+    text = resources.files("clipsearch.query").joinpath(GENERIC).read_text(encoding="utf-8")
+    return text.split("\n")[:-1]
+
+
+def query_sets(
+    library: Library,
+    snapshot: Snapshot,
+    modality: Modality,
+    rows: Rows,
+    live: NDArray[np.bool_] | None,
+    load_encoder: LoadEncoder | None,
+) -> dict[str, Queries]:
+    """Return queries by kind, `text` and `image`, for the index of a modality; without those that cannot be had.
+
+    Text queries are captions of the library, whose vectors it may hold; else generic queries. Picture queries are
+    pictures of the library, which do not count as their own answers. rows, live: those of the index, which may be
+    other ones than the snapshot has.
+    """
+    stored = {m: (snapshot.rows(m), snapshot.live(m), m is modality) for m in Modality} | {modality: (rows, live, True)}
+    texts = _stored(*stored[Modality.TEXT], "texts of the library")
+    found = {
+        "text": texts
+        if texts and modality is Modality.TEXT
+        else _text_queries(library, snapshot, load_encoder) or texts,
+        "image": _stored(*stored[Modality.IMAGE], "pictures of the library"),
+    }
+    return {kind: queries for kind, queries in found.items() if queries is not None}
+
+
+def _text_queries(library: Library, snapshot: Snapshot, load_encoder: LoadEncoder | None) -> Queries | None:
+    with library.query() as connection:
+        rows, captions = caption_rows(connection, COUNT), captions_of(connection, COUNT)
+    if len(rows) >= MIN_COUNT:
+        return Queries(_unit(snapshot.rows(Modality.TEXT).gather(rows)), "captions of the library")
+    texts, source = generic_queries()[:COUNT], "generic queries"
+    if len(captions) >= MIN_COUNT:
+        texts, source = captions, "captions of the library"
+    try:
+        encoder = load_encoder() if load_encoder else None
+    except (EncoderError, EncoderMismatchError) as error:
+        logger.debug("%s", error)
+        encoder = None
+    return None if encoder is None else Queries(encoder.encode_queries(texts), source)
+
+
+def _stored(rows: Rows, live: NDArray[np.bool_] | None, own: bool, source: str) -> Queries | None:
+    """Take live rows, evenly spread, as queries; own: they are rows of the index itself."""
+    numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+    if not len(numbers):
+        return None
+    chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), COUNT)).astype(np.int64))]
+    return Queries(_unit(rows.gather(chosen)), source, chosen if own else None)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit

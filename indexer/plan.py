@@ -1,0 +1,38 @@
+"""What a library wants of its index; kept in its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clipsearch.store.catalog import get_setting
+from clipsearch.store.library import Library
+from clipsearch.store.writer import Writer
+
+KIND_KEY, TARGET_KEY, BUDGET_KEY = "index_kind", "target_recall", "memory_budget"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """A kind of index, how good it must be, and how large it may be.
+
+    kind: one of clipsearch.ann.registry.KINDS. target_recall: the share of the true first ten that an approximate
+    search is to find. memory_budget: bytes that the indexes of all modalities may take together, 0 for no limit.
+    """
+
+    kind: str = "auto"
+    target_recall: float = 0.95
+    memory_budget: int = 0
+
+    def save(self, writer: Writer) -> None:
+        """Keep it as the library's choice."""
+        writer.set_setting(KIND_KEY, self.kind)
+        writer.set_setting(TARGET_KEY, str(self.target_recall))
+        writer.set_setting(BUDGET_KEY, str(self.memory_budget))
+
+    @classmethod
+    def of(cls, library: Library) -> IndexPlan:
+        """Return the library's choice, or the default."""
+        with library.query() as connection:
+            kind = get_setting(connection, KIND_KEY) or cls().kind
+            target = float(get_setting(connection, TARGET_KEY) or cls().target_recall)
+            return cls(kind, target, int(get_setting(connection, BUDGET_KEY) or 0))

@@ -1,0 +1,148 @@
+"""The records that go with vectors, one a row: JSONL, or parquet through pyarrow. Read as a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import quote_path
+from clipsearch.store.records import Record
+
+NAMES = ("path", "image_path", "url", "id", "key")
+"""What may name a record; the first that it has counts. A record without any is named by its number."""
+
+CAPTIONS = ("caption", "text")
+_WANTED = (*NAMES, *CAPTIONS, "width", "height", "taken_at")
+_MAX_LINE = 16 << 20
+_BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that cannot be used, and why."""
+
+    reason: str
+
+
+def read_items(path: Path, first_row: int) -> Iterator[Record | BadRecord]:
+    """Yield the records of a file in order; first_row: the number of the first, from 0.
+
+    Raises InvalidInputError, some of it only when iterated, for a file that cannot be read at all.
+    """
+    read = {".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}.get(path.suffix.lower())
+    if read is None:
+        raise InvalidInputError(f"{path} is neither .jsonl nor .parquet.")
+    return (_record(number, fields) for number, fields in enumerate(read(path), first_row))
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+    number = 0
+    try:
+        with open(path, "rb") as file:
+            while line := file.readline(_MAX_LINE):
+                number += 1
+                if line.isspace():
+                    continue
+                fields = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                if not isinstance(fields, dict):
+                    raise InvalidInputError(f"{path}, line {number}: each line must be a JSON object.")
+                yield fields
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"{path}, line {number}: not a JSON object in UTF-8: {error}.") from error
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        import pyarrow as arrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise InvalidInputError(
+            f"Reading {path} takes pyarrow, which is not installed: pip install 'clipsearch[parquet]'"
+        ) from error
+    try:
+        with ParquetFile(path) as file:
+            columns = [name for name in file.schema_arrow.names if name in _WANTED]
+            if not columns:
+                yield from ({} for _ in range(file.metadata.num_rows))
+                return
+            for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+                # A nanosecond is more than a datetime holds.
+                values = [_to_python(column, arrow) for column in batch.columns]
+                yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True))
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise InvalidInputError(f"{path} cannot be read as parquet: {error}.") from error
+
+
+def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
+    if arrow.types.is_timestamp(column.type):
+        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _record(number: int, fields: Mapping[str, Any]) -> Record | BadRecord:
+    try:
+        width, height = _pixels(fields, "width"), _pixels(fields, "height")
+        if width is None or height is None:
+            width = height = None
+        return Record(_name(number, fields), _caption(fields), width, height, _taken_at(fields.get("taken_at")))
+    except ValueError as error:
+        return BadRecord(str(error))
+
+
+def _name(number: int, fields: Mapping[str, Any]) -> str:
+    for key in NAMES:
+        value = fields.get(key)
+        if value is None or value == "":
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"{key} is neither a text nor a whole number")
+        name = str(value)
+        if not name.isascii():
+            quote_path(name).encode()  # a UnicodeEncodeError is a ValueError
+        if "\0" in name:
+            raise ValueError(f"{key} holds a NUL character")
+        return name
+    return str(number)
+
+
+def _caption(fields: Mapping[str, Any]) -> str | None:
+    for key in CAPTIONS:
+        value = fields.get(key)
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str):
+            raise ValueError(f"{key} is no text")
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    return None
+
+
+def _pixels(fields: Mapping[str, Any], key: str) -> int | None:
+    value = fields.get(key)
+    if value is None or value != value or value == 0:  # a NaN stands for nothing where a column was made by pandas
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31 or value != int(value):
+        raise ValueError(f"{key} is no number of pixels")
+    return int(value)
+
+
+def _taken_at(value: object) -> datetime | None:
+    """Return a local time without a zone, as a camera has it."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        raise ValueError("taken_at is no time such as 2024-07-31T12:00:00")
+    return value.replace(tzinfo=None)
