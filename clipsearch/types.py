@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -74,8 +74,8 @@ class Filter:
     ids: of items. folders: absolute, or relative to the current folder; items at or below any of them.
     taken_from, taken_until: local time of the camera, no zone; the second is excluded. cameras: names as PictureInfo
     has them, any of them. min_width, min_height: pixels. What an item does not have, as a text has no camera, meets
-    no condition. Raises InvalidInputError for an empty folder, a time with a zone, times in the wrong order and a
-    negative size.
+    no condition. Records of a collection lie where its source does. Raises InvalidInputError for an empty folder, a
+    time with a zone, times in the wrong order, a size that is none, and a single name where a list belongs.
     """
 
     ids: frozenset[int] | None = None
@@ -87,9 +87,16 @@ class Filter:
     min_height: int | None = None
 
     def __post_init__(self) -> None:
+        for name, made in (("folders", tuple), ("cameras", tuple), ("ids", frozenset)):
+            value = getattr(self, name)
+            if isinstance(value, str) or (value is not None and not isinstance(value, Iterable)):
+                raise InvalidInputError(f"{name} is a list, even of one; not {value!r}.")
+            object.__setattr__(self, name, None if value is None else made(value))
         if "" in self.folders:
             raise InvalidInputError("A folder to search in is empty. Name it; . is the folder you are in.")
         for time in (self.taken_from, self.taken_until):
+            if time is not None and not isinstance(time, datetime):
+                raise InvalidInputError(f"A time is a datetime, not {time!r}.")
             if time is not None and time.tzinfo is not None:
                 raise InvalidInputError(f"Pictures say local times, and {time} has a zone. Leave the zone out.")
         if self.taken_from is not None and self.taken_until is not None and self.taken_from >= self.taken_until:
@@ -98,8 +105,8 @@ class Filter:
             )
         for name in ("min_width", "min_height"):
             size = getattr(self, name)
-            if size is not None and size < 0:
-                raise InvalidInputError(f"{name} is {size} pixels; it cannot be negative.")
+            if size is not None and (not isinstance(size, int) or not 0 <= size < 2**63):
+                raise InvalidInputError(f"{name} is {size!r}; it is a whole number of pixels, and not negative.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from clipsearch.errors import ClipSearchError
 from clipsearch.store.catalog import Generation
 from clipsearch.store.library import Library
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
-from indexer.build import Builder, activate
+from indexer.build import Builder, activate, sweep_generations
 
 logger = logging.getLogger("clipsearch")
 
@@ -24,16 +25,28 @@ class BackgroundBuild:
         self._builder = builder
         self._thread: threading.Thread | None = None
         self._made: tuple[Modality, Generation | None] | None = None
+        self._failed: set[Modality] = set()
 
     def tend(self, writer: Writer) -> None:
-        """Make active what is ready, and begin what is due; returns at once."""
-        if self._thread is not None:
-            if self._thread.is_alive():
-                return
-            self._thread = None
-            if self._made is not None:
-                activate(writer, *self._made)
+        """Make active what is ready, and begin what is due; returns at once, and raises nothing.
+
+        What could not be made is not tried again by this run until its end.
+        """
+        if self._thread is not None and self._thread.is_alive():
             return
+        try:
+            if self._thread is not None:
+                self._thread = None
+                if self._made is not None:
+                    activate(writer, *self._made)
+                    sweep_generations(self._library)
+            else:
+                self._begin()
+        except ClipSearchError as error:
+            logger.warning("%s", error)
+            self._failed = set(Modality)
+
+    def _begin(self) -> None:
         modality = self._due()
         if modality is not None:
             self._made = None
@@ -41,15 +54,16 @@ class BackgroundBuild:
             self._thread = threading.Thread(target=self._make, args=(modality,), name="clipsearch-build", daemon=True)
             self._thread.start()
 
-    def finish(self, writer: Writer) -> None:
-        """Wait for what has begun, and make it active."""
-        if self._thread is not None:
-            self._thread.join()
-            self.tend(writer)
+    def finish(self, writer: Writer, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Wait for what has begun, and make it active; unless the run is to stop meanwhile."""
+        while self._thread is not None and not should_stop():
+            self._thread.join(0.2)
+            if not self._thread.is_alive():
+                self.tend(writer)
 
     def _due(self) -> Modality | None:
         with self._library.read() as snapshot:
-            for modality in Modality:
+            for modality in set(Modality) - self._failed:
                 if self._builder.is_behind(snapshot, modality):
                     return modality
         return None
@@ -58,5 +72,6 @@ class BackgroundBuild:
         try:
             with self._library.read() as snapshot:
                 self._made = modality, self._builder.make(snapshot, modality)
-        except ClipSearchError as error:
-            logger.warning("%s", error)
+        except Exception as error:  # whatever it is, the run goes on, and its end tries again
+            logger.warning("The %s index could not be made while the run goes on: %s", modality, error)
+            self._failed.add(modality)

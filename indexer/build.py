@@ -70,26 +70,26 @@ class Builder:
         self._load_encoder = load_encoder
         self._progress = progress or SilentBuild()
 
-    def choose(self, snapshot: Snapshot, modality: Modality, rows: int) -> Choice:
-        """Choose the index for so many rows; the memory budget is shared out by rows.
+    def choose(self, snapshot: Snapshot, modality: Modality) -> Choice:
+        """Choose the index for the rows that may be found; the memory budget is shared out by rows.
 
         Raises InvalidInputError if nothing fits the budget.
         """
-        total = rows + sum(len(snapshot.rows(m)) for m in Modality if m is not modality)
+        rows, total = _live_count(snapshot, modality), sum(_live_count(snapshot, m) for m in Modality)
         budget = self._plan.memory_budget * rows // max(total, 1)
         return registry.choose(self._plan.kind, rows, snapshot.rows(modality).dim, budget)
 
-    def _fitting(self, snapshot: Snapshot, modality: Modality, rows: int) -> Choice:
+    def _fitting(self, snapshot: Snapshot, modality: Modality) -> Choice:
         """Choose as `choose` does; a library that has outgrown its budget is searched exactly, which needs none."""
         try:
-            return self.choose(snapshot, modality, rows)
+            return self.choose(snapshot, modality)
         except InvalidInputError:
             return Choice("flat")
 
     def is_due(self, snapshot: Snapshot, modality: Modality) -> bool:
         """Tell whether the index of a modality is missing, damaged, or too far behind its rows."""
         rows, generation = len(snapshot.rows(modality)), snapshot.generation(modality)
-        wanted = self._fitting(snapshot, modality, rows)
+        wanted = self._fitting(snapshot, modality)
         if wanted.kind == "flat":
             return generation is not None
         if generation is None or generation.kind != wanted.kind or not self._is_whole(generation):
@@ -100,7 +100,7 @@ class Builder:
     def is_behind(self, snapshot: Snapshot, modality: Modality) -> bool:
         """Tell whether so many rows are not in an index that one should be made while a run goes on."""
         rows, generation = len(snapshot.rows(modality)), snapshot.generation(modality)
-        if self._fitting(snapshot, modality, rows).kind == "flat":
+        if self._fitting(snapshot, modality).kind == "flat":
             return False
         return rows - (generation.watermark if generation else 0) >= max(MERGE_ROWS, MERGE_SHARES[1] * rows)
 
@@ -115,7 +115,7 @@ class Builder:
         live = snapshot.live(modality) if rows is None else None
         compacted = rows is not None
         rows = snapshot.rows(modality) if rows is None else rows
-        choice = self._fitting(snapshot, modality, len(rows))
+        choice = self._fitting(snapshot, modality)
         if choice.kind == "flat":
             return None
         if choice.kind not in registry.APPROXIMATE:  # it searches the library's rows and has no files of its own
@@ -124,7 +124,8 @@ class Builder:
         if index is not None and compacted:
             index = index.emptied()
         if index is None:
-            index, calibration = IvfPqIndex(IvfPqParams(rows.dim, choice.nlist, choice.m)), Calibration(0, {})
+            params = IvfPqParams(rows.dim, choice.nlist, choice.m, len(rows))
+            index, calibration = IvfPqIndex(params), Calibration(0, {})
             self._progress.stage(f"{modality}: learning", 0)
             index.train(_sample(rows, live, _sample_size(choice)))
         self._fill(index, rows, modality)
@@ -147,15 +148,16 @@ class Builder:
             return nothing
         folder = generation_path(self._library.folder, generation.name)
         try:
-            index = IvfPqIndex.load(folder, generation.params, writable=True)
+            index = IvfPqIndex.load(folder, generation.params)
             calibration = Calibration.load(folder)
         except (AnnIndexError, TypeError) as error:
             logger.warning("%s It is built anew.", error)
             return nothing
-        if index.params["m"] != choice.m or choice.nlist >= RETRAIN_GROWTH**0.5 * index.nlist:
+        if index.params["m"] != choice.m or len(rows) >= RETRAIN_GROWTH * index.params["rows"]:
             return nothing
-        newest = rows.gather(np.arange(max(0, len(rows) - _PROBE_ROWS), len(rows)))
-        if index.distortion(newest) > RETRAIN_DISTORTION:
+        first = len(index) if len(index) < len(rows) else 0  # after a compaction: all of them
+        some = np.unique(np.linspace(first, len(rows) - 1, _PROBE_ROWS).astype(np.int64))
+        if index.distortion(rows.gather(some)) > RETRAIN_DISTORTION:
             return nothing
         return index, calibration
 
@@ -225,11 +227,11 @@ def build(
     builder = Builder(library, plan, load_encoder, progress)
     with library.read() as snapshot:
         for modality in Modality:
-            builder.choose(snapshot, modality, len(snapshot.rows(modality)))
+            builder.choose(snapshot, modality)
     plan.save(writer)
     for modality in Modality:
         _renew(library, writer, builder, modality, anew=True)
-    _sweep(library)
+    sweep_generations(library)
     return describe(library)
 
 
@@ -243,7 +245,7 @@ def refresh(
     builder = Builder(library, IndexPlan.of(library), load_encoder, progress)
     for modality in Modality:
         _renew(library, writer, builder, modality, anew=False)
-    _sweep(library)
+    sweep_generations(library)
 
 
 def describe(library: Library) -> dict[Modality, Built]:
@@ -281,6 +283,11 @@ def activate(writer: Writer, modality: Modality, generation: Generation | None) 
         writer.activate(generation)
 
 
+def _live_count(snapshot: Snapshot, modality: Modality) -> int:
+    live = snapshot.live(modality)
+    return len(snapshot.rows(modality)) if live is None else int(np.count_nonzero(live))
+
+
 def _sample_size(choice: Choice) -> int:
     return max(TRAINING_ROWS_PER_LIST * choice.nlist, MAX_CODEBOOK_ROWS)
 
@@ -292,7 +299,8 @@ def _sample(rows: Rows, live: NDArray[np.bool_] | None, size: int) -> NDArray[np
     return rows.gather(ranks if live is None else np.flatnonzero(live)[ranks])
 
 
-def _sweep(library: Library) -> None:
+def sweep_generations(library: Library) -> None:
+    """Delete the indexes that are not active; no other may be in the making."""
     with library.read() as snapshot:
         active: Mapping[str, Generation] = {g.name: g for m in Modality if (g := snapshot.generation(m)) is not None}
     sweep(library.folder, active)

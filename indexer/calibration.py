@@ -89,11 +89,10 @@ def _text_queries(library: Library, snapshot: Snapshot, load_encoder: LoadEncode
     if len(captions) >= MIN_COUNT:
         texts, source = captions, "captions of the library"
     try:
-        encoder = load_encoder() if load_encoder else None
+        return Queries(load_encoder().encode_queries(texts), source) if load_encoder else None
     except (EncoderError, EncoderMismatchError) as error:
         logger.debug("%s", error)
-        encoder = None
-    return None if encoder is None else Queries(encoder.encode_queries(texts), source)
+        return None
 
 
 def _stored(rows: Rows, live: NDArray[np.bool_] | None, own: bool, source: str) -> Queries | None:

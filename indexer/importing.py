@@ -10,10 +10,9 @@ from pathlib import Path
 from clipsearch.config import Settings
 from clipsearch.encoders import export_folder, registry
 from clipsearch.errors import (
-    AnnIndexError,
+    ClipSearchError,
     EncoderUnavailableError,
     InvalidInputError,
-    LibraryError,
     LibraryNotFoundError,
 )
 from clipsearch.store import catalog
@@ -66,6 +65,7 @@ def import_embeddings(
     try:
         library.pin(pin)
         with library.writer() as writer:
+            library.check_pin(pin)
             report = _import(opened, writer, library.base, progress)
             _refresh(library, writer, settings or Settings())
     finally:
@@ -84,6 +84,12 @@ def _import(source: EmbeddingSource, writer: Writer, base: str, progress: Progre
         report.skipped += counts.skipped
         report.replaced += counts.replaced
         progress.advance(len(block.records))
+    left = writer.count_records(root_id) - source.rows
+    if left > 0:
+        logger.warning(
+            "%s records of earlier imports from %s are not in it as it is now; they stay. To drop them: "
+            "clipsearch forget %s, then import again.", f"{left:,}", source.path, source.path,
+        )  # fmt: skip
     return report
 
 
@@ -91,7 +97,7 @@ def _refresh(library: Library, writer: Writer, settings: Settings) -> None:
     """Renew the index; what was committed stands whether or not that succeeds."""
     try:
         build.refresh(library, writer, encoder_loader(library, settings))
-    except (AnnIndexError, LibraryError) as error:
+    except ClipSearchError as error:
         logger.warning("%s", error)
 
 

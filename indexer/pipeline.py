@@ -14,17 +14,19 @@ from pathlib import Path
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import AnnIndexError, InvalidInputError, LibraryError, MediaError
+from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
 from clipsearch.media import read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.catalog import join
-from clipsearch.store.library import CATALOG, EncoderPin, Library
+from clipsearch.store.collection import is_imported
+from clipsearch.store.library import CATALOG, EncoderPin, Library, encoder_mismatch
 from clipsearch.store.records import Failed, FileRecord, Known, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
 from indexer import build
 from indexer.background import BackgroundBuild
+from indexer.calibration import encoder_loader
 from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import encode_batch
@@ -127,8 +129,10 @@ class _Run:
     def _refresh(self, writer: Writer) -> None:
         """Renew the index; what was committed stands whether or not that succeeds."""
         try:
-            build.refresh(self.library, writer, self._pinned_encoder)
-        except (AnnIndexError, LibraryError) as error:
+            known = self.encoder
+            load = (lambda: known) if known else encoder_loader(self.library, self.settings)
+            build.refresh(self.library, writer, load)
+        except ClipSearchError as error:
             logger.warning("%s", error)
 
     def rehearse(self, paths: Sequence[str]) -> IndexReport:
@@ -189,7 +193,10 @@ class _Run:
     def _pinned_encoder(self) -> Encoder:
         pin = self.library.encoder
         if self.encoder is None and pin is not None:
-            self.encoder = _load(pin.name, self.settings, pin.fingerprint)
+            known = None if is_imported(pin.fingerprint) else pin.fingerprint
+            self.encoder = _load(pin.name, self.settings, known)
+            if self.encoder.dim != pin.dim:
+                raise encoder_mismatch(self.library.folder, f"vectors of {pin.dim}", f"those of {self.encoder.dim}")
         assert self.encoder is not None, "a library is pinned before anything is encoded"
         return self.encoder
 
@@ -207,7 +214,7 @@ class _Run:
                 break
             background.tend(writer)
         else:
-            background.finish(writer)
+            background.finish(writer, self.should_stop)
         loaded.close()
 
     def _commit(

@@ -161,9 +161,9 @@ def test_the_ladder_goes_from_exact_to_lists_as_rows_and_dimensions_grow():
 
 def test_a_memory_budget_is_kept_or_refused():
     rows, sizes = 1_000_000, []
-    for budget in (0, 60_000_000, 45_000_000, 30_000_000):
+    for budget in (0, 100_000_000, 70_000_000, 45_000_000):
         choice = registry.choose("ivfpq", rows, 512, budget)
-        taken = IvfPqParams(512, choice.nlist, choice.m).bytes_per_row * rows
+        taken = IvfPqParams(512, choice.nlist, choice.m).memory(rows)
         assert not budget or taken <= budget
         sizes.append(taken)
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 2
@@ -204,11 +204,11 @@ def test_an_emptied_index_has_learnt_the_same(tmp_path):
     assert np.array_equal(again.search(queries, 20).ids, index.search(queries, 20).ids)
 
 
-def test_an_index_read_for_writing_takes_more_rows(tmp_path):
+def test_an_index_that_was_read_takes_more_rows(tmp_path):
     rows = clustered(2000)
     index = built("ivfpq", rows[:1500])
     index.save(tmp_path)
-    more = IvfPqIndex.load(tmp_path, index.params, writable=True)
+    more = IvfPqIndex.load(tmp_path, index.params)
     more.add(rows[1500:])
     whole = index.emptied()
     whole.add(rows)

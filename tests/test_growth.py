@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 
 from clipsearch.ann import calibrate
 from clipsearch.ann.calibrate import Calibration
-from clipsearch.errors import InvalidInputError
+from clipsearch.ann.faiss_ivfpq import IvfPqIndex
+from clipsearch.errors import AnnIndexError, InvalidInputError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.retrieval import MAX_EXACT_ROWS
 from clipsearch.store.generations import generation_path
@@ -162,6 +165,81 @@ def test_it_is_said_when_no_setting_reaches_the_target(vectors, caplog, monkeypa
     found = vectors.build("pq4", target=1.0).calibration.kinds["image"]
     assert not found.met and found.recall < 1.0
     assert "No setting of the image index finds 100% of the true first ten" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["pq4", "ivfpq"])
+def test_a_shot_of_a_burst_finds_itself_among_hundreds_that_are_almost_the_same(vectors, kind):
+    rng = np.random.default_rng(2)
+    burst = clustered(1, seed=3) + 0.02 * rng.standard_normal((300, DIM)).astype(np.float32)
+    burst /= np.linalg.norm(burst, axis=1, keepdims=True)
+    assert (burst @ burst.T).mean() > 0.95
+    vectors.add(np.concatenate([clustered(5000), burst]))
+    assert vectors.build(kind).calibration.kinds["image"].probe.candidates < 300
+    for i in range(0, 300, 5):
+        results = vectors.engine.search(vector=burst[i], k=5)
+        assert results[0].path.endswith(f"{5000 + i:07d}") and results[0].score >= 0.999
+
+
+@pytest.mark.parametrize("how", ["raises", "does not load"])
+def test_an_index_that_fails_in_a_search_is_searched_around(vectors, monkeypatch, how):
+    vectors.add(clustered(2000))
+    vectors.build()
+
+    def fail(*unused, **options):
+        raise AnnIndexError("the memory of the device is full")
+
+    monkeypatch.setattr(IvfPqIndex, "search" if how == "raises" else "load", fail)
+    query = clustered(1, seed=5)[0]
+    results = SearchEngine(Library(vectors.folder)).search(vector=query, k=10)
+    assert [hit.path[-11:] for hit in results] == vectors.expected(query, 10)
+    assert len(results.warnings) == 1 and "this search was exact" in results.warnings[0]
+
+
+def test_a_build_that_fails_in_the_background_is_not_tried_again_by_the_run(vectors, monkeypatch, caplog):
+    monkeypatch.setattr(build, "MERGE_ROWS", 500)
+    vectors.add(clustered(2000))
+    tried = []
+
+    def fail(*unused, **options):
+        tried.append(1)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Builder, "make", fail)
+    with vectors.library.writer() as writer:
+        building = BackgroundBuild(vectors.library, Builder(vectors.library, IndexPlan("ivfpq")))
+        for _ in range(4):
+            building.tend(writer)
+            building.finish(writer)
+    assert len(tried) == 1 and "could not be made while the run goes on: no room" in caplog.text
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_an_index(vectors, monkeypatch):
+    monkeypatch.setattr(build, "MERGE_ROWS", 500)
+    vectors.add(clustered(2000))
+    go_on = threading.Event()
+    monkeypatch.setattr(Builder, "make", lambda *unused, **options: go_on.wait(30) and None)
+    with vectors.library.writer() as writer:
+        building = BackgroundBuild(vectors.library, Builder(vectors.library, IndexPlan("ivfpq")))
+        building.tend(writer)
+        started = time.monotonic()
+        building.finish(writer, lambda: True)
+        assert time.monotonic() - started < 5
+    go_on.set()
+
+
+def test_a_library_with_few_rows_left_is_searched_exactly(vectors):
+    vectors.add(clustered(230), folder="kept/")
+    vectors.add(clustered(70, seed=1), folder="gone/")
+    vectors.forget("gone/")
+    assert vectors.build("ivfpq").kind == "flat"
+
+
+def test_a_path_that_is_not_text_holds_an_index_too(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/l\xff")
+    vectors = Vectors(Path(folder))
+    vectors.add(clustered(1000))
+    assert vectors.build().kind == "ivfpq"
+    assert vectors.recall(clustered(20, seed=3)) >= 0.9
 
 
 def test_what_is_added_is_found_at_once_and_merged_without_learning_anew(vectors, monkeypatch):
@@ -360,7 +438,7 @@ def test_a_smaller_budget_makes_a_smaller_index(vectors):
 
     vectors.build("pq4")
     large = size()
-    vectors.build("pq4", budget=3000 * 20)
+    vectors.build("pq4", budget=3000 * 26)
     assert size() < large
 
 

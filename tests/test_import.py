@@ -113,10 +113,10 @@ def nothing_at(library):
 def test_an_array_alone_names_each_row_by_its_number(tmp_path):
     source = save(tmp_path / "data" / "v.npy", vectors(30))
     assert bring(tmp_path / "lib", source) == (30, 0, 0)
-    check_rows(tmp_path / "lib", [str(i) for i in range(30)], vectors(30))
+    check_rows(tmp_path / "lib", [f"v.npy/{i}" for i in range(30)], vectors(30))
     with clipsearch.open(tmp_path / "lib") as engine:
         best = engine.search(vector=vectors(30)[7], k=1)[0]
-    assert best.path == str(tmp_path / "data" / "7") and best.score > 0.999
+    assert best.path == str(tmp_path / "data" / "v.npy" / "7") and best.score > 0.999
     assert best.modality is Modality.IMAGE and best.item.picture is None and best.item.caption is None
 
 
@@ -248,20 +248,20 @@ def test_the_vectors_of_one_array_may_be_of_texts(tmp_path):
 def test_any_floating_type_byte_order_and_layout(tmp_path, dtype, order):
     source = save(tmp_path / "v.npy", np.array(vectors(20), dtype, order=order))
     assert bring(tmp_path / "lib", source) == (20, 0, 0)
-    check_rows(tmp_path / "lib", [str(i) for i in range(20)], vectors(20))
+    check_rows(tmp_path / "lib", [f"v.npy/{i}" for i in range(20)], vectors(20))
 
 
 @pytest.mark.parametrize("length", [1e-30, 1e-3, 1e3, 1e30])
 def test_rows_of_any_length_are_normalised(tmp_path, length):
     source = save(tmp_path / "v.npy", (unit(vectors(9)) * length).astype(np.float64))
     bring(tmp_path / "lib", source)
-    check_rows(tmp_path / "lib", [str(i) for i in range(9)], vectors(9))
+    check_rows(tmp_path / "lib", [f"v.npy/{i}" for i in range(9)], vectors(9))
 
 
 def test_more_rows_than_a_block_come_in_order(tmp_path):
     rows = vectors(BLOCK_ROWS + 300, dim=4)
     assert bring(tmp_path / "lib", save(tmp_path / "v.npy", rows)) == (len(rows), 0, 0)
-    check_rows(tmp_path / "lib", [str(i) for i in range(len(rows))], rows)
+    check_rows(tmp_path / "lib", [f"v.npy/{i}" for i in range(len(rows))], rows)
 
 
 # --- What is refused
@@ -515,7 +515,7 @@ def test_two_sources_with_the_same_names_stand_beside_each_other(tmp_path):
         bring(tmp_path / "lib", save(tmp_path / name / "v.npy", vectors(4, seed=ord(name))))
     with clipsearch.open(tmp_path / "lib") as engine:
         found = {hit.path for hit in engine.search(vector=vectors(1)[0], k=100)}
-    assert found == {str(tmp_path / name / str(i)) for name in "vw" for i in range(4)}
+    assert found == {str(tmp_path / name / "v.npy" / str(i)) for name in "vw" for i in range(4)}
 
 
 def test_a_kill_loses_at_most_a_block_and_the_next_run_goes_on(tmp_path):
@@ -608,7 +608,7 @@ def test_an_indexing_run_leaves_a_collection_alone(tmp_path, encoder):
     assert again.removed == 0 and again.unchanged == 5
     with clipsearch.open(library) as engine:
         assert len(engine.search(vector=rows[0], k=1000)) == 50
-        assert engine.search(vector=rows[20], k=1)[0].path == str(data / "emb" / "20")
+        assert engine.search(vector=rows[20], k=1)[0].path == str(data / "emb" / "v.npy" / "20")
 
 
 def test_forget_takes_a_collection_out(tmp_path):
@@ -645,7 +645,7 @@ def test_a_collection_in_a_portable_library_moves_with_it(tmp_path):
     home.rename(tmp_path / "moved")
     with clipsearch.open(tmp_path / "moved" / ".clipsearch") as engine:
         found = {hit.path for hit in engine.search(vector=vectors(1)[0], k=100)}
-    names = [f"emb/{i}" for i in range(4)] + [f"{i:05d}.jpg" for i in range(12)]
+    names = [f"emb/v.npy/{i}" for i in range(4)] + [f"{i:05d}.jpg" for i in range(12)]
     assert found == {str(tmp_path / "moved" / name) for name in names}
     assert bring(tmp_path / "moved" / ".clipsearch", tmp_path / "moved") == (0, 12, 0)
 
@@ -732,7 +732,7 @@ def test_one_vector_gives_results_and_many_give_a_list(tmp_path):
         one = engine.search(vector=rows[5], k=3)
         many = engine.search(vector=rows, k=3)
         assert isinstance(one, clipsearch.Results) and isinstance(many, list) and len(many) == 200
-        assert [results[0].path for results in many] == [str(tmp_path / str(i)) for i in range(200)]
+        assert [results[0].path for results in many] == [str(tmp_path / "v.npy" / str(i)) for i in range(200)]
         assert [hit.path for hit in many[5]] == [hit.path for hit in one]
         assert len(engine.search(vector=rows[5].tolist())) == 10
         assert [len(results) for results in engine.search(vector=rows[:2].tolist(), k=4)] == [4, 4]

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsearch.ann.flat import ArrayRows, exact_search, rescore, search_among
+from clipsearch.ann.flat import ArrayRows, exact_scores_of, exact_search, search_among
 from clipsearch.halves import widen
 from clipsearch.metrics import knn_recall
-from clipsearch.types import Neighbors
 
 HALVES = np.arange(65536, dtype=np.uint16).view(np.float16)
 
@@ -63,14 +62,13 @@ def test_a_scan_of_many_blocks_finds_what_one_block_holds():
     assert np.array_equal(exact_search(ArrayRows(stored), asked, 20).ids, np.argsort(-scores, axis=1)[:, :20])
 
 
-def test_rescoring_orders_candidates_by_their_exact_scores_and_drops_empty_places():
+def test_candidates_are_scored_exactly_and_empty_places_are_not():
     stored, asked = unit(50, 8, 0).astype(np.float16), unit(2, 8, 1)
-    near = Neighbors(np.array([[4, 9, 2, -1], [-1, -1, 7, -1]]), np.zeros((2, 4), np.float32))
-    found = rescore(ArrayRows(stored), asked, near, 3)
+    ids = np.array([[4, 9, 2, -1], [-1, -1, 7, -1]])
+    scores = exact_scores_of(ArrayRows(stored), asked, ids)
     exact = asked @ stored.astype(np.float32).T
-    assert found.ids[0].tolist() == sorted([4, 9, 2], key=lambda row: -exact[0, row])
-    assert found.ids[1].tolist() == [7, -1, -1]
-    assert found.scores[0] == pytest.approx(np.sort(exact[0, [4, 9, 2]])[::-1])
+    assert scores[0, :3] == pytest.approx(exact[0, [4, 9, 2]]) and scores[1, 2] == pytest.approx(exact[1, 7])
+    assert np.all(np.isneginf(scores[ids < 0]))
 
 
 def test_a_search_among_rows_equals_a_scan_with_a_mask():

@@ -1,6 +1,6 @@
 """Filtered search: exact over the rows that pass, or inside the index with a mask; where one beats the other.
 
-    python benchmarks/ann/filters.py [--rows 400000] [--dim 512]
+    python benchmarks/ann/filters.py [--rows 200000] [--dim 512]
 
 Rows pass at random, or as one folder of pictures that are alike. Single queries by text; recall is of the first ten.
 """
@@ -22,7 +22,8 @@ from ladder import build
 from vectors import Maker, Profile
 
 from clipsearch.ann.calibrate import Queries, calibrate, truth
-from clipsearch.ann.flat import ArrayRows, exact_search, rescore, search_among
+from clipsearch.ann.candidates import search_candidates
+from clipsearch.ann.flat import ArrayRows, exact_search, search_among
 from clipsearch.metrics import knn_recall
 from clipsearch.query.retrieval import _widened
 
@@ -33,7 +34,7 @@ K, CALLS = 10, 60
 def main() -> None:
     """Measure every share, scattered and in one piece."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=512)
     options = parser.parse_args()
     maker = Maker(Profile.read("builtin-base").stretched(options.dim), options.rows)
@@ -49,9 +50,7 @@ def main() -> None:
             wide = _widened(probe, K, share)
             ways = {
                 "exact": lambda q, c=chosen: search_among(rows, q, K, c).ids,
-                "index": lambda q, a=allowed, w=wide: (
-                    rescore(rows, q, index.search(q, w.candidates, allowed=a, probe=w), K).ids
-                ),
+                "index": lambda q, a=allowed, w=wide: search_candidates(index, rows, q, K, w, a).ids,
             }
             true = exact_search(rows, texts[200 : 200 + CALLS], K, allowed=allowed).ids
             row = {"passing": f"{share:.1%}", "where": where, "rows_passing": len(chosen), **timed(ways, texts, true)}

@@ -24,10 +24,11 @@ from vectors import Maker, Profile
 from clipsearch.ann import registry
 from clipsearch.ann.base import Probe
 from clipsearch.ann.calibrate import Queries, calibrate, truth
+from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
-from clipsearch.ann.flat import ArrayRows, exact_search, rescore
+from clipsearch.ann.flat import ArrayRows, exact_search
 
-SIZES = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000)
+SIZES = (10_000, 20_000, 50_000, 100_000, 200_000)
 CALLS, K = 60, 10
 
 
@@ -60,7 +61,7 @@ def at_size(rows: ArrayRows, texts: np.ndarray) -> dict:
         index = build(kind, rows)
         found[f"{kind}_build_seconds"] = round(time.perf_counter() - started, 1)
         probe = calibrate(index, asked, true, 0.95).probe
-        ways[kind] = lambda q, i=index, p=probe: rescore(rows, q, i.search(q, p.candidates, probe=p), K)
+        ways[kind] = lambda q, i=index, p=probe: search_candidates(i, rows, q, K, p)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for call in range(CALLS):
         for name, search in ways.items():
@@ -93,7 +94,7 @@ def unit_costs(rows: ArrayRows, texts: np.ndarray) -> dict:
         times = []
         for _ in range(5):
             started = time.perf_counter()
-            rescore(rows, texts, index.search(texts, candidates, probe=Probe(nprobe, 0.25)), K)
+            search_candidates(index, rows, texts, K, Probe(nprobe, 0.25, candidates))
             times.append(time.perf_counter() - started)
         return statistics.median(times) / len(texts)
 

@@ -10,8 +10,9 @@ import numpy as np
 from clipsearch import __version__
 from clipsearch.ann import registry
 from clipsearch.ann.base import Probe
+from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams, import_faiss
-from clipsearch.ann.flat import ArrayRows, rescore
+from clipsearch.ann.flat import ArrayRows
 from indexer.build import _sample_size
 
 
@@ -35,12 +36,12 @@ class Clipsearch:
 
     def settings(self) -> list[dict]:
         """Probe more and more lists, and score more or fewer candidates."""
-        steps = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+        steps = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
         probes = sorted({min(step, self._index.nlist) for step in steps})
         return [
             {"nprobe": nprobe, "candidates": candidates, "radius": radius}
             for nprobe in probes
-            for candidates in (20, 40, 80, 160)
+            for candidates in (20, 40, 80)
             for radius in (0.25, 0.5)
         ]
 
@@ -49,8 +50,8 @@ class Clipsearch:
     ) -> np.ndarray:
         """Find candidates, and score them exactly."""
         import_faiss().omp_set_num_threads(threads)
-        near = self._index.search(queries, max(k, candidates), probe=Probe(nprobe, radius, candidates))
-        return rescore(ArrayRows(self._rows), queries, near, k).ids
+        probe = Probe(nprobe, radius, max(k, candidates))
+        return search_candidates(self._index, ArrayRows(self._rows), queries, k, probe).ids
 
     def save(self, folder: Path) -> None:
         """Write the index, and the rows that lie on disk anyway."""
@@ -73,12 +74,12 @@ class ClipsearchSmall(Clipsearch):
 
     @property
     def budget(self) -> int:
-        """42 bytes a row."""
+        """70 bytes a row."""
         return self._budget
 
     def build(self, rows: np.ndarray, threads: int) -> None:
         """Build within the budget."""
-        self._budget = 42 * len(rows)
+        self._budget = 70 * len(rows)
         super().build(rows, threads)
 
 

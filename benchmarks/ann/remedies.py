@@ -213,7 +213,7 @@ def rabitq(bench: Remedies, centroids: np.ndarray, lists: np.ndarray):
         turned = (bench.rows[part] - bench.mean - near) @ turn
         length = np.linalg.norm(turned, axis=1, keepdims=True) + 1e-12
         signs = np.sign(turned) / dim**0.5
-        return (signs * length**2 / (turned * signs).sum(1, keepdims=True)) @ turn.T + near
+        return (signs * length**2 / ((turned * signs).sum(1, keepdims=True) + 1e-12)) @ turn.T + near
 
     return decoded
 

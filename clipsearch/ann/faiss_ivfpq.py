@@ -13,6 +13,7 @@ out on the unit sphere, the closer its rows lie around it, and the less they rea
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,16 +44,21 @@ _SCORES_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class IvfPqParams:
-    """nlist: inverted lists; 1 scans all codes. m: sub-quantisers, each of 4 bits."""
+    """nlist: inverted lists; 1 scans all codes. m: sub-quantisers, each of 4 bits. rows: how many it was made for."""
 
     dim: int
     nlist: int
     m: int
+    rows: int = 0
 
-    @property
-    def bytes_per_row(self) -> float:
-        """What a row takes in memory: its code and its number."""
-        return self.m * NBITS / 8 + ID_BYTES
+    def memory(self, rows: int) -> int:
+        """Return the bytes that an index of so many rows takes: codes, numbers, centroids and the rotation.
+
+        FAISS gives each list's codes a power of two of bytes; over many lists that is about half more than they need.
+        """
+        code = self.m * NBITS // 8
+        codes = 1.5 * code * rows if self.nlist > 1 else 2 ** math.ceil(math.log2(max(1, code * rows)))
+        return int(codes) + ID_BYTES * rows + 4 * self.nlist * self.padded_dim + 4 * self.dim * self.padded_dim
 
     @property
     def padded_dim(self) -> int:
@@ -157,19 +163,21 @@ class IvfPqIndex:
         """Write the FAISS index, and what is done to a row before."""
         faiss = import_faiss()
         with _mapped_errors(f"written to {folder}"):
-            faiss.write_index(self._index, str(folder / _INDEX))
+            with _plain_path(folder) as path:
+                faiss.write_index(self._index, f"{path}/{_INDEX}")
         np.savez(folder / _TRANSFORM, mean=self._mean, rotation=self._rotation, distortion=self._distortion)
 
     @classmethod
-    def load(cls, folder: Path, params: Mapping[str, Any], *, writable: bool = False) -> Self:
-        """Read an index: mapped, or into memory if rows are to be added.
+    def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
+        """Read an index. Raises AnnIndexError if it cannot be read or is not the one described.
 
-        Raises AnnIndexError if it cannot be read or is not the one described.
+        It is read into memory: FAISS maps no packed codes, and with IO_FLAG_MMAP_IFC it holds both them and the file.
         """
         faiss = import_faiss()
         try:
             index = cls(IvfPqParams(**params))
-            loaded = faiss.read_index(str(folder / _INDEX), 0 if writable else faiss.IO_FLAG_MMAP_IFC)
+            with _plain_path(folder) as path:
+                loaded = faiss.read_index(f"{path}/{_INDEX}")
             with np.load(folder / _TRANSFORM, allow_pickle=False) as stored:
                 index._mean, index._rotation = stored["mean"], stored["rotation"]
                 index._distortion = float(stored["distortion"])
@@ -297,11 +305,26 @@ def _cluster(rows: NDArray[np.float32], count: int) -> Any:  # noqa: ANN401
 
 
 @contextmanager
+def _plain_path(folder: Path) -> Iterator[str]:
+    """Give a folder's path as FAISS takes it, which is UTF-8; where it is not, a name of the open folder."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield str(folder)
+
+
+@contextmanager
 def _mapped_errors(what: str) -> Iterator[None]:
     """Turn what FAISS raises into AnnIndexError."""
     try:
         yield
-    except (RuntimeError, AssertionError, AttributeError, MemoryError) as error:
+    except (RuntimeError, AssertionError, AttributeError, TypeError, MemoryError) as error:
         reason = str(error).partition(" at ")[0] or "wrong dimensions"
         raise AnnIndexError(
             f"The IVF-PQ index could not be {what}: {reason}. Search stays exact; `clipsearch build` tries again."

@@ -15,6 +15,7 @@ from clipsearch.halves import widen
 from clipsearch.types import Neighbors
 
 _FILE = "rows.npy"
+_GATHERED = 4096
 
 
 def exact_search(
@@ -58,13 +59,17 @@ def _better(best: Neighbors, scores: NDArray[np.float32], first: int, k: int) ->
     return merge(best, top_k(Neighbors(ids, scores), k), k)
 
 
-def rescore(rows: RowSource, queries: NDArray[np.float32], near: Neighbors, k: int) -> Neighbors:
-    """Return the k best candidates of each query by their exact scores."""
-    scores = np.full(near.ids.shape, -np.inf, np.float32)
-    for query, ids, own in zip(queries, near.ids, scores, strict=True):
-        valid = ids >= 0
-        own[valid] = rows.gather(ids[valid]) @ query
-    return top_k(Neighbors(near.ids, scores), k)
+def exact_scores_of(
+    rows: RowSource, queries: NDArray[np.float32], candidates: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Score each query's candidates (n_queries, any) from the rows: float32 of that shape, -inf where there is none."""
+    scores = np.full(candidates.shape, -np.inf, np.float32)
+    for query, ids, own in zip(queries, candidates, scores, strict=True):
+        for start in range(0, len(ids), _GATHERED):
+            part = slice(start, start + _GATHERED)
+            valid = ids[part] >= 0
+            own[part][valid] = rows.gather(ids[part][valid]) @ query
+    return scores
 
 
 def search_among(rows: RowSource, queries: NDArray[np.float32], k: int, ids: NDArray[np.int64]) -> Neighbors:

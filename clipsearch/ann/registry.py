@@ -47,29 +47,36 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
     if kind == "auto":
         cost = rows * dim / REFERENCE_DIM
         kind = "ivfpq" if cost >= IVFPQ_ROWS else "pq4" if cost >= PQ4_ROWS else "flat"
-    if kind in ("flat", "torch_flat"):
-        return Choice(kind if rows else "flat")
+    if kind == "flat" or not rows:
+        return Choice("flat")
+    if kind == "torch_flat":
+        _check_budget(2 * rows * dim, rows, dim, memory_budget)
+        return Choice(kind)
     if rows < MIN_ROWS:
         return Choice("flat")
     nlist = 1 if kind == "pq4" else max(2, min(MAX_LISTS, int(4 * rows**0.5), rows // 39))
-    return Choice(kind, nlist, _sub_quantisers(rows, dim, memory_budget))
+    return Choice(kind, nlist, _sub_quantisers(rows, dim, nlist, memory_budget))
 
 
-def _sub_quantisers(rows: int, dim: int, memory_budget: int) -> int:
+def _sub_quantisers(rows: int, dim: int, nlist: int, memory_budget: int) -> int:
     """Choose how finely rows are coded: a sub-quantiser for 4 dimensions; for 2 of few, for more if memory is short."""
     from clipsearch.ann.faiss_ivfpq import IvfPqParams
 
     options = sorted(
         {max(2, -(-dim // each) // 2 * 2) for each in ((2, 4) if dim < FEW_DIMENSIONS else (4, 6, 8, 16))}, reverse=True
     )
-    fitting = [m for m in options if not memory_budget or IvfPqParams(dim, 1, m).bytes_per_row * rows <= memory_budget]
-    if not fitting:
-        least = int(IvfPqParams(dim, 1, options[-1]).bytes_per_row * rows)
+    sizes = {m: IvfPqParams(dim, nlist, m).memory(rows) for m in options}
+    _check_budget(sizes[options[-1]], rows, dim, memory_budget)
+    return next(m for m in options if not memory_budget or sizes[m] <= memory_budget)
+
+
+def _check_budget(least: int, rows: int, dim: int, memory_budget: int) -> None:
+    """Raise InvalidInputError if an index that takes at least so many bytes does not fit."""
+    if memory_budget and least > memory_budget:
         raise InvalidInputError(
             f"An index of {rows:,} vectors of {dim} dimensions takes at least {least:,} bytes; the budget "
             f"is {memory_budget:,} bytes. Raise --memory-budget, or take --index flat, which needs none."
         )
-    return fitting[0]
 
 
 def load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, watermark: int) -> AnnIndex:

@@ -53,8 +53,10 @@ class TorchFlatIndex:
         block_bytes: limit of a block of scores; None for that of BLOCK_BYTES. Raises AnnIndexError without the device.
         """
         _let_threads_sleep()
-        import torch
-
+        try:
+            import torch
+        except (ImportError, OSError) as error:
+            raise AnnIndexError(f"torch_flat needs PyTorch, which cannot be loaded: {error}.") from error
         self._params = params
         name = device or ("cuda" if torch.cuda.is_available() else "cpu")
         with _mapped_errors(f"set up on {name}"):

@@ -24,9 +24,10 @@ class Size(click.ParamType[int]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bytes."""
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(value).lower())
-        if match is None or not float(match[1]):
+        size = float(match[1]) * _UNITS[match[2]] if match else 0.0
+        if not 1 <= size < 2**63:
             self.fail(f"{value!r} is no size; write it as 500MB or 2GiB.", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2]])
+        return int(size)
 
 
 @click.command()

@@ -15,7 +15,7 @@ from clipsearch.ann.calibrate import Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.store.catalog import Generation
-from clipsearch.store.compaction import MAX_DEAD_SHARE
+from clipsearch.store.compaction import MAX_DEAD_SHARE, MIN_DEAD_ROWS
 from clipsearch.store.findings import BUILD, INDEX, Finding, Severity, counted, guarded
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library, Snapshot
@@ -108,7 +108,7 @@ def _vectors(state: IndexState) -> Iterator[Finding]:
     vectors = len(state.rows) - dead
     found = f"{counted(vectors, 'vector')}, {row_bytes:,} bytes each on disk; {share:.1%} of all rows are deleted ones."
     values = {"vectors": vectors, "tombstones": dead, "dead_share": round(share, 4), "row_bytes": row_bytes}
-    too_many = share > MAX_DEAD_SHARE
+    too_many = share > MAX_DEAD_SHARE and dead >= MIN_DEAD_ROWS
     todo = f"The next run takes them out: {INDEX}" if too_many else ""
     yield Finding("vectors", Severity.NOTE if too_many else Severity.OK, found, todo, state.modality, values)
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex, Probe
 from clipsearch.ann.calibrate import DEPTH, Calibration
-from clipsearch.ann.flat import exact_search, merge, rescore, search_among
+from clipsearch.ann.candidates import search_candidates
+from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.ranking import background, confidence, exact_scores, surprise
 from clipsearch.store.catalog import Generation, Match
@@ -125,19 +126,24 @@ class Retriever:
         generation = snapshot.generation(modality)
         loaded = self._loaded(generation, rows) if generation else None
         if generation is not None and loaded is None and self._is_current(generation):
-            warnings.append(UNUSABLE_INDEX)
+            _warn(warnings)
         if generation is None or loaded is None:
             return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
         share = _count(allowed, generation.watermark) / max(generation.watermark, 1)
         probe = _widened(loaded.calibration.probe(asked.kind), k, share)
         if share * generation.watermark <= probe.candidates:
             return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
-        near = loaded.index.search(queries, probe.candidates, allowed=allowed, probe=probe)
-        if (near.ids[:, :k] < 0).any():
+        try:
+            near = search_candidates(loaded.index, rows, queries, k, probe, allowed)
+        except AnnIndexError as error:
+            logger.debug("%s", error)
+            _warn(warnings)
+            return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
+        if (near.ids < 0).any():
             # The lists that were probed hold too few rows that may be found; k must be filled all the same.
             return exact_search(rows, queries, k, allowed=allowed).ids
         tail = exact_search(rows, queries, k, start=generation.watermark, allowed=allowed)
-        return merge(rescore(rows, queries, near, k), tail, k).ids
+        return merge(near, tail, k).ids
 
     def _is_current(self, generation: Generation) -> bool:
         """Tell whether a generation is still the active one: a build that ends meanwhile deletes the one before."""
@@ -185,6 +191,12 @@ class Retriever:
             return snapshot.rows(modality).gather(ranks if live is None else np.flatnonzero(live)[ranks])
 
         return self._library.cached(snapshot.revision, f"sample {modality}", compute)
+
+
+def _warn(warnings: list[str]) -> None:
+    """Say once an answer that the index was not used."""
+    if UNUSABLE_INDEX not in warnings:
+        warnings.append(UNUSABLE_INDEX)
 
 
 def _widened(probe: Probe, k: int, share: float) -> Probe:

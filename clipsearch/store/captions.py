@@ -34,4 +34,5 @@ def captions(connection: Connection, count: int) -> list[str]:
         ~items.c.deleted,
         items.c.id % max(1, total // max(1, 4 * count)) == 0,
     )
-    return list(connection.execute(spread.order_by(items.c.id).limit(count)).scalars())
+    found = list(connection.execute(spread.order_by(items.c.id)).scalars())
+    return found[:: max(1, len(found) // max(1, count))][:count]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from clipsearch.errors import StoreCorruptError
 from clipsearch.paths import unquote_path
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
@@ -84,7 +85,10 @@ def get_generation(connection: Connection, modality: Modality) -> Generation | N
     row = connection.execute(select(generations).where(generations.c.modality == modality)).one_or_none()
     if row is None:
         return None
-    return Generation(modality, row.name, row.kind, json.loads(row.params), row.watermark, json.loads(row.checksums))
+    params, checksums = json.loads(row.params), json.loads(row.checksums)
+    if not isinstance(params, dict) or not isinstance(checksums, dict):
+        raise StoreCorruptError(f"The catalog describes the {modality} index wrongly. Make it anew: clipsearch build")
+    return Generation(modality, row.name, row.kind, params, row.watermark, checksums)
 
 
 def get_roots(connection: Connection, base: str) -> list[Root]:

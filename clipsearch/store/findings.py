@@ -56,7 +56,7 @@ def guarded(check: str, run: Callable[[], Iterable[Finding]], modality: Modality
         found.append(Finding(check, Severity.PROBLEM, str(error), RESTORE, modality))
     except (ClipSearchError, OSError) as error:
         found.append(Finding(check, Severity.WARNING, f"It could not be examined: {error}", "Try again.", modality))
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError) as error:
         what = f"The catalog holds values that make no sense ({type(error).__name__}: {error})."
         found.append(Finding(check, Severity.PROBLEM, what, RESTORE, modality))
     return found

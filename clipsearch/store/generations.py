@@ -74,7 +74,8 @@ def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
 
 
 def _checksum(path: Path, *, durable: bool = False) -> str:
-    with open(path, "rb") as file:
-        if durable:
+    if durable:
+        with open(path, "r+b") as file:  # Windows refuses what may only be read
             os.fsync(file.fileno())
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, hashlib.blake2b).hexdigest()

@@ -123,6 +123,7 @@ class Library:
         self.base = library_base(self.folder)
         path = self.folder / CATALOG
         if not path.is_file():
+            _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
         self._engine = reader_engine(path)
         self._store = VectorStore(self.folder / VECTORS, 0)
@@ -186,8 +187,8 @@ class Library:
         Vectors can be committed once an encoder is pinned. Raises LibraryLockedError at once if another writer is at
         work.
         """
-        pin = self.encoder
         with _locked(self.folder):
+            pin = self.encoder
             engine = writer_engine(self.folder / CATALOG)
             migrations.migrate(engine)
             try:
@@ -223,6 +224,12 @@ class Library:
         if present is not None and present != pin:
             names = [f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin)]
             raise encoder_mismatch(self.folder, *names)
+
+    def check_pin(self, pin: EncoderPin) -> None:
+        """Raise EncoderMismatchError if another encoder was pinned meanwhile; certain while a writer is open."""
+        present = self.encoder
+        if present != pin:
+            raise encoder_mismatch(self.folder, present.name if present else "no encoder", pin.name)
 
     def check_encoder(self, name: str) -> None:
         """Raise EncoderMismatchError if the library holds vectors of an encoder of another name."""
@@ -283,7 +290,7 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
     """Build the error for an encoder that is not the library's."""
     return EncoderMismatchError(
         f"The library in {folder} was made with {pinned}, not with {other}; vectors of two encoders cannot be "
-        "compared. Leave --model out, or make another library with --library."
+        "compared. Go on with its own encoder, or make another library with --library."
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Engine, event, insert, inspect, selec
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateColumn
 
-from clipsearch.errors import SchemaVersionError
+from clipsearch.errors import SchemaVersionError, StoreCorruptError
 from clipsearch.store import schema
 from clipsearch.store.database import mapped_errors, transaction
 
@@ -92,4 +92,8 @@ def schema_version(engine: Engine) -> int:
         if not inspect(connection).has_table(schema.settings.name):
             return 0
         row = connection.execute(select(schema.settings.c.value).where(schema.settings.c.key == VERSION_KEY))
-        return int(row.scalar_one_or_none() or 0)
+        value = row.scalar_one_or_none() or 0
+    try:
+        return int(value)
+    except ValueError as error:
+        raise StoreCorruptError(f"The catalog says that its schema version is {value!r}. Restore a copy.") from error

@@ -57,6 +57,8 @@ class VectorStore:
 
         Raises LibraryError when the disk refuses; the segment's committed rows are untouched then.
         """
+        if rows.shape[1] != self.dim:
+            raise LibraryError(f"Vectors of {rows.shape[1]} dimensions do not fit a library of {self.dim}.")
         path = self._path(segment)
         start = segment.committed_rows * self._row_bytes
         try:

@@ -138,6 +138,12 @@ class Writer:
                 bump_revision(connection)  # a reader keeps the roots that it knows, and some may have been merged
         return scope
 
+    def count_records(self, root_id: int) -> int:
+        """Count the records of a collection."""
+        count = select(func.count()).select_from(items).where(items.c.root_id == root_id, ~items.c.deleted)
+        with transaction(self._connection) as connection:
+            return int(connection.execute(count).scalar_one())
+
     def add_collection(self, base: str, source: str) -> int:
         """Return the root of the collection that comes from a resolved absolute path, making it where it is new."""
         with transaction(self._connection) as connection:

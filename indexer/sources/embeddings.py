@@ -67,11 +67,15 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Files whose rows belong together, the first of them being `first_row` of the source."""
+    """Files whose rows belong together, the first of them being `first_row` of the source.
+
+    prefix: what the names of records start with that have none but their numbers.
+    """
 
     matrices: Mapping[Modality, Matrix]
     items: Path | None
     first_row: int
+    prefix: str = ""
 
     @property
     def rows(self) -> int:
@@ -81,7 +85,7 @@ class Part:
     def records(self) -> Iterator[Record | BadRecord]:
         """Yield its records; without a file of them, their numbers in the source are their names."""
         if self.items is None:
-            return (Record(str(self.first_row + i)) for i in range(self.rows))
+            return (Record(f"{self.prefix}{self.first_row + i}") for i in range(self.rows))
         return read_items(self.items, self.first_row)
 
 
@@ -222,7 +226,8 @@ def _single(path: Path, items: str | None, modality: Modality) -> Part:
         raise InvalidInputError(f"{path} is neither a .npy file nor a folder with img_emb or text_emb in it.")
     if items is not None and not os.path.isfile(items):
         raise InvalidInputError(f"There is no file {items!r}.")
-    return Part({modality: Matrix.open(path)}, None if items is None else Path(items), 0)
+    # two arrays of one folder must not give the same paths
+    return Part({modality: Matrix.open(path)}, None if items is None else Path(items), 0, f"{path.name}/")
 
 
 def _layout(folder: Path) -> list[Part]:
@@ -259,7 +264,7 @@ def _pair(arrays: Mapping[Modality, dict[int, Path]], metadata: dict[int, Path],
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
     """Return the files of a folder by the last number in their names, ascending. Raises InvalidInputError for twins."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else ():
+    for path in sorted(folder.glob(f"[!.]*{suffix}")) if folder.is_dir() else ():
         digits = re.findall(r"\d+", path.stem)
         if not digits or (number := int(digits[-1])) in found:
             raise InvalidInputError(f"{path} has no number of its own in its name, such as img_emb_0{suffix}.")

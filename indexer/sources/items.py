@@ -78,7 +78,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
                 # A nanosecond is more than a datetime holds.
                 values = [_to_python(column, arrow) for column in batch.columns]
                 yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True))
-    except (arrow.ArrowException, OSError, ValueError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"{path} cannot be read as parquet: {error}.") from error
 
 
@@ -104,6 +104,8 @@ def _name(number: int, fields: Mapping[str, Any]) -> str:
         value = fields.get(key)
         if value is None or value == "":
             continue
+        if key == "image_path" and fields.get("url") and str(value) == str(fields.get("key")):
+            continue  # of a picture from the web clip-retrieval writes only its key there
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValueError(f"{key} is neither a text nor a whole number")
         name = str(value)
