@@ -74,12 +74,12 @@ class ClipsearchSmall(Clipsearch):
 
     @property
     def budget(self) -> int:
-        """70 bytes a row."""
+        """70 bytes a row, and what does not grow with them."""
         return self._budget
 
     def build(self, rows: np.ndarray, threads: int) -> None:
         """Build within the budget."""
-        self._budget = 70 * len(rows)
+        self._budget = 70 * len(rows) + 3_000_000
         super().build(rows, threads)
 
 

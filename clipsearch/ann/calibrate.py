@@ -27,10 +27,10 @@ DEPTH = 10
 
 RADII = (0.1, 0.25, 0.5)
 CANDIDATES = (20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000)
-RESCORED_AS_SCANNED = 60
+RESCORED_AS_SCANNED = 130
 """Scoring one candidate exactly takes as long as scanning so many codes (benchmarks/ann/ladder.py)."""
 
-LIST_AS_SCANNED = 60
+LIST_AS_SCANNED = 20
 """Turning to one more list takes as long as scanning so many codes."""
 
 _WORTH_TRYING, _WIDER_STEPS = 1.25, 4
