@@ -204,6 +204,8 @@ class Builder:
         return Generation(modality, name, kind, params, rows, checksums)
 
     def _is_whole(self, generation: Generation) -> bool:
+        if generation.kind in registry.APPROXIMATE and {*generation.params} != {*IvfPqParams.__slots__}:
+            return False  # an earlier clipsearch made it, of other parts
         try:
             verify(self._library.folder, generation)
         except StoreCorruptError as error:

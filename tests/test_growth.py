@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -463,6 +464,18 @@ def test_any_damaged_file_of_an_index_is_told_searched_around_and_mended(vectors
         assert len(results.warnings) == 1 and "clipsearch build" in results.warnings[0]
         vectors.refresh()
         assert SearchEngine(Library(vectors.folder)).search(vector=query, k=1).warnings == ()
+
+
+def test_an_index_of_an_earlier_version_is_made_anew_by_the_next_run(vectors):
+    vectors.add(clustered(1500))
+    vectors.build()
+    with vectors.library.read() as snapshot:
+        old = snapshot.generation(Modality.IMAGE)
+    with vectors.library.writer() as writer:
+        writer.activate(replace(old, params={"dim": DIM, "nlist": 38, "m": 16, "nbits": 8, "nprobe": 16}))
+    vectors.refresh()
+    assert vectors.name() != old.name
+    assert vectors.recall(clustered(20, seed=3)) >= 0.9
 
 
 def test_a_calibration_survives_being_written(tmp_path, vectors):

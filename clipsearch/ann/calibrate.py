@@ -16,10 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ann.base import Probe, RowSource
+from clipsearch.ann.base import AnnIndex, Probe, RowSource
 from clipsearch.ann.flat import exact_search
 from clipsearch.errors import AnnIndexError
-from clipsearch.types import Neighbors
 
 FILE = "calibration.json"
 DEPTH = 10
@@ -97,25 +96,12 @@ class Calibration:
             raise AnnIndexError(f"{path} cannot be read: {error}.") from error
 
 
-class Probed(Protocol):
+class Probed(AnnIndex, Protocol):
     """What is calibrated: an index with inverted lists."""
 
     @property
     def nlist(self) -> int:
         """How many lists there are."""
-
-    def __len__(self) -> int:
-        """Count the rows."""
-
-    def search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        *,
-        allowed: NDArray[np.bool_] | None = None,
-        probe: Probe | None = None,
-    ) -> Neighbors:
-        """Find the k best rows of each query."""
 
     def scanned(self, queries: NDArray[np.float32], probe: Probe) -> float:
         """Return how many rows a query looks at on average."""
