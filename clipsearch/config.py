@@ -15,6 +15,7 @@ APP = "clipsearch"
 LOCAL_LIBRARY = ".clipsearch"
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+_AUTOMATIC = {"threads", "batch_size"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Settings:
 
     model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that is
     decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of
-    each kind that is read. batch_size: pictures or passages a commit.
+    each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the encoder. device,
+    precision: where and how `index` encodes, as in clipsearch.encoders.compute.
     """
 
     library: str | None = None
@@ -32,8 +34,10 @@ class Settings:
     max_pixels: int = 100_000_000
     max_picture_bytes: int = 1024**3
     max_text_bytes: int = 16 * 1024**2
-    batch_size: int = 64
+    batch_size: int = 0
     threads: int = 0
+    device: str = "auto"
+    precision: str = "auto"
 
     @property
     def cores(self) -> int:
@@ -123,10 +127,10 @@ def _convert(key: str, value: object, where: str) -> object:
         return word in _TRUE
     if isinstance(default, int):
         try:
-            number = int(str(value))
+            number = 0 if value == "auto" and key in _AUTOMATIC else int(str(value))
         except ValueError:
             raise problem from None
-        if number < (0 if key == "threads" else 1):
+        if number < (0 if key in _AUTOMATIC else 1):
             raise problem
         return number
     if not isinstance(value, str) or not value:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +15,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ClipSearchError, EncoderError
 from clipsearch.store.records import Encoded, Failed, Known, Outcome
 from clipsearch.types import Modality
-from indexer.decode import Decoded
+from indexer.decode import Decoded, Loaded
 
 logger = logging.getLogger("clipsearch")
 
@@ -20,6 +23,67 @@ _SLICE = 256
 """Passages of a long text that are encoded before the run may be stopped."""
 
 _TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A batch on its way: what was loaded, and which of it has to be encoded."""
+
+    loaded: Sequence[Loaded]
+    fresh: Sequence[Decoded]
+
+
+class EncodeStage:
+    """Encodes batches in threads of its own while the next are decoded and those before are committed."""
+
+    def __init__(
+        self, encoder: Encoder, is_known: Callable[[str], bool], should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Prepare; is_known: whether the library holds content under a hash."""
+        self._encoder = encoder
+        self._is_known = is_known
+        self._should_stop = should_stop
+        self._pending: deque[tuple[Job, Future[list[Outcome]]]] = deque()
+
+    def run(self, batches: Iterable[Sequence[Loaded]]) -> Generator[tuple[Sequence[Loaded], list[Outcome]]]:
+        """Yield each batch with its outcomes, in order; all but a batch for each stream wait to be decoded.
+
+        Content that a batch before this one holds, committed or still on its way, is an outcome `Known`: whoever
+        commits it finds out if encoding that other file failed. Once should_stop holds, what has not been begun is
+        left out.
+        """
+        streams = max(1, self._encoder.streams)
+        with ThreadPoolExecutor(streams, thread_name_prefix="encode") as pool:
+            try:
+                for batch in batches:
+                    job = self._prepare(batch)
+                    self._pending.append((job, pool.submit(self._encode, job)))
+                    if len(self._pending) > streams:
+                        yield self._finish()
+                while self._pending:
+                    yield self._finish()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, batch: Sequence[Loaded]) -> Job:
+        under_way = {entry.content_hash for job, _ in self._pending for entry in job.fresh}
+        decoded = [entry for entry in batch if isinstance(entry, Decoded)]
+        fresh = [d for d in decoded if d.content_hash not in under_way and not self._is_known(d.content_hash)]
+        return Job(batch, fresh)
+
+    def _encode(self, job: Job) -> list[Outcome]:
+        return [] if self._should_stop() else encode_batch(self._encoder, job.fresh, self._should_stop)
+
+    def _finish(self) -> tuple[Sequence[Loaded], list[Outcome]]:
+        job, future = self._pending.popleft()
+        outcomes = future.result()
+        fresh = {id(entry) for entry in job.fresh}
+        for entry in job.loaded:
+            if isinstance(entry, Decoded) and id(entry) not in fresh:
+                outcomes.append(Known(entry.record, entry.content_hash))
+            elif isinstance(entry, Known | Failed):
+                outcomes.append(entry)
+        return job.loaded, outcomes
 
 
 def encode_batch(

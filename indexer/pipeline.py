@@ -7,13 +7,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
 from clipsearch.media import read_regular
 from clipsearch.paths import quote_path
@@ -21,7 +22,7 @@ from clipsearch.store import catalog
 from clipsearch.store.catalog import join
 from clipsearch.store.collection import is_imported
 from clipsearch.store.library import CATALOG, EncoderPin, Library, encoder_mismatch
-from clipsearch.store.records import Failed, FileRecord, Known, Root, Scope
+from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
 from indexer import build
@@ -29,7 +30,7 @@ from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
 from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
 from indexer.diff import Difference, compare
-from indexer.encode import encode_batch
+from indexer.encode import EncodeStage, encode_batch
 from indexer.plan import IndexPlan
 from indexer.report import IndexReport, Progress, Silent
 
@@ -66,6 +67,7 @@ def index(
     options = options or IndexOptions()
     started = time.monotonic()
     _check_paths(folder, paths)
+    Compute(settings.device, settings.precision, settings.cores)  # a word that means nothing must not wait for work
     with ExitStack() as stack:
         if not (folder / CATALOG).exists():
             if not paths:
@@ -207,26 +209,20 @@ class _Run:
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )
-        for batch in _batches(loaded, self.settings.batch_size):
-            self._commit(encoder, writer, batch, decoder, roots)
-            self.progress.advance(len(batch))
-            if self.should_stop():
-                break
-            background.tend(writer)
-        else:
+        size = self.settings.batch_size or encoder.batch_size
+        encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(_batches(loaded, size))
+        with closing(loaded), closing(encoded):
+            for batch, outcomes in encoded:
+                self._commit(encoder, writer, outcomes, decoder, roots)
+                self.progress.advance(len(batch))
+                if self.should_stop():
+                    return
+                background.tend(writer)
             background.finish(writer, self.should_stop)
-        loaded.close()
 
     def _commit(
-        self, encoder: Encoder, writer: Writer, batch: Sequence[Loaded], decoder: Decoder, roots: dict[int, str]
+        self, encoder: Encoder, writer: Writer, outcomes: list[Outcome], decoder: Decoder, roots: dict[int, str]
     ) -> None:
-        # Decoding runs ahead of commits: what a batch before this one has stored need not be encoded again.
-        decoded = [entry for entry in batch if isinstance(entry, Decoded)]
-        known = {entry.content_hash for entry in decoded if self._is_known(entry.content_hash)}
-        fresh = [entry for entry in decoded if entry.content_hash not in known]
-        outcomes = encode_batch(encoder, fresh, self.should_stop)
-        outcomes += [Known(entry.record, entry.content_hash) for entry in decoded if entry.content_hash in known]
-        outcomes += [entry for entry in batch if isinstance(entry, Known | Failed)]
         committed = writer.commit(outcomes)
         self.report.count(committed.counts)
         for outcome in outcomes:
@@ -235,7 +231,10 @@ class _Run:
                 self.report.failed.append((join(roots[record.root_id], quote_path(record.path)), outcome.reason))
         if committed.unresolved:
             again = [decoder(record, trust_known=False) for record in committed.unresolved]
-            self._commit(encoder, writer, again, decoder, roots)
+            fresh = [entry for entry in again if isinstance(entry, Decoded)]
+            done = encode_batch(encoder, fresh, self.should_stop) if fresh else []
+            done += [entry for entry in again if isinstance(entry, Known | Failed)]
+            self._commit(encoder, writer, done, decoder, roots)
 
     def _is_known(self, content_hash: str) -> bool:
         with self.library.query() as connection:
@@ -251,7 +250,14 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
 
 
 def _load(name: str, settings: Settings, fingerprint: str | None) -> Encoder:
-    return registry.load(name, threads=settings.cores, offline=settings.offline, fingerprint=fingerprint)
+    return registry.load(
+        name,
+        threads=settings.cores,
+        offline=settings.offline,
+        fingerprint=fingerprint,
+        device=settings.device,
+        precision=settings.precision,
+    )
 
 
 def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:

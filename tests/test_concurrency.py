@@ -70,6 +70,7 @@ def paused_run(tmp_path, encoder) -> Iterator[tuple[Path, Path, Pausing]]:
     run = threading.Thread(target=index, args=(library, root), kwargs={"encoder": pausing, "settings": settings})
     run.start()
     assert pausing.paused.wait(60)
+    wait_until(lambda: len(read_state(library).live) == 10)  # the second is committed beside the third
     yield root, library, pausing
     pausing.go_on.set()
     run.join(60)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.encoders.compute import PRECISIONS
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
 
@@ -44,7 +45,9 @@ SHOWN_FAILURES = 20
 @json_option
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures or passages a commit.")
+@click.option("--device", metavar="DEVICE", help="Where to encode: auto, cpu, cuda (every GPU), cuda:N or mps.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="How precisely; auto is what costs no recall.")
+@click.option("--batch-size", metavar="N", help="Pictures or passages a commit; auto for what suits the encoder.")
 @click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 for all.")
 def index(
     paths: tuple[str, ...],
@@ -57,7 +60,9 @@ def index(
     as_json: bool,
     library: str | None,
     offline: bool | None,
-    batch_size: int | None,
+    device: str | None,
+    precision: str | None,
+    batch_size: str | None,
     threads: int | None,
 ) -> None:
     """Index folders and files; run again to bring the library up to date.
@@ -74,7 +79,9 @@ def index(
     from indexer.pipeline import IndexOptions
     from indexer.pipeline import index as run
 
-    settings, folder = read_settings(library=library, offline=offline, batch_size=batch_size, threads=threads)
+    settings, folder = read_settings(
+        library=library, offline=offline, device=device, precision=precision, batch_size=batch_size, threads=threads
+    )
     if exclude and no_exclude:
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)

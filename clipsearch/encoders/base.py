@@ -15,6 +15,10 @@ Pixels = tuple[NDArray[np.uint8], ...]
 """One prepared picture: a uint8 (height, width, 3) array per input of the image tower."""
 
 
+BATCH_SIZE = 64
+"""What a processor had best get at a time: more is no faster, and a commit after each loses little to a crash."""
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Pictures and texts to vectors.
@@ -40,6 +44,14 @@ class Encoder(Protocol):
     @property
     def picture_side(self) -> int:
         """Pixels: a picture whose shorter side was reduced to no less than this while decoding loses nothing."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures or passages a call had best get, and a commit."""
+
+    @property
+    def streams(self) -> int:
+        """How many calls at a time keep it busy: 1 where one uses the whole device, more for GPUs."""
 
     @property
     def max_tokens(self) -> int:

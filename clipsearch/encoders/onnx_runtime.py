@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.base import Pixels
+from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.export_folder import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, ExportMeta
 from clipsearch.encoders.tokenizing import TextTokenizer
 from clipsearch.errors import EncoderError
@@ -62,6 +62,16 @@ class OnnxEncoder:
     def picture_side(self) -> int:
         """The longer side of the image input, in pixels."""
         return self._meta.picture.side
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures or passages a call had best get."""
+        return BATCH_SIZE
+
+    @property
+    def streams(self) -> int:
+        """One call uses all threads."""
+        return 1
 
     @property
     def max_tokens(self) -> int:

@@ -12,6 +12,7 @@ from typing import Literal, cast
 from clipsearch.config import cache_dir
 from clipsearch.encoders import export_folder
 from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.export_folder import ExportMeta
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 
@@ -126,21 +127,31 @@ def resolve(name: str, *, offline: bool) -> Resolution:
     raise _unknown(name)
 
 
-def load(name: str, *, threads: int, offline: bool, fingerprint: str | None = None) -> Encoder:
+def load(
+    name: str,
+    *,
+    threads: int,
+    offline: bool,
+    fingerprint: str | None = None,
+    device: str = "cpu",
+    precision: str = "auto",
+) -> Encoder:
     """Return an encoder whose towers are loaded when first used.
 
     name: canonical. threads: of the processor, at most. offline: make no connection.
-    fingerprint: of the encoder that made the library; a prepared model that has it is preferred.
-    Raises EncoderUnavailableError when the model cannot be had, EncoderMismatchError when its fingerprint is
-    another.
+    fingerprint: of the encoder that made the library; a prepared model that has it is preferred. device, precision:
+    as in Compute; a query takes the processor, which is ready first.
+    Raises EncoderUnavailableError when the model cannot be had or cannot run so, EncoderMismatchError when its
+    fingerprint is another, InvalidInputError for an unknown device or precision.
     """
+    compute = Compute(device, precision, threads)
     if name in BUILTINS:
         from clipsearch.encoders.builtin import BuiltinEncoder
 
         variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
-        encoder: Encoder = BuiltinEncoder(variant, threads=threads)
+        encoder: Encoder = BuiltinEncoder(variant, threads=compute.threads)
     elif name.startswith(OPENCLIP):
-        encoder = _load_openclip(name, threads, offline, fingerprint)
+        encoder = _load_openclip(name, compute, offline, fingerprint)
     else:
         raise _unknown(name)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
@@ -185,14 +196,14 @@ def _resolve_auto(offline: bool) -> Resolution:
     return Resolution(DEFAULT_BUILTIN, notice)
 
 
-def _load_openclip(name: str, threads: int, offline: bool, fingerprint: str | None) -> Encoder:
+def _load_openclip(name: str, compute: Compute, offline: bool, fingerprint: str | None) -> Encoder:
     from clipsearch.encoders.onnx_runtime import OnnxEncoder
 
     found = _find_prepared(name, fingerprint)
     if found is None:
-        found = _prepare(name, threads, offline, fingerprint)
+        found = _prepare(name, compute.threads, offline, fingerprint)
     folder, meta = found
-    return OnnxEncoder(folder, meta, threads=threads)
+    return OnnxEncoder(folder, meta, threads=compute.threads)
 
 
 def _find_prepared(name: str, fingerprint: str | None) -> tuple[Path, ExportMeta] | None:

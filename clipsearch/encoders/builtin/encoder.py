@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.base import Pixels
+from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.builtin.projection import Projection, unit
 from clipsearch.encoders.builtin.towers import GRAPH_VERSION, MAX_TOKENS, PictureTower, TextTower
 from clipsearch.encoders.builtin.weights import LITE0, LITE2, MINILM, TOKENIZER, Source
@@ -98,6 +98,16 @@ class BuiltinEncoder:
     def picture_side(self) -> int:
         """Pixels: the side of the largest input."""
         return max(backbone.side for backbone in self._backbones)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures or passages a call had best get."""
+        return BATCH_SIZE
+
+    @property
+    def streams(self) -> int:
+        """One call uses all threads."""
+        return 1
 
     @property
     def max_tokens(self) -> int:
