@@ -163,9 +163,10 @@ class Builder:
 
     def _fill(self, index: IvfPqIndex, rows: Rows, modality: Modality) -> None:
         self._progress.stage(f"{modality}: adding", len(rows) - len(index))
-        for _, block in rows.blocks(len(index)):
-            index.add(block)
-            self._progress.advance(len(block))
+        with index.filling():
+            for _, block in rows.blocks(len(index)):
+                index.add(block)
+                self._progress.advance(len(block))
 
     def _calibrate(
         self,

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex, Probe
+from clipsearch.ann.faiss_flat import MAX_GPU_K, FaissFlatIndex
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams, balancing_rotation
+from clipsearch.ann.faiss_runtime import has_gpu, import_faiss
 from clipsearch.ann.flat import ArrayRows, FlatIndex, exact_search, merge, no_neighbors, top_k
 from clipsearch.ann.torch_flat import TorchFlatIndex, TorchFlatParams
 from clipsearch.errors import AnnIndexError, InvalidInputError
 from clipsearch.types import Neighbors
 
 DIM = 32
-TORCH = TorchFlatIndex.kind
-KINDS = sorted({*registry.KINDS, TORCH} - {"auto"})
+TORCH, FAISS = TorchFlatIndex.kind, FaissFlatIndex.kind
+KINDS = sorted({*registry.KINDS} - {"auto"})
 
 
 def clustered(rows: int, seed: int = 0) -> np.ndarray:
@@ -36,13 +38,15 @@ def created(kind: str, rows: int) -> AnnIndex:
     choice = registry.choose(kind, rows, DIM)
     if choice.kind == "flat":
         return FlatIndex(DIM)
+    if choice.kind == FAISS:
+        return FaissFlatIndex(DIM)
     if choice.kind == TORCH:
         return TorchFlatIndex(TorchFlatParams(DIM), device="cpu")
     return IvfPqIndex(IvfPqParams(DIM, choice.nlist, choice.m))
 
 
 def loaded(kind: str, folder: Path, params: Mapping[str, Any]) -> AnnIndex:
-    index_class = {"flat": FlatIndex, TORCH: TorchFlatIndex}.get(kind, IvfPqIndex)
+    index_class = {"flat": FlatIndex, TORCH: TorchFlatIndex, FAISS: FaissFlatIndex}.get(kind, IvfPqIndex)
     return index_class.load(folder, params)
 
 
@@ -236,6 +240,81 @@ def test_every_list_probed_and_rescored_equals_exact():
         scores = rows[ids].astype(np.float32) @ query
         best = top_k(Neighbors(ids[None], scores[None]), 10).ids[0]
         assert np.array_equal(best, expected)
+
+
+def place_at_hand():
+    """The first GPU where there is one, else a device that, like a GPU, takes no mask: the path is the same."""
+    return None if has_gpu() else lambda flat: flat
+
+
+@pytest.mark.parametrize("count", [300, 5000])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5, 1.0])
+def test_a_device_that_takes_no_mask_answers_as_the_scan_does(count, share):
+    rows, queries = clustered(count), clustered(12, seed=7).astype(np.float32)
+    allowed = np.random.default_rng(8).random(count) < share
+    index = FaissFlatIndex(DIM, place=place_at_hand())
+    for start in range(0, count, 400):
+        index.add(rows[start : start + 400])
+    found = index.search(queries, 20, allowed=allowed)
+    expected = exact_search(ArrayRows(rows), queries, 20, allowed=allowed)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    assert (found.ids == expected.ids).mean() > 0.99  # float32 sums may tell copies apart
+    assert (found.ids >= 0).sum() == len(queries) * min(20, allowed.sum())
+
+
+def test_more_neighbours_than_a_gpu_returns_come_from_the_scan():
+    rows, queries = clustered(MAX_GPU_K + 500), clustered(3, seed=7).astype(np.float32)
+    some = FaissFlatIndex(DIM, place=place_at_hand())
+    some.add(rows[: MAX_GPU_K + 400])
+    for index in (FaissFlatIndex.over(ArrayRows(rows), stop=MAX_GPU_K + 400), some):
+        found = index.search(queries, MAX_GPU_K + 300)
+        assert found.ids.shape == (3, MAX_GPU_K + 300)
+        assert all(len(np.unique(ids)) == MAX_GPU_K + 300 for ids in found.ids) and found.ids.max() < MAX_GPU_K + 400
+
+
+def test_rows_find_their_lists_on_the_device_while_an_index_is_filled():
+    rows = clustered(3000)
+    index = built("ivfpq", rows)
+    beside, turned = index.emptied(), index.emptied()
+    with beside.filling(None if has_gpu() else import_faiss().clone_index):
+        beside.add(rows)
+    assert np.array_equal(beside.list_sizes(), index.list_sizes())
+    queries, probe = clustered(20, seed=9).astype(np.float32), Probe(nprobe=index.nlist)
+    assert np.array_equal(beside.search(queries, 10, probe=probe).ids, index.search(queries, 10, probe=probe).ids)
+
+    def reversed_lists(flat):  # the sizes show that the device is asked, and for the time only
+        other = import_faiss().IndexFlatL2(flat.d)
+        other.add(flat.reconstruct_n(0, flat.ntotal)[::-1].copy())
+        return other
+
+    with turned.filling(reversed_lists):
+        turned.add(rows)
+    assert np.array_equal(turned.list_sizes(), index.list_sizes()[::-1])
+    turned.add(rows)
+    assert np.array_equal(turned.list_sizes(), index.list_sizes()[::-1] + index.list_sizes())
+
+
+def test_a_device_that_refuses_is_our_error():
+    def refuse(flat):
+        raise RuntimeError("Error in faiss::gpu at x.cu:1: out of memory")
+
+    with pytest.raises(AnnIndexError, match="faiss_flat index could not be set up"):
+        FaissFlatIndex(DIM, place=refuse)
+    index = built("ivfpq", clustered(1500))
+    with pytest.raises(AnnIndexError, match="moved to the GPU"), index.filling(refuse):
+        pass
+
+
+@pytest.mark.skipif(not has_gpu(), reason="FAISS finds no GPU here")
+def test_a_gpu_learns_fills_and_answers_as_the_processor_does():
+    rows, queries = clustered(20_000), clustered(50, seed=3).astype(np.float32)
+    expected = exact_search(ArrayRows(rows), queries, 10)
+    found = FaissFlatIndex.over(ArrayRows(rows)).search(queries, 10)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    index = built("ivfpq", rows)
+    with index.filling():
+        index.add(rows)
+    assert (index.list_sizes() % 2 == 0).mean() > 0.95  # nearly every row goes where the processor sends it
 
 
 def test_training_writes_nothing_to_stderr():

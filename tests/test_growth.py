@@ -122,10 +122,11 @@ def test_every_size_of_library_answers_without_a_word(vectors, caplog, capfd, co
     assert [r.message for r in caplog.records if "queries by words" not in r.message] == []
 
 
-def test_torch_flat_searches_the_rows_of_the_library(vectors):
+@pytest.mark.parametrize("kind", ["torch_flat", "faiss_flat"])
+def test_what_scans_on_a_gpu_searches_the_rows_of_the_library(vectors, kind):
     rows = clustered(600)
     vectors.add(rows[:500])
-    assert vectors.build("torch_flat").kind == "torch_flat"
+    assert vectors.build(kind).kind == kind
     vectors.add(rows[500:])
     for query in clustered(10, seed=5):
         assert vectors.found(query) == vectors.expected(query, 10)

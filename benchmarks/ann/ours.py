@@ -11,7 +11,8 @@ from clipsearch import __version__
 from clipsearch.ann import registry
 from clipsearch.ann.base import Probe
 from clipsearch.ann.candidates import search_candidates
-from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams, import_faiss
+from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
+from clipsearch.ann.faiss_runtime import import_faiss
 from clipsearch.ann.flat import ArrayRows
 from indexer.build import _sample_size
 

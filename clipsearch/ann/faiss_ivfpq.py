@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ann.base import Probe
+from clipsearch.ann.faiss_runtime import has_gpu, import_faiss, mapped_errors, nearest_on_gpu
 from clipsearch.errors import AnnIndexError
 from clipsearch.halves import widen
 from clipsearch.types import Neighbors
@@ -106,7 +107,7 @@ class IvfPqIndex:
         faiss = import_faiss()
         self._mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = sample - self._mean
-        with _mapped_errors("trained"):
+        with mapped_errors("IVF-PQ", "trained"):
             kmeans = _cluster(centred, self._params.nlist)
             few = np.ascontiguousarray(centred[:: -(-len(centred) // MAX_CODEBOOK_ROWS)])
             centroids, residuals = kmeans.centroids, few - kmeans.centroids[kmeans.assign(few)[1]]
@@ -119,15 +120,33 @@ class IvfPqIndex:
             self._index.is_trained = True
             self._distortion = self._loss(turned)
 
+    @contextmanager
+    def filling(self, place: Callable[[Any], Any] | None = None) -> Iterator[None]:
+        """Have rows that are added meanwhile find their lists on the first GPU, where there is one.
+
+        That is nearly all the work of adding. place: moves the flat FAISS index of the centroids there.
+        """
+        place = place or (nearest_on_gpu if has_gpu() else None)
+        if place is None:
+            yield
+            return
+        with mapped_errors("IVF-PQ", "moved to the GPU"):
+            elsewhere = place(self._quantizer)
+        self._index.quantizer = elsewhere
+        try:
+            yield
+        finally:
+            self._index.quantizer = self._quantizer
+
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim)."""
-        with _mapped_errors("filled"):
+        with mapped_errors("IVF-PQ", "filled"):
             self._index.add(self._turned(widen(rows) - self._mean))
         self._sizes = None
 
     def distortion(self, rows: NDArray[np.float32]) -> float:
         """Compare rows (n, dim) with those it learnt from: mean squared error of coding them, 1.0 for the same."""
-        with _mapped_errors("measured"):
+        with mapped_errors("IVF-PQ", "measured"):
             placed = self._turned(rows - self._mean)
             home = self._quantizer.assign(placed, 1)[:, 0]
             return self._loss(placed - self._centroids[home]) / max(self._distortion, 1e-12)
@@ -162,7 +181,7 @@ class IvfPqIndex:
     def save(self, folder: Path) -> None:
         """Write the FAISS index, and what is done to a row before."""
         faiss = import_faiss()
-        with _mapped_errors(f"written to {folder}"):
+        with mapped_errors("IVF-PQ", f"written to {folder}"):
             with _plain_path(folder) as path:
                 faiss.write_index(self._index, f"{path}/{_INDEX}")
         np.savez(folder / _TRANSFORM, mean=self._mean, rotation=self._rotation, distortion=self._distortion)
@@ -257,7 +276,7 @@ class IvfPqIndex:
             selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
             options.sel = selector
         ids, scores = np.empty((len(turned), k), np.int64), np.empty((len(turned), k), np.float32)
-        with _mapped_errors("searched"):
+        with mapped_errors("IVF-PQ", "searched"):
             arrays = [faiss.swig_ptr(array) for array in (lists, products, scores, ids)]
             self._index.search_preassigned_c(len(turned), faiss.swig_ptr(turned), k, *arrays, False, options, None)
         scores = np.where(ids < 0, np.float32(-np.inf), scores + (queries @ self._mean)[:, None])
@@ -296,7 +315,7 @@ def _cluster(rows: NDArray[np.float32], count: int) -> Any:  # noqa: ANN401
         count,
         niter=ITERATIONS,
         seed=1,
-        gpu=faiss.get_num_gpus() > 0,
+        gpu=has_gpu(),
         min_points_per_centroid=1,
         max_points_per_centroid=TRAINING_ROWS_PER_LIST,
     )
@@ -317,27 +336,3 @@ def _plain_path(folder: Path) -> Iterator[str]:
             os.close(descriptor)
     else:
         yield str(folder)
-
-
-@contextmanager
-def _mapped_errors(what: str) -> Iterator[None]:
-    """Turn what FAISS raises into AnnIndexError."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, AttributeError, TypeError, MemoryError) as error:
-        reason = str(error).partition(" at ")[0] or "wrong dimensions"
-        raise AnnIndexError(
-            f"The IVF-PQ index could not be {what}: {reason}. Search stays exact; `clipsearch build` tries again."
-        ) from error
-
-
-def import_faiss() -> Any:  # noqa: ANN401
-    """Import FAISS with OpenMP threads that sleep while they wait.
-
-    By default they spin, and beside another busy process or runtime training takes many times as long. The
-    variable is read when the OpenMP library is loaded, so it must be set before.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import faiss
-
-    return faiss

@@ -10,11 +10,13 @@ from typing import Any
 from clipsearch.ann.base import AnnIndex, RowSource
 from clipsearch.errors import AnnIndexError, InvalidInputError
 
-KINDS = ("auto", "flat", "pq4", "ivfpq", "torch_flat")
+KINDS = ("auto", "flat", "pq4", "ivfpq", "torch_flat", "faiss_flat")
 """What `clipsearch build --index` takes; `auto` chooses flat, pq4 or ivfpq."""
 
 APPROXIMATE = ("pq4", "ivfpq")
 """The kinds that are files of their own; the others search the rows of the library."""
+
+_BYTES_A_VALUE = {"torch_flat": 2, "faiss_flat": 4}
 
 PQ4_ROWS, IVFPQ_ROWS = 50_000, 200_000
 """From so many rows of 512 dimensions on each step of the ladder pays: benchmarks/ann/ladder.py."""
@@ -49,8 +51,8 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
         kind = "ivfpq" if cost >= IVFPQ_ROWS else "pq4" if cost >= PQ4_ROWS else "flat"
     if kind == "flat" or not rows:
         return Choice("flat")
-    if kind == "torch_flat":
-        _check_budget(2 * rows * dim, rows, dim, memory_budget)
+    if kind in _BYTES_A_VALUE:
+        _check_budget(_BYTES_A_VALUE[kind] * rows * dim, rows, dim, memory_budget)
         return Choice(kind)
     if rows < MIN_ROWS:
         return Choice("flat")
@@ -85,6 +87,10 @@ def load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, wa
         from clipsearch.ann.torch_flat import TorchFlatIndex
 
         return TorchFlatIndex.over(rows, stop=watermark)
+    if kind == "faiss_flat":
+        from clipsearch.ann.faiss_flat import FaissFlatIndex
+
+        return FaissFlatIndex.over(rows, stop=watermark)
     if kind not in APPROXIMATE:
         raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
     from clipsearch.ann.faiss_ivfpq import IvfPqIndex

@@ -38,7 +38,8 @@ class Size(click.ParamType[int]):
     default="auto",
     show_default=True,
     help="flat: exact scan, no index. pq4: scan of 4-bit codes. ivfpq: inverted lists of 4-bit codes. "
-    "torch_flat: exact scan on a GPU. auto: flat, pq4 or ivfpq, by size. Scores are exact with every kind.",
+    "torch_flat, faiss_flat: exact scan on a GPU, of 2 or 4 bytes a value. auto: flat, pq4 or ivfpq, by size. "
+    "Scores are exact with every kind.",
 )
 @click.option(
     "--target-recall",

@@ -1,0 +1,46 @@
+"""FAISS itself: its import, its threads, its GPUs, its errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from clipsearch.errors import AnnIndexError
+
+
+def import_faiss() -> Any:  # noqa: ANN401
+    """Import FAISS with OpenMP threads that sleep while they wait.
+
+    By default they spin, and beside another busy process or runtime training takes many times as long. The
+    variable is read when the OpenMP library is loaded, so it must be set before.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import faiss
+
+    return faiss
+
+
+def has_gpu() -> bool:
+    """Tell whether FAISS can use a GPU here; `faiss-cpu` has no code for any."""
+    faiss = import_faiss()
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
+def nearest_on_gpu(flat: Any) -> Any:  # noqa: ANN401
+    """Copy a flat FAISS index to the first GPU, as float32: a FAISS index that answers like it."""
+    faiss = import_faiss()
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, flat)
+
+
+@contextmanager
+def mapped_errors(name: str, what: str) -> Iterator[None]:
+    """Turn what FAISS raises into AnnIndexError. name: of the index, for people; what: was tried with it."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, AttributeError, TypeError, MemoryError) as error:
+        reason = str(error).partition(" at ")[0] or "wrong dimensions"
+        raise AnnIndexError(
+            f"The {name} index could not be {what}: {reason}. Search stays exact; `clipsearch build` tries again."
+        ) from error
