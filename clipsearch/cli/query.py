@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from clipsearch.cli.answering import Answer, Asked, answer
 from clipsearch.cli.asking import ask_daemon
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
 from clipsearch.config import Settings
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import ClipSearchError, InvalidInputError
 
 
 @click.command()
@@ -63,9 +64,16 @@ def query(
 
 def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:
     """Answer in this process, which embeds the query while the store is loaded."""
+    gc.disable()  # this process ends soon: a tenth of its time would go into looking at modules that stay
     from clipsearch.query.embedding import start_embedding
 
-    embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
+    try:
+        embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
+    except ClipSearchError:
+        from clipsearch.store.library import Library
+
+        Library(folder).close()  # what is wrong with the library is said before what is wrong with its encoder
+        raise
     from clipsearch.query.engine import open_library
 
     return answer(open_library(folder, settings, embedder), asked)
