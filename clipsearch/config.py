@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +24,8 @@ class Settings:
     model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that is
     decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of
     each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the encoder. device,
-    precision: where and how `index` encodes, as in clipsearch.encoders.compute.
+    precision: where and how `index` encodes, as in clipsearch.encoders.compute. query_cache: keep the vectors of texts
+    that were searched for. daemon: let `clipsearch daemon` answer where it runs.
     """
 
     library: str | None = None
@@ -38,6 +38,8 @@ class Settings:
     threads: int = 0
     device: str = "auto"
     precision: str = "auto"
+    query_cache: bool = True
+    daemon: bool = True
 
     @property
     def cores(self) -> int:
@@ -102,6 +104,8 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

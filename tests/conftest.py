@@ -23,16 +23,19 @@ def isolated_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the user's settings, data and libraries out; subprocesses share one cache of built encoders."""
     home = tmp_path_factory.mktemp("home")
     cache = Path(tempfile.mkdtemp(prefix="clipsearch-cache-"))
+    runtime = tempfile.mkdtemp(prefix="cs-")  # short, as the path of a socket has to be
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("CLIPSEARCH_")]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         for kind in ("CONFIG", "DATA", "CACHE", "STATE"):
             patch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
+        patch.setenv("XDG_RUNTIME_DIR", runtime)
         patch.setenv("CLIPSEARCH_CACHE", str(cache))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
-    shutil.rmtree(cache, ignore_errors=True)
+    for folder in (cache, runtime):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 
+from clipsearch.cli.exchange import socket_path
 from clipsearch.cli.main import COMMANDS, cli
 from clipsearch.config import Settings
 from tests.helpers import COMMAND, environment, index, photo, photos
@@ -102,8 +104,15 @@ def test_every_shell_example_runs(home, encoder):
     env = environment({"HOME": str(home), "PATH": path, "CLIPSEARCH_MODEL": "builtin-small", **data})
     wrong = []
     for line in lines:
-        command = [bash, "-o", "pipefail", "-c", line]
-        ran = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=60, check=False)
-        if ran.returncode or "Traceback" in ran.stderr:
-            wrong.append((line, ran.returncode, ran.stdout, ran.stderr))
+        with open(home / "said", "w+") as said:  # no pipe, which the daemon would keep open
+            command = [bash, "-o", "pipefail", "-c", line]
+            code = subprocess.run(
+                command, cwd=home, env=env, stdout=said, stderr=said, timeout=60, check=False
+            ).returncode
+            until = time.monotonic() + 20
+            while line.startswith("clipsearch daemon &") and not socket_path().exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            text = Path(said.name).read_text()
+        if code or "Traceback" in text:
+            wrong.append((line, code, text))
     assert not wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from dataclasses import dataclass
@@ -277,6 +276,8 @@ def _describe_export(meta: ExportMeta) -> ModelInfo:
 
 
 def _unknown(name: str) -> EncoderUnavailableError:
+    import difflib  # here, because a query has no use for it
+
     close = difflib.get_close_matches(name.lower(), [*ALIASES, AUTO], n=1, cutoff=0.6)
     hint = f" Did you mean {close[0]}?" if close else ""
     return EncoderUnavailableError(

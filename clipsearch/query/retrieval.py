@@ -187,7 +187,7 @@ class Retriever:
 
         def compute() -> NDArray[np.float32]:
             live, total = snapshot.live(modality), _live_count(snapshot, modality)
-            ranks = np.unique(np.linspace(0, max(total - 1, 0), min(total, _SAMPLE_ROWS)).astype(np.int64))
+            ranks = np.linspace(0, max(total - 1, 0), min(total, _SAMPLE_ROWS)).astype(np.int64)
             return snapshot.rows(modality).gather(ranks if live is None else np.flatnonzero(live)[ranks])
 
         return self._library.cached(snapshot.revision, f"sample {modality}", compute)

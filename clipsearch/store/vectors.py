@@ -170,7 +170,7 @@ class Rows:
             return widen(self._maps[0][rows])
         out = np.empty((len(rows), self.dim), ROW_DTYPE)
         which = np.searchsorted(self._first, rows, side="right") - 1
-        for segment in np.unique(which):
+        for segment in set(which.tolist()):
             chosen = which == segment
             out[chosen] = self._maps[segment][rows[chosen] - self._first[segment]]
         return widen(out)
