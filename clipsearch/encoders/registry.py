@@ -136,7 +136,7 @@ def load(
     device: str = "cpu",
     precision: str = "auto",
 ) -> Encoder:
-    """Return an encoder whose towers are loaded when first used.
+    """Return an encoder whose towers are loaded when first used; for a GPU the weights are read now.
 
     name: canonical. threads: of the processor, at most. offline: make no connection.
     fingerprint: of the encoder that made the library; a prepared model that has it is preferred. device, precision:

@@ -14,8 +14,9 @@ import logging
 import math
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipsearch.encoders.torch_compiling import Tower
 from clipsearch.errors import EncoderError
 
 log = logging.getLogger("clipsearch")
@@ -79,7 +81,7 @@ class Lane:
 
     def __init__(
         self,
-        tower: Callable[[torch.Tensor], torch.Tensor],
+        tower: Tower,
         device: torch.device,
         batch: DeviceBatch,
         row_shape: Sequence[int],
@@ -100,6 +102,7 @@ class Lane:
 
     def encode(self, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
         """Encode input rows, all of one shape, into float32 (n, dim), in order."""
+        started = time.monotonic()
         parts = [np.empty((0, self._dim), np.float32)]
         waiting: deque[_Slot] = deque()
         try:
@@ -116,6 +119,7 @@ class Lane:
         except BaseException:
             self._settle()
             raise
+        self._tower.worked((time.monotonic() - started) / LANES_PER_DEVICE)
         return np.concatenate(parts)
 
     def _launch_or_say_why(self, chunk: list[NDArray[Any]], size: int, waiting: deque[_Slot]) -> str:
@@ -124,7 +128,7 @@ class Lane:
             if not self._slots:
                 self._slots = [self._new_slot(size) for _ in range(_SLOTS)]
             slot = next(slot for slot in self._slots if not any(slot is other for other in waiting))
-            self._launch(chunk, min(size, _round_up(len(chunk))), slot)
+            self._launch(chunk, min(size, _round_up(len(chunk))), size, slot)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error):
                 return str(error).partition("\n")[0].rstrip(".")
@@ -143,7 +147,7 @@ class Lane:
             )
 
     @torch.inference_mode()
-    def _launch(self, chunk: list[NDArray[Any]], padded: int, slot: _Slot) -> None:
+    def _launch(self, chunk: list[NDArray[Any]], padded: int, full: int, slot: _Slot) -> None:
         slot.count = len(chunk)
         shape = (padded, *chunk[0].shape)
         host = slot.host[: math.prod(shape)].view(shape)
@@ -154,7 +158,7 @@ class Lane:
         if self._compute is not None and self._upload is not None:
             self._compute.wait_stream(self._upload)
         with _on(self._compute):
-            rows = self._tower(values)
+            rows = self._tower(values, is_full=padded == full)
             slot.rows[: len(chunk)].copy_(rows[: len(chunk)], non_blocking=self._compute is not None)
             if slot.done is not None:
                 slot.done.record()

@@ -9,6 +9,7 @@ norms still sum in float32 inside their kernel, and the rows are compared with f
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.exporting import compute_fingerprint
 from clipsearch.encoders.prepared import PreparedModel
 from clipsearch.encoders.tokenizing import DIFFICULT_TEXTS
+from clipsearch.encoders.torch_compiling import COMPILE_AFTER, Tower
 from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, DeviceBatch, Lane, Lanes
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
@@ -75,15 +77,21 @@ class TorchEncoder(PreparedModel):
         *,
         precision: str = "auto",
         device_batch: int = DEVICE_BATCH,
+        compile_after: float = COMPILE_AFTER,
     ) -> None:
-        """Take a verified export and the model that it was made from; devices: torch's names, at least one."""
+        """Take a verified export and the model that it was made from.
+
+        devices: torch's names, at least one. device_batch: inputs at a time. compile_after: seconds of work of the
+        image tower.
+        """
         super().__init__(folder, meta)
         self._reference: openclip.Reference | None = reference
         self._devices = [torch.device(name) for name in devices]
         self._precision = precision
         self._device_batch = device_batch
+        self._compile_after = compile_after
         self._lock = threading.Lock()
-        self._lanes: tuple[Lanes, Lanes] | None = None
+        self._opened: tuple[Lanes, Lanes] | EncoderError = EncoderError(f"{meta.name} is not loaded.")
 
     @property
     def batch_size(self) -> int:
@@ -93,7 +101,12 @@ class TorchEncoder(PreparedModel):
     @property
     def streams(self) -> int:
         """Calls at a time that keep every device busy."""
-        return LANES_PER_DEVICE * len(self._devices)
+        return self._lanes_each * len(self._devices)
+
+    @property
+    def _lanes_each(self) -> int:
+        # Apple's GPUs have one queue here, which is not meant for several threads.
+        return 1 if any(device.type == "mps" for device in self._devices) else LANES_PER_DEVICE
 
     def encode_pixels(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Encode prepared pictures into float32 (n, dim)."""
@@ -123,32 +136,44 @@ class TorchEncoder(PreparedModel):
         try:
             return self._load()[tower].encode(rows)
         except (RuntimeError, ValueError) as error:
-            raise EncoderError(f"The encoder {self.name} failed on {self._devices[0]}: {error}") from error
+            raise EncoderError(
+                f"The encoder {self.name} failed on {self._devices[0]}: {openclip.brief(error)}."
+            ) from error
 
     def _load(self) -> tuple[Lanes, Lanes]:
         with self._lock:
-            if self._lanes is None:
-                assert self._reference is not None, "given up only when the lanes are there"
-                self._lanes = self._open(self._reference)
-                self._reference = None
-            return self._lanes
+            if self._reference is not None:
+                reference, self._reference = self._reference, None
+                try:
+                    self._opened = self._open(reference)
+                except EncoderError as error:
+                    self._opened = error
+                except RuntimeError as error:
+                    self._opened = EncoderError(
+                        f"{self.name} cannot run on {self._devices[0]}: {openclip.brief(error)}. Free the device, or "
+                        "write `--device cpu`."
+                    )
+            if isinstance(self._opened, EncoderError):
+                # Kept, because it is the same for every batch, and finding it out took long.
+                raise EncoderError(str(self._opened))
+            return self._opened
 
     def _open(self, reference: openclip.Reference) -> tuple[Lanes, Lanes]:
         """Copy the model to the devices in the first precision that keeps its vectors."""
         pixels, ids = self._probes()
         expected = _reference_rows(reference, pixels, ids)
+        reason = ""
         for dtype in _dtypes(self._precision, self._devices):
+            if reason:
+                log.info("%s, so it encodes in %s.", reason, dtype)
             lanes = self._lanes_of(reference, dtype)
             rows = np.concatenate([lanes[0].encode(iter(pixels)), lanes[1].encode(iter(ids))])
             cosine = float((rows * expected).sum(axis=1).min())
             if cosine >= _MIN_COSINE[dtype]:
-                log.debug("%s runs on %s in %s, cosine %.6f", self.name, self._devices, dtype, cosine)
                 return lanes
-            log.debug("%s in %s gives cosine %.6f", self.name, dtype, cosine)
-        raise EncoderError(
-            f"{self.name} in {self._precision} on {self._devices[0]} gives vectors of cosine {cosine:.4f} to those of "
-            f"float32; at least {_MIN_COSINE[dtype]} is needed. Write `--precision fp32` or `--device cpu`."
-        )
+            del lanes  # its memory may be needed for the next
+            reason = f"{self.name} in {dtype} gives vectors of cosine {cosine:.4f} to those it should give"
+        raise EncoderError(f"{reason}. Write `--precision fp32` or `--device cpu`.")
 
     def _lanes_of(self, reference: openclip.Reference, dtype: torch.dtype) -> tuple[Lanes, Lanes]:
         from clipsearch.encoders.towers import build_towers
@@ -159,14 +184,15 @@ class TorchEncoder(PreparedModel):
             if device.type == "cuda":  # the weights went up on another stream than the lanes will use
                 torch.cuda.synchronize(device)
 
-        def lanes(tower: int, row_shape: tuple[int, ...], input_type: torch.dtype) -> Lanes:
+        def lanes(which: int, row_shape: tuple[int, ...], input_type: torch.dtype, compile_after: float) -> Lanes:
             batch = DeviceBatch(self._device_batch, self.name)
-            replicas = [(device, towers[tower]) for device, towers in built] * LANES_PER_DEVICE
-            return Lanes([Lane(module, d, batch, row_shape, input_type, meta.dim) for d, module in replicas])
+            replicas = [(device, Tower(towers[which], compile_after)) for device, towers in built] * self._lanes_each
+            return Lanes([Lane(tower, d, batch, row_shape, input_type, meta.dim) for d, tower in replicas])
 
+        # Texts come in many lengths, and are little work.
         return (
-            lanes(0, (picture.height, picture.width, 3), torch.uint8),
-            lanes(1, (meta.text.context_length,), torch.int64),
+            lanes(0, (picture.height, picture.width, 3), torch.uint8, self._compile_after),
+            lanes(1, (meta.text.context_length,), torch.int64, math.inf),
         )
 
     def _probes(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
