@@ -431,8 +431,8 @@ def test_the_fingerprint_follows_the_model(siglip, tmp_path):
     meta = export_folder.ExportMeta.load(siglip.folder)
     text, rules, expected = (siglip.folder / "tokenizer.json").read_text(), meta.text, meta.fingerprint
     again = openclip.fetch(f"local-dir:{siglip.source}", offline=True)
-    assert exporting._fingerprint(again, text, rules) == expected
-    assert exporting._fingerprint(again, json.dumps(json.loads(text), indent=1), rules) == expected
+    assert exporting.compute_fingerprint(again, text, rules) == expected
+    assert exporting.compute_fingerprint(again, json.dumps(json.loads(text), indent=1), rules) == expected
     for tensor in again.model.state_dict().values():
         tensor.flatten()[:1].add_(1e-3)
         break
@@ -441,11 +441,11 @@ def test_the_fingerprint_follows_the_model(siglip, tmp_path):
     fields = json.loads(text)
     fields["model"]["vocab"][9][0] += "x"
     others = [
-        exporting._fingerprint(again, text, rules),
-        exporting._fingerprint(mirrored, text, rules),
-        exporting._fingerprint(one, json.dumps(fields), rules),
-        exporting._fingerprint(one, text, dataclasses.replace(rules, context_length=20)),
-        exporting._fingerprint(one, text, dataclasses.replace(rules, clean="lower")),
+        exporting.compute_fingerprint(again, text, rules),
+        exporting.compute_fingerprint(mirrored, text, rules),
+        exporting.compute_fingerprint(one, json.dumps(fields), rules),
+        exporting.compute_fingerprint(one, text, dataclasses.replace(rules, context_length=20)),
+        exporting.compute_fingerprint(one, text, dataclasses.replace(rules, clean="lower")),
     ]
     assert len({expected, *others}) == 6
 

@@ -2,6 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 
 def save_model(folder: Path, model_cfg: dict, preprocess_cfg: dict | None = None, *, seed: int = 0) -> Path:
@@ -75,6 +78,32 @@ def roberta_clip(folder: Path, *, seed: int = 0) -> Path:
         "context_length": 40,
     }
     return save_model(folder, {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}, seed=seed)
+
+
+def export(folder: Path) -> tuple[Path, Any]:
+    """Prepare a saved model once, and return the export and what it says."""
+    from clipsearch.encoders import export_folder, registry
+
+    name = f"openclip:local-dir:{folder}"
+    registry.load(name, threads=2, offline=True)
+    return export_folder.find_exports(registry.exports_root(), name)[0]
+
+
+def on_torch(folder: Path, devices: list[str], **options: Any) -> Any:
+    """Load a saved model on torch; options: those of TorchEncoder."""
+    from clipsearch.encoders import openclip
+    from clipsearch.encoders.torch_runtime import TorchEncoder
+
+    where, meta = export(folder)
+    return TorchEncoder(where, meta, openclip.fetch(f"local-dir:{folder}", offline=True), devices, **options)
+
+
+def require_gpu() -> None:
+    """Skip the test where torch sees no CUDA device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU: torch sees none")
 
 
 def train_tokenizer(folder: Path) -> int:

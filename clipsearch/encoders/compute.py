@@ -18,7 +18,7 @@ class Compute:
     device: `cpu`, `cuda` (every GPU), `cuda:N` (that one), `mps`, or `auto`: the GPUs where there are any and the model
     can use them, else the processor. precision: one of PRECISIONS; `auto` is what costs no recall on the device.
     threads: of the processor, at least 1.
-    Raises InvalidInputError for anything else.
+    Raises InvalidInputError for anything else, and for `int8` on a GPU.
     """
 
     device: str = "auto"
@@ -32,3 +32,8 @@ class Compute:
             raise InvalidInputError(f"There is no precision {self.precision!r}. Write {', '.join(PRECISIONS)}.")
         if self.threads < 1:
             raise InvalidInputError(f"An encoder cannot use {self.threads} threads; give 1 or more.")
+        if self.precision == "int8" and self.device not in ("auto", "cpu"):
+            raise InvalidInputError(
+                f"{self.device} cannot encode with int8, which is for the processor. Write --precision auto, or "
+                "--device cpu."
+            )

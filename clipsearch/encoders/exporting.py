@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from clipsearch.encoders import export_folder
 from clipsearch.encoders.onnx_runtime import open_session
 from clipsearch.encoders.openclip import Reference, brief, quiet
-from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizing import (
     DIFFICULT_TEXTS,
     TextRules,
@@ -44,15 +43,18 @@ def export(reference: Reference, name: str, root: Path, *, threads: int) -> Path
     Raises EncoderUnavailableError when the tokenizer cannot be reproduced, EncoderError when a graph cannot be
     made or differs from torch.
     """
+    from clipsearch.encoders import towers
+
     started = time.monotonic()
     log.info("Preparing %s for use without torch; this happens once.", name)
     source = export_folder.local_source(reference.name)
-    text_tower, bucketed = _text_tower(reference.model)
-    tokenizer, rules = convert_tokenizer(reference.tokenizer, reference.context_length, bucketed=bucketed)
-    fingerprint = _fingerprint(reference, tokenizer, rules)
+    tokenizer, rules = convert_tokenizer(
+        reference.tokenizer, reference.context_length, bucketed=towers.is_causal(reference.model)
+    )
+    fingerprint = compute_fingerprint(reference, tokenizer, rules)
     with export_folder.new_folder(root) as work:
         (work / export_folder.TOKENIZER).write_text(tokenizer, encoding="utf-8")
-        dim = _export_towers(reference, text_tower, rules, work, threads)
+        dim = _export_towers(reference, rules, work, threads)
         files = export_folder.describe_files(work)
         meta = export_folder.ExportMeta(name, fingerprint, dim, reference.picture, rules, source, files)
         (work / export_folder.META).write_text(meta.dump(), encoding="utf-8")
@@ -61,90 +63,38 @@ def export(reference: Reference, name: str, root: Path, *, threads: int) -> Path
     return folder
 
 
-def _text_tower(model: Any) -> tuple[torch.nn.Module, bool]:  # noqa: ANN401
-    """Return the module to export for texts, and whether it takes rows of any length."""
-    import torch
-    from open_clip.model import CLIP
-    from open_clip.transformer import TextTransformer, text_global_pool
-
-    tower: Any = model if type(model) is CLIP else getattr(model, "text", None)
-    pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
-    eos = getattr(tower, "text_eos_id", None) or getattr(tower, "eos_id", None)
-
-    class Whole(torch.nn.Module):
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            rows: torch.Tensor = model.encode_text(ids)
-            return torch.nn.functional.normalize(rows, dim=-1)
-
-    class Causal(torch.nn.Module):
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            # As CLIP.encode_text, but with positions and mask cut to the length of the rows.
-            length = ids.shape[1]
-            values = tower.token_embedding(ids) + tower.positional_embedding[:length]
-            values = tower.transformer(values, attn_mask=tower.attn_mask[:length, :length])
-            values = text_global_pool(tower.ln_final(values), ids, pool, eos_token_id=eos)
-            projection = tower.text_projection
-            if projection is not None:
-                values = projection(values) if isinstance(projection, torch.nn.Linear) else values @ projection
-            return torch.nn.functional.normalize(values, dim=-1)
-
-    known = type(tower) in (CLIP, TextTransformer) and getattr(tower, "cls_emb", None) is None
-    causal = known and tower.attn_mask is not None and pool in ("argmax", "eos")
-    module = Causal() if causal else Whole()
-    module.add_module("held", model)
-    return module.eval(), causal
-
-
-def _image_tower(model: Any, picture: PictureTransform) -> torch.nn.Module:  # noqa: ANN401
-    import torch
-
-    class Tower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.held = model
-            self.mean = torch.nn.Buffer(torch.tensor(picture.mean).view(1, 3, 1, 1), persistent=False)
-            self.std = torch.nn.Buffer(torch.tensor(picture.std).view(1, 3, 1, 1), persistent=False)
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            values = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-            rows: torch.Tensor = self.held.encode_image((values - self.mean) / self.std)
-            return torch.nn.functional.normalize(rows, dim=-1)
-
-    return Tower().eval()
-
-
-def _export_towers(
-    reference: Reference, text_tower: torch.nn.Module, rules: TextRules, work: Path, threads: int
-) -> int:
+def _export_towers(reference: Reference, rules: TextRules, work: Path, threads: int) -> int:
     """Write both graphs, compare each with torch, and return the length of a vector."""
     dim = _export_image_tower(reference, work / export_folder.IMAGE_GRAPH, threads)
     tokenizer = TextTokenizer.from_file(work / export_folder.TOKENIZER, rules)
-    _export_text_tower(reference, text_tower, tokenizer, work / export_folder.TEXT_GRAPH, threads)
+    _export_text_tower(reference, tokenizer, work / export_folder.TEXT_GRAPH, threads)
     return dim
 
 
 def _export_image_tower(reference: Reference, path: Path, threads: int) -> int:
     import torch
 
+    from clipsearch.encoders import towers
+
     picture = reference.picture
     pixels = np.random.default_rng(0).integers(0, 256, (3, picture.height, picture.width, 3), dtype=np.uint8)
-    _write_graph(_image_tower(reference.model, picture), pixels[:2], {0: torch.export.Dim.DYNAMIC}, path)
+    _write_graph(towers.ImageTower(reference.model, picture).eval(), pixels[:2], {0: torch.export.Dim.DYNAMIC}, path)
     with torch.inference_mode():
         expected = reference.model.encode_image(torch.from_numpy(picture.scale(pixels)))
     _compare(path, [pixels, pixels[:1]], expected.numpy(), threads)
     return int(expected.shape[-1])
 
 
-def _export_text_tower(
-    reference: Reference, tower: torch.nn.Module, tokenizer: TextTokenizer, path: Path, threads: int
-) -> None:
+def _export_text_tower(reference: Reference, tokenizer: TextTokenizer, path: Path, threads: int) -> None:
     import torch
+
+    from clipsearch.encoders import towers
 
     rules = tokenizer.rules
     texts = [DIFFICULT_TEXTS[4], DIFFICULT_TEXTS[6], DIFFICULT_TEXTS[-3]]
     rows = tokenizer.rows(texts)
     axes = {0: torch.export.Dim.DYNAMIC} | ({1: torch.export.Dim.DYNAMIC} if rules.bucketed else {})
-    _write_graph(tower, rows[:2], axes, path)
+    _write_graph(towers.text_tower(reference.model), rows[:2], axes, path)
     with torch.inference_mode():
         expected = reference.model.encode_text(reference.tokenizer(texts, context_length=rules.context_length))
     _compare(path, [rows, tokenizer.rows(texts[:1])], expected.numpy(), threads)
@@ -192,7 +142,11 @@ def _compare(path: Path, inputs: list[NDArray[Any]], expected: NDArray[np.float3
             )
 
 
-def _fingerprint(reference: Reference, tokenizer: str, rules: TextRules) -> str:
+def compute_fingerprint(reference: Reference, tokenizer: str, rules: TextRules) -> str:
+    """Return the hexadecimal SHA-256 of a model: weights, preprocessing, tokenizer and context length.
+
+    tokenizer: JSON of the converted tokenizer, and the rules around it.
+    """
     digest = hashlib.sha256()
     for key, tensor in sorted(reference.model.state_dict().items()):
         digest.update(key.encode())

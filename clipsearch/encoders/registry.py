@@ -135,7 +135,7 @@ def load(
     device: str = "cpu",
     precision: str = "auto",
 ) -> Encoder:
-    """Return an encoder whose towers are loaded when first used.
+    """Return an encoder whose towers are loaded when first used; for a GPU the weights are read now.
 
     name: canonical. threads: of the processor, at most. offline: make no connection.
     fingerprint: of the encoder that made the library; a prepared model that has it is preferred. device, precision:
@@ -147,6 +147,8 @@ def load(
     if name in BUILTINS:
         from clipsearch.encoders.builtin import BuiltinEncoder
 
+        if compute.device not in ("auto", "cpu"):
+            log.warning("%s runs on the processor: it has no path for %s.", name, compute.device)
         variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
         encoder: Encoder = BuiltinEncoder(variant, threads=compute.threads)
     elif name.startswith(OPENCLIP):
@@ -196,13 +198,32 @@ def _resolve_auto(offline: bool) -> Resolution:
 
 
 def _load_openclip(name: str, compute: Compute, offline: bool, fingerprint: str | None) -> Encoder:
+    from clipsearch.encoders import accelerators
     from clipsearch.encoders.onnx_runtime import OnnxEncoder
 
+    devices = accelerators.find_devices(compute)
     found = _find_prepared(name, fingerprint)
     if found is None:
         found = _prepare(name, compute.threads, offline, fingerprint)
     folder, meta = found
+    if devices and (encoder := _load_on(devices, folder, meta, compute, offline)) is not None:
+        return encoder
     return OnnxEncoder(folder, meta, threads=compute.threads)
+
+
+def _load_on(
+    devices: tuple[str, ...], folder: Path, meta: ExportMeta, compute: Compute, offline: bool
+) -> Encoder | None:
+    """Load the weights for devices; None where that fails and the devices were not asked for by name."""
+    try:
+        from clipsearch.encoders import torch_runtime
+
+        return torch_runtime.load(folder, meta, devices, compute.precision, offline=offline)
+    except EncoderUnavailableError as error:
+        if compute.device != "auto":
+            raise
+        log.warning("%s runs on the processor, though there is a GPU: %s", meta.name, error)
+        return None
 
 
 def _find_prepared(name: str, fingerprint: str | None) -> tuple[Path, ExportMeta] | None:

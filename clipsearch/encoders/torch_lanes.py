@@ -1,0 +1,209 @@
+"""Batches through a torch module with upload, compute and download of different ones at the same time.
+
+A lane is what one calling thread needs of a GPU: a stream to upload on, a stream to compute on, and two slots of
+staging memory. While the device computes one batch the thread gathers and uploads the next; the rows of a batch are
+fetched after the one behind it was launched, and waited for by an event, so nothing ever waits for the whole device.
+On a processor the same steps are taken one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipsearch.encoders.torch_compiling import Tower
+from clipsearch.errors import EncoderError
+
+log = logging.getLogger("clipsearch")
+
+LANES_PER_DEVICE = 2
+_SLOTS = 2
+
+
+class DeviceBatch:
+    """How many rows of a tower a device takes at a time; halved for good when its memory runs out. Thread-safe."""
+
+    def __init__(self, size: int, name: str) -> None:
+        """Start with a size; name: of the encoder, for messages."""
+        self._size = size
+        self._name = name
+        self._warned = False
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Rows at a time, at least 1."""
+        return self._size
+
+    def halve(self, failed: int, reason: str) -> None:
+        """Go on with half of a size that did not fit. Raises EncoderError when a single row did not."""
+        if failed == 1:
+            raise EncoderError(
+                f"The memory of the device does not hold {self._name} with a single input: {reason}. Stop what else "
+                "uses it, or write `--device cpu`."
+            )
+        with self._lock:
+            if failed // 2 >= self._size:
+                return
+            self._size = failed // 2
+            if not self._warned:
+                log.warning("The device has not the memory for %d inputs at a time; going on with fewer.", failed)
+            self._warned = True
+        log.debug("%s: %d inputs at a time from now on: %s", self._name, failed // 2, reason)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """Staging memory of one batch. host, device: flat; rows: float32 (batch, dim); done: None on a processor."""
+
+    host: torch.Tensor
+    device: torch.Tensor
+    rows: torch.Tensor
+    done: torch.cuda.Event | None
+    count: int = 0
+
+
+class Lane:
+    """One way through a tower; serves one thread at a time."""
+
+    def __init__(
+        self,
+        tower: Tower,
+        device: torch.device,
+        batch: DeviceBatch,
+        row_shape: Sequence[int],
+        dtype: torch.dtype,
+        dim: int,
+    ) -> None:
+        """Prepare; row_shape, dtype: of the largest input row. Memory is taken when the first batch comes."""
+        self._tower = tower
+        self._device = device
+        self._batch = batch
+        self._row_size = math.prod(row_shape)
+        self._dtype = dtype
+        self._dim = dim
+        on_cuda = device.type == "cuda"
+        self._upload = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._compute = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._slots: list[_Slot] = []
+
+    def encode(self, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
+        """Encode input rows, all of one shape, into float32 (n, dim), in order."""
+        started = time.monotonic()
+        parts = [np.empty((0, self._dim), np.float32)]
+        waiting: deque[_Slot] = deque()
+        try:
+            while chunk := list(itertools.islice(rows, size := self._batch.size)):
+                if reason := self._launch_or_say_why(chunk, size, waiting):
+                    # Only here, where no exception holds on to tensors any more, can memory be given back.
+                    parts += [self._fetch(waiting.popleft()) for _ in range(len(waiting))]
+                    self._give_back()
+                    self._batch.halve(len(chunk), reason)
+                    rows = itertools.chain(chunk, rows)
+                elif len(waiting) == _SLOTS:
+                    parts.append(self._fetch(waiting.popleft()))
+            parts += map(self._fetch, waiting)
+        except BaseException:
+            self._settle()
+            raise
+        self._tower.worked((time.monotonic() - started) / LANES_PER_DEVICE)
+        return np.concatenate(parts)
+
+    def _launch_or_say_why(self, chunk: list[NDArray[Any]], size: int, waiting: deque[_Slot]) -> str:
+        """Send a batch of at most `size` on its way; return why not where memory has run out, else nothing."""
+        try:
+            if not self._slots:
+                self._slots = [self._new_slot(size) for _ in range(_SLOTS)]
+            slot = next(slot for slot in self._slots if not any(slot is other for other in waiting))
+            self._launch(chunk, min(size, _round_up(len(chunk))), size, slot)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error):
+                return str(error).partition("\n")[0].rstrip(".")
+            raise
+        waiting.append(slot)
+        return ""
+
+    def _new_slot(self, size: int) -> _Slot:
+        on_cuda = self._upload is not None
+        with _on(self._upload):
+            return _Slot(
+                torch.zeros(size * self._row_size, dtype=self._dtype, pin_memory=on_cuda),
+                torch.zeros(size * self._row_size, dtype=self._dtype, device=self._device),
+                torch.empty((size, self._dim), pin_memory=on_cuda),
+                torch.cuda.Event(blocking=True) if on_cuda else None,  # type: ignore[no-untyped-call]
+            )
+
+    @torch.inference_mode()
+    def _launch(self, chunk: list[NDArray[Any]], padded: int, full: int, slot: _Slot) -> None:
+        slot.count = len(chunk)
+        shape = (padded, *chunk[0].shape)
+        host = slot.host[: math.prod(shape)].view(shape)
+        np.stack(chunk, out=host.numpy()[: len(chunk)])
+        with _on(self._upload):
+            values = slot.device[: math.prod(shape)].view(shape)
+            values.copy_(host, non_blocking=True)
+        if self._compute is not None and self._upload is not None:
+            self._compute.wait_stream(self._upload)
+        with _on(self._compute):
+            rows = self._tower(values, is_full=padded == full)
+            slot.rows[: len(chunk)].copy_(rows[: len(chunk)], non_blocking=self._compute is not None)
+            if slot.done is not None:
+                slot.done.record()
+
+    def _fetch(self, slot: _Slot) -> NDArray[np.float32]:
+        if slot.done is not None:
+            slot.done.synchronize()
+        return slot.rows[: slot.count].numpy().copy()
+
+    def _give_back(self) -> None:
+        self._settle()
+        self._slots = []
+        if self._device.type != "cpu":
+            getattr(torch, self._device.type).empty_cache()
+
+    def _settle(self) -> None:
+        """Let what is under way end before the slots are used again; what failed was reported."""
+        if self._compute is not None:
+            with contextlib.suppress(RuntimeError):
+                self._compute.synchronize()
+
+
+class Lanes:
+    """Deals calls to lanes as they become free, in turn. Thread-safe."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        """Take lanes, those of different devices in turn."""
+        self._free: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+        for lane in lanes:
+            self._free.put(lane)
+
+    def encode(self, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
+        """Encode input rows, all of one shape, into float32 (n, dim); waits for a free lane."""
+        lane = self._free.get()
+        try:
+            return lane.encode(rows)
+        finally:
+            self._free.put(lane)
+
+
+def _round_up(count: int) -> int:
+    # The tail goes in the next power of two, filled up with what an earlier batch left there: with few shapes,
+    # kernels are chosen and memory is cut up once. Rows do not see each other.
+    return 1 << (count - 1).bit_length()
+
+
+def _on(stream: torch.cuda.Stream | None) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if stream is None else torch.cuda.stream(stream)
