@@ -111,8 +111,10 @@ def read_regular(
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise MediaError("not a regular file")
-        # A file can grow while it is read.
-        data = file.read(limit + 1) if status.st_size <= limit else b""
+        # Asking for no more than there is spares fresh memory, which costs more than the reading; but a file can grow.
+        data = file.read(status.st_size + 1) if status.st_size <= limit else b""
+        if len(data) > status.st_size:
+            data += file.read(limit + 1 - len(data))
         size = max(status.st_size, len(data))
         if size > limit:
             raise MediaError(f"{size} bytes, over the limit of {limit} (setting {setting})")
@@ -209,6 +211,9 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     _check_pixels(picture, kind, scale, max_pixels)
     if scale > 1:
         picture.draft(None, (width // scale, height // scale))
+    if kind == "JPEG":
+        # In one go, not in blocks of 64 KiB, for each of which this thread would have to wait for the others.
+        picture.decodermaxblock = len(data)  # type: ignore[attr-defined]
     picture.load()
     if scale == 1:
         width, height = picture.size

@@ -531,6 +531,14 @@ def test_no_more_is_read_than_the_limit(tmp_path):
         read_regular(tmp_path / "gone.png", 99)
 
 
+@pytest.mark.skipif(not os.path.isfile("/proc/version"), reason="no file whose size is not known before it is read")
+def test_a_file_longer_than_it_says_is_read_whole():
+    found, status = read_regular("/proc/version", 10_000)
+    assert (found, status.st_size) == (Path("/proc/version").read_bytes(), 0)
+    with pytest.raises(MediaError, match=r"6 bytes, over the limit of 5 \(setting max_picture_bytes\)"):
+        read_regular("/proc/version", 5)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_a_pipe_and_a_device_never_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
