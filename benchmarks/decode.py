@@ -10,6 +10,7 @@ PyTurboJPEG needs the library libturbojpeg of the system besides; name it with -
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -24,9 +25,9 @@ from photographs import write_photographs
 from PIL import Image
 
 from clipsearch.encoders.builtin import BuiltinEncoder
-from clipsearch.media import decode_picture
+from clipsearch.media import OVERSIZE, decode_picture
 
-SIZES = {"4000 x 3000": (4000, 3000, 12), "2048 x 1536": (2048, 1536, 32), "500 x 375": (500, 375, 200)}
+SIZES = {"4000 x 3000": (4000, 3000, 12), "1600 x 1200": (1600, 1200, 32), "500 x 375": (500, 375, 200)}
 Decode = Callable[[bytes], Image.Image]
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     encoder = BuiltinEncoder("base", threads=1)
-    side = encoder.picture_side
+    side = math.ceil(OVERSIZE * encoder.picture_side)
     ways = {name: way for name, make in PEERS.items() if (way := _made(make, side, arguments.turbojpeg))}
     rows = []
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
@@ -93,7 +94,7 @@ def _made(make: Callable[[int, str | None], Decode], side: int, library: str | N
 
 
 def clipsearch(side: int, library: str | None) -> Decode:
-    return lambda data: decode_picture(data, min_side=side, max_pixels=100_000_000)[0]
+    return lambda data: decode_picture(data, min_side=round(side / OVERSIZE), max_pixels=100_000_000)[0]
 
 
 def pillow_full(side: int, library: str | None) -> Decode:
@@ -103,7 +104,7 @@ def pillow_full(side: int, library: str | None) -> Decode:
 def pillow_draft(side: int, library: str | None) -> Decode:
     def decode(data: bytes) -> Image.Image:
         picture = Image.open(BytesIO(data))
-        picture.draft("RGB", (2 * side, 2 * side))
+        picture.draft("RGB", (side, side))
         return picture.convert("RGB")
 
     return decode
@@ -115,7 +116,7 @@ def simplejpeg(options: dict) -> Callable[[int, str | None], Decode]:
     def make(side: int, library: str | None) -> Decode:
         from simplejpeg import decode_jpeg
 
-        limits = {"min_height": 2 * side, "min_width": 2 * side, **options}
+        limits = {"min_height": side, "min_width": side, **options}
         return lambda data: Image.fromarray(decode_jpeg(data, "RGB", **limits))
 
     return make
@@ -129,7 +130,7 @@ def turbojpeg(side: int, library: str | None) -> Decode:
     def decode(data: bytes) -> Image.Image:
         width, height, *_ = codec.decode_header(data)
         scales = ((1, 8), (1, 4), (3, 8), (1, 2), (5, 8), (3, 4), (7, 8))
-        scale = next((scale for scale in scales if min(width, height) * scale[0] // scale[1] >= 2 * side), None)
+        scale = next((scale for scale in scales if min(width, height) * scale[0] // scale[1] >= side), None)
         return Image.fromarray(codec.decode(data, pixel_format=TJPF_RGB, scaling_factor=scale))
 
     return decode
@@ -143,7 +144,7 @@ def opencv(side: int, library: str | None) -> Decode:
 
     def decode(data: bytes) -> Image.Image:
         shorter = min(Image.open(BytesIO(data)).size)
-        flag = next((flag for scale, flag in flags.items() if shorter >= 2 * side * scale), cv2.IMREAD_COLOR)
+        flag = next((flag for scale, flag in flags.items() if shorter >= side * scale), cv2.IMREAD_COLOR)
         found = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
         return Image.fromarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB))
 
