@@ -15,6 +15,8 @@ CASES = (
     "encoder_speed",
     "indexing",
     "gpu_encode",
+    "decode",
+    "large_pictures",
     "ann/threads",
     "ann/remedies",
     "ann/ladder",

@@ -26,6 +26,8 @@ def to_rgb(picture: Image.Image, kind: str, side: int) -> Image.Image:
     """
     if picture.mode in {"CMYK", "LAB"}:
         return _with_profile(_shrink(picture, side))
+    if picture.mode == "RGB" and kind == "JPEG":
+        return _shrink(picture, side)
     convert = _converter(picture, kind)
     factor, (width, height) = max(min(picture.size) // side, 1), picture.size
     if width * height <= _STRIP:

@@ -61,6 +61,18 @@ def noise_picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
+def enlarge(picture: Image.Image, side: int, seed: int = 0) -> Image.Image:
+    """Return the RGB picture with `side` pixels on its shorter side, and grain of two scales as a camera adds it."""
+    rng = np.random.default_rng(seed)
+    factor = side / min(picture.size)
+    size = (round(picture.width * factor), round(picture.height * factor))
+    coarse = rng.normal(0, 5, (size[1] // 3 + 1, size[0] // 3 + 1)).astype(np.float32)
+    blotches = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
+    grain = blotches + rng.standard_normal((size[1], size[0]), np.float32) * 3
+    grown = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float32) + grain[:, :, None]
+    return Image.fromarray(np.clip(grown, 0, 255).astype(np.uint8))
+
+
 def encode(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     """Return the bytes of a picture file; kind is a format of Pillow or HEIF."""
     buffer = BytesIO()
