@@ -149,6 +149,7 @@ def load(
         from clipsearch.encoders.builtin import BuiltinEncoder
 
         variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
+        _require_int8(name, compute)
         encoder: Encoder = BuiltinEncoder(variant, threads=compute.threads)
     elif name.startswith(OPENCLIP):
         encoder = _load_openclip(name, compute, offline, fingerprint)
@@ -199,11 +200,35 @@ def _resolve_auto(offline: bool) -> Resolution:
 def _load_openclip(name: str, compute: Compute, offline: bool, fingerprint: str | None) -> Encoder:
     from clipsearch.encoders.onnx_runtime import OnnxEncoder
 
+    _require_fp32_or_int8(name, compute)
     found = _find_prepared(name, fingerprint)
     if found is None:
         found = _prepare(name, compute.threads, offline, fingerprint)
     folder, meta = found
-    return OnnxEncoder(folder, meta, threads=compute.threads)
+    encoder = OnnxEncoder(folder, meta, threads=compute.threads, int8=compute.precision == "int8")
+    if compute.precision == "int8":
+        encoder.load_pictures()  # a model that int8 does not serve is refused before any file is read
+    return encoder
+
+
+def _require_int8(name: str, compute: Compute) -> None:
+    if compute.device not in ("auto", "cpu"):
+        raise EncoderUnavailableError(
+            f"{name} runs on the processor only, not on {compute.device}: it is too small to gain. "
+            "Use --device auto, or another model."
+        )
+    if compute.precision not in ("auto", "int8"):
+        raise EncoderUnavailableError(
+            f"{name} is made in int8 and cannot run in {compute.precision}. Use --precision auto, or another model."
+        )
+
+
+def _require_fp32_or_int8(name: str, compute: Compute) -> None:
+    if compute.precision in ("bf16", "fp16"):
+        raise EncoderUnavailableError(
+            f"{name} cannot run in {compute.precision} on a processor: ONNX Runtime does not compute in it there. "
+            "Use --precision fp32, or int8, which is faster and changes the vectors a little."
+        )
 
 
 def _find_prepared(name: str, fingerprint: str | None) -> tuple[Path, ExportMeta] | None:
