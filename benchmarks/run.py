@@ -10,7 +10,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CASES = ("cold_query", "encoder_speed", "indexing", "ann/threads", "ann/remedies", "ann/ladder", "ann/filters")
+CASES = (
+    "cold_query",
+    "encoder_speed",
+    "cpu_encode",
+    "text_corpus",
+    "indexing",
+    "ann/threads",
+    "ann/remedies",
+    "ann/ladder",
+    "ann/filters",
+)
 
 
 def main() -> None:
