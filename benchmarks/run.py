@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 CASES = (
     "cold_query",
     "encoder_speed",
+    "cpu_encode",
+    "text_corpus",
     "indexing",
     "gpu_encode",
     "decode",

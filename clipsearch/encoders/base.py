@@ -25,7 +25,7 @@ class Encoder(Protocol):
 
     All methods are safe to call from several threads. Rows come back in the order of the input, float32
     of unit length, and a row does not depend on what else is in its batch (to 1e-3 in cosine; int8 towers
-    round per tensor, never per batch). A tower is loaded when it is first used: encoding a text never
+    round by the range of one row, never of a batch). A tower is loaded when it is first used: encoding a text never
     loads the image tower.
     """
 

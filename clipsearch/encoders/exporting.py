@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders import export_folder
-from clipsearch.encoders.onnx_runtime import open_session
+from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.openclip import Reference, brief, quiet
 from clipsearch.encoders.tokenizing import (
     DIFFICULT_TEXTS,

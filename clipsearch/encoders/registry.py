@@ -147,9 +147,8 @@ def load(
     if name in BUILTINS:
         from clipsearch.encoders.builtin import BuiltinEncoder
 
-        if compute.device not in ("auto", "cpu"):
-            log.warning("%s runs on the processor: it has no path for %s.", name, compute.device)
         variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
+        _require_int8(name, compute)
         encoder: Encoder = BuiltinEncoder(variant, threads=compute.threads)
     elif name.startswith(OPENCLIP):
         encoder = _load_openclip(name, compute, offline, fingerprint)
@@ -202,13 +201,38 @@ def _load_openclip(name: str, compute: Compute, offline: bool, fingerprint: str 
     from clipsearch.encoders.onnx_runtime import OnnxEncoder
 
     devices = accelerators.find_devices(compute)
+    if not devices:
+        _require_fp32_or_int8(name, compute)
     found = _find_prepared(name, fingerprint)
     if found is None:
         found = _prepare(name, compute.threads, offline, fingerprint)
     folder, meta = found
-    if devices and (encoder := _load_on(devices, folder, meta, compute, offline)) is not None:
-        return encoder
-    return OnnxEncoder(folder, meta, threads=compute.threads)
+    if devices and (accelerated := _load_on(devices, folder, meta, compute, offline)) is not None:
+        return accelerated
+    encoder = OnnxEncoder(folder, meta, threads=compute.threads, int8=compute.precision == "int8")
+    if compute.precision == "int8":
+        encoder.load_pictures()  # a model that int8 does not serve is refused before any file is read
+    return encoder
+
+
+def _require_int8(name: str, compute: Compute) -> None:
+    if compute.device not in ("auto", "cpu"):
+        raise EncoderUnavailableError(
+            f"{name} runs on the processor only, not on {compute.device}: it is too small to gain. "
+            "Use --device auto, or another model."
+        )
+    if compute.precision not in ("auto", "int8"):
+        raise EncoderUnavailableError(
+            f"{name} is made in int8 and cannot run in {compute.precision}. Use --precision auto, or another model."
+        )
+
+
+def _require_fp32_or_int8(name: str, compute: Compute) -> None:
+    if compute.precision in ("bf16", "fp16"):
+        raise EncoderUnavailableError(
+            f"{name} cannot run in {compute.precision} on a processor: ONNX Runtime does not compute in it there. "
+            "Use --precision fp32, or int8, which is faster and changes the vectors a little."
+        )
 
 
 def _load_on(

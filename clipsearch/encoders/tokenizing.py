@@ -26,7 +26,6 @@ _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 # Unicode folds two more characters into ASCII letters: the long s and the Kelvin sign.
 _FOLDED = {"s": "sS\u017f", "k": "kK\u212a"}
-_BUCKET = 8
 
 DIFFICULT_TEXTS = (
     "",
@@ -131,15 +130,21 @@ class TextTokenizer:
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return int64 (n, length) ids, cut at the context length with the suffix kept at the end."""
+        return self.pad([self.ids(text) for text in texts])
+
+    def ids(self, text: str) -> NDArray[np.int64]:
+        """Return the int64 ids of a text, cut at the context length with the suffix kept at the end, not padded."""
         rules = self.rules
         room = rules.context_length - len(rules.prefix) - len(rules.suffix)
-        listed = [[*rules.prefix, *self._body(text)[:room], *rules.suffix] for text in texts]
-        length = rules.context_length
-        if rules.bucketed and listed:
-            length = min(length, -(-max(map(len, listed)) // _BUCKET) * _BUCKET)
-        result = np.full((len(listed), length), rules.pad_id, np.int64)
-        for row, ids in zip(result, listed, strict=True):
-            row[: len(ids)] = ids
+        return np.array([*rules.prefix, *self._body(text)[:room], *rules.suffix], np.int64)
+
+    def pad(self, rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return ids as int64 (n, length): the context length, or the longest row where the rules say bucketed."""
+        rules = self.rules
+        length = max(map(len, rows), default=0) if rules.bucketed else rules.context_length
+        result = np.full((len(rows), length), rules.pad_id, np.int64)
+        for padded, ids in zip(result, rows, strict=True):
+            padded[: len(ids)] = ids
         if rules.zeroed is not None:
             result[result == rules.zeroed] = 0
         return result
