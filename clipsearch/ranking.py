@@ -42,16 +42,18 @@ def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     return clipped
 
 
-def background(scores: NDArray[np.float32], rows: int) -> Background:
+def background(scores: NDArray[np.floating], rows: int, unit: float = 1.0) -> Background:
     """Describe a query's scores (n,), n > 0, over a sample of a library that has `rows` rows.
+
+    unit: what a cosine of 1 is in these scores.
 
     Median and lower spread (median minus the 16th percentile, one sigma of a normal): the few rows that do match
     pull neither. The spread of a small sample is drawn towards the prior.
     """
     low, centre = np.percentile(scores, [15.87, 50.0])
     count = len(scores)
-    variance = (count * (centre - low) ** 2 + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (count + PRIOR_WEIGHT)
-    return Background(float(centre), max(math.sqrt(variance), MIN_SPREAD), rows, count)
+    variance = (count * (centre - low) ** 2 + PRIOR_WEIGHT * (unit * PRIOR_SPREAD) ** 2) / (count + PRIOR_WEIGHT)
+    return Background(float(centre), max(math.sqrt(variance), unit * MIN_SPREAD), rows, count)
 
 
 def surprise(score: float, seen: Background) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.fusion import compose, decide, fuse_ranks
+from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.ranking import Background
 
 SEEN = [Background(0.2, 0.05, 1000, 500)] * 4
@@ -63,3 +63,12 @@ def test_ranks_are_fused_reciprocally_and_ties_share():
     np.testing.assert_allclose(fused, [1 / 61, 1 / 62, 1 / 62, 1 / 64])
     both = fuse_ranks(np.array([[0.9, 0.5], [0.1, 0.7]]), np.array([1.0, -1.0]))
     np.testing.assert_allclose(both, [1 / 61 - 1 / 62, 1 / 62 - 1 / 61])
+
+
+@pytest.mark.parametrize(
+    ("weights", "pictures", "fusion"),
+    [([1, -1], [0, 0], "feature"), ([2, -0.5], [0, 0], "feature"), ([1, -1], [1, 0], "decision"),
+     ([1, 1], [0, 0], "decision"), ([1, -1, -1], [0, 0, 0], "decision"), ([1, 1, -1], [0, 0, 0], "decision")],
+)  # fmt: skip
+def test_the_kind_of_query_chooses_the_fusion(weights, pictures, fusion):
+    assert choose(np.array(weights, float), pictures) == fusion

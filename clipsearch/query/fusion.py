@@ -17,7 +17,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.ranking import Background
 
 FUSIONS = ("auto", "decision", "feature", "rank")
-"""What `--fusion` takes; `auto` is decision, which none of the others beats on several terms of any kind."""
+"""What `--fusion` takes; `auto` is what `choose` says."""
 
 TOLERATED = 1.0
 """Standard deviations up to which matching a negative term costs next to nothing."""
@@ -26,6 +26,15 @@ SATURATED = 4.0
 """Standard deviations beyond which a picture term adds no more: its own copies must not drown the other terms."""
 
 RRF_RANKS = 60.0
+
+
+def choose(weights: NDArray[np.float64], pictures: Sequence[bool]) -> str:
+    """Choose the fusion that finds most for a kind of query: decision, but feature for one text without another.
+
+    weights (terms,): below 0 for a negative term. pictures: which terms are pictures.
+    """
+    one_without_another = len(weights) == 2 and (weights > 0).sum() == 1 and not any(pictures)
+    return "feature" if one_without_another else "decision"
 
 
 def compose(vectors: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -58,8 +67,9 @@ def decide(
     z = np.where(np.array(saturates)[:, None], np.minimum(z, SATURATED), z)
     negative = weights < 0
     against = np.logaddexp(0.0, z[negative] - TOLERATED)  # softplus
-    fused: NDArray[np.float64] = weights[~negative] @ z[~negative]
-    return fused + weights[negative] @ against / max(1.0, np.sqrt(negative.sum()))
+    share = 1.0 / max(1.0, float(np.sqrt(negative.sum())))
+    fused: NDArray[np.float64] = weights[~negative] @ z[~negative] + share * (weights[negative] @ against)
+    return fused
 
 
 def fuse_ranks(scores: NDArray[np.floating], weights: NDArray[np.float64]) -> NDArray[np.float64]:
