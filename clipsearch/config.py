@@ -25,7 +25,8 @@ class Settings:
     model: the encoder of a new library. offline: never ask a model hub. max_pixels: the largest picture that is
     decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of
     each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the encoder. device,
-    precision: where and how `index` encodes, as in clipsearch.encoders.compute.
+    precision: where and how `index` encodes, as in clipsearch.encoders.compute. query_cache: keep the vectors of texts
+    that were searched for. daemon: let `clipsearch daemon` answer where it runs.
     """
 
     library: str | None = None
@@ -38,6 +39,8 @@ class Settings:
     threads: int = 0
     device: str = "auto"
     precision: str = "auto"
+    query_cache: bool = True
+    daemon: bool = True
 
     @property
     def cores(self) -> int:

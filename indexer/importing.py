@@ -16,8 +16,8 @@ from clipsearch.errors import (
     LibraryNotFoundError,
 )
 from clipsearch.store import catalog
-from clipsearch.store.collection import imported_fingerprint
-from clipsearch.store.library import CATALOG, EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import CATALOG, EncoderPin, imported_fingerprint
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer import build

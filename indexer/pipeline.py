@@ -20,8 +20,8 @@ from clipsearch.media import read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.catalog import join
-from clipsearch.store.collection import is_imported
-from clipsearch.store.library import CATALOG, EncoderPin, Library, encoder_mismatch
+from clipsearch.store.library import Library, encoder_mismatch
+from clipsearch.store.reading import CATALOG, EncoderPin, is_imported
 from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer

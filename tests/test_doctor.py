@@ -13,7 +13,8 @@ from clipsearch.ann.base import Probe
 from clipsearch.ann.calibrate import Calibrated, calibrate
 from clipsearch.cli.main import cli
 from clipsearch.query.engine import SearchEngine
-from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality, Passage
 from indexer import build

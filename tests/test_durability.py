@@ -22,7 +22,8 @@ from sqlalchemy import Connection, Engine, event
 from clipsearch.store import rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.generations import generation_path
-from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality
 from indexer.build import build

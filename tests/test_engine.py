@@ -12,7 +12,8 @@ from PIL import Image
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality, Passage
 from indexer import build

@@ -25,7 +25,8 @@ from clipsearch.errors import (
 )
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
-from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer.importing import ImportReport, import_embeddings

@@ -33,7 +33,8 @@ from clipsearch.errors import (
 from clipsearch.store import migrations, rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.forget import forget
-from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome, Scope
 from clipsearch.store.summary import summarise
 from clipsearch.store.writer import Writer

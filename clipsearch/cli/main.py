@@ -21,6 +21,7 @@ INTERRUPTED, INTERNAL = 130, 70
 
 COMMANDS = {
     "build": "clipsearch.cli.build",
+    "daemon": "clipsearch.cli.daemon",
     "doctor": "clipsearch.cli.doctor",
     "forget": "clipsearch.cli.maintain",
     "import-embeddings": "clipsearch.cli.import_embeddings",

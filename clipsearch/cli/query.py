@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
+from clipsearch.cli.answering import Answer, Asked, answer
+from clipsearch.cli.asking import ask_daemon
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
-from clipsearch.types import Results
 
 
 @click.command()
@@ -23,6 +26,7 @@ from clipsearch.types import Results
 @click.option("-0", "--print0", is_flag=True, help="Print paths only, each ended by NUL.")
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@click.option("--no-cache", is_flag=True, help="Neither keep nor use the vector of this text.")
 def query(
     words: tuple[str, ...],
     image: str | None,
@@ -34,6 +38,7 @@ def query(
     print0: bool,
     library: str | None,
     offline: bool | None,
+    no_cache: bool,
 ) -> None:
     """Find pictures and texts that match WORDS, or a picture.
 
@@ -42,34 +47,35 @@ def query(
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query -0 "a red car" | xargs -0 ls -l
     """  # noqa: D301 - click wants the character itself
-    from clipsearch.query.engine import open_library
-
     if as_json + paths + print0 > 1:
         raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
     if bool(words) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
-    settings, folder = read_settings(library=library, offline=offline)
-    engine = open_library(folder, settings)
+    settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
+    shape = "json" if as_json else "paths" if paths else "print0" if print0 else "table"
     text = None if image is not None else " ".join(words)
-    results = engine.search(text, image=image, k=k, modality=modality, exclude_self=exclude_self)
-    for warning in results.warnings:
-        note(warning)
-    _print(results, as_json, paths, print0)
+    asked = Asked(text, image, k, modality, exclude_self, shape, _here())
+    given = ask_daemon(asked, folder, settings) or _answer_here(asked, folder, settings)
+    for remark in given.notes:
+        note(remark)
+    write_bytes(_for_terminal(given.out) if paths else given.out)
 
 
-def _print(results: Results, as_json: bool, paths: bool, print0: bool) -> None:
-    from clipsearch import present
+def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:
+    """Answer in this process, which embeds the query while the store is loaded."""
+    from clipsearch.query.embedding import start_embedding
 
-    if as_json:
-        write_bytes(present.to_json(present.to_payload(results)))
-    elif print0:
-        write_bytes(present.to_paths(results.hits, b"\0"))
-    elif paths:
-        write_bytes(_for_terminal(present.to_paths(results.hits, b"\n")))
-    else:
-        if not results.confident:
-            note("No confident match. The nearest are:" if len(results) else "No match.")
-        write_bytes(present.to_table(results, os.getcwd()).encode("utf-8", "backslashreplace"))
+    embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
+    from clipsearch.query.engine import open_library
+
+    return answer(open_library(folder, settings, embedder), asked)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it is gone, and nothing lies below it
+        return os.curdir
 
 
 def _for_terminal(data: bytes) -> bytes:

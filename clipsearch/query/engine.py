@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import EncoderMismatchError, InvalidInputError, LibraryNotFoundError
+from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.query.embedding import Embedder
 from clipsearch.query.retrieval import Retriever
 from clipsearch.ranking import CONFIDENT
-from clipsearch.store.collection import is_imported
-from clipsearch.store.library import EncoderPin, Library
+from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
 from clipsearch.types import Filter, Hit, Modality, Results
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from clipsearch.query.embedding import Picture
 
-    Picture = str | os.PathLike[str] | Image
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
 
@@ -34,13 +34,23 @@ MAX_QUERIES = 64
 class SearchEngine:
     """Ranked search over one library; safe to use from several threads."""
 
-    def __init__(self, library: Library, settings: Settings | None = None, encoder: Encoder | None = None) -> None:
-        """Search a library; encoder: the one it is pinned to, loaded when first needed unless given."""
+    def __init__(
+        self,
+        library: Library,
+        settings: Settings | None = None,
+        encoder: Encoder | None = None,
+        embedder: Embedder | None = None,
+    ) -> None:
+        """Search a library.
+
+        encoder: the one it is pinned to, loaded when first needed unless given. embedder: one that is at work already.
+        """
         self.library = library
         self._settings = settings or Settings()
         self._encoder = encoder
+        self._embedder = embedder
         self._retriever = Retriever(library)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     @overload
     def search(
@@ -116,7 +126,7 @@ class SearchEngine:
             raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
         _check_kinds(texts, images, vectors)
         pin = self._pin()
-        names, notes, embeddings = self._embed(texts, images, vectors, pin.dim)
+        names, notes, embeddings = self._embed(texts, images, vectors, pin)
         kind = "text" if texts is not None else "image" if images is not None else None
         excluded = [_real_path(image) if exclude_self else None for image in images or [""] * len(names)]
         answers: list[Results] = []
@@ -146,16 +156,13 @@ class SearchEngine:
     @property
     def encoder(self) -> Encoder:
         """The library's encoder, loaded on first use."""
-        with self._lock:
-            if self._encoder is None:
-                from clipsearch.encoders import registry
+        return self._embedder_for(self._pin()).encoder
 
-                pin, settings = self._pin(), self._settings
-                known = None if is_imported(pin.fingerprint) else pin.fingerprint
-                loaded = registry.load(pin.name, threads=settings.cores, offline=settings.offline, fingerprint=known)
-                _check_dim(loaded, pin)
-                self._encoder = loaded
-            return self._encoder
+    def _embedder_for(self, pin: EncoderPin) -> Embedder:
+        with self._lock:
+            if self._embedder is None or self._embedder.pin != pin:  # an empty library may change its encoder
+                self._embedder = Embedder(pin, self._settings, self._encoder)
+            return self._embedder
 
     def _pin(self) -> EncoderPin:
         pin = self.library.encoder
@@ -171,50 +178,25 @@ class SearchEngine:
         texts: Sequence[str] | None,
         images: Sequence[Picture] | None,
         vectors: NDArray[np.floating] | None,
-        dim: int,
+        pin: EncoderPin,
     ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
         """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
+        if vectors is not None:
+            checked = _unit_rows(vectors, pin.dim)
+            return ["vector"] * len(checked), [()] * len(checked), checked
+        embedder = self._embedder_for(pin)
         if texts is not None:
-            notes = [self._check_text(text) for text in texts]
-            return list(texts), notes, self.encoder.encode_queries(list(texts))
-        if images is not None:
-            embeddings = [self._embed_image(image) for image in images]
-            names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in images]
-            stacked = np.stack(embeddings) if embeddings else np.empty((0, dim), np.float32)
-            return names, [()] * len(names), stacked
-        checked = _unit_rows(vectors, dim)
-        return ["vector"] * len(checked), [()] * len(checked), checked
-
-    def _check_text(self, text: str) -> tuple[str, ...]:
-        if not isinstance(text, str):
-            raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
-        if not text.strip():
-            raise InvalidInputError('The query is empty. Say what to look for: clipsearch query "a cat on a sofa"')
-        tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
-        if tokens <= limit:
-            return ()
-        return (f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored.",)
-
-    def _embed_image(self, image: Picture) -> NDArray[np.float32]:
-        from clipsearch.media import read_picture, upright_rgb
-
-        if isinstance(image, str | os.PathLike):
-            if not os.fspath(image):
-                raise InvalidInputError("The path of the picture is empty. Name a picture file.")
-            side = self.encoder.picture_side
-            pixels, size = self._settings.max_pixels, self._settings.max_picture_bytes
-            picture, _ = read_picture(image, min_side=side, max_pixels=pixels, max_bytes=size)
-        elif hasattr(image, "convert"):
-            picture = upright_rgb(image)
+            names, embedded = list(texts), embedder.texts(texts)
         else:
-            raise InvalidInputError(f"A picture is a path or a Pillow image, not {type(image).__name__}.")
-        encoded: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
-        return encoded
+            names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in images or ()]
+            embedded = [embedder.picture(image) for image in images or ()]
+        stacked = np.stack([row for row, _ in embedded]) if embedded else np.empty((0, pin.dim), np.float32)
+        return names, [notes for _, notes in embedded], stacked
 
 
-def open_library(folder: Path, settings: Settings | None = None) -> SearchEngine:
+def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
     """Open the library in a folder for search. Raises LibraryNotFoundError if there is none."""
-    return SearchEngine(Library(folder), settings)
+    return SearchEngine(Library(folder), settings, embedder=embedder)
 
 
 def _modalities(modality: Modality | str | None) -> list[Modality]:
@@ -224,15 +206,6 @@ def _modalities(modality: Modality | str | None) -> list[Modality]:
         return [Modality(modality)]
     except ValueError:
         raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
-
-
-def _check_dim(encoder: Encoder, pin: EncoderPin) -> None:
-    """Raise EncoderMismatchError for an encoder of another length of vectors: imported ones came with only its name."""
-    if encoder.dim != pin.dim:
-        raise EncoderMismatchError(
-            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
-            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
-        )
 
 
 def _unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:

@@ -23,18 +23,6 @@ from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import items, vectors
 from clipsearch.types import Modality
 
-_IMPORTED = "imported:"
-
-
-def imported_fingerprint(name: str) -> str:
-    """Return the fingerprint of an encoder that nobody has looked at: vectors came, and with them only its name."""
-    return _IMPORTED + name
-
-
-def is_imported(fingerprint: str) -> bool:
-    """Tell whether a fingerprint says no more than the name that vectors came with."""
-    return fingerprint.startswith(_IMPORTED)
-
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError, StoreCorruptError
-
-_BUSY_SECONDS = 30.0
+from clipsearch.store.reading import BUSY_SECONDS, Frozen, connect_reader, uri
 
 
 def writer_engine(path: Path) -> Engine:
@@ -25,7 +23,7 @@ def writer_engine(path: Path) -> Engine:
     """
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(_uri(path, "rwc"), uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
+        connection = sqlite3.connect(uri(path, "rwc"), uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -36,34 +34,15 @@ def writer_engine(path: Path) -> Engine:
 
 
 def reader_engine(path: Path) -> Engine:
-    """Open the catalog for reading; a transaction sees one state however long it lasts, and never waits.
-
-    Where the folder cannot be written and holds no WAL, SQLite cannot share the file; it is then opened as
-    immutable, which is right for a read-only medium. Others may still be able to write there, so such a connection
-    serves one transaction only.
-    """
-
-    def connect() -> sqlite3.Connection:
-        frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
-        mode, factory = ("ro&immutable=1", _Frozen) if frozen else ("ro", sqlite3.Connection)
-        connection = sqlite3.connect(
-            _uri(path, mode), uri=True, timeout=_BUSY_SECONDS, check_same_thread=False, factory=factory
-        )
-        connection.isolation_level = None
-        return connection
-
-    engine = _engine(connect, QueuePool, "BEGIN", pool_size=0)
+    """Open the catalog for reading; a transaction sees one state however long it lasts, and never waits."""
+    engine = _engine(partial(connect_reader, path), QueuePool, "BEGIN", pool_size=0)
 
     @event.listens_for(engine, "checkin")
     def _drop(connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
-        if isinstance(connection, _Frozen):
+        if isinstance(connection, Frozen):
             record.invalidate()
 
     return engine
-
-
-class _Frozen(sqlite3.Connection):
-    """A connection to a file that SQLite was told does not change."""
 
 
 @contextmanager
@@ -105,10 +84,6 @@ def _translate(cause: str, code: str) -> LibraryError:
     if "malformed" in cause or "not a database" in cause or "no such table" in cause or "disk I/O" in cause:
         return StoreCorruptError(f"The catalog is damaged ({cause}). Restore catalog.db from a copy, or index anew.")
     return LibraryError(f"The catalog could not be used: {cause}.")
-
-
-def _uri(path: Path, mode: str) -> str:
-    return f"file:{quote(os.fsencode(path))}?mode={mode}"
 
 
 def _engine(connect: object, pool: type, begin: str, **options: object) -> Engine:

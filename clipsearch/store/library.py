@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,24 +24,15 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, absolute, matching_rows
+from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
 from clipsearch.types import Filter, Modality
 
-CATALOG = "catalog.db"
 VECTORS = "vectors"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderPin:
-    """The encoder that made a library's vectors."""
-
-    name: str
-    fingerprint: str
-    dim: int
 
 
 class Snapshot:

@@ -1,0 +1,61 @@
+"""A query of the command line and what is printed for it: the same whether this process or the daemon answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipsearch.query.engine import SearchEngine
+    from clipsearch.types import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query as it was written: a text, or the path of a picture.
+
+    shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are shown short.
+    """
+
+    text: str | None
+    image: str | None
+    k: int
+    modality: str
+    exclude_self: bool
+    shape: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes to stdout, and the remarks that go to stderr before it."""
+
+    out: bytes
+    notes: tuple[str, ...]
+
+
+def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> Answer:
+    """Search, and put what was found in the shape that was asked for. Raises as `SearchEngine.search` does.
+
+    picture: the absolute path of the picture, for a process that is in another folder.
+    """
+    image = picture or asked.image
+    results = engine.search(
+        asked.text, image=image, k=asked.k, modality=asked.modality, exclude_self=asked.exclude_self
+    )
+    if asked.image is not None:
+        results = replace(results, query=asked.image)
+    notes = list(results.warnings)
+    if asked.shape == "table" and not results.confident:
+        notes.append("No confident match. The nearest are:" if len(results) else "No match.")
+    return Answer(_shaped(results, asked), tuple(notes))
+
+
+def _shaped(results: Results, asked: Asked) -> bytes:
+    from clipsearch import present
+
+    if asked.shape == "json":
+        return present.to_json(present.to_payload(results))
+    if asked.shape != "table":
+        return present.to_paths(results.hits, b"\0" if asked.shape == "print0" else b"\n")
+    return present.to_table(results, asked.folder).encode("utf-8", "backslashreplace")

@@ -1,0 +1,45 @@
+"""Asking the daemon a query. Whatever is not as it should be there, the query is answered in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import asdict
+from pathlib import Path
+
+from clipsearch import __version__
+from clipsearch.cli.answering import Answer, Asked
+from clipsearch.cli.exchange import ask
+from clipsearch.config import Settings, cache_dir
+
+
+def ask_daemon(asked: Asked, library: Path, settings: Settings) -> Answer | None:
+    """Let the daemon answer; None where it does not."""
+    if not settings.daemon or os.environ.get("CLIPSEARCH_DEBUG"):
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        question = {
+            "do": "query",
+            "version": __version__,
+            "cache": str(cache_dir()),
+            "library": str(library),
+            "settings": asdict(settings),
+            "asked": asdict(asked),
+            "picture": None if asked.image is None else identify(asked.image),
+        }
+        reply = ask(question)
+        if reply and "out" in reply:
+            return Answer(reply["out"].encode("latin-1"), tuple(map(str, reply["notes"])))
+    return None
+
+
+def identify(path: str) -> list[int]:
+    """Return what tells a regular file from all others, so that the daemon can tell that it sees the same.
+
+    It does not for the likes of /dev/stdin. Raises OSError or ValueError for what is no file.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no file")
+    return [status.st_dev, status.st_ino]

@@ -1,0 +1,81 @@
+"""clipsearch daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+import click
+
+from clipsearch.cli.exchange import ask, socket_path
+from clipsearch.cli.options import note
+from clipsearch.errors import ClipSearchError
+
+_STOP_SECONDS = 10.0
+
+
+@click.command()
+@click.option(
+    "--idle",
+    metavar="MINUTES",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True, max=10**6),
+    help="End after so long without a query.",
+)
+@click.option("--status", is_flag=True, help="Say whether one is at work; exit code 1 if none is.")
+@click.option("--stop", is_flag=True, help="End the one that is at work.")
+def daemon(idle: float, status: bool, stop: bool) -> int:
+    """Hold libraries open, so that `clipsearch query` answers at once.
+
+    It serves this user alone, any library, and sees what is indexed meanwhile. Without it, or when it cannot answer,
+    a query does all by itself.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise ClipSearchError("This system has no Unix sockets, so there is no daemon here. Queries work without it.")
+    if status:
+        return _status()
+    if stop:
+        return _stop()
+    return _serve(60 * idle)
+
+
+def _serve(seconds: float) -> int:
+    from clipsearch.cli import resident
+
+    resident.end_on_sigterm()
+    try:
+        with contextlib.suppress(KeyboardInterrupt), resident.listening() as listener:
+            if listener is None:
+                note(f"A daemon is at work already: {socket_path()}")
+                return 0
+            note(f"Listening: {socket_path()}. Ends after {seconds / 60:g} minutes without a query, or by Ctrl-C.")
+            resident.Resident(seconds).serve(listener)
+    except OSError as error:
+        raise ClipSearchError(
+            f"The daemon cannot listen at {socket_path()}: {error.strerror or error}. Set XDG_RUNTIME_DIR to a "
+            "folder of your own with a short path."
+        ) from error
+    return 0
+
+
+def _status() -> int:
+    reply = ask({"do": "status"})
+    if not reply:
+        click.echo("No daemon is at work.")
+        return 1
+    libraries = "1 library" if reply["libraries"] == 1 else f"{reply['libraries']} libraries"
+    click.echo(f"Process {reply['process']} is at work: {libraries} open, {reply['answered']:,} queries answered.")
+    return 0
+
+
+def _stop() -> int:
+    if not ask({"do": "stop"}):
+        note("No daemon is at work.")
+        return 0
+    until = time.monotonic() + _STOP_SECONDS
+    while socket_path().exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    note("Stopped.")
+    return 0

@@ -1,0 +1,174 @@
+"""From what is looked for to a unit vector: by the encoder, or from the cache of texts asked before.
+
+Nothing here loads the store, so that a process that was just started can embed its query while the store loads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.config import Settings, cache_dir
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import EncoderMismatchError, InvalidInputError
+from clipsearch.query.cache import QueryCache
+from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Picture = str | os.PathLike[str] | Image
+
+Embedded = tuple[NDArray[np.float32], tuple[str, ...]]
+"""A unit vector, float32 (dim,), and what the user should know about how it was made."""
+
+
+class Embedder:
+    """Embeds queries for the libraries of one encoder; safe to share by threads."""
+
+    def __init__(self, pin: EncoderPin, settings: Settings, encoder: Encoder | None = None) -> None:
+        """Embed as pin says. encoder: that one, loaded when first needed unless given."""
+        self.pin = pin
+        self._settings = settings
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._ahead: _Ahead | None = None
+        keep = settings.query_cache and encoder is None and not is_imported(pin.fingerprint)
+        self._cache = QueryCache(cache_dir() / "queries", pin.fingerprint, pin.dim) if keep else None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded on first use. Raises EncoderError or EncoderMismatchError if it cannot be had."""
+        with self._lock:
+            if self._encoder is None:
+                from clipsearch.encoders import registry
+
+                pin, settings = self.pin, self._settings
+                known = None if is_imported(pin.fingerprint) else pin.fingerprint
+                loaded = registry.load(pin.name, threads=settings.cores, offline=settings.offline, fingerprint=known)
+                _check_dim(loaded, pin)
+                self._encoder = loaded
+            return self._encoder
+
+    def start(self, text: str | None, image: str | None) -> None:
+        """Begin to embed the text, or the picture of that path, that will be asked for next.
+
+        The encoder is found at once, with the errors of `encoder`; it is loaded and run in a thread, beside the
+        imports that are still to come. Where that fails, it fails again, and loudly, when it is asked for.
+        """
+        if text is not None and (not text.strip() or (self._cache and self._cache.get(text) is not None)):
+            return
+        if self.encoder is not None:
+            self._ahead = _Ahead(self, text, image)
+            self._ahead.start()
+
+    def text(self, text: str) -> Embedded:
+        """Embed a search text. Raises InvalidInputError for one that is empty or no text."""
+        _check_text(text)
+        return self._from_thread(text, None) or self.embed_text(text)
+
+    def texts(self, texts: Sequence[str]) -> list[Embedded]:
+        """Embed several search texts, as `text` does, in order."""
+        if len(texts) == 1:
+            return [self.text(texts[0])]
+        for text in texts:
+            _check_text(text)
+        notes = [self._check_length(text) for text in texts]
+        return list(zip(self.encoder.encode_queries(list(texts)), notes, strict=True))
+
+    def picture(self, image: Picture) -> Embedded:
+        """Embed a picture to search by. Raises InvalidInputError or PictureError for one that cannot be read."""
+        return self._from_thread(None, image) or self.embed_picture(image)
+
+    def embed_text(self, text: str) -> Embedded:
+        """Embed a text that is one, by cache or encoder."""
+        vector = self._cache.get(text) if self._cache else None
+        if vector is not None:
+            return vector, ()
+        notes = self._check_length(text)
+        vector = self.encoder.encode_queries([text])[0]
+        if self._cache and not notes:  # what is kept is not looked at again
+            self._cache.put(text, vector)
+        return vector, notes
+
+    def embed_picture(self, image: Picture) -> Embedded:
+        """Embed a picture by the encoder."""
+        from clipsearch.media import read_picture, upright_rgb
+
+        if isinstance(image, str | os.PathLike):
+            if not os.fspath(image):
+                raise InvalidInputError("The path of the picture is empty. Name a picture file.")
+            side, settings = self.encoder.picture_side, self._settings
+            pixels, size = settings.max_pixels, settings.max_picture_bytes
+            picture, _ = read_picture(image, min_side=side, max_pixels=pixels, max_bytes=size)
+        elif hasattr(image, "convert"):
+            picture = upright_rgb(image)
+        else:
+            raise InvalidInputError(f"A picture is a path or a Pillow image, not {type(image).__name__}.")
+        vector: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
+        return vector, ()
+
+    def _from_thread(self, text: str | None, image: Picture | None) -> Embedded | None:
+        if self._ahead is None or (text, image) != (self._ahead.text, self._ahead.image):
+            return None
+        self._ahead.join()
+        return self._ahead.done
+
+    def _check_length(self, text: str) -> tuple[str, ...]:
+        tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
+        if tokens <= limit:
+            return ()
+        return (f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored.",)
+
+
+class _Ahead(threading.Thread):
+    """A query that is embedded before it is asked for; done: None where that failed."""
+
+    # No daemon: a process that ends inside ONNX Runtime is aborted.
+
+    def __init__(self, embedder: Embedder, text: str | None, image: str | None) -> None:
+        super().__init__(name="clipsearch-embed")
+        self._embedder = embedder
+        self.text = text
+        self.image = image
+        self.done: Embedded | None = None
+
+    def run(self) -> None:
+        with suppress(Exception):
+            if self.text is not None:
+                self.done = self._embedder.embed_text(self.text)
+            elif self.image is not None:
+                self.done = self._embedder.embed_picture(self.image)
+
+
+def start_embedding(library: Path, settings: Settings, *, text: str | None, image: str | None) -> Embedder | None:
+    """Begin to embed a query for the library in a folder; None where the library itself has to be opened first."""
+    pin = peek_encoder(library)
+    if pin is None:
+        return None
+    embedder = Embedder(pin, settings)
+    embedder.start(text, image)
+    return embedder
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
+    if not text.strip():
+        raise InvalidInputError('The query is empty. Say what to look for: clipsearch query "a cat on a sofa"')
+
+
+def _check_dim(encoder: Encoder, pin: EncoderPin) -> None:
+    """Raise EncoderMismatchError for an encoder of another length of vectors: imported ones came with only its name."""
+    if encoder.dim != pin.dim:
+        raise EncoderMismatchError(
+            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
+            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
+        )
