@@ -67,7 +67,7 @@ def test_ranks_are_fused_reciprocally_and_ties_share():
 
 @pytest.mark.parametrize(
     ("weights", "pictures", "fusion"),
-    [([1, -1], [0, 0], "feature"), ([2, -0.5], [0, 0], "feature"), ([1, -1], [1, 0], "decision"),
+    [([1], [1], "feature"), ([1, -1], [0, 0], "feature"), ([2, -0.5], [0, 0], "feature"), ([1, -1], [1, 0], "decision"),
      ([1, 1], [0, 0], "decision"), ([1, -1, -1], [0, 0, 0], "decision"), ([1, 1, -1], [0, 0, 0], "decision")],
 )  # fmt: skip
 def test_the_kind_of_query_chooses_the_fusion(weights, pictures, fusion):

@@ -1,18 +1,24 @@
-"""Queries of several terms: candidates of every term, fused and set against the library at large."""
+"""Queries of several terms: embedded, then candidates of every term, fused and set against the library at large."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.errors import InvalidInputError
+from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
+from clipsearch.query.language import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import Asked, Retrieved, Retriever, Scored, live_count, merge_modalities, name_hits
 from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, surprise
 from clipsearch.store.library import Snapshot
 from clipsearch.types import Filter, Modality
+
+MAX_TERMS = 32
 
 DEPTH = 200
 """Candidates that each term proposes at least; for more than 20 answers ten times as many."""
@@ -30,6 +36,44 @@ class Composed:
     weights: NDArray[np.float64]
     pictures: tuple[bool, ...]
     excluded: frozenset[int] = frozenset()
+
+
+def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[Composed, tuple[str, ...]]:
+    """Embed the terms of a query; also return what the user should know about how that went.
+
+    Raises InvalidInputError for a query without a positive term, too many terms, or an id that is not in the library;
+    PictureError for a picture that cannot be read. Either names the term.
+    """
+    if not any(part.weight > 0 for part in query):
+        raise InvalidInputError(f"The query {query} only says what not to find. Add a term without a -.")
+    if len(query.terms) > MAX_TERMS:
+        raise InvalidInputError(f"The query has {len(query.terms)} terms; at most {MAX_TERMS} are taken.")
+    vectors, pictures = [], []
+    notes: list[str] = []
+    for part in query:
+        vector, is_picture, remarks = _embed(part.term, embedder, snapshot)
+        vectors.append(vector)
+        pictures.append(is_picture)
+        notes += remarks
+    excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
+    weights = np.array([part.weight for part in query], np.float64)
+    return Composed(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
+
+
+def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[np.float32], bool, tuple[str, ...]]:
+    if isinstance(term, Text):
+        vector, notes = embedder.text(term.text)
+        return vector, False, notes
+    if isinstance(term, Picture):
+        vector, notes = embedder.picture(os.path.expanduser(term.source))
+        return vector, True, notes
+    for modality in Modality:
+        chosen = snapshot.matching(modality, Filter(ids=frozenset({term.id})))
+        if len(chosen):
+            rows = snapshot.rows(modality).gather(chosen)
+            mean = rows.mean(axis=0)
+            return mean / np.linalg.norm(mean), modality is Modality.IMAGE, ()
+    raise InvalidInputError(f"There is no item {term} in the library. `clipsearch query --json` shows the ids of hits.")
 
 
 def retrieve_composed(

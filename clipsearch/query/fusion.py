@@ -22,7 +22,7 @@ FUSIONS = ("auto", "decision", "feature", "rank")
 TOLERATED = 1.0
 """Standard deviations up to which matching a negative term costs next to nothing."""
 
-SATURATED = 4.0
+SATURATED = 5.0
 """Standard deviations beyond which a picture term adds no more: its own copies must not drown the other terms."""
 
 RRF_RANKS = 60.0
@@ -31,10 +31,10 @@ RRF_RANKS = 60.0
 def choose(weights: NDArray[np.float64], pictures: Sequence[bool]) -> str:
     """Choose the fusion that finds most for a kind of query: decision, but feature for one text without another.
 
-    weights (terms,): below 0 for a negative term. pictures: which terms are pictures.
+    weights (terms,): below 0 for a negative term. pictures: which terms are pictures. One term has nothing to fuse.
     """
     one_without_another = len(weights) == 2 and (weights > 0).sum() == 1 and not any(pictures)
-    return "feature" if one_without_another else "decision"
+    return "feature" if one_without_another or len(weights) == 1 else "decision"
 
 
 def compose(vectors: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
