@@ -15,10 +15,9 @@ from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.fusion import FUSIONS
-from clipsearch.query.language import as_query
+from clipsearch.query.language import FUSIONS, as_query
 from clipsearch.store.library import Library
-from tests.helpers import index
+from tests.helpers import index, run_cli
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from demo import copy_shipped
@@ -96,7 +95,6 @@ def photographs(tmp_path_factory, base):
         ("snow - dog - child", "snow\\w*", "dogs?|child|boy|girl"),
         ("ball - dog", "ball|football|soccer|basketball|baseball|tennis", "dogs?"),
         ("child - dog - water", "child|children|boys?|girls?|kids?|toddler|baby", "dogs?|water|pool"),
-        ("red - dog - snow", "red", "dogs?|snow"),
         ("water - surfing - beach", "water|pool|river|lake|fountain|stream|creek|ocean|swim\\w*", "surf\\w*"),
         ("dog + water", "dogs?", "bike|car"),
         ("child + swing", "child|boy|girl|kid|toddler|baby", "dogs?"),
@@ -178,3 +176,60 @@ def test_a_picture_that_cannot_be_read_is_named(shipped, tmp_path):
 def test_an_unknown_fusion_is_refused(shipped):
     with pytest.raises(InvalidInputError, match="no fusion 'best'"):
         shipped[0].search(Text("a cat") + Text("a dog"), fusion="best")
+
+
+@pytest.fixture(scope="module")
+def library(shipped):
+    engine, photos = shipped
+    return str(engine.library.folder), photos
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "shown"),
+    [
+        (["kitty", "-", "puppy", "-", "roof", "-", "fence"], "chelsea.png", '"kitty" - "puppy" - "roof" - "fence"'),
+        (["a rocket", "+", "3:a", "motorcycle"], "motorcycle_left.png", '"a rocket" + 3:"a motorcycle"'),
+        (["./moon.png", "+", "money"], "coins.png", 'image:"./moon.png" + "money"'),
+        (["./moon.png"], "moon.png", "./moon.png"),
+        (["moon.png"], "moon.png", "moon.png"),
+        (["a", "cat"], "chelsea.png", "a cat"),
+        (["2:a cat"], "chelsea.png", "2:a cat"),
+        (["0:15"], None, "0:15"),
+    ],
+)
+def test_arguments_of_the_command_are_terms(library, arguments, first, shown):
+    folder, photos = library
+    options = ["--library", folder, "--modality", "image", "-k", "3", "--json"]
+    ran = run_cli("query", *options, "--", *arguments, cwd=photos)
+    assert ran.code == 0 and ran.json["query"] == shown, ran
+    assert first is None or Path(ran.json["hits"][0]["path"]).name == first
+    assert run_cli("query", *arguments, *options, cwd=photos).out == ran.out
+
+
+def test_like_and_unlike_are_terms_of_items(library):
+    folder, _ = library
+    hits = run_cli("query", "a cat", "-k", 12, "--json", "--library", folder).json["hits"]
+    ids = {Path(hit["path"]).stem: hit["id"] for hit in hits}
+    ran = run_cli("query", "--like", ids["moon"], "--unlike", ids["chelsea"], "--json", "--library", folder)
+    assert ran.json["query"] == f"id:{ids['moon']} - id:{ids['chelsea']}"
+    same = run_cli("query", f"id:{ids['moon']}", "-", f"id:{ids['chelsea']}", "--json", "--library", folder)
+    assert same.out == ran.out
+    assert {"moon", "chelsea"}.isdisjoint(Path(hit["path"]).stem for hit in ran.json["hits"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cat", "-"], "after the - at argument 2"),
+        (["-", "fence"], "only says what not to find"),
+        (["cat", "+", "id:x"], "argument 3"),
+        (["id:99999"], "no item id:99999"),
+        (["cat", "+", "./missing.png"], "missing.png"),
+        (["cat", "--image", "moon.png"], "in words or with --image"),
+        (["cat", "--fusion", "best"], "best"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(library, arguments, message):
+    folder, photos = library
+    ran = run_cli("query", *arguments, "--library", folder, cwd=photos)
+    assert ran.code == 2 and message in ran.err and not ran.out, ran

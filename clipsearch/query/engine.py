@@ -16,8 +16,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.fusion import FUSIONS
-from clipsearch.query.language import Query, Term, as_query
+from clipsearch.query.language import FUSIONS, Query, Term, as_query
 from clipsearch.query.retrieval import Retriever
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library, Snapshot

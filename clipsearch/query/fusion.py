@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from clipsearch.errors import InvalidInputError
 from clipsearch.ranking import Background
 
-FUSIONS = ("auto", "decision", "feature", "rank")
-"""What `--fusion` takes; `auto` is what `choose` says."""
-
 TOLERATED = 1.0
 """Standard deviations up to which matching a negative term costs next to nothing."""
 

@@ -23,6 +23,9 @@ from typing import NamedTuple
 from clipsearch.errors import InvalidInputError
 from clipsearch.types import PICTURE_SUFFIXES
 
+FUSIONS = ("auto", "decision", "feature", "rank")
+"""How the terms of a query can be fused; `auto` is what clipsearch.query.fusion.choose says."""
+
 MAX_WEIGHT = 1000.0
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):")
 _KIND = re.compile(r"(text|image|id):")
