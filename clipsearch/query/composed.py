@@ -99,13 +99,12 @@ def retrieve_composed(
     lists = []
     for modality in modalities:
         ids = np.unique(retriever.candidates(asked, modality, depth, warnings))
-        lists.append(_rank(retriever, snapshot, modality, query, whole, ids[ids >= 0], fusion))
+        lists.append(_rank(snapshot, modality, query, whole, ids[ids >= 0], fusion))
     hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
     return Retrieved(hits, tuple(warnings))
 
 
 def _rank(
-    retriever: Retriever,
     snapshot: Snapshot,
     modality: Modality,
     query: Composed,
@@ -118,7 +117,7 @@ def _rank(
         return []
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
     scores = exact_scores(whole, near)
-    merit, seen = _judge(query, whole, np.vstack([near, retriever.sample(snapshot, modality)]), len(ids), total, fusion)
+    merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
     worth = np.array([surprise(value, seen) for value in merit])
     order = worth if fusion != "rank" else fuse_ranks(_term_scores(query, near), query.weights)
     return [
@@ -140,7 +139,7 @@ def _judge(
         scores = _term_scores(query, rows)
         seen = [background(row[candidates:], total) for row in scores]
         merit, unit = decide(scores, query.weights, seen, query.pictures), 1.0 / PRIOR_SPREAD
-    return merit[:candidates], background(merit[candidates:], total, unit)
+    return merit[:candidates], background(merit[candidates:], total, unit=unit)
 
 
 def _term_scores(query: Composed, rows: NDArray[np.float32]) -> NDArray[np.float32]:

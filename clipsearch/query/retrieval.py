@@ -36,7 +36,6 @@ UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. M
 MAX_EXACT_ROWS = 20_000
 """A filter that leaves no more rows than this is answered from these, exactly (benchmarks/ann/filters.py)."""
 
-_SAMPLE_ROWS = 1024
 _SELF_MARGIN = 1
 
 
@@ -107,7 +106,7 @@ class Retriever:
         found = [self.candidates(asked, modality, k + margin, warnings) for modality in modalities]
         answers = []
         for i, query in enumerate(queries):
-            lists = [self._score(snapshot, m, query, ids[i]) for m, ids in zip(modalities, found, strict=True)]
+            lists = [self._score(snapshot, m, query, ids[i], kind) for m, ids in zip(modalities, found, strict=True)]
             answers.append(Retrieved(name_hits(snapshot, merge_modalities(lists), k, excluded[i]), tuple(warnings)))
         return answers
 
@@ -168,29 +167,28 @@ class Retriever:
             return loaded
 
     def _score(
-        self, snapshot: Snapshot, modality: Modality, query: NDArray[np.float32], candidates: NDArray[np.int64]
+        self,
+        snapshot: Snapshot,
+        modality: Modality,
+        query: NDArray[np.float32],
+        candidates: NDArray[np.int64],
+        kind: str | None,
     ) -> list[Scored]:
         """Score candidates exactly and against the background of this query; best first, ties in order of row."""
         ids = candidates[candidates >= 0]
         if not len(ids):
             return []
         scores = exact_scores(query, snapshot.rows(modality).gather(ids))
-        seen = background(self.sample(snapshot, modality) @ query, live_count(snapshot, modality))
+        seen = background(
+            snapshot.sample(modality) @ query,
+            live_count(snapshot, modality),
+            spread=snapshot.spreads().get(kind, modality),
+        )
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
             ranked.append(Scored(modality, int(ids[i]), score, surprise(score, seen), confidence(score, seen)))
         return ranked
-
-    def sample(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.float32]:
-        """Return up to 1,024 live rows spread evenly over the library, the same for every query: float32 (n, dim)."""
-
-        def compute() -> NDArray[np.float32]:
-            live, total = snapshot.live(modality), live_count(snapshot, modality)
-            ranks = np.unique(np.linspace(0, max(total - 1, 0), min(total, _SAMPLE_ROWS)).astype(np.int64))
-            return snapshot.rows(modality).gather(ranks if live is None else np.flatnonzero(live)[ranks])
-
-        return self._library.cached(snapshot.revision, f"sample {modality}", compute)
 
 
 def _warn(warnings: list[str]) -> None:
