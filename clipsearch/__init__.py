@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TextError,
     )
     from clipsearch.query.engine import SearchEngine
+    from clipsearch.query.language import Indexed, Picture, Query, QuerySyntaxError, Text, parse
     from clipsearch.types import Filter, Hit, Item, Modality, Passage, PictureInfo, Results
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _HOMES = {
         "SchemaVersionError", "StoreCorruptError", "TextError",
     ),
     "clipsearch.query.engine": ("SearchEngine",),
+    "clipsearch.query.language": ("Indexed", "Picture", "Query", "QuerySyntaxError", "Text", "parse"),
     "clipsearch.types": ("Filter", "Hit", "Item", "Modality", "Passage", "PictureInfo", "Results"),
 }  # fmt: skip
 
@@ -54,6 +56,7 @@ __all__ = [
     "EncoderUnavailableError",
     "Filter",
     "Hit",
+    "Indexed",
     "InvalidInputError",
     "Item",
     "LibraryError",
@@ -62,16 +65,21 @@ __all__ = [
     "MediaError",
     "Modality",
     "Passage",
+    "Picture",
     "PictureError",
     "PictureInfo",
+    "Query",
+    "QuerySyntaxError",
     "Results",
     "SchemaVersionError",
     "SearchEngine",
     "Settings",
     "StoreCorruptError",
+    "Text",
     "TextError",
     "load_settings",
     "open",
+    "parse",
 ]
 
 

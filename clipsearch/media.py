@@ -34,9 +34,6 @@ from clipsearch.exif import read_exif
 from clipsearch.rgb import to_rgb
 from clipsearch.types import PictureInfo
 
-PICTURE_SUFFIXES: frozenset[str] = frozenset(
-    ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .jp2 .pnm .pbm .pgm .ppm .avif .heic .heif".split()
-)
 MAX_PICTURE_BYTES = 1 << 30
 """The largest file that `read_picture` reads where it is not told otherwise, in bytes."""
 

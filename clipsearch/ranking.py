@@ -17,8 +17,8 @@ PRIOR_SPREAD, PRIOR_WEIGHT = 0.1, 8
 MIN_SPREAD = 0.01
 """Cosine: scores spread less than this only where the library repeats itself, which says nothing of chance."""
 
-CONFIDENT = 0.9
-"""A first hit below this confidence is shown as "no confident match"."""
+CONFIDENT = 0.75
+"""A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,26 @@ def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     return clipped
 
 
-def background(scores: NDArray[np.float32], rows: int) -> Background:
+def lower_spread(scores: NDArray[np.floating]) -> float:
+    """Return the median of scores (n,) less their 16th percentile: one sigma of a normal, whatever scores high."""
+    low, centre = np.percentile(scores, [15.87, 50.0])
+    return float(centre - low)
+
+
+def background(
+    scores: NDArray[np.floating], rows: int, *, spread: float | None = None, unit: float = 1.0
+) -> Background:
     """Describe a query's scores (n,), n > 0, over a sample of a library that has `rows` rows.
 
-    Median and lower spread (median minus the 16th percentile, one sigma of a normal): the few rows that do match
-    pull neither. The spread of a small sample is drawn towards the prior.
+    The centre is the median: the few rows that do match do not pull it. spread: that of queries at large, where it is
+    known; else the lower spread of these scores, drawn towards the prior for a small sample. unit: what a cosine of 1
+    is in these scores.
     """
-    low, centre = np.percentile(scores, [15.87, 50.0])
     count = len(scores)
-    variance = (count * (centre - low) ** 2 + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (count + PRIOR_WEIGHT)
-    return Background(float(centre), max(math.sqrt(variance), MIN_SPREAD), rows, count)
+    if spread is None:
+        own = count * lower_spread(scores) ** 2
+        spread = math.sqrt((own + PRIOR_WEIGHT * (unit * PRIOR_SPREAD) ** 2) / (count + PRIOR_WEIGHT))
+    return Background(float(np.median(scores)), max(spread, unit * MIN_SPREAD), rows, count)
 
 
 def surprise(score: float, seen: Background) -> float:

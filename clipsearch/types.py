@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+PICTURE_SUFFIXES: frozenset[str] = frozenset(
+    ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .jp2 .pnm .pbm .pgm .ppm .avif .heic .heif".split()
+)
+"""The endings of files that are looked at as pictures."""
+
+
 class Modality(StrEnum):
     """What a vector was made from."""
 

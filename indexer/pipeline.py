@@ -33,6 +33,7 @@ from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage, encode_batch
 from indexer.plan import IndexPlan
 from indexer.report import IndexReport, Progress, Silent
+from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
 
@@ -134,6 +135,7 @@ class _Run:
             known = self.encoder
             load = (lambda: known) if known else encoder_loader(self.library, self.settings)
             build.refresh(self.library, writer, load)
+            refresh_spreads(self.library, writer, load)
         except ClipSearchError as error:
             logger.warning("%s", error)
 

@@ -22,14 +22,13 @@ from PIL import Image
 from clipsearch.errors import MediaError, PictureError
 from clipsearch.exif import read_exif
 from clipsearch.media import (
-    PICTURE_SUFFIXES,
     decode_picture,
     is_picture,
     read_picture,
     read_regular,
     upright_rgb,
 )
-from clipsearch.types import PictureInfo
+from clipsearch.types import PICTURE_SUFFIXES, PictureInfo
 
 CAP = 10_000_000
 KINDS = sorted(set(make.FORMATS.values()))

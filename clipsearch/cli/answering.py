@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query as it was written: a text, or the path of a picture.
+    """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
-    shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are shown short.
+    fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
+    shown short.
     """
 
     text: str | None
     image: str | None
+    query: str | None
+    fusion: str
     k: int
     modality: str
     exclude_self: bool
@@ -39,9 +42,17 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
 
     picture: the absolute path of the picture, for a process that is in another folder.
     """
+    from clipsearch.query.language import parse
+
     image = picture or asked.image
+    words = asked.text if asked.query is None else parse(asked.query)
     results = engine.search(
-        asked.text, image=image, k=asked.k, modality=asked.modality, exclude_self=asked.exclude_self
+        words,
+        image=image,
+        k=asked.k,
+        modality=asked.modality,
+        exclude_self=asked.exclude_self,
+        fusion=asked.fusion,
     )
     if asked.image is not None:
         results = replace(results, query=asked.image)

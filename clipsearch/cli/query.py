@@ -14,11 +14,24 @@ from clipsearch.cli.asking import ask_daemon
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError, InvalidInputError
+from clipsearch.query.language import (
+    FUSIONS,
+    Indexed,
+    Picture,
+    Query,
+    QuerySyntaxError,
+    Text,
+    Weighted,
+    parse_arguments,
+)
 
 
 @click.command()
 @click.argument("words", nargs=-1)
 @click.option("--image", metavar="FILE", help="Search by this picture instead of words.")
+@click.option("--like", type=click.IntRange(min=1), multiple=True, metavar="ID", help="More like this item.")
+@click.option("--unlike", type=click.IntRange(min=1), multiple=True, metavar="ID", help="Less like this item.")
+@click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are fused.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
@@ -31,6 +44,9 @@ from clipsearch.errors import ClipSearchError, InvalidInputError
 def query(
     words: tuple[str, ...],
     image: str | None,
+    like: tuple[int, ...],
+    unlike: tuple[int, ...],
+    fusion: str,
     k: int,
     modality: str,
     exclude_self: bool,
@@ -43,23 +59,55 @@ def query(
 ) -> None:
     """Find pictures and texts that match WORDS, or a picture.
 
+    Several terms are set apart by + and -. A term may be words, the path of a picture, or id:N, an item of the
+    library; 2: before it doubles its weight.
+
     \b
     clipsearch query "a cat on a sofa"
+    clipsearch query horse + stripes
+    clipsearch query ./cat.jpg + "2:golden retriever" - fence
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query -0 "a red car" | xargs -0 ls -l
     """  # noqa: D301 - click wants the character itself
     if as_json + paths + print0 > 1:
         raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
-    if bool(words) == (image is not None):
+    if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
+    text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     shape = "json" if as_json else "paths" if paths else "print0" if print0 else "table"
-    text = None if image is not None else " ".join(words)
-    asked = Asked(text, image, k, modality, exclude_self, shape, _here())
-    given = ask_daemon(asked, folder, settings) or _answer_here(asked, folder, settings)
+    written = None if composed is None else str(composed)
+    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, _here())
+    # the daemon is in another folder, and cannot tell whether it would see the same pictures
+    here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
+    given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
     for remark in given.notes:
         note(remark)
     write_bytes(_for_terminal(given.out) if paths else given.out)
+
+
+def _read(
+    words: tuple[str, ...], image: str | None, like: tuple[int, ...], unlike: tuple[int, ...]
+) -> tuple[str | None, str | None, Query | None]:
+    """Tell what is asked for: a text, a picture, or a query of several terms or an item."""
+    if image is not None:
+        return None, image, None
+    parts: list[Weighted] = []
+    if words:
+        try:
+            parts += parse_arguments(words)
+        except QuerySyntaxError:
+            # a text may look like a term that is not one, such as 0:15
+            if {"+", "-"} & {*words} or words[0].startswith(("id:", "image:")):
+                raise
+            return " ".join(words), None, None
+    parts += [Weighted(1.0, Indexed(number)) for number in like] + [Weighted(-1.0, Indexed(n)) for n in unlike]
+    if len(parts) == 1 and parts[0].weight > 0:
+        if isinstance(parts[0].term, Text):
+            return " ".join(words), None, None
+        if isinstance(parts[0].term, Picture):
+            return None, parts[0].term.source, None
+    return None, None, Query(tuple(parts))
 
 
 def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.language import FUSIONS, Query, Term, as_query
 from clipsearch.query.retrieval import Retriever
 from clipsearch.ranking import CONFIDENT
-from clipsearch.store.library import Library
+from clipsearch.store.library import Library, Snapshot
 from clipsearch.store.reading import EncoderPin
 from clipsearch.types import Filter, Hit, Modality, Results
 
@@ -55,7 +57,7 @@ class SearchEngine:
     @overload
     def search(
         self,
-        text: str | None = None,
+        text: str | Term | Query | None = None,
         *,
         image: Picture | None = None,
         vector: Vector | None = None,
@@ -63,6 +65,7 @@ class SearchEngine:
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
+        fusion: str = "auto",
     ) -> Results: ...
     @overload
     def search(
@@ -75,7 +78,7 @@ class SearchEngine:
     ) -> list[Results]: ...
     def search(
         self,
-        text: str | None = None,
+        text: str | Term | Query | None = None,
         *,
         image: Picture | None = None,
         vector: Vector | Vectors | None = None,
@@ -83,9 +86,12 @@ class SearchEngine:
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
+        fusion: str = "auto",
     ) -> Results | list[Results]:
         """Find the k best matches of a text, a picture or a vector; give exactly one of them.
 
+        text: words as they are, or a query of one or more terms, such as `Text("horse") + Text("stripes")` or what
+        `parse` returns; items that are terms of it are no hits of it. fusion: how its terms are fused, one of FUSIONS.
         image: a path, or a Pillow image. vector: (dim,), of any length but zero; or (n, dim), which gives a list of
         n Results. modality: `image`, `text`, or None or `any` for both in one ranking. filters: which items may be
         found; k is filled all the same. exclude_self: leave the file that `image` names out.
@@ -95,6 +101,8 @@ class SearchEngine:
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
+        if isinstance(text, Query | Term):
+            return self._search_composed(as_query(text), k, modality, filters, fusion)
         if text is not None:
             return self.search_batch(texts=[text], k=k, modality=modality, filters=filters)[0]
         if image is not None:
@@ -122,8 +130,7 @@ class SearchEngine:
         vectors: (n, dim). Else as in `search`, which see for what is raised.
         """
         wanted = _modalities(modality)
-        if not isinstance(k, int) or k < 1:
-            raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
+        _check_k(k)
         _check_kinds(texts, images, vectors)
         pin = self._pin()
         names, notes, embeddings = self._embed(texts, images, vectors, pin)
@@ -133,8 +140,7 @@ class SearchEngine:
         for start in range(0, len(names), MAX_QUERIES):
             part = slice(start, start + MAX_QUERIES)
             with self.library.read() as snapshot:
-                if not any(len(snapshot.rows(each)) for each in Modality):
-                    raise self._empty()
+                self._require_rows(snapshot)
                 found = self._retriever.retrieve(
                     snapshot, embeddings[part], k, wanted, excluded[part], kind=kind, filters=filters
                 )
@@ -142,6 +148,20 @@ class SearchEngine:
                 hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
                 answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
         return answers
+
+    def _search_composed(
+        self, query: Query, k: int, modality: Modality | str | None, filters: Filter | None, fusion: str
+    ) -> Results:
+        wanted, pin = _modalities(modality), self._pin()
+        _check_k(k)
+        if fusion not in FUSIONS:
+            raise InvalidInputError(f"There is no fusion {fusion!r}; there are {', '.join(FUSIONS)}.")
+        with self.library.read() as snapshot:
+            self._require_rows(snapshot)
+            composed, notes = embed_terms(query, self._embedder_for(pin), snapshot)
+            found = retrieve_composed(self._retriever, snapshot, composed, k, wanted, fusion=fusion, filters=filters)
+        hits, warnings = tuple(found.hits), (*notes, *found.warnings)
+        return Results(str(query), pin.name, str(self.library.folder), hits, _is_confident(hits), warnings)
 
     def close(self) -> None:
         """Close the library's connections; the engine opens them again if it is used again."""
@@ -169,6 +189,10 @@ class SearchEngine:
         if pin is None:
             raise self._empty()
         return pin
+
+    def _require_rows(self, snapshot: Snapshot) -> None:
+        if not any(len(snapshot.rows(each)) for each in Modality):
+            raise self._empty()
 
     def _empty(self) -> LibraryNotFoundError:
         return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
@@ -206,6 +230,11 @@ def _modalities(modality: Modality | str | None) -> list[Modality]:
         return [Modality(modality)]
     except ValueError:
         raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+
+
+def _check_k(k: object) -> None:
+    if not isinstance(k, int) or k < 1:
+        raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
 
 
 def _unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:

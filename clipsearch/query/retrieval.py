@@ -36,7 +36,6 @@ UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. M
 MAX_EXACT_ROWS = 20_000
 """A filter that leaves no more rows than this is answered from these, exactly (benchmarks/ann/filters.py)."""
 
-_SAMPLE_ROWS = 1024
 _SELF_MARGIN = 1
 
 
@@ -49,7 +48,7 @@ class Retrieved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class Scored:
     """A row with what its score is worth."""
 
     modality: Modality
@@ -60,7 +59,7 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """A batch of queries of one kind, over one state of the library."""
 
     snapshot: Snapshot
@@ -101,17 +100,17 @@ class Retriever:
         excluded: for each, the real path of a file to leave out. kind: what the queries were made from, `text` or
         `image`; None if that is not known. filters: which items may be found.
         """
-        asked = _Asked(snapshot, queries, kind, filters)
+        asked = Asked(snapshot, queries, kind, filters)
         margin = _SELF_MARGIN if any(excluded) else 0
         warnings: list[str] = []
-        found = [self._candidates(asked, modality, k + margin, warnings) for modality in modalities]
+        found = [self.candidates(asked, modality, k + margin, warnings) for modality in modalities]
         answers = []
         for i, query in enumerate(queries):
-            lists = [self._score(snapshot, m, query, ids[i]) for m, ids in zip(modalities, found, strict=True)]
-            answers.append(Retrieved(_name(snapshot, _merge(lists), k, excluded[i]), tuple(warnings)))
+            lists = [self._score(snapshot, m, query, ids[i], kind) for m, ids in zip(modalities, found, strict=True)]
+            answers.append(Retrieved(name_hits(snapshot, merge_modalities(lists), k, excluded[i]), tuple(warnings)))
         return answers
 
-    def _candidates(self, asked: _Asked, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
+    def candidates(self, asked: Asked, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
         """Return candidate rows, int64 (n_queries, at most k), best first, -1 where there are fewer."""
         snapshot, queries = asked.snapshot, asked.queries
         rows, allowed = snapshot.rows(modality), snapshot.live(modality)
@@ -168,29 +167,28 @@ class Retriever:
             return loaded
 
     def _score(
-        self, snapshot: Snapshot, modality: Modality, query: NDArray[np.float32], candidates: NDArray[np.int64]
-    ) -> list[_Scored]:
+        self,
+        snapshot: Snapshot,
+        modality: Modality,
+        query: NDArray[np.float32],
+        candidates: NDArray[np.int64],
+        kind: str | None,
+    ) -> list[Scored]:
         """Score candidates exactly and against the background of this query; best first, ties in order of row."""
         ids = candidates[candidates >= 0]
         if not len(ids):
             return []
         scores = exact_scores(query, snapshot.rows(modality).gather(ids))
-        seen = background(self._sample(snapshot, modality) @ query, _live_count(snapshot, modality))
+        seen = background(
+            snapshot.sample(modality) @ query,
+            live_count(snapshot, modality),
+            spread=snapshot.spreads().get(kind, modality),
+        )
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
-            ranked.append(_Scored(modality, int(ids[i]), score, surprise(score, seen), confidence(score, seen)))
+            ranked.append(Scored(modality, int(ids[i]), score, surprise(score, seen), confidence(score, seen)))
         return ranked
-
-    def _sample(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.float32]:
-        """Return up to 1,024 live rows spread evenly over the library, the same for every query: float32 (n, dim)."""
-
-        def compute() -> NDArray[np.float32]:
-            live, total = snapshot.live(modality), _live_count(snapshot, modality)
-            ranks = np.linspace(0, max(total - 1, 0), min(total, _SAMPLE_ROWS)).astype(np.int64)
-            return snapshot.rows(modality).gather(ranks if live is None else np.flatnonzero(live)[ranks])
-
-        return self._library.cached(snapshot.revision, f"sample {modality}", compute)
 
 
 def _warn(warnings: list[str]) -> None:
@@ -209,7 +207,8 @@ def _widened(probe: Probe, k: int, share: float) -> Probe:
     return replace(probe, nprobe=math.ceil(probe.nprobe * wider**0.5), candidates=math.ceil(probe.candidates * deeper))
 
 
-def _live_count(snapshot: Snapshot, modality: Modality) -> int:
+def live_count(snapshot: Snapshot, modality: Modality) -> int:
+    """Count the rows that may be found."""
     return _count(snapshot.live(modality), len(snapshot.rows(modality)))
 
 
@@ -218,13 +217,19 @@ def _count(live: NDArray[np.bool_] | None, rows: int) -> int:
     return rows if live is None else int(np.count_nonzero(live[:rows]))
 
 
-def _merge(lists: Sequence[list[_Scored]]) -> list[_Scored]:
+def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
     """Merge the modalities by surprise, which is comparable between them where cosines are not."""
     return sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.surprise)
 
 
-def _name(snapshot: Snapshot, scored: Sequence[_Scored], k: int, excluded: str | None) -> list[Hit]:
-    """Turn rows into hits: the k best that are not of the excluded file."""
+def name_hits(
+    snapshot: Snapshot,
+    scored: Sequence[Scored],
+    k: int,
+    excluded: str | None = None,
+    excluded_ids: frozenset[int] = frozenset(),
+) -> list[Hit]:
+    """Turn rows into hits: the k best that are neither of the excluded file nor of an excluded item."""
     matches: dict[tuple[Modality, int], Match] = {}
     for modality in Modality:
         rows = [entry.row for entry in scored if entry.modality is modality]
@@ -232,7 +237,9 @@ def _name(snapshot: Snapshot, scored: Sequence[_Scored], k: int, excluded: str |
     hits: list[Hit] = []
     for entry in scored:
         match = matches.get((entry.modality, entry.row))
-        if match is None or (excluded is not None and os.path.realpath(match.item.path) == excluded):
+        if match is None or match.item.id in excluded_ids:
+            continue
+        if excluded is not None and os.path.realpath(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)
         hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage))

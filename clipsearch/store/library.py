@@ -27,11 +27,16 @@ from clipsearch.store.filters import RecentRows, absolute, matching_rows
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
+from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
 from clipsearch.types import Filter, Modality
 
 VECTORS = "vectors"
+
+SAMPLE_ROWS = 1024
+"""How many rows stand for a library when a query's scores are set against it."""
+
 T = TypeVar("T")
 
 
@@ -62,6 +67,20 @@ class Snapshot:
     def live(self, modality: Modality) -> NDArray[np.bool_] | None:
         """Return which rows may be found: bool (rows,), or None where all may."""
         return self._cached(f"live {modality}", lambda: self._live(modality))
+
+    def sample(self, modality: Modality) -> NDArray[np.float32]:
+        """Return up to SAMPLE_ROWS live rows, evenly spread, the same at every call: float32 (n, dim)."""
+
+        def compute() -> NDArray[np.float32]:
+            rows, live = self.rows(modality), self.live(modality)
+            numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+            return rows.gather(numbers[:: max(1, -(-len(numbers) // SAMPLE_ROWS))])
+
+        return self._cached(f"sample {modality}", compute)
+
+    def spreads(self) -> Spreads:
+        """Return how wide queries at large score."""
+        return self._cached("spreads", lambda: get_spreads(self._connection))
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
         """Return the active approximate index of a modality."""

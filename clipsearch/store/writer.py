@@ -206,6 +206,7 @@ class Writer:
         """Store one setting of the library."""
         with transaction(self._connection) as connection:
             catalog.set_setting(connection, key, value)
+            bump_revision(connection)
 
     def _store_item(self, connection: Connection, content: Content, appended: Appended, counts: CommitCounts) -> None:
         record = content.record

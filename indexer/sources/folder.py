@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from clipsearch.media import PICTURE_SUFFIXES
 from clipsearch.store.records import FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.text import TEXT_SUFFIXES
+from clipsearch.types import PICTURE_SUFFIXES
 
 logger = logging.getLogger("clipsearch")
 

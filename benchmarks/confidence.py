@@ -1,0 +1,150 @@
+"""How well confidence tells what is there from what is not: python benchmarks/confidence.py FOLDER [--plot FILE.svg]
+
+FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted anew on some of them and
+asked for others, as in builtin_quality.py; the gallery is half of those. Queries that should be answered are captions
+of the gallery whose own photograph comes first. Queries that should not:
+
+    others    captions of the half that was taken out; many have a like in the gallery, which is no mistake to show
+    far       of these the third whose captions are least like any of the gallery
+    objects   things that no caption of FOLDER names
+    gibberish letters drawn at random, as words
+
+Given for each way to set a score against the library, `spread` being that of the query alone (`query`) or of queries
+at large (`library`, what clipsearch does): the area under the ROC curve, and what share is refused where 95 % of the
+queries that should be answered are. The last columns are those at the threshold that clipsearch uses.
+"""
+
+import argparse
+import string
+from pathlib import Path
+
+import builtin_quality as quality
+import numpy as np
+from builtin_data import caption_embeddings, class_texts, read_captions
+from builtin_recipe import RECIPES, Labels, Photos, fit
+from harness import write_result
+
+from clipsearch.encoders.builtin.projection import Projection, unit
+from clipsearch.encoders.builtin.towers import TextTower
+from clipsearch.ranking import CONFIDENT, background, confidence, lower_spread
+from indexer.calibration import generic_queries
+
+VARIANT = "base"
+PROMPTS = ("{}", "a photo of a {}")
+OBJECTS = (
+    "an elephant", "a submarine", "a piano", "a giraffe", "a pizza", "an x-ray of a hand", "a galaxy",
+    "a washing machine", "cells under a microscope", "the eiffel tower", "a plate of sushi", "a violin",
+    "a helicopter", "a penguin", "a castle", "a spider", "a map of europe", "a handwritten letter", "a jellyfish",
+    "a sewing machine", "a chess board", "a steam locomotive", "a bank statement", "a circuit board", "a volcano",
+    "a cactus", "a toaster", "a skeleton", "a wedding cake", "a zebra", "a lighthouse", "an octopus", "a windmill",
+    "a tank", "a pineapple", "a typewriter", "a telescope", "a mosque", "a tractor", "a bottle of perfume",
+)  # fmt: skip
+
+
+def gibberish(count):
+    rng = np.random.default_rng(1)
+    words = lambda: "".join(rng.choice(list(string.ascii_lowercase), rng.integers(4, 12)))  # noqa: E731
+    return [" ".join(words() for _ in range(rng.integers(1, 5))) for _ in range(count)]
+
+
+class Split:
+    """One fit and its gallery: the scores of every set of queries over it."""
+
+    def __init__(self, photos, labels, train, test, asked, seed):
+        arrays = fit(photos.take(train), labels, RECIPES[VARIANT])
+        projection = Projection("", {name: value.astype(np.float32) for name, value in arrays.items()})
+        held = photos.take(test)
+        pictures = projection.pictures(held.features, held.logits)
+        inside = np.sort(np.random.default_rng(seed).permutation(len(test))[: len(test) // 2])
+        owner = np.repeat(np.arange(len(test)), held.captions.shape[1])
+        self.scores = {name: projection.texts(rows) @ pictures[inside].T for name, rows in asked.items()}
+        captions = projection.texts(held.queries.reshape(-1, held.queries.shape[-1])) @ pictures[inside].T
+        first = inside[captions.argmax(axis=1)] == owner
+        out = ~np.isin(owner, inside)
+        means = unit(held.captions.mean(axis=1))[inside]
+        likeness = (held.captions.reshape(-1, held.captions.shape[-1]) @ means.T).max(axis=1)
+        self.scores |= {
+            "answerable": captions[first],
+            "others": captions[out],
+            "far": captions[out & (likeness < np.quantile(likeness[out], 1 / 3))],
+        }
+        self.spread = float(np.median([lower_spread(row) for row in self.scores.pop("generic")]))
+
+    def confidences(self, name, way):
+        spread = self.spread if way == "library" else None
+        return np.array([confidence(row.max(), background(row, len(row), spread=spread)) for row in self.scores[name]])
+
+
+def area(right, wrong):
+    return (right[:, None] > wrong).mean() + 0.5 * (right[:, None] == wrong).mean()
+
+
+def embed(tower, texts):
+    rows = tower.run([prompt.format(text) for text in texts for prompt in PROMPTS])
+    return unit(rows.reshape(len(texts), len(PROMPTS), -1).mean(axis=1))
+
+
+def splits(folder):
+    paths, captions = read_captions(folder)
+    said = " ".join(text.lower() for each in captions for text in each)
+    objects = [text for text in OBJECTS if text.split()[-1] not in said]
+    tower = TextTower(2)
+    photos = Photos(*quality.shipped_features(VARIANT, paths, 2), *caption_embeddings(tower, captions))
+    tensors = [quality.read_pth(quality.read_verified(one.source)) for one in quality.VARIANTS[VARIANT]]
+    labels = Labels([each["_fc.weight"] for each in tensors], *class_texts(tower))
+    asked = {"objects": objects, "gibberish": gibberish(120), "generic": generic_queries()[::20]}
+    asked = {name: embed(tower, texts) for name, texts in asked.items()}
+    for seed, (train, test) in enumerate(quality.partitions(len(photos.features), 2)):
+        yield Split(photos, labels, train, test, asked, seed)
+
+
+def draw(curves, path):
+    """Draw the curves of the way that is used: what is answered rightly against what is answered though absent."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, (right, wrong) in curves.items():
+        cuts = np.quantile(right, np.linspace(0, 1, 201))
+        axes.plot([(wrong >= cut).mean() for cut in cuts], [(right >= cut).mean() for cut in cuts], label=name)
+    right = next(iter(curves.values()))[0]
+    axes.axhline((right >= CONFIDENT).mean(), color="grey", linewidth=0.8, linestyle=":", label="threshold")
+    axes.set(xlabel="absent, answered all the same", ylabel="there, answered", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="lower right")
+    figure.savefig(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--plot", type=Path, help="write the ROC curves there; needs matplotlib")
+    given = parser.parse_args()
+    found = list(splits(given.folder))
+    rows, curves = [], {}
+    for way in ("query", "library"):
+        right = np.concatenate([each.confidences("answerable", way) for each in found])
+        for name in ("others", "far", "objects", "gibberish"):
+            wrong = np.concatenate([each.confidences(name, way) for each in found])
+            cut = np.quantile(right, 0.05)
+            rows.append(
+                {
+                    "spread": way,
+                    "absent": name,
+                    "queries": len(wrong),
+                    "area": round(float(area(right, wrong)), 3),
+                    "refused_at_95": f"{(wrong < cut).mean():.0%}",
+                    "threshold_at_95": round(float(cut), 3),
+                    "answered_as_is": f"{(right >= CONFIDENT).mean():.0%}",
+                    "refused_as_is": f"{(wrong < CONFIDENT).mean():.0%}",
+                }
+            )
+            print(rows[-1], flush=True)
+            if way == "library":
+                curves[name] = right, wrong
+    write_result("confidence", {"answerable": len(right), "threshold": CONFIDENT, "rows": rows})
+    if given.plot:
+        draw(curves, given.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Queries of several terms: embedded, then candidates of every term, fused and set against the library at large."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.query.embedding import Embedder
+from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
+from clipsearch.query.language import Indexed, Picture, Query, Term, Text
+from clipsearch.query.retrieval import Asked, Retrieved, Retriever, Scored, live_count, merge_modalities, name_hits
+from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, surprise
+from clipsearch.store.library import Snapshot
+from clipsearch.types import Filter, Modality
+
+MAX_TERMS = 32
+
+DEPTH = 200
+"""Candidates that each term proposes at least; for more than 20 answers ten times as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A query, embedded.
+
+    vectors: unit rows, float32 (terms, dim). weights: float64 (terms,), below 0 for a negative term; one is above.
+    pictures: which terms are pictures. excluded: ids of items that are no answer.
+    """
+
+    vectors: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    pictures: tuple[bool, ...]
+    excluded: frozenset[int] = frozenset()
+
+
+def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[Composed, tuple[str, ...]]:
+    """Embed the terms of a query; also return what the user should know about how that went.
+
+    Raises InvalidInputError for a query without a positive term, too many terms, or an id that is not in the library;
+    PictureError for a picture that cannot be read. Either names the term.
+    """
+    if not any(part.weight > 0 for part in query):
+        raise InvalidInputError(f"The query {query} only says what not to find. Add a term without a -.")
+    if len(query.terms) > MAX_TERMS:
+        raise InvalidInputError(f"The query has {len(query.terms)} terms; at most {MAX_TERMS} are taken.")
+    vectors, pictures = [], []
+    notes: list[str] = []
+    for part in query:
+        vector, is_picture, remarks = _embed(part.term, embedder, snapshot)
+        vectors.append(vector)
+        pictures.append(is_picture)
+        notes += remarks
+    excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
+    weights = np.array([part.weight for part in query], np.float64)
+    return Composed(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
+
+
+def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[np.float32], bool, tuple[str, ...]]:
+    if isinstance(term, Text):
+        vector, notes = embedder.text(term.text)
+        return vector, False, notes
+    if isinstance(term, Picture):
+        vector, notes = embedder.picture(os.path.expanduser(term.source))
+        return vector, True, notes
+    for modality in Modality:
+        chosen = snapshot.matching(modality, Filter(ids=frozenset({term.id})))
+        if len(chosen):
+            rows = snapshot.rows(modality).gather(chosen)
+            mean = rows.mean(axis=0)
+            return mean / np.linalg.norm(mean), modality is Modality.IMAGE, ()
+    raise InvalidInputError(f"There is no item {term} in the library. `clipsearch query --json` shows the ids of hits.")
+
+
+def retrieve_composed(
+    retriever: Retriever,
+    snapshot: Snapshot,
+    query: Composed,
+    k: int,
+    modalities: Sequence[Modality],
+    *,
+    fusion: str = "auto",
+    filters: Filter | None = None,
+) -> Retrieved:
+    """Find the k best hits of a composed query. fusion: one of FUSIONS.
+
+    A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
+    Raises InvalidInputError if the terms cancel each other out.
+    """
+    fusion = choose(query.weights, query.pictures) if fusion == "auto" else fusion
+    whole = compose(query.vectors, query.weights)
+    asked = Asked(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
+    depth = max(DEPTH, 10 * k) + len(query.excluded)
+    warnings: list[str] = []
+    lists = []
+    for modality in modalities:
+        ids = np.unique(retriever.candidates(asked, modality, depth, warnings))
+        lists.append(_rank(snapshot, modality, query, whole, ids[ids >= 0], fusion))
+    hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
+    return Retrieved(hits, tuple(warnings))
+
+
+def _rank(
+    snapshot: Snapshot,
+    modality: Modality,
+    query: Composed,
+    whole: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    fusion: str,
+) -> list[Scored]:
+    """Score candidates of one modality; best first, ties in order of row."""
+    if not len(ids):
+        return []
+    near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
+    scores = exact_scores(whole, near)
+    merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
+    worth = np.array([surprise(value, seen) for value in merit])
+    order = worth if fusion != "rank" else fuse_ranks(_term_scores(query, near), query.weights)
+    return [
+        Scored(modality, int(ids[i]), float(scores[i]), float(order[i]), confidence(merit[i], seen))
+        for i in np.lexsort((ids, -order))
+    ]
+
+
+def _judge(
+    query: Composed, whole: NDArray[np.float32], rows: NDArray[np.float32], candidates: int, total: int, fusion: str
+) -> tuple[NDArray[np.float64], Background]:
+    """Return what each candidate is worth, float64 (candidates,), and how rows at large do.
+
+    rows (candidates + sample, dim). total: how many there are in all.
+    """
+    if fusion == "feature":
+        merit, unit = exact_scores(whole, rows).astype(np.float64), 1.0
+    else:
+        scores = _term_scores(query, rows)
+        seen = [background(row[candidates:], total) for row in scores]
+        merit, unit = decide(scores, query.weights, seen, query.pictures), 1.0 / PRIOR_SPREAD
+    return merit[:candidates], background(merit[candidates:], total, unit=unit)
+
+
+def _term_scores(query: Composed, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.stack([exact_scores(vector, rows) for vector in query.vectors])
