@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from io import BytesIO
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _CHUNK = 4096
-_COLOURS = 128
+_COLOURS = 256
 _RUN = re.compile(r"(.)\1{3,}")
 
 
@@ -40,8 +41,8 @@ def to_iterm2(picture: Image.Image, columns: int, rows: int) -> str:
 
 
 def to_sixel(picture: Image.Image) -> str:
-    """Return what draws an RGB picture in its own size, in up to 128 colours. Format: DEC VT330/VT340, chapter 14."""
-    reduced = picture.quantize(_COLOURS)
+    """Return what draws an RGB picture in its own size, in up to 256 colours. Format: DEC VT330/VT340, chapter 14."""
+    reduced = picture.quantize(_COLOURS, Image.Quantize.FASTOCTREE)
     palette = np.asarray(reduced.getpalette() or [], np.int64).reshape(-1, 3)
     colours = "".join(f"#{n};2;{r};{g};{b}" for n, (r, g, b) in enumerate((palette * 100 + 127) // 255))
     pixels = np.asarray(reduced)
@@ -60,9 +61,9 @@ def to_blocks(picture: Image.Image) -> list[Text]:
     for top in range(0, len(pixels), 2):
         line = Text()
         below = pixels[top + 1] if top + 1 < len(pixels) else [None] * picture.width
-        for upper, lower in zip(pixels[top], below, strict=True):
+        for (upper, lower), run in groupby(zip(pixels[top], below, strict=True)):
             paper = None if lower is None else Color.from_rgb(*lower)
-            line.append("▀", Style(color=Color.from_rgb(*upper), bgcolor=paper))
+            line.append("▀" * len(list(run)), Style(color=Color.from_rgb(*upper), bgcolor=paper))
         lines.append(line)
     return lines
 

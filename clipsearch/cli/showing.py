@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -119,7 +120,7 @@ def _write_sheet(
 ) -> None:
     from clipsearch.gallery.sheet import FORMATS, draw_sheet
 
-    if os.path.realpath(name) in map(os.path.realpath, [payload["query"], *(tile.path for tile in tiles)]):
+    if any(_is_same(name, path) for path in (payload["query"], *(tile.path for tile in tiles))):
         raise InvalidInputError(f"{name} is one of these pictures, and is not written over. Name another file.")
     sheet = draw_sheet(payload["query"], tiles, settings)
     replace_file(Path(name), sheet.encode(FORMATS[Path(name).suffix.lower()]))
@@ -127,6 +128,12 @@ def _write_sheet(
         missing = "".join(sorted(sheet.escaped)[:10])
         note(f"No font here has {printable(missing)}; the sheet says \\uXXXX for such. A font like Noto Sans helps.")
     _warn_if_indexed(name, library)
+
+
+def _is_same(name: str, path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return os.path.samefile(name, path)
+    return False
 
 
 def _write_page(name: str, payload: Mapping[str, Any], tiles: Sequence[Tile], settings: Settings) -> None:
@@ -196,11 +203,10 @@ def _opener() -> str:
 
 def _open(paths: Sequence[str]) -> None:
     """Open files. Not by click.launch: the viewer would hold our stdout open, and whoever reads it would wait."""
-    import subprocess
-
     for path in paths:
         if sys.platform == "win32":
             os.startfile(path)
         else:
-            none = subprocess.DEVNULL
-            subprocess.Popen([_opener(), path], stdin=none, stdout=none, stderr=none, start_new_session=True)
+            nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+            program = _opener()
+            os.posix_spawn(program, [program, path], os.environ, file_actions=nowhere, setpgroup=0)
