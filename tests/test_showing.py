@@ -227,6 +227,10 @@ def test_a_preview_is_drawn_as_the_terminal_says_it_takes_it(home):
         assert [sign for sign in SIGNS if SIGNS[sign] in part] == ["blocks" if name == "silent" else name]
         assert "1  0.500  25%" in part and " red.png" in part.replace("\n", " ") and "there is no such file" in part
         assert "A red wall. \\x1b[2J" in part, "what a text says does not steer the terminal"
+    sent = "".join(re.findall(r"\x1b_G(?:a=T[^;]*|m=[^;]*);([^\x1b]*)\x1b", drawn[0]))
+    with Image.open(BytesIO(base64.b64decode(sent))) as picture:
+        assert picture.size[0] % 9 == picture.size[1] % 18 == 0, "it covers whole cells"
+        assert picture.getpixel((5, 5)) == (*RED, 255)
     inks = re.findall(r"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m▀", drawn[-1])
     assert inks and all(tuple(map(int, ink)) == (*RED, *RED) for ink in inks)
     lines = re.sub(r"\x1b(\[[\d;?>]*[a-zA-Z]|_G.*?\\)", "", drawn[-1].replace("\x1b\\", "\\")).splitlines()
@@ -240,6 +244,12 @@ def test_the_command_previews_after_its_table(home):
     code, got, is_restored = run_on_terminal(command, [ANSWERS["kitty"]])
     assert code == 0 and is_restored
     assert got.index("score  conf.") < got.index(SIGNS["kitty"])
+
+
+@needs_posix
+def test_a_terminal_that_can_only_print_gets_a_message(home):
+    code, got, _ = run_on_terminal([COMMAND, "query", "red", "--preview"], [], {"TERM": "dumb"})
+    assert code == 2 and "\x1b" not in got and "--sheet" in got
 
 
 def test_the_setting_that_says_how_is_checked():
