@@ -25,7 +25,8 @@ class Settings:
     decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the largest file of
     each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the encoder. device,
     precision: where and how `index` encodes, as in clipsearch.encoders.compute. query_cache: keep the vectors of texts
-    that were searched for. daemon: let `clipsearch daemon` answer where it runs.
+    that were searched for. daemon: let `clipsearch daemon` answer where it runs. preview: how
+    the terminal takes pictures: auto, kitty, iterm2, sixel or blocks.
     """
 
     library: str | None = None
@@ -40,6 +41,7 @@ class Settings:
     precision: str = "auto"
     query_cache: bool = True
     daemon: bool = True
+    preview: str = "auto"
 
     @property
     def cores(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from clipsearch.errors import InvalidInputError
+
 
 def fsync_path(path: Path) -> None:
     """Make a file's content, or a folder's new and renamed entries, durable.
@@ -18,3 +20,29 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_replaceable(path: Path) -> None:
+    """See that a file can be written or replaced: its folder is there, and what has the name is a regular file.
+
+    Raises InvalidInputError.
+    """
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"There is no folder {path.parent} for {path.name}. Make it first.")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise InvalidInputError(f"{path} is no regular file, and is not written over. Name another.")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole, or not at all; one of that name is replaced.
+
+    Raises InvalidInputError as check_replaceable does, and OSError.
+    """
+    check_replaceable(path)
+    new = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    try:
+        new.write_bytes(data)
+        fsync_path(new)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)

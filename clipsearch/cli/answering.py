@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
@@ -15,7 +15,7 @@ class Asked:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
-    shown short.
+    shown short. shown: the hits are to be shown in other ways as well.
     """
 
     text: str | None
@@ -27,14 +27,16 @@ class Asked:
     exclude_self: bool
     shape: str
     folder: str
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes to stdout, and the remarks that go to stderr before it."""
+    """What goes to stdout, the remarks that go to stderr before it, and the JSON form where hits are to be shown."""
 
     out: bytes
     notes: tuple[str, ...]
+    payload: dict[str, Any] | None = None
 
 
 def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> Answer:
@@ -42,6 +44,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
 
     picture: the absolute path of the picture, for a process that is in another folder.
     """
+    from clipsearch.present import to_payload
     from clipsearch.query.language import parse
 
     image = picture or asked.image
@@ -59,7 +62,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
     notes = list(results.warnings)
     if asked.shape == "table" and not results.confident:
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
-    return Answer(_shaped(results, asked), tuple(notes))
+    return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)
 
 
 def _shaped(results: Results, asked: Asked) -> bytes:

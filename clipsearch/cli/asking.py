@@ -30,7 +30,7 @@ def ask_daemon(asked: Asked, library: Path, settings: Settings) -> Answer | None
         }
         reply = ask(question)
         if reply and "out" in reply:
-            return Answer(reply["out"].encode("latin-1"), tuple(map(str, reply["notes"])))
+            return Answer(reply["out"].encode("latin-1"), tuple(map(str, reply["notes"])), reply["payload"])
     return None
 
 

@@ -12,6 +12,7 @@ import click
 from clipsearch.cli.answering import Answer, Asked, answer
 from clipsearch.cli.asking import ask_daemon
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError, InvalidInputError
 from clipsearch.query.language import (
@@ -38,6 +39,7 @@ from clipsearch.query.language import (
 @json_option
 @click.option("--paths", is_flag=True, help="Print paths only, one a line.")
 @click.option("-0", "--print0", is_flag=True, help="Print paths only, each ended by NUL.")
+@show_options
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
 @click.option("--no-cache", is_flag=True, help="Neither keep nor use the vector of this text.")
@@ -56,6 +58,7 @@ def query(
     library: str | None,
     offline: bool | None,
     no_cache: bool,
+    showing: Showing,
 ) -> None:
     """Find pictures and texts that match WORDS, or a picture.
 
@@ -73,17 +76,20 @@ def query(
         raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
+    showing.check()
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     shape = "json" if as_json else "paths" if paths else "print0" if print0 else "table"
     written = None if composed is None else str(composed)
-    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, _here())
+    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, _here(), bool(showing))
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
     for remark in given.notes:
         note(remark)
     write_bytes(_for_terminal(given.out) if paths else given.out)
+    if given.payload is not None:
+        show(given.payload, showing, settings, folder)
 
 
 def _read(

@@ -98,7 +98,7 @@ class Resident:
         given = answer(self._engine(Path(question["library"]), settings), asked, picture)
         with self._state_lock:
             self._answered += 1
-        return {"out": given.out.decode("latin-1"), "notes": given.notes}
+        return {"out": given.out.decode("latin-1"), "notes": given.notes, "payload": given.payload}
 
     def _engine(self, library: Path, settings: Settings) -> SearchEngine:
         """Return the engine of a library, and another one once another catalog stands in its place."""

@@ -1,0 +1,85 @@
+"""A hit as a person looks at it: what is said of it, and its thumbnail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from clipsearch.config import Settings
+from clipsearch.errors import PictureError
+from clipsearch.media import read_picture
+from clipsearch.paths import printable
+
+MAX_TILES = 1000
+"""As many hits are drawn at most."""
+
+_MAX_THREADS = 4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A hit to show.
+
+    path: as the JSON form of an answer has it; of a record maybe a URL. passage: what matched of a text; None for a
+    picture. score, confidence: as in `Hit`; None where there is none.
+    """
+
+    rank: int
+    path: str
+    score: float | None = None
+    confidence: float | None = None
+    passage: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the path may be that of a file; a record has a URL or a name of its own."""
+        return os.path.isabs(self.path)
+
+    @property
+    def name(self) -> str:
+        """The name of the file, safe to show."""
+        return printable(os.path.basename(self.path) or self.path)
+
+    @property
+    def figures(self) -> str:
+        """Rank, score and confidence, as in the table of an answer."""
+        score = "" if self.score is None else f"  {self.score:.3f}"
+        sure = "" if self.confidence is None else f"  {self.confidence:.0%}"
+        return f"{self.rank}{score}{sure}"
+
+
+def to_tiles(hits: Sequence[Mapping[str, Any]]) -> list[Tile]:
+    """Make tiles of hits in their JSON form (`present.to_payload`)."""
+    return [
+        Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), hit["part"] and hit["part"]["text"])
+        for hit in hits
+    ]
+
+
+def read_thumbnail(path: str, box: tuple[int, int], settings: Settings) -> Image.Image:
+    """Read a picture, upright and RGB, reduced to fit a box of (width, height) pixels, never enlarged.
+
+    Raises PictureError with a short reason that does not name the path.
+    """
+    if not os.path.isabs(path):
+        raise PictureError("a record of a collection, not a file")
+    limits = {"max_pixels": settings.max_pixels, "max_bytes": settings.max_picture_bytes}
+    try:
+        picture, _ = read_picture(path, min_side=max(min(box) // 2, 1), **limits)
+    except PictureError as error:
+        raise PictureError(str(error.__cause__ or error)) from error
+    picture.thumbnail(box, Image.Resampling.LANCZOS)
+    return picture
+
+
+def map_tiles(make: Callable[[Tile], T], tiles: Sequence[Tile], settings: Settings) -> list[T]:
+    """Apply a function to tiles in a few threads, since most of the time goes into decoding; the order is kept."""
+    with ThreadPoolExecutor(min(settings.cores, _MAX_THREADS)) as pool:
+        return list(pool.map(make, tiles))
