@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
@@ -15,7 +15,7 @@ class Asked:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
-    shown short.
+    shown short. filters: a Filter as `clipsearch.filtering.to_values` writes it, its folders absolute.
     """
 
     text: str | None
@@ -27,6 +27,7 @@ class Asked:
     exclude_self: bool
     shape: str
     folder: str
+    filters: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
 
     picture: the absolute path of the picture, for a process that is in another folder.
     """
+    from clipsearch.filtering import from_values
     from clipsearch.query.language import parse
 
     image = picture or asked.image
@@ -51,6 +53,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
         image=image,
         k=asked.k,
         modality=asked.modality,
+        filters=None if asked.filters is None else from_values(asked.filters),
         exclude_self=asked.exclude_self,
         fusion=asked.fusion,
     )
