@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CASES = ("cold_query", "encoder_speed", "indexing", "ann/threads", "ann/remedies", "ann/ladder", "ann/filters")
+CASES = (
+    "cold_query", "encoder_speed", "indexing", "full_text", "ann/threads", "ann/remedies", "ann/ladder", "ann/filters",
+)  # fmt: skip
 
 
 def main() -> None:

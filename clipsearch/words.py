@@ -35,7 +35,7 @@ def separate(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _ALONE.sub(r" \1 ", unicodedata.normalize("NFKC", text))
+    return " ".join(_ALONE.split(unicodedata.normalize("NFKC", text)))
 
 
 def parse_words(text: str) -> tuple[Wanted, ...]:
