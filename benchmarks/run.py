@@ -16,6 +16,7 @@ CASES = (
     "cpu_encode",
     "text_corpus",
     "indexing",
+    "full_text",
     "gpu_encode",
     "decode",
     "large_pictures",

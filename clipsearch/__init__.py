@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.language import Indexed, Picture, Query, QuerySyntaxError, Text, parse
-    from clipsearch.types import Filter, Hit, Item, Modality, Passage, PictureInfo, Results
+    from clipsearch.types import Filter, Hit, Item, Listing, Modality, Passage, PictureInfo, Results
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,7 @@ _HOMES = {
     ),
     "clipsearch.query.engine": ("SearchEngine",),
     "clipsearch.query.language": ("Indexed", "Picture", "Query", "QuerySyntaxError", "Text", "parse"),
-    "clipsearch.types": ("Filter", "Hit", "Item", "Modality", "Passage", "PictureInfo", "Results"),
+    "clipsearch.types": ("Filter", "Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results"),
 }  # fmt: skip
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "LibraryError",
     "LibraryLockedError",
     "LibraryNotFoundError",
+    "Listing",
     "MediaError",
     "Modality",
     "Passage",

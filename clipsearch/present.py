@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from clipsearch.paths import printable
-from clipsearch.types import Hit, Results
+from clipsearch.types import Hit, Item, Listing, Results
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
@@ -33,9 +34,9 @@ def to_json(value: object) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def to_paths(hits: Sequence[Hit], end: bytes) -> bytes:
+def to_paths(found: Iterable[Hit | Item], end: bytes) -> bytes:
     """Return each file's path once, as raw bytes, each followed by `end`."""
-    return b"".join(os.fsencode(path) + end for path in dict.fromkeys(hit.path for hit in hits))
+    return b"".join(os.fsencode(path) + end for path in dict.fromkeys(each.path for each in found))
 
 
 def to_table(results: Results, folder: str) -> str:
@@ -48,6 +49,20 @@ def to_table(results: Results, folder: str) -> str:
         if hit.passage is not None and hit.passage.text:
             lines.append(f"{'':{width}}                 {_excerpt(hit.passage.text)}")
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
+    """Return a listing in a shape: `table`, `json`, `paths` or `print0`; paths below `folder` are short in a table."""
+    if shape == "json":
+        items = [_item_payload(item) for item in found]
+        return to_json({"library": found.library, "total": found.total, "items": items})
+    if shape != "table":
+        return to_paths(found, b"\0" if shape == "print0" else b"\n")
+    lines = [f"{'id':>7}  {'date':17}  {'pixels':11}  file"] if len(found) else []
+    for item in found:
+        size = f"{item.picture.width} x {item.picture.height}" if item.picture else ""
+        lines.append(f"{item.id:>7}  {_date(item):17}  {size:11}  {short_path(item.path, folder)}")
+    return "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
 def short_path(path: str, folder: str) -> str:
@@ -67,6 +82,33 @@ def _where(hit: Hit, folder: str) -> str:
 def _excerpt(text: str) -> str:
     line = printable(" ".join(text.split()))
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1] + "…"
+
+
+def _date(item: Item) -> str:
+    """Return when a picture was taken, else when the file was last changed, with a ~; nothing for a record."""
+    if item.picture is not None and item.picture.taken_at is not None:
+        return f" {item.picture.taken_at:%Y-%m-%d %H:%M}"
+    try:
+        return f"~{datetime.fromtimestamp(item.mtime_ns // 10**9):%Y-%m-%d %H:%M}" if item.mtime_ns else ""
+    except (OverflowError, OSError, ValueError):  # a time that no calendar has
+        return ""
+
+
+def _item_payload(item: Item) -> dict[str, Any]:
+    picture = item.picture
+    taken = picture.taken_at if picture else None
+    return {
+        "id": item.id,
+        "path": item.path,
+        "modality": str(item.modality),
+        "taken_at": taken and taken.isoformat(),
+        "camera": picture and picture.camera,
+        "width": picture and picture.width,
+        "height": picture and picture.height,
+        "latitude": picture and picture.latitude,
+        "longitude": picture and picture.longitude,
+        "caption": item.caption,
+    }
 
 
 def _hit_payload(hit: Hit) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from clipsearch.errors import InvalidInputError, TextError
 from clipsearch.types import Passage
 
-TEXT_SUFFIXES: frozenset[str] = frozenset({".txt", ".md", ".rst"})
-
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),

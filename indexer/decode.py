@@ -18,8 +18,8 @@ from clipsearch.media import decode_picture, is_picture, read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store.catalog import join
 from clipsearch.store.records import Failed, FileRecord, Known, mtime_ns
-from clipsearch.text import TEXT_SUFFIXES, decode_text, split_passages
-from clipsearch.types import Passage, PictureInfo
+from clipsearch.text import decode_text, split_passages
+from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 
 logger = logging.getLogger("clipsearch")
 

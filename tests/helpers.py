@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -212,6 +213,7 @@ def read_state(library: Path) -> State:
         rows = db.execute("SELECT * FROM vectors ORDER BY item_id, part").fetchall()
         dead = db.execute("SELECT modality, row FROM tombstones").fetchall()
         failed = {(r["root_id"], r["path"]): r["reason"] for r in db.execute("SELECT * FROM failures")}
+        _check_words(words_of(db), items, rows)
     dim = int(pins.get("dim", 0))
     matrices, committed = _read_segments(library / "vectors", segments, dim)
     tombstones = {m: frozenset(r["row"] for r in dead if r["modality"] == m) for m in committed}
@@ -222,6 +224,24 @@ def read_state(library: Path) -> State:
     entries = {item["id"]: _entry(item, by_item.get(item["id"], []), matrices) for item in items}
     _check_rows(entries, committed, tombstones)
     return State(entries, failed, committed, tombstones, pins)
+
+
+def words_of(db: sqlite3.Connection) -> dict[int, list[str]]:
+    """The words that full text search has of each item, in order."""
+    db.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab(main, full_text, instance)")
+    found: dict[int, list[str]] = {}
+    for doc, term in db.execute("SELECT doc, term FROM temp.words ORDER BY doc, offset"):
+        found.setdefault(doc, []).append(term)
+    return found
+
+
+def _check_words(found: dict[int, list[str]], items: list[sqlite3.Row], rows: list[sqlite3.Row]) -> None:
+    """Full text search has the words of every item, deleted ones too, and no others."""
+    texts = {item["id"]: [item["caption"]] if item["caption"] else [] for item in items}
+    for row in rows:
+        texts[row["item_id"]].append(row["text"] or "")
+    expected = {number: re.findall("[a-z0-9]+", "\n".join(parts).lower()) for number, parts in texts.items()}
+    assert found == {number: words for number, words in expected.items() if words}
 
 
 def _read_segments(folder: Path, segments: Any, dim: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:

@@ -13,7 +13,7 @@ import pytest
 import clipsearch
 from tests.helpers import COMMAND, environment, run_cli
 
-COMMANDS = ["build", "daemon", "doctor", "forget", "import-embeddings", "index", "models", "query", "status"]
+COMMANDS = ["build", "daemon", "doctor", "find", "forget", "import-embeddings", "index", "models", "query", "status"]
 HIT_KEYS = ["rank", "id", "path", "modality", "part", "score", "confidence"]
 
 

@@ -85,9 +85,11 @@ def allows(wanted: Filter, item: Item) -> bool:
             not below or any(item.path == folder or item.path.startswith(folder + "/") for folder in below),
             wanted.taken_from is None or (taken is not None and taken >= wanted.taken_from),
             wanted.taken_until is None or (taken is not None and taken < wanted.taken_until),
-            not wanted.cameras or camera in wanted.cameras,
+            not wanted.cameras or any(name.lower() in (camera or "\0").lower() for name in wanted.cameras),
             wanted.min_width is None or (known is not None and known.width >= wanted.min_width),
             wanted.min_height is None or (known is not None and known.height >= wanted.min_height),
+            all(allows(part, item) for part in wanted.all_of),
+            not any(allows(part, item) for part in wanted.none_of),
         ]
     )
 
@@ -130,7 +132,7 @@ def filters() -> st.SearchStrategy[Filter]:
         st.one_of(st.none(), st.none(), st.frozensets(st.integers(-1, 260)), st.just(frozenset({1, 2**63, 2**70}))),
         st.one_of(st.just([]), st.lists(folders(), max_size=5)),
         st.one_of(st.just((None, None)), st.tuples(time, time)),
-        st.one_of(st.just([]), st.lists(st.sampled_from([*CAMERAS, "%", "x"]), max_size=3)),
+        st.one_of(st.just([]), st.lists(st.sampled_from([*CAMERAS[:-1], "%", "x", "D7"]), max_size=3)),
         size,
         size,
     )
@@ -150,8 +152,10 @@ def test_each_condition_alone_keeps_some_and_drops_some(library):
         Filter(taken_from=TIMES[2]),
         Filter(taken_until=TIMES[2]),
         Filter(cameras=("it's 100%",)),
+        Filter(cameras=("Nikon",)),
         Filter(min_width=641),
         Filter(min_height=641),
+        ~Filter(cameras=("Nikon",)),
     ]:
         found = matching(library, Modality.IMAGE, wanted)
         assert 0 < len(found) < len(everything), wanted
@@ -210,6 +214,19 @@ def test_a_folder_that_is_no_path_is_told(library, folder):
         ({"taken_until": TIMES[0].replace(tzinfo=UTC)}, "zone"),
         ({"min_width": -1}, "min_width is -1"),
         ({"min_height": -5}, "min_height is -5"),
+        ({"cameras": ("",)}, "empty"),
+        ({"types": ("jpeg", "banana")}, "no type 'banana'"),
+        ({"types": "jpeg"}, "types is a list"),
+        ({"orientation": "round"}, "no orientation 'round'"),
+        ({"near": (91, 0, 1)}, "latitude 91"),
+        ({"near": (0, -181, 1)}, "longitude -181"),
+        ({"near": (0, 0, 0)}, "radius of 0 km"),
+        ({"near": (float("nan"), 0, 1)}, "latitude nan"),
+        ({"near": (1, 2)}, "a latitude, a longitude and kilometres"),
+        ({"caption": "..."}, "no word"),
+        ({"caption": 'a "b'}, "quote at column 3"),
+        ({"caption": "\udcff"}, "are text"),
+        ({"none_of": ("x",)}, "made of filters"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_when_it_is_made(wrong, message):

@@ -762,6 +762,7 @@ def v1_library(folder, rows):
     with closing(sqlite3.connect(folder / "lib" / "catalog.db")) as db:
         db.execute("ALTER TABLE roots DROP COLUMN kind")
         db.execute("ALTER TABLE items DROP COLUMN caption")
+        db.execute("DROP TABLE full_text")
         db.execute("UPDATE settings SET value = '1' WHERE key = 'schema_version'")
         db.commit()
         assert columns(db, "roots") == ["id", "path", "portable", "rules", "offline"]

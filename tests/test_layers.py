@@ -7,8 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    "clipsearch.errors": 0, "clipsearch.types": 0,
+    "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
     "clipsearch.config": 1,
+    "clipsearch.dates": 1, "clipsearch.filtering": 1,
     "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1,
     "clipsearch.gallery": 1,
     "clipsearch.present": 1,
@@ -32,6 +33,7 @@ AREA_OF_PACKAGE = {
     "sqlite3": "clipsearch.store",
     "filelock": "clipsearch.store",
     "click": "clipsearch.cli",
+    "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])

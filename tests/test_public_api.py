@@ -19,6 +19,7 @@ PUBLIC = [
     "LibraryError",
     "LibraryLockedError",
     "LibraryNotFoundError",
+    "Listing",
     "MediaError",
     "Modality",
     "Passage",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from clipsearch.errors import InvalidInputError, TextError
-from clipsearch.text import TEXT_SUFFIXES, decode_text, split_passages
+from clipsearch.text import decode_text, split_passages
+from clipsearch.types import TEXT_SUFFIXES
 
 CHINESE = (
     "今天天气很好，我们一家人去海边散步。沙滩上有很多孩子在玩耍，一只黄色的小狗追着海浪跑来跑去。"

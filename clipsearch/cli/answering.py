@@ -15,7 +15,8 @@ class Asked:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
-    shown short. shown: the hits are to be shown in other ways as well.
+    shown short. shown: the hits are to be shown in other ways as well. filters: a Filter as
+    `clipsearch.filtering.to_values` writes it, its folders absolute.
     """
 
     text: str | None
@@ -28,6 +29,7 @@ class Asked:
     shape: str
     folder: str
     shown: bool = False
+    filters: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
 
     picture: the absolute path of the picture, for a process that is in another folder.
     """
+    from clipsearch.filtering import from_values
     from clipsearch.present import to_payload
     from clipsearch.query.language import parse
 
@@ -54,6 +57,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
         image=image,
         k=asked.k,
         modality=asked.modality,
+        filters=None if asked.filters is None else from_values(asked.filters),
         exclude_self=asked.exclude_self,
         fusion=asked.fusion,
     )

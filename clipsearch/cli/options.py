@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from clipsearch.config import Settings, library_path, load_settings
+from clipsearch.errors import InvalidInputError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +32,28 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
 
 
+def shape_options(command: F) -> F:
+    """Add --json, --paths and --print0; `read_shape` reads them."""
+    command = click.option("-0", "--print0", is_flag=True, help="Print paths only, each ended by NUL.")(command)
+    command = click.option("--paths", is_flag=True, help="Print paths only, one a line.")(command)
+    return json_option(command)
+
+
+def read_shape(as_json: bool, paths: bool, print0: bool) -> str:
+    """Return the shape that is asked for: `table`, `json`, `paths` or `print0`."""
+    if as_json + paths + print0 > 1:
+        raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
+    return "json" if as_json else "paths" if paths else "print0" if print0 else "table"
+
+
+def current_folder() -> str:
+    """Return the current folder, for paths that are shown short."""
+    try:
+        return os.getcwd()
+    except OSError:  # it is gone, and nothing lies below it
+        return os.curdir
+
+
 def read_settings(**flags: object) -> tuple[Settings, Path]:
     """Read the settings with these flags on top; return them and the library's folder."""
     settings = load_settings(flags)
@@ -41,6 +65,16 @@ def write_bytes(data: bytes) -> None:
     if sys.stdout is not None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def write_shaped(data: bytes, shape: str) -> None:
+    """Write results to stdout; paths that could steer a terminal are escaped where one reads them."""
+    if shape == "paths" and sys.stdout is not None and sys.stdout.isatty():
+        from clipsearch.paths import printable
+
+        lines = os.fsdecode(data).split("\n")
+        data = "\n".join(printable(line) for line in lines).encode("utf-8", "backslashreplace")
+    write_bytes(data)
 
 
 def count_files(count: int) -> str:

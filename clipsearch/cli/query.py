@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clipsearch.cli.answering import Answer, Asked, answer
 from clipsearch.cli.asking import ask_daemon
-from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.options import (
+    current_folder,
+    library_option,
+    note,
+    read_settings,
+    read_shape,
+    shape_options,
+    write_shaped,
+)
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError, InvalidInputError
+from clipsearch.filtering import to_values
 from clipsearch.query.language import (
     FUSIONS,
     Indexed,
@@ -26,8 +35,11 @@ from clipsearch.query.language import (
     parse_arguments,
 )
 
+if TYPE_CHECKING:
+    from clipsearch.types import Filter
 
-@click.command()
+
+@click.command(cls=FilteringCommand)
 @click.argument("words", nargs=-1)
 @click.option("--image", metavar="FILE", help="Search by this picture instead of words.")
 @click.option("--like", type=click.IntRange(min=1), multiple=True, metavar="ID", help="More like this item.")
@@ -36,9 +48,8 @@ from clipsearch.query.language import (
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
-@json_option
-@click.option("--paths", is_flag=True, help="Print paths only, one a line.")
-@click.option("-0", "--print0", is_flag=True, help="Print paths only, each ended by NUL.")
+@filter_options
+@shape_options
 @show_options
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
@@ -52,6 +63,7 @@ def query(
     k: int,
     modality: str,
     exclude_self: bool,
+    filters: Filter | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -70,24 +82,24 @@ def query(
     clipsearch query horse + stripes
     clipsearch query ./cat.jpg + "2:golden retriever" - fence
     clipsearch query --image cat.jpg --exclude-self -k 5
+    clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
     """  # noqa: D301 - click wants the character itself
-    if as_json + paths + print0 > 1:
-        raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
+    shape = read_shape(as_json, paths, print0)
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     showing.check()
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
-    shape = "json" if as_json else "paths" if paths else "print0" if print0 else "table"
     written = None if composed is None else str(composed)
-    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, _here(), bool(showing))
+    kept = None if filters is None else to_values(filters)
+    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, current_folder(), bool(showing), kept)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
     for remark in given.notes:
         note(remark)
-    write_bytes(_for_terminal(given.out) if paths else given.out)
+    write_shaped(given.out, shape)
     if given.payload is not None:
         show(given.payload, showing, settings, folder)
 
@@ -131,20 +143,3 @@ def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:
     from clipsearch.query.engine import open_library
 
     return answer(open_library(folder, settings, embedder), asked)
-
-
-def _here() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it is gone, and nothing lies below it
-        return os.curdir
-
-
-def _for_terminal(data: bytes) -> bytes:
-    """Escape paths that could steer a terminal, when one is what reads them; a pipe gets the raw bytes."""
-    if not sys.stdout.isatty():
-        return data
-    from clipsearch.paths import printable
-
-    lines = os.fsdecode(data).split("\n")
-    return "\n".join(printable(line) for line in lines).encode("utf-8", "backslashreplace")

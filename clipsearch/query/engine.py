@@ -21,7 +21,7 @@ from clipsearch.query.retrieval import Retriever
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library, Snapshot
 from clipsearch.store.reading import EncoderPin
-from clipsearch.types import Filter, Hit, Modality, Results
+from clipsearch.types import Filter, Hit, Listing, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
@@ -148,6 +148,19 @@ class SearchEngine:
                 hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
                 answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
         return answers
+
+    def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
+        """List the items that filters allow, newest first: by when they were taken, else by their last change.
+
+        limit: so many of them at most; None for all. Raises InvalidInputError for what cannot be a limit or a folder
+        of the library, LibraryNotFoundError for an empty library.
+        """
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise InvalidInputError(f"The limit must be a whole number of at least 1, not {limit!r}.")
+        with self.library.read() as snapshot:
+            self._require_rows(snapshot)
+            items, total = snapshot.list_items(filters or Filter(), limit)
+        return Listing(str(self.library.folder), tuple(items), total)
 
     def _search_composed(
         self, query: Query, k: int, modality: Modality | str | None, filters: Filter | None, fusion: str

@@ -139,6 +139,23 @@ def count_items(connection: Connection) -> dict[Modality, int]:
     return {Modality(name): count for name, count in connection.execute(query)}
 
 
+def list_items(
+    connection: Connection, allowed: ColumnElement[bool], limit: int | None, root_paths: Mapping[int, str]
+) -> tuple[list[Item], int]:
+    """Return the first live items that meet a condition, and how many do.
+
+    Newest first: by the time of the camera, else by the local time of the file's last change; without either, last.
+    """
+    seconds = func.nullif(items.c.mtime_ns, 0) // 1_000_000_000
+    changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
+    query = select(items).where(~items.c.deleted, allowed)
+    newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc(), items.c.id.desc()).limit(limit)
+    found = [to_item(row, root_paths) for row in connection.execute(newest)]
+    if limit is None:
+        return found, len(found)
+    return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+
+
 def list_failures(connection: Connection, base: str) -> list[tuple[str, str]]:
     """List (absolute path, reason) of the files that could not be indexed."""
     paths = {root.id: root.path for root in get_roots(connection, base)}

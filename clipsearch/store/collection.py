@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from clipsearch.paths import quote_path
+from clipsearch.store import full_text
 from clipsearch.store.catalog import chunks
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.rows import Appended, hide
@@ -81,7 +82,9 @@ def _store_items(connection: Connection, change: Change) -> list[int]:
         connection.execute(update(items).where(items.c.id == bindparam("known")), old)
     new = [row for item, row in zip(replaced, change.values, strict=True) if item is None]
     given = iter(_insert(connection, new))
-    return [next(given) if item is None else item for item in replaced]
+    ids = [next(given) if item is None else item for item in replaced]
+    full_text.add(connection, ((item, row["caption"]) for item, row in zip(ids, change.values, strict=True)))
+    return ids
 
 
 def _insert(connection: Connection, values: list[dict[str, Any]]) -> Sequence[int]:
@@ -106,6 +109,7 @@ def _clear(connection: Connection, ids: Sequence[int]) -> None:
     """Hide the rows that items have, and take them from the items."""
     for chunk in chunks(ids):
         hide(connection, chunk)
+        full_text.remove(connection, chunk)
         connection.execute(delete(vectors).where(vectors.c.item_id.in_(chunk)))
 
 

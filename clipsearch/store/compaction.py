@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, delete, exists, func, insert, select, update
 
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog
+from clipsearch.store import catalog, full_text
 from clipsearch.store.database import transaction
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.rows import Appended, advance
@@ -135,6 +135,7 @@ def _erase_deleted(connection: Connection, modality: Modality) -> None:
     """Erase deleted items that have rows of this modality, with all their vectors: half an item must not come back."""
     with_rows = select(vectors.c.item_id).where(vectors.c.modality == modality)
     gone = select(items.c.id).where(items.c.deleted, items.c.id.in_(with_rows))
+    full_text.remove(connection, gone)
     connection.execute(delete(vectors).where(vectors.c.item_id.in_(gone)))
     connection.execute(delete(items).where(items.c.deleted, ~exists().where(vectors.c.item_id == items.c.id)))
 

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or_, select, true
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.store import catalog
+from clipsearch.filtering import absolute
+from clipsearch.store import catalog, full_text
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below
-from clipsearch.store.schema import items, vectors
-from clipsearch.types import Filter, Modality
+from clipsearch.store.schema import items, roots, vectors
+from clipsearch.types import Filter, Modality, file_endings
 
 KEPT_FILTERS = 4
 """Of as many filters the rows are kept: 8 bytes for each that matches."""
+
+EARTH_KM = 6371.0088
+"""The mean radius of the Earth (IUGG)."""
+
+_SLACK = 1e-6
+"""Degrees that a box is wider than its circle, so that no rounding cuts anything off."""
+
+_ORIENTED = {
+    "landscape": items.c.width > items.c.height,
+    "portrait": items.c.width < items.c.height,
+    "square": items.c.width == items.c.height,
+}
 
 
 def matching_rows(connection: Connection, modality: Modality, wanted: Filter, base: str) -> NDArray[np.int64]:
@@ -38,33 +51,40 @@ def matching_rows(connection: Connection, modality: Modality, wanted: Filter, ba
 
 def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElement[bool]:
     """Build the condition "an item that a filter allows"; the folders are looked up right away."""
-    terms: list[ColumnElement[bool]] = []
+    terms = _of_columns(wanted)
     if wanted.ids is not None:
         terms.append(items.c.id.in_(_each(wanted.ids)))
     if wanted.folders:
         terms.append(_below(connection, wanted.folders, base))
+    if wanted.types:
+        terms.append(or_(*map(_of_type, dict.fromkeys(wanted.types))))
+    if wanted.near is not None:
+        terms.append(items.c.id.in_(_each(_near(connection, *wanted.near))))
+    if wanted.caption is not None:
+        terms.append(items.c.id.in_(full_text.matching(connection, wanted.caption)))
+    terms += [condition(connection, part, base) for part in wanted.all_of]
+    # what is not known is not true, and so meets the opposite
+    terms += [condition(connection, part, base).is_not(true()) for part in wanted.none_of]
+    return and_(True, *terms)
+
+
+def _of_columns(wanted: Filter) -> list[ColumnElement[bool]]:
+    terms: list[ColumnElement[bool]] = []
     if wanted.taken_from is not None:
         terms.append(items.c.taken_at >= wanted.taken_from.isoformat())  # text of this form sorts by time
     if wanted.taken_until is not None:
         terms.append(items.c.taken_at < wanted.taken_until.isoformat())
     if wanted.cameras:
-        terms.append(items.c.camera.in_(_each(wanted.cameras)))
+        named = _each({*wanted.cameras}).subquery()
+        part = func.instr(func.lower(items.c.camera), func.lower(named.c.value)) > 0
+        terms.append(select(named.c.value).where(part).correlate(items).exists())
     if wanted.min_width is not None:
         terms.append(items.c.width >= wanted.min_width)
     if wanted.min_height is not None:
         terms.append(items.c.height >= wanted.min_height)
-    return and_(True, *terms)
-
-
-def absolute(wanted: Filter) -> Filter:
-    """Return a filter that means the same whatever the current folder is. Raises InvalidInputError if that is gone."""
-    if all(map(os.path.isabs, wanted.folders)):
-        return wanted
-    try:
-        here = os.getcwd()
-    except OSError as error:
-        raise InvalidInputError(f"The current folder is gone ({error.strerror}). Name folders from /.") from error
-    return replace(wanted, folders=tuple(os.path.join(here, folder) for folder in wanted.folders))
+    if wanted.orientation is not None:
+        terms.append(_ORIENTED[wanted.orientation])
+    return terms
 
 
 def scopes_of(connection: Connection, path: str, base: str) -> list[Scope]:
@@ -90,6 +110,45 @@ def _below(connection: Connection, folders: Sequence[str], base: str) -> ColumnE
     if ids:
         terms.append(items.c.id.in_(_each(np.unique(np.concatenate(ids)).tolist())))
     return or_(*terms)
+
+
+def _of_type(kind: str) -> ColumnElement[bool]:
+    """Build the condition "an item of this type"; the name of a file that is a root itself stands there."""
+    endings = file_endings(kind)
+    if not endings:
+        return items.c.modality == kind
+    alone = select(roots.c.id).where(_ends_with(roots.c.path, endings))
+    return or_(_ends_with(items.c.path, endings), and_(items.c.path == "", items.c.root_id.in_(alone)))
+
+
+def _ends_with(path: Column[str], endings: Iterable[str]) -> ColumnElement[bool]:
+    return or_(*(path.like(f"%{ending}") for ending in sorted(endings)))  # ASCII, where LIKE knows no case
+
+
+def _near(connection: Connection, latitude: float, longitude: float, radius: float) -> list[int]:
+    """Return the ids of the items within a radius in km, along the great circle."""
+    angle = radius / EARTH_KM
+    query = select(items.c.id, items.c.latitude, items.c.longitude).where(_box(latitude, longitude, angle))
+    rows = map(tuple, connection.execute(query))  # a Row costs numpy ten times as much to look into
+    found = np.array(list(rows), np.float64).reshape(-1, 3)
+    ids, north, east = found[:, 0].astype(np.int64), np.radians(found[:, 1]), np.radians(found[:, 2])
+    # Haversine formula: Sinnott, "Virtues of the Haversine", 1984
+    south, west = math.radians(latitude), math.radians(longitude)
+    chord = np.sin((north - south) / 2) ** 2 + math.cos(south) * np.cos(north) * np.sin((east - west) / 2) ** 2
+    near: list[int] = ids[2 * np.arcsin(np.sqrt(np.minimum(chord, 1))) <= angle].tolist()
+    return near
+
+
+def _box(latitude: float, longitude: float, angle: float) -> ColumnElement[bool]:
+    """Build the condition "between the parallels and meridians that enclose a circle"; angle: its radius in radians."""
+    reach = math.degrees(angle) + _SLACK
+    rows = items.c.latitude.between(latitude - reach, latitude + reach)
+    if abs(latitude) + reach >= 90:  # a pole lies in the circle, and all meridians meet there
+        return rows
+    # the meridian that touches the circle does so nearer to the pole than its centre lies
+    wide = math.degrees(math.asin(math.sin(math.radians(reach)) / math.cos(math.radians(latitude)))) + _SLACK
+    columns = [items.c.longitude.between(longitude + turn - wide, longitude + turn + wide) for turn in (-360, 0, 360)]
+    return and_(rows, or_(*columns))
 
 
 def _ids_below(connection: Connection, scope: Scope) -> NDArray[np.int64]:

@@ -21,16 +21,17 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
+from clipsearch.filtering import absolute
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
-from clipsearch.store.filters import RecentRows, absolute, matching_rows
+from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Filter, Item, Modality
 
 VECTORS = "vectors"
 
@@ -106,6 +107,11 @@ class Snapshot:
         return recent.get(
             modality, wanted, lambda: matching_rows(self._connection, modality, wanted, self._library.base)
         )
+
+    def list_items(self, wanted: Filter, limit: int | None) -> tuple[list[Item], int]:
+        """Return the first items that a filter allows, newest first, and how many there are in all."""
+        allowed = condition(self._connection, absolute(wanted), self._library.base)
+        return catalog.list_items(self._connection, allowed, limit, self.root_paths())
 
     def _map(self, modality: Modality) -> Rows:
         store = self._library.vector_store(int(catalog.get_setting(self._connection, "dim") or 0))

@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateColumn
 
 from clipsearch.errors import SchemaVersionError, StoreCorruptError
-from clipsearch.store import schema
+from clipsearch.store import full_text, schema
 from clipsearch.store.database import mapped_errors, transaction
 
 VERSION_KEY = "schema_version"
@@ -31,6 +31,11 @@ def _add_collections(connection: Connection) -> None:
         _add_column(connection, column)
 
 
+def _index_words(connection: Connection) -> None:
+    connection.execute(text(full_text.CREATE))
+    full_text.fill(connection)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     table = column.table.name
     if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
@@ -38,7 +43,7 @@ def _add_column(connection: Connection, column: Column[Any]) -> None:
         connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_collections)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_collections, _index_words)
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
 VIEWS: tuple[tuple[str, ...], ...] = (
@@ -49,7 +54,7 @@ VIEWS: tuple[tuple[str, ...], ...] = (
     ),
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
-migrated meanwhile, its own values come first and count."""
+migrated meanwhile, its own values come first and count. What an older version has no index of, full_text tells."""
 
 
 def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, s
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
-from clipsearch.store import catalog, collection
+from clipsearch.store import catalog, collection, full_text
 from clipsearch.store.contents import Content, Resolver, item_at
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
@@ -121,6 +121,7 @@ class Writer:
                 select(func.count()).select_from(items).where(inside, ~items.c.deleted)
             ).scalar_one()
             _tombstone(connection, ids)
+            full_text.remove(connection, ids)
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
             connection.execute(delete(items).where(inside))
             connection.execute(delete(failures).where(catalog.under(failures, scope)))
@@ -224,6 +225,7 @@ class Writer:
         else:
             item_id = own.id
             _tombstone(connection, select(literal(item_id)))
+            full_text.remove(connection, [item_id])
             connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
             connection.execute(update(items).where(items.c.id == item_id).values(**values))
         if own is None or own.deleted:
@@ -233,6 +235,7 @@ class Writer:
         first = appended.take(content.columns["modality"], len(content.parts))
         rows = [{**part, "item_id": item_id, "row": first + i} for i, part in enumerate(content.parts)]
         connection.execute(insert(vectors), rows)
+        full_text.add(connection, [(item_id, full_text.join_passages(part["text"] for part in content.parts))])
 
     def _move(self, connection: Connection, item_id: int, place: dict[str, Any], counts: CommitCounts) -> None:
         """Give an item its new place, and bring it back if it was deleted."""

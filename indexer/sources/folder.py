@@ -12,8 +12,7 @@ from pathlib import PurePath
 
 from clipsearch.store.records import FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
-from clipsearch.text import TEXT_SUFFIXES
-from clipsearch.types import PICTURE_SUFFIXES
+from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
 
 logger = logging.getLogger("clipsearch")
 

@@ -1,0 +1,186 @@
+"""The options that say which items may be found, and the Filter they make together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from clipsearch.dates import Period, parse_period
+from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import absolute
+from clipsearch.types import ORIENTATIONS, Filter
+
+F = TypeVar("F", bound=Callable[..., Any])
+Fields = dict[str, Any]
+
+
+class _Written(NamedTuple):
+    """A filter option as it stands on the command line; argument: where, from 1."""
+
+    option: str
+    value: str
+    is_negated: bool
+    argument: int
+
+
+class FilteringCommand(click.Command):
+    """A command with filter options, which keep the order they were written in: `--not` is about the one after it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as any command does, and note the order."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta[__name__] = ([each.opts[0] for each in order if isinstance(each, click.Option)], list(args))
+        return super().parse_args(ctx, args)
+
+
+def filter_options(command: F) -> F:
+    """Add the filter options to a FilteringCommand, which is given what they make as `filters`; None without any."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:  # noqa: ANN401
+        given = {option: iter(values.pop(_name(option))) for option in _OPTIONS}
+        del values["negate"]
+        return command(filters=_build(_written(click.get_current_context(), given)), **values)
+
+    negate = click.option("--not", "negate", is_flag=True, multiple=True, help="Turn the filter after it round.")
+    decorated = negate(run)
+    for option, (_, metavar, text) in reversed(_OPTIONS.items()):
+        decorated = click.option(option, _name(option), multiple=True, metavar=metavar, help=text)(decorated)
+    return decorated  # type: ignore[return-value]
+
+
+def _name(option: str) -> str:
+    return "filter_" + option[2:].replace("-", "_")
+
+
+def _written(ctx: click.Context, given: dict[str, Iterator[str]]) -> Iterator[_Written]:
+    order, args = ctx.meta[__name__]
+    is_negated = False
+    seen = 0
+    for option in order:
+        if option in given:
+            value = next(given[option])
+            seen = _find(args, seen, option, value)
+            yield _Written(option, value, is_negated, seen + 1)
+        elif is_negated:
+            break
+        is_negated = option == "--not"
+    if is_negated:
+        raise InvalidInputError("--not stands before the filter that it turns round: --not --camera Canon.")
+
+
+def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
+    """Return which argument an option is, at or after another one."""
+    written = (
+        i for i in range(start, len(args)) if args[i : i + 2] == [option, value] or args[i] == f"{option}={value}"
+    )
+    return next(written, start)
+
+
+def _build(written: Iterator[_Written]) -> Filter | None:
+    """Put conditions together: any of several folders, cameras or types, and all of the rest."""
+    now = datetime.now()
+    together: Fields = {}
+    more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
+    for each in written:
+        try:
+            fields = _OPTIONS[each.option][0](each.value, now)
+            alone = Filter(**fields)
+        except InvalidInputError as error:
+            where = f"{each.option} {each.value!r}, argument {each.argument}"
+            raise InvalidInputError(f"{error} This is about {where}.") from error
+        if each.is_negated:
+            more["none_of"].append(alone)
+        elif any(name in together and name not in _JOINED for name in fields):
+            more["all_of"].append(alone)
+        else:
+            together |= {n: _JOINED[n](together[n], v) if n in together else v for n, v in fields.items()}
+    wanted = Filter(**together, all_of=tuple(more["all_of"]), none_of=tuple(more["none_of"]))
+    return None if wanted == Filter() else absolute(wanted)
+
+
+_JOINED: dict[str, Callable[[Any, Any], Any]] = {
+    "folders": lambda one, other: one + other,
+    "cameras": lambda one, other: one + other,
+    "types": lambda one, other: one + other,
+    "taken_from": max,
+    "taken_until": min,
+    "min_width": max,
+    "min_height": max,
+}
+"""How two conditions of a kind become one; those of other kinds stand side by side."""
+
+
+def _during(value: str, now: datetime) -> Fields:
+    period: Period = parse_period(value, now)
+    return {"taken_from": period.start, "taken_until": period.end}
+
+
+def _pixels(value: str) -> int:
+    if not value.isascii() or not value.isdigit():
+        raise InvalidInputError(f"{value!r} is no whole number of pixels.")
+    return int(value[:20])
+
+
+def _place(value: str) -> tuple[float, ...]:
+    """Read LAT,LON,KM."""
+    parts = value.split(",")
+    column = 1
+    for part in parts:
+        try:
+            float(part)
+        except ValueError:
+            raise InvalidInputError(f"There is no number at column {column} of {value!r}, but {part!r}.") from None
+        column += len(part) + 1
+    if len(parts) != 3:
+        raise InvalidInputError(f"{value!r} are not three numbers. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")
+    return tuple(map(float, parts))
+
+
+_OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
+    "--in": (
+        lambda value, now: {"folders": (value,)},
+        "FOLDER",
+        "At or below this folder. Of several folders, cameras or types any will do; all other filters must all hold.",
+    ),
+    "--after": (
+        lambda value, now: {"taken_from": parse_period(value, now).start},
+        "DATE",
+        "Taken then or later, from the beginning of DATE on: 2024, 2024-06, 2024-06-01T12:00, 'last summer', "
+        "'3 weeks ago'. A date is the one that the camera wrote; what has none was taken at no time.",
+    ),
+    "--before": (
+        lambda value, now: {"taken_until": parse_period(value, now).start},
+        "DATE",
+        "Taken before DATE begins.",
+    ),
+    "--on": (_during, "DATE", "Taken within DATE, the whole of it: a year, a month, a season, a day."),
+    "--camera": (lambda value, now: {"cameras": (value,)}, "NAME", "Taken with it; a part of the name will do."),
+    "--type": (
+        lambda value, now: {"types": tuple(kind.strip() for kind in value.split(","))},
+        "TYPE",
+        "image, text, or by the ending of the file: jpeg, png, heic, txt, ...; several with commas.",
+    ),
+    "--min-width": (lambda value, now: {"min_width": _pixels(value)}, "PIXELS", "At least so wide."),
+    "--min-height": (lambda value, now: {"min_height": _pixels(value)}, "PIXELS", "At least so high."),
+    "--orientation": (
+        lambda value, now: {"orientation": value},
+        "|".join(ORIENTATIONS),
+        "Wider than high, higher than wide, or neither.",
+    ),
+    "--near": (
+        lambda value, now: {"near": _place(value)},
+        "LAT,LON,KM",
+        "Taken within so many kilometres of a place, in degrees: 48.86,2.35,20.",
+    ),
+    "--caption": (
+        lambda value, now: {"caption": value},
+        "WORDS",
+        "With all these words in the caption or the text; '\"in this order\"', 'begin*'.",
+    ),
+}
+"""Each filter option: how it is read, and what the help says."""

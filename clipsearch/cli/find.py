@@ -1,0 +1,67 @@
+"""clipsearch find."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.options import (
+    current_folder,
+    library_option,
+    note,
+    read_settings,
+    read_shape,
+    shape_options,
+    write_shaped,
+)
+
+if TYPE_CHECKING:
+    from clipsearch.types import Filter, Listing
+
+SHOWN = 100
+"""So many stand in a table, unless more are asked for."""
+
+
+@click.command(cls=FilteringCommand)
+@filter_options
+@click.option(
+    "-k", "--limit", type=click.IntRange(min=1), help=f"How many; else {SHOWN} in a table, and all elsewhere."
+)
+@shape_options
+@library_option
+def find(
+    filters: Filter | None,
+    limit: int | None,
+    as_json: bool,
+    paths: bool,
+    print0: bool,
+    library: str | None,
+) -> None:
+    """List what filters alone allow, newest first.
+
+    Newest by the date that the camera wrote, else by that of the file, which is shown with a ~.
+
+    \b
+    clipsearch find --after "last summer" --type image
+    clipsearch find --in ./photos --orientation portrait --not --camera Canon
+    clipsearch find --near 48.86,2.35,20 -0 | xargs -0 ls -l
+    """  # noqa: D301 - click wants the character itself
+    from clipsearch import present
+    from clipsearch.query.engine import open_library
+
+    shape = read_shape(as_json, paths, print0)
+    settings, folder = read_settings(library=library)
+    with open_library(folder, settings) as engine:
+        found = engine.find(filters, limit=limit or (SHOWN if shape == "table" else None))
+    if shape == "table":
+        _remark(found)
+    write_shaped(present.shape_listing(found, shape, current_folder()), shape)
+
+
+def _remark(found: Listing) -> None:
+    if not found.total:
+        note("No match.")
+    elif len(found) < found.total:
+        note(f"The newest {len(found):,} of {found.total:,}. More: -k N; all: --paths")

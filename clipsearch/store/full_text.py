@@ -1,0 +1,103 @@
+"""The words of items, in an FTS5 table beside them: captions of records, and texts.
+
+The table holds no text of its own, only which words stand where in which item: some two thirds of the size of the
+text, where a copy of it would double it. So the words of an item are taken out by saying once more what they were,
+before they change. A deleted item keeps its words, as it keeps its rows, until it is erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    inspect,
+    select,
+    true,
+)
+
+from clipsearch.errors import LibraryError
+from clipsearch.store.schema import items, vectors
+from clipsearch.words import Wanted, parse_words, separate
+
+CREATE = (
+    "CREATE VIRTUAL TABLE full_text USING fts5(words, content='', "
+    "tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
+)
+_table = Table("full_text", MetaData(), Column("rowid", Integer, primary_key=True), Column("words", Text))
+_ADD = "INSERT INTO full_text (rowid, words) VALUES (?, ?)"
+_REMOVE = "INSERT INTO full_text (full_text, rowid, words) VALUES ('delete', ?, ?)"
+_BLOCK = 4096
+
+Ids = Select[tuple[int]] | Sequence[int]
+
+
+def add(connection: Connection, texts: Iterable[tuple[int, str | None]]) -> None:
+    """Put the words of items (id, text) in, none of which is there yet; it belongs to the transaction of these."""
+    _write(connection, _ADD, ((item_id, text) for item_id, text in texts if text))
+
+
+def remove(connection: Connection, ids: Ids) -> None:
+    """Take the words of items out, while captions and passages are still as they were put in."""
+    _write(connection, _REMOVE, _texts(connection, items.c.id.in_(ids)))
+
+
+def fill(connection: Connection) -> None:
+    """Put the words of all items in."""
+    _write(connection, _ADD, _texts(connection, true()))
+
+
+def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
+    """Build the query for the ids of items whose text has the words of a Filter's caption.
+
+    Raises LibraryError where the library is older than its index of words.
+    """
+    if not inspect(connection).has_table(_table.name):
+        raise LibraryError(
+            "The library was written by an earlier clipsearch, which did not index words. Run once: clipsearch index"
+        )
+    found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_phrase, parse_words(wanted)))))
+    return select(_table.c.rowid).where(found)
+
+
+def _phrase(wanted: Wanted) -> str:
+    words = separate(wanted.words).replace('"', " ")  # which a wide quote has become
+    return f'"{words}"{"*" if wanted.is_start else ""}'
+
+
+def _write(connection: Connection, statement: str, texts: Iterator[tuple[int, str]]) -> None:
+    block: list[tuple[int, str]] = []
+    for item_id, text in texts:
+        block.append((item_id, separate(text)))
+        if len(block) == _BLOCK:
+            connection.exec_driver_sql(statement, block)
+            block = []
+    if block:
+        connection.exec_driver_sql(statement, block)
+
+
+def _texts(connection: Connection, which: ColumnElement[bool]) -> Iterator[tuple[int, str]]:
+    """Yield the text of each item that has one: its caption, or its passages as `join_passages` joins them."""
+    columns = select(items.c.id, items.c.caption, vectors.c.text)
+    rows = connection.execute(
+        columns.join(vectors, vectors.c.item_id == items.c.id).where(which).order_by(items.c.id, vectors.c.part)
+    )
+    for item_id, parts in groupby(rows, itemgetter(0)):
+        found = list(parts)
+        if text := found[0].caption or join_passages(part.text for part in found):
+            yield item_id, text
+
+
+def join_passages(passages: Iterable[str | None]) -> str:
+    """Return the text whose words stand for a file's passages, in order; empty for a picture."""
+    return "\n".join(passage for passage in passages if passage)

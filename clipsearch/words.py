@@ -1,0 +1,59 @@
+"""Words as full text search compares them, and what is asked of them.
+
+Chinese, Japanese, Korean, Thai and their neighbours are written without spaces, or with endings on their words, so each
+of their characters counts as a word here; several in a row are looked for as a phrase.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+from clipsearch.errors import InvalidInputError
+
+# Thai, Lao, Tibetan; Burmese, Jamo; Khmer; kana, Bopomofo; ideographs; syllables of Hangul; ideographs
+_ALONE = re.compile(
+    "([\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+_PIECE = re.compile(r'"([^"]*)"|([^\s"]+)|(")')
+
+
+class Wanted(NamedTuple):
+    """Words to find one after the other; is_start: the last of them may go on."""
+
+    words: str
+    is_start: bool
+
+
+def separate(text: str) -> str:
+    """Return a text in which spaces and marks set all words apart; the same whenever it is called.
+
+    Forms of one character (wide, narrow, composed) become one: NFKC. What is in a library's index was written so:
+    another rule needs a migration that writes it anew.
+    """
+    if text.isascii():
+        return text
+    return " ".join(_ALONE.split(unicodedata.normalize("NFKC", text)))
+
+
+def parse_words(text: str) -> tuple[Wanted, ...]:
+    """Read what is looked for: words in any order, `"words in this order"`, and `beginning*` of a word.
+
+    Raises InvalidInputError where there is no word, or a quote is not closed; it names the column, counted from 1.
+    """
+    if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
+        raise InvalidInputError(f"Words to look for are text, not {text!r}.")
+    found: list[Wanted] = []
+    for piece in _PIECE.finditer(text.replace("\0", " ")):
+        phrase, word, quote = piece.groups()
+        if quote:
+            where = f"column {piece.start() + 1} of {text!r}"
+            raise InvalidInputError(f'The quote at {where} is not closed. Put a " where the phrase ends.')
+        words = phrase if word is None else word
+        if any(c.isalnum() for c in words):
+            found.append(Wanted(words, word is not None and word.endswith("*")))
+    if not found:
+        raise InvalidInputError(f"There is no word in {text!r} to look for.")
+    return tuple(found)
