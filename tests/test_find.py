@@ -164,7 +164,7 @@ def test_a_query_takes_filters_and_fills_k(home, encoder):
 
 def test_a_filter_travels_to_the_daemon_as_json(home):
     wanted = Filter(folders=(str(home / "photos"),)) & ~Filter(types=("png",)) & Filter(ids=[1, 2, 3, 4, 5])
-    asked = Asked("a picture", None, None, "auto", 9, "any", False, "paths", str(home), to_values(wanted))
+    asked = Asked("a picture", None, None, "auto", 9, "any", False, "paths", str(home), filters=to_values(wanted))
     arrived = Asked(**json.loads(json.dumps(asdict(asked))))
     with clipsearch.open(home / ".clipsearch") as engine:
         lines = answer(engine, arrived).out.decode().splitlines()
