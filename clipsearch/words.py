@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from clipsearch.errors import InvalidInputError
 
-# Thai, Lao, Tibetan; Burmese, Jamo; Khmer; kana, Bopomofo; ideographs; syllables of Hangul; ideographs
-_ALONE = re.compile(
+# Both patterns are compiled when they are first used: most runs need neither, and this one takes milliseconds.
+# Thai, Lao, Tibetan; Burmese; Jamo; Khmer; marks; kana, Bopomofo; ideographs; syllables of Hangul; more ideographs
+_ALONE = (
     "([\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af"
     "\uf900-\ufaff\U00020000-\U0003ffff])"
 )
-_PIECE = re.compile(r'"([^"]*)"|([^\s"]+)|(")')
+_PIECE = r'"([^"]*)"|([^\s"]+)|(")'
 
 
 class Wanted(NamedTuple):
@@ -35,7 +36,7 @@ def separate(text: str) -> str:
     """
     if text.isascii():
         return text
-    return " ".join(_ALONE.split(unicodedata.normalize("NFKC", text)))
+    return " ".join(re.split(_ALONE, unicodedata.normalize("NFKC", text)))
 
 
 def parse_words(text: str) -> tuple[Wanted, ...]:
@@ -46,7 +47,7 @@ def parse_words(text: str) -> tuple[Wanted, ...]:
     if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
         raise InvalidInputError(f"Words to look for are text, not {text!r}.")
     found: list[Wanted] = []
-    for piece in _PIECE.finditer(text.replace("\0", " ")):
+    for piece in re.finditer(_PIECE, text.replace("\0", " ")):
         phrase, word, quote = piece.groups()
         if quote:
             where = f"column {piece.start() + 1} of {text!r}"

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from clipsearch.dates import Period, parse_period
 from clipsearch.errors import InvalidInputError
-from clipsearch.filtering import absolute
 from clipsearch.types import ORIENTATIONS, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,7 +98,11 @@ def _build(written: Iterator[_Written]) -> Filter | None:
         else:
             together |= {n: _JOINED[n](together[n], v) if n in together else v for n, v in fields.items()}
     wanted = Filter(**together, all_of=tuple(more["all_of"]), none_of=tuple(more["none_of"]))
-    return None if wanted == Filter() else absolute(wanted)
+    if wanted == Filter():
+        return None
+    from clipsearch.filtering import absolute
+
+    return absolute(wanted)
 
 
 _JOINED: dict[str, Callable[[Any, Any], Any]] = {
@@ -116,8 +118,14 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _during(value: str, now: datetime) -> Fields:
-    period: Period = parse_period(value, now)
-    return {"taken_from": period.start, "taken_until": period.end}
+    start, end = _period(value, now)
+    return {"taken_from": start, "taken_until": end}
+
+
+def _period(value: str, now: datetime) -> tuple[datetime, datetime]:
+    from clipsearch.dates import parse_period
+
+    return parse_period(value, now)
 
 
 def _pixels(value: str) -> int:
@@ -148,13 +156,13 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "At or below this folder. Of several folders, cameras or types any will do; all other filters must all hold.",
     ),
     "--after": (
-        lambda value, now: {"taken_from": parse_period(value, now).start},
+        lambda value, now: {"taken_from": _period(value, now)[0]},
         "DATE",
         "Taken then or later, from the beginning of DATE on: 2024, 2024-06, 2024-06-01T12:00, 'last summer', "
         "'3 weeks ago'. A date is the one that the camera wrote; what has none was taken at no time.",
     ),
     "--before": (
-        lambda value, now: {"taken_until": parse_period(value, now).start},
+        lambda value, now: {"taken_until": _period(value, now)[0]},
         "DATE",
         "Taken before DATE begins.",
     ),

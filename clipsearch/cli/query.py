@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,6 @@ from clipsearch.cli.options import (
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError, InvalidInputError
-from clipsearch.filtering import to_values
 from clipsearch.query.language import (
     FUSIONS,
     Indexed,
@@ -92,8 +91,8 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    kept = None if filters is None else to_values(filters)
-    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, current_folder(), bool(showing), kept)
+    where = (current_folder(), bool(showing), _plain(filters))
+    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, *where)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
@@ -126,6 +125,14 @@ def _read(
         if isinstance(parts[0].term, Picture):
             return None, parts[0].term.source, None
     return None, None, Query(tuple(parts))
+
+
+def _plain(filters: Filter | None) -> dict[str, Any] | None:
+    if filters is None:
+        return None
+    from clipsearch.filtering import to_values
+
+    return to_values(filters)
 
 
 def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:

@@ -75,9 +75,7 @@ def _of_columns(wanted: Filter) -> list[ColumnElement[bool]]:
     if wanted.taken_until is not None:
         terms.append(items.c.taken_at < wanted.taken_until.isoformat())
     if wanted.cameras:
-        named = _each({*wanted.cameras}).subquery()
-        part = func.instr(func.lower(items.c.camera), func.lower(named.c.value)) > 0
-        terms.append(select(named.c.value).where(part).correlate(items).exists())
+        terms.append(items.c.camera.in_(_named(wanted.cameras)))
     if wanted.min_width is not None:
         terms.append(items.c.width >= wanted.min_width)
     if wanted.min_height is not None:
@@ -110,6 +108,13 @@ def _below(connection: Connection, folders: Sequence[str], base: str) -> ColumnE
     if ids:
         terms.append(items.c.id.in_(_each(np.unique(np.concatenate(ids)).tolist())))
     return or_(*terms)
+
+
+def _named(cameras: Iterable[str]) -> Select[tuple[str | None]]:
+    """Return the query for the names of cameras that have one of these in them; each is compared once."""
+    known, wanted = select(items.c.camera).distinct().subquery(), _each({*cameras}).subquery()
+    part = func.instr(func.lower(known.c.camera), func.lower(wanted.c.value)) > 0
+    return select(known.c.camera).where(select(wanted.c.value).where(part).correlate(known).exists())
 
 
 def _of_type(kind: str) -> ColumnElement[bool]:
