@@ -32,6 +32,7 @@ AREA_OF_PACKAGE = {
     "filelock": "clipsearch.store",
     "click": "clipsearch.cli",
     "rich": "clipsearch.cli",
+    "matplotlib": "clipsearch.cli",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "build": "clipsearch.cli.build",
     "daemon": "clipsearch.cli.daemon",
     "doctor": "clipsearch.cli.doctor",
+    "eval": "clipsearch.cli.eval",
     "forget": "clipsearch.cli.maintain",
     "import-embeddings": "clipsearch.cli.import_embeddings",
     "index": "clipsearch.cli.index",

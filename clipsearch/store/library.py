@@ -24,6 +24,7 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, absolute, matching_rows
+from clipsearch.store.pictures import PictureRow, copied_pictures, picture_rows
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
@@ -87,6 +88,14 @@ class Snapshot:
         return recent.get(
             modality, wanted, lambda: matching_rows(self._connection, modality, wanted, self._library.base)
         )
+
+    def pictures(self) -> Iterator[PictureRow]:
+        """Yield every picture that may be found, in order of its row."""
+        return picture_rows(self._connection, self.root_paths())
+
+    def copied(self) -> frozenset[str]:
+        """Return the content hashes that several pictures have."""
+        return copied_pictures(self._connection)
 
     def _map(self, modality: Modality) -> Rows:
         store = self._library.vector_store(int(catalog.get_setting(self._connection, "dim") or 0))
