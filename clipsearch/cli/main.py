@@ -29,6 +29,7 @@ COMMANDS = {
     "index": "clipsearch.cli.index",
     "models": "clipsearch.cli.models",
     "query": "clipsearch.cli.query",
+    "similar": "clipsearch.cli.similar",
     "status": "clipsearch.cli.maintain",
 }
 """Command -> module; a module is imported when its command runs, so that a query starts fast."""

@@ -68,21 +68,17 @@ def query(
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query -0 "a red car" | xargs -0 ls -l
     """  # noqa: D301 - click wants the character itself
-    if as_json + paths + print0 > 1:
-        raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
+    shape = shape_of(as_json, paths, print0)
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
-    shape = "json" if as_json else "paths" if paths else "print0" if print0 else "table"
     written = None if composed is None else str(composed)
-    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, _here())
+    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, here())
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
-    here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
-    given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
-    for remark in given.notes:
-        note(remark)
-    write_bytes(_for_terminal(given.out) if paths else given.out)
+    pictures = composed is not None and any(isinstance(part.term, Picture) for part in composed)
+    given = (None if pictures else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
+    write_answer(given, shape)
 
 
 def _read(
@@ -119,7 +115,22 @@ def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:
     return answer(open_library(folder, settings, embedder), asked)
 
 
-def _here() -> str:
+def shape_of(as_json: bool, paths: bool, print0: bool) -> str:
+    """Return the shape that these flags ask for, as `Asked` has it. Raises InvalidInputError for several."""
+    if as_json + paths + print0 > 1:
+        raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
+    return "json" if as_json else "paths" if paths else "print0" if print0 else "table"
+
+
+def write_answer(given: Answer, shape: str) -> None:
+    """Write an answer to stdout, and its remarks to stderr."""
+    for remark in given.notes:
+        note(remark)
+    write_bytes(_for_terminal(given.out) if shape == "paths" else given.out)
+
+
+def here() -> str:
+    """Return the current folder, below which paths are shown short."""
     try:
         return os.getcwd()
     except OSError:  # it is gone, and nothing lies below it
