@@ -10,6 +10,7 @@ LAYERS = {
     "clipsearch.errors": 0, "clipsearch.types": 0,
     "clipsearch.config": 1,
     "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1,
+    "clipsearch.perceptual": 1,
     "clipsearch.present": 1,
     "clipsearch.ranking": 1,
     "clipsearch.halves": 1, "clipsearch.metrics": 1, "clipsearch.rgb": 1, "clipsearch.text": 1,

@@ -23,6 +23,7 @@ COMMANDS = {
     "build": "clipsearch.cli.build",
     "daemon": "clipsearch.cli.daemon",
     "doctor": "clipsearch.cli.doctor",
+    "dupes": "clipsearch.cli.dupes",
     "eval": "clipsearch.cli.eval",
     "forget": "clipsearch.cli.maintain",
     "import-embeddings": "clipsearch.cli.import_embeddings",

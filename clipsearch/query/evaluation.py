@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from clipsearch.query.benchmark_set import BenchmarkSet, Found, find_pictures, p
 from clipsearch.query.caption_file import Pair, read_captions
 from clipsearch.query.counting import Blocks, Pairs, rank_right
 from clipsearch.query.engine import SearchEngine
+from clipsearch.query.stages import Stages
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Modality
 
@@ -30,16 +30,6 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 
 _TEXTS_AT_ONCE, _ROWS_AT_ONCE = 128, 8192
-
-
-class Stages(Protocol):
-    """Where work says how far it is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Say what is done now, and in how many steps."""
-
-    def advance(self, steps: int) -> None:
-        """Say that so many more steps are done."""
 
 
 @dataclass(frozen=True, slots=True)

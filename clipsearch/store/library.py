@@ -24,13 +24,13 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, absolute, matching_rows
-from clipsearch.store.pictures import PictureRow, copied_pictures, picture_rows
+from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Filter, Item, Modality
 
 VECTORS = "vectors"
 T = TypeVar("T")
@@ -92,6 +92,10 @@ class Snapshot:
     def pictures(self) -> Iterator[PictureRow]:
         """Yield every picture that may be found, in order of its row."""
         return picture_rows(self._connection, self.root_paths())
+
+    def copies(self) -> Iterator[Item]:
+        """Yield every item that has the content of another, copies one after the other."""
+        return copies(self._connection, self.root_paths())
 
     def copied(self) -> frozenset[str]:
         """Return the content hashes that several pictures have."""

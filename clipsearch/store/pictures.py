@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from clipsearch.store import catalog
 from clipsearch.store.schema import items, vectors
-from clipsearch.types import Modality
+from clipsearch.types import Item, Modality
 
 
 class PictureRow(NamedTuple):
@@ -35,6 +35,14 @@ def picture_rows(connection: Connection, root_paths: Mapping[int, str]) -> Itera
         taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
         path = catalog.join(root_paths[row.root_id], row.path)
         yield PictureRow(row.row, row.id, path, row.content_hash, taken)
+
+
+def copies(connection: Connection, root_paths: Mapping[int, str]) -> Iterator[Item]:
+    """Yield every item that has the content of another which may be found, copies one after the other."""
+    several = select(items.c.content_hash).where(~items.c.deleted).group_by(items.c.content_hash)
+    query = select(items).where(~items.c.deleted, items.c.content_hash.in_(several.having(func.count() > 1)))
+    for row in connection.execute(query.order_by(items.c.content_hash, items.c.id)):
+        yield catalog.to_item(row, root_paths)
 
 
 def copied_pictures(connection: Connection) -> frozenset[str]:
