@@ -15,7 +15,7 @@ class Asked:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
-    shown short.
+    shown short. collapse: show copies and bursts once.
     """
 
     text: str | None
@@ -27,6 +27,7 @@ class Asked:
     exclude_self: bool
     shape: str
     folder: str
+    collapse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
         modality=asked.modality,
         exclude_self=asked.exclude_self,
         fusion=asked.fusion,
+        collapse=asked.collapse,
     )
     if asked.image is not None:
         results = replace(results, query=asked.image)

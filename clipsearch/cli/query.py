@@ -10,7 +10,7 @@ import click
 
 from clipsearch.cli.answering import Answer, Asked, answer
 from clipsearch.cli.asking import ask_daemon
-from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.options import collapse_option, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.language import (
@@ -33,6 +33,7 @@ from clipsearch.query.language import (
 @click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are fused.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@collapse_option
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
 @json_option
 @click.option("--paths", is_flag=True, help="Print paths only, one a line.")
@@ -48,6 +49,7 @@ def query(
     fusion: str,
     k: int,
     modality: str,
+    collapse: bool,
     exclude_self: bool,
     as_json: bool,
     paths: bool,
@@ -74,7 +76,7 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, here())
+    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, here(), collapse)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     pictures = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if pictures else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)

@@ -7,7 +7,7 @@ import re
 import click
 
 from clipsearch.cli.answering import Asked, answer
-from clipsearch.cli.options import json_option, library_option, read_settings
+from clipsearch.cli.options import collapse_option, json_option, library_option, read_settings
 from clipsearch.cli.query import here, shape_of, write_answer
 
 
@@ -15,6 +15,7 @@ from clipsearch.cli.query import here, shape_of, write_answer
 @click.argument("item", metavar="ID|PATH")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@collapse_option
 @json_option
 @click.option("--paths", is_flag=True, help="Print paths only, one a line.")
 @click.option("-0", "--print0", is_flag=True, help="Print paths only, each ended by NUL.")
@@ -24,6 +25,7 @@ def similar(
     item: str,
     k: int,
     modality: str,
+    collapse: bool,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -48,4 +50,5 @@ def similar(
     number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     found = int(number[1]) if number else item_at(engine.library, item)
     image, query = (item, None) if found is None else (None, f"id:{found}")
-    write_answer(answer(engine, Asked(None, image, query, "auto", k, modality, True, shape, here())), shape)
+    asked = Asked(None, image, query, "auto", k, modality, True, shape, here(), collapse)
+    write_answer(answer(engine, asked), shape)

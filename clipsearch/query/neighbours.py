@@ -19,7 +19,7 @@ MAX_EXACT_ROWS = 200_000
 NEIGHBOURS = 32
 """So many of each row are looked at by the index; larger groups hang together by several of their members."""
 
-_LEFT, _RIGHT, _AT_ONCE = 1024, 4096, 64
+_LEFT, _RIGHT, _AT_ONCE = 4096, 2048, 64
 
 Near = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Two rows of each pair, as places among those that were compared: int64 (pairs,), the first less than the second."""

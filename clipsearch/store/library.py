@@ -24,7 +24,7 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, absolute, matching_rows
-from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows
+from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
@@ -92,6 +92,10 @@ class Snapshot:
     def pictures(self) -> Iterator[PictureRow]:
         """Yield every picture that may be found, in order of its row."""
         return picture_rows(self._connection, self.root_paths())
+
+    def rows_of_pictures(self, ids: list[int]) -> dict[int, int]:
+        """Return the row of each of these items that has one as a picture."""
+        return rows_of_pictures(self._connection, ids)
 
     def copies(self) -> Iterator[Item]:
         """Yield every item that has the content of another, copies one after the other."""

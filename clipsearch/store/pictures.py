@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -35,6 +35,15 @@ def picture_rows(connection: Connection, root_paths: Mapping[int, str]) -> Itera
         taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
         path = catalog.join(root_paths[row.root_id], row.path)
         yield PictureRow(row.row, row.id, path, row.content_hash, taken)
+
+
+def rows_of_pictures(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Return the row of each of these items that has one as a picture."""
+    query = select(vectors.c.item_id, vectors.c.row).where(vectors.c.modality == Modality.IMAGE)
+    found: dict[int, int] = {}
+    for chunk in catalog.chunks(ids):
+        found |= {item: row for item, row in connection.execute(query.where(vectors.c.item_id.in_(chunk)))}
+    return found
 
 
 def copies(connection: Connection, root_paths: Mapping[int, str]) -> Iterator[Item]:
