@@ -28,6 +28,7 @@ COMMANDS = {
     "forget": "clipsearch.cli.maintain",
     "import-embeddings": "clipsearch.cli.import_embeddings",
     "index": "clipsearch.cli.index",
+    "label": "clipsearch.cli.label",
     "models": "clipsearch.cli.models",
     "query": "clipsearch.cli.query",
     "similar": "clipsearch.cli.similar",

@@ -6,7 +6,7 @@ Intervals are of a bootstrap over pictures, because the captions of a picture ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def evaluate(path: Path, sides: Sequence[Side], stages: Stages, *, captioned_onl
     path: a file of captions. captioned_only: rank among the pictures that it names, not among all of the library.
     Raises InvalidInputError for captions that cannot be used, EncoderError if an encoder cannot be had.
     """
-    _check_templates(template for side in sides for template in side.templates)
+    check_templates(template for side in sides for template in side.templates)
     pairs = read_captions(path)
     stages.stage("finding the pictures", 0)
     found = [_find(side, pairs, path) for side in sides]
@@ -100,10 +100,11 @@ def evaluate(path: Path, sides: Sequence[Side], stages: Stages, *, captioned_onl
     return Evaluation(str(path), asked, evaluated, differences)
 
 
-def _check_templates(templates: Iterator[str]) -> None:
+def check_templates(templates: Iterable[str]) -> None:
+    """Raise InvalidInputError for a template without a place for the text."""
     for template in templates:
         if template.count("{}") != 1:
-            raise InvalidInputError(f"The template {template!r} must have {{}} in it once, where the caption goes.")
+            raise InvalidInputError(f"The template {template!r} must have {{}} in it once, where the text goes.")
 
 
 def _find(side: Side, pairs: Sequence[Pair], path: Path) -> Found:
