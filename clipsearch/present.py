@@ -18,7 +18,8 @@ EXCERPT = 72
 def to_payload(results: Results) -> dict[str, Any]:
     """Return the stable JSON form of an answer; the same for the command line and any server.
 
-    part: None for a picture; for a text an object with index, line, end_line and text.
+    part: None for a picture; for a text an object with index, line, end_line and text. also: only where an answer is
+    collapsed, the id and path of what repeats a hit.
     """
     return {
         "query": results.query,
@@ -45,7 +46,8 @@ def to_table(results: Results, folder: str) -> str:
     lines = [f"{'#':>{width}}   score  conf.  file"] if len(results) else []
     for hit in results:
         sure = "   – " if hit.confidence is None else f"{hit.confidence:>4.0%} "
-        lines.append(f"{hit.rank:>{width}}  {hit.score:6.3f}  {sure} {_where(hit, folder)}")
+        more = f"  (+{len(hit.also)} like it)" if hit.also else ""
+        lines.append(f"{hit.rank:>{width}}  {hit.score:6.3f}  {sure} {_where(hit, folder)}{more}")
         if hit.passage is not None and hit.passage.text:
             lines.append(f"{'':{width}}                 {_excerpt(hit.passage.text)}")
     return "\n".join(lines) + "\n" if lines else ""
@@ -119,7 +121,7 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
         "end_line": passage.end_line,
         "text": passage.text,
     }
-    return {
+    payload = {
         "rank": hit.rank,
         "id": hit.item.id,
         "path": hit.path,
@@ -128,3 +130,6 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
         "score": round(hit.score, 6),
         "confidence": None if hit.confidence is None else round(hit.confidence, 6),
     }
+    if hit.also is not None:
+        payload["also"] = [{"id": item.id, "path": item.path} for item in hit.also]
+    return payload

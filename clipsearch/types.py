@@ -208,7 +208,7 @@ class Hit:
     rank: from 1. score: the exact cosine in [-1, 1]. confidence: in [0, 1], the chance that nothing in this
     library that is unrelated to the query would score as high; None where the library is too small to tell.
     modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
-    passage; None for a picture.
+    passage; None for a picture. also: items that repeat this one, where an answer is collapsed; else None.
     """
 
     rank: int
@@ -218,6 +218,7 @@ class Hit:
     modality: Modality
     part: int = 0
     passage: Passage | None = None
+    also: tuple[Item, ...] | None = None
 
     @property
     def path(self) -> str:

@@ -13,7 +13,8 @@ import pytest
 import clipsearch
 from tests.helpers import COMMAND, environment, run_cli
 
-COMMANDS = ["build", "daemon", "doctor", "find", "forget", "import-embeddings", "index", "models", "query", "status"]
+COMMANDS = ["build", "daemon", "doctor", "dupes", "eval", "find", "forget"]
+COMMANDS += ["import-embeddings", "index", "label", "models", "query", "similar", "status"]
 HIT_KEYS = ["rank", "id", "path", "modality", "part", "score", "confidence"]
 
 

@@ -59,6 +59,7 @@ def test_it_is_an_encoder(any_encoder):
     assert isinstance(any_encoder, Encoder)
     assert any_encoder.dim > 0 and any_encoder.picture_side > 0 and any_encoder.max_tokens > 0
     assert any_encoder.name == registry.resolve(any_encoder.name, offline=True).name
+    assert any_encoder.logit_scale > 0
     assert set(any_encoder.fingerprint) <= set("0123456789abcdef") and len(any_encoder.fingerprint) >= 32
 
 

@@ -12,6 +12,7 @@ LAYERS = {
     "clipsearch.dates": 1, "clipsearch.filtering": 1,
     "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1,
     "clipsearch.gallery": 1,
+    "clipsearch.perceptual": 1,
     "clipsearch.present": 1,
     "clipsearch.ranking": 1,
     "clipsearch.halves": 1, "clipsearch.metrics": 1, "clipsearch.rgb": 1, "clipsearch.text": 1,
@@ -35,6 +36,7 @@ AREA_OF_PACKAGE = {
     "click": "clipsearch.cli",
     "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",
+    "matplotlib": "clipsearch.cli",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 

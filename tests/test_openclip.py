@@ -112,6 +112,13 @@ def test_is_an_encoder(exported):
     assert exported.encoder.picture_side == max(np.atleast_1d(exported.reference.model.visual.image_size))
 
 
+def test_the_scale_that_the_model_learnt_is_kept(exported):
+    learnt = float(exported.reference.model.logit_scale.detach().exp())
+    assert exported.encoder.logit_scale == pytest.approx(learnt)
+    meta = json.loads(exported.encoder._meta.dump())
+    assert meta["logit_scale"] == exported.encoder.logit_scale
+
+
 def test_texts_equal_open_clip(exported):
     texts = [*DIFFICULT_TEXTS, "two green boats on the beach"]
     found = exported.encoder.encode_texts(texts)

@@ -77,7 +77,7 @@ def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, encoder):
     """A user who has what the examples name; they stand in the home folder."""
     photos(tmp_path / "photos", 3)
     photos(tmp_path / "photos" / "old", 2, first=10)
@@ -89,6 +89,9 @@ def home(tmp_path):
     (tmp_path / "notes" / "junk.tmp").write_text("junk\n")
     np.save(tmp_path / "photos.npy", np.random.default_rng(0).standard_normal((3, 8)))
     (tmp_path / "photos.jsonl").write_text("".join(f'{{"path": "photos/p00{i}.jpg"}}\n' for i in range(3)))
+    photo(tmp_path / "photos" / "cat.jpg", 40)
+    (tmp_path / "captions.csv").write_text("image,caption\nphotos/p000.jpg,a cat\np001.jpg,a dog\n")
+    index(tmp_path / "other-library", tmp_path / "photos", encoder=encoder)
     return tmp_path
 
 

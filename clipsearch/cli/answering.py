@@ -16,7 +16,7 @@ class Asked:
 
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
     shown short. shown: the hits are to be shown in other ways as well. filters: a Filter as
-    `clipsearch.filtering.to_values` writes it, its folders absolute.
+    `clipsearch.filtering.to_values` writes it, its folders absolute. collapse: show copies and bursts once.
     """
 
     text: str | None
@@ -30,6 +30,7 @@ class Asked:
     folder: str
     shown: bool = False
     filters: dict[str, Any] | None = None
+    collapse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
         filters=None if asked.filters is None else from_values(asked.filters),
         exclude_self=asked.exclude_self,
         fusion=asked.fusion,
+        collapse=asked.collapse,
     )
     if asked.image is not None:
         results = replace(results, query=asked.image)

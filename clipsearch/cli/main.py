@@ -23,12 +23,16 @@ COMMANDS = {
     "build": "clipsearch.cli.build",
     "daemon": "clipsearch.cli.daemon",
     "doctor": "clipsearch.cli.doctor",
+    "dupes": "clipsearch.cli.dupes",
+    "eval": "clipsearch.cli.eval",
     "find": "clipsearch.cli.find",
     "forget": "clipsearch.cli.maintain",
     "import-embeddings": "clipsearch.cli.import_embeddings",
     "index": "clipsearch.cli.index",
+    "label": "clipsearch.cli.label",
     "models": "clipsearch.cli.models",
     "query": "clipsearch.cli.query",
+    "similar": "clipsearch.cli.similar",
     "status": "clipsearch.cli.maintain",
 }
 """Command -> module; a module is imported when its command runs, so that a query starts fast."""

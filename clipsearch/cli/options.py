@@ -54,6 +54,11 @@ def current_folder() -> str:
         return os.curdir
 
 
+def collapse_option(command: F) -> F:
+    """Add --collapse."""
+    return click.option("--collapse", is_flag=True, help="Show copies and bursts of pictures once.")(command)
+
+
 def read_settings(**flags: object) -> tuple[Settings, Path]:
     """Read the settings with these flags on top; return them and the library's folder."""
     settings = load_settings(flags)

@@ -12,6 +12,7 @@ from clipsearch.cli.answering import Answer, Asked, answer
 from clipsearch.cli.asking import ask_daemon
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
+    collapse_option,
     current_folder,
     library_option,
     note,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are fused.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@collapse_option
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
 @filter_options
 @shape_options
@@ -61,6 +63,7 @@ def query(
     fusion: str,
     k: int,
     modality: str,
+    collapse: bool,
     exclude_self: bool,
     filters: Filter | None,
     as_json: bool,
@@ -91,16 +94,21 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    where = (current_folder(), bool(showing), _plain(filters))
+    where = (current_folder(), bool(showing), plain(filters), collapse)
     asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, *where)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
+    put_out(given, shape, showing, settings, folder)
+
+
+def put_out(given: Answer, shape: str, showing: Showing, settings: Settings, library: Path) -> None:
+    """Write an answer to stdout and its remarks to stderr, and show the hits in the ways that were asked for."""
     for remark in given.notes:
         note(remark)
     write_shaped(given.out, shape)
     if given.payload is not None:
-        show(given.payload, showing, settings, folder)
+        show(given.payload, showing, settings, library)
 
 
 def _read(
@@ -127,7 +135,8 @@ def _read(
     return None, None, Query(tuple(parts))
 
 
-def _plain(filters: Filter | None) -> dict[str, Any] | None:
+def plain(filters: Filter | None) -> dict[str, Any] | None:
+    """Return a filter as plain values."""
     if filters is None:
         return None
     from clipsearch.filtering import to_values

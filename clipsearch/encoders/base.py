@@ -38,6 +38,10 @@ class Encoder(Protocol):
         """Length of a vector."""
 
     @property
+    def logit_scale(self) -> float:
+        """What cosines of pictures and texts are multiplied by before a softmax tells chances from them."""
+
+    @property
     def fingerprint(self) -> str:
         """Hexadecimal digest of weights, preprocessing and projection: equal means interchangeable vectors."""
 

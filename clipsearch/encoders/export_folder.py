@@ -25,6 +25,9 @@ from clipsearch.encoders.tokenizing import TextRules
 log = logging.getLogger("clipsearch")
 
 FORMAT = 1
+USUAL_LOGIT_SCALE = 100.0
+"""Where the models of CLIP end, which clip theirs there; of exports that do not say theirs."""
+
 META = "meta.json"
 IMAGE_GRAPH = "image.onnx"
 TEXT_GRAPH = "text.onnx"
@@ -43,6 +46,7 @@ class ExportMeta:
 
     fingerprint: hexadecimal SHA-256 over weights, preprocessing, tokenizer and context length. source: name,
     size and time of the files of a local model, to see when it changes. files: name to size, mtime_ns, sha256.
+    logit_scale: as Encoder has it.
     """
 
     name: str
@@ -52,6 +56,7 @@ class ExportMeta:
     text: TextRules
     source: tuple[tuple[str, int, int], ...]
     files: Mapping[str, Mapping[str, Any]]
+    logit_scale: float = USUAL_LOGIT_SCALE
 
     def dump(self) -> str:
         """Return the JSON of meta.json, with a checksum of itself."""
@@ -60,6 +65,7 @@ class ExportMeta:
             "name": self.name,
             "fingerprint": self.fingerprint,
             "dim": self.dim,
+            "logit_scale": self.logit_scale,
             "picture": self.picture.as_dict(),
             "text": self.text.as_dict(),
             "source": [list(entry) for entry in self.source],
@@ -86,6 +92,7 @@ class ExportMeta:
                 text=TextRules.from_dict(fields["text"]),
                 source=tuple((str(name), int(size), int(time)) for name, size, time in fields["source"]),
                 files=fields["files"],
+                logit_scale=float(fields.get("logit_scale", USUAL_LOGIT_SCALE)),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExportDamagedError(f"{folder / META} cannot be read: {error}") from error

@@ -56,11 +56,18 @@ def export(reference: Reference, name: str, root: Path, *, threads: int) -> Path
         (work / export_folder.TOKENIZER).write_text(tokenizer, encoding="utf-8")
         dim = _export_towers(reference, rules, work, threads)
         files = export_folder.describe_files(work)
-        meta = export_folder.ExportMeta(name, fingerprint, dim, reference.picture, rules, source, files)
+        meta = export_folder.ExportMeta(
+            name, fingerprint, dim, reference.picture, rules, source, files, _logit_scale(reference.model)
+        )
         (work / export_folder.META).write_text(meta.dump(), encoding="utf-8")
         folder = export_folder.publish(work, root / f"{export_folder.slug(name)}.{fingerprint[:16]}")
     log.info("Prepared %s in %.0f s.", name, time.monotonic() - started)
     return folder
+
+
+def _logit_scale(model: Any) -> float:  # noqa: ANN401
+    learnt = getattr(model, "logit_scale", None)
+    return export_folder.USUAL_LOGIT_SCALE if learnt is None else float(learnt.detach().exp())
 
 
 def _export_towers(reference: Reference, rules: TextRules, work: Path, threads: int) -> int:

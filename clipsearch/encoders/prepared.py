@@ -35,6 +35,11 @@ class PreparedModel:
         return self._meta.dim
 
     @property
+    def logit_scale(self) -> float:
+        """What the model learnt to multiply cosines by."""
+        return self._meta.logit_scale
+
+    @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of the model."""
         return self._meta.fingerprint

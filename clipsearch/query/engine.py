@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, overload
 
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.language import FUSIONS, Query, Term, as_query
-from clipsearch.query.retrieval import Retriever
+from clipsearch.query.retrieval import Retrieved, Retriever
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library, Snapshot
 from clipsearch.store.reading import EncoderPin
@@ -66,6 +68,7 @@ class SearchEngine:
         filters: Filter | None = None,
         exclude_self: bool = False,
         fusion: str = "auto",
+        collapse: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -75,6 +78,7 @@ class SearchEngine:
         k: int = 10,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
+        collapse: bool = False,
     ) -> list[Results]: ...
     def search(
         self,
@@ -87,6 +91,7 @@ class SearchEngine:
         filters: Filter | None = None,
         exclude_self: bool = False,
         fusion: str = "auto",
+        collapse: bool = False,
     ) -> Results | list[Results]:
         """Find the k best matches of a text, a picture or a vector; give exactly one of them.
 
@@ -94,7 +99,8 @@ class SearchEngine:
         `parse` returns; items that are terms of it are no hits of it. fusion: how its terms are fused, one of FUSIONS.
         image: a path, or a Pillow image. vector: (dim,), of any length but zero; or (n, dim), which gives a list of
         n Results. modality: `image`, `text`, or None or `any` for both in one ranking. filters: which items may be
-        found; k is filled all the same. exclude_self: leave the file that `image` names out.
+        found; k is filled all the same. exclude_self: leave the file that `image` names out. collapse: show copies and
+        bursts once, by the best of them, whose `also` has the others; k is filled all the same.
         Raises InvalidInputError for a query that cannot be used, PictureError for a picture that cannot be read,
         LibraryNotFoundError for an empty library, EncoderError if the library's encoder cannot be had.
         """
@@ -102,17 +108,14 @@ class SearchEngine:
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
         if isinstance(text, Query | Term):
-            return self._search_composed(as_query(text), k, modality, filters, fusion)
+            return self._search_composed(as_query(text), k, modality, filters, fusion, collapse)
+        batch = partial(self.search_batch, k=k, modality=modality, filters=filters, collapse=collapse)
         if text is not None:
-            return self.search_batch(texts=[text], k=k, modality=modality, filters=filters)[0]
+            return batch(texts=[text])[0]
         if image is not None:
-            return self.search_batch(
-                images=[image], k=k, modality=modality, filters=filters, exclude_self=exclude_self
-            )[0]
+            return batch(images=[image], exclude_self=exclude_self)[0]
         rows = _as_floats(vector)
-        if rows.ndim == 1:
-            return self.search_batch(vectors=rows[None], k=k, modality=modality, filters=filters)[0]
-        return self.search_batch(vectors=rows, k=k, modality=modality, filters=filters)
+        return batch(vectors=rows[None])[0] if rows.ndim == 1 else batch(vectors=rows)
 
     def search_batch(
         self,
@@ -124,6 +127,7 @@ class SearchEngine:
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
+        collapse: bool = False,
     ) -> list[Results]:
         """Search for several queries of one kind at once; one Results each, in order.
 
@@ -141,9 +145,16 @@ class SearchEngine:
             part = slice(start, start + MAX_QUERIES)
             with self.library.read() as snapshot:
                 self._require_rows(snapshot)
-                found = self._retriever.retrieve(
-                    snapshot, embeddings[part], k, wanted, excluded[part], kind=kind, filters=filters
+                fetch = partial(
+                    self._retriever.retrieve,
+                    snapshot,
+                    embeddings[part],
+                    modalities=wanted,
+                    excluded=excluded[part],
+                    kind=kind,
+                    filters=filters,
                 )
+                found = fill_collapsed(fetch, snapshot, k) if collapse else fetch(k)
             for name, note, answer in zip(names[part], notes[part], found, strict=True):
                 hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
                 answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
@@ -163,7 +174,13 @@ class SearchEngine:
         return Listing(str(self.library.folder), tuple(items), total)
 
     def _search_composed(
-        self, query: Query, k: int, modality: Modality | str | None, filters: Filter | None, fusion: str
+        self,
+        query: Query,
+        k: int,
+        modality: Modality | str | None,
+        filters: Filter | None,
+        fusion: str,
+        collapse: bool,
     ) -> Results:
         wanted, pin = _modalities(modality), self._pin()
         _check_k(k)
@@ -172,7 +189,12 @@ class SearchEngine:
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
             composed, notes = embed_terms(query, self._embedder_for(pin), snapshot)
-            found = retrieve_composed(self._retriever, snapshot, composed, k, wanted, fusion=fusion, filters=filters)
+            retrieve = partial(retrieve_composed, self._retriever, fusion=fusion, filters=filters)
+
+            def fetch(depth: int) -> list[Retrieved]:
+                return [retrieve(snapshot, composed, depth, wanted)]
+
+            found = (fill_collapsed(fetch, snapshot, k) if collapse else fetch(k))[0]
         hits, warnings = tuple(found.hits), (*notes, *found.warnings)
         return Results(str(query), pin.name, str(self.library.folder), hits, _is_confident(hits), warnings)
 

@@ -25,6 +25,7 @@ from clipsearch.filtering import absolute
 from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, condition, matching_rows
+from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
@@ -112,6 +113,22 @@ class Snapshot:
         """Return the first items that a filter allows, newest first, and how many there are in all."""
         allowed = condition(self._connection, absolute(wanted), self._library.base)
         return catalog.list_items(self._connection, allowed, limit, self.root_paths())
+
+    def pictures(self) -> Iterator[PictureRow]:
+        """Yield every picture that may be found, in order of its row."""
+        return picture_rows(self._connection, self.root_paths())
+
+    def rows_of_pictures(self, ids: list[int]) -> dict[int, int]:
+        """Return the row of each of these items that has one as a picture."""
+        return rows_of_pictures(self._connection, ids)
+
+    def copies(self) -> Iterator[Item]:
+        """Yield every item that has the content of another, copies one after the other."""
+        return copies(self._connection, self.root_paths())
+
+    def copied(self) -> frozenset[str]:
+        """Return the content hashes that several pictures have."""
+        return copied_pictures(self._connection)
 
     def _map(self, modality: Modality) -> Rows:
         store = self._library.vector_store(int(catalog.get_setting(self._connection, "dim") or 0))

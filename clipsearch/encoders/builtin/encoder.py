@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PROMPTS = ("{}", "a photo of a {}")
 """A query is the mean of these; titles of classes and captions are worded in both ways."""
 
+LOGIT_SCALE = 15.0
+
 _REDUCING_GAP = 3.0
 """Pillow shrinks by whole boxes first, down to so many times the side; at 3 its result is close to the plain one."""
 
@@ -86,6 +88,11 @@ class BuiltinEncoder:
     def dim(self) -> int:
         """Length of a vector."""
         return self._projection.dim
+
+    @property
+    def logit_scale(self) -> float:
+        """What makes the chances of labels likeliest (benchmarks/labels.py)."""
+        return LOGIT_SCALE
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,0 +1,92 @@
+"""clipsearch dupes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipsearch.cli.options import current_folder, json_option, library_option, note, read_settings, write_bytes
+from clipsearch.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from clipsearch.query.duplicates import Copy, Duplicates
+
+_SHOWN_UNCHECKED = 5
+
+
+@click.command()
+@click.option("--exact", is_flag=True, help="Only files that are equal to the byte; no picture is read.")
+@click.option(
+    "--similarity", type=click.FloatRange(0, 1), metavar="COSINE",
+    help="Compare pictures whose vectors are at least this near; 0.85 unless given.",
+)  # fmt: skip
+@json_option
+@library_option
+def dupes(exact: bool, similarity: float | None, as_json: bool, library: str | None) -> None:
+    """Find files that are copies of each other: equal to the byte, or pictures that look the same.
+
+    Looks: near in the library, then compared by a perceptual hash, for which the files are read. Scaled, recompressed,
+    brightened and slightly cropped pictures are found, other photographs of the same thing are not. Nothing is deleted
+    or changed. In each group the file with most pixels, then most bytes, comes first.
+    """
+    if exact and similarity is not None:
+        raise InvalidInputError("--exact compares bytes, --similarity pictures. Use one of them.")
+    from clipsearch import present
+    from clipsearch.cli.progress import make_build_progress
+    from clipsearch.query.duplicates import SIMILARITY, find_duplicates
+    from clipsearch.store.library import Library
+
+    settings, folder = read_settings(library=library)
+    opened = Library(folder)
+    with make_build_progress() as progress:
+        least = None if exact else SIMILARITY if similarity is None else similarity
+        found = find_duplicates(opened, settings, progress, similarity=least)
+    _remark(found)
+    payload = {"library": str(folder), **to_payload(found)}
+    table = to_table(found, current_folder()).encode("utf-8", "backslashreplace")
+    write_bytes(present.to_json(payload) if as_json else table)
+
+
+def to_payload(found: Duplicates) -> dict[str, Any]:
+    """Return the stable JSON form of what was found."""
+    groups = [
+        {"kind": "exact" if group.exact else "near", "files": [_file(copy) for copy in group.copies]}
+        for group in found.groups
+    ]
+    return {"groups": groups, "unchecked": [{"path": path, "reason": reason} for path, reason in found.unchecked]}
+
+
+def _file(copy: Copy) -> dict[str, Any]:
+    item = copy.item
+    size = {"width": item.picture and item.picture.width, "height": item.picture and item.picture.height}
+    score = None if copy.score is None else round(copy.score, 6)
+    head = {"id": item.id, "path": item.path, "bytes": item.size, **size, "content_hash": item.content_hash}
+    return head | {"score": score, "bits": copy.bits}
+
+
+def to_table(found: Duplicates, folder: str) -> str:
+    """Return a block of lines a group, paths short where they lie below a folder."""
+    from clipsearch.present import short_path
+
+    lines: list[str] = []
+    for number, group in enumerate(found.groups, 1):
+        kind = "equal files" if group.exact else "pictures that look the same"
+        lines += [""] * bool(lines) + [f"{number}. {len(group.copies)} {kind}"]
+        for copy in group.copies:
+            info = copy.item.picture
+            pixels = f"{info.width} x {info.height}" if info else ""
+            near = "" if copy.score is None else f"{copy.score:.3f}"
+            lines.append(f"   {near:<5}  {pixels:>13}  {copy.item.size:>13,}  {short_path(copy.item.path, folder)}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _remark(found: Duplicates) -> None:
+    from clipsearch.paths import printable
+
+    files = sum(len(group.copies) for group in found.groups)
+    note(f"{len(found.groups):,} groups, {files:,} files. Nothing was changed." if files else "No copies.")
+    if found.unchecked:
+        note(f"Could not be compared, because they cannot be read now: {len(found.unchecked):,} pictures.")
+        for _, reason in found.unchecked[:_SHOWN_UNCHECKED]:
+            note(f"  {printable(reason)}")

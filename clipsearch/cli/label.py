@@ -1,0 +1,134 @@
+"""clipsearch label."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from clipsearch.cli.options import current_folder, json_option, library_option, read_settings, write_bytes
+from clipsearch.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from clipsearch.query.labelling import Labelled
+    from clipsearch.store.pictures import PictureRow
+
+
+@click.command()
+@click.argument("paths", nargs=-1)
+@click.option(
+    "--labels", required=True, metavar="LIST|FILE", help="Labels with commas between them, or a file of one a line."
+)
+@click.option(
+    "--template", "templates", multiple=True, metavar="TEXT",
+    help='What labels are put into; "a photo of a {}" unless given. Given several times, the vectors are averaged.',
+)  # fmt: skip
+@click.option("-k", default=3, show_default=True, type=click.IntRange(min=1), help="How many labels of each picture.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a column for each label.")
+@json_option
+@library_option
+@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+def label(
+    paths: tuple[str, ...],
+    labels: str,
+    templates: tuple[str, ...],
+    k: int,
+    as_csv: bool,
+    as_json: bool,
+    library: str | None,
+    offline: bool | None,
+) -> None:
+    """Say which of some labels fits each picture of the library, or of those at or below PATHS.
+
+    No picture is read: the labels are compared with the stored vectors. The chances of a picture add up to 1, so they
+    only mean something where one of the labels does fit.
+
+    \b
+    clipsearch label --labels cat,dog,bird
+    clipsearch label photos/old --labels labels.txt --csv
+    """  # noqa: D301 - click wants the character itself
+    if as_csv and as_json:
+        raise InvalidInputError("Only one of --csv and --json can be used.")
+    settings, folder = read_settings(library=library, offline=offline)
+    from clipsearch.query.engine import open_library
+    from clipsearch.query.labelling import TEMPLATES, label_pictures
+    from clipsearch.types import Filter
+
+    names = read_labels(labels)
+    filters = Filter(folders=paths) if paths else None
+    put = templates or TEMPLATES
+    with open_library(folder, settings) as engine:
+        found = label_pictures(engine, names, templates=put, filters=filters)
+        head: dict[str, Any] = {"library": str(folder), "encoder": engine.encoder.name, "labels": names}
+        head |= {"templates": list(put), "scale": engine.encoder.logit_scale}
+        parts = to_csv(found, names) if as_csv else to_json(found, head, k) if as_json else to_table(found, names, k)
+        for part in parts:
+            write_bytes(part)
+
+
+def read_labels(labels: str) -> list[str]:
+    """Read labels from a file where there is one of that name, one a line; else from between commas.
+
+    Raises InvalidInputError for a file that cannot be read as UTF-8.
+    """
+    if not os.path.isfile(labels):
+        return [label.strip() for label in labels.split(",")]
+    try:
+        lines = Path(labels).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"The labels in {labels} cannot be read: {error}. Save the file as UTF-8.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def to_csv(found: Iterable[Labelled], labels: Sequence[str]) -> Iterator[bytes]:
+    """Return a line a picture, with the chance of every label, piece by piece."""
+    yield _csv_lines([["id", "path", *labels]])
+    for part in found:
+        chances = part.chances.round(6).tolist()
+        yield _csv_lines([p.id, p.path, *row] for p, row in zip(part.pictures, chances, strict=True))
+
+
+def to_json(found: Iterable[Labelled], head: Mapping[str, Any], k: int) -> Iterator[bytes]:
+    """Return one object, piece by piece: the head, and `pictures` with the k best labels of each."""
+    from clipsearch import present
+
+    yield present.to_json(head).rstrip(b"}\n") + b', "pictures": ['
+    between = b""
+    for picture, best in _best(found, head["labels"], k):
+        labels = [{"label": label, "probability": round(chance, 6)} for label, chance in best]
+        yield between + present.to_json({"id": picture.id, "path": picture.path, "labels": labels}).rstrip(b"\n")
+        between = b", "
+    yield b"]}\n"
+
+
+def to_table(found: Iterable[Labelled], labels: Sequence[str], k: int) -> Iterator[bytes]:
+    """Return a line a picture, with its k best labels."""
+    from clipsearch.paths import printable
+    from clipsearch.present import short_path
+
+    folder = current_folder()
+    for picture, best in _best(found, labels, k):
+        shown = printable(", ".join(f"{label} {chance:.0%}" for label, chance in best))
+        yield f"{short_path(picture.path, folder)}: {shown}\n".encode("utf-8", "backslashreplace")
+
+
+def _best(
+    found: Iterable[Labelled], labels: Sequence[str], k: int
+) -> Iterator[tuple[PictureRow, list[tuple[str, float]]]]:
+    for part in found:
+        order = np.argsort(-part.chances, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(part.chances, order, 1)
+        for picture, which, chances in zip(part.pictures, order.tolist(), best.tolist(), strict=True):
+            yield picture, [(labels[i], chance) for i, chance in zip(which, chances, strict=True)]
+
+
+def _csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return lines.getvalue().encode("utf-8", "backslashreplace")

@@ -1,0 +1,71 @@
+"""clipsearch similar."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.cli.answering import Asked, answer
+from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.options import (
+    collapse_option,
+    current_folder,
+    library_option,
+    read_settings,
+    read_shape,
+    shape_options,
+)
+from clipsearch.cli.query import plain, put_out
+from clipsearch.cli.showing import Showing, show_options
+
+if TYPE_CHECKING:
+    from clipsearch.types import Filter
+
+
+@click.command(cls=FilteringCommand)
+@click.argument("item", metavar="ID|PATH")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
+@click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@collapse_option
+@filter_options
+@shape_options
+@show_options
+@library_option
+@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+def similar(
+    item: str,
+    k: int,
+    modality: str,
+    collapse: bool,
+    filters: Filter | None,
+    as_json: bool,
+    paths: bool,
+    print0: bool,
+    library: str | None,
+    offline: bool | None,
+    showing: Showing,
+) -> None:
+    """Find what is most like an item of the library, or like any picture; itself is left out.
+
+    A whole number is the id of an item, as --json shows it; anything else is a path. What is in the library needs no
+    encoder: its own vector is the query.
+
+    \b
+    clipsearch similar 17
+    clipsearch similar photos/cat.jpg -k 5
+    """  # noqa: D301 - click wants the character itself
+    shape = read_shape(as_json, paths, print0)
+    showing.check()
+    settings, folder = read_settings(library=library, offline=offline)
+    from clipsearch.query.engine import open_library
+    from clipsearch.store.lookup import item_at
+
+    engine = open_library(folder, settings)
+    number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
+    found = int(number[1]) if number else item_at(engine.library, item)
+    image, query = (item, None) if found is None else (None, f"id:{found}")
+    where = (current_folder(), bool(showing), plain(filters), collapse)
+    asked = Asked(None, image, query, "auto", k, modality, True, shape, *where)
+    put_out(answer(engine, asked), shape, showing, settings, folder)

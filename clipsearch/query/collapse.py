@@ -1,0 +1,81 @@
+"""Copies and bursts inside an answer: shown once, by the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from clipsearch.query.retrieval import Retrieved
+from clipsearch.store.library import Snapshot
+from clipsearch.types import Hit, Item, Modality
+
+ALIKE = 0.97
+"""Cosine from which two pictures are taken for one: above what different photographs reach (benchmarks/dupes.py)."""
+
+BURST_SECONDS, BURST_ALIKE = 10.0, 0.85
+"""Pictures taken within so many seconds of each other are taken for one from this cosine on."""
+
+_WIDER = 4
+
+
+def fill_collapsed(fetch: Callable[[int], list[Retrieved]], snapshot: Snapshot, k: int) -> list[Retrieved]:
+    """Find answers of which the k best differ, as far as the library goes. fetch: finds so many hits of each query."""
+    depth = 2 * k
+    while True:
+        found = fetch(depth)
+        collapsed = [collapse(snapshot, answer.hits) for answer in found]
+        if all(len(hits) >= k or len(answer.hits) < depth for hits, answer in zip(collapsed, found, strict=True)):
+            return [replace(answer, hits=hits[:k]) for hits, answer in zip(collapsed, found, strict=True)]
+        depth *= _WIDER
+
+
+def collapse(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
+    """Put each hit that repeats a better one into that one's `also`, and number what is left.
+
+    A hit repeats another that has the same content, or that is a picture all but the same, or one of the same burst.
+    """
+    shown: list[Hit] = []
+    also: list[list[Item]] = []
+    by_content: dict[tuple[str, Modality, int], int] = {}
+    pictures = _Pictures(snapshot, hits)
+    for hit in hits:
+        content = (hit.item.content_hash, hit.modality, hit.part)
+        repeated = by_content.get(content)
+        if repeated is None and hit.modality is Modality.IMAGE:
+            repeated = pictures.find_or_add(hit, len(shown))
+        if repeated is not None:
+            also[repeated].append(hit.item)
+            continue
+        by_content[content] = len(shown)
+        shown.append(hit)
+        also.append([])
+    return [replace(hit, rank=i, also=tuple(items)) for i, (hit, items) in enumerate(zip(shown, also, strict=True), 1)]
+
+
+class _Pictures:
+    """The pictures that are shown so far, by their vectors."""
+
+    def __init__(self, snapshot: Snapshot, hits: Sequence[Hit]) -> None:
+        rows = snapshot.rows_of_pictures([hit.item.id for hit in hits if hit.modality is Modality.IMAGE])
+        vectors = snapshot.rows(Modality.IMAGE).gather(np.fromiter(rows.values(), np.int64, len(rows)))
+        self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        self._places = {item: place for place, item in enumerate(rows)}
+        self._shown: list[tuple[int, Item]] = []
+
+    def find_or_add(self, hit: Hit, number: int) -> int | None:
+        """Return the number of the first that a hit repeats; if there is none, the hit is shown under this number."""
+        own = self._vectors[self._places[hit.item.id]]
+        scores = self._vectors[[self._places[item.id] for _, item in self._shown]] @ own
+        for i in np.flatnonzero(scores >= min(ALIKE, BURST_ALIKE)).tolist():
+            shown, item = self._shown[i]
+            if scores[i] >= ALIKE or _seconds_between(hit.item, item) <= BURST_SECONDS:
+                return shown
+        self._shown.append((number, hit.item))
+        return None
+
+
+def _seconds_between(one: Item, other: Item) -> float:
+    times = [item.picture.taken_at for item in (one, other) if item.picture and item.picture.taken_at]
+    return abs((times[0] - times[1]).total_seconds()) if len(times) == 2 else float("inf")

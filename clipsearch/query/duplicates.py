@@ -1,0 +1,161 @@
+"""Files of a library that are copies of each other: the same bytes, or pictures that look the same.
+
+Copies by their content hashes; then pictures whose vectors are near, if their perceptual hashes agree too: vectors of
+two photographs of one thing are near as well. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.config import Settings
+from clipsearch.errors import PictureError
+from clipsearch.media import read_picture
+from clipsearch.perceptual import SIDE, distance, perceptual_hash
+from clipsearch.query.neighbours import Groups, near_pairs
+from clipsearch.query.stages import Stages
+from clipsearch.ranking import exact_scores
+from clipsearch.store.library import Library, Snapshot
+from clipsearch.types import Item, Modality
+
+SIMILARITY = 0.85
+"""Cosine from which pictures are compared by their hashes (benchmarks/dupes.py)."""
+
+MAX_BITS = 10
+"""Of 63 bits so many may differ (benchmarks/dupes.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file of a group. score: its cosine with the first of the group; None where files are told by content alone.
+
+    bits: in how many its perceptual hash differs from that of the first; a group may hang together by others.
+    """
+
+    item: Item
+    score: float | None = None
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Files that are copies of each other, the one with most pixels, then most bytes, first. exact: to the byte."""
+
+    exact: bool
+    copies: tuple[Copy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What was found. unchecked: pictures near to others which cannot be read now, each with the reason."""
+
+    groups: tuple[DuplicateGroup, ...]
+    unchecked: tuple[tuple[str, str], ...]
+
+
+def find_duplicates(
+    library: Library, settings: Settings, stages: Stages, *, similarity: float | None = SIMILARITY
+) -> Duplicates:
+    """Find all groups of copies, largest first.
+
+    similarity: the cosine from which pictures are compared by their looks; None for files equal to the byte only.
+    """
+    with library.read() as snapshot:
+        stages.stage("looking for equal files", 0)
+        equal = [list(files) for _, files in groupby(snapshot.copies(), key=lambda item: item.content_hash)]
+        exact = [DuplicateGroup(True, tuple(Copy(item) for item in sorted(files, key=_worth))) for files in equal]
+        if similarity is None:
+            return Duplicates(_largest_first(exact), ())
+        search = _Search(library, snapshot, settings)
+        search.run(similarity, stages)
+        near = search.groups({files[0].content_hash: files for files in equal})
+    told = {copy.item.content_hash for group in near for copy in group.copies}
+    alone = [group for group in exact if group.copies[0].item.content_hash not in told]
+    return Duplicates(_largest_first([*alone, *near]), tuple(sorted(search.unchecked.items())))
+
+
+def _worth(item: Item) -> tuple[int, int, int, str]:
+    """Order the files of a group: what one would keep comes first."""
+    pixels = item.picture.width * item.picture.height if item.picture else 0
+    return -pixels, -item.size, item.mtime_ns, item.path
+
+
+def _largest_first(groups: Sequence[DuplicateGroup]) -> tuple[DuplicateGroup, ...]:
+    return tuple(sorted(groups, key=lambda group: (-len(group.copies), group.copies[0].item.path)))
+
+
+class _Search:
+    """The search for pictures that look the same, one of each content."""
+
+    def __init__(self, library: Library, snapshot: Snapshot, settings: Settings) -> None:
+        self._library, self._snapshot, self._settings = library, snapshot, settings
+        copied, seen, rows = snapshot.copied(), set[str](), []
+        for picture in snapshot.pictures():
+            if picture.content_hash not in seen:
+                rows.append(picture.row)
+            if picture.content_hash in copied:
+                seen.add(picture.content_hash)
+        self._rows = np.array(rows, np.int64)
+        self._hashes = np.zeros(len(rows), np.uint64)
+        self._hashed = np.zeros(len(rows), np.bool_)
+        self._tried = np.zeros(len(rows), np.bool_)
+        self._groups = Groups(len(rows))
+        self.unchecked: dict[str, str] = {}
+
+    def run(self, similarity: float, stages: Stages) -> None:
+        """Join what is near and looks the same."""
+        stages.stage("comparing pictures", len(self._rows))
+        for one, other in near_pairs(self._library, self._snapshot, self._rows, similarity, stages.advance):
+            self._hash(np.unique(np.concatenate([one, other])))
+            known = self._hashed[one] & self._hashed[other]
+            one, other = one[known], other[known]
+            alike = distance(self._hashes[one], self._hashes[other]) <= MAX_BITS
+            self._groups.join(one[alike], other[alike])
+
+    def groups(self, equal: dict[str, list[Item]]) -> list[DuplicateGroup]:
+        """Return the groups found; equal: files of one content, by that."""
+        return [self._group(members, equal) for members in self._groups.several()]
+
+    def _group(self, members: NDArray[np.int64], equal: dict[str, list[Item]]) -> DuplicateGroup:
+        items = self._items(members)
+        members = np.array(sorted(members.tolist(), key=lambda place: _worth(items[place])), np.int64)
+        vectors = self._snapshot.rows(Modality.IMAGE).gather(self._rows[members])
+        scores = exact_scores(vectors[0] / np.linalg.norm(vectors[0]), vectors)
+        bits = distance(self._hashes[members], self._hashes[members[:1]])
+        copies = []
+        for place, score, differing in zip(members.tolist(), scores.tolist(), bits.tolist(), strict=True):
+            item = items[place]
+            files = sorted(equal.get(item.content_hash, [item]), key=_worth)
+            copies += [Copy(file, score, differing) for file in files]
+        return DuplicateGroup(False, tuple(copies))
+
+    def _items(self, places: NDArray[np.int64]) -> dict[int, Item]:
+        found = self._snapshot.matches(Modality.IMAGE, self._rows[places].tolist())
+        return {place: found[int(self._rows[place])].item for place in places.tolist()}
+
+    def _hash(self, places: NDArray[np.int64]) -> None:
+        """Read and hash the pictures that were not tried before."""
+        new = places[~self._tried[places]]
+        if not len(new):
+            return
+        self._tried[new] = True
+        items = self._items(new)
+        with ThreadPoolExecutor(self._settings.cores) as pool:
+            for place, found in zip(items, pool.map(self._read, items.values()), strict=True):
+                if isinstance(found, int):
+                    self._hashes[place], self._hashed[place] = found, True
+                elif found is not None:
+                    self.unchecked[items[place].path] = str(found)
+
+    def _read(self, item: Item) -> int | PictureError | None:
+        pixels, size = self._settings.max_pixels, self._settings.max_picture_bytes
+        try:
+            return perceptual_hash(read_picture(item.path, min_side=SIDE, max_pixels=pixels, max_bytes=size)[0])
+        except PictureError as error:
+            return error
