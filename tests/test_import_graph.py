@@ -10,7 +10,9 @@ import pytest
 from tests.helpers import COMMAND, environment, index, photos
 
 SCRIPT = """
-import sys
+import os, sys
+if os.environ.get("ONE_CORE"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 before = set(sys.modules)
 sys.argv = ["clipsearch", "query", *sys.argv[1:]]
 from clipsearch.cli import main
@@ -48,8 +50,14 @@ def imported(library, *arguments, **env):
 
 
 def test_a_text_query_imports_what_it_runs(library):
-    packages, _ = imported(library, "a text", "--no-cache")
+    packages, _ = imported(library, "a text", "--no-cache", ONE_CORE="1")
     assert packages == ENCODED
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or (os.cpu_count() or 1) < 2, reason="needs fork and two cores")
+def test_where_there_is_a_core_for_it_a_fork_runs_the_encoder(library):
+    packages, _ = imported(library, "a text", "--no-cache")
+    assert packages == CACHED
 
 
 def test_a_text_that_is_cached_needs_no_encoder(library):
@@ -60,7 +68,7 @@ def test_a_text_that_is_cached_needs_no_encoder(library):
 
 
 def test_a_picture_query_adds_pillow_alone(library):
-    packages, _ = imported(library, "--image", "photos/p000.jpg")
+    packages, _ = imported(library, "--image", "photos/p000.jpg", ONE_CORE="1")
     assert packages == (ENCODED - {"tokenizers"}) | {"PIL"}
 
 

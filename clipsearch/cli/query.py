@@ -23,7 +23,7 @@ from clipsearch.cli.options import (
 )
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
-from clipsearch.errors import ClipSearchError, InvalidInputError
+from clipsearch.errors import InvalidInputError
 from clipsearch.query.language import (
     FUSIONS,
     Indexed,
@@ -145,17 +145,11 @@ def plain(filters: Filter | None) -> dict[str, Any] | None:
 
 
 def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:
-    """Answer in this process, which embeds the query while the store is loaded."""
+    """Answer in this process, and embed the query beside."""
     gc.disable()  # this process ends soon: a tenth of its time would go into looking at modules that stay
     from clipsearch.query.embedding import start_embedding
 
-    try:
-        embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
-    except ClipSearchError:
-        from clipsearch.store.library import Library
-
-        Library(folder).close()  # what is wrong with the library is said before what is wrong with its encoder
-        raise
+    embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
     from clipsearch.query.engine import open_library
 
     return answer(open_library(folder, settings, embedder), asked)

@@ -6,11 +6,14 @@ Nothing here loads the store, so that a process that was just started can embed 
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,19 +63,18 @@ class Embedder:
     def start(self, text: str | None, image: str | None) -> None:
         """Begin to embed the text, or the picture of that path, that will be asked for next.
 
-        The encoder is found at once, with the errors of `encoder`; it is loaded and run in a thread, beside the
-        imports that are still to come. Where that fails, it fails again, and loudly, when it is asked for.
+        It is done in a process of its own where there is a core for it. Where that fails, it fails again, and loudly,
+        when it is asked for.
         """
         if text is not None and (not text.strip() or (self._cache and self._cache.get(text) is not None)):
             return
-        if self.encoder is not None:
+        if self._settings.cores > 1 and hasattr(os, "fork") and sys.platform != "darwin":
             self._ahead = _Ahead(self, text, image)
-            self._ahead.start()
 
     def text(self, text: str) -> Embedded:
         """Embed a search text. Raises InvalidInputError for one that is empty or no text."""
         _check_text(text)
-        return self._from_thread(text, None) or self.embed_text(text)
+        return self._from_ahead(text, None) or self.embed_text(text)
 
     def texts(self, texts: Sequence[str]) -> list[Embedded]:
         """Embed several search texts, as `text` does, in order."""
@@ -85,7 +87,7 @@ class Embedder:
 
     def picture(self, image: Picture) -> Embedded:
         """Embed a picture to search by. Raises InvalidInputError or PictureError for one that cannot be read."""
-        return self._from_thread(None, image) or self.embed_picture(image)
+        return self._from_ahead(None, image) or self.embed_picture(image)
 
     def embed_text(self, text: str) -> Embedded:
         """Embed a text that is one, by cache or encoder."""
@@ -115,11 +117,9 @@ class Embedder:
         vector: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
         return vector, ()
 
-    def _from_thread(self, text: str | None, image: Picture | None) -> Embedded | None:
-        if self._ahead is None or (text, image) != (self._ahead.text, self._ahead.image):
-            return None
-        self._ahead.join()
-        return self._ahead.done
+    def _from_ahead(self, text: str | None, image: Picture | None) -> Embedded | None:
+        ahead, self._ahead = self._ahead, None
+        return None if ahead is None or (text, image) != (ahead.text, ahead.image) else ahead.result()
 
     def _check_length(self, text: str) -> tuple[str, ...]:
         tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
@@ -128,24 +128,46 @@ class Embedder:
         return (f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored.",)
 
 
-class _Ahead(threading.Thread):
-    """A query that is embedded before it is asked for; done: None where that failed."""
+class _Ahead:
+    """A query that is embedded by a fork of this process, beside what this one has to import.
 
-    # No daemon: a process that ends inside ONNX Runtime is aborted.
+    A thread would not do: opening a model holds the lock of the interpreter, as imports do. Nothing may run in other
+    threads of Python at this time.
+    """
 
     def __init__(self, embedder: Embedder, text: str | None, image: str | None) -> None:
-        super().__init__(name="clipsearch-embed")
-        self._embedder = embedder
         self.text = text
         self.image = image
-        self.done: Embedded | None = None
+        self._reader, writer = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the threads of BLAS, which are made for this
+            self._child = os.fork()
+        if self._child == 0:
+            self._embed(embedder, writer)
+        os.close(writer)
 
-    def run(self) -> None:
+    def result(self) -> Embedded | None:
+        """Wait for it; None where it failed."""
+        with os.fdopen(self._reader, "rb") as pipe:
+            sent = pipe.read()
+        os.waitpid(self._child, 0)
         with suppress(Exception):
+            vector, notes = pickle.loads(sent)
+            return vector, notes
+        return None
+
+    def _embed(self, embedder: Embedder, writer: int) -> NoReturn:
+        try:
+            os.close(self._reader)
             if self.text is not None:
-                self.done = self._embedder.embed_text(self.text)
-            elif self.image is not None:
-                self.done = self._embedder.embed_picture(self.image)
+                done = embedder.embed_text(self.text)
+            else:
+                assert self.image is not None
+                done = embedder.embed_picture(self.image)
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(pickle.dumps(done))
+        finally:
+            os._exit(0)  # not a step further: all else belongs to the other process
 
 
 def start_embedding(library: Path, settings: Settings, *, text: str | None, image: str | None) -> Embedder | None:
