@@ -90,7 +90,8 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     library: its folder; None finds it as the command line does (environment, nearest `.clipsearch/`, data folder).
     settings: None reads environment and config file. Raises LibraryNotFoundError if there is none.
     """
-    from clipsearch.config import library_path, load_settings
+    from clipsearch.config import load_settings
+    from clipsearch.places import library_path
     from clipsearch.query.engine import open_library
 
     chosen = settings or load_settings()

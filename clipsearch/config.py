@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.places import APP, TRUE, config_file, is_hub_offline
 
-APP = "clipsearch"
-LOCAL_LIBRARY = ".clipsearch"
-_TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _AUTOMATIC = {"threads", "batch_size"}
 
@@ -50,39 +48,6 @@ class Settings:
         return min(self.threads, cores) if self.threads else cores
 
 
-def cache_dir() -> Path:
-    """Return the folder for derived files that can be made again (CLIPSEARCH_CACHE, else the user's cache)."""
-    from platformdirs import user_cache_path
-
-    named = os.environ.get("CLIPSEARCH_CACHE")
-    return Path(named) if named else user_cache_path(APP, appauthor=False)
-
-
-def library_path(named: str | None, *, cwd: Path | None = None) -> Path:
-    """Return the folder of the library to use.
-
-    named: from a flag or CLIPSEARCH_LIBRARY; it wins. Else the nearest `.clipsearch/` in cwd or above it, else
-    the user's data folder.
-    """
-    if named:
-        return Path(os.path.abspath(os.path.expanduser(named)))
-    start = Path(os.path.abspath(cwd or Path.cwd()))
-    for folder in (start, *start.parents):
-        if (folder / LOCAL_LIBRARY).is_dir():
-            return folder / LOCAL_LIBRARY
-    from platformdirs import user_data_path
-
-    return user_data_path(APP, appauthor=False) / "library"
-
-
-def config_file() -> Path:
-    """Return the path of the config file (CLIPSEARCH_CONFIG, else in the user's config folder)."""
-    from platformdirs import user_config_path
-
-    named = os.environ.get("CLIPSEARCH_CONFIG")
-    return Path(named) if named else user_config_path(APP, appauthor=False) / "config.toml"
-
-
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """Read the settings.
 
@@ -98,7 +63,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         for field in fields(Settings)
         if os.environ.get(name := f"{APP.upper()}_{field.name.upper()}")
     }
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
+    if is_hub_offline():
         environment.setdefault("offline", "1")
     settings = _merge(settings, environment, "the environment")
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
@@ -128,9 +93,9 @@ def _convert(key: str, value: object, where: str) -> object:
     problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}; an example is {example!r}.")
     if isinstance(default, bool):
         word = str(value).lower()
-        if word not in _TRUE | _FALSE:
+        if word not in TRUE | _FALSE:
             raise problem
-        return word in _TRUE
+        return word in TRUE
     if isinstance(default, int):
         try:
             number = 0 if value == "auto" and key in _AUTOMATIC else int(str(value))

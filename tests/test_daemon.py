@@ -321,3 +321,58 @@ def test_a_query_from_a_folder_that_is_gone_is_answered(home, daemon, tmp_path):
     script = f"cd {gone}; rmdir {gone}; exec {COMMAND} query --json x --library {home / '.clipsearch'}"
     done = subprocess.run(["bash", "-c", script], env=environment(daemon), capture_output=True)
     assert done.returncode == 0 and json.loads(done.stdout)["hits"]
+
+
+# Plain questions, and others that look like them.
+PLAIN = [["a cat"], ["a", "cat"], ["roses"], ["a cat, sleeping"], ["naïve 猫"], ["a t-shirt"]]
+NOT_PLAIN = [
+    ["a cat", "+", "roses"],
+    ["photos/p001.jpg"],
+    ["id:1"],
+    ["2:a cat"],
+    ["p001.jpg"],
+    [" "],
+    ["--json", "a cat"],
+]
+SHORT_CUT = """
+import sys
+from clipsearch.cli.quick import is_answered
+done = is_answered(sys.argv[1:])
+print("answered" if done else "declined", "click" in sys.modules, "dataclasses" in sys.modules, file=sys.stderr)
+"""
+
+
+def short_cut(home, env, *arguments, **more):
+    command = [sys.executable, "-c", SHORT_CUT, *arguments]
+    done = subprocess.run(command, cwd=home, env=environment({**env, **more}), capture_output=True, timeout=60)
+    *notes, last = done.stderr.decode().splitlines()
+    return last.split(), done.stdout, notes
+
+
+@pytest.mark.parametrize("words", PLAIN, ids=repr)
+def test_the_short_cut_prints_what_the_command_line_would(home, daemon, words):
+    said, out, notes = short_cut(home, daemon, "query", *words)
+    assert said == ["answered", "False", "False"]
+    alone = run_cli("query", *words, cwd=home, env={**daemon, **ALONE})
+    assert (out, notes) == (alone.out, alone.err.splitlines())
+    whole = run_cli("query", *words, cwd=home, env=daemon)
+    assert (whole.code, whole.out, whole.err) == (0, alone.out, alone.err)
+
+
+@pytest.mark.parametrize("words", NOT_PLAIN, ids=repr)
+def test_the_short_cut_leaves_alone_what_is_not_plain(home, daemon, words):
+    assert short_cut(home, daemon, "query", *words)[:2] == (["declined", "False", "False"], b"")
+
+
+def test_the_short_cut_leaves_alone_what_is_set(home, daemon, tmp_path):
+    (tmp_path / "config.toml").write_text("threads = 1\n")
+    for more in ({"CLIPSEARCH_CONFIG": str(tmp_path / "config.toml")}, {"CLIPSEARCH_THREADS": "1"}, ALONE):
+        assert short_cut(home, daemon, "query", "a cat", **more)[0][0] == "declined"
+    (tmp_path / "clipsearch").mkdir()
+    shutil.copy(tmp_path / "config.toml", tmp_path / "clipsearch")
+    assert short_cut(home, daemon, "query", "a cat", XDG_CONFIG_HOME=str(tmp_path))[0][0] == "declined"
+    assert short_cut(home, daemon, "status")[0][0] == "declined"
+    assert short_cut(tmp_path, daemon, "query", "a cat", CLIPSEARCH_LIBRARY="nowhere")[0][0] == "declined"
+    assert (
+        short_cut(tmp_path, daemon, "query", "a cat", CLIPSEARCH_LIBRARY=str(home / ".clipsearch"))[0][0] == "answered"
+    )

@@ -10,7 +10,7 @@ LAYERS = {
     "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
     "clipsearch.config": 1,
     "clipsearch.dates": 1, "clipsearch.filtering": 1,
-    "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1,
+    "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1, "clipsearch.places": 1,
     "clipsearch.gallery": 1,
     "clipsearch.perceptual": 1,
     "clipsearch.present": 1,

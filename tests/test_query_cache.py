@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch.config import Settings, cache_dir
+from clipsearch.config import Settings
+from clipsearch.places import cache_dir
 from clipsearch.query.cache import SLOTS, QueryCache
 from clipsearch.query.embedding import Embedder, start_embedding
 from clipsearch.query.engine import open_library

@@ -11,7 +11,8 @@ from pathlib import Path
 from clipsearch import __version__
 from clipsearch.cli.answering import Answer, Asked
 from clipsearch.cli.exchange import ask
-from clipsearch.config import Settings, cache_dir
+from clipsearch.config import Settings
+from clipsearch.places import cache_dir
 
 
 def ask_daemon(asked: Asked, library: Path, settings: Settings) -> Answer | None:

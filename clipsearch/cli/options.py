@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from clipsearch.config import Settings, library_path, load_settings
+from clipsearch.config import Settings, load_settings
 from clipsearch.errors import InvalidInputError
+from clipsearch.places import library_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -19,8 +19,9 @@ from clipsearch import __version__
 from clipsearch.cli.answering import Asked, answer
 from clipsearch.cli.asking import identify
 from clipsearch.cli.exchange import MAX_QUESTION, is_private, is_same_user, receive, runtime_folder, send, socket_path
-from clipsearch.config import Settings, cache_dir
+from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError
+from clipsearch.places import cache_dir
 from clipsearch.query.engine import SearchEngine, open_library
 from clipsearch.store.reading import CATALOG
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from clipsearch.config import cache_dir
 from clipsearch.encoders import export_folder
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.export_folder import ExportMeta
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
+from clipsearch.places import cache_dir
 
 log = logging.getLogger("clipsearch")
 

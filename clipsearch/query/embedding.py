@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.config import Settings, cache_dir
+from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderMismatchError, InvalidInputError
+from clipsearch.places import cache_dir
 from clipsearch.query.cache import QueryCache
 from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
 

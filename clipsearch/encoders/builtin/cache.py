@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from clipsearch.config import cache_dir
 from clipsearch.durable import fsync_path
 from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.places import cache_dir
 
 logger = logging.getLogger("clipsearch")
 

@@ -1,0 +1,17 @@
+"""Where the command begins: a plain question goes to the daemon, all else to the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    from clipsearch.cli.quick import is_answered
+
+    if is_answered(sys.argv[1:]):
+        sys.exit(0)
+    from clipsearch.cli.main import main as run
+
+    run()

@@ -1,0 +1,75 @@
+"""Plain questions, asked of the daemon before anything is imported that reads a command line.
+
+`clipsearch query WORDS`, where nothing sets anything: no option, no variable, no file of settings. Importing what reads
+those takes twice as long as the answer. What is asked and printed is the same to the byte as without this short cut.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_NOT_PLAIN = frozenset(':/\\.~"')
+"""What may make a word a term that is no text, beside a sign or the dash of an option at its beginning."""
+
+
+def is_answered(arguments: list[str]) -> bool:
+    """Answer a plain question, if this is one and there is a daemon that takes it."""
+    command, words = arguments[:1], arguments[1:]
+    if command != ["query"] or not "".join(words).strip() or not all(map(_is_plain, words)):
+        return False
+    if _is_set() or sys.platform == "win32":
+        return False
+    from clipsearch.cli.exchange import ask
+    from clipsearch.places import cache_dir, config_file, library_path
+
+    try:
+        if config_file().is_file():
+            return False
+        library = library_path(os.environ.get("CLIPSEARCH_LIBRARY"))
+        reply = ask(_question(" ".join(words), str(cache_dir()), str(library)))
+        if not reply or "out" not in reply:
+            return False
+        notes, out = map(str, reply["notes"]), reply["out"].encode("latin-1")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    _print(list(notes), out)
+    return True
+
+
+def _is_plain(word: str) -> bool:
+    return not word.startswith(("-", "+")) and not _NOT_PLAIN & set(word)
+
+
+def _is_set() -> bool:
+    """Tell whether a variable sets anything but what is looked at here as well."""
+    ours = {name for name in os.environ if name.startswith("CLIPSEARCH_")}
+    return bool(ours - {"CLIPSEARCH_LIBRARY", "CLIPSEARCH_CACHE"})
+
+
+def _question(text: str, cache: str, library: str) -> dict[str, object]:
+    """Return what clipsearch.cli.asking sends for the text, all options and settings being what they are unasked."""
+    from clipsearch import __version__
+    from clipsearch.places import is_hub_offline
+
+    asked = {"text": text, "image": None, "query": None, "fusion": "auto", "k": 10, "modality": "any"}
+    asked |= {"exclude_self": False, "shape": "table", "folder": os.getcwd()}
+    what = {"do": "query", "version": __version__, "cache": cache, "library": library}
+    return {**what, "settings": {"offline": is_hub_offline()}, "asked": asked, "picture": None}
+
+
+def _print(notes: list[str], out: bytes) -> None:
+    for line in notes:
+        if sys.stderr is not None:
+            try:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+            except OSError:  # a remark that nobody can read must not stop the work
+                break
+    try:
+        if sys.stdout is not None:
+            sys.stdout.buffer.write(out)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
