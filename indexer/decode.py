@@ -23,6 +23,8 @@ from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 
 logger = logging.getLogger("clipsearch")
 
+MOST_AHEAD = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -143,15 +145,19 @@ def _failure(record: FileRecord, error: Exception) -> Failed:
 
 
 def load_all(
-    records: Iterable[FileRecord], load: Callable[[FileRecord], Loaded], threads: int
+    records: Iterable[FileRecord], load: Callable[[FileRecord], Loaded], threads: int, ahead: int = 0
 ) -> Generator[Loaded, None, None]:
-    """Load files in a pool, at most four a thread under way; yields in the order of the records."""
+    """Load files in a pool; yields in the order of the records.
+
+    ahead: how many may be under way or wait to be taken, such as those of a batch; at least four a thread, and at most
+    MOST_AHEAD.
+    """
     pending: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for record in records:
             pending.append(pool.submit(load, record))
-            if len(pending) > 4 * threads:
+            if len(pending) > max(min(ahead, MOST_AHEAD), 4 * threads):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

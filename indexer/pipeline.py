@@ -207,11 +207,11 @@ class _Run:
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
         decoder = Decoder(encoder, self.settings, roots, self._is_known)
-        loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores)
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )
         size = self.settings.batch_size or encoder.batch_size
+        loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores, size)
         encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(_batches(loaded, size))
         with closing(loaded), closing(encoded):
             for batch, outcomes in encoded:
