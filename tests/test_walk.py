@@ -491,11 +491,15 @@ def test_no_such_path_is_told_before_anything_is_made(tmp_path, encoder):
 
 
 def test_a_very_deep_tree_needs_no_recursion(tmp_path):
-    depth = sys.getrecursionlimit() + 100
+    limit, depth = sys.getrecursionlimit(), 1100
     folder = tmp_path
     for _ in range(depth):
         folder = Path(f"{folder}/d")
         os.mkdir(folder)
     (folder / "a.jpg").write_bytes(b"x")
-    assert walk(tmp_path) == ["d/" * depth + "a.jpg"]
+    sys.setrecursionlimit(1000)  # some packages raise it
+    try:
+        assert walk(tmp_path) == ["d/" * depth + "a.jpg"]
+    finally:
+        sys.setrecursionlimit(limit)
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
