@@ -44,6 +44,7 @@ class EncodeStage:
         self._is_known = is_known
         self._should_stop = should_stop
         self._pending: deque[tuple[Job, Future[list[Outcome]]]] = deque()
+        self._works = False
 
     def run(self, batches: Iterable[Sequence[Loaded]]) -> Generator[tuple[Sequence[Loaded], list[Outcome]]]:
         """Yield each batch with its outcomes, in order; all but a batch for each stream wait to be decoded.
@@ -72,7 +73,11 @@ class EncodeStage:
         return Job(batch, fresh)
 
     def _encode(self, job: Job) -> list[Outcome]:
-        return [] if self._should_stop() else encode_batch(self._encoder, job.fresh, self._should_stop)
+        if self._should_stop():
+            return []
+        outcomes = encode_batch(self._encoder, job.fresh, self._should_stop, works=self._works)
+        self._works = self._works or any(isinstance(outcome, Encoded) for outcome in outcomes)
+        return outcomes
 
     def _finish(self) -> tuple[Sequence[Loaded], list[Outcome]]:
         job, future = self._pending.popleft()
@@ -87,23 +92,35 @@ class EncodeStage:
 
 
 def encode_batch(
-    encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool] = lambda: False
+    encoder: Encoder,
+    batch: Sequence[Decoded],
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    works: bool = False,
 ) -> list[Outcome]:
     """Encode files, each content once; a file that makes the encoder fail does so alone, and is tried again next time.
 
-    should_stop: asked between slices of a long text; the texts that are not done then are left out.
-    Returns one outcome for each other file, in order. Raises EncoderError if the encoder fails for every file of
-    several: then the files are not to blame.
+    should_stop: asked between slices of a long text; the texts that are not done then are left out. works: whether the
+    encoder is known to work, so that it is the files that are to blame.
+    Returns one outcome for each other file. Raises EncoderError if an encoder that is not known to work fails for every
+    file of several.
     """
     first: dict[str, Decoded] = {}
     for decoded in batch:
         first.setdefault(decoded.content_hash, decoded)
     outcomes = _encode(encoder, list(first.values()), should_stop)
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    if len(failed) == len(outcomes) > 1:
+    if len(failed) == len(outcomes) > 1 and not works:
         raise EncoderError(f"The encoder {encoder.name} fails on every file; the first error: {failed[0].reason}.")
-    copies = [decoded for decoded in batch if first[decoded.content_hash] is not decoded]
-    return [*outcomes, *(Known(decoded.record, decoded.content_hash) for decoded in copies)]
+    reasons = {outcome.record: outcome.reason for outcome in failed}
+    for decoded in batch:
+        original = first[decoded.content_hash]
+        if original is decoded:
+            continue
+        reason = reasons.get(original.record)
+        known = Known(decoded.record, decoded.content_hash)
+        outcomes.append(known if reason is None else Failed(decoded.record, reason, transient=True))
+    return outcomes
 
 
 def _encode(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool]) -> list[Outcome]:

@@ -234,7 +234,7 @@ class _Run:
         if committed.unresolved:
             again = [decoder(record, trust_known=False) for record in committed.unresolved]
             fresh = [entry for entry in again if isinstance(entry, Decoded)]
-            done = encode_batch(encoder, fresh, self.should_stop) if fresh else []
+            done = encode_batch(encoder, fresh, self.should_stop, works=True) if fresh else []
             done += [entry for entry in again if isinstance(entry, Known | Failed)]
             self._commit(encoder, writer, done, decoder, roots)
 

@@ -193,6 +193,7 @@ def library(shipped):
         (["./moon.png"], "moon.png", "./moon.png"),
         (["moon.png"], "moon.png", "moon.png"),
         (["a", "cat"], "chelsea.png", "a cat"),
+        (["text:a cat"], "chelsea.png", "a cat"),
         (["2:a cat"], "chelsea.png", "2:a cat"),
         (["0:15"], None, "0:15"),
     ],
@@ -233,3 +234,16 @@ def test_what_cannot_be_asked_is_named(library, arguments, message):
     folder, photos = library
     ran = run_cli("query", *arguments, "--library", folder, cwd=photos)
     assert ran.code == 2 and message in ran.err and not ran.out, ran
+
+
+def test_more_like_a_text_of_many_passages_is_still_found(tmp_path, base):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "long.txt").write_text(
+        "\n\n".join(f"Day {i}: rain over the harbour. " * 30 for i in range(260))
+    )
+    for number in range(5):
+        (tmp_path / "texts" / f"short{number}.txt").write_text(f"A note about ship number {number}.")
+    index(tmp_path / "library", tmp_path / "texts", encoder=base)
+    with SearchEngine(Library(tmp_path / "library"), encoder=base) as engine:
+        (long,) = (item for item in engine.find().items if item.path.endswith("long.txt"))
+        assert len(engine.search(Text("a ship") + Indexed(long.id), k=10)) == 5

@@ -376,3 +376,19 @@ def test_the_short_cut_leaves_alone_what_is_set(home, daemon, tmp_path):
     assert (
         short_cut(tmp_path, daemon, "query", "a cat", CLIPSEARCH_LIBRARY=str(home / ".clipsearch"))[0][0] == "answered"
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_whoever_answers(home, daemon):
+    for more in ({}, ALONE):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [COMMAND, "query", "a cat"], cwd=home, env=environment({**daemon, **more}), stdout=full, stderr=-1
+            )
+        assert done.returncode == 1 and done.stderr == b"clipsearch: The system refuses: No space left on device.\n"
+
+
+def test_a_shell_that_wants_to_hear_of_no_children_gets_its_answer(home):
+    command = ["bash", "-c", 'trap "" CHLD; exec "$0" query --no-cache "a cat"', COMMAND]
+    done = subprocess.run(command, cwd=home, env=environment(ALONE), capture_output=True)
+    assert done.returncode == 0 and done.stdout and b"refuses" not in done.stderr, done.stderr

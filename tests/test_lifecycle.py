@@ -288,6 +288,25 @@ def test_an_encoder_that_trips_over_one_picture_costs_only_that_one(place, encod
     assert place.run()["added"] == 1  # the file is not to blame for the encoder: tried again
 
 
+@pytest.mark.parametrize("batch_size", [4, 100])
+def test_copies_of_pictures_that_cannot_be_encoded_fail_with_them_and_nothing_else(tmp_path, encoder, batch_size):
+    marks = [encoder.preprocess(noise_picture(seed, (64, 48)))[0].tobytes()[:64] for seed in (33, 34)]
+
+    class Tripping(Counting):
+        def encode_pixels(self, batch):
+            if any(pixels[0].tobytes().startswith(tuple(marks)) for pixels in batch):
+                raise EncoderError("cannot digest this")
+            return super().encode_pixels(batch)
+
+    place = Place(tmp_path, Tripping(encoder))
+    for folder in ("a", "b", "c"):  # copies in the same batch and in the next ones
+        (place.root / folder).mkdir(parents=True)
+        for seed in (31, 33, 34):
+            (place.root / folder / f"q{seed}.png").write_bytes(encode(noise_picture(seed, (64, 48)), "PNG"))
+    found = place.run(settings=Settings(threads=1, offline=True, batch_size=batch_size))
+    assert (found["added"], found["failed"]) == (3, 6)
+
+
 def test_an_encoder_that_fails_on_everything_blames_no_file(place, encoder):
     class Failing(Counting):
         def encode_pixels(self, batch):

@@ -10,7 +10,13 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     from clipsearch.cli.quick import is_answered
 
-    if is_answered(sys.argv[1:]):
+    try:
+        done = is_answered(sys.argv[1:])
+    except (OSError, KeyboardInterrupt) as error:
+        from clipsearch.cli.main import explain
+
+        sys.exit(explain(error))
+    if done:
         sys.exit(0)
     from clipsearch.cli.main import main as run
 

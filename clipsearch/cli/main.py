@@ -85,21 +85,26 @@ def _run() -> int:
     except ClipSearchError as error:
         complain(str(error))
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        complain("Interrupted.")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep Python from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        complain(f"The system refuses: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.")
-        return 1
+    except (KeyboardInterrupt, click.Abort, OSError) as error:
+        return explain(error)
     except Exception as error:
         if os.environ.get("CLIPSEARCH_DEBUG"):
             traceback.print_exc()
         complain(f"Internal error: {type(error).__name__}: {error}. Set CLIPSEARCH_DEBUG=1 to see where.")
         return INTERNAL
+
+
+def explain(error: BaseException) -> int:
+    """Say what the system or the user stopped; return the exit code."""
+    if not isinstance(error, OSError):
+        complain("Interrupted.")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    complain(f"The system refuses: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.")
+    return 1
 
 
 def complain(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,9 +130,10 @@ def _read(
     parts += [Weighted(1.0, Indexed(number)) for number in like] + [Weighted(-1.0, Indexed(n)) for n in unlike]
     if len(parts) == 1 and parts[0].weight > 0:
         if isinstance(parts[0].term, Text):
-            return " ".join(words), None, None
+            # what looks like a weight may be a time of day
+            return parts[0].term.text if words[0].startswith("text:") else " ".join(words), None, None
         if isinstance(parts[0].term, Picture):
-            return None, parts[0].term.source, None
+            return None, os.path.expanduser(parts[0].term.source), None
     return None, None, Query(tuple(parts))
 
 

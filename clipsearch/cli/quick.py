@@ -14,7 +14,10 @@ _NOT_PLAIN = frozenset(':/\\.~"')
 
 
 def is_answered(arguments: list[str]) -> bool:
-    """Answer a plain question, if this is one and there is a daemon that takes it."""
+    """Answer a plain question, if this is one and there is a daemon that takes it.
+
+    Raises OSError where stdout cannot be written.
+    """
     command, words = arguments[:1], arguments[1:]
     if command != ["query"] or not "".join(words).strip() or not all(map(_is_plain, words)):
         return False
@@ -66,10 +69,6 @@ def _print(notes: list[str], out: bytes) -> None:
                 sys.stderr.flush()
             except OSError:  # a remark that nobody can read must not stop the work
                 break
-    try:
-        if sys.stdout is not None:
-            sys.stdout.buffer.write(out)
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep Python from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(out)
+        sys.stdout.buffer.flush()

@@ -94,11 +94,12 @@ def retrieve_composed(
     fusion = choose(query.weights, query.pictures) if fusion == "auto" else fusion
     whole = compose(query.vectors, query.weights)
     asked = Asked(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
-    depth = max(DEPTH, 10 * k) + len(query.excluded)
+    depth = max(DEPTH, 10 * k)
     warnings: list[str] = []
     lists = []
     for modality in modalities:
-        ids = np.unique(retriever.candidates(asked, modality, depth, warnings))
+        own = snapshot.matching(modality, Filter(ids=query.excluded)) if query.excluded else ()
+        ids = np.unique(retriever.candidates(asked, modality, depth + len(own), warnings))
         lists.append(_rank(snapshot, modality, query, whole, ids[ids >= 0], fusion))
     hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
     return Retrieved(hits, tuple(warnings))

@@ -67,10 +67,13 @@ class Embedder:
         It is done in a process of its own where there is a core for it. Where that fails, it fails again, and loudly,
         when it is asked for.
         """
+        if text is None and image is None:
+            return
         if text is not None and (not text.strip() or (self._cache and self._cache.get(text) is not None)):
             return
         if self._settings.cores > 1 and hasattr(os, "fork") and sys.platform != "darwin":
-            self._ahead = _Ahead(self, text, image)
+            with suppress(OSError):  # such as no process left
+                self._ahead = _Ahead(self, text, image)
 
     def text(self, text: str) -> Embedded:
         """Embed a search text. Raises InvalidInputError for one that is empty or no text."""
@@ -142,7 +145,12 @@ class _Ahead:
         self._reader, writer = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the threads of BLAS, which are made for this
-            self._child = os.fork()
+            try:
+                self._child = os.fork()
+            except OSError:
+                os.close(self._reader)
+                os.close(writer)
+                raise
         if self._child == 0:
             self._embed(embedder, writer)
         os.close(writer)
@@ -151,7 +159,8 @@ class _Ahead:
         """Wait for it; None where it failed."""
         with os.fdopen(self._reader, "rb") as pipe:
             sent = pipe.read()
-        os.waitpid(self._child, 0)
+        with suppress(ChildProcessError):  # where nobody wants to hear of children, none is waited for
+            os.waitpid(self._child, 0)
         with suppress(Exception):
             vector, notes = pickle.loads(sent)
             return vector, notes

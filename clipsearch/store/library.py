@@ -29,7 +29,7 @@ from clipsearch.store.pictures import PictureRow, copied_pictures, copies, pictu
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
-from clipsearch.store.spreads import Spreads, get_spreads
+from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
 from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
 from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
 from clipsearch.types import Filter, Item, Modality
@@ -276,6 +276,7 @@ class Library:
                 connection.execute(delete(table))
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)
+            catalog.set_setting(connection, SPREADS_KEY, None)
             bump_revision(connection)
         engine.dispose()
 
