@@ -80,6 +80,7 @@ def builtin(scratch: Path, photos: Path, size: int) -> list[dict]:
             "text, asked before": [*ALONE, QUERY],
             "picture": [*ALONE, "--image", str(photos / "000000.jpg")],
             "text, by the daemon": [COMMAND, "query", "--no-cache", QUERY],
+            "text asked before, by the daemon": [COMMAND, "query", QUERY],
         }
         return measure(commands, {**environment, **runtime}, size, "builtin")
 
