@@ -178,6 +178,8 @@ def old_library(tmp_path):
     library.close()
     with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
         db.execute("DROP TABLE full_text")
+        db.execute("DROP TABLE tags")
+        db.execute("ALTER TABLE items DROP COLUMN caption_stamp")
     set_version(library.folder, "2")
     return library.folder
 

@@ -762,7 +762,9 @@ def v1_library(folder, rows):
     with closing(sqlite3.connect(folder / "lib" / "catalog.db")) as db:
         db.execute("ALTER TABLE roots DROP COLUMN kind")
         db.execute("ALTER TABLE items DROP COLUMN caption")
+        db.execute("ALTER TABLE items DROP COLUMN caption_stamp")
         db.execute("DROP TABLE full_text")
+        db.execute("DROP TABLE tags")
         db.execute("UPDATE settings SET value = '1' WHERE key = 'schema_version'")
         db.commit()
         assert columns(db, "roots") == ["id", "path", "portable", "rules", "offline"]

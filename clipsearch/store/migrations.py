@@ -36,6 +36,11 @@ def _index_words(connection: Connection) -> None:
     full_text.fill(connection)
 
 
+def _add_tags(connection: Connection) -> None:
+    _add_column(connection, schema.items.c.caption_stamp)
+    schema.tags.create(connection, checkfirst=True)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     table = column.table.name
     if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
@@ -43,18 +48,23 @@ def _add_column(connection: Connection, column: Column[Any]) -> None:
         connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_collections, _index_words)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_collections, _index_words, _add_tags)
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
+
+_UNSTAMPED = ("CREATE TEMPORARY VIEW items AS SELECT *, NULL AS caption_stamp FROM main.items",)
 
 VIEWS: tuple[tuple[str, ...], ...] = (
     (),
     (
         "CREATE TEMPORARY VIEW roots AS SELECT *, 'folder' AS kind FROM main.roots",
-        "CREATE TEMPORARY VIEW items AS SELECT *, NULL AS caption FROM main.items",
+        "CREATE TEMPORARY VIEW items AS SELECT *, NULL AS caption, NULL AS caption_stamp FROM main.items",
     ),
+    _UNSTAMPED,
+    _UNSTAMPED,
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
-migrated meanwhile, its own values come first and count. What an older version has no index of, full_text tells."""
+migrated meanwhile, its own values come first and count. What an older version has no table of, full_text
+and tags tell."""
 
 
 def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> None:

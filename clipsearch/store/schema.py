@@ -5,7 +5,8 @@ number everywhere. A file and its vectors stay when the file is deleted (items.d
 cost; the rows that must not be found are listed in tombstones. Paths are stored as clipsearch.paths writes them.
 
 A root is a folder or a file that is walked, or a collection: records that came with their vectors. A record is an
-item that may have a row in each modality; the passage of its text row is its caption.
+item that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions
+be, which has a text row for each passage of them.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ items = Table(
     Column("longitude", Float),
     Column("deleted", Boolean, nullable=False, default=False),
     Column("caption", Text),
+    Column("caption_stamp", String(40)),  # of what the captions were read from; NULL where nobody has looked
     UniqueConstraint("root_id", "path"),
     sqlite_autoincrement=True,
 )
@@ -79,6 +81,17 @@ vectors = Table(
     Column("text", Text),
     Column("line", Integer),
     Column("end_line", Integer),
+    sqlite_with_rowid=False,
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("folded", Text, primary_key=True),  # the tag without case
+    Column("source", String(8), primary_key=True),
+    Column("tag", Text, nullable=False),
+    Column("probability", Float),
     sqlite_with_rowid=False,
 )
 
@@ -129,3 +142,4 @@ generations = Table(
 )
 
 Index("ix_items_missing", items.c.root_id, items.c.deleted)
+Index("ix_tags_folded", tags.c.folded)
