@@ -12,9 +12,10 @@ from PIL import Image
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
+from clipsearch.query.language import parse
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
-from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
 from clipsearch.types import Modality, Passage
 from indexer import build
 from indexer.plan import IndexPlan
@@ -410,3 +411,52 @@ def test_modalities_are_merged_by_what_stands_out_not_by_raw_cosine(tmp_path):
         library.add(x / np.linalg.norm(x, axis=1, keepdims=True), modality)
     best = library.engine.search(vector=query, k=1)[0]
     assert best.modality is Modality.IMAGE and best.path.endswith("000017")
+
+
+def near(query, count, seed, noise):
+    """Rows around a query."""
+    rows = query + noise * unit(np.random.default_rng(seed), count)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def long_text(tmp_path):
+    """Four hundred notes, and a text of 300 passages that are all nearer to the query than any of them."""
+    library = VectorLibrary(tmp_path)
+    library.add(unit(np.random.default_rng(0), 400), Modality.TEXT)
+    query = unit(np.random.default_rng(1), 1)[0]
+    passages = tuple(Passage(f"line {i}", i, i) for i in range(1, 301))
+    record, rows = FileRecord(library.root, "long", 1, 1), near(query, 300, 2, 0.3)
+    with library.library.writer() as writer:
+        writer.commit([Encoded(record, "f" * 40, Modality.TEXT, rows, passages=passages)])
+    return library, query, rows
+
+
+def test_a_text_of_many_passages_is_one_hit_by_the_best_of_them_and_k_is_filled(long_text):
+    library, query, rows = long_text
+    names, results = library.found(query, 12)
+    assert names == ["long", *library.expected(query, 11)]
+    best = int(np.argmax(rows.astype(np.float16).astype(np.float32) @ query))
+    assert results[0].part == best and results[0].passage.text == f"line {best + 1}"
+    assert len({hit.item.id for hit in library.engine.search(vector=query, k=500)}) == 401
+
+
+def test_an_item_is_one_hit_of_a_composed_query_too(long_text):
+    library, _, _ = long_text
+    like = library.engine.search(vector=near(long_text[1], 1, 3, 0.1)[0], k=5)[1].item.id
+    found = library.engine.search(parse(f"id:{like} + 0.001:id:{like}"), k=400)
+    assert len(found) == 400 == len({hit.item.id for hit in found})
+
+
+def test_a_record_with_a_picture_and_a_caption_is_one_hit_by_the_better_of_them(tmp_path):
+    library = VectorLibrary(tmp_path)
+    rows = unit(np.random.default_rng(4), 200)
+    pictures, captions = rows[:100], rows[100:]
+    block = {m: each.astype(np.float16) for m, each in ((Modality.IMAGE, pictures), (Modality.TEXT, captions))}
+    with library.library.writer() as writer:
+        root = writer.add_collection("", str(tmp_path / "source"))
+        writer.commit_records(root, RecordBlock([Record(f"r{i}", f"caption {i}") for i in range(100)], block))
+    for wanted, query in ((Modality.IMAGE, pictures[7]), (Modality.TEXT, captions[7])):
+        found = library.engine.search(vector=query, k=100)
+        assert found[0].path.endswith("r7") and found[0].modality is wanted
+        assert sorted(hit.item.id for hit in found) == sorted({hit.item.id for hit in found}) and len(found) == 100

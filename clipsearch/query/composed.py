@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,17 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.language import Indexed, Picture, Query, Term, Text
-from clipsearch.query.retrieval import Asked, Retrieved, Retriever, Scored, live_count, merge_modalities, name_hits
+from clipsearch.query.retrieval import (
+    DEEPER,
+    Asked,
+    Retrieved,
+    Retriever,
+    Scored,
+    is_exhausted,
+    live_count,
+    merge_modalities,
+    name_hits,
+)
 from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, surprise
 from clipsearch.store.library import Snapshot
 from clipsearch.types import Filter, Modality
@@ -96,13 +107,15 @@ def retrieve_composed(
     asked = Asked(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
     depth = max(DEPTH, 10 * k)
     warnings: list[str] = []
-    lists = []
-    for modality in modalities:
-        own = snapshot.matching(modality, Filter(ids=query.excluded)) if query.excluded else ()
-        ids = np.unique(retriever.candidates(asked, modality, depth + len(own), warnings))
-        lists.append(_rank(snapshot, modality, query, whole, ids[ids >= 0], fusion))
-    hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
-    return Retrieved(hits, tuple(warnings))
+    while True:
+        found = [retriever.candidates(asked, modality, depth, warnings) for modality in modalities]
+        chosen = [np.unique(ids[ids >= 0]) for ids in found]
+        pairs = zip(modalities, chosen, strict=True)
+        lists = [_rank(snapshot, modality, query, whole, ids, fusion) for modality, ids in pairs]
+        hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
+        if len(hits) == k or all(map(is_exhausted, found, repeat(depth))):
+            return Retrieved(hits, tuple(warnings))
+        depth *= DEEPER
 
 
 def _rank(

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. M
 
 MAX_EXACT_ROWS = 20_000
 """A filter that leaves no more rows than this is answered from these, exactly (benchmarks/ann/filters.py)."""
+
+DEEPER = 4
+"""How many times as many candidates are taken where several are of one item, so that k items are not reached."""
 
 _SELF_MARGIN = 1
 
@@ -95,20 +99,25 @@ class Retriever:
         kind: str | None = None,
         filters: Filter | None = None,
     ) -> list[Retrieved]:
-        """Find the k best hits of each query (n, dim).
+        """Find the k best hits of each query (n, dim), each an item of its own.
 
         excluded: for each, the real path of a file to leave out. kind: what the queries were made from, `text` or
         `image`; None if that is not known. filters: which items may be found.
         """
         asked = Asked(snapshot, queries, kind, filters)
-        margin = _SELF_MARGIN if any(excluded) else 0
+        depth = k + (_SELF_MARGIN if any(excluded) else 0)
         warnings: list[str] = []
-        found = [self.candidates(asked, modality, k + margin, warnings) for modality in modalities]
-        answers = []
-        for i, query in enumerate(queries):
-            lists = [self._score(snapshot, m, query, ids[i], kind) for m, ids in zip(modalities, found, strict=True)]
-            answers.append(Retrieved(name_hits(snapshot, merge_modalities(lists), k, excluded[i]), tuple(warnings)))
-        return answers
+        while True:
+            found = [self.candidates(asked, modality, depth, warnings) for modality in modalities]
+            answers = []
+            for i, query in enumerate(queries):
+                pairs = zip(modalities, found, strict=True)
+                lists = [self._score(snapshot, modality, query, ids[i], kind) for modality, ids in pairs]
+                answers.append(name_hits(snapshot, merge_modalities(lists), k, excluded[i]))
+            is_all = all(map(is_exhausted, found, repeat(depth)))
+            if is_all or all(len(hits) == k for hits in answers):
+                return [Retrieved(hits, tuple(warnings)) for hits in answers]
+            depth *= DEEPER
 
     def candidates(self, asked: Asked, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
         """Return candidate rows, int64 (n_queries, at most k), best first, -1 where there are fewer."""
@@ -217,6 +226,11 @@ def _count(live: NDArray[np.bool_] | None, rows: int) -> int:
     return rows if live is None else int(np.count_nonzero(live[:rows]))
 
 
+def is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:
+    """Tell whether no query has more candidates than these, of which so many were asked for."""
+    return candidates.shape[1] < depth or bool((candidates[:, -1] < 0).all())
+
+
 def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
     """Merge the modalities by surprise, which is comparable between them where cosines are not."""
     return sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.surprise)
@@ -229,16 +243,18 @@ def name_hits(
     excluded: str | None = None,
     excluded_ids: frozenset[int] = frozenset(),
 ) -> list[Hit]:
-    """Turn rows into hits: the k best that are neither of the excluded file nor of an excluded item."""
+    """Turn rows into hits, best first: k items, each by its best row, none of them excluded by its file or id."""
     matches: dict[tuple[Modality, int], Match] = {}
     for modality in Modality:
         rows = [entry.row for entry in scored if entry.modality is modality]
         matches |= {(modality, row): match for row, match in snapshot.matches(modality, rows).items()}
     hits: list[Hit] = []
+    seen = {*excluded_ids}
     for entry in scored:
         match = matches.get((entry.modality, entry.row))
-        if match is None or match.item.id in excluded_ids:
+        if match is None or match.item.id in seen:
             continue
+        seen.add(match.item.id)
         if excluded is not None and os.path.realpath(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)
