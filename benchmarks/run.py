@@ -19,6 +19,7 @@ CASES = (
     "full_text",
     "gpu_encode",
     "decode",
+    "embedded",
     "large_pictures",
     "ann/threads",
     "ann/remedies",

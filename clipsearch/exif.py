@@ -1,7 +1,7 @@
-"""What a picture's EXIF block says: orientation, time, camera and place, each checked, nonsense being None.
+"""What a picture's EXIF block says: orientation, time, camera and place, each checked, nonsense being None; and words.
 
 A small reader of its own instead of Pillow's, because it must never raise or warn and because it reads only the
-dozen tags that count. Layout: TIFF 6.0 section 2 and CIPA DC-008 (Exif 2.32) section 4.6.
+tags that count. Layout: TIFF 6.0 section 2 and CIPA DC-008 (Exif 2.32) section 4.6.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ _MAKE, _MODEL, _ORIENTATION, _CHANGED = 0x010F, 0x0110, 0x0112, 0x0132
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _TAKEN, _DIGITIZED = 0x9003, 0x9004
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
-_WANTED = frozenset(
+_FACTS = frozenset(
     {_MAKE, _MODEL, _ORIENTATION, _CHANGED, _EXIF_IFD, _GPS_IFD, _TAKEN, _DIGITIZED}
     | {_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE}
 )
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 13: 4}
+_DESCRIPTION, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _XP_SUBJECT = 0x010E, 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
+_XMP, _IPTC = 0x02BC, 0x83BB
+_WORDS = frozenset({_MAKE, _MODEL, _DESCRIPTION, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _XP_SUBJECT, _XMP, _IPTC})
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 13: 4, 129: 1}
 _MAX_ENTRIES = 4096
 _MAX_VALUE = 4096
+_MAX_WORDS = 1 << 22
 _MAX_CAMERA = 120
 _DATE = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
 
@@ -41,19 +45,28 @@ class ExifFacts:
     longitude: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ExifWords:
+    """What the main directory says in words, as it stands there; "" and b"" for what is missing.
+
+    camera: make and model. keywords: separated by semicolons. xmp, iptc: the blocks that a TIFF file keeps there.
+    """
+
+    camera: tuple[str, str]
+    captions: tuple[str, ...]
+    keywords: str
+    xmp: bytes
+    iptc: bytes
+
+
 def read_exif(block: bytes) -> ExifFacts:
     """Read an EXIF block, with or without its `Exif` header, or a whole TIFF file.
 
     block: the bytes. Returns what makes sense of it; never raises. A place of exactly 0, 0 counts as not known,
     because cameras write it when they have no fix.
     """
-    base = 0
-    while block[base : base + 6] in (b"Exif\0\0", b"Exif\0\xff"):
-        base += 6
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[base : base + 4]))
-    if order is None:
-        return ExifFacts()
-    main = _read_ifd(block, base, order, _unpack(order + "I", block[base + 4 : base + 8], 0))
+    base, order, first = _header(block)
+    main = _read_ifd(block, base, order, first)
     exif = _read_ifd(block, base, order, _number(order, main.get(_EXIF_IFD)))
     gps = _read_ifd(block, base, order, _number(order, main.get(_GPS_IFD)))
     orientation = _number(order, main.get(_ORIENTATION))
@@ -68,6 +81,49 @@ def read_exif(block: bytes) -> ExifFacts:
     )
 
 
+def read_words(block: bytes) -> ExifWords:
+    """Read the words of an EXIF block, with or without its `Exif` header, or of a whole TIFF file; never raises."""
+    base, order, first = _header(block)
+    tags = _read_ifd(block, base, order, first, _WORDS, _MAX_WORDS)
+    windows = (_utf16(tags, tag) for tag in (_XP_TITLE, _XP_SUBJECT, _XP_COMMENT))
+    return ExifWords(
+        (_words(tags.get(_MAKE)), _words(tags.get(_MODEL))),
+        (decode_words(_value(tags, _DESCRIPTION)), *windows),
+        _utf16(tags, _XP_KEYWORDS),
+        _value(tags, _XMP),
+        _value(tags, _IPTC),
+    )
+
+
+def decode_words(value: bytes) -> str:
+    """Decode a text up to its first zero byte, as UTF-8, which may be cut within a letter, else as Windows-1252."""
+    value = value.split(b"\0")[0]
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # One letter alone that is not ASCII at the end is rather an é of Windows than the start of a longer one.
+        if error.reason == "unexpected end of data" and not value[: error.start].isascii():
+            return value[: error.start].decode("utf-8")
+        return value.decode("cp1252", "replace")
+
+
+def _value(tags: _Tags, tag: int) -> bytes:
+    return tags.get(tag, (0, b""))[1]
+
+
+def _utf16(tags: _Tags, tag: int) -> str:
+    return _value(tags, tag).decode("utf-16-le", "ignore").split("\0")[0]
+
+
+def _header(block: bytes) -> tuple[int, str, int]:
+    """Return where the TIFF header stands, its byte order, and where it says the main directory is; 0 for nowhere."""
+    base = 0
+    while block[base : base + 6] in (b"Exif\0\0", b"Exif\0\xff"):
+        base += 6
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[base : base + 4]), "")
+    return base, order, _unpack(order + "I", block[base + 4 : base + 8], 0) if order else 0
+
+
 def _unpack(code: str, value: bytes, default: int) -> int:
     try:
         return int(struct.unpack_from(code, value)[0])
@@ -75,8 +131,10 @@ def _unpack(code: str, value: bytes, default: int) -> int:
         return default
 
 
-def _read_ifd(block: bytes, base: int, order: str, offset: int) -> dict[int, tuple[int, bytes]]:
-    """Read the wanted entries of the directory at `offset`; {} where there is none."""
+def _read_ifd(
+    block: bytes, base: int, order: str, offset: int, wanted: frozenset[int] = _FACTS, most: int = _MAX_VALUE
+) -> dict[int, tuple[int, bytes]]:
+    """Read the wanted entries of at most so many bytes of the directory at `offset`; {} where there is none."""
     start = base + offset
     if offset < 8 or start + 2 > len(block):
         return {}
@@ -85,10 +143,10 @@ def _read_ifd(block: bytes, base: int, order: str, offset: int) -> dict[int, tup
     for at in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
         tag, kind, length = struct.unpack_from(order + "HHI", block, at)
         size = _SIZES.get(kind, 0) * length
-        if tag not in _WANTED or not 0 < size <= _MAX_VALUE:
+        if tag not in wanted or tag in tags or not 0 < size <= most:
             continue
         where = at + 8 if size <= 4 else base + int(struct.unpack_from(order + "I", block, at + 8)[0])
-        tags.setdefault(tag, (kind, bytes(block[where : where + size])))
+        tags[tag] = kind, bytes(block[where : where + size])
     return tags
 
 

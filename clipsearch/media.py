@@ -94,7 +94,7 @@ _DECODERS: dict[str, Callable[[BytesIO], Image.Image]] = {
 
 def is_picture(head: bytes) -> bool:
     """Tell by its first bytes (32 are enough) whether a file is a picture of a format that is read here."""
-    return _kind(head) is not None
+    return picture_kind(head) is not None
 
 
 def read_regular(
@@ -154,7 +154,7 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
     """
     if not data:
         raise PictureError("empty file")
-    kind = _kind(data[:_HEAD])
+    kind = picture_kind(data[:_HEAD])
     if kind is None:
         raise PictureError(_NOT_A_PICTURE)
     try:
@@ -163,6 +163,30 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
         raise
     except Exception as error:
         raise PictureError(_reason(kind, error)) from error
+
+
+def picture_kind(head: bytes) -> str | None:
+    """Tell the format of a picture by its first bytes (256 are enough), as Pillow names it; None for what is none."""
+    if head[4:8] == b"ftyp":
+        size = min(int.from_bytes(head[:4], "big"), len(head))
+        brands = {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIF" if brands & _HEIF_BRANDS else None
+    return next((kind for kind, magic in _MAGIC if magic.match(head)), None)
+
+
+def open_picture(kind: str, data: bytes) -> Image.Image:
+    """Read the head of a picture of a kind that `picture_kind` told; no pixel is decoded.
+
+    data: the bytes of the whole file. Raises whatever Pillow raises for damaged ones.
+    """
+    if kind == "HEIF":
+        from pillow_heif import HeifImageFile
+
+        picture: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
+        return picture
+    return _DECODERS[kind](BytesIO(data))
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
@@ -188,27 +212,8 @@ def _read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _kind(head: bytes) -> str | None:
-    if head[4:8] == b"ftyp":
-        size = min(int.from_bytes(head[:4], "big"), len(head))
-        brands = {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
-        if brands & {b"avif", b"avis"}:
-            return "AVIF"
-        return "HEIF" if brands & _HEIF_BRANDS else None
-    return next((kind for kind, magic in _MAGIC if magic.match(head)), None)
-
-
-def _open(kind: str, data: bytes) -> Image.Image:
-    if kind == "HEIF":
-        from pillow_heif import HeifImageFile
-
-        picture: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
-        return picture
-    return _DECODERS[kind](BytesIO(data))
-
-
 def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.Image, PictureInfo]:
-    picture = _open(kind, data)
+    picture = open_picture(kind, data)
     width, height = picture.size
     scale = _jpeg_scale(picture, data, side) if kind == "JPEG" else 1
     _check_pixels(picture, kind, scale, max_pixels)
