@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from clipsearch.paths import printable
-from clipsearch.types import Hit, Item, Listing, Results
+from clipsearch.types import Hit, Item, Listing, Modality, Results
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
@@ -18,8 +18,9 @@ EXCERPT = 72
 def to_payload(results: Results) -> dict[str, Any]:
     """Return the stable JSON form of an answer; the same for the command line and any server.
 
-    part: None for a picture; for a text an object with index, line, end_line and text. also: only where an answer is
-    collapsed, the id and path of what repeats a hit.
+    modality: of what matched, a picture or words; item_modality: of the file. part: None for a picture; for words, an
+    object with index, line, end_line and text, be they of a text or of a picture's captions. also: only where an
+    answer is collapsed, the id and path of what repeats a hit.
     """
     return {
         "query": results.query,
@@ -75,7 +76,7 @@ def short_path(path: str, folder: str) -> str:
 
 def _where(hit: Hit, folder: str) -> str:
     path = short_path(hit.path, folder)
-    if hit.passage is None:
+    if hit.passage is None or hit.item.modality is Modality.IMAGE:  # lines of a caption are those of no file
         return path
     last = f"-{hit.passage.end_line}" if hit.passage.end_line != hit.passage.line else ""
     return f"{path}:{hit.passage.line}{last}"
@@ -126,6 +127,7 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
         "id": hit.item.id,
         "path": hit.path,
         "modality": str(hit.modality),
+        "item_modality": str(hit.item.modality),
         "part": part,
         "score": round(hit.score, 6),
         "confidence": None if hit.confidence is None else round(hit.confidence, 6),

@@ -17,9 +17,10 @@ from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureErr
 from clipsearch.media import decode_picture, is_picture, read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store.catalog import join
-from clipsearch.store.records import Failed, FileRecord, Known, mtime_ns
+from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.text import decode_text, split_passages
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
+from indexer.captioning import read_captions
 
 logger = logging.getLogger("clipsearch")
 
@@ -28,17 +29,18 @@ MOST_AHEAD = 1024
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A file ready to encode: the pixels of a picture, or the passages of a text."""
+    """A file ready to encode: the pixels of a picture and its captions, or the passages of a text."""
 
     record: FileRecord
     content_hash: str
     pixels: Pixels | None = None
     picture: PictureInfo | None = None
     passages: tuple[Passage, ...] = ()
+    captions: Captions | None = None
 
     @property
     def parts(self) -> int:
-        """How many vectors it will have."""
+        """How many vectors it will have, but for its captions."""
         return len(self.passages) or 1
 
 
@@ -56,13 +58,23 @@ class Decoder:
     """Reads and decodes one file at a time; called from several threads."""
 
     def __init__(
-        self, encoder: Encoder, settings: Settings, roots: Mapping[int, str], is_known: Callable[[str], bool]
+        self,
+        encoder: Encoder,
+        settings: Settings,
+        roots: Mapping[int, str],
+        is_known: Callable[[str], bool],
+        has_caption: Callable[[str, str], bool] = lambda content_hash, text: False,
     ) -> None:
-        """Prepare; roots: id -> absolute path; is_known: whether the library holds content under a hash."""
+        """Prepare.
+
+        roots: id -> absolute path. is_known: whether the library holds content under a hash. has_caption: whether it
+        holds such content with a caption.
+        """
         self._encoder = encoder
         self._settings = settings
         self._roots = roots
         self._is_known = is_known
+        self._has_caption = has_caption
 
     def __call__(self, record: FileRecord, *, trust_known: bool = True) -> Loaded:
         """Load a file; trust_known: stop at its hash where the library has that content.
@@ -80,10 +92,11 @@ class Decoder:
             return _failure(record, error)
         record = replace(record, size=status.st_size, mtime_ns=mtime_ns(status))
         content_hash = hash_content(data, path)
-        if trust_known and self._is_known(content_hash):
-            return Known(record, content_hash)
         try:
-            return self._decode(record, path, content_hash, data)
+            if trust_known and self._is_known(content_hash):
+                return Known(record, content_hash, self._captions(record, content_hash, data))
+            loaded = self._decode(record, path, content_hash, data)
+            return loaded if loaded.pixels is None else replace(loaded, captions=self._captions(record, None, data))
         except Exception as error:
             return _failure(record, error)
 
@@ -113,6 +126,15 @@ class Decoder:
         picture, info = decode_picture(data, min_side=side, max_pixels=cap)
         return Decoded(record, content_hash, self._encoder.preprocess(picture), info)
 
+    def _captions(self, record: FileRecord, known: str | None, data: bytes) -> Captions | None:
+        """Gather the captions of a picture; without passages if the library has them of one with the known hash."""
+        if not is_picture(data[:64]):
+            return None
+        captions = read_captions(record.beside, data, self._encoder)
+        if captions and captions.text and known and self._has_caption(known, captions.text):
+            return replace(captions, passages=())
+        return captions
+
     def _decode_text(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         encoder = self._encoder
         passages = split_passages(decode_text(data), count=encoder.count_tokens, limit=encoder.max_tokens)
@@ -130,6 +152,14 @@ def hash_content(data: bytes, path: str) -> str:
 
 def _is_named_text(path: str) -> bool:
     return PurePath(path).suffix.lower() in TEXT_SUFFIXES
+
+
+def count_vectors(entry: Loaded) -> int:
+    """Count the vectors that are to be computed of a file."""
+    if not isinstance(entry, Decoded | Known):
+        return 0
+    of_captions = len(entry.captions.passages) if entry.captions else 0
+    return of_captions + (entry.parts if isinstance(entry, Decoded) else 0)
 
 
 def _failure(record: FileRecord, error: Exception) -> Failed:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, EncoderError
-from clipsearch.store.records import Encoded, Failed, Known, Outcome
+from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.types import Modality
+from indexer.captioning import attach, encode_captions
 from indexer.decode import Decoded, Loaded
 
 logger = logging.getLogger("clipsearch")
@@ -22,7 +23,7 @@ logger = logging.getLogger("clipsearch")
 _SLICE = 256
 """Passages of a long text that are encoded before the run may be stopped."""
 
-_TOLERANCE = 1e-2
+_Done = tuple[list[Outcome], dict[FileRecord, Captions | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class EncodeStage:
         self._encoder = encoder
         self._is_known = is_known
         self._should_stop = should_stop
-        self._pending: deque[tuple[Job, Future[list[Outcome]]]] = deque()
+        self._pending: deque[tuple[Job, Future[_Done]]] = deque()
         self._works = False
 
     def run(self, batches: Iterable[Sequence[Loaded]]) -> Generator[tuple[Sequence[Loaded], list[Outcome]]]:
@@ -72,23 +73,33 @@ class EncodeStage:
         fresh = [d for d in decoded if d.content_hash not in under_way and not self._is_known(d.content_hash)]
         return Job(batch, fresh)
 
-    def _encode(self, job: Job) -> list[Outcome]:
+    def _encode(self, job: Job) -> _Done:
         if self._should_stop():
-            return []
+            return [], {}
         outcomes = encode_batch(self._encoder, job.fresh, self._should_stop, works=self._works)
         self._works = self._works or any(isinstance(outcome, Encoded) for outcome in outcomes)
-        return outcomes
+        return outcomes, encode_captions(self._encoder, captions_of(job.loaded))
 
     def _finish(self) -> tuple[Sequence[Loaded], list[Outcome]]:
         job, future = self._pending.popleft()
-        outcomes = future.result()
+        outcomes, captions = future.result()
         fresh = {id(entry) for entry in job.fresh}
         for entry in job.loaded:
             if isinstance(entry, Decoded) and id(entry) not in fresh:
-                outcomes.append(Known(entry.record, entry.content_hash))
+                outcomes.append(_known(entry))
             elif isinstance(entry, Known | Failed):
                 outcomes.append(entry)
-        return job.loaded, outcomes
+        return job.loaded, attach(outcomes, captions)
+
+
+def captions_of(loaded: Sequence[Loaded]) -> list[tuple[FileRecord, Captions]]:
+    """Return the captions that are to be encoded, with their files."""
+    spoken = [(entry.record, entry.captions) for entry in loaded if isinstance(entry, Decoded | Known)]
+    return [(record, captions) for record, captions in spoken if captions is not None and captions.passages]
+
+
+def _known(decoded: Decoded) -> Known:
+    return Known(decoded.record, decoded.content_hash, decoded.captions)
 
 
 def encode_batch(
@@ -118,7 +129,7 @@ def encode_batch(
         if original is decoded:
             continue
         reason = reasons.get(original.record)
-        known = Known(decoded.record, decoded.content_hash)
+        known = _known(decoded)
         outcomes.append(known if reason is None else Failed(decoded.record, reason, transient=True))
     return outcomes
 
@@ -140,9 +151,16 @@ def _encode_pictures(encoder: Encoder, batch: Sequence[Decoded]) -> list[Outcome
     if not batch:
         return []
     vectors = encoder.encode_pixels([decoded.pixels for decoded in batch if decoded.pixels is not None])
-    _check(vectors)
+    check_unit_rows(vectors)
     return [
-        Encoded(decoded.record, decoded.content_hash, Modality.IMAGE, vectors[i : i + 1], decoded.picture)
+        Encoded(
+            decoded.record,
+            decoded.content_hash,
+            Modality.IMAGE,
+            vectors[i : i + 1],
+            decoded.picture,
+            captions=decoded.captions,
+        )
         for i, decoded in enumerate(batch)
     ]
 
@@ -155,7 +173,7 @@ def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Calla
             break
         slices.append(encoder.encode_texts(texts[start : start + _SLICE]))
     vectors = np.concatenate([np.empty((0, encoder.dim), np.float32), *slices])
-    _check(vectors)
+    check_unit_rows(vectors)
     ends = np.cumsum([decoded.parts for decoded in batch])
     return [
         Encoded(
@@ -168,10 +186,3 @@ def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Calla
         for decoded, end in zip(batch, ends, strict=True)
         if end <= len(vectors)
     ]
-
-
-def _check(vectors: NDArray[np.float32]) -> None:
-    """Raise EncoderError for a row that is not of unit length, such as one that holds NaN."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.all(np.abs(lengths - 1) < _TOLERANCE):
-        raise EncoderError("the encoder gave a vector that is not of unit length")

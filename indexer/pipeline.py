@@ -28,9 +28,10 @@ from clipsearch.store.writer import Writer
 from indexer import build
 from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
-from indexer.decode import Decoded, Decoder, Loaded, hash_content, load_all
+from indexer.captioning import attach, encode_captions
+from indexer.decode import Decoded, Decoder, Loaded, count_vectors, hash_content, load_all
 from indexer.diff import Difference, compare
-from indexer.encode import EncodeStage, encode_batch
+from indexer.encode import EncodeStage, captions_of, encode_batch
 from indexer.plan import IndexPlan
 from indexer.report import IndexReport, Progress, Silent
 from indexer.spreads import refresh_spreads
@@ -206,7 +207,7 @@ class _Run:
 
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
-        decoder = Decoder(encoder, self.settings, roots, self._is_known)
+        decoder = Decoder(encoder, self.settings, roots, self._is_known, self._has_caption)
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )
@@ -236,11 +237,16 @@ class _Run:
             fresh = [entry for entry in again if isinstance(entry, Decoded)]
             done = encode_batch(encoder, fresh, self.should_stop, works=True) if fresh else []
             done += [entry for entry in again if isinstance(entry, Known | Failed)]
-            self._commit(encoder, writer, done, decoder, roots)
+            captions = encode_captions(encoder, captions_of(fresh)) if fresh else {}
+            self._commit(encoder, writer, attach(done, captions), decoder, roots)
 
     def _is_known(self, content_hash: str) -> bool:
         with self.library.query() as connection:
             return catalog.is_known(connection, content_hash)
+
+    def _has_caption(self, content_hash: str, text: str) -> bool:
+        with self.library.query() as connection:
+            return catalog.is_known(connection, content_hash, text)
 
 
 def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:
@@ -268,7 +274,7 @@ def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
     parts = 0
     for entry in loaded:
         batch.append(entry)
-        parts += entry.parts if isinstance(entry, Decoded) else 0
+        parts += count_vectors(entry)
         if parts >= size or len(batch) >= 4 * size:
             yield batch
             batch, parts = [], 0

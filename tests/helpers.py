@@ -177,6 +177,9 @@ class Entry:
     rows: tuple[int, ...]
     vectors: bytes
     texts: tuple[str | None, ...]
+    caption: str | None
+    caption_rows: tuple[int, ...]
+    caption_vectors: bytes
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,10 @@ class State:
 
     def logical(self) -> frozenset[tuple[Any, ...]]:
         """What a user can see of it: no numbers of rows."""
-        items = {(e.id, e.root_id, e.path, e.content_hash, e.vectors, e.texts) for e in self.live.values()}
+        items = {
+            (e.id, e.root_id, e.path, e.content_hash, e.vectors, e.texts, e.caption, e.caption_vectors)
+            for e in self.live.values()
+        }
         return frozenset(items | {("failed", *key, reason) for key, reason in self.failures.items()})
 
 
@@ -238,8 +244,10 @@ def words_of(db: sqlite3.Connection) -> dict[int, list[str]]:
 def _check_words(found: dict[int, list[str]], items: list[sqlite3.Row], rows: list[sqlite3.Row]) -> None:
     """Full text search has the words of every item, deleted ones too, and no others."""
     texts = {item["id"]: [item["caption"]] if item["caption"] else [] for item in items}
+    captioned = {number for number, parts in texts.items() if parts}
     for row in rows:
-        texts[row["item_id"]].append(row["text"] or "")
+        if row["item_id"] not in captioned:
+            texts[row["item_id"]].append(row["text"] or "")
     expected = {number: re.findall("[a-z0-9]+", "\n".join(parts).lower()) for number, parts in texts.items()}
     assert found == {number: words for number, words in expected.items() if words}
 
@@ -258,14 +266,23 @@ def _read_segments(folder: Path, segments: Any, dim: int) -> tuple[dict[str, np.
 
 
 def _entry(item: sqlite3.Row, rows: list[sqlite3.Row], matrices: dict[str, np.ndarray]) -> Entry:
-    assert rows, f"item {item['path']} has no vectors"
-    assert [row["part"] for row in rows] == list(range(len(rows)))
-    assert {row["modality"] for row in rows} == {item["modality"]}
-    numbers = tuple(row["row"] for row in rows)
+    own = [row for row in rows if row["modality"] == item["modality"]]
+    said = [row for row in rows if row["modality"] != item["modality"]]
+    assert own, f"item {item['path']} has no vectors"
+    for part in (own, said):
+        assert [row["part"] for row in part] == list(range(len(part)))
+    assert {row["modality"] for row in said} <= {"text"}
+    if item["caption"]:
+        assert "".join("".join(row["text"] for row in said).split()) == "".join(item["caption"].split())
+    else:
+        assert not said
+    numbers, spoken = (tuple(row["row"] for row in part) for part in (own, said))
     vectors = matrices[item["modality"]][list(numbers)].tobytes()
-    texts = tuple(row["text"] for row in rows)
+    captions = matrices["text"][list(spoken)].tobytes() if spoken else b""
+    texts = tuple(row["text"] for row in own)
     where = (item["id"], item["root_id"], item["path"])
-    return Entry(*where, item["content_hash"], item["modality"], bool(item["deleted"]), numbers, vectors, texts)
+    what = (item["content_hash"], item["modality"], bool(item["deleted"]))
+    return Entry(*where, *what, numbers, vectors, texts, item["caption"], spoken, captions)
 
 
 def _check_rows(entries: dict[int, Entry], committed: dict[str, int], tombstones: dict[str, frozenset[int]]) -> None:
@@ -273,10 +290,14 @@ def _check_rows(entries: dict[int, Entry], committed: dict[str, int], tombstones
     places = [(entry.root_id, entry.path) for entry in entries.values()]
     assert len(places) == len(set(places))
     for modality, count in committed.items():
-        owned = [row for e in entries.values() if e.modality == modality for row in e.rows]
+        owned = [row for e in entries.values() for row in _rows_in(e, modality)]
         assert len(owned) == len(set(owned)), "two items share a row"
-        live = {row for e in entries.values() if e.modality == modality and not e.deleted for row in e.rows}
+        live = {row for e in entries.values() if not e.deleted for row in _rows_in(e, modality)}
         assert tombstones[modality] == set(range(count)) - live
+
+
+def _rows_in(entry: Entry, modality: str) -> tuple[int, ...]:
+    return (*(entry.rows if entry.modality == modality else ()), *(entry.caption_rows if modality == "text" else ()))
 
 
 def tree_digest(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tests.helpers import COMMAND, environment, run_cli
 
 COMMANDS = ["build", "daemon", "doctor", "dupes", "eval", "find", "forget"]
 COMMANDS += ["import-embeddings", "index", "label", "models", "query", "similar", "status"]
-HIT_KEYS = ["rank", "id", "path", "modality", "part", "score", "confidence"]
+HIT_KEYS = ["rank", "id", "path", "modality", "item_modality", "part", "score", "confidence"]
 
 
 @pytest.fixture(scope="module")

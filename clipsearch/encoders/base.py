@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.errors import EncoderError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -17,6 +19,9 @@ Pixels = tuple[NDArray[np.uint8], ...]
 
 BATCH_SIZE = 64
 """What a processor had best get at a time: more is no faster, and a commit after each loses little to a crash."""
+
+
+_TOLERANCE = 1e-2
 
 
 @runtime_checkable
@@ -78,3 +83,10 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode search texts into float32 (n, dim); differs from encode_texts where a prompt helps."""
+
+
+def check_unit_rows(vectors: NDArray[np.float32]) -> None:
+    """Raise EncoderError for a row of (n, dim) that is not of unit length, such as one that holds NaN."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.all(np.abs(lengths - 1) < _TOLERANCE):
+        raise EncoderError("the encoder gave a vector that is not of unit length")

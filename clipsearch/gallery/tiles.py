@@ -57,10 +57,13 @@ class Tile:
 
 def to_tiles(hits: Sequence[Mapping[str, Any]]) -> list[Tile]:
     """Make tiles of hits in their JSON form (`present.to_payload`)."""
-    return [
-        Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), hit["part"] and hit["part"]["text"])
-        for hit in hits
-    ]
+    return [Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), _passage(hit)) for hit in hits]
+
+
+def _passage(hit: Mapping[str, Any]) -> str | None:
+    """Return what matched of a text; a picture is shown as such, also where its caption matched."""
+    passage: str | None = hit["part"]["text"] if hit["part"] and hit.get("item_modality") != "image" else None
+    return passage
 
 
 def read_thumbnail(path: str, box: tuple[int, int], settings: Settings) -> Image.Image:

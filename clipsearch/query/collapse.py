@@ -38,12 +38,12 @@ def collapse(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
     """
     shown: list[Hit] = []
     also: list[list[Item]] = []
-    by_content: dict[tuple[str, Modality, int], int] = {}
+    by_content: dict[str, int] = {}
     pictures = _Pictures(snapshot, hits)
     for hit in hits:
-        content = (hit.item.content_hash, hit.modality, hit.part)
+        content = hit.item.content_hash
         repeated = by_content.get(content)
-        if repeated is None and hit.modality is Modality.IMAGE:
+        if repeated is None and hit.item.modality is Modality.IMAGE:
             repeated = pictures.find_or_add(hit, len(shown))
         if repeated is not None:
             also[repeated].append(hit.item)
@@ -58,7 +58,7 @@ class _Pictures:
     """The pictures that are shown so far, by their vectors."""
 
     def __init__(self, snapshot: Snapshot, hits: Sequence[Hit]) -> None:
-        rows = snapshot.rows_of_pictures([hit.item.id for hit in hits if hit.modality is Modality.IMAGE])
+        rows = snapshot.rows_of_pictures([hit.item.id for hit in hits if hit.item.modality is Modality.IMAGE])
         vectors = snapshot.rows(Modality.IMAGE).gather(np.fromiter(rows.values(), np.int64, len(rows)))
         self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         self._places = {item: place for place, item in enumerate(rows)}

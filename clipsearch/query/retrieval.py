@@ -112,7 +112,7 @@ class Retriever:
             answers = []
             for i, query in enumerate(queries):
                 pairs = zip(modalities, found, strict=True)
-                lists = [self._score(snapshot, modality, query, ids[i], kind) for modality, ids in pairs]
+                lists = [self.score(snapshot, modality, query, ids[i], kind) for modality, ids in pairs]
                 answers.append(name_hits(snapshot, merge_modalities(lists), k, excluded[i]))
             is_all = all(map(is_exhausted, found, repeat(depth)))
             if is_all or all(len(hits) == k for hits in answers):
@@ -175,7 +175,7 @@ class Retriever:
                 self._indexes[generation.modality] = (generation.name, loaded)
             return loaded
 
-    def _score(
+    def score(
         self,
         snapshot: Snapshot,
         modality: Modality,

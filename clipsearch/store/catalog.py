@@ -115,9 +115,11 @@ def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:
     return list(connection.execute(select(vectors).where(vectors.c.item_id == item_id).order_by(vectors.c.part)))
 
 
-def is_known(connection: Connection, content_hash: str) -> bool:
-    """Tell whether the library holds vectors for that content, also of a deleted file."""
+def is_known(connection: Connection, content_hash: str, caption: str | None = None) -> bool:
+    """Tell whether the library holds vectors for that content, with that caption if given; also of a deleted file."""
     query = select(items.c.id).where(items.c.content_hash == content_hash).limit(1)
+    if caption is not None:
+        query = query.where(items.c.caption == caption)
     return connection.execute(query).first() is not None
 
 

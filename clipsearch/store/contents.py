@@ -13,21 +13,29 @@ from sqlalchemy import Connection, Row, select
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.ledger import Ledger
-from clipsearch.store.records import Encoded, FileRecord, Known, Outcome
+from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
 from clipsearch.store.schema import items
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
-from clipsearch.types import Modality
+from clipsearch.types import Modality, Passage
+
+Rows = dict[Modality, NDArray[np.float16]]
 
 
 @dataclass(slots=True)
 class Content:
-    """What is to be stored for one file: item columns, one dict of vector columns a part, float16 rows (parts, dim)."""
+    """What is to be stored for one file.
+
+    columns: of its item, but for its place. parts: columns of its vectors; those of one modality belong to the rows,
+    float16 (parts, dim), of that modality, in order. moved_from: an item that keeps its id and what it has, but for its
+    captions where `captions` has others. captions: None keeps those of an item that is moved.
+    """
 
     record: FileRecord
     columns: dict[str, Any] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
-    rows: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), ROW_DTYPE))
-    moved_from: int | None = None  # an item that keeps its id and rows; parts and rows are not used then
+    rows: Rows = field(default_factory=dict)
+    moved_from: int | None = None
+    captions: Captions | None = None
 
 
 class Resolver:
@@ -45,15 +53,17 @@ class Resolver:
         # An item at the place of a file of this batch is about to be that file: it cannot also move elsewhere.
         taken = {own.id for outcome in batch if (own := item_at(connection, outcome.record)) is not None}
         for outcome in batch:
-            content = None
+            content: Content | None
             if isinstance(outcome, Encoded):
-                content = _from_encoded(outcome)
-                fresh.setdefault(outcome.content_hash, content)
+                content = encoded = _from_encoded(outcome)
+                fresh.setdefault(outcome.content_hash, encoded)
             elif isinstance(outcome, Known):
                 content = self._from_known(connection, outcome, fresh, taken)
-                if content is None:
-                    unresolved.append(outcome.record)
-            if content is not None:
+            else:
+                continue
+            if content is None or not _add_captions(content, outcome.captions):
+                unresolved.append(outcome.record)
+            else:
                 contents.append(content)
         return contents, unresolved
 
@@ -63,36 +73,70 @@ class Resolver:
         """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
         own = item_at(connection, known.record)
         if own is not None and own.content_hash == known.content_hash:
-            return Content(known.record, moved_from=own.id)
+            return _moved(known.record, own)
         if own is None or own.deleted:
             gone = self._gone(connection, known.content_hash, taken)
             if gone is not None:
-                taken.add(gone)
-                return Content(known.record, moved_from=gone)
-        same = select(items).where(items.c.content_hash == known.content_hash)
-        source = connection.execute(same.order_by(items.c.deleted, items.c.id).limit(1)).one_or_none()
+                taken.add(gone.id)
+                return _moved(known.record, gone)
+        source = self._source(connection, known)
         if source is not None:
             return self._copy(connection, known.record, source)
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
-            return Content(known.record, twin.columns, twin.parts, twin.rows)
+            return Content(known.record, dict(twin.columns), list(twin.parts), dict(twin.rows))
         return None
 
-    def _gone(self, connection: Connection, content_hash: str, taken: set[int]) -> int | None:
+    def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
+        """Return the best item to copy: one with the same captions, if there is any."""
+        same = select(items).where(items.c.content_hash == known.content_hash)
+        text = known.captions and known.captions.text
+        order = (items.c.caption.is_not(text), items.c.deleted, items.c.id)
+        return connection.execute(same.order_by(*order).limit(1)).one_or_none()
+
+    def _gone(self, connection: Connection, content_hash: str, taken: set[int]) -> Row[Any] | None:
         """Return an item with that content whose file is missing or was deleted, and that may be moved."""
         is_gone = items.c.deleted | items.c.id.in_(self._ledger.missing)
-        query = select(items.c.id).where(items.c.content_hash == content_hash, is_gone)
-        found = connection.execute(query.order_by(items.c.deleted, items.c.id)).scalars()
-        return next((number for number in found if number not in taken), None)
+        query = select(items).where(items.c.content_hash == content_hash, is_gone)
+        found = connection.execute(query.order_by(items.c.deleted, items.c.id))
+        return next((row for row in found if row.id not in taken), None)
 
     def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content:
-        parts = catalog.rows_of_item(connection, source.id)
-        view = self._store.view(catalog.get_segments(connection, Modality(source.modality)))
-        rows = view.gather(np.array([part.row for part in parts], np.int64)).astype(ROW_DTYPE)
-        names = ("modality", "content_hash", "width", "height", "taken_at", "camera", "latitude", "longitude")
-        columns = {name: getattr(source, name) for name in names}
-        kept = ("modality", "part", "text", "line", "end_line")
-        return Content(record, columns, [{name: getattr(part, name) for name in kept} for part in parts], rows)
+        content = Content(record, {name: getattr(source, name) for name in _COPIED})
+        found = catalog.rows_of_item(connection, source.id)
+        for modality in dict.fromkeys(Modality(part.modality) for part in found):
+            own = [part for part in found if part.modality == modality]
+            view = self._store.view(catalog.get_segments(connection, modality))
+            content.rows[modality] = view.gather(np.array([part.row for part in own], np.int64)).astype(ROW_DTYPE)
+            content.parts += [{name: getattr(part, name) for name in _PART} for part in own]
+        return content
+
+
+_COPIED = ("modality", "content_hash", "width", "height", "taken_at", "camera", "latitude", "longitude", "caption")
+_PART = ("modality", "part", "text", "line", "end_line")
+
+
+def _moved(record: FileRecord, item: Row[Any]) -> Content:
+    return Content(record, {"caption": item.caption, "modality": item.modality}, moved_from=item.id)
+
+
+def _add_captions(content: Content, captions: Captions | None) -> bool:
+    """Give a content its captions, in place of others; False where their vectors are wanted and not there.
+
+    Captions of the same text stay as they are.
+    """
+    content.captions = captions
+    if captions is None or captions.text == content.columns.get("caption"):
+        return True
+    if captions.text is not None and captions.vectors is None:
+        return False
+    content.columns["caption"] = captions.text
+    content.parts = [part for part in content.parts if part["modality"] != Modality.TEXT]
+    content.parts += _parts(Modality.TEXT, captions.passages)
+    content.rows.pop(Modality.TEXT, None)
+    if captions.vectors is not None:
+        content.rows[Modality.TEXT] = captions.vectors.astype(ROW_DTYPE)
+    return True
 
 
 def item_at(connection: Connection, record: FileRecord) -> Row[Any] | None:
@@ -112,14 +156,18 @@ def _from_encoded(encoded: Encoded) -> Content:
         "latitude": picture.latitude if picture else None,
         "longitude": picture.longitude if picture else None,
     }
-    parts = [
+    parts = _parts(encoded.modality, encoded.passages or [None] * len(encoded.vectors))
+    return Content(encoded.record, columns, parts, {encoded.modality: encoded.vectors.astype(ROW_DTYPE)})
+
+
+def _parts(modality: Modality, passages: Sequence[Passage | None]) -> list[dict[str, Any]]:
+    return [
         {
-            "modality": encoded.modality,
+            "modality": modality,
             "part": i,
-            "text": p and p.text,
-            "line": p and p.line,
-            "end_line": p and p.end_line,
+            "text": passage and passage.text,
+            "line": passage and passage.line,
+            "end_line": passage and passage.end_line,
         }
-        for i, p in enumerate(encoded.passages or [None] * len(encoded.vectors))
+        for i, passage in enumerate(passages)
     ]
-    return Content(encoded.record, columns, parts, encoded.vectors.astype(ROW_DTYPE))

@@ -6,6 +6,7 @@ nothing of it outlives the run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,9 @@ from sqlalchemy import (
 from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store.catalog import chunks
 from clipsearch.store.database import transaction
-from clipsearch.store.records import FileRecord, Scope
+from clipsearch.store.records import CaptionSource, FileRecord, Scope
 from clipsearch.store.schema import failures, items
+from clipsearch.types import Modality
 
 _temporary = MetaData()
 _seen = Table(
@@ -53,6 +55,9 @@ _todo = Table(
     Column("path", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
+    Column("sidecar", Text, nullable=False),
+    Column("texts", Text, nullable=False),  # JSON: what tables of captions say
+    Column("stamp", Text),
     prefixes=["TEMPORARY"],
 )
 _missing = Table(
@@ -114,7 +119,7 @@ class Ledger:
                 seen.append({"what": "failure", "id": failure.id})
             if item is not None and not item.deleted:
                 seen.append({"what": "item", "id": item.id})
-                if (item.size, item.mtime_ns) == stamp:
+                if (item.size, item.mtime_ns) == stamp and _is_captioned(item, record):
                     tally.unchanged += 1
                     continue
             if failure is not None and (failure.size, failure.mtime_ns) == stamp:
@@ -125,7 +130,7 @@ class Ledger:
                 tally.changed += 1
             else:
                 tally.new += 1
-            todo.append({"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns})
+            todo.append(_to_row(record))
         if seen:
             self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
         if todo:
@@ -166,8 +171,7 @@ class Ledger:
                 rows = self._connection.execute(query).all()
             if not rows:
                 return
-            for row in rows:
-                yield FileRecord(row.root_id, unquote_path(row.path), row.size, row.mtime_ns)
+            yield from map(_from_row, rows)
             last = rows[-1].seq
 
     def count_todo(self) -> int:
@@ -205,6 +209,29 @@ class Ledger:
     def _count(self, query: object) -> int:
         with transaction(self._connection):
             return int(self._connection.execute(query).scalar_one())  # type: ignore[call-overload]
+
+
+def _is_captioned(item: Row[Any], record: FileRecord) -> bool:
+    """Tell whether an item has the captions that lie beside its file, or is none that has any."""
+    return item.modality == Modality.TEXT or record.beside.stamp in (None, item.caption_stamp)
+
+
+def _to_row(record: FileRecord) -> dict[str, Any]:
+    beside = record.beside
+    return {
+        "root_id": record.root_id,
+        "path": quote_path(record.path),
+        "size": record.size,
+        "mtime_ns": record.mtime_ns,
+        "sidecar": quote_path(beside.sidecar),
+        "texts": json.dumps(beside.texts),
+        "stamp": beside.stamp,
+    }
+
+
+def _from_row(row: Row[Any]) -> FileRecord:
+    beside = CaptionSource(unquote_path(row.sidecar), tuple(json.loads(row.texts)), row.stamp)
+    return FileRecord(row.root_id, unquote_path(row.path), row.size, row.mtime_ns, beside)
 
 
 def _gone_from(table: Table) -> ColumnElement[bool]:

@@ -22,7 +22,7 @@ from clipsearch.errors import (
     StoreCorruptError,
 )
 from clipsearch.filtering import absolute
-from clipsearch.store import catalog, migrations
+from clipsearch.store import catalog, full_text, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
@@ -108,6 +108,11 @@ class Snapshot:
         return recent.get(
             modality, wanted, lambda: matching_rows(self._connection, modality, wanted, self._library.base)
         )
+
+    def by_words(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
+        """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
+        allowed = condition(self._connection, absolute(wanted or Filter()), self._library.base)
+        return full_text.ranked(self._connection, text, allowed, limit)
 
     def list_items(self, wanted: Filter, limit: int | None) -> tuple[list[Item], int]:
         """Return the first items that a filter allows, newest first, and how many there are in all."""

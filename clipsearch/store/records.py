@@ -55,6 +55,19 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionSource:
+    """Where a picture's captions stand outside of it.
+
+    sidecar: the absolute path of a text of its name, "" for none. texts: what tables of captions say of it. stamp: of
+    all that, "" for nothing; None where a table could not be read, so that the captions it has are to be kept.
+    """
+
+    sidecar: str = ""
+    texts: tuple[str, ...] = ()
+    stamp: str | None = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """A file as the walk saw it. path: below its root, with `/`, as os.fsdecode gives it; "" for the root itself."""
 
@@ -62,6 +75,7 @@ class FileRecord:
     path: str
     size: int
     mtime_ns: int
+    beside: CaptionSource = CaptionSource()
 
 
 def mtime_ns(status: os.stat_result) -> int:
@@ -70,8 +84,28 @@ def mtime_ns(status: os.stat_result) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Captions:
+    """What is said of a picture, inside its file and beside it.
+
+    stamp: of what is beside it. text: all captions, then the keywords, a line each; None for none. passages: what is
+    encoded of it. vectors: float32 (passages, dim), unit rows; None while the library holds the same picture with the
+    same text, or they are not encoded yet.
+    """
+
+    stamp: str
+    text: str | None = None
+    keywords: tuple[str, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    vectors: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
-    """A file whose parts were encoded. vectors: float32 (parts, dim), unit rows; passages: one a part, of a text."""
+    """A file whose parts were encoded.
+
+    vectors: float32 (parts, dim), unit rows; passages: one a part, of a text. captions: of a picture; None keeps
+    what the library has of the same one.
+    """
 
     record: FileRecord
     content_hash: str
@@ -79,14 +113,16 @@ class Encoded:
     vectors: NDArray[np.float32]
     picture: PictureInfo | None = None
     passages: tuple[Passage, ...] = ()
+    captions: Captions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A file whose content the library already holds under this hash."""
+    """A file whose content the library already holds under this hash. captions: as of `Encoded`."""
 
     record: FileRecord
     content_hash: str
+    captions: Captions | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,11 @@ def next_segment(modality: Modality, last: Segment | None) -> Segment:
     return new_segment(modality, first_row)
 
 
-def hide(connection: Connection, ids: Select[tuple[int]] | Sequence[int]) -> None:
-    """Put the rows of items among the tombstones."""
+def hide(connection: Connection, ids: Select[tuple[int]] | Sequence[int], modality: Modality | None = None) -> None:
+    """Put the rows of items among the tombstones, those of one modality or of all."""
     rows = select(vectors.c.modality, vectors.c.row).where(vectors.c.item_id.in_(ids))
+    if modality is not None:
+        rows = rows.where(vectors.c.modality == modality)
     connection.execute(insert(tombstones).prefix_with("OR IGNORE").from_select(["modality", "row"], rows))
 
 

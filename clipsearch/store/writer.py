@@ -10,16 +10,11 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, delete, func, insert, select
 
-from clipsearch.paths import quote_path
-from clipsearch.store import catalog, collection, full_text
-from clipsearch.store.contents import Content, Resolver, item_at
+from clipsearch.store import catalog, collection, files, full_text
+from clipsearch.store.contents import Resolver
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import (
@@ -35,8 +30,8 @@ from clipsearch.store.records import (
     Scope,
 )
 from clipsearch.store.roots import RulesChange, add_collection, add_root, change_rules, find_scope, set_offline
-from clipsearch.store.rows import Appended, advance, append, hide
-from clipsearch.store.schema import failures, generations, items, roots, tombstones, vectors
+from clipsearch.store.rows import advance, append
+from clipsearch.store.schema import failures, generations, items, roots, vectors
 from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
 
@@ -73,14 +68,14 @@ class Writer:
         with transaction(self._connection) as connection:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
-        appended = append(self._connection, self._store, _rows(contents))
+        appended = append(self._connection, self._store, files.rows_of(contents))
         with transaction(self._connection) as connection:
             advance(connection, appended)
             for content in contents:
-                self._store_item(connection, content, appended, result.counts)
+                files.store(connection, content, appended, self.ledger, result.counts)
             for failed in batch:
                 if isinstance(failed, Failed):
-                    self._store_failure(connection, failed)
+                    files.store_failure(connection, failed)
             bump_revision(connection)
         return result
 
@@ -105,7 +100,7 @@ class Writer:
         removed = self.ledger.count_missing()
         if removed:
             with transaction(self._connection) as connection:
-                _tombstone(connection, self.ledger.missing)
+                files.tombstone(connection, self.ledger.missing)
                 bump_revision(connection)
         return removed
 
@@ -120,7 +115,7 @@ class Writer:
             count = connection.execute(
                 select(func.count()).select_from(items).where(inside, ~items.c.deleted)
             ).scalar_one()
-            _tombstone(connection, ids)
+            files.tombstone(connection, ids)
             full_text.remove(connection, ids)
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
             connection.execute(delete(items).where(inside))
@@ -209,91 +204,8 @@ class Writer:
             catalog.set_setting(connection, key, value)
             bump_revision(connection)
 
-    def _store_item(self, connection: Connection, content: Content, appended: Appended, counts: CommitCounts) -> None:
-        record = content.record
-        path = quote_path(record.path)
-        place = {"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns}
-        at_path = (failures.c.root_id == record.root_id) & (failures.c.path == path)
-        connection.execute(delete(failures).where(at_path))
-        if content.moved_from is not None:
-            self._move(connection, content.moved_from, place, counts)
-            return
-        own = item_at(connection, record)
-        values = {**content.columns, **place, "deleted": False}
-        if own is None:
-            item_id: int = connection.execute(insert(items).values(**values).returning(items.c.id)).scalar_one()
-        else:
-            item_id = own.id
-            _tombstone(connection, select(literal(item_id)))
-            full_text.remove(connection, [item_id])
-            connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
-            connection.execute(update(items).where(items.c.id == item_id).values(**values))
-        if own is None or own.deleted:
-            counts.added += 1
-        else:
-            counts.changed += 1
-        first = appended.take(content.columns["modality"], len(content.parts))
-        rows = [{**part, "item_id": item_id, "row": first + i} for i, part in enumerate(content.parts)]
-        connection.execute(insert(vectors), rows)
-        full_text.add(connection, [(item_id, full_text.join_passages(part["text"] for part in content.parts))])
-
-    def _move(self, connection: Connection, item_id: int, place: dict[str, Any], counts: CommitCounts) -> None:
-        """Give an item its new place, and bring it back if it was deleted."""
-        before = connection.execute(select(items).where(items.c.id == item_id)).one()
-        _swap_places(connection, before, place)
-        connection.execute(update(items).where(items.c.id == item_id).values(**place, deleted=False))
-        if before.deleted:
-            rows = select(vectors.c.row).where(vectors.c.item_id == item_id)
-            of_item = (tombstones.c.modality == before.modality) & tombstones.c.row.in_(rows)
-            connection.execute(delete(tombstones).where(of_item))
-            counts.added += 1
-        elif (before.root_id, before.path) == (place["root_id"], place["path"]):
-            counts.unchanged += 1
-        else:
-            counts.moved += 1
-        self.ledger.found_again(item_id)
-
-    def _store_failure(self, connection: Connection, failed: Failed) -> None:
-        record = failed.record
-        values = {
-            "size": record.size,
-            "mtime_ns": record.mtime_ns,
-            "reason": failed.reason,
-            "transient": failed.transient,
-        }
-        statement = upsert(failures).values(root_id=record.root_id, path=quote_path(record.path), **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["root_id", "path"], set_=values))
-        own = item_at(connection, record)
-        if own is not None and not failed.transient:
-            _tombstone(connection, select(literal(own.id)))
-
 
 def bump_revision(connection: Connection) -> None:
     """Count a change of the library, so that readers know when what they cached is old."""
     revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
     catalog.set_setting(connection, REVISION_KEY, str(revision + 1))
-
-
-def _rows(contents: Sequence[Content]) -> dict[Modality, NDArray[np.float16]]:
-    """Stack the rows of a batch by modality, in its order."""
-    blocks: dict[Modality, list[NDArray[np.float16]]] = {}
-    for content in contents:
-        if content.parts:
-            blocks.setdefault(Modality(content.columns["modality"]), []).append(content.rows)
-    return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
-
-
-def _tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
-    """Mark items deleted and hide their rows; they stay, so that the files may come back."""
-    hide(connection, ids)
-    connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
-
-
-def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]) -> None:
-    """Give the deleted item that holds a place, if there is one, the place of the item that is moving there."""
-    at_place = (items.c.root_id == place["root_id"]) & (items.c.path == place["path"]) & (items.c.id != moving.id)
-    holder = connection.execute(select(items.c.id).where(at_place)).scalar_one_or_none()
-    if holder is not None:
-        for number, path in ((moving.id, f"/{moving.id}"), (holder, moving.path)):  # no stored path starts with "/"
-            root = moving.root_id
-            connection.execute(update(items).where(items.c.id == number).values(root_id=root, path=path))

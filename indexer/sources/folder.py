@@ -6,13 +6,16 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import PurePath
 
-from clipsearch.store.records import FileRecord, mtime_ns
+from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
+from indexer.sources.captions import FolderCaptions
 
 logger = logging.getLogger("clipsearch")
 
@@ -30,8 +33,9 @@ class FolderWalk:
     """One walk of a root, or of a part of it.
 
     Symbolic links are followed where they lead to what no root covers; each real folder is entered once, and each
-    real file is found once. `unreadable` fills while walking: paths below the root of folders that could not be
-    listed, with the reason.
+    real file is found once. Pictures come with where their captions stand, and a text that captions one is
+    no file of its own. `unreadable` fills while walking: paths below the root of folders that could not be listed, and
+    of tables of captions that could not be read, with the reason.
     """
 
     def __init__(
@@ -46,7 +50,8 @@ class FolderWalk:
         self._skip = skip
         self._foreign: set[tuple[int, int]] = set()
         self._linked: set[str] = set()
-        self.unreadable: list[tuple[str, str]] = []
+        self._captions = FolderCaptions(self._absolute, self._is_wanted)
+        self.unreadable = self._captions.unreadable
 
     def __iter__(self) -> Iterator[FileRecord]:
         start = self._absolute(self._prefix)
@@ -56,7 +61,7 @@ class FolderWalk:
             self._cannot_look(self._prefix, error)
             return
         if stat.S_ISREG(status.st_mode):
-            yield FileRecord(self._root_id, self._prefix, status.st_size, mtime_ns(status))
+            yield from self._single(status) if self._prefix else self._root_file(status)
             return
         folders = [(self._prefix, False)]
         while folders:
@@ -65,9 +70,37 @@ class FolderWalk:
             yield from self._list(folder, foreign, below)
             folders += reversed(below)
 
+    def _single(self, status: os.stat_result) -> Iterator[FileRecord]:
+        """Yield a file, or the pictures that it captions."""
+        names = frozenset(self._names(self._prefix.rpartition("/")[0]))
+        captioned = list(self._captions.pictures_of(self._prefix, names))
+        for path in captioned:
+            with suppress(OSError):  # it went while we walked
+                yield self._record(path, os.stat(self._absolute(path)), names)
+        if not captioned:
+            yield self._record(self._prefix, status, names)
+
+    def _root_file(self, status: os.stat_result) -> Iterator[FileRecord]:
+        """Yield a file that is a root itself; what captions it lies beside the root."""
+        folder, name = os.path.split(self._root)
+        captions = FolderCaptions(partial(os.path.join, folder), lambda path: True)
+        try:
+            names = frozenset(os.listdir(folder))
+        except OSError:
+            names = frozenset()
+        beside = captions.of(name, names) if _is_named_picture(name) else CaptionSource()
+        self.unreadable += captions.unreadable
+        yield FileRecord(self._root_id, "", status.st_size, mtime_ns(status), beside)
+
+    def _record(self, path: str, status: os.stat_result, names: Collection[str]) -> FileRecord:
+        beside = self._captions.of(path, names) if _is_named_picture(path) else CaptionSource()
+        return FileRecord(self._root_id, path, status.st_size, mtime_ns(status), beside)
+
     def _list(self, folder: str, foreign: bool, below: list[tuple[str, bool]]) -> Iterator[FileRecord]:
         """Yield the files of one folder and note its folders in `below`."""
-        for name in self._names(folder):
+        listed = self._names(folder)
+        names = frozenset(listed)
+        for name in listed:
             path = f"{folder}/{name}" if folder else name
             if not self._is_wanted(path):
                 continue
@@ -84,8 +117,10 @@ class FolderWalk:
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
             elif stat.S_ISREG(status.st_mode) and PurePath(name).suffix.lower() in SUFFIXES:
+                if self._captions.is_sidecar(path, names):
+                    continue
                 if not is_link or self._is_first_link(path):
-                    yield FileRecord(self._root_id, path, status.st_size, mtime_ns(status))
+                    yield self._record(path, status, names)
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -148,6 +183,10 @@ class FolderWalk:
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, *path.split("/")) if path else self._root
+
+
+def _is_named_picture(path: str) -> bool:
+    return PurePath(path).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _identity(folder: str) -> tuple[int, int] | None:

@@ -1,0 +1,121 @@
+"""Vectors and words in one ranking, on photographs with captions: python benchmarks/hybrid.py --data FOLDER
+
+FOLDER holds photographs and `captions.csv` (image,caption), several captions each. A library is made of them in which
+every other photograph has one caption. Asked are another caption of each photograph (`said otherwise`), and three words
+in a row of the caption that is in the library (`remembered`). Figures: in how many of 100 queries the photograph that
+is meant is among the first 1, 5 and 10, for photographs with a caption in the library and for those without. The
+builtin encoder was fitted on such photographs: compare the ways, not the figures with others.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from harness import write_result
+
+import clipsearch
+from clipsearch.config import Settings
+from clipsearch.query.fusion import RRF_RANKS
+from clipsearch.query.hybrid import retrieve_hybrid
+from clipsearch.query.retrieval import Retriever
+from clipsearch.types import Filter, Modality
+from indexer import pipeline
+from indexer.pipeline import IndexOptions
+
+WAYS = ("pictures", "pictures and captions", "words", "rank fusion", "hybrid")
+DEPTH = 200
+
+
+class Asker:
+    """Asks a library in every way; an answer is a list of file names, best first."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.retriever = Retriever(engine.library)
+
+    def ask(self, text):
+        vector = self.engine.encoder.encode_queries([text])[0]
+        with self.engine.library.read() as snapshot:
+            both = [Modality.IMAGE, Modality.TEXT]
+            found = {
+                way: self.retriever.retrieve(snapshot, vector[None], DEPTH, modalities, [None], kind="text")[0].hits
+                for way, modalities in (("pictures", both[:1]), ("pictures and captions", both))
+            }
+            found["hybrid"] = retrieve_hybrid(self.retriever, snapshot, text, vector, DEPTH, both).hits
+            named = snapshot.by_words(text, Filter(), DEPTH)
+        names = {hit.item.id: Path(hit.path).name for hits in found.values() for hit in hits}
+        answers = {way: [Path(hit.path).name for hit in hits] for way, hits in found.items()}
+        answers["words"] = [names[item] for item in named if item in names]
+        merit = defaultdict(float)
+        for ranking in (answers["pictures and captions"], answers["words"]):
+            for rank, name in enumerate(ranking, 1):
+                merit[name] += 1 / (RRF_RANKS + rank)
+        answers["rank fusion"] = sorted(merit, key=lambda name: -merit[name])
+        return answers
+
+
+def make_library(data, work):
+    """Index the photographs, every other one with its first caption; return all captions by name."""
+    captions = defaultdict(list)
+    with (data / "captions.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            captions[row["image"]].append(row["caption"])
+    places = {path.name: path for path in data.rglob("*.jpg")}
+    photos = work / "photos"
+    photos.mkdir()
+    for name in captions:
+        shutil.copy(places[name], photos / name)
+    rows = [{"image": name, "caption": said[0]} for name, said in list(captions.items())[::2]]
+    (photos / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Settings(model=ARGUMENTS.model, offline=True, threads=2)
+    pipeline.index(work / "library", [str(photos)], settings, IndexOptions())
+    return captions, {row["image"] for row in rows}
+
+
+def queries(captions, captioned):
+    """Yield (kind of query, whether the photograph has a caption, its name, the query)."""
+    for name, said in captions.items():
+        yield "said otherwise", name in captioned, name, said[1]
+        words = said[0].split()
+        if name in captioned and len(words) >= 5:
+            middle = len(words) // 2
+            yield "remembered", True, name, " ".join(words[middle - 1 : middle + 2])
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as work:
+        captions, captioned = make_library(ARGUMENTS.data, Path(work))
+        counts, right = defaultdict(int), defaultdict(lambda: defaultdict(int))
+        with clipsearch.open(Path(work) / "library", settings=Settings(offline=True, threads=2)) as engine:
+            asker = Asker(engine)
+            for kind, has_caption, name, text in queries(captions, captioned):
+                counts[kind, has_caption] += 1
+                for way, answer in asker.ask(text).items():
+                    for k in (1, 5, 10):
+                        right[kind, has_caption, way][k] += name in answer[:k]
+    rows = [
+        {
+            "query": kind,
+            "photograph": "with a caption" if has_caption else "without",
+            "queries": count,
+            "way": way,
+            **{f"first {k}": round(100 * right[kind, has_caption, way][k] / count, 1) for k in (1, 5, 10)},
+        }
+        for (kind, has_caption), count in counts.items()
+        for way in WAYS
+    ]
+    write_result("hybrid", {"model": ARGUMENTS.model, "rows": rows})
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="builtin-base")
+    ARGUMENTS = parser.parse_args()
+    main()

@@ -1,0 +1,111 @@
+"""Captions of pictures: gathered from inside the file and beside it, cut into passages, encoded."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from clipsearch.embedded import read_embedded
+from numpy.typing import NDArray
+
+from clipsearch.encoders.base import Encoder, check_unit_rows
+from clipsearch.errors import ClipSearchError, MediaError
+from clipsearch.media import read_regular
+from clipsearch.paths import printable
+from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
+from clipsearch.text import decode_text, split_passages
+from clipsearch.types import Passage
+from indexer.sources.captions import MAX_SIDECAR
+
+logger = logging.getLogger("clipsearch")
+
+_SLICE = 256
+"""Passages that are encoded by one call."""
+
+
+def read_captions(beside: CaptionSource, data: bytes, encoder: Encoder) -> Captions | None:
+    """Gather what is said of a picture, the bytes of whose file are data.
+
+    Returns None, after a warning, where what lies beside it cannot be read now.
+    """
+    if beside.stamp is None:
+        return None
+    try:
+        texts = [_read_sidecar(beside.sidecar)] if beside.sidecar else []
+    except (OSError, MediaError) as error:
+        reason = getattr(error, "strerror", None) or error
+        logger.warning("%s captions a picture, but cannot be read: %s", printable(beside.sidecar), reason)
+        return None
+    inside = read_embedded(data)
+    texts += [*map(_clean, beside.texts), *inside.captions, ", ".join(inside.keywords)]
+    passages: list[Passage] = []
+    kept: list[str] = []
+    lines = 0
+    for text in _distinct(texts):
+        found = split_passages(text, count=encoder.count_tokens, limit=encoder.max_tokens)
+        if found:
+            passages += [replace(each, line=each.line + lines, end_line=each.end_line + lines) for each in found]
+            kept.append(text)
+            lines += text.count("\n") + 1
+    return Captions(beside.stamp, "\n".join(kept) or None, inside.keywords, tuple(passages))
+
+
+def encode_captions(
+    encoder: Encoder, spoken: Sequence[tuple[FileRecord, Captions]]
+) -> dict[FileRecord, Captions | None]:
+    """Encode the passages of captions; None for captions that make the encoder fail, which is told."""
+    try:
+        vectors = _encode(encoder, [passage.text for _, captions in spoken for passage in captions.passages])
+    except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
+        if len(spoken) == 1:
+            logger.warning("The captions of %s cannot be encoded: %s", printable(spoken[0][0].path), error)
+            return {spoken[0][0]: None}
+        half = len(spoken) // 2
+        return encode_captions(encoder, spoken[:half]) | encode_captions(encoder, spoken[half:])
+    done: dict[FileRecord, Captions | None] = {}
+    start = 0
+    for record, captions in spoken:
+        end = start + len(captions.passages)
+        done[record] = replace(captions, vectors=vectors[start:end])
+        start = end
+    return done
+
+
+def attach(outcomes: Iterable[Outcome], encoded: Mapping[FileRecord, Captions | None]) -> list[Outcome]:
+    """Give outcomes their encoded captions; those whose captions were not come to are left out."""
+    done: list[Outcome] = []
+    for outcome in outcomes:
+        if not isinstance(outcome, Encoded | Known) or outcome.captions is None or not outcome.captions.passages:
+            done.append(outcome)
+        elif outcome.record in encoded:
+            done.append(replace(outcome, captions=encoded[outcome.record]))
+    return done
+
+
+def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    slices = [encoder.encode_texts(texts[start : start + _SLICE]) for start in range(0, len(texts), _SLICE)]
+    vectors = np.concatenate([np.empty((0, encoder.dim), np.float32), *slices])
+    check_unit_rows(vectors)
+    return vectors
+
+
+def _read_sidecar(path: str) -> str:
+    return _clean(decode_text(read_regular(path, MAX_SIDECAR)[0]))
+
+
+def _clean(text: str) -> str:
+    """Return a text in NFC that any database holds, its lines ended by line feeds."""
+    plain = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", " ")
+    return unicodedata.normalize("NFC", plain.encode("utf-8", "replace").decode()).strip()
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """Drop what was said before, however it is spaced or capitalised."""
+    found: dict[str, str] = {}
+    for text in texts:
+        found.setdefault(" ".join(text.casefold().split()), text)
+    found.pop("", None)
+    return list(found.values())

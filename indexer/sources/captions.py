@@ -1,0 +1,151 @@
+"""Captions that lie beside pictures: a text of the same name, or a table in the folder or in one above it.
+
+`a.jpg` has the sidecar `a.jpg.txt`, else `a.txt`, of at most MAX_SIDECAR bytes; a longer text is one of its own. A
+table is `captions.csv` or `captions.jsonl`; it names pictures by their paths from its folder. What the rules of a root
+leave out is neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePath
+
+from clipsearch.captions import read_pairs
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.store.records import CaptionSource
+from clipsearch.types import PICTURE_SUFFIXES
+
+TABLES = ("captions.csv", "captions.jsonl")
+
+MAX_SIDECAR = 8192
+"""Bytes: a text beside a picture that is longer than this is no caption of it."""
+
+_SIDECAR = ".txt"
+
+Table = dict[str, list[str]]
+
+
+class FolderCaptions:
+    """The captions beside the pictures of one walk, which asks folder by folder, each before those below it.
+
+    Paths are below the root of the walk, with "/". `unreadable` fills with the tables that cannot be read, and why.
+    """
+
+    def __init__(self, absolute: Callable[[str], str], is_wanted: Callable[[str], bool]) -> None:
+        """Prepare; absolute: the path on disk of one below the root; is_wanted: whether the rules leave it in."""
+        self._absolute = absolute
+        self._is_wanted = is_wanted
+        self._tables: dict[str, list[Table] | None] = {}
+        self.unreadable: list[tuple[str, str]] = []
+
+    def of(self, path: str, names: Collection[str]) -> CaptionSource:
+        """Find what captions a picture; names: of all that is in its folder."""
+        folder, _, name = path.rpartition("/")
+        sidecar, seal = self._sidecar(folder, name, names)
+        texts: list[str] = []
+        for above in _ancestors(folder):
+            tables = self._load(above)
+            if tables is None:
+                return CaptionSource(stamp=None)
+            below = path[len(above) + 1 :] if above else path
+            texts += (text for table in tables for text in table.get(_key(below), ()))
+        if not sidecar and not texts:
+            return CaptionSource()
+        said = repr((seal, texts)).encode("utf-8", "surrogatepass")
+        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(said, digest_size=16).hexdigest())
+
+    def is_sidecar(self, path: str, names: Collection[str]) -> bool:
+        """Tell whether a file is the sidecar of a picture in its folder."""
+        return any(True for _ in self.pictures_of(path, names))
+
+    def pictures_of(self, path: str, names: Collection[str]) -> Iterator[str]:
+        """Yield the pictures whose sidecar a file is."""
+        folder, _, name = path.rpartition("/")
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() != _SIDECAR or not stem:
+            return
+        for other in _pictures_named(stem, names):
+            picture = f"{folder}/{other}" if folder else other
+            if self._is_wanted(picture) and os.path.isfile(self._absolute(picture)):
+                if self._sidecar(folder, other, names)[0] == self._absolute(path):
+                    yield picture
+
+    def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, tuple[int, int] | None]:
+        """Return the absolute path of a picture's sidecar, and what changes with it; ("", None) without one."""
+        stem = os.path.splitext(name)[0]
+        for ending in (_SIDECAR, _SIDECAR.upper()):
+            for other in (name + ending, stem + ending):
+                path = f"{folder}/{other}" if folder else other
+                if other in names and self._is_wanted(path):
+                    try:
+                        status = os.stat(self._absolute(path))
+                    except OSError:
+                        continue
+                    if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_SIDECAR:
+                        return self._absolute(path), (status.st_size, status.st_mtime_ns)
+        return "", None
+
+    def _load(self, folder: str) -> list[Table] | None:
+        """Return the tables of a folder; None where one of them cannot be read."""
+        if folder not in self._tables:
+            for known in [known for known in self._tables if not _is_above(known, folder)]:
+                del self._tables[known]
+            self._tables[folder] = self._read(folder)
+        return self._tables[folder]
+
+    def _read(self, folder: str) -> list[Table] | None:
+        tables: list[Table] | None = []
+        for name in TABLES:
+            path = f"{folder}/{name}" if folder else name
+            if not self._is_wanted(path) or not os.path.isfile(self._absolute(path)):
+                continue
+            try:
+                table = _table(self._absolute(path))
+            except InvalidInputError as error:
+                self.unreadable.append((path, f"no captions can be read from it: {error}"))
+                tables = None
+            else:
+                tables = None if tables is None else [*tables, table]
+        return tables
+
+
+def _table(path: str) -> Table:
+    table: Table = {}
+    for pair in read_pairs(Path(path)):
+        texts = table.setdefault(_key(pair.image), [])
+        if pair.caption not in texts:
+            texts.append(pair.caption)
+    return table
+
+
+def _key(path: str) -> str:
+    """Return a path as tables are asked for it: plain, and in the one of Unicode's forms that most write."""
+    return unicodedata.normalize("NFC", posixpath.normpath(path))
+
+
+def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
+    """Yield the pictures in a folder that are named so, with or without their ending."""
+    if PurePath(stem).suffix.lower() in PICTURE_SUFFIXES and stem in names:
+        yield stem
+    for suffix in sorted(PICTURE_SUFFIXES):
+        for ending in (suffix, suffix.upper()):
+            if stem + ending in names:
+                yield stem + ending
+
+
+def _ancestors(folder: str) -> Iterator[str]:
+    """Yield a folder and those above it, up to the root; nearest first."""
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+    yield ""
+
+
+def _is_above(folder: str, other: str) -> bool:
+    return not folder or other == folder or other.startswith(folder + "/")
