@@ -1,15 +1,14 @@
 """clipsearch eval: figures of a library by captions of its own pictures."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 
+from clipsearch.captions import read_captions
 from clipsearch.cli.eval import eval as eval_command
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.benchmark_set import find_pictures, pair_up
-from clipsearch.query.caption_file import read_captions
 from clipsearch.query.engine import open_library
 from clipsearch.query.evaluation import Side, evaluate
 from clipsearch.store.library import Library
@@ -119,49 +118,6 @@ def test_a_name_of_two_pictures_is_refused_with_its_line(encoder, tmp_path):
     write(tmp_path / "c.csv", [("a/p.jpg", "x"), ("p.jpg", "y")])
     with pytest.raises(InvalidInputError, match=r"(?s)Line 3: 'p.jpg' may be any of 2 .*Write more"):
         run(tmp_path, encoder, "c.csv")
-
-
-WRONG = {
-    "empty.csv": (b"", r"line 1: the columns must be image,caption; there is nothing"),
-    "only-names.csv": (b"image,caption\n", "no captions in it"),
-    "columns.csv": (b"file,text\na,b\n", r"line 1: .* there is file, text"),
-    "pipes.csv": (b"image| caption\na.jpg| x\n", r"line 1: .* there is image\| caption"),
-    "gbk.csv": (
-        "image,caption\na.jpg,x\nb.jpg,一只猫坐在沙发上\n".encode("gbk"),
-        r"line 3: byte 0xd7 is not UTF-8.*iconv",
-    ),
-    "utf16.csv": ("image,caption\na.jpg,x\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
-    "comma.csv": (b"image,caption\na.jpg,one\na.jpg,one, two\n", r"line 3: 3 fields where there are 2"),
-    "no-caption.csv": (b"image,caption\na.jpg,\n", r"line 2: `caption` is empty"),
-    "quote.csv": (b'image,caption\na.jpg,"open\nb.jpg,x\n', r"line 2: not CSV"),
-    "nothing.jsonl": (b"\n\n", "no captions in it"),
-    "broken.jsonl": (b'{"image": "a", "caption": "b"}\n{"image"\n', "line 2: not JSON"),
-    "list.jsonl": (b"[1]\n", "line 1: each line must be a JSON object"),
-    "number.jsonl": (b'{"image": "a", "caption": 3}\n', "line 1: `caption` cannot be 3"),
-    "missing.jsonl": (b'\n{"image": "a"}\n', "line 2: `caption` is missing"),
-    "captions.xlsx": (b"PK", "neither .csv nor .jsonl"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_file_is_told_with_its_line(name, tmp_path):
-    data, message = WRONG[name]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(InvalidInputError, match=message) as error:
-        read_captions(tmp_path / name)
-    assert name in str(error.value)
-
-
-def test_what_a_spreadsheet_or_a_script_writes_is_read(tmp_path):
-    (tmp_path / "a.csv").write_bytes(
-        b'\xef\xbb\xbfImage,split,Caption\r\na.jpg,test,"one, two\r\nlines"\r\n\r\nb.jpg,x,\xe7\x8c\xab\r\n'
-    )
-    assert [tuple(p) for p in read_captions(tmp_path / "a.csv")] == [
-        ("a.jpg", "one, two\r\nlines", 2), ("b.jpg", "猫", 5)
-    ]  # fmt: skip
-    line = json.dumps({"image": "a.jpg", "caption": "left\u2028right", "more": 1}, ensure_ascii=False)
-    (tmp_path / "a.jsonl").write_text(f"\n{line}\n", encoding="utf-8")
-    assert [tuple(p) for p in read_captions(tmp_path / "a.jsonl")] == [("a.jpg", "left\u2028right", 2)]
 
 
 def test_pictures_that_are_not_there_are_left_out_and_told(home):

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
-    "clipsearch.config": 1, "clipsearch.embedded": 1,
+    "clipsearch.captions": 1, "clipsearch.config": 1, "clipsearch.embedded": 1,
     "clipsearch.dates": 1, "clipsearch.filtering": 1,
     "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1, "clipsearch.places": 1,
     "clipsearch.gallery": 1,

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.captions import Pair, read_captions
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError
 from clipsearch.halves import widen
 from clipsearch.metrics import Clusters, Floats, Ranks, summarise
 from clipsearch.query.benchmark_set import BenchmarkSet, Found, find_pictures, pair_up
-from clipsearch.query.caption_file import Pair, read_captions
 from clipsearch.query.counting import Blocks, Pairs, rank_right
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.stages import Stages

@@ -1,0 +1,143 @@
+"""Pictures with captions, from a table: .csv or .tsv, or .jsonl with an object a line; read line by line.
+
+The columns go by any of the usual names, such as those of the metadata.csv of a Hugging Face imagefolder.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from clipsearch.errors import InvalidInputError
+
+IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "image_path", "path")
+CAPTION_COLUMNS = ("caption", "text", "description")
+"""What a column may be called; the first of these that a table has is read."""
+
+_JSON_LINES = (".jsonl", ".ndjson")
+_SUFFIXES = (".csv", ".tsv", *_JSON_LINES)
+_DELIMITERS = ",\t|"
+_MAX_LINE = 1 << 24
+
+
+class Pair(NamedTuple):
+    """A picture as the file names it, one caption of it, and the line where they stand, from 1."""
+
+    image: str
+    caption: str
+    line: int
+
+
+def read_captions(path: Path) -> list[Pair]:
+    """Read all pairs of a file, as `read_pairs` does. Raises InvalidInputError also for a file without any."""
+    pairs = list(read_pairs(path))
+    if not pairs:
+        raise InvalidInputError(f"{path} has no captions in it. Each line names an image and a caption of it.")
+    return pairs
+
+
+def read_pairs(path: Path) -> Iterator[Pair]:
+    """Read the pairs of a file in UTF-8 one after the other, so that memory does not grow with the file.
+
+    The header of a table says by itself whether commas, tabs or | stand between its columns. Raises InvalidInputError
+    when it comes to it, which names the line, for what is no such table or has an empty field; and for a file that
+    cannot be read. Pairs before the fault may have been yielded by then.
+    """
+    is_json = path.suffix.lower() in _JSON_LINES
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InvalidInputError(f"{path} is neither .csv, .tsv nor .jsonl.")
+    try:
+        # JSON has no line ends within a value; CSV has, and ends its lines as it likes.
+        with path.open(encoding="utf-8-sig", newline="\n" if is_json else "") as file:
+            rows = (_json_rows if is_json else _csv_rows)(_lines(file, path), path)
+            for line, fields in rows:
+                yield _pair(fields, line, path)
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise _wrong_byte(path) from error
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    number = 0
+    while line := file.readline(_MAX_LINE):
+        number += 1
+        if len(line) == _MAX_LINE:
+            raise InvalidInputError(f"{path}, line {number}: longer than {_MAX_LINE:,} characters.")
+        yield line
+
+
+def _wrong_byte(path: Path) -> InvalidInputError:
+    """Look for the line that is not UTF-8, which a text file that is read in blocks does not tell."""
+    with path.open("rb") as file:
+        for line, written in enumerate(iter(partial(file.readline, _MAX_LINE), b""), 1):
+            try:
+                written.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return InvalidInputError(
+                    f"{path}, line {line}: byte 0x{written[error.start]:02x} is not UTF-8. Save the file as UTF-8, or "
+                    "convert it, as with: iconv -f GB18030 -t UTF-8"
+                )
+    return InvalidInputError(f"{path} was changed while it was read. Run again.")
+
+
+def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    line = 1
+    try:
+        header = next(lines, "")
+        delimiter, names = _columns(header, path)
+        reader = csv.reader(chain([header], lines), delimiter=delimiter, strict=True)
+        next(reader)
+        line = reader.line_num + 1
+        for row in reader:
+            if row and len(row) != len(names):
+                problem = f"{len(row)} fields where there are {len(names)} columns"
+                shown = {",": "a comma", "\t": "a tab"}.get(delimiter, delimiter)
+                raise InvalidInputError(f'{path}, line {line}: {problem}. Put "" around a caption with {shown} in it.')
+            if row:
+                yield line, dict(zip(names, row, strict=True))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InvalidInputError(f"{path}, line {line}: not CSV: {error}.") from error
+
+
+def _columns(header: str, path: Path) -> tuple[str, list[str]]:
+    """Return the delimiter that makes both columns of a header, and the names of its columns."""
+    for delimiter in _DELIMITERS:
+        names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        if not set(IMAGE_COLUMNS).isdisjoint(names) and not set(CAPTION_COLUMNS).isdisjoint(names):
+            return delimiter, names
+    raise InvalidInputError(
+        f"{path}, line 1: the columns must be image,caption; there is {header.strip()[:100] or 'nothing'}. "
+        f"Other names are {', '.join(IMAGE_COLUMNS[1:])}; {', '.join(CAPTION_COLUMNS[1:])}."
+    )
+
+
+def _json_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for line, written in enumerate(lines, 1):
+        if not written.strip():
+            continue
+        try:
+            fields = json.loads(written)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"{path}, line {line}: not JSON: {error}.") from error
+        if not isinstance(fields, dict):
+            raise InvalidInputError(f"{path}, line {line}: each line must be a JSON object.")
+        yield line, fields
+
+
+def _pair(fields: Mapping[str, object], line: int, path: Path) -> Pair:
+    values = []
+    for names in (IMAGE_COLUMNS, CAPTION_COLUMNS):
+        name = next((name for name in names if fields.get(name) is not None), names[0])
+        value = fields.get(name)
+        if not isinstance(value, str) or not value.strip():
+            wrong = "is missing" if value is None else "is empty" if value == "" else f"cannot be {value!r}"
+            raise InvalidInputError(f"{path}, line {line}: `{name}` {wrong}. Each line names an image and a caption.")
+        values.append(value.strip())
+    return Pair(values[0], values[1], line)

@@ -1,0 +1,144 @@
+"""Tables of pictures and captions."""
+
+import csv
+import json
+import tracemalloc
+from io import StringIO
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipsearch import captions
+from clipsearch.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Pair, read_captions, read_pairs
+from clipsearch.errors import InvalidInputError
+
+WRONG = {
+    "empty.csv": (b"", r"line 1: the columns must be image,caption; there is nothing"),
+    "only-names.csv": (b"image,caption\n", "no captions in it"),
+    "columns.csv": (b"photo,words\na,b\n", r"line 1: .* there is photo,words. Other names are file, "),
+    "semicolons.csv": (b"image;caption\na.jpg;x\n", r"line 1: .* there is image;caption"),
+    "tab.tsv": (b"image\tcaption\na.jpg\tone\ttwo\n", r"line 2: 3 fields where there are 2 .* a tab"),
+    "gbk.csv": (
+        "image,caption\na.jpg,x\nb.jpg,一只猫坐在沙发上\n".encode("gbk"),
+        r"line 3: byte 0xd7 is not UTF-8.*iconv",
+    ),
+    "late.jsonl": (b'{"image": "a", "caption": "b"}\n' * 9999 + b'{"image": "\xff"}', "line 10000: byte 0xff is not"),
+    "cut.csv": ("image,caption\na.jpg,猫".encode()[:-1], "line 2: byte 0xe7 is not UTF-8"),
+    "utf16.csv": ("image,caption\na.jpg,x\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+    "comma.csv": (b"image,caption\na.jpg,one\na.jpg,one, two\n", r"line 3: 3 fields where there are 2"),
+    "no-caption.csv": (b"image,caption\na.jpg,\n", r"line 2: `caption` is empty"),
+    "quote.csv": (b'image,caption\na.jpg,"open\nb.jpg,x\n', r"line 2: not CSV"),
+    "nothing.jsonl": (b"\n\n", "no captions in it"),
+    "broken.jsonl": (b'{"image": "a", "caption": "b"}\n{"image"\n', "line 2: not JSON"),
+    "list.jsonl": (b"[1]\n", "line 1: each line must be a JSON object"),
+    "number.jsonl": (b'{"image": "a", "caption": 3}\n', "line 1: `caption` cannot be 3"),
+    "missing.jsonl": (b'\n{"image": "a"}\n', "line 2: `caption` is missing"),
+    "captions.xlsx": (b"PK", "neither .csv, .tsv nor .jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_file_is_told_with_its_line(name, tmp_path):
+    data, message = WRONG[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InvalidInputError, match=message) as error:
+        read_captions(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_what_a_spreadsheet_or_a_script_writes_is_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes(
+        b'\xef\xbb\xbfImage,split,Caption\r\na.jpg,test,"one, two\r\nlines"\r\n\r\nb.jpg,x,\xe7\x8c\xab\r\n'
+    )
+    assert [tuple(p) for p in read_captions(tmp_path / "a.csv")] == [
+        ("a.jpg", "one, two\r\nlines", 2), ("b.jpg", "猫", 5)
+    ]  # fmt: skip
+    line = json.dumps({"image": "a.jpg", "caption": "left\u2028right", "more": 1}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_text(f"\n{line}\n", encoding="utf-8")
+    assert [tuple(p) for p in read_captions(tmp_path / "a.jsonl")] == [("a.jpg", "left\u2028right", 2)]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", "|", " | "])
+@pytest.mark.parametrize(("image", "caption"), [("image", "caption"), ("file_name", "text"), ("Path", "Description")])
+def test_the_header_says_what_the_columns_are_and_what_stands_between_them(tmp_path, image, caption, delimiter):
+    rows = [("split", image, caption), ("test", "a.jpg", "one; two"), ("test", "b.jpg", "three")]
+    (tmp_path / "a.csv").write_text("".join(delimiter.join(row) + "\n" for row in rows))
+    assert read_captions(tmp_path / "a.csv") == [Pair("a.jpg", "one; two", 2), Pair("b.jpg", "three", 3)]
+
+
+def test_the_first_of_several_names_is_read(tmp_path):
+    columns = (*reversed(IMAGE_COLUMNS), *reversed(CAPTION_COLUMNS))
+    (tmp_path / "a.csv").write_text(",".join(columns) + "\n" + ",".join(f"the {name}" for name in columns))
+    assert read_captions(tmp_path / "a.csv") == [Pair("the image", "the caption", 2)]
+    line = {"path": "the path", "file": "the file", "caption": None, "text": "the text"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(line))
+    assert read_captions(tmp_path / "a.jsonl") == [Pair("the file", "the text", 1)]
+
+
+FIELD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40)
+PAIRS = st.lists(st.tuples(FIELD, FIELD).filter(lambda pair: all(map(str.strip, pair))), min_size=1, max_size=8)
+
+
+@settings(max_examples=60)
+@given(PAIRS, st.sampled_from(",\t|"), st.sampled_from(["\n", "\r\n"]))
+def test_what_csv_and_json_writers_write_comes_back(tmp_path_factory, pairs, delimiter, end):
+    folder = tmp_path_factory.mktemp("round")
+    text = StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=end).writerows([("image", "caption"), *pairs])
+    (folder / "a.csv").write_bytes(text.getvalue().encode())
+    lines = [json.dumps({"image": i, "caption": c}, ensure_ascii=False) for i, c in pairs]
+    (folder / "a.jsonl").write_bytes(end.join(lines).encode())
+    expected = [(image.strip(), caption.strip()) for image, caption in pairs]
+    assert [pair[:2] for pair in read_captions(folder / "a.csv")] == expected
+    assert [tuple(pair) for pair in read_captions(folder / "a.jsonl")] == [
+        (*pair, line) for line, pair in enumerate(expected, 1)
+    ]
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=300), st.sampled_from([".csv", ".tsv", ".jsonl"]), st.booleans())
+def test_any_bytes_are_a_table_or_an_error_that_names_the_file(tmp_path_factory, data, suffix, headed):
+    path = tmp_path_factory.mktemp("any") / f"any{suffix}"
+    path.write_bytes(b"image,caption\n" * headed + data)
+    try:
+        assert all(pair.image and pair.caption for pair in read_pairs(path))
+    except InvalidInputError as error:
+        assert path.name in str(error)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
+    path = tmp_path / f"large{suffix}"
+    line = "a.jpg,some words\n" if suffix == ".csv" else '{"image": "a.jpg", "caption": "some words"}\n'
+    path.write_text("image,caption\n" * (suffix == ".csv") + line * 20_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_pairs(path)) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_pairs_before_a_fault_are_there_before_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image,caption\na.jpg,x\nb.jpg,y\nc.jpg\n")
+    assert list(islice(read_pairs(path), 2)) == [Pair("a.jpg", "x", 2), Pair("b.jpg", "y", 3)]
+    with pytest.raises(InvalidInputError, match="line 4: 1 fields where there are 2"):
+        list(read_pairs(path))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(captions, "_MAX_LINE", 1000)
+    (tmp_path / name).write_bytes(b"image,caption" + b"x" * 10_000)
+    with pytest.raises(InvalidInputError, match="line 1: longer than 1,000 characters"):
+        read_captions(tmp_path / name)
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("folder.csv", "gone.csv"):
+        with pytest.raises(InvalidInputError, match=f"{name} cannot be read: "):
+            read_captions(tmp_path / name)
