@@ -132,12 +132,17 @@ def _json_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[
 
 
 def _pair(fields: Mapping[str, object], line: int, path: Path) -> Pair:
-    values = []
-    for names in (IMAGE_COLUMNS, CAPTION_COLUMNS):
-        name = next((name for name in names if fields.get(name) is not None), names[0])
+    return Pair(_field(fields, IMAGE_COLUMNS, line, path), _field(fields, CAPTION_COLUMNS, line, path), line)
+
+
+def _field(fields: Mapping[str, object], names: tuple[str, ...], line: int, path: Path) -> str:
+    for name in names:
         value = fields.get(name)
-        if not isinstance(value, str) or not value.strip():
-            wrong = "is missing" if value is None else "is empty" if value == "" else f"cannot be {value!r}"
-            raise InvalidInputError(f"{path}, line {line}: `{name}` {wrong}. Each line names an image and a caption.")
-        values.append(value.strip())
-    return Pair(values[0], values[1], line)
+        if value is not None:
+            break
+    else:
+        name = names[0]
+    if isinstance(value, str) and (text := value.strip()):
+        return text
+    wrong = "is missing" if value is None else "is empty" if value == "" else f"cannot be {value!r}"
+    raise InvalidInputError(f"{path}, line {line}: `{name}` {wrong}. Each line names an image and a caption.")
