@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from clipsearch.embedded import read_embedded
 from numpy.typing import NDArray
 
+from clipsearch.embedded import read_embedded
 from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, MediaError
 from clipsearch.media import read_regular

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
 from clipsearch.captions import read_pairs
-
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
