@@ -7,7 +7,7 @@ library is as after the last commit that returned, or the one in flight.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, s
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
-from clipsearch.store import catalog, collection, full_text
+from clipsearch.store import catalog, collection, full_text, tags
 from clipsearch.store.contents import Content, Resolver, item_at
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
@@ -122,6 +122,7 @@ class Writer:
             ).scalar_one()
             _tombstone(connection, ids)
             full_text.remove(connection, ids)
+            tags.remove(connection, ids)
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
             connection.execute(delete(items).where(inside))
             connection.execute(delete(failures).where(catalog.under(failures, scope)))
@@ -129,6 +130,15 @@ class Writer:
                 connection.execute(delete(roots).where(roots.c.id == scope.root_id))
             bump_revision(connection)
         return count
+
+    def save_labels(self, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]) -> None:
+        """Make what labels say of items their tags, in the place of what the same labels said of them before.
+
+        best: for each of these items that gets a tag, its label and the chance of that, from 0 to 1.
+        """
+        with transaction(self._connection) as connection:
+            tags.set_labels(connection, labels, ids, best)
+            bump_revision(connection)
 
     def add_root(self, base: str, path: str) -> Scope:
         """Cover a resolved absolute path, by the root that holds it or by a new one."""
@@ -226,6 +236,8 @@ class Writer:
             item_id = own.id
             _tombstone(connection, select(literal(item_id)))
             full_text.remove(connection, [item_id])
+            if own.content_hash != values["content_hash"]:
+                tags.remove(connection, [item_id], tags.TagSource.LABEL)
             connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
             connection.execute(update(items).where(items.c.id == item_id).values(**values))
         if own is None or own.deleted:
