@@ -57,7 +57,7 @@ def to_table(results: Results, folder: str) -> str:
 def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
     """Return a listing in a shape: `table`, `json`, `paths` or `print0`; paths below `folder` are short in a table."""
     if shape == "json":
-        items = [_item_payload(item) for item in found]
+        items = [{**_item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
         return to_json({"library": found.library, "total": found.total, "items": items})
     if shape != "table":
         return to_paths(found, b"\0" if shape == "print0" else b"\n")

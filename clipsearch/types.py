@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, overload
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.words import parse_words
+from clipsearch.words import fold_tag, parse_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,8 @@ class Filter:
     PictureInfo has them, any of them, upper and lower case of ASCII alike. min_width, min_height: pixels.
     types: `image`, `text` or the endings of files (`jpeg` stands for .jpg too), any of them. orientation: one of
     ORIENTATIONS, by width and height. near: latitude and longitude in degrees and a radius in km, along the great
-    circle. caption: words that the caption, or a text, has, as `clipsearch.words.parse_words` reads them.
+    circle. caption: words that the caption, or a text, has, as `clipsearch.words.parse_words` reads them. tags: any of
+    them, whole, as `clipsearch.words.fold_tag` compares them.
 
     `a & b` allows what both allow, `~a` what a does not; all_of and none_of hold such parts. What an item does not
     have, as a text has no camera, meets no condition, and so meets the opposite of any. Records of a collection lie
@@ -110,6 +111,7 @@ class Filter:
     orientation: str | None = None
     near: tuple[float, float, float] | None = None
     caption: str | None = None
+    tags: tuple[str, ...] = ()
     all_of: tuple[Filter, ...] = ()
     none_of: tuple[Filter, ...] = ()
 
@@ -127,6 +129,9 @@ class Filter:
         self._check_pictures()
         if self.caption is not None:
             parse_words(self.caption)
+        for tag in self.tags:
+            if not isinstance(tag, str) or not fold_tag(tag):
+                raise InvalidInputError(f"A tag is a word or several, not {tag!r}.")
         for part in (*self.all_of, *self.none_of):
             if not isinstance(part, Filter):
                 raise InvalidInputError(f"A filter is made of filters, not of {part!r}.")
@@ -156,7 +161,7 @@ class Filter:
         return self.all_of if self == Filter(all_of=self.all_of) else (self,)
 
 
-_LISTS = ("folders", "cameras", "types", "all_of", "none_of")
+_LISTS = ("folders", "cameras", "types", "tags", "all_of", "none_of")
 
 
 def file_endings(kind: str) -> frozenset[str]:
@@ -259,12 +264,14 @@ class Results(Sequence[Hit]):
 class Listing(Sequence[Item]):
     """What filters alone allow, newest first; a sequence of Item.
 
-    library: its folder. items: the first of them. total: how many there are.
+    library: its folder. items: the first of them. total: how many there are. tags: those of each item that has any, by
+    its id.
     """
 
     library: str
     items: tuple[Item, ...]
     total: int
+    tags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, index: int) -> Item: ...

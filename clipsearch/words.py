@@ -1,4 +1,4 @@
-"""Words as full text search compares them, and what is asked of them.
+"""Words as full text search compares them, what is asked of them, and the names of tags.
 
 Chinese, Japanese, Korean, Thai and their neighbours are written without spaces, or with endings on their words, so each
 of their characters counts as a word here; several in a row are looked for as a phrase.
@@ -18,6 +18,7 @@ _ALONE = (
     "([\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af"
     "\uf900-\ufaff\U00020000-\U0003ffff])"
 )
+_BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # what is no character, or none to be seen
 _PIECE = r'"([^"]*)"|([^\s"]+)|(")'
 
 
@@ -58,3 +59,13 @@ def parse_words(text: str) -> tuple[Wanted, ...]:
     if not found:
         raise InvalidInputError(f"There is no word in {text!r} to look for.")
     return tuple(found)
+
+
+def tidy_tag(name: str) -> str:
+    """Return a tag as it is kept and shown: NFC, and one space where there are blanks or control characters."""
+    return " ".join(re.sub(_BLANK, " ", unicodedata.normalize("NFC", name)).split())
+
+
+def fold_tag(name: str) -> str:
+    """Return a tag as it is compared, upper and lower case alike; empty where nothing of it can be seen."""
+    return tidy_tag(name).casefold()

@@ -395,3 +395,18 @@ def test_compaction_keeps_captions(album):
     compact(Library(album.library), Modality.TEXT)
     state = read_state(album.library)
     assert state.logical() == before and state.committed["text"] == 1
+
+
+def test_keywords_of_a_file_are_words_and_tags_of_its_picture(album):
+    exif = Image.Exif()
+    exif[0x9C9E] = "Lisbon;Ada Lovelace".encode("utf-16-le")
+    noise_picture(3, (64, 48)).save(album.root / "p003.jpg", exif=exif)
+    album.run()
+    assert album.captions()["p003.jpg"] == "Lisbon, Ada Lovelace"
+    photo(album.root / "p003.jpg", 3)
+    with SearchEngine(Library(album.library), encoder=album.encoder) as engine:
+        for filters in (Filter(tags=("ada lovelace",)), Filter(caption="lovelace")):
+            (item,) = engine.find(filters)
+            assert item.path.endswith("p003.jpg")
+        album.run()
+        assert not len(engine.find(Filter(tags=("ada lovelace",)))), "the keywords went with the file that had them"

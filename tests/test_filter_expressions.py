@@ -16,6 +16,7 @@ from sqlalchemy import text
 from clipsearch.filtering import from_values, to_values
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
+from clipsearch.store.tags import TagSource, set_tags
 from clipsearch.types import Filter, Item, Modality, Passage
 from tests.test_store import DIM, hash_of, new_library
 
@@ -40,6 +41,8 @@ ASKED = [
     "елка",
     "ทะเล",
 ]
+TAGS = ["cat", "Black Cat", "Straße", "Été", "dog"]
+WRITTEN = ["CAT", "black  cat", "STRASSE", " e\u0301TE\u0301", "Dog", "ca", "cat, dog", "%"]
 PLACES = [(48.85, 2.35), (90, 0), (-90, 30), (89.9, 179), (89.9, -1), (0, 180), (0.1, -179.9), (-17, 179.5), (0, 0)]
 START = datetime(2022, 1, 1)
 
@@ -63,6 +66,10 @@ def library(tmp_path_factory):
             values = [{"id": number, **seen(chance)} for number in range(1, len(vectors) + 1)]
             where = "camera = :camera, latitude = :latitude, longitude = :longitude WHERE id = :id AND width"
             connection.execute(text(f"UPDATE items SET {where}"), values)
+        with connection.begin():
+            for number in range(1, ITEMS + 1, 2):
+                for source in TagSource:
+                    set_tags(connection, number, chance.sample(TAGS, chance.choice([0, 1, 2])), source)
         kept = [FileRecord(root, note_path(number), 1, 1) for number in range(TEXTS) if number % 20]
         opened.ledger.note(kept, retry_failed=False)
         opened.ledger.find_missing([Scope(root)], [])
@@ -121,6 +128,7 @@ def leaf(chance: random.Random) -> Filter:
         "types": lambda: tuple(chance.sample(["image", "text", "jpeg", "jpg", "png", "heic", "TIFF", "md", "txt"], 2)),
         "orientation": lambda: chance.choice(["landscape", "portrait", "square"]),
         "near": lambda: (*chance.choice(PLACES), chance.choice([5, 60, 300, 3000, 12_000, 20_100])),
+        "tags": lambda: tuple(chance.sample(WRITTEN, chance.choice([1, 2]))),
         "caption": lambda: " ".join(chance.sample(ASKED, chance.choice([1, 1, 2]))),
     }
     return Filter(**{name: some[name]() for name in chance.sample(sorted(some), chance.choice([1, 1, 2, 3]))})
@@ -136,17 +144,19 @@ def expression(chance: random.Random, depth: int) -> Filter:
 # --- What they mean
 
 
-def brute(wanted: Filter, known: list[Item], texts: list[str]) -> np.ndarray:
+def brute(wanted: Filter, known: list[Item], texts: list[str], tags: list[set[str]]) -> np.ndarray:
     """Which items a filter allows: bool (items,)."""
     holds = [*of_any(wanted), *map(of_picture, of_pictures(wanted))]
     allowed = np.array([all(each(item) for each in holds) for item in known], bool)
     if wanted.caption is not None:
         phrases = [(spaced(phrase or word), word.endswith("*")) for phrase, word in QUOTED.findall(wanted.caption)]
         allowed &= [all(f" {p}" in t if begins else f" {p} " in t for p, begins in phrases) for t in texts]
+    if wanted.tags:
+        allowed &= [bool(own & set(map(plain_tag, wanted.tags))) for own in tags]
     for part in wanted.all_of:
-        allowed &= brute(part, known, texts)
+        allowed &= brute(part, known, texts, tags)
     for part in wanted.none_of:
-        allowed &= ~brute(part, known, texts)
+        allowed &= ~brute(part, known, texts, tags)
     return allowed
 
 
@@ -192,6 +202,10 @@ def spaced(words: str) -> str:
     return " ".join(re.findall(r"[a-z0-9\u0400-\u04ff]+|[\u0e00-\u0e7f\u4e00-\u9fff]", plain))
 
 
+def plain_tag(tag: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", tag).lower().replace("ß", "ss").split())
+
+
 def is_of_type(item: Item, kind: str) -> bool:
     if kind in ("image", "text"):
         return item.modality == kind
@@ -228,6 +242,14 @@ def full_texts(library) -> dict[int, str]:
     return {number: f" {spaced(words)} " for number, words in said.items()}
 
 
+def all_tags(library) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    with library.query() as connection:
+        for number, tag in connection.execute(text("SELECT item_id, tag FROM tags")):
+            found.setdefault(number, set()).add(plain_tag(tag))
+    return found
+
+
 def test_two_hundred_expressions_allow_what_brute_force_allows(library):
     chance = random.Random(20)
     found = {modality: items_by_row(library, modality) for modality in Modality}
@@ -235,6 +257,8 @@ def test_two_hundred_expressions_allow_what_brute_force_allows(library):
     said = full_texts(library)
     known = {m: (np.array(list(rows)), list(rows.values())) for m, rows in found.items()}
     texts = {m: [said[item.id] for item in listed] for m, (_, listed) in known.items()}
+    tagged = all_tags(library)
+    tags = {m: [tagged.get(item.id, set()) for item in listed] for m, (_, listed) in known.items()}
     telling = 0
     for _ in range(200):
         wanted = expression(chance, 2)
@@ -242,7 +266,7 @@ def test_two_hundred_expressions_allow_what_brute_force_allows(library):
         with library.query() as connection:
             answers = {m: matching_rows(connection, m, wanted, library.base) for m in Modality}
         for modality, (rows, listed) in known.items():
-            expected = np.sort(rows[brute(wanted, listed, texts[modality])])
+            expected = np.sort(rows[brute(wanted, listed, texts[modality], tags[modality])])
             assert answers[modality].tolist() == expected.tolist(), wanted
             telling += 0 < len(expected) < len(rows)
     assert telling > 120, "most of them allow all or nothing"

@@ -226,6 +226,9 @@ def test_a_folder_that_is_no_path_is_told(library, folder):
         ({"caption": "..."}, "no word"),
         ({"caption": 'a "b'}, "quote at column 3"),
         ({"caption": "\udcff"}, "are text"),
+        ({"tags": "cat"}, "tags is a list"),
+        ({"tags": (" ",)}, "A tag is a word or several, not ' '"),
+        ({"tags": (3,)}, "not 3"),
         ({"none_of": ("x",)}, "made of filters"),
     ],
 )

@@ -115,6 +115,7 @@ def test_json_says_what_is_known_of_each(home):
         "latitude": 48.86,
         "longitude": 2.35,
         "caption": None,
+        "tags": [],
     }
 
 

@@ -80,7 +80,7 @@ def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
 
 
 def _build(written: Iterator[_Written]) -> Filter | None:
-    """Put conditions together: any of several folders, cameras or types, and all of the rest."""
+    """Put conditions together: any of several folders, cameras, types or tags, and all of the rest."""
     now = datetime.now()
     together: Fields = {}
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
@@ -109,6 +109,7 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "folders": lambda one, other: one + other,
     "cameras": lambda one, other: one + other,
     "types": lambda one, other: one + other,
+    "tags": lambda one, other: one + other,
     "taken_from": max,
     "taken_until": min,
     "min_width": max,
@@ -153,7 +154,8 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
         "FOLDER",
-        "At or below this folder. Of several folders, cameras or types any will do; all other filters must all hold.",
+        "At or below this folder. Of several folders, cameras, types or tags any will do; all other filters must all "
+        "hold.",
     ),
     "--after": (
         lambda value, now: {"taken_from": _period(value, now)[0]},
@@ -190,5 +192,6 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "WORDS",
         "With all these words in the caption or the text; '\"in this order\"', 'begin*'.",
     ),
+    "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With this tag, the whole of it; see `clipsearch tags`."),
 }
 """Each filter option: how it is read, and what the help says."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from clipsearch.cli.options import current_folder, json_option, library_option, read_settings, write_bytes
+from clipsearch.cli.options import current_folder, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     help='What labels are put into; "a photo of a {}" unless given. Given several times, the vectors are averaged.',
 )  # fmt: skip
 @click.option("-k", default=3, show_default=True, type=click.IntRange(min=1), help="How many labels of each picture.")
+@click.option("--save", is_flag=True, help="Make the best label of each picture its tag, for `find --tag`.")
+@click.option(
+    "--min-chance", type=click.FloatRange(0, 1), metavar="CHANCE",
+    help="Save a label only from this chance on, from 0 to 1; 0.5 unless given.",
+)  # fmt: skip
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a column for each label.")
 @json_option
 @library_option
@@ -39,6 +44,8 @@ def label(
     labels: str,
     templates: tuple[str, ...],
     k: int,
+    save: bool,
+    min_chance: float | None,
     as_csv: bool,
     as_json: bool,
     library: str | None,
@@ -52,12 +59,15 @@ def label(
     \b
     clipsearch label --labels cat,dog,bird
     clipsearch label photos/old --labels labels.txt --csv
+    clipsearch label --labels cat,dog,bird --save
     """  # noqa: D301 - click wants the character itself
     if as_csv and as_json:
         raise InvalidInputError("Only one of --csv and --json can be used.")
+    if min_chance is not None and not save:
+        raise InvalidInputError("--min-chance is about what --save writes. Add --save.")
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.engine import open_library
-    from clipsearch.query.labelling import TEMPLATES, label_pictures
+    from clipsearch.query.labelling import MIN_CHANCE, TEMPLATES, label_pictures, save_labels
     from clipsearch.types import Filter
 
     names = read_labels(labels)
@@ -65,11 +75,16 @@ def label(
     put = templates or TEMPLATES
     with open_library(folder, settings) as engine:
         found = label_pictures(engine, names, templates=put, filters=filters)
+        saved = save_labels(found, MIN_CHANCE if min_chance is None else min_chance) if save else None
         head: dict[str, Any] = {"library": str(folder), "encoder": engine.encoder.name, "labels": names}
         head |= {"templates": list(put), "scale": engine.encoder.logit_scale}
         parts = to_csv(found, names) if as_csv else to_json(found, head, k) if as_json else to_table(found, names, k)
-        for part in parts:
-            write_bytes(part)
+        try:
+            for part in parts:
+                write_bytes(part)
+        finally:
+            if saved is not None:
+                note(f"Pictures tagged: {saved.tagged:,} of {saved.pictures:,}. See: clipsearch tags")
 
 
 def read_labels(labels: str) -> list[str]:

@@ -34,6 +34,7 @@ COMMANDS = {
     "query": "clipsearch.cli.query",
     "similar": "clipsearch.cli.similar",
     "status": "clipsearch.cli.maintain",
+    "tags": "clipsearch.cli.tags",
 }
 """Command -> module; a module is imported when its command runs, so that a query starts fast."""
 

@@ -171,7 +171,8 @@ class SearchEngine:
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
             items, total = snapshot.list_items(filters or Filter(), limit)
-        return Listing(str(self.library.folder), tuple(items), total)
+            tags = snapshot.tags_of(item.id for item in items)
+        return Listing(str(self.library.folder), tuple(items), total, tags)
 
     def _search_composed(
         self,

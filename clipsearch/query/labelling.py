@@ -19,9 +19,13 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.query.evaluation import check_templates, encode_templates
 from clipsearch.store.pictures import PictureRow
 from clipsearch.types import Filter, Modality
+from clipsearch.words import fold_tag
 
 TEMPLATES = ("a photo of a {}",)
 """What labels are put into unless it is said: it finds more right labels than the bare word (benchmarks/labels.py)."""
+
+MIN_CHANCE = 0.5
+"""From this chance on a label is saved, unless it is said: it is likelier then than all others together."""
 
 _AT_ONCE = 4096
 
@@ -34,37 +38,81 @@ class Labelled:
     chances: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """What labels say of pictures: iterate over it to be told, some pictures at a time in order of their rows.
+
+    vectors: those of the labels, unit rows, float32 (labels, dim).
+    """
+
+    engine: SearchEngine
+    labels: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    filters: Filter | None
+
+    def __iter__(self) -> Iterator[Labelled]:
+        scale = self.engine.encoder.logit_scale
+        with self.engine.library.read() as snapshot:
+            rows = snapshot.rows(Modality.IMAGE)
+            chosen = None if self.filters is None else snapshot.matching(Modality.IMAGE, self.filters)
+            stream = snapshot.pictures()
+            while pictures := tuple(islice(stream, _AT_ONCE)):
+                if chosen is not None:
+                    allowed = np.isin([picture.row for picture in pictures], chosen)
+                    pictures = tuple(compress(pictures, allowed))
+                seen = rows.gather(np.array([picture.row for picture in pictures], np.int64))
+                seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
+                yield Labelled(pictures, softmax(scale * (seen @ self.vectors.T).astype(np.float64)))
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """How many pictures were labelled, and how many of them have a tag by that."""
+
+    pictures: int
+    tagged: int
+
+
 def label_pictures(
     engine: SearchEngine,
     labels: Sequence[str],
     *,
     templates: Sequence[str] = TEMPLATES,
     filters: Filter | None = None,
-) -> Iterator[Labelled]:
-    """Label the pictures of a library, or those that a filter allows, some at a time in order of their rows.
+) -> Labelling:
+    """Label the pictures of a library, or those that a filter allows.
 
     Raises InvalidInputError for fewer than two labels, one that is empty or there twice, and a template without {};
-    EncoderError if the encoder cannot be had. All of that before the first are returned.
+    EncoderError if the encoder cannot be had.
     """
     _check_labels(labels)
     check_templates(templates)
     vectors = encode_templates(engine.encoder, labels, templates)
-    return _label(engine, vectors, filters)
+    return Labelling(engine, tuple(labels), vectors, filters)
 
 
-def _label(engine: SearchEngine, vectors: NDArray[np.float32], filters: Filter | None) -> Iterator[Labelled]:
-    scale = engine.encoder.logit_scale
-    with engine.library.read() as snapshot:
-        rows = snapshot.rows(Modality.IMAGE)
-        chosen = None if filters is None else snapshot.matching(Modality.IMAGE, filters)
-        stream = snapshot.pictures()
-        while pictures := tuple(islice(stream, _AT_ONCE)):
-            if chosen is not None:
-                allowed = np.isin([picture.row for picture in pictures], chosen)
-                pictures = tuple(compress(pictures, allowed))
-            seen = rows.gather(np.array([picture.row for picture in pictures], np.int64))
-            seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
-            yield Labelled(pictures, softmax(scale * (seen @ vectors.T).astype(np.float64)))
+def save_labels(found: Labelling, min_chance: float = MIN_CHANCE) -> Saved:
+    """Make the best label of each picture its tag, where the chance of that is at least `min_chance`, from 0 to 1.
+
+    It takes the place of what the same labels said of these pictures before; what others said stays. Some pictures are
+    saved at a time, and stay so whatever happens to the rest. Raises InvalidInputError for a chance that can be none,
+    LibraryLockedError if another process is writing, LibraryError if the library cannot be written.
+    """
+    if not 0 <= min_chance <= 1:
+        raise InvalidInputError(f"The least chance is {min_chance:g}; it lies from 0 to 1.")
+    pictures = tagged = 0
+    with found.engine.library.writer() as writer:
+        for part in found:
+            best = _likely(part, found.labels, min_chance)
+            writer.save_labels(found.labels, [picture.id for picture in part.pictures], best)
+            pictures, tagged = pictures + len(part.pictures), tagged + len(best)
+    return Saved(pictures, tagged)
+
+
+def _likely(part: Labelled, labels: Sequence[str], least: float) -> dict[int, tuple[str, float]]:
+    """Return for each picture of which a label is likely enough the likeliest one, and its chance."""
+    best = zip(part.pictures, part.chances.argmax(axis=1).tolist(), part.chances.max(axis=1).tolist(), strict=True)
+    return {picture.id: (labels[which], chance) for picture, which, chance in best if chance >= least}
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,7 +123,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    if any(not label.strip() for label in labels):
+    if any(not fold_tag(label) for label in labels):
         raise InvalidInputError("A label is empty. Name what a picture may show.")
     twice = [label for i, label in enumerate(labels) if label in labels[:i]]
     if twice:

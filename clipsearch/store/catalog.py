@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, func, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
@@ -148,7 +148,7 @@ def list_items(
 
     Newest first: by the time of the camera, else by the local time of the file's last change; without either, last.
     """
-    seconds = func.nullif(items.c.mtime_ns, 0) // 1_000_000_000
+    seconds = func.nullif(items.c.mtime_ns, 0).op("/")(1_000_000_000)  # not //, which SQLAlchemy has Python round
     changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
     query = select(items).where(~items.c.deleted, allowed)
     newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc(), items.c.id.desc()).limit(limit)
@@ -197,6 +197,12 @@ def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[A
     """Cut values into lists short enough for one IN (...)."""
     values = list(values)
     return (values[i : i + size] for i in range(0, len(values), size))
+
+
+def listed(values: Iterable[int | str]) -> Select[tuple[int | str]]:
+    """Build the query for these values: one parameter, however many they are."""
+    found = func.json_each(json.dumps(sorted(values), default=int)).table_valued("value")
+    return select(found.c.value)
 
 
 def _passage(row: Row[Any], modality: Modality) -> Passage | None:

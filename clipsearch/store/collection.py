@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from clipsearch.paths import quote_path
-from clipsearch.store import full_text
+from clipsearch.store import full_text, tags
 from clipsearch.store.catalog import chunks
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.rows import Appended, hide
@@ -106,10 +106,11 @@ def _insert_many(connection: Connection, table: Table, values: Sequence[dict[str
 
 
 def _clear(connection: Connection, ids: Sequence[int]) -> None:
-    """Hide the rows that items have, and take them from the items."""
+    """Hide the rows that items have, and take them from the items, with the labels that they led to."""
     for chunk in chunks(ids):
         hide(connection, chunk)
         full_text.remove(connection, chunk)
+        tags.remove(connection, chunk, tags.TagSource.LABEL)
         connection.execute(delete(vectors).where(vectors.c.item_id.in_(chunk)))
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, delete, exists, func, insert, select, update
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, and_, delete, exists, func, insert, select, update
 
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, full_text
+from clipsearch.store import catalog, full_text, tags
 from clipsearch.store.database import transaction
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.rows import Appended, advance
@@ -137,7 +137,9 @@ def _erase_deleted(connection: Connection, modality: Modality) -> None:
     gone = select(items.c.id).where(items.c.deleted, items.c.id.in_(with_rows))
     full_text.remove(connection, gone)
     connection.execute(delete(vectors).where(vectors.c.item_id.in_(gone)))
-    connection.execute(delete(items).where(items.c.deleted, ~exists().where(vectors.c.item_id == items.c.id)))
+    is_bare = and_(items.c.deleted, ~exists().where(vectors.c.item_id == items.c.id))
+    tags.remove(connection, select(items.c.id).where(is_bare))
+    connection.execute(delete(items).where(is_bare))
 
 
 def _renumber(connection: Connection, modality: Modality) -> None:

@@ -11,12 +11,13 @@ from sqlalchemy import Connection, Row, Select, delete, insert, literal, select,
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
-from clipsearch.store import full_text
+from clipsearch.store import full_text, tags
 from clipsearch.store.contents import Content, Rows, item_at
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import failures, items, tombstones, vectors
+from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 
 
@@ -46,6 +47,8 @@ def store(connection: Connection, content: Content, appended: Appended, ledger: 
         item_id = own.id
         tombstone(connection, select(literal(item_id)))
         full_text.remove(connection, [item_id])
+        if own.content_hash != values["content_hash"]:
+            tags.remove(connection, [item_id], TagSource.LABEL)
         connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
         connection.execute(update(items).where(items.c.id == item_id).values(**values))
     if own is None or own.deleted:
@@ -131,6 +134,8 @@ def _store_parts(connection: Connection, item_id: int, content: Content, appende
         connection.execute(insert(vectors), places)
     words = content.columns.get("caption") or full_text.join_passages(part["text"] for part in content.parts)
     full_text.add(connection, [(item_id, words)])
+    if content.captions is not None:
+        tags.set_tags(connection, item_id, content.captions.keywords, TagSource.FILE)
 
 
 def _drop_captions(connection: Connection, item_id: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -15,7 +14,8 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import absolute
-from clipsearch.store import catalog, full_text
+from clipsearch.store import catalog, full_text, tags
+from clipsearch.store.catalog import listed
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below
 from clipsearch.store.schema import items, roots, vectors
@@ -53,15 +53,17 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     """Build the condition "an item that a filter allows"; the folders are looked up right away."""
     terms = _of_columns(wanted)
     if wanted.ids is not None:
-        terms.append(items.c.id.in_(_each(wanted.ids)))
+        terms.append(items.c.id.in_(listed(wanted.ids)))
     if wanted.folders:
         terms.append(_below(connection, wanted.folders, base))
     if wanted.types:
         terms.append(or_(*map(_of_type, dict.fromkeys(wanted.types))))
     if wanted.near is not None:
-        terms.append(items.c.id.in_(_each(_near(connection, *wanted.near))))
+        terms.append(items.c.id.in_(listed(_near(connection, *wanted.near))))
     if wanted.caption is not None:
         terms.append(items.c.id.in_(full_text.matching(connection, wanted.caption)))
+    if wanted.tags:
+        terms.append(items.c.id.in_(tags.matching(connection, wanted.tags)))
     terms += [condition(connection, part, base) for part in wanted.all_of]
     # what is not known is not true, and so meets the opposite
     terms += [condition(connection, part, base).is_not(true()) for part in wanted.none_of]
@@ -104,15 +106,15 @@ def _below(connection: Connection, folders: Sequence[str], base: str) -> ColumnE
     scopes = dict.fromkeys(scope for folder in folders for scope in _checked_scopes(connection, folder, base))
     whole = {scope.root_id for scope in scopes if not scope.prefix}
     ids = [_ids_below(connection, scope) for scope in scopes if scope.root_id not in whole]
-    terms = [items.c.root_id.in_(_each(whole))] if whole else []
+    terms = [items.c.root_id.in_(listed(whole))] if whole else []
     if ids:
-        terms.append(items.c.id.in_(_each(np.unique(np.concatenate(ids)).tolist())))
+        terms.append(items.c.id.in_(listed(np.unique(np.concatenate(ids)).tolist())))
     return or_(*terms)
 
 
 def _named(cameras: Iterable[str]) -> Select[tuple[str | None]]:
     """Return the query for the names of cameras that have one of these in them; each is compared once."""
-    known, wanted = select(items.c.camera).distinct().subquery(), _each({*cameras}).subquery()
+    known, wanted = select(items.c.camera).distinct().subquery(), listed({*cameras}).subquery()
     part = func.instr(func.lower(known.c.camera), func.lower(wanted.c.value)) > 0
     return select(known.c.camera).where(select(wanted.c.value).where(part).correlate(known).exists())
 
@@ -170,12 +172,6 @@ def _checked_scopes(connection: Connection, folder: str, base: str) -> list[Scop
     if not found:
         raise InvalidInputError(f"The folder {folder!r} is in no root of the library. See: clipsearch status")
     return found
-
-
-def _each(values: Iterable[int | str]) -> Select[tuple[int | str]]:
-    """Return the query for these values: one parameter, however many they are."""
-    listed = func.json_each(json.dumps(sorted(values), default=int)).table_valued("value")
-    return select(listed.c.value)
 
 
 def _column(connection: Connection, query: Select[tuple[int]]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +22,7 @@ from clipsearch.errors import (
     StoreCorruptError,
 )
 from clipsearch.filtering import absolute
-from clipsearch.store import catalog, full_text, migrations
+from clipsearch.store import catalog, full_text, migrations, tags
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
@@ -118,6 +118,10 @@ class Snapshot:
         """Return the first items that a filter allows, newest first, and how many there are in all."""
         allowed = condition(self._connection, absolute(wanted), self._library.base)
         return catalog.list_items(self._connection, allowed, limit, self.root_paths())
+
+    def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+        """Return the tags of each of these items that has any, in order."""
+        return tags.names_of(self._connection, ids)
 
     def pictures(self) -> Iterator[PictureRow]:
         """Yield every picture that may be found, in order of its row."""

@@ -7,13 +7,13 @@ library is as after the last commit that returned, or the one in flight.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from clipsearch.store import catalog, collection, files, full_text
+from clipsearch.store import catalog, collection, files, full_text, tags
 from clipsearch.store.contents import Resolver
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
@@ -117,6 +117,7 @@ class Writer:
             ).scalar_one()
             files.tombstone(connection, ids)
             full_text.remove(connection, ids)
+            tags.remove(connection, ids)
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
             connection.execute(delete(items).where(inside))
             connection.execute(delete(failures).where(catalog.under(failures, scope)))
@@ -124,6 +125,15 @@ class Writer:
                 connection.execute(delete(roots).where(roots.c.id == scope.root_id))
             bump_revision(connection)
         return count
+
+    def save_labels(self, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]) -> None:
+        """Make what labels say of items their tags, in the place of what the same labels said of them before.
+
+        best: for each of these items that gets a tag, its label and the chance of that, from 0 to 1.
+        """
+        with transaction(self._connection) as connection:
+            tags.set_labels(connection, labels, ids, best)
+            bump_revision(connection)
 
     def add_root(self, base: str, path: str) -> Scope:
         """Cover a resolved absolute path, by the root that holds it or by a new one."""

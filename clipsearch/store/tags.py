@@ -1,0 +1,111 @@
+"""The tags of items: short names, compared without case, each with where it comes from.
+
+An item may have the same tag from several sources; it counts once. A deleted item keeps its tags, as it keeps its rows,
+until it is erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, insert, inspect, select
+
+from clipsearch.errors import LibraryError
+from clipsearch.store.catalog import listed
+from clipsearch.store.schema import items, tags
+from clipsearch.words import fold_tag, tidy_tag
+
+
+class TagSource(StrEnum):
+    """Who says a tag: the picture itself, among its keywords, or `label`, by a vector."""
+
+    FILE = "file"
+    LABEL = "label"
+
+
+def set_tags(connection: Connection, item_id: int, names: Iterable[str], source: TagSource) -> None:
+    """Give an item the tags of a source that it has from now on; those it had from there go, all others stay.
+
+    Of names that differ in case or blanks alone the first is kept; one that is empty is left out.
+    """
+    remove(connection, [item_id], source)
+    first = {fold_tag(name): name for name in reversed([*names])}
+    _insert(connection, [_row(item_id, name, source) for folded, name in first.items() if folded])
+
+
+def set_labels(
+    connection: Connection, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]
+) -> None:
+    """Put what labels say of items in the place of what the same labels said of them before.
+
+    best: for each of these items that gets one, its label and the chance of that, from 0 to 1.
+    """
+    theirs = tags.c.folded.in_(listed(map(fold_tag, labels)))
+    of_items = tags.c.item_id.in_(listed(ids))
+    connection.execute(delete(tags).where(of_items, theirs, tags.c.source == TagSource.LABEL))
+    _insert(connection, [_row(item_id, label, TagSource.LABEL, chance) for item_id, (label, chance) in best.items()])
+
+
+def remove(connection: Connection, ids: Select[tuple[int]] | Sequence[int], source: TagSource | None = None) -> None:
+    """Take the tags of items away, or those of one source."""
+    gone = delete(tags).where(tags.c.item_id.in_(ids))
+    connection.execute(gone if source is None else gone.where(tags.c.source == source))
+
+
+def matching(connection: Connection, names: Iterable[str]) -> Select[tuple[int]]:
+    """Build the query for the ids of items that have any of these tags.
+
+    Raises LibraryError where the library is older than its tags.
+    """
+    _require(connection)
+    return select(tags.c.item_id).where(tags.c.folded.in_(listed({fold_tag(name) for name in names})))
+
+
+def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """Return the tags of each of these items that has any, in order; none where the library is older than tags."""
+    if not _is_there(connection):
+        return {}
+    found: dict[int, dict[str, str]] = {}
+    query = select(tags.c.item_id, tags.c.folded, tags.c.tag).where(tags.c.item_id.in_(listed(ids)))
+    for item_id, folded, name in connection.execute(query.order_by(tags.c.item_id, tags.c.folded, tags.c.source)):
+        found.setdefault(item_id, {}).setdefault(folded, name)
+    return {item_id: tuple(names.values()) for item_id, names in found.items()}
+
+
+def count_tags(connection: Connection) -> list[tuple[str, int]]:
+    """Return each tag with the number of items that have it and can be found, most frequent first.
+
+    A tag is shown as it is written most often. Raises LibraryError where the library is older than its tags.
+    """
+    _require(connection)
+    alive = tags.join(items, items.c.id == tags.c.item_id)
+    written = select(tags.c.folded, tags.c.tag).select_from(alive).where(~items.c.deleted)
+    often_last = written.group_by(tags.c.folded, tags.c.tag).order_by(func.count(), tags.c.tag.desc())
+    names = {folded: name for folded, name in connection.execute(often_last)}
+    count = func.count(tags.c.item_id.distinct())
+    counted = select(tags.c.folded, count).select_from(alive).where(~items.c.deleted).group_by(tags.c.folded)
+    found = connection.execute(counted.order_by(count.desc(), tags.c.folded))
+    return [(names[folded], items_with_it) for folded, items_with_it in found]
+
+
+def _row(item_id: int, name: str, source: TagSource, probability: float | None = None) -> dict[str, Any]:
+    texts = {"folded": fold_tag(name), "tag": tidy_tag(name)}
+    return {"item_id": item_id, **texts, "source": source, "probability": probability}
+
+
+def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(tags), rows)
+
+
+def _require(connection: Connection) -> None:
+    if not _is_there(connection):
+        raise LibraryError(
+            "The library was written by an earlier clipsearch, which kept no tags. Run once: clipsearch index"
+        )
+
+
+def _is_there(connection: Connection) -> bool:
+    return inspect(connection).has_table(tags.name)
