@@ -24,7 +24,8 @@ class Settings:
     each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the encoder. device,
     precision: where and how `index` encodes, as in clipsearch.encoders.compute. query_cache: keep the vectors of texts
     that were searched for. daemon: let `clipsearch daemon` answer where it runs. preview: how
-    the terminal takes pictures: auto, kitty, iterm2, sixel or blocks.
+    the terminal takes pictures: auto, kitty, iterm2, sixel or blocks. allow_private_urls: fetch pictures from
+    addresses that are not public too.
     """
 
     library: str | None = None
@@ -40,6 +41,7 @@ class Settings:
     query_cache: bool = True
     daemon: bool = True
     preview: str = "auto"
+    allow_private_urls: bool = False
 
     @property
     def cores(self) -> int:

@@ -6,10 +6,12 @@ Here such a byte is written %XX, and a literal % is written %25, so the mapping 
 
 from __future__ import annotations
 
+import os
 import re
 
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _ESCAPE = re.compile("%([0-9A-F]{2})")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:[^\s,]*,", re.IGNORECASE)
 
 
 def quote_path(path: str) -> str:
@@ -25,3 +27,13 @@ def unquote_path(stored: str) -> str:
 def printable(text: str) -> str:
     """Escape what could steer a terminal or break a line: control characters, surrogates, direction marks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def is_url(source: object) -> bool:
+    """Tell a URL, of any kind, from the path of a file."""
+    return isinstance(source, str) and _URL.match(source) is not None
+
+
+def real_path(path: str | os.PathLike[str]) -> str:
+    """Return what two names of one file have in common; a URL, which records may have for a path, as it is."""
+    return str(path) if is_url(path) else os.path.realpath(path)

@@ -12,6 +12,7 @@ from clipsearch import __version__
 from clipsearch.cli.answering import Answer, Asked
 from clipsearch.cli.exchange import ask
 from clipsearch.config import Settings
+from clipsearch.paths import is_url
 from clipsearch.places import cache_dir
 
 
@@ -38,8 +39,10 @@ def ask_daemon(asked: Asked, library: Path, settings: Settings) -> Answer | None
 def identify(path: str) -> list[int]:
     """Return what tells a regular file from all others, so that the daemon can tell that it sees the same.
 
-    It does not for the likes of /dev/stdin. Raises OSError or ValueError for what is no file.
+    It does not for a URL or the likes of /dev/stdin. Raises OSError or ValueError for what is no file.
     """
+    if is_url(path):
+        raise ValueError(f"{path} is no file")
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is no file")

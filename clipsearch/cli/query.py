@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=FilteringCommand)
 @click.argument("words", nargs=-1)
-@click.option("--image", metavar="FILE", help="Search by this picture instead of words.")
+@click.option("--image", metavar="FILE|URL", help="Search by this picture instead of words.")
 @click.option("--like", type=click.IntRange(min=1), multiple=True, metavar="ID", help="More like this item.")
 @click.option("--unlike", type=click.IntRange(min=1), multiple=True, metavar="ID", help="Less like this item.")
 @click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are fused.")
@@ -77,8 +77,8 @@ def query(
 ) -> None:
     """Find pictures and texts that match WORDS, or a picture.
 
-    Several terms are set apart by + and -. A term may be words, the path of a picture, or id:N, an item of the
-    library; 2: before it doubles its weight.
+    Several terms are set apart by + and -. A term may be words, the path or URL of a picture, or id:N, an item
+    of the library; 2: before it doubles its weight.
 
     \b
     clipsearch query "a cat on a sofa"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=FilteringCommand)
-@click.argument("item", metavar="ID|PATH")
+@click.argument("item", metavar="ID|PATH|URL")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @collapse_option
@@ -49,8 +49,8 @@ def similar(
 ) -> None:
     """Find what is most like an item of the library, or like any picture; itself is left out.
 
-    A whole number is the id of an item, as --json shows it; anything else is a path. What is in the library needs no
-    encoder: its own vector is the query.
+    A whole number is the id of an item, as --json shows it; anything else is a path or a URL. What is in the library
+    needs no encoder: its own vector is the query.
 
     \b
     clipsearch similar 17

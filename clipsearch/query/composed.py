@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.language import Indexed, Picture, Query, Term, Text
@@ -61,14 +62,26 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[C
         raise InvalidInputError(f"The query has {len(query.terms)} terms; at most {MAX_TERMS} are taken.")
     vectors, pictures = [], []
     notes: list[str] = []
-    for part in query:
-        vector, is_picture, remarks = _embed(part.term, embedder, snapshot)
+    for number, part in enumerate(query, 1):
+        with _naming(number if len(query.terms) > 1 else None):
+            vector, is_picture, remarks = _embed(part.term, embedder, snapshot)
         vectors.append(vector)
         pictures.append(is_picture)
         notes += remarks
     excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
     weights = np.array([part.weight for part in query], np.float64)
     return Composed(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
+
+
+@contextmanager
+def _naming(number: int | None) -> Iterator[None]:
+    """Say of an error which term it is about, where there are several."""
+    try:
+        yield
+    except (InvalidInputError, MediaError) as error:
+        if number is None:
+            raise
+        raise type(error)(f"Term {number}: {error}") from error
 
 
 def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[np.float32], bool, tuple[str, ...]]:

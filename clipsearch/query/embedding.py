@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import EncoderMismatchError, InvalidInputError
+from clipsearch.errors import EncoderMismatchError, InvalidInputError, MediaError
+from clipsearch.paths import is_url
 from clipsearch.places import cache_dir
 from clipsearch.query.cache import QueryCache
 from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
@@ -62,10 +63,10 @@ class Embedder:
             return self._encoder
 
     def start(self, text: str | None, image: str | None) -> None:
-        """Begin to embed the text, or the picture of that path, that will be asked for next.
+        """Begin to embed the text, or the picture of that path or URL, that will be asked for next.
 
-        It is done in a process of its own where there is a core for it. Where that fails, it fails again, and loudly,
-        when it is asked for.
+        It is done in a process of its own where there is a core for it. What is wrong with the query itself is told
+        when that is asked for; what else fails, fails again then, and loudly.
         """
         if text is None and image is None:
             return
@@ -106,20 +107,31 @@ class Embedder:
 
     def embed_picture(self, image: Picture) -> Embedded:
         """Embed a picture by the encoder."""
-        from clipsearch.media import read_picture, upright_rgb
-
         if isinstance(image, str | os.PathLike):
-            if not os.fspath(image):
-                raise InvalidInputError("The path of the picture is empty. Name a picture file.")
-            side, settings = self.encoder.picture_side, self._settings
-            pixels, size = settings.max_pixels, settings.max_picture_bytes
-            picture, _ = read_picture(image, min_side=side, max_pixels=pixels, max_bytes=size)
+            picture = self._read(image)
         elif hasattr(image, "convert"):
+            from clipsearch.media import upright_rgb
+
             picture = upright_rgb(image)
         else:
-            raise InvalidInputError(f"A picture is a path or a Pillow image, not {type(image).__name__}.")
+            raise InvalidInputError(f"A picture is a path, a URL or a Pillow image, not {type(image).__name__}.")
         vector: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
         return vector, ()
+
+    def _read(self, source: str | os.PathLike[str]) -> Image:
+        if not os.fspath(source):
+            raise InvalidInputError("The path of the picture is empty. Name a picture file.")
+        side, settings = self.encoder.picture_side, self._settings
+        pixels, size = settings.max_pixels, settings.max_picture_bytes
+        if is_url(source):
+            from clipsearch.fetching import fetch_picture
+
+            private = settings.allow_private_urls
+            url = os.fspath(source)
+            return fetch_picture(url, min_side=side, max_pixels=pixels, max_bytes=size, allow_private=private)[0]
+        from clipsearch.media import read_picture
+
+        return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
 
     def _from_ahead(self, text: str | None, image: Picture | None) -> Embedded | None:
         ahead, self._ahead = self._ahead, None
@@ -156,28 +168,36 @@ class _Ahead:
         os.close(writer)
 
     def result(self) -> Embedded | None:
-        """Wait for it; None where it failed."""
+        """Wait for it; None where it failed. Raises InvalidInputError or MediaError for a query that is no good."""
         with os.fdopen(self._reader, "rb") as pipe:
             sent = pipe.read()
         with suppress(ChildProcessError):  # where nobody wants to hear of children, none is waited for
             os.waitpid(self._child, 0)
-        with suppress(Exception):
-            vector, notes = pickle.loads(sent)
-            return vector, notes
-        return None
+        try:
+            done: Embedded | InvalidInputError | MediaError = pickle.loads(sent)
+        except Exception:  # nothing, or not all of it, was sent
+            return None
+        if isinstance(done, Exception):
+            raise done
+        return done
 
     def _embed(self, embedder: Embedder, writer: int) -> NoReturn:
         try:
             os.close(self._reader)
-            if self.text is not None:
-                done = embedder.embed_text(self.text)
-            else:
-                assert self.image is not None
-                done = embedder.embed_picture(self.image)
+            done = self._embedded(embedder)
             with os.fdopen(writer, "wb") as pipe:
                 pipe.write(pickle.dumps(done))
         finally:
             os._exit(0)  # not a step further: all else belongs to the other process
+
+    def _embedded(self, embedder: Embedder) -> Embedded | InvalidInputError | MediaError:
+        try:
+            if self.text is not None:
+                return embedder.embed_text(self.text)
+            assert self.image is not None
+            return embedder.embed_picture(self.image)
+        except (InvalidInputError, MediaError) as error:  # it would be no other the second time; a server may be slow
+            return error
 
 
 def start_embedding(library: Path, settings: Settings, *, text: str | None, image: str | None) -> Embedder | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.paths import real_path
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
@@ -97,10 +98,11 @@ class SearchEngine:
 
         text: words as they are, or a query of one or more terms, such as `Text("horse") + Text("stripes")` or what
         `parse` returns; items that are terms of it are no hits of it. fusion: how its terms are fused, one of FUSIONS.
-        image: a path, or a Pillow image. vector: (dim,), of any length but zero; or (n, dim), which gives a list of
-        n Results. modality: `image`, `text`, or None or `any` for both in one ranking. filters: which items may be
-        found; k is filled all the same. exclude_self: leave the file that `image` names out. collapse: show copies and
-        bursts once, by the best of them, whose `also` has the others; k is filled all the same.
+        image: a path, a URL (http or https), or a Pillow image. vector: (dim,), of any length but zero; or (n, dim),
+        which gives a list of n Results. modality: `image`, `text`, or None or `any` for both in one ranking.
+        filters: which items may be found; k is filled all the same. exclude_self: leave the file that `image` names
+        out. collapse: show copies and bursts once, by the best of them, whose `also` has the others; k is filled all
+        the same.
         Raises InvalidInputError for a query that cannot be used, PictureError for a picture that cannot be read,
         LibraryNotFoundError for an empty library, EncoderError if the library's encoder cannot be had.
         """
@@ -301,7 +303,7 @@ def _check_kinds(*kinds: object) -> None:
 
 
 def _real_path(image: Picture) -> str | None:
-    return os.path.realpath(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
+    return real_path(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
 
 
 def _is_confident(hits: Sequence[Hit]) -> bool:

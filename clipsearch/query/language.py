@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.paths import is_url
 from clipsearch.types import PICTURE_SUFFIXES
 
 FUSIONS = ("auto", "decision", "feature", "rank")
@@ -29,7 +30,6 @@ FUSIONS = ("auto", "decision", "feature", "rank")
 MAX_WEIGHT = 1000.0
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):")
 _KIND = re.compile(r"(text|image|id):")
-_URL = re.compile(r"https?://", re.IGNORECASE)
 _PATH = re.compile(r"\.{0,2}[/\\]|~[/\\]|[A-Za-z]:[/\\]")
 _SIGN = re.compile(r"([+-])(?=\s|$)")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -265,7 +265,7 @@ def _build(weight: float | None, kind: str | None, content: str) -> tuple[float,
 
 
 def _names_picture(content: str) -> bool:
-    if _URL.match(content) or _PATH.match(content):
+    if is_url(content) or _PATH.match(content):
         return True
     return not re.search(r"\s", content) and any(content.lower().endswith(ending) for ending in PICTURE_SUFFIXES)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from clipsearch.ann.calibrate import DEPTH, Calibration
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
+from clipsearch.paths import real_path
 from clipsearch.ranking import background, confidence, exact_scores, surprise
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
@@ -255,7 +255,7 @@ def name_hits(
         if match is None or match.item.id in seen:
             continue
         seen.add(match.item.id)
-        if excluded is not None and os.path.realpath(match.item.path) == excluded:
+        if excluded is not None and real_path(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)
         hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage))
