@@ -20,7 +20,6 @@ from harness import write_result
 import clipsearch
 from clipsearch.config import Settings
 from clipsearch.query.fusion import RRF_RANKS
-from clipsearch.query.hybrid import retrieve_hybrid
 from clipsearch.query.retrieval import Retriever
 from clipsearch.types import Filter, Modality
 from indexer import pipeline
@@ -45,7 +44,8 @@ class Asker:
                 way: self.retriever.retrieve(snapshot, vector[None], DEPTH, modalities, [None], kind="text")[0].hits
                 for way, modalities in (("pictures", both[:1]), ("pictures and captions", both))
             }
-            found["hybrid"] = retrieve_hybrid(self.retriever, snapshot, text, vector, DEPTH, both).hits
+            ask = self.retriever.retrieve
+            found["hybrid"] = ask(snapshot, vector[None], DEPTH, both, [None], kind="text", words=[text])[0].hits
             named = snapshot.by_words(text, Filter(), DEPTH)
         names = {hit.item.id: Path(hit.path).name for hits in found.values() for hit in hits}
         answers = {way: [Path(hit.path).name for hit in hits] for way, hits in found.items()}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T", bound=Hashable)
 
 MIN_SAMPLE = 32
 """From fewer scores than this no confidence is told: too few to know how scores are spread."""
@@ -68,6 +72,25 @@ def surprise(score: float, seen: Background) -> float:
     """Return -ln of the number of unrelated rows expected to score as high: above 0 is more than chance gives."""
     z = (score - seen.centre) / seen.spread
     return -(math.log(seen.rows) + _log_upper_tail(z))
+
+
+def standing(surprise: float, reach: float) -> float:
+    """Return a surprise in units of what the best rows of its modality typically reach; chance stays chance."""
+    return surprise / reach if surprise > 0 else surprise
+
+
+def keep_promise(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
+    """Move entries of a ranking up so far that the r-th of those promised stands at place 2r or before.
+
+    Both without doubles; all that is promised is in the ranking, whose order is kept otherwise.
+    """
+    kept: dict[T, None] = {}
+    rest = iter(ranked)
+    for place in range(1, len(ranked) + 1):
+        due = promised[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(promised) else None
+        is_due = due is not None and due not in kept
+        kept[due if is_due else next(entry for entry in rest if entry not in kept)] = None  # type: ignore[index]
+    return list(kept)
 
 
 def confidence(score: float, seen: Background) -> float | None:

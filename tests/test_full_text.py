@@ -196,3 +196,19 @@ def test_an_older_library_is_read_but_for_its_words_which_the_next_writer_indexe
     with reader.read() as snapshot:
         assert snapshot.matching(Modality.TEXT, Filter(caption="海滩")).tolist() == [0, 1]
     reader.close()
+
+
+def test_words_of_a_query_name_what_has_all_of_them_but_for_those_that_most_items_have(tmp_path):
+    library = new_library(tmp_path / "lib")
+    root = add_root(library, "/notes")
+    with library.writer() as opened:
+        texts = [f"the boat {'sinks' if i % 100 == 7 else 'floats'} {'slowly' * (i == 7)}" for i in range(300)]
+        opened.commit([note(root, f"{i}.txt", text) for i, text in enumerate(texts)])
+    with library.read() as snapshot:
+        assert sorted(snapshot.by_words("The SINKS", None, 10)) == [8, 108, 208]
+        assert snapshot.by_words("boat sinks slowly", None, 10) == [8]
+        assert len(snapshot.by_words("sinks", None, 2)) == 2
+        for nothing in ("the boat", "sinks everywhere", "", "?!"):
+            assert snapshot.by_words(nothing, None, 10) == []
+        assert snapshot.by_words("sinks", Filter(ids=frozenset({108})), 10) == [108]
+    library.close()

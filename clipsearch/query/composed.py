@@ -26,7 +26,7 @@ from clipsearch.query.retrieval import (
     merge_modalities,
     name_hits,
 )
-from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, surprise
+from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, standing, surprise
 from clipsearch.store.library import Snapshot
 from clipsearch.types import Filter, Modality
 
@@ -145,7 +145,9 @@ def _rank(
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
-    worth = np.array([surprise(value, seen) for value in merit])
+    is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
+    reach = snapshot.spreads().reach_of("image" if is_of_pictures else "text", modality)
+    worth = np.array([standing(surprise(value, seen), reach) for value in merit])
     order = worth if fusion != "rank" else fuse_ranks(_term_scores(query, near), query.weights)
     return [
         Scored(modality, int(ids[i]), float(scores[i]), float(order[i]), confidence(merit[i], seen))

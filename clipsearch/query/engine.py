@@ -70,6 +70,7 @@ class SearchEngine:
         exclude_self: bool = False,
         fusion: str = "auto",
         collapse: bool = False,
+        hybrid: bool = True,
     ) -> Results: ...
     @overload
     def search(
@@ -93,6 +94,7 @@ class SearchEngine:
         exclude_self: bool = False,
         fusion: str = "auto",
         collapse: bool = False,
+        hybrid: bool = True,
     ) -> Results | list[Results]:
         """Find the k best matches of a text, a picture or a vector; give exactly one of them.
 
@@ -113,7 +115,7 @@ class SearchEngine:
             return self._search_composed(as_query(text), k, modality, filters, fusion, collapse)
         batch = partial(self.search_batch, k=k, modality=modality, filters=filters, collapse=collapse)
         if text is not None:
-            return batch(texts=[text])[0]
+            return batch(texts=[text], hybrid=hybrid)[0]
         if image is not None:
             return batch(images=[image], exclude_self=exclude_self)[0]
         rows = _as_floats(vector)
@@ -130,6 +132,7 @@ class SearchEngine:
         filters: Filter | None = None,
         exclude_self: bool = False,
         collapse: bool = False,
+        hybrid: bool = True,
     ) -> list[Results]:
         """Search for several queries of one kind at once; one Results each, in order.
 
@@ -142,6 +145,7 @@ class SearchEngine:
         names, notes, embeddings = self._embed(texts, images, vectors, pin)
         kind = "text" if texts is not None else "image" if images is not None else None
         excluded = [_real_path(image) if exclude_self else None for image in images or [""] * len(names)]
+        words = texts if hybrid and Modality.TEXT in wanted else None
         answers: list[Results] = []
         for start in range(0, len(names), MAX_QUERIES):
             part = slice(start, start + MAX_QUERIES)
@@ -155,6 +159,7 @@ class SearchEngine:
                     excluded=excluded[part],
                     kind=kind,
                     filters=filters,
+                    words=words and words[part],
                 )
                 found = fill_collapsed(fetch, snapshot, k) if collapse else fetch(k)
             for name, note, answer in zip(names[part], notes[part], found, strict=True):

@@ -23,7 +23,8 @@ from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.paths import real_path
-from clipsearch.ranking import background, confidence, exact_scores, surprise
+from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
+from clipsearch.ranking import background, confidence, exact_scores, keep_promise, standing, surprise
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library, Snapshot
@@ -53,12 +54,12 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A row with what its score is worth."""
+    """A row with what its score is worth. merit: comparable between modalities, above 0 for more than chance."""
 
     modality: Modality
     row: int
     score: float
-    surprise: float
+    merit: float
     confidence: float | None
 
 
@@ -98,22 +99,31 @@ class Retriever:
         *,
         kind: str | None = None,
         filters: Filter | None = None,
+        words: Sequence[str] | None = None,
     ) -> list[Retrieved]:
         """Find the k best hits of each query (n, dim), each an item of its own.
 
         excluded: for each, the real path of a file to leave out. kind: what the queries were made from, `text` or
-        `image`; None if that is not known. filters: which items may be found.
+        `image`; None if that is not known. filters: which items may be found. words: the texts of the queries, where
+        items that have their words are to be found by them, too.
         """
         asked = Asked(snapshot, queries, kind, filters)
-        depth = k + (_SELF_MARGIN if any(excluded) else 0)
+        named: Sequence[Sequence[int]] = [()] * len(queries)
+        if words:
+            named = [snapshot.by_words(text, filters, WORDS_DEPTH) for text in words]
+        depth = max(k + (_SELF_MARGIN if any(excluded) else 0), WORDS_DEPTH if any(named) else 0)
         warnings: list[str] = []
         while True:
             found = [self.candidates(asked, modality, depth, warnings) for modality in modalities]
             answers = []
             for i, query in enumerate(queries):
-                pairs = zip(modalities, found, strict=True)
-                lists = [self.score(snapshot, modality, query, ids[i], kind) for modality, ids in pairs]
-                answers.append(name_hits(snapshot, merge_modalities(lists), k, excluded[i]))
+                lists = []
+                for modality, ids in zip(modalities, found, strict=True):
+                    rows = _with_named(snapshot, modality, ids[i], named[i])
+                    lists.append(self._score(snapshot, modality, query, rows, kind))
+                ranked = merge_modalities(lists)
+                hits = name_hits(snapshot, ranked, len(ranked) if named[i] else k, excluded[i])
+                answers.append(fuse_words(hits, named[i])[:k] if named[i] else hits)
             is_all = all(map(is_exhausted, found, repeat(depth)))
             if is_all or all(len(hits) == k for hits in answers):
                 return [Retrieved(hits, tuple(warnings)) for hits in answers]
@@ -175,7 +185,7 @@ class Retriever:
                 self._indexes[generation.modality] = (generation.name, loaded)
             return loaded
 
-    def score(
+    def _score(
         self,
         snapshot: Snapshot,
         modality: Modality,
@@ -188,16 +198,23 @@ class Retriever:
         if not len(ids):
             return []
         scores = exact_scores(query, snapshot.rows(modality).gather(ids))
-        seen = background(
-            snapshot.sample(modality) @ query,
-            live_count(snapshot, modality),
-            spread=snapshot.spreads().get(kind, modality),
-        )
+        known = snapshot.spreads()
+        reach, spread = known.reach_of(kind, modality), known.get(kind, modality)
+        seen = background(snapshot.sample(modality) @ query, live_count(snapshot, modality), spread=spread)
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
-            ranked.append(Scored(modality, int(ids[i]), score, surprise(score, seen), confidence(score, seen)))
+            merit = standing(surprise(score, seen), reach)
+            ranked.append(Scored(modality, int(ids[i]), score, merit, confidence(score, seen)))
         return ranked
+
+
+def _with_named(
+    snapshot: Snapshot, modality: Modality, rows: NDArray[np.int64], named: Sequence[int]
+) -> NDArray[np.int64]:
+    """Add the rows of items that words name."""
+    own = snapshot.matching(modality, Filter(ids=frozenset(named))) if named else rows[:0]
+    return np.union1d(rows, own) if len(own) else rows
 
 
 def _warn(warnings: list[str]) -> None:
@@ -232,8 +249,13 @@ def is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:
 
 
 def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
-    """Merge the modalities by surprise, which is comparable between them where cosines are not."""
-    return sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.surprise)
+    """Merge the modalities by merit; the r-th best of the pictures that stand out is at place 2r or before.
+
+    What captions and texts say is nearer to words than what pictures show, whatever is right.
+    """
+    merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.merit)
+    pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.merit > 0]
+    return keep_promise(merged, pictures) if len(lists) > 1 else merged
 
 
 def name_hits(

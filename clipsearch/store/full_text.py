@@ -66,42 +66,43 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
 
     Raises LibraryError where the library is older than its index of words.
     """
-    _check_table(connection)
+    if not _is_there(connection):
+        raise LibraryError(
+            "The library was written by an earlier clipsearch, which did not index words. Run once: clipsearch index"
+        )
     found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_phrase, parse_words(wanted)))))
     return select(_table.c.rowid).where(found)
 
 
 def ranked(connection: Connection, wanted: str, allowed: ColumnElement[bool], limit: int) -> list[int]:
-    """Return the live items that an own condition allows and that have words of a text, best first by BM25.
+    """Return the live items that a condition allows and that have all telling words of a text, best first by BM25.
 
-    Words that a fifth of all items have tell nothing. At most `limit` ids. Raises LibraryError as `matching` does.
+    Words that a fifth of all items have tell nothing; a text of no other words finds nothing. At most `limit` ids; none
+    where the library is older than its index of words.
     """
-    _check_table(connection)
+    if not _is_there(connection):
+        return []
     words = dict.fromkeys(word for word in wanted.replace("\0", " ").split() if any(c.isalnum() for c in word))
     total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
-    phrases = [
-        phrase for phrase in (_phrase(Wanted(word, False)) for word in words) if _is_telling(connection, phrase, total)
-    ]
-    if not phrases:
+    most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
+    counts = {phrase: _count(connection, phrase, most + 1) for phrase in (_phrase(Wanted(w, False)) for w in words)}
+    telling = [phrase for phrase, count in counts.items() if count <= most]
+    if not telling or not all(counts.values()):
         return []
-    has_any = _table.c.words.op("MATCH")(bindparam(None, " OR ".join(phrases)))
-    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid).where(has_any, ~items.c.deleted, allowed)
+    has_all = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(telling)))
+    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid).where(has_all, ~items.c.deleted, allowed)
     return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
 
 
-def _is_telling(connection: Connection, phrase: str, total: int) -> bool:
-    """Tell whether some items have a phrase, and not too many of them."""
-    most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
-    having = select(_table.c.rowid).where(_table.c.words.op("MATCH")(bindparam(None, phrase))).limit(most + 1)
-    count = connection.execute(select(func.count()).select_from(having.subquery())).scalar_one()
-    return 0 < count <= most
+def _count(connection: Connection, phrase: str, most: int) -> int:
+    """Count the items that have a phrase, at most so far."""
+    having = select(_table.c.rowid).where(_table.c.words.op("MATCH")(bindparam(None, phrase))).limit(most)
+    count: int = connection.execute(select(func.count()).select_from(having.subquery())).scalar_one()
+    return count
 
 
-def _check_table(connection: Connection) -> None:
-    if not inspect(connection).has_table(_table.name):
-        raise LibraryError(
-            "The library was written by an earlier clipsearch, which did not index words. Run once: clipsearch index"
-        )
+def _is_there(connection: Connection) -> bool:
+    return inspect(connection).has_table(_table.name)
 
 
 def _phrase(wanted: Wanted) -> str:

@@ -1,4 +1,4 @@
-"""How wide queries at large score over a library; kept in its settings, for confidences."""
+"""How queries at large score over a library; kept in its settings, for confidences and for merging modalities."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ SPREADS_KEY = "score_spreads"
 
 @dataclass(frozen=True, slots=True)
 class Spreads:
-    """Typical spreads of scores, as cosines.
+    """Typical spreads of scores, as cosines, and how far the best rows of a modality stand out.
 
     rows: how many of each modality there were when they were measured. values: by `KIND MODALITY`, such as
-    `text image` for queries by words over pictures.
+    `text image` for queries by words over pictures. reach: the typical surprise of a next best row, at least 1, by the
+    same.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
+    reach: Mapping[str, float] = field(default_factory=dict)
 
     def get(self, kind: str | None, modality: Modality) -> float | None:
         """Return the spread for queries of a kind over a modality; None where it was not measured."""
         return self.values.get(f"{kind} {modality}")
+
+    def reach_of(self, kind: str | None, modality: Modality) -> float:
+        """Return the reach of a modality for queries of a kind; 1 where it was not measured."""
+        return self.reach.get(f"{kind} {modality}", 1.0)
 
     def dump(self) -> str:
         """Return the setting's value."""
