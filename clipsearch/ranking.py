@@ -53,19 +53,27 @@ def lower_spread(scores: NDArray[np.floating]) -> float:
 
 
 def background(
-    scores: NDArray[np.floating], rows: int, *, spread: float | None = None, unit: float = 1.0
+    scores: NDArray[np.floating],
+    rows: int,
+    *,
+    spread: float | None = None,
+    centre: float | None = None,
+    unit: float = 1.0,
 ) -> Background:
     """Describe a query's scores (n,), n > 0, over a sample of a library that has `rows` rows.
 
     The centre is the median: the few rows that do match do not pull it. spread: that of queries at large, where it is
-    known; else the lower spread of these scores, drawn towards the prior for a small sample. unit: what a cosine of 1
-    is in these scores.
+    known; else the lower spread of these scores, drawn towards the prior for a small sample. centre: the one to expect,
+    learnt from rows that stand in for those that a small sample lacks. unit: what a cosine of 1 is in these scores.
     """
-    count = len(scores)
+    count, median = len(scores), float(np.median(scores))
     if spread is None:
         own = count * lower_spread(scores) ** 2
         spread = math.sqrt((own + PRIOR_WEIGHT * (unit * PRIOR_SPREAD) ** 2) / (count + PRIOR_WEIGHT))
-    return Background(float(np.median(scores)), max(spread, unit * MIN_SPREAD), rows, count)
+    if centre is not None and count < MIN_SAMPLE:
+        median = (count * median + PRIOR_WEIGHT * centre) / (count + PRIOR_WEIGHT)
+        count = MIN_SAMPLE
+    return Background(median, max(spread, unit * MIN_SPREAD), rows, count)
 
 
 def surprise(score: float, seen: Background) -> float:

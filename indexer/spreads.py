@@ -13,6 +13,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
 from clipsearch.ranking import MIN_SAMPLE, background, lower_spread, surprise
 from clipsearch.store.library import Library, Snapshot
@@ -34,36 +35,67 @@ def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder)
     with library.query() as connection:
         known = get_spreads(connection)
     with library.read() as snapshot:
-        rows = {str(m): len(snapshot.rows(m)) for m in Modality if len(snapshot.sample(m)) >= MIN_SAMPLE}
+        rows = {str(m): len(snapshot.rows(m)) for m in Modality if _is_told(m, len(snapshot.sample(m)))}
         is_of_today = bool(known.reach) or not known.values
         if is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in rows.items()):
             return
-        values, reach = {}, {}
-        for kind, queries in _queries(snapshot, load_encoder).items():
-            for modality in rows:
-                scores = queries @ snapshot.sample(Modality(modality)).T
-                spread = float(np.median([lower_spread(row) for row in scores]))
-                values[f"{kind} {modality}"] = round(spread, 5)
-                reach[f"{kind} {modality}"] = round(_reach(scores, spread), 3)
-    writer.set_setting(SPREADS_KEY, Spreads(rows, values, reach).dump())
+        encoder = _load(load_encoder)
+        measured = Spreads(rows, {}, {}, {})
+        samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
+        total = sum(map(len, samples.values()))
+        for kind, queries in _queries(snapshot, encoder).items():
+            for modality, sample in samples.items():
+                if len(sample):
+                    _measure(measured, f"{kind} {modality}", queries @ sample.T, total)
+                    if len(snapshot.sample(Modality(modality))) >= MIN_SAMPLE:
+                        del measured.centres[f"{kind} {modality}"]
+    writer.set_setting(SPREADS_KEY, measured.dump())
 
 
-def _queries(snapshot: Snapshot, load_encoder: LoadEncoder) -> dict[str, NDArray[np.float32]]:
+def _is_told(modality: Modality, count: int) -> bool:
+    """Tell whether so many rows of a sample say how scores are spread; generic texts stand in for a few texts."""
+    return count >= MIN_SAMPLE or (modality is Modality.TEXT and count > 0)
+
+
+def _load(load_encoder: LoadEncoder) -> Encoder | None:
+    try:
+        return load_encoder()
+    except (EncoderError, EncoderMismatchError) as error:
+        logger.debug("%s", error)
+        return None
+
+
+def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> NDArray[np.float32]:
+    """Return rows of a modality, float32 (n, dim), or what stands in for few texts; none where nothing can."""
+    own = snapshot.sample(modality)
+    if len(own) >= MIN_SAMPLE:
+        return own
+    texts = generic_queries()[:: _QUERIES // 2]
+    return encoder.encode_texts(texts) if encoder else own[:0]
+
+
+def _queries(snapshot: Snapshot, encoder: Encoder | None) -> dict[str, NDArray[np.float32]]:
     """Return queries by kind, float32 (at most _QUERIES, dim): generic ones in words, pictures of the library."""
     found = {}
     pictures = snapshot.sample(Modality.IMAGE)
     if len(pictures):
         found["image"] = pictures[:: -(-len(pictures) // _QUERIES)]
     texts = generic_queries()
-    try:
-        found["text"] = load_encoder().encode_queries(texts[:: -(-len(texts) // _QUERIES)])
-    except (EncoderError, EncoderMismatchError) as error:
-        logger.debug("%s", error)
+    if encoder is not None:
+        found["text"] = encoder.encode_queries(texts[:: -(-len(texts) // _QUERIES)])
     return found
 
 
-def _reach(scores: NDArray[np.float32], spread: float) -> float:
-    """Return the typical surprise of the next best row; the best may be the query itself. scores: (queries, rows)."""
-    seen = [background(row, len(row), spread=spread) for row in scores]
+def _measure(measured: Spreads, name: str, scores: NDArray[np.float32], total: int) -> None:
+    """Note what queries give over rows. scores: (queries, rows). total: the rows of all modalities."""
+    spread = float(np.median([lower_spread(row) for row in scores]))
+    measured.values[name] = round(spread, 5)
+    measured.centres[name] = round(float(np.median(scores)), 5)
+    measured.reach[name] = round(_reach(scores, spread, total), 3)
+
+
+def _reach(scores: NDArray[np.float32], spread: float, total: int) -> float:
+    """Return the typical surprise of the next best row; the best may be the query itself."""
+    seen = [background(row, total, spread=spread) for row in scores]
     next_best = np.partition(scores, -2, axis=1)[:, -2]
     return max(1.0, float(np.median([surprise(float(s), b) for s, b in zip(next_best, seen, strict=True)])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
@@ -21,6 +21,7 @@ from clipsearch.query.retrieval import (
     Retrieved,
     Retriever,
     Scored,
+    all_count,
     is_exhausted,
     live_count,
     merge_modalities,
@@ -147,7 +148,8 @@ def _rank(
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     reach = snapshot.spreads().reach_of("image" if is_of_pictures else "text", modality)
-    worth = np.array([standing(surprise(value, seen), reach) for value in merit])
+    among_all = replace(seen, rows=all_count(snapshot))
+    worth = np.array([standing(surprise(value, among_all), reach) for value in merit])
     order = worth if fusion != "rank" else fuse_ranks(_term_scores(query, near), query.weights)
     return [
         Scored(modality, int(ids[i]), float(scores[i]), float(order[i]), confidence(merit[i], seen))

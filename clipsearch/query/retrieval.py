@@ -199,12 +199,14 @@ class Retriever:
             return []
         scores = exact_scores(query, snapshot.rows(modality).gather(ids))
         known = snapshot.spreads()
-        reach, spread = known.reach_of(kind, modality), known.get(kind, modality)
-        seen = background(snapshot.sample(modality) @ query, live_count(snapshot, modality), spread=spread)
+        spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
+        sample, rows = snapshot.sample(modality) @ query, live_count(snapshot, modality)
+        seen = background(sample, rows, spread=spread, centre=centre)
+        among_all = replace(seen, rows=all_count(snapshot))
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
-            merit = standing(surprise(score, seen), reach)
+            merit = standing(surprise(score, among_all), known.reach_of(kind, modality))
             ranked.append(Scored(modality, int(ids[i]), score, merit, confidence(score, seen)))
         return ranked
 
@@ -236,6 +238,11 @@ def _widened(probe: Probe, k: int, share: float) -> Probe:
 def live_count(snapshot: Snapshot, modality: Modality) -> int:
     """Count the rows that may be found."""
     return _count(snapshot.live(modality), len(snapshot.rows(modality)))
+
+
+def all_count(snapshot: Snapshot) -> int:
+    """Count the rows of all modalities that may be found."""
+    return sum(live_count(snapshot, modality) for modality in Modality)
 
 
 def _count(live: NDArray[np.bool_] | None, rows: int) -> int:

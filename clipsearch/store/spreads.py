@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection
@@ -19,17 +18,22 @@ class Spreads:
     """Typical spreads of scores, as cosines, and how far the best rows of a modality stand out.
 
     rows: how many of each modality there were when they were measured. values: by `KIND MODALITY`, such as
-    `text image` for queries by words over pictures. reach: the typical surprise of a next best row, at least 1, by the
-    same.
+    `text image` for queries by words over pictures. centres: typical medians, where a modality has too few rows to tell
+    and others stood in for them. reach: the typical surprise of a next best row, at least 1.
     """
 
-    rows: Mapping[str, int] = field(default_factory=dict)
-    values: Mapping[str, float] = field(default_factory=dict)
-    reach: Mapping[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    centres: dict[str, float] = field(default_factory=dict)
+    reach: dict[str, float] = field(default_factory=dict)
 
     def get(self, kind: str | None, modality: Modality) -> float | None:
         """Return the spread for queries of a kind over a modality; None where it was not measured."""
         return self.values.get(f"{kind} {modality}")
+
+    def centre_of(self, kind: str | None, modality: Modality) -> float | None:
+        """Return the median to expect of queries of a kind over a modality that has few rows; None if not measured."""
+        return self.centres.get(f"{kind} {modality}")
 
     def reach_of(self, kind: str | None, modality: Modality) -> float:
         """Return the reach of a modality for queries of a kind; 1 where it was not measured."""
