@@ -122,7 +122,7 @@ def _rank(
     worth = np.array([surprise(value, seen) for value in merit])
     order = worth if fusion != "rank" else fuse_ranks(_term_scores(query, near), query.weights)
     return [
-        Scored(modality, int(ids[i]), float(scores[i]), float(order[i]), confidence(merit[i], seen))
+        Scored(modality, int(ids[i]), float(scores[i]), float(worth[i]), confidence(merit[i], seen), float(order[i]))
         for i in np.lexsort((ids, -order))
     ]
 

@@ -49,13 +49,14 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A row with what its score is worth."""
+    """A row with what its score is worth. order: what rows are sorted by, most first."""
 
     modality: Modality
     row: int
     score: float
     surprise: float
     confidence: float | None
+    order: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,8 @@ class Retriever:
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
-            ranked.append(Scored(modality, int(ids[i]), score, surprise(score, seen), confidence(score, seen)))
+            worth = surprise(score, seen)
+            ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), worth))
         return ranked
 
 
@@ -219,7 +221,7 @@ def _count(live: NDArray[np.bool_] | None, rows: int) -> int:
 
 def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
     """Merge the modalities by surprise, which is comparable between them where cosines are not."""
-    return sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.surprise)
+    return sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
 
 
 def name_hits(
@@ -242,7 +244,7 @@ def name_hits(
         if excluded is not None and os.path.realpath(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)
-        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage))
+        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage, surprise=entry.surprise))
         if len(hits) == k:
             break
     return hits
