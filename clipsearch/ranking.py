@@ -21,7 +21,7 @@ MIN_SPREAD = 0.01
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
-FALL_OFF = 0.75
+FALL_OFF = 0.7
 """The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
 
 
@@ -84,15 +84,15 @@ def confidence(score: float, seen: Background) -> float | None:
     return math.exp(-math.exp(min(-surprise(score, seen), 700.0)))
 
 
-def before_fall_off(surprises: Sequence[float], rows: int) -> list[bool]:
+def before_fall_off(surprises: Sequence[float], rows: int, share: float = FALL_OFF) -> list[bool]:
     """Tell which hits stand before the place where scores fall off; the first one always does.
 
-    A hit does where its rarity is at least FALL_OFF of that of the first: -ln of the chance that one unrelated row
-    scores as high. It then lies about 0.87, the root, as far above the rest of the library as the first.
+    A hit does where its rarity is at least a share of that of the first: -ln of the chance that one unrelated row
+    scores as high. At FALL_OFF it then lies some 0.8 as far above the rest of the library as the first.
     surprises: of the hits, the first one first. rows: what those were counted against, for the first one.
     """
     rarities = [value + math.log(rows) for value in surprises]
-    return [i == 0 or rarity >= FALL_OFF * rarities[0] for i, rarity in enumerate(rarities)]
+    return [i == 0 or rarity >= share * rarities[0] for i, rarity in enumerate(rarities)]
 
 
 def _log_upper_tail(z: float) -> float:
