@@ -39,6 +39,12 @@ OBJECTS = (
     "a cactus", "a toaster", "a skeleton", "a wedding cake", "a zebra", "a lighthouse", "an octopus", "a windmill",
     "a tank", "a pineapple", "a typewriter", "a telescope", "a mosque", "a tractor", "a bottle of perfume",
 )  # fmt: skip
+SHOWN = {
+    "others": "captions of other photographs",
+    "far": "the third least like any here",
+    "objects": "objects that no caption names",
+    "gibberish": "gibberish",
+}
 
 
 def gibberish(count):
@@ -84,15 +90,24 @@ def embed(tower, texts):
     return unit(rows.reshape(len(texts), len(PROMPTS), -1).mean(axis=1))
 
 
-def splits(folder):
+def read(folder):
+    """The photographs of a folder, what the recipe is fitted with beside them, the text tower, and the captions."""
     paths, captions = read_captions(folder)
-    said = " ".join(text.lower() for each in captions for text in each)
-    objects = [text for text in OBJECTS if text.split()[-1] not in said]
     tower = TextTower(2)
     photos = Photos(*quality.shipped_features(VARIANT, paths, 2), *caption_embeddings(tower, captions))
     tensors = [quality.read_pth(quality.read_verified(one.source)) for one in quality.VARIANTS[VARIANT]]
-    labels = Labels([each["_fc.weight"] for each in tensors], *class_texts(tower))
-    asked = {"objects": objects, "gibberish": gibberish(120), "generic": generic_queries()[::20]}
+    return photos, Labels([each["_fc.weight"] for each in tensors], *class_texts(tower)), tower, captions
+
+
+def absent(captions):
+    """Objects that no caption names."""
+    said = " ".join(text.lower() for each in captions for text in each)
+    return [text for text in OBJECTS if text.split()[-1] not in said]
+
+
+def splits(folder):
+    photos, labels, tower, captions = read(folder)
+    asked = {"objects": absent(captions), "gibberish": gibberish(120), "generic": generic_queries()[::20]}
     asked = {name: embed(tower, texts) for name, texts in asked.items()}
     for seed, (train, test) in enumerate(quality.partitions(len(photos.features), 2)):
         yield Split(photos, labels, train, test, asked, seed)
@@ -100,18 +115,25 @@ def splits(folder):
 
 def draw(curves, path):
     """Draw the curves of the way that is used: what is answered rightly against what is answered though absent."""
+    import matplotlib
+
+    matplotlib.use("svg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.subplots()
-    for name, (right, wrong) in curves.items():
-        cuts = np.quantile(right, np.linspace(0, 1, 201))
-        axes.plot([(wrong >= cut).mean() for cut in cuts], [(right >= cut).mean() for cut in cuts], label=name)
-    right = next(iter(curves.values()))[0]
-    axes.axhline((right >= CONFIDENT).mean(), color="grey", linewidth=0.8, linestyle=":", label="threshold")
-    axes.set(xlabel="absent, answered all the same", ylabel="there, answered", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="lower right")
-    figure.savefig(path)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "confidence", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+        axes = figure.subplots()
+        for name, (right, wrong) in curves.items():
+            cuts = [*np.quantile(right, np.linspace(1, 0, 201)), -np.inf]
+            there, absent = [(right >= cut).mean() for cut in cuts], [(wrong >= cut).mean() for cut in cuts]
+            (line,) = axes.plot(absent, there, label=f"{SHOWN[name]}, area {area(right, wrong):.2f}")
+            axes.plot((wrong >= CONFIDENT).mean(), (right >= CONFIDENT).mean(), "o", color=line.get_color())
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="chance")
+        axes.plot([], [], "o", color="black", label=f"where clipsearch stands, {CONFIDENT:.0%}")
+        axes.set(xlabel="not there, answered all the same", ylabel="there, answered", xlim=(-0.01, 1), ylim=(0, 1.01))
+        axes.grid(linewidth=0.3)
+        axes.legend(loc="lower right", fontsize="small", title="queries for what is not there")
+        figure.savefig(path, metadata={"Date": None})
 
 
 def main():

@@ -24,6 +24,9 @@ MIN_SPREAD = 0.01
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+FALL_OFF = 0.7
+"""The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
+
 
 @dataclass(frozen=True, slots=True)
 class Background:
@@ -109,6 +112,28 @@ def confidence(score: float, seen: Background) -> float | None:
     if seen.sampled < MIN_SAMPLE:
         return None
     return math.exp(-math.exp(min(-surprise(score, seen), 700.0)))
+
+
+def before_fall_off(
+    surprises: Sequence[float], rows: int, kinds: Sequence[Hashable] | None = None, share: float = FALL_OFF
+) -> list[bool]:
+    """Tell which hits stand before the place where scores fall off; the first one always does.
+
+    A hit does where its rarity is at least a share of that of the rarest of its kind: -ln of the chance that one
+    unrelated row scores as high. At FALL_OFF it then lies some 0.8 as far above the rest of the library. Of other kinds
+    than the first, those do not that chance explains.
+    surprises: of the hits, the first one first. rows: what those were counted against. kinds: of the hits, such as
+    their modalities; one for all unless given.
+    """
+    kinds = kinds or [None] * len(surprises)
+    rarest: dict[Hashable, float] = {}
+    for kind, value in zip(kinds, surprises, strict=True):
+        rarest[kind] = max(rarest.get(kind, value), value)
+    return [
+        i == 0
+        or (value + math.log(rows) >= share * (rarest[kind] + math.log(rows)) and (kind == kinds[0] or value > 0))
+        for i, (kind, value) in enumerate(zip(kinds, surprises, strict=True))
+    ]
 
 
 def _log_upper_tail(z: float) -> float:

@@ -214,6 +214,7 @@ class Hit:
     library that is unrelated to the query would score as high; None where the library is too small to tell.
     modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
     passage; None for a picture. also: items that repeat this one, where an answer is collapsed; else None.
+    surprise: -ln of how many unrelated items would score as high: what `confidence` is made of, without its limits.
     """
 
     rank: int
@@ -224,6 +225,7 @@ class Hit:
     part: int = 0
     passage: Passage | None = None
     also: tuple[Item, ...] | None = None
+    surprise: float = 0.0
 
     @property
     def path(self) -> str:
@@ -236,7 +238,8 @@ class Results(Sequence[Hit]):
     """The ranked answer to one query, best first; a sequence of Hit.
 
     query: as it is shown. encoder, library: what answered. confident: whether anything stands out.
-    warnings: what the user should know (a truncated query, an index that was not used).
+    warnings: what the user should know (a truncated query, an index that was not used). left_out: how many hits were
+    left out because they had too little confidence or score, or came after the scores fell off.
     """
 
     query: str
@@ -245,6 +248,7 @@ class Results(Sequence[Hit]):
     hits: tuple[Hit, ...]
     confident: bool
     warnings: tuple[str, ...] = field(default=())
+    left_out: int = 0
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

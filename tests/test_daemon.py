@@ -97,6 +97,7 @@ QUERIES = [
     ["--image", "./photos/../photos/p002.jpg", "--json"],
     ["word " * 400, "--json"],
     ["a cat", "--no-cache"],
+    ["a cat", "--min-confidence", "0.9", "--min-score", "-0.5", "--cut"],
 ]
 ERRORS = [
     [],
@@ -109,6 +110,7 @@ ERRORS = [
     ["--image", "/dev/null"],
     ["a cat", "--library", "nowhere"],
     ["a cat", "--json", "--paths"],
+    ["a cat", "--min-confidence", "nan"],
 ]
 
 

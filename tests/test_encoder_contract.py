@@ -12,6 +12,7 @@ from PIL import Image
 from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.media import decode_picture
+from clipsearch.query.scripts import SCRIPTS, explain_unread
 from tests import tiny_openclip
 from tests.pictures import encode, exif_block, noise_picture, stored_turned
 
@@ -106,6 +107,13 @@ def test_tokens_are_counted_uncut_and_long_texts_are_cut(any_encoder):
     assert any_encoder.count_tokens("a cat") <= any_encoder.max_tokens < any_encoder.count_tokens(longest)
     cut = any_encoder.encode_texts([longest, "cat " * 6000])
     assert cosines(cut[:1], cut[1:])[0] >= 0.999
+
+
+def test_letters_that_the_tokenizer_never_learnt_are_told(any_encoder):
+    for script in SCRIPTS:
+        (warning,) = explain_unread(script.sample, any_encoder)
+        assert script.name in warning and any_encoder.name in warning
+    assert explain_unread("naïve Łódź, 5 μm 🐈 (・ω・)ノ", any_encoder) == ()
 
 
 def test_threads_get_the_rows_of_one_thread(any_encoder, pictures):

@@ -17,6 +17,7 @@ class Asked:
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
     shown short. shown: the hits are to be shown in other ways as well. filters: a Filter as
     `clipsearch.filtering.to_values` writes it, its folders absolute. collapse: show copies and bursts once.
+    min_confidence, min_score, cut: what is left out, as `SearchEngine.search` has them.
     """
 
     text: str | None
@@ -31,6 +32,9 @@ class Asked:
     shown: bool = False
     filters: dict[str, Any] | None = None
     collapse: bool = False
+    min_confidence: float | None = None
+    min_score: float | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,14 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
         exclude_self=asked.exclude_self,
         fusion=asked.fusion,
         collapse=asked.collapse,
+        min_confidence=asked.min_confidence,
+        min_score=asked.min_score,
+        cut=asked.cut,
     )
     if asked.image is not None:
         results = replace(results, query=asked.image)
     notes = list(results.warnings)
-    if asked.shape == "table" and not results.confident:
+    if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)
 

@@ -60,6 +60,16 @@ def collapse_option(command: F) -> F:
     return click.option("--collapse", is_flag=True, help="Show copies and bursts of pictures once.")(command)
 
 
+def trim_options(command: F) -> F:
+    """Add --min-confidence, --min-score and --cut."""
+    command = click.option("--cut", is_flag=True, help="End the answer where scores fall off.")(command)
+    least = "Leave out what has less {}, {}."
+    score = least.format("score", "from -1 to 1")
+    command = click.option("--min-score", type=float, metavar="S", help=score)(command)
+    confidence = least.format("confidence", "from 0 to 1")
+    return click.option("--min-confidence", type=float, metavar="C", help=confidence)(command)
+
+
 def read_settings(**flags: object) -> tuple[Settings, Path]:
     """Read the settings with these flags on top; return them and the library's folder."""
     settings = load_settings(flags)

@@ -20,6 +20,7 @@ from clipsearch.cli.options import (
     read_settings,
     read_shape,
     shape_options,
+    trim_options,
     write_shaped,
 )
 from clipsearch.cli.showing import Showing, show, show_options
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @collapse_option
+@trim_options
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
 @filter_options
 @shape_options
@@ -65,6 +67,9 @@ def query(
     k: int,
     modality: str,
     collapse: bool,
+    min_confidence: float | None,
+    min_score: float | None,
+    cut: bool,
     exclude_self: bool,
     filters: Filter | None,
     as_json: bool,
@@ -95,7 +100,7 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    where = (current_folder(), bool(showing), plain(filters), collapse)
+    where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut)
     asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, *where)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)

@@ -16,6 +16,7 @@ from clipsearch.cli.options import (
     read_settings,
     read_shape,
     shape_options,
+    trim_options,
 )
 from clipsearch.cli.query import plain, put_out
 from clipsearch.cli.showing import Showing, show_options
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @collapse_option
+@trim_options
 @filter_options
 @shape_options
 @show_options
@@ -39,6 +41,9 @@ def similar(
     k: int,
     modality: str,
     collapse: bool,
+    min_confidence: float | None,
+    min_score: float | None,
+    cut: bool,
     filters: Filter | None,
     as_json: bool,
     paths: bool,
@@ -66,6 +71,6 @@ def similar(
     number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     found = int(number[1]) if number else item_at(engine.library, item)
     image, query = (item, None) if found is None else (None, f"id:{found}")
-    where = (current_folder(), bool(showing), plain(filters), collapse)
+    where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut)
     asked = Asked(None, image, query, "auto", k, modality, True, shape, *where)
     put_out(answer(engine, asked), shape, showing, settings, folder)

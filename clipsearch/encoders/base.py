@@ -69,6 +69,13 @@ class Encoder(Protocol):
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text, special tokens included, without cutting it."""
 
+    def tokens_per_letter(self, text: str) -> float:
+        """Return how finely the tokenizer cuts a text: the tokens that its language needs, per letter.
+
+        Some 0.3 to 0.8 for a language that it learnt, about 1 and more for one that it spells out in letters or bytes.
+        What stands for an unknown word counts as one token a letter. Marks that combine are no letters.
+        """
+
     def preprocess(self, picture: Image) -> Pixels:
         """Prepare one upright RGB picture for `encode_pixels`; pure, for decode threads."""
 

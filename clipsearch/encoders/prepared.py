@@ -58,6 +58,10 @@ class PreparedModel:
         """Count the tokens of a text, special tokens included, uncut."""
         return self._load_tokenizer().count(text)
 
+    def tokens_per_letter(self, text: str) -> float:
+        """Return how finely the tokenizer cuts a text."""
+        return self._load_tokenizer().tokens_per_letter(text)
+
     def preprocess(self, picture: Image) -> Pixels:
         """Resize, crop or pad one upright picture."""
         return (self._meta.picture.apply(picture),)

@@ -24,7 +24,7 @@ HUB = "hf-hub:"
 DEFAULT_BUILTIN = "builtin-base"
 BUILTINS = ("builtin-small", "builtin-base")
 
-_SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
+SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _resolve_auto(offline: bool) -> Resolution:
         reason = "its weights are not on this machine, and the model hub cannot be reached"
     notice = (
         f"Using {DEFAULT_BUILTIN} instead of {preset.name}: {reason}. The answers will be of lower quality. "
-        f"To switch once it can be had: {_SWITCH}"
+        f"To switch once it can be had: {SWITCH}"
     )
     return Resolution(DEFAULT_BUILTIN, notice)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.spelling import tokens_per_letter
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ class TextTokenizer:
     def count(self, text: str) -> int:
         """Count the ids of a text, special ids included, uncut."""
         return len(self.rules.prefix) + len(self._body(text)) + len(self.rules.suffix)
+
+    def tokens_per_letter(self, text: str) -> float:
+        """Return how finely a text is cut."""
+        return tokens_per_letter(self._backend, clean_text(text, self.rules.clean))
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return int64 (n, length) ids, cut at the context length with the suffix kept at the end."""

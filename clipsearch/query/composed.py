@@ -149,10 +149,12 @@ def _rank(
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     reach = snapshot.spreads().reach_of("image" if is_of_pictures else "text", modality)
     among_all = replace(seen, rows=all_count(snapshot))
-    worth = np.array([standing(surprise(value, among_all), reach) for value in merit])
-    order = worth if fusion != "rank" else fuse_ranks(_term_scores(query, near), query.weights)
+    worth = [surprise(value, among_all) for value in merit]
+    order = np.array([standing(value, reach) for value in worth])
+    if fusion == "rank":
+        order = fuse_ranks(_term_scores(query, near), query.weights)
     return [
-        Scored(modality, int(ids[i]), float(scores[i]), float(order[i]), confidence(merit[i], seen))
+        Scored(modality, int(ids[i]), float(scores[i]), worth[i], confidence(merit[i], seen), float(order[i]))
         for i in np.lexsort((ids, -order))
     ]
 

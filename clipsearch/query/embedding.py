@@ -87,7 +87,7 @@ class Embedder:
             return [self.text(texts[0])]
         for text in texts:
             _check_text(text)
-        notes = [self._check_length(text) for text in texts]
+        notes = [self._remarks(text) for text in texts]
         return list(zip(self.encoder.encode_queries(list(texts)), notes, strict=True))
 
     def picture(self, image: Picture) -> Embedded:
@@ -99,7 +99,7 @@ class Embedder:
         vector = self._cache.get(text) if self._cache else None
         if vector is not None:
             return vector, ()
-        notes = self._check_length(text)
+        notes = self._remarks(text)
         vector = self.encoder.encode_queries([text])[0]
         if self._cache and not notes:  # what is kept is not looked at again
             self._cache.put(text, vector)
@@ -137,11 +137,19 @@ class Embedder:
         ahead, self._ahead = self._ahead, None
         return None if ahead is None or (text, image) != (ahead.text, ahead.image) else ahead.result()
 
-    def _check_length(self, text: str) -> tuple[str, ...]:
+    def _remarks(self, text: str) -> tuple[str, ...]:
+        """Say what of a text the encoder does not read."""
+        unread = () if text.isascii() else self._find_unread(text)
         tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
         if tokens <= limit:
-            return ()
-        return (f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored.",)
+            return unread
+        cut = f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored."
+        return (*unread, cut)
+
+    def _find_unread(self, text: str) -> tuple[str, ...]:
+        from clipsearch.query.scripts import explain_unread  # which few queries need
+
+        return explain_unread(text, self.encoder)
 
 
 class _Ahead:

@@ -20,7 +20,8 @@ from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.language import FUSIONS, Query, Term, as_query
-from clipsearch.query.retrieval import Retrieved, Retriever
+from clipsearch.query.retrieval import Retrieved, Retriever, all_count
+from clipsearch.query.trimming import Trim
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library, Snapshot
 from clipsearch.store.reading import EncoderPin
@@ -71,6 +72,9 @@ class SearchEngine:
         fusion: str = "auto",
         collapse: bool = False,
         hybrid: bool = True,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -81,6 +85,9 @@ class SearchEngine:
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         collapse: bool = False,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
     ) -> list[Results]: ...
     def search(
         self,
@@ -95,6 +102,9 @@ class SearchEngine:
         fusion: str = "auto",
         collapse: bool = False,
         hybrid: bool = True,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
     ) -> Results | list[Results]:
         """Find the k best matches of a text, a picture or a vector; give exactly one of them.
 
@@ -104,7 +114,10 @@ class SearchEngine:
         which gives a list of n Results. modality: `image`, `text`, or None or `any` for both in one ranking.
         filters: which items may be found; k is filled all the same. exclude_self: leave the file that `image` names
         out. collapse: show copies and bursts once, by the best of them, whose `also` has the others; k is filled all
-        the same.
+        the same. min_confidence (0 to 1), min_score (-1 to 1): of the k best, leave out those below; a hit without a
+        confidence, as in a library too small to tell, is not below. cut: leave out those after the scores fall off.
+        hybrid: where words are what is asked for, and not of pictures alone, find items by their words as well, see
+        clipsearch.query.hybrid. An item is one hit, by the part of it that matches best.
         Raises InvalidInputError for a query that cannot be used, PictureError for a picture that cannot be read,
         LibraryNotFoundError for an empty library, EncoderError if the library's encoder cannot be had.
         """
@@ -112,8 +125,10 @@ class SearchEngine:
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
         if isinstance(text, Query | Term):
-            return self._search_composed(as_query(text), k, modality, filters, fusion, collapse)
+            trim = Trim(min_confidence, min_score, cut)
+            return self._search_composed(as_query(text), k, modality, filters, fusion, collapse, trim)
         batch = partial(self.search_batch, k=k, modality=modality, filters=filters, collapse=collapse)
+        batch = partial(batch, min_confidence=min_confidence, min_score=min_score, cut=cut)
         if text is not None:
             return batch(texts=[text], hybrid=hybrid)[0]
         if image is not None:
@@ -133,12 +148,15 @@ class SearchEngine:
         exclude_self: bool = False,
         collapse: bool = False,
         hybrid: bool = True,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
     ) -> list[Results]:
         """Search for several queries of one kind at once; one Results each, in order.
 
         vectors: (n, dim). Else as in `search`, which see for what is raised.
         """
-        wanted = _modalities(modality)
+        wanted, trim = _modalities(modality), Trim(min_confidence, min_score, cut)
         _check_k(k)
         _check_kinds(texts, images, vectors)
         pin = self._pin()
@@ -162,9 +180,8 @@ class SearchEngine:
                     words=words and words[part],
                 )
                 found = fill_collapsed(fetch, snapshot, k) if collapse else fetch(k)
-            for name, note, answer in zip(names[part], notes[part], found, strict=True):
-                hits, warnings = tuple(answer.hits), (*note, *answer.warnings)
-                answers.append(Results(name, pin.name, str(self.library.folder), hits, _is_confident(hits), warnings))
+                for name, note, answer in zip(names[part], notes[part], found, strict=True):
+                    answers.append(self._results(name, pin, snapshot, answer, note, trim))
         return answers
 
     def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
@@ -189,6 +206,7 @@ class SearchEngine:
         filters: Filter | None,
         fusion: str,
         collapse: bool,
+        trim: Trim,
     ) -> Results:
         wanted, pin = _modalities(modality), self._pin()
         _check_k(k)
@@ -203,8 +221,17 @@ class SearchEngine:
                 return [retrieve(snapshot, composed, depth, wanted)]
 
             found = (fill_collapsed(fetch, snapshot, k) if collapse else fetch(k))[0]
-        hits, warnings = tuple(found.hits), (*notes, *found.warnings)
-        return Results(str(query), pin.name, str(self.library.folder), hits, _is_confident(hits), warnings)
+            return self._results(str(query), pin, snapshot, found, notes, trim)
+
+    def _results(
+        self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Retrieved, notes: tuple[str, ...], trim: Trim
+    ) -> Results:
+        hits = trim.apply(found.hits, all_count(snapshot))
+        left_out = len(found.hits) - len(hits)
+        why = (trim.explain(found.hits),) if left_out and not hits else ()
+        warnings = (*notes, *found.warnings, *why)
+        confident = _is_confident(hits)
+        return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
 
     def close(self) -> None:
         """Close the library's connections; the engine opens them again if it is used again."""

@@ -54,13 +54,18 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A row with what its score is worth. merit: comparable between modalities, above 0 for more than chance."""
+    """A row with what its score is worth.
+
+    surprise: -ln of how many unrelated rows of all modalities would score as high. order: what rows are sorted by, most
+    first, comparable between modalities; above 0 for more than chance.
+    """
 
     modality: Modality
     row: int
     score: float
-    merit: float
+    surprise: float
     confidence: float | None
+    order: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +211,9 @@ class Retriever:
         ranked = []
         for i in np.lexsort((ids, -scores)):
             score = float(scores[i])
-            merit = standing(surprise(score, among_all), known.reach_of(kind, modality))
-            ranked.append(Scored(modality, int(ids[i]), score, merit, confidence(score, seen)))
+            worth = surprise(score, among_all)
+            order = standing(worth, known.reach_of(kind, modality))
+            ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), order))
         return ranked
 
 
@@ -256,12 +262,12 @@ def is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:
 
 
 def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
-    """Merge the modalities by merit; the r-th best of the pictures that stand out is at place 2r or before.
+    """Merge the modalities in order; the r-th best of the pictures that stand out is at place 2r or before.
 
     What captions and texts say is nearer to words than what pictures show, whatever is right.
     """
-    merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.merit)
-    pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.merit > 0]
+    merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
+    pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.order > 0]
     return keep_promise(merged, pictures) if len(lists) > 1 else merged
 
 
@@ -287,7 +293,7 @@ def name_hits(
         if excluded is not None and real_path(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)
-        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage))
+        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage, surprise=entry.surprise))
         if len(hits) == k:
             break
     return hits

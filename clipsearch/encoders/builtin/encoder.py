@@ -125,6 +125,10 @@ class BuiltinEncoder:
         """Count the tokens of a text, special tokens included, without cutting it."""
         return len(self._text_tower().tokenize(text))
 
+    def tokens_per_letter(self, text: str) -> float:
+        """Return how finely the tokenizer cuts a text."""
+        return self._text_tower().tokens_per_letter(text)
+
     def preprocess(self, picture: Image) -> Pixels:
         """Squash an upright RGB picture to a uint8 (side, side, 3) array for each backbone."""
         return tuple(squash(picture, backbone.side) for backbone in self._backbones)

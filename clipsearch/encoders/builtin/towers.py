@@ -23,6 +23,7 @@ from clipsearch.encoders.builtin.weights import (
     read_safetensors,
     read_verified,
 )
+from clipsearch.encoders.spelling import tokens_per_letter
 from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ class TextTower:
         clean = text.encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self._tokenizer.encode(clean).ids
         return ids
+
+    def tokens_per_letter(self, text: str) -> float:
+        """Return how finely a text is cut."""
+        return tokens_per_letter(self._tokenizer, text)
 
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return embeddings, float32 (n, 768) of unit length, each text cut at MAX_TOKENS."""

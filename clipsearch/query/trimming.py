@@ -1,0 +1,71 @@
+"""What is left out of an answer on request: hits below a confidence or a score, and those after the scores fall off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.ranking import before_fall_off
+from clipsearch.types import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """What the hits of an answer must have; Trim() leaves all.
+
+    confidence: in [0, 1]. score: a cosine, in [-1, 1]. cut: whether the answer ends where scores fall off. A hit that
+    has no confidence, as in a library too small to tell, passes the first and the last.
+    Raises InvalidInputError for a number that none of them can be.
+    """
+
+    confidence: float | None = None
+    score: float | None = None
+    cut: bool = False
+
+    def __post_init__(self) -> None:
+        _check("confidence", self.confidence, 0, "0.9 is what a table shows as 90%")
+        _check("score", self.score, -1, "it is a cosine")
+
+    def apply(self, hits: Sequence[Hit], rows: int) -> list[Hit]:
+        """Return the hits that stay, numbered anew. rows: of the library, of all modalities."""
+        stand = [True] * len(hits)
+        if self.cut and hits and hits[0].confidence is not None:
+            stand = before_fall_off([hit.surprise for hit in hits], rows, [hit.modality for hit in hits])
+        kept = [hit for hit, stands in zip(hits, stand, strict=True) if stands or hit.confidence is None]
+        kept = [hit for hit in kept if _reaches(hit.confidence, self.confidence) and _reaches(hit.score, self.score)]
+        return [replace(hit, rank=i) for i, hit in enumerate(kept, 1)]
+
+    def explain(self, hits: Sequence[Hit]) -> str:
+        """Say why nothing stayed of some hits."""
+        best = {
+            (name, least): max(known)
+            for name, least, values in (
+                ("confidence", self.confidence, [hit.confidence for hit in hits]),
+                ("score", self.score, [hit.score for hit in hits]),
+            )
+            if least is not None and (known := [value for value in values if value is not None])
+        }
+        missed = {limit: value for limit, value in best.items() if value < limit[1]} or best
+        wanted = [f"a {name} of {least:g}" for name, least in missed]
+        had = [f"{_rounded_down(value):g}" for value in missed.values()]
+        what = "No match" if self.confidence is None else "No confident match"
+        return f"{what}: nothing reaches {' and '.join(wanted)}; the nearest reaches {' and '.join(had)}."
+
+
+def _check(name: str, value: object, low: int, hint: str) -> None:
+    """Raise InvalidInputError for what cannot be a least confidence or score."""
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= 1:
+        raise InvalidInputError(f"The least {name} is {value!r}; it is a number from {low} to 1: {hint}.")
+
+
+def _reaches(value: float | None, least: float | None) -> bool:
+    return value is None or least is None or value >= least
+
+
+def _rounded_down(value: float) -> float:
+    """Return a value to two places, never above itself: what falls short must not look as if it did not."""
+    return math.floor(100 * value) / 100

@@ -1,0 +1,55 @@
+"""Whether a query is in letters that the encoder reads: measured on the tokenizers of real encoders."""
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from clipsearch.encoders.spelling import tokens_per_letter
+from clipsearch.query.embedding import Embedder
+from clipsearch.query.scripts import SCRIPTS, SPELT_OUT, explain_unread
+from clipsearch.store.reading import EncoderPin
+
+READ = [
+    "a cat", "naïve café déjà vu", "🐱 cat ❤️ 👨‍👩‍👧", "Łódź, Çeşme, Ærøskøbing, Nguyễn", "5 μm, 3 Ω, π ≈ 3.14",
+    "(・ω・)ノ", "½ 100€ №5 x² ™", "IMG_0042.JPG", "1080p 4K 2024-06-01", "“quoted” … – ‘so’", "ﬁne", "e\u0301te\u0301",
+]  # fmt: skip
+UNREAD = {
+    "猫": "猫 (Chinese characters)",
+    'naïve 猫 "quotes"': "猫 (Chinese characters)",
+    "東京タワー at night": "東京 (Chinese characters) and タワー (Japanese kana)",
+    "고양이": "고양이 (Korean letters)",
+    "a кошка on a sofa": "кошка (Cyrillic letters)",
+    "قطة على الأريكة": "قطة (Arabic letters)",
+    "Ελλάδα": "Ελλάδα (Greek letters)",
+    "बिल्ली": "बिल्ली (Devanagari letters)",
+}
+
+
+def test_scripts_that_an_encoder_does_not_read_are_told(encoder):
+    for text, named in UNREAD.items():
+        (warning,) = explain_unread(text, encoder)
+        assert warning.startswith(f"{encoder.name} does not read {named}: ") and "--model default" in warning
+    for script in SCRIPTS:
+        assert script.find_words(script.sample) and encoder.tokens_per_letter(script.sample) >= SPELT_OUT
+
+
+def test_encoder_with_accents_signs_and_names_is_never_warned_of(encoder):
+    assert [text for text in READ if explain_unread(text, encoder)] == []
+
+
+def test_a_tokenizer_that_learnt_the_scripts_reads_them():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(vocab_size=4000, show_progress=False)
+    tokenizer.train_from_iterator([script.sample for script in SCRIPTS] * 3, trainer)
+    assert all(tokens_per_letter(tokenizer, script.sample) < SPELT_OUT for script in SCRIPTS)
+
+
+def test_a_search_says_so_every_time_and_one_in_encoder_never(encoder, tmp_path, monkeypatch):
+    from clipsearch.config import Settings
+
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))
+    embedder = Embedder(EncoderPin(encoder.name, encoder.fingerprint, encoder.dim), Settings())
+    embedder._encoder = encoder  # so that none is built in the empty cache
+    for _ in range(2):
+        assert "кошка" in embedder.text("кошка")[1][0]
+        assert embedder.texts(["a café", "猫"])[0][1] == () != embedder.texts(["a café", "猫"])[1][1]
+        assert embedder.text("a café")[1] == ()
