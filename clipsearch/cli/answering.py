@@ -17,7 +17,8 @@ class Asked:
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
     shown short. shown: the hits are to be shown in other ways as well. filters: a Filter as
     `clipsearch.filtering.to_values` writes it, its folders absolute. collapse: show copies and bursts once.
-    min_confidence, min_score, cut: what is left out, as `SearchEngine.search` has them.
+    min_confidence, min_score, cut: what is left out, and hybrid: whether words count beside vectors, as
+    `SearchEngine.search` has them.
     """
 
     text: str | None
@@ -35,6 +36,7 @@ class Asked:
     min_confidence: float | None = None
     min_score: float | None = None
     cut: bool = False
+    hybrid: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
         min_confidence=asked.min_confidence,
         min_score=asked.min_score,
         cut=asked.cut,
+        hybrid=asked.hybrid,
     )
     if asked.image is not None:
         results = replace(results, query=asked.image)

@@ -49,6 +49,13 @@ if TYPE_CHECKING:
 @click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are fused.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@click.option(
+    "--words/--no-words",
+    "words_too",
+    default=True,
+    show_default=True,
+    help="Whether words in captions and texts count.",
+)
 @collapse_option
 @trim_options
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
@@ -70,6 +77,7 @@ def query(
     min_confidence: float | None,
     min_score: float | None,
     cut: bool,
+    words_too: bool,
     exclude_self: bool,
     filters: Filter | None,
     as_json: bool,
@@ -100,7 +108,7 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut)
+    where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut, words_too)
     asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, *where)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
