@@ -29,16 +29,24 @@ _QUERIES = 32
 
 
 def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder) -> None:
-    """Measure the spreads if they were not measured yet or the library has grown; words need its encoder."""
+    """Measure the spreads if they were not measured yet or the library has grown.
+
+    Where the encoder cannot be had all stays as it is, and the next run tries again.
+    """
     with library.query() as connection:
         known = get_spreads(connection)
     with library.read() as snapshot:
         rows = {str(m): len(snapshot.rows(m)) for m in Modality if len(snapshot.sample(m)) >= MIN_SAMPLE}
         if all(count < GROWTH * known.rows.get(modality, 0) for modality, count in rows.items()):
             return
+        try:
+            queries = _queries(snapshot, load_encoder)
+        except (EncoderError, EncoderMismatchError) as error:
+            logger.debug("%s", error)
+            return
         values = {
-            f"{kind} {modality}": round(_typical(queries, snapshot, Modality(modality)), 5)
-            for kind, queries in _queries(snapshot, load_encoder).items()
+            f"{kind} {modality}": round(_typical(found, snapshot, Modality(modality)), 5)
+            for kind, found in queries.items()
             for modality in rows
         }
     writer.set_setting(SPREADS_KEY, Spreads(rows, values).dump())
@@ -46,15 +54,10 @@ def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder)
 
 def _queries(snapshot: Snapshot, load_encoder: LoadEncoder) -> dict[str, NDArray[np.float32]]:
     """Return queries by kind, float32 (at most _QUERIES, dim): generic ones in words, pictures of the library."""
-    found = {}
-    pictures = snapshot.sample(Modality.IMAGE)
+    texts, pictures = generic_queries(), snapshot.sample(Modality.IMAGE)
+    found = {"text": load_encoder().encode_queries(texts[:: -(-len(texts) // _QUERIES)])}
     if len(pictures):
         found["image"] = pictures[:: -(-len(pictures) // _QUERIES)]
-    texts = generic_queries()
-    try:
-        found["text"] = load_encoder().encode_queries(texts[:: -(-len(texts) // _QUERIES)])
-    except (EncoderError, EncoderMismatchError) as error:
-        logger.debug("%s", error)
     return found
 
 
