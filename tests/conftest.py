@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.tiny_openclip import Models
+
 # Real files and fsyncs take as long as the disk wants; no test here is about time.
 settings.register_profile("clipsearch", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("clipsearch")
@@ -49,6 +51,12 @@ def encoder(isolated_user: None) -> Any:
     loaded.encode_texts(["warm"])
     loaded.encode_images([Image.new("RGB", (32, 32))])
     return loaded
+
+
+@pytest.fixture(scope="session")
+def models(isolated_user: None, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Small open_clip models, made and prepared when first asked for; the others take what is there."""
+    return Models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(autouse=True)
