@@ -19,6 +19,10 @@ from tests.tiny_openclip import Models
 settings.register_profile("clipsearch", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("clipsearch")
 
+# Over the few rows of a test, threads of the matrix product take three times as long to meet as one takes to multiply.
+# NumPy reads this when it is first imported, which is after this file.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
