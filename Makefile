@@ -11,7 +11,7 @@ demo: .venv/demo.stamp
 	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --query "$(QUERY)" --work build/demo
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

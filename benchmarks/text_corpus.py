@@ -11,8 +11,8 @@ from pathlib import Path
 
 from harness import COMMAND, run, write_result
 
-SIZES = (20000, 100000)
-FEW = 2000
+SIZES = (5000, 40000)
+FEW = 1000
 MODEL = {
     "embed_dim": 512,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8},

@@ -17,13 +17,14 @@ from clipsearch.errors import (
 )
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
-from clipsearch.store.reading import CATALOG, EncoderPin, imported_fingerprint
+from clipsearch.store.reading import CATALOG, EncoderPin, imported_fingerprint, is_imported
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer import build
 from indexer.calibration import encoder_loader
 from indexer.report import Progress, Silent
 from indexer.sources.embeddings import EmbeddingSource
+from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
 
@@ -94,9 +95,12 @@ def _import(source: EmbeddingSource, writer: Writer, base: str, progress: Progre
 
 
 def _refresh(library: Library, writer: Writer, settings: Settings) -> None:
-    """Renew the index; what was committed stands whether or not that succeeds."""
+    """Renew the index and the spreads; what was committed stands whether or not that succeeds."""
+    pin, load = library.encoder, encoder_loader(library, settings)
     try:
-        build.refresh(library, writer, encoder_loader(library, settings))
+        build.refresh(library, writer, load)
+        if pin is not None and not is_imported(pin.fingerprint):
+            refresh_spreads(library, writer, load)
     except ClipSearchError as error:
         logger.warning("%s", error)
 

@@ -31,7 +31,10 @@ _QUERIES = 32
 
 
 def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder) -> None:
-    """Measure the spreads if they were not measured yet or the library has grown; words need its encoder."""
+    """Measure the spreads if they were not measured yet or the library has grown.
+
+    Where the encoder cannot be had all stays as it is, and the next run tries again.
+    """
     with library.query() as connection:
         known = get_spreads(connection)
     with library.read() as snapshot:
@@ -39,16 +42,11 @@ def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder)
         is_of_today = bool(known.reach) or not known.values
         if is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in rows.items()):
             return
-        encoder = _load(load_encoder)
-        measured = Spreads(rows, {}, {}, {})
-        samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
-        total = sum(map(len, samples.values()))
-        for kind, queries in _queries(snapshot, encoder).items():
-            for modality, sample in samples.items():
-                if len(sample):
-                    _measure(measured, f"{kind} {modality}", queries @ sample.T, total)
-                    if len(snapshot.sample(Modality(modality))) >= MIN_SAMPLE:
-                        del measured.centres[f"{kind} {modality}"]
+        try:
+            measured = _measure_all(snapshot, rows, load_encoder())
+        except (EncoderError, EncoderMismatchError) as error:
+            logger.debug("%s", error)
+            return
     writer.set_setting(SPREADS_KEY, measured.dump())
 
 
@@ -57,41 +55,34 @@ def _is_told(modality: Modality, count: int) -> bool:
     return count >= MIN_SAMPLE or (modality is Modality.TEXT and count > 0)
 
 
-def _load(load_encoder: LoadEncoder) -> Encoder | None:
-    try:
-        return load_encoder()
-    except (EncoderError, EncoderMismatchError) as error:
-        logger.debug("%s", error)
-        return None
+def _measure_all(snapshot: Snapshot, rows: dict[str, int], encoder: Encoder) -> Spreads:
+    measured = Spreads(rows, {}, {}, {})
+    samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
+    total = sum(map(len, samples.values()))
+    for kind, queries in _queries(snapshot, encoder).items():
+        for modality, sample in samples.items():
+            name, scores = f"{kind} {modality}", queries @ sample.T
+            spread = float(np.median([lower_spread(row) for row in scores]))
+            measured.values[name] = round(spread, 5)
+            measured.reach[name] = round(_reach(scores, spread, total), 3)
+            if len(snapshot.sample(Modality(modality))) < MIN_SAMPLE:
+                measured.centres[name] = round(float(np.median(scores)), 5)
+    return measured
 
 
-def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> NDArray[np.float32]:
-    """Return rows of a modality, float32 (n, dim), or what stands in for few texts; none where nothing can."""
+def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
+    """Return rows of a modality, float32 (n, dim), or what stands in for few texts."""
     own = snapshot.sample(modality)
-    if len(own) >= MIN_SAMPLE:
-        return own
-    texts = generic_queries()[:: _QUERIES // 2]
-    return encoder.encode_texts(texts) if encoder else own[:0]
+    return own if len(own) >= MIN_SAMPLE else encoder.encode_texts(generic_queries()[:: _QUERIES // 2])
 
 
-def _queries(snapshot: Snapshot, encoder: Encoder | None) -> dict[str, NDArray[np.float32]]:
+def _queries(snapshot: Snapshot, encoder: Encoder) -> dict[str, NDArray[np.float32]]:
     """Return queries by kind, float32 (at most _QUERIES, dim): generic ones in words, pictures of the library."""
-    found = {}
-    pictures = snapshot.sample(Modality.IMAGE)
+    texts, pictures = generic_queries(), snapshot.sample(Modality.IMAGE)
+    found = {"text": encoder.encode_queries(texts[:: -(-len(texts) // _QUERIES)])}
     if len(pictures):
         found["image"] = pictures[:: -(-len(pictures) // _QUERIES)]
-    texts = generic_queries()
-    if encoder is not None:
-        found["text"] = encoder.encode_queries(texts[:: -(-len(texts) // _QUERIES)])
     return found
-
-
-def _measure(measured: Spreads, name: str, scores: NDArray[np.float32], total: int) -> None:
-    """Note what queries give over rows. scores: (queries, rows). total: the rows of all modalities."""
-    spread = float(np.median([lower_spread(row) for row in scores]))
-    measured.values[name] = round(spread, 5)
-    measured.centres[name] = round(float(np.median(scores)), 5)
-    measured.reach[name] = round(_reach(scores, spread, total), 3)
 
 
 def _reach(scores: NDArray[np.float32], spread: float, total: int) -> float:

@@ -13,9 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.tiny_openclip import Models
+
 # Real files and fsyncs take as long as the disk wants; no test here is about time.
 settings.register_profile("clipsearch", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("clipsearch")
+
+# Over the few rows of a test, threads of the matrix product take three times as long to meet as one takes to multiply.
+# NumPy reads this when it is first imported, which is after this file.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +55,12 @@ def encoder(isolated_user: None) -> Any:
     loaded.encode_texts(["warm"])
     loaded.encode_images([Image.new("RGB", (32, 32))])
     return loaded
+
+
+@pytest.fixture(scope="session")
+def models(isolated_user: None, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Small open_clip models, made and prepared when first asked for; the others take what is there."""
+    return Models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(autouse=True)

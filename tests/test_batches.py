@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from clipsearch.encoders import export_folder, exporting, onnx_runtime, openclip
+from clipsearch.encoders import export_folder, onnx_runtime
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.tokenizing import TextTokenizer
 from clipsearch.errors import EncoderError
 from clipsearch.store.records import Encoded, Failed, FileRecord
 from indexer.decode import Decoded
 from indexer.encode import encode_batch
-from tests import tiny_openclip
 
 BUCKETING_ERROR = 1e-5
 """The most that one minus the cosine may be, of a text in a short row against the same text in a full one."""
@@ -18,11 +17,9 @@ BUCKETING_ERROR = 1e-5
 CAPTIONS = [f"a photo of {'very ' * (number % 40)}old houses, number {number}" for number in range(200)]
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    root = tmp_path_factory.mktemp("classic")
-    name = f"local-dir:{tiny_openclip.classic_clip(root / 'model')}"
-    return exporting.export(openclip.fetch(name, offline=True), f"openclip:{name}", root / "cache", threads=2)
+@pytest.fixture
+def export(models):
+    return models.export("classic_clip")[0]
 
 
 @pytest.fixture
@@ -46,14 +43,13 @@ def test_texts_in_short_rows_are_what_they_are_in_full_ones(encoder, export):
     assert 1 - cosines.min() <= BUCKETING_ERROR
 
 
-def test_a_row_is_as_long_as_its_longest_text_only_where_the_tower_allows_it(encoder, export, tmp_path):
+def test_a_row_is_as_long_as_its_longest_text_only_where_the_tower_allows_it(export, models):
     rules = export_folder.verify_export(export).text
     tokenizer = TextTokenizer.from_file(export / "tokenizer.json", rules)
     assert rules.bucketed and tokenizer.rows(["a cat", "two old dogs"]).shape == (2, 5)
     assert tokenizer.rows(["cat " * 200]).shape == (1, rules.context_length)
-    name = f"local-dir:{tiny_openclip.siglip_like(tmp_path / 'siglip')}"
-    folder = exporting.export(openclip.fetch(name, offline=True), f"openclip:{name}", tmp_path / "cache", threads=2)
-    rules = export_folder.verify_export(folder).text
+    folder, meta = models.export("siglip_like")
+    rules = meta.text
     padded = TextTokenizer.from_file(folder / "tokenizer.json", rules).rows(["a cat"])
     assert not rules.bucketed and padded.shape == (1, rules.context_length)
 

@@ -1,7 +1,6 @@
 """The contract of Encoder, over every implementation: both builtin variants, and open_clip models of both kinds, on
 ONNX Runtime and on torch."""
 
-import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,17 +20,12 @@ NAMES = ["builtin-small", "builtin-base", "classic_clip", "siglip_like"]
 ON_TORCH = [f"{kind} {where}" for kind in NAMES[2:] for where in ("cpu fp32", "cpu bf16", "cuda:0 auto")]
 
 
-@pytest.fixture(scope="module")
-def make_model(tmp_path_factory):
-    return functools.cache(lambda kind: getattr(tiny_openclip, kind)(tmp_path_factory.mktemp(kind)))
-
-
 @pytest.fixture(scope="module", params=[*NAMES, *ON_TORCH])
-def any_encoder(request, isolated_user, make_model):
+def any_encoder(request, models):
     name, *compute = request.param.split()
     if name.startswith("builtin"):
         return registry.load(name, threads=2, offline=True)
-    folder = make_model(name)
+    folder = models.source(name)
     if not compute:
         return registry.load(f"openclip:local-dir:{folder}", threads=2, offline=True)
     device, precision = compute

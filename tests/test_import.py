@@ -27,6 +27,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
+from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer.importing import ImportReport, import_embeddings
@@ -721,6 +722,42 @@ def test_an_encoder_that_cannot_be_had_leaves_search_by_vector(tmp_path, name, m
         with pytest.raises(EncoderUnavailableError, match=match):
             engine.search("a cat")
         assert engine.search(vector=vectors(3, dim=512)[1], k=1)[0].path.endswith("/1")
+
+
+# --- How wide scores are spread
+
+
+def spreads(library):
+    with closing(Library(library)) as opened, opened.read() as snapshot:
+        return snapshot.spreads()
+
+
+def test_an_import_measures_how_wide_scores_are_spread_and_again_once_there_are_twice_as_many(tmp_path, encoder):
+    first, second, third = (save(tmp_path / f"{i}.npy", vectors(n, i, encoder.dim)) for i, n in enumerate((40, 30, 20)))
+    bring(tmp_path / "lib", first, "builtin-small")
+    found = spreads(tmp_path / "lib")
+    assert found.rows == {"image": 40} and found.values.keys() == {"text image", "image image"}
+    # Rows of any direction are spread over cosines as 1 / sqrt(dim).
+    assert list(found.values.values()) == pytest.approx([encoder.dim**-0.5] * 2, rel=0.4)
+    bring(tmp_path / "lib", second, "builtin-small")
+    assert spreads(tmp_path / "lib") == found
+    bring(tmp_path / "lib", third, "builtin-small")
+    assert spreads(tmp_path / "lib").rows == {"image": 90}
+    with clipsearch.open(tmp_path / "lib") as engine:
+        assert engine.search("a cat", k=1)[0].confidence >= 0
+
+
+def test_spreads_wait_for_an_encoder_that_cannot_be_had(tmp_path, encoder, caplog):
+    few, many = (save(tmp_path / f"{count}.npy", vectors(count, dim=encoder.dim)) for count in (5, 40))
+    bring(tmp_path / "lib", few, "builtin-small")
+    for fingerprint, rows in (("0" * 64, {}), (encoder.fingerprint, {"image": 45})):
+        with closing(sqlite3.connect(tmp_path / "lib" / "catalog.db")) as db, db:
+            db.execute("UPDATE settings SET value = ? WHERE key = 'fingerprint'", [fingerprint])
+        bring(tmp_path / "lib", many, "builtin-small")
+        assert spreads(tmp_path / "lib").rows == rows
+    bring(tmp_path / "named", many)
+    assert spreads(tmp_path / "named") == Spreads()
+    assert not caplog.records
 
 
 # --- One vector or many

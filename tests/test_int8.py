@@ -8,26 +8,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipsearch.encoders import export_folder, exporting, int8, openclip, registry
+from clipsearch.encoders import export_folder, int8, registry
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.errors import EncoderUnavailableError
-from tests import tiny_openclip
 from tests.helpers import photos, run_cli
 
 TEXTS = ["a cat on a sofa", "", "two dogs", "a red car parked in front of a white house in the rain " * 3, "猫"]
 
 
 @pytest.fixture(scope="module", params=["classic_clip", "siglip_like"])
-def model(request, tmp_path_factory):
+def model(request, models):
     """An exported model: its export, and its name."""
-    root = tmp_path_factory.mktemp(request.param)
-    name = f"local-dir:{getattr(tiny_openclip, request.param)(root / 'model')}"
-    reference = openclip.fetch(name, offline=True)
-    return exporting.export(reference, f"openclip:{name}", root / "cache" / "openclip", threads=2), f"openclip:{name}"
+    folder, meta = models.export(request.param)
+    return folder, meta.name
 
 
 @pytest.fixture
-def export(model, tmp_path):
+def export(model, tmp_path, monkeypatch):
+    """A copy of the export, in a cache of its own."""
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
     return Path(shutil.copytree(model[0], tmp_path / "cache" / "openclip" / model[0].name))
 
 
@@ -117,33 +116,29 @@ def test_a_tower_of_convolutions_is_refused(export):
 
 
 def test_what_int8_does_not_serve_is_refused_when_it_is_loaded(model, export, monkeypatch):
-    monkeypatch.setenv("CLIPSEARCH_CACHE", str(export.parent.parent))
     monkeypatch.setattr(int8, "MIN_COSINE", 1.1)
     with pytest.raises(EncoderUnavailableError, match="int8 does not serve"):
         registry.load(model[1], threads=1, offline=True, device="cpu", precision="int8")
 
 
 def test_index_in_int8_then_index_and_query_without(model, export, tmp_path):
-    cache = {"CLIPSEARCH_CACHE": str(export.parent.parent)}
     photos(tmp_path / "photos", 3)
     named = ("--library", tmp_path / "lib")
     options = ("--model", model[1].removeprefix("openclip:"), "--device", "cpu", "--precision", "int8")
-    ran = run_cli("index", tmp_path / "photos", *named, *options, env=cache)
+    ran = run_cli("index", tmp_path / "photos", *named, *options)
     assert ran.code == 0 and "3 added" in ran.err and len(list(kept(export).iterdir())) == 1
-    again = run_cli("index", tmp_path / "photos", *named, "--device", "cpu", env=cache)
+    again = run_cli("index", tmp_path / "photos", *named, "--device", "cpu")
     assert again.code == 0 and "3 unchanged" in again.err
-    assert len(run_cli("query", "--paths", "a cat", *named, env=cache).out.splitlines()) == 3
+    assert len(run_cli("query", "--paths", "a cat", *named).out.splitlines()) == 3
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_precisions_that_a_processor_does_not_run_are_refused(model, precision, monkeypatch):
-    monkeypatch.setenv("CLIPSEARCH_CACHE", str(model[0].parent.parent))
+def test_precisions_that_a_processor_does_not_run_are_refused(model, precision):
     with pytest.raises(EncoderUnavailableError, match=f"cannot run in {precision} on a processor.*--precision fp32"):
         registry.load(model[1], threads=1, offline=True, device="cpu", precision=precision)
 
 
-def test_int8_is_never_chosen_by_itself(model, monkeypatch):
-    monkeypatch.setenv("CLIPSEARCH_CACHE", str(model[0].parent.parent))
+def test_int8_is_never_chosen_by_itself(model, export):
     loaded = {
         name: registry.load(model[1], threads=1, offline=True, device="cpu", precision=name)
         for name in ("auto", "fp32", "int8")

@@ -1,6 +1,8 @@
 """The layers of the code, checked on its imports: who may import whom, and what a name may cost."""
 
 import ast
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,18 @@ def test_each_heavy_package_belongs_to_one_area(path):
     for imported, _, _ in imports_of(path):
         area = AREA_OF_PACKAGE.get(imported.split(".")[0])
         assert area is None or here in area.split(" or "), f"{path} imports {imported}, which belongs to {area}"
+
+
+def test_the_guide_has_the_same_tables():
+    rows = re.findall(r"^\| (\S+) \| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    expected = defaultdict(set)
+    for area, layer in LAYERS.items():
+        if area != "clipsearch":
+            expected[str(layer)].add(area.removeprefix("clipsearch."))
+    for package, areas in AREA_OF_PACKAGE.items():
+        for area in areas.split(" or "):
+            expected[area.removeprefix("clipsearch.")].add(package)
+    assert {key.strip("`"): set(re.findall(r"`(\w+)`", names)) for key, names in rows} == expected
 
 
 def test_no_import_cycle():

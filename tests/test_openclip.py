@@ -33,13 +33,16 @@ KINDS = ("classic_clip", "siglip_like")
 class Exported:
     """A reference model, its export and the folders of both."""
 
-    def __init__(self, kind: str, root: Path) -> None:
-        self.source = getattr(tiny_openclip, kind)(root / kind)
+    def __init__(self, kind: str, models: tiny_openclip.Models) -> None:
+        self.source = models.source(kind)
         self.name = f"openclip:local-dir:{self.source}"
         self.reference = openclip.fetch(f"local-dir:{self.source}", offline=True)
-        self.cache = root / "cache"
-        self.folder = exporting.export(self.reference, self.name, self.cache / "openclip", threads=2)
-        self.encoder = OnnxEncoder(self.folder, export_folder.verify_export(self.folder), threads=2)
+        self.folder, meta = models.export(kind)
+        self.encoder = OnnxEncoder(self.folder, meta, threads=2)
+
+    def copied_to(self, cache: Path) -> Path:
+        """Copy the export to where it is looked for in that cache."""
+        return Path(shutil.copytree(self.folder, cache / "openclip" / self.folder.name))
 
     def texts(self, texts: list[str]) -> np.ndarray:
         import torch
@@ -58,8 +61,8 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def make_exported(tmp_path_factory):
-    return functools.cache(lambda kind: Exported(kind, tmp_path_factory.mktemp("models")))
+def make_exported(models):
+    return functools.cache(lambda kind: Exported(kind, models))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -80,9 +83,8 @@ def siglip(make_exported):
 @pytest.fixture
 def cache(monkeypatch, tmp_path, exported):
     """Point the user's cache to a copy of the export."""
-    shutil.copytree(exported.cache, tmp_path / "cache")
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "openclip"
+    return exported.copied_to(tmp_path / "cache").parent
 
 
 def noise(width, height, mode="RGB", seed=0):
@@ -305,9 +307,8 @@ def test_another_fingerprint_is_refused(exported, cache):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "meta", "meta-value"])
 def test_a_damaged_export_is_made_again(classic, tmp_path, monkeypatch, damage, caplog):
-    shutil.copytree(classic.cache, tmp_path / "cache")
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "cache" / "openclip" / classic.folder.name
+    folder = classic.copied_to(tmp_path / "cache")
     _damage(folder, damage)
     made = []
 

@@ -37,13 +37,13 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def sources(isolated_user, tmp_path_factory):
-    return {kind: getattr(tiny_openclip, kind)(tmp_path_factory.mktemp(kind)) for kind in KINDS}
+def sources(models):
+    return {kind: models.source(kind) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
-def exported(sources):
-    return {kind: OnnxEncoder(*tiny_openclip.export(folder), threads=2) for kind, folder in sources.items()}
+def exported(models):
+    return {kind: OnnxEncoder(*models.export(kind), threads=2) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")

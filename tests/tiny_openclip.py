@@ -1,5 +1,6 @@
 """Make small models with random weights, saved as open_clip's `local-dir:` reads them."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,14 @@ def roberta_clip(folder: Path, *, seed: int = 0) -> Path:
         "context_length": 40,
     }
     return save_model(folder, {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}, seed=seed)
+
+
+class Models:
+    """A model of each kind, saved and exported once: who would change one works on a copy, or makes one of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.source = functools.cache(lambda kind: globals()[kind](root / kind))
+        self.export = functools.cache(lambda kind: export(self.source(kind)))
 
 
 def export(folder: Path) -> tuple[Path, Any]:
