@@ -26,6 +26,7 @@ from clipsearch.query.retrieval import (
     live_count,
     merge_modalities,
     name_hits,
+    score_rows,
 )
 from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, standing, surprise
 from clipsearch.store.library import Snapshot
@@ -141,13 +142,16 @@ def _rank(
     fusion: str,
 ) -> list[Scored]:
     """Score candidates of one modality; best first, ties in order of row."""
+    is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
+    kind = "image" if is_of_pictures else "text"
+    if len(query.weights) == 1:  # as a query of its own, and as well known
+        return score_rows(snapshot, modality, whole, ids, kind)
     if not len(ids):
         return []
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
-    is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
-    reach = snapshot.spreads().reach_of("image" if is_of_pictures else "text", modality)
+    reach = snapshot.spreads().reach_of(kind, modality)
     among_all = replace(seen, rows=all_count(snapshot))
     worth = [surprise(value, among_all) for value in merit]
     order = np.array([standing(value, reach) for value in worth])

@@ -125,7 +125,7 @@ class Retriever:
                 lists = []
                 for modality, ids in zip(modalities, found, strict=True):
                     rows = _with_named(snapshot, modality, ids[i], named[i])
-                    lists.append(self._score(snapshot, modality, query, rows, kind))
+                    lists.append(score_rows(snapshot, modality, query, rows, kind))
                 ranked = merge_modalities(lists)
                 hits = name_hits(snapshot, ranked, len(ranked) if named[i] else k, excluded[i])
                 answers.append(fuse_words(hits, named[i])[:k] if named[i] else hits)
@@ -190,31 +190,31 @@ class Retriever:
                 self._indexes[generation.modality] = (generation.name, loaded)
             return loaded
 
-    def _score(
-        self,
-        snapshot: Snapshot,
-        modality: Modality,
-        query: NDArray[np.float32],
-        candidates: NDArray[np.int64],
-        kind: str | None,
-    ) -> list[Scored]:
-        """Score candidates exactly and against the background of this query; best first, ties in order of row."""
-        ids = candidates[candidates >= 0]
-        if not len(ids):
-            return []
-        scores = exact_scores(query, snapshot.rows(modality).gather(ids))
-        known = snapshot.spreads()
-        spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
-        sample, rows = snapshot.sample(modality) @ query, live_count(snapshot, modality)
-        seen = background(sample, rows, spread=spread, centre=centre)
-        among_all = replace(seen, rows=all_count(snapshot))
-        ranked = []
-        for i in np.lexsort((ids, -scores)):
-            score = float(scores[i])
-            worth = surprise(score, among_all)
-            order = standing(worth, known.reach_of(kind, modality))
-            ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), order))
-        return ranked
+
+def score_rows(
+    snapshot: Snapshot,
+    modality: Modality,
+    query: NDArray[np.float32],
+    candidates: NDArray[np.int64],
+    kind: str | None,
+) -> list[Scored]:
+    """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row."""
+    ids = candidates[candidates >= 0]
+    if not len(ids):
+        return []
+    scores = exact_scores(query, snapshot.rows(modality).gather(ids))
+    known = snapshot.spreads()
+    spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
+    sample, rows = snapshot.sample(modality) @ query, live_count(snapshot, modality)
+    seen = background(sample, rows, spread=spread, centre=centre)
+    among_all = replace(seen, rows=all_count(snapshot))
+    ranked = []
+    for i in np.lexsort((ids, -scores)):
+        score = float(scores[i])
+        worth = surprise(score, among_all)
+        order = standing(worth, known.reach_of(kind, modality))
+        ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), order))
+    return ranked
 
 
 def _with_named(
