@@ -37,7 +37,7 @@ def test_every_shown_command_exists_with_its_options():
     shown = re.findall(r"^ +(?:\$ )?clipsearch ([\w-]+)(.*)$", README, re.MULTILINE)
     assert {name for name, _ in shown} == set(COMMANDS)
     for name, rest in shown:
-        options = {option for p in commands()[name].params for option in p.opts}
+        options = {option for p in commands()[name].params for option in (*p.opts, *p.secondary_opts)}
         used = re.findall(r"(?<=\s)--?[a-z0-9][a-z0-9-]*", rest.split("#")[0].split("|")[0])
         assert set(used) <= options, f"{name}{rest}"
 
