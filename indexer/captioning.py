@@ -93,7 +93,9 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _read_sidecar(path: str) -> str:
-    return _clean(decode_text(read_regular(path, MAX_SIDECAR)[0]))
+    """Read a text beside a picture; nothing of one without a letter, such as the boxes of a detector's training data."""
+    text = _clean(decode_text(read_regular(path, MAX_SIDECAR)[0]))
+    return text if any(map(str.isalpha, text)) else ""
 
 
 def _clean(text: str) -> str:

@@ -331,6 +331,13 @@ def test_captions_without_words_are_none(album):
     assert album.run() == {"unchanged": 3}
 
 
+def test_numbers_beside_a_picture_are_no_caption(album):
+    album.write("p001.txt", "0 0.716797 0.395833 0.216406 0.147222\n")
+    assert album.run() == {"unchanged": 3}
+    assert album.captions()["p001.jpg"] is None and "p001.txt" not in album.captions()
+    assert album.run() == {"unchanged": 3}
+
+
 def test_hostile_captions_are_kept_as_text(album):
     album.write("captions.jsonl", json.dumps({"image": "p001.jpg", "caption": "a\0b \ud800 c\r\nd \x1b[31m"}) + "\n")
     assert album.run()["changed"] == 1
