@@ -93,7 +93,7 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _read_sidecar(path: str) -> str:
-    """Read a text beside a picture; nothing of one without a letter, such as the boxes of a detector's training data."""
+    """Read a text beside a picture; nothing of one without a letter, such as boxes to train a detector with."""
     text = _clean(decode_text(read_regular(path, MAX_SIDECAR)[0]))
     return text if any(map(str.isalpha, text)) else ""
 
