@@ -138,6 +138,8 @@ class Decoder:
     def _decode_text(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         encoder = self._encoder
         passages = split_passages(decode_text(data), count=encoder.count_tokens, limit=encoder.max_tokens)
+        if not passages:
+            raise TextError("no words in it")
         return Decoded(record, content_hash, passages=tuple(passages))
 
 
