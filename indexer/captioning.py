@@ -22,6 +22,9 @@ from indexer.sources.captions import MAX_SIDECAR
 
 logger = logging.getLogger("clipsearch")
 
+_BLANK = b"\0\t\n\v\f\r \xef\xbb\xbf\xfe\xff"
+"""Bytes of blanks and byte order marks: a sidecar of nothing else says nothing."""
+
 _SLICE = 256
 """Passages that are encoded by one call."""
 
@@ -93,7 +96,8 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _read_sidecar(path: str) -> str:
-    return _clean(decode_text(read_regular(path, MAX_SIDECAR)[0]))
+    data = read_regular(path, MAX_SIDECAR)[0]
+    return _clean(decode_text(data)) if data.strip(_BLANK) else ""
 
 
 def _clean(text: str) -> str:

@@ -27,6 +27,9 @@ MAX_SIDECAR = 8192
 
 _SIDECAR = ".txt"
 
+_MANY = 32
+"""From so many captions of one picture on they are looked up in a set."""
+
 Table = dict[str, list[str]]
 
 
@@ -116,10 +119,18 @@ class FolderCaptions:
 
 def _table(path: str) -> Table:
     table: Table = {}
+    many: dict[str, set[str]] = {}
     for pair in read_pairs(Path(path)):
-        texts = table.setdefault(_key(pair.image), [])
-        if pair.caption not in texts:
-            texts.append(pair.caption)
+        key = _key(pair.image)
+        texts = table.setdefault(key, [])
+        known = many.get(key)
+        if pair.caption in (texts if known is None else known):
+            continue
+        texts.append(pair.caption)
+        if known is not None:
+            known.add(pair.caption)
+        elif len(texts) == _MANY:
+            many[key] = set(texts)
     return table
 
 
@@ -133,7 +144,7 @@ def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
     if PurePath(stem).suffix.lower() in PICTURE_SUFFIXES and stem in names:
         yield stem
     for suffix in sorted(PICTURE_SUFFIXES):
-        for ending in (suffix, suffix.upper()):
+        for ending in (suffix, suffix.upper(), f".{suffix[1:].capitalize()}"):
             if stem + ending in names:
                 yield stem + ending
 
