@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -74,7 +75,7 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 def _wrong_byte(path: Path) -> InvalidInputError:
     """Look for the line that is not UTF-8, which a text file that is read in blocks does not tell."""
-    with path.open("rb") as file:
+    with suppress(OSError), path.open("rb") as file:  # it may be gone by now
         for line, written in enumerate(iter(partial(file.readline, _MAX_LINE), b""), 1):
             try:
                 written.decode("utf-8")

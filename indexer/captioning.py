@@ -6,6 +6,7 @@ import logging
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,35 +23,49 @@ from indexer.sources.captions import MAX_SIDECAR
 
 logger = logging.getLogger("clipsearch")
 
+_BLANK = b"\0\t\n\v\f\r \xef\xbb\xbf\xfe\xff"
+"""Bytes of blanks and byte order marks: a sidecar of nothing else says nothing."""
+
+MAX_CAPTIONS = 1 << 16
+"""Characters: so much of what is said of one picture is encoded."""
+
 _SLICE = 256
 """Passages that are encoded by one call."""
 
 
-def read_captions(beside: CaptionSource, data: bytes, encoder: Encoder) -> Captions | None:
-    """Gather what is said of a picture, the bytes of whose file are data.
+def read_captions(beside: CaptionSource, data: bytes, path: str, encoder: Encoder) -> Captions:
+    """Gather what is said of a picture, whose path and the bytes of whose file are given.
 
-    Returns None, after a warning, where what lies beside it cannot be read now.
+    Without a stamp, after a warning, where what lies beside it cannot be read now.
     """
-    if beside.stamp is None:
-        return None
+    stamp, texts = beside.stamp, list(map(_clean, beside.texts))
     try:
-        texts = [_read_sidecar(beside.sidecar)] if beside.sidecar else []
+        texts = [*([_read_sidecar(beside.sidecar)] if beside.sidecar else []), *texts]
     except (OSError, MediaError) as error:
         reason = getattr(error, "strerror", None) or error
         logger.warning("%s captions a picture, but cannot be read: %s", printable(beside.sidecar), reason)
-        return None
+        stamp = None
     inside = read_embedded(data)
-    texts += [*map(_clean, beside.texts), *inside.captions, ", ".join(inside.keywords)]
+    texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
+    if sum(map(len, texts)) > MAX_CAPTIONS:
+        logger.warning("%s has captions of more than %s characters; the first count.", printable(path), MAX_CAPTIONS)
+        texts = _first(texts, MAX_CAPTIONS)
     passages: list[Passage] = []
     kept: list[str] = []
     lines = 0
-    for text in _distinct(texts):
+    for text in texts:
         found = split_passages(text, count=encoder.count_tokens, limit=encoder.max_tokens)
         if found:
             passages += [replace(each, line=each.line + lines, end_line=each.end_line + lines) for each in found]
             kept.append(text)
             lines += text.count("\n") + 1
-    return Captions(beside.stamp, "\n".join(kept) or None, inside.keywords, tuple(passages))
+    return Captions(stamp, "\n".join(kept) or None, inside.keywords, tuple(passages))
+
+
+def _first(texts: Iterable[str], most: int) -> list[str]:
+    """Return texts as far as so many characters reach."""
+    ends = accumulate(map(len, texts := list(texts)))
+    return [text[: max(0, most - end + len(text))] for text, end in zip(texts, ends, strict=True)]
 
 
 def encode_captions(
@@ -94,7 +109,8 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 def _read_sidecar(path: str) -> str:
     """Read a text beside a picture; nothing of one without a letter, such as boxes to train a detector with."""
-    text = _clean(decode_text(read_regular(path, MAX_SIDECAR)[0]))
+    data = read_regular(path, MAX_SIDECAR)[0]
+    text = _clean(decode_text(data)) if data.strip(_BLANK) else ""
     return text if any(map(str.isalpha, text)) else ""
 
 

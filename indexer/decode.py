@@ -130,14 +130,16 @@ class Decoder:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""
         if not is_picture(data[:64]):
             return None
-        captions = read_captions(record.beside, data, self._encoder)
-        if captions and captions.text and known and self._has_caption(known, captions.text):
+        captions = read_captions(record.beside, data, record.path, self._encoder)
+        if captions.text and known and self._has_caption(known, captions.text):
             return replace(captions, passages=())
         return captions
 
     def _decode_text(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         encoder = self._encoder
         passages = split_passages(decode_text(data), count=encoder.count_tokens, limit=encoder.max_tokens)
+        if not passages:
+            raise TextError("no words in it")
         return Decoded(record, content_hash, passages=tuple(passages))
 
 

@@ -13,7 +13,7 @@ from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import FileRecord, Root, Scope
 from clipsearch.store.roots import Rules
 from indexer.report import Progress
-from indexer.sources.folder import FolderWalk
+from indexer.sources.folder import FolderWalk, Neighbours
 
 _CHUNK = 500
 
@@ -54,11 +54,12 @@ def compare(
     covered = [root.path for root in roots]
     reached: list[Scope] = []
     unreadable: list[Scope] = []
+    neighbours = Neighbours()
     for scope in scopes:
         root = by_id[scope.root_id]
         rules = Rules(root.exclude, root.include_hidden)
         prefix = unquote_path(scope.prefix)
-        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library)
+        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library, neighbours=neighbours)
         whole = FolderWalk(root.id, root.path, "", Rules((), True), covered=covered, skip=library)
         files = 0
         for chunk in _chunks(iter(walk)):

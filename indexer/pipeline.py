@@ -145,7 +145,7 @@ class _Run:
         with self.library.writer() as writer, writer.rehearsal():
             difference, roots = self._compare(writer, paths)
             root_paths = {root.id: root.path for root in roots}
-            moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo())
+            moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo(only_new=True))
         self.report.added = difference.new - moved
         self.report.changed = difference.changed
         self.report.moved = moved

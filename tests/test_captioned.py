@@ -13,9 +13,13 @@ import pytest
 from PIL import Image
 
 from clipsearch.query.engine import SearchEngine
+from clipsearch.store.findings import Severity
+from clipsearch.store.health import examine
 from clipsearch.store.library import Library
+from clipsearch.store.records import Captions, FileRecord, Known
 from clipsearch.store.roots import RulesChange
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Filter, Modality, Passage
+from indexer import captioning
 from tests.helpers import Counting, counts, index, photo, photos, read_state, run_cli
 from tests.pictures import noise_picture
 from tests.test_compaction import compact
@@ -109,6 +113,12 @@ def test_a_text_of_the_same_name_is_a_caption_and_any_other_a_text(album, name, 
     assert album.run()["changed" if is_caption else "added"] == 1
     assert album.captions().get("p001.jpg") == (HARBOUR if is_caption else None)
     assert (name in album.captions()) is not is_caption
+
+
+def test_a_text_captions_a_picture_of_any_usual_ending(album):
+    (album.root / "p000.jpg").rename(album.root / "p000.Jpg")
+    album.run()
+    assert album.captions() == {"p000.Jpg": GARDEN, "p001.jpg": None, "p002.jpg": None}
 
 
 def test_a_long_text_beside_a_picture_is_a_text_of_its_own(album):
@@ -216,6 +226,35 @@ def test_a_table_that_cannot_be_read_is_told_and_loses_no_caption(album, damage)
     assert album.captions()["p009.jpg"] == "nine"
 
 
+def test_a_new_picture_below_a_broken_table_has_its_other_captions_until_the_table_is_mended(album):
+    album.write("captions.jsonl", "not json")
+    described(album.root / "p003.jpg", 3, HARBOUR)
+    photo(album.root / "p004.jpg", 4)
+    album.write("p004.txt", "Aunt Ada")
+    assert album.run() == {"added": 2, "unchanged": 3, "encoded": 2, "pictures": 2, "passages": 2, "failed": 1}
+    assert (album.captions()["p003.jpg"], album.captions()["p004.jpg"]) == (HARBOUR, "Aunt Ada")
+    album.table("captions.jsonl", ("p004.jpg", "in Lisbon"))
+    assert album.run() == {"changed": 1, "unchanged": 4, "passages": 2}
+    assert album.captions()["p004.jpg"] == "Aunt Ada\nin Lisbon"
+    assert album.run() == {"unchanged": 5}
+
+
+def test_more_than_anybody_says_of_a_picture_is_cut_and_told(album, caplog, monkeypatch):
+    monkeypatch.setattr(captioning, "MAX_CAPTIONS", 20)
+    album.table("captions.jsonl", ("p001.jpg", "seagulls"), ("p001.jpg", HARBOUR))
+    assert album.run()["changed"] == 1
+    assert album.captions()["p001.jpg"] == "seagulls\n" + HARBOUR[:12].strip()
+    assert "p001.jpg has captions of more than 20 characters" in caplog.text
+    assert album.run() == {"unchanged": 3}
+
+
+def test_a_text_beside_a_link_to_a_picture_is_a_text(album):
+    (album.root / "link.jpg").symlink_to(album.root / "p001.jpg")
+    album.write("link.txt", HARBOUR)
+    assert album.run()["added"] == 1
+    assert "link.txt" in album.captions() and "link.jpg" not in album.captions()
+
+
 def test_a_sidecar_that_is_no_text_is_told_and_loses_no_caption(album, caplog):
     (album.root / "p000.txt").write_bytes(bytes(range(256)))
     with caplog.at_level(logging.WARNING, "clipsearch"):
@@ -224,6 +263,82 @@ def test_a_sidecar_that_is_no_text_is_told_and_loses_no_caption(album, caplog):
     assert album.captions()["p000.jpg"] == GARDEN
     album.write("p000.txt", HARBOUR)
     assert album.run() == {"changed": 1, "unchanged": 2, "passages": 1}
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\xef\xbb\xbf\r\n", b"\xff\xfe\n\0", b" \t\0"])
+def test_a_blank_sidecar_says_nothing(album, blank, caplog):
+    exif = Image.Exif()
+    exif[0x010E] = HARBOUR
+    noise_picture(3, (64, 48)).save(album.root / "p003.jpg", exif=exif)
+    for name in ("p000.txt", "p003.txt"):
+        (album.root / name).write_bytes(blank)
+    with caplog.at_level(logging.WARNING, "clipsearch"):
+        assert album.run() == {"added": 1, "changed": 1, "unchanged": 2, "encoded": 1, "pictures": 1, "passages": 1}
+    assert not caplog.records
+    assert (album.captions()["p000.jpg"], album.captions()["p003.jpg"]) == (None, HARBOUR)
+    assert album.run() == {"unchanged": 4}
+    with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+        assert db.execute("SELECT count(*) FROM items WHERE caption_stamp IS NULL").fetchone() == (0,)
+
+
+def test_pictures_that_are_named_together_with_their_sidecars_are_one_piece_of_work(album):
+    texts = {"p000": "roses in a vase", "p001": HARBOUR, "p002": "snow on the mountains"}
+    for name, text in texts.items():
+        album.write(f"{name}.txt", text)
+    assert album.run(*sorted(album.root.iterdir())) == {"changed": 3, "passages": 3}
+    for name, text in texts.items():
+        hit = album.search(text, modality="text", k=3)[0]
+        assert hit.path.endswith(f"{name}.jpg") and hit.score > 0.7
+    photo(album.root / "p003.jpg", 3)
+    album.write("p003.txt", GARDEN)
+    assert album.run(album.root / "p003.jpg", album.root / "p003.txt")["added"] == 1
+    assert read_state(album.library).committed["text"] == 1 + 3 + 1
+
+
+def test_a_picture_that_comes_twice_in_a_batch_takes_no_row_of_another(album):
+    vectors = album.encoder.encode_texts(["one", "two"])
+    with Library(album.library).writer() as writer:
+        (root,) = writer.roots("")
+        live = read_state(album.library).live
+        batch = []
+        for name, text, row in (("p001.jpg", "one", 0), ("p001.jpg", "one", 0), ("p002.jpg", "two", 1)):
+            captions = Captions("", text, (), (Passage(text, 1, 1),), vectors[row : row + 1])
+            batch.append(Known(FileRecord(root.id, name, 1, 1), live[name].content_hash, captions))
+        writer.commit(batch)
+    for text, name in (("one", "p001.jpg"), ("two", "p002.jpg")):
+        hit = album.search(text, modality="text", k=1)[0]
+        assert hit.path.endswith(name) and hit.score > 0.7
+    owners = [finding for finding in examine(Library(album.library), "") if finding.check == "owners"]
+    assert [finding.severity for finding in owners] == [Severity.OK, Severity.OK]
+
+
+def test_a_table_beside_single_pictures_is_told_once_and_by_its_name(tmp_path, encoder):
+    album = Album(tmp_path, encoder)
+    paths = photos(album.root, 3)
+    table = album.write("captions.csv", "a,b\n1,2\n")
+    report = index(album.library, *paths, encoder=encoder)
+    assert [path for path, _ in report.failed] == [str(table)]
+    table.write_text("image,caption\n" + "".join(f"{path.name},{path.stem}\n" for path in paths))
+    assert album.run() == {"changed": 3, "passages": 3}
+
+
+def test_a_picture_of_many_captions_has_each_once(album):
+    said = [f"number {i % 100}" for i in range(300)]
+    album.table("captions.jsonl", *(("p001.jpg", text) for text in said))
+    album.run()
+    assert album.captions()["p001.jpg"].split("\n") == said[:100]
+
+
+def test_a_picture_that_becomes_a_text_loses_its_keywords(album):
+    exif = Image.Exif()
+    exif[0x9C9E] = "Lisbon".encode("utf-16-le")
+    noise_picture(3, (64, 48)).save(album.root / "odd.jpg", exif=exif)
+    (album.root / "odd.jpg").rename(album.root / "odd.txt")
+    with SearchEngine(Library(album.library), encoder=album.encoder) as engine:
+        for write, count in ((lambda: None, 1), (lambda: album.write("odd.txt", "taxes"), 0)):
+            write()
+            album.run()
+            assert len(engine.find(Filter(tags=("lisbon",)))) == count
 
 
 def test_a_moved_picture_takes_its_caption_along_without_work(album):

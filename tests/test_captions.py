@@ -143,3 +143,13 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path):
     for name in ("folder.csv", "gone.csv"):
         with pytest.raises(InvalidInputError, match=f"{name} cannot be read: "):
             read_captions(tmp_path / name)
+
+
+def test_a_table_that_goes_while_it_is_read_is_a_clear_error(tmp_path):
+    path = tmp_path / "captions.csv"
+    path.write_bytes(b"image,caption\n" + b"a.jpg,a caption\n" * 50_000 + b"b.jpg,\xd7\n")
+    pairs = read_pairs(path)
+    next(pairs)
+    path.unlink()
+    with pytest.raises(InvalidInputError, match="was changed while it was read"):
+        list(pairs)

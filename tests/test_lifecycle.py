@@ -337,13 +337,15 @@ def test_every_passage_of_a_text_is_found_where_it_stands(tmp_path, encoder):
     assert found["worked"] == len(entry.rows) >= len(subjects)
     engine = SearchEngine(Library(place.library), encoder=encoder)
     with engine.library.read() as snapshot:
-        vectors = snapshot.rows(Modality.TEXT).gather(np.array(entry.rows))
-    parts = {hit.part: hit for vector in vectors for hit in engine.search(vector=vector)}
+        matches = snapshot.matches(Modality.TEXT, list(entry.rows))
+    parts = {match.part: match.passage for match in matches.values()}
     assert sorted(parts) == list(range(len(entry.rows)))
     lines = path.read_text().split("\n")
-    for hit in parts.values():
-        stands = " ".join(lines[hit.passage.line - 1 : hit.passage.end_line])
-        assert " ".join(hit.passage.text.split()) in " ".join(stands.split())
+    for passage in parts.values():
+        stands = " ".join(lines[passage.line - 1 : passage.end_line])
+        assert " ".join(passage.text.split()) in " ".join(stands.split())
+        (hit,) = engine.search(passage.text)
+        assert hit.score == pytest.approx(1, abs=0.01) and hit.passage.text[:20] == passage.text[:20]
     path.write_text("About the violin, in one line.")
     assert place.run() == {"changed": 1, "encoded": 1, "worked": 1}
     assert [hit.passage.text for hit in SearchEngine(Library(place.library), encoder=encoder).search("violin")] == [
@@ -354,6 +356,20 @@ def test_every_passage_of_a_text_is_found_where_it_stands(tmp_path, encoder):
     assert len(read_state(place.library).live["long.md"].rows) == len(parts)
     os.rename(path, place.root / "renamed.rst")
     assert place.run() == {"moved": 1}
+
+
+def test_a_text_without_words_fails_and_shifts_no_vector(tmp_path, encoder):
+    place = Place(tmp_path, encoder)
+    texts = {"0.md": "---\n====\n", "1.md": "Two dogs run on the beach.", "2.md": "A plate of soup.", "3.txt": "***"}
+    for name, text in texts.items():
+        (place.root / name).write_text(text)
+    assert place.run() == {"added": 2, "encoded": 2, "failed": 2, "worked": 2}
+    assert set(place.reasons.values()) == {"no words in it"}
+    engine = SearchEngine(Library(place.library), encoder=encoder)
+    for name in ("1.md", "2.md"):
+        hit = engine.search(texts[name])[0]
+        assert os.path.basename(hit.path) == name and hit.score > 0.7
+    assert place.run() == {"unchanged": 4}
 
 
 # --- Forget
@@ -437,6 +453,17 @@ def test_a_dry_run_says_what_a_run_does_and_changes_nothing(place):
     assert foretold == {"added": 3, "changed": 1, "moved": 1, "removed": 1, "unchanged": 1}
     done = place.run(*paths)
     assert {key: done[key] for key in foretold} == foretold
+
+
+def test_a_dry_run_takes_no_touched_copy_for_a_move(tmp_path, encoder):
+    place = Place(tmp_path, encoder)
+    for name in ("a.jpg", "b.jpg"):
+        photo(place.root / name, 1)
+    place.run()
+    os.utime(place.root / "a.jpg", ns=(1, 1))
+    (place.root / "b.jpg").unlink()
+    assert place.run(dry_run=True) == {"changed": 1, "removed": 1}
+    assert place.run() == {"unchanged": 1, "removed": 1}
 
 
 def test_a_dry_run_makes_no_library(tmp_path, encoder):

@@ -125,6 +125,8 @@ def _add_captions(content: Content, captions: Captions | None) -> bool:
 
     Captions of the same text stay as they are.
     """
+    if captions is not None and captions.stamp is None and content.moved_from is not None:
+        captions = None
     content.captions = captions
     if captions is None or captions.text == content.columns.get("caption"):
         return True

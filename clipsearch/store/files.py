@@ -48,7 +48,9 @@ def store(connection: Connection, content: Content, appended: Appended, ledger: 
         tombstone(connection, select(literal(item_id)))
         full_text.remove(connection, [item_id])
         if own.content_hash != values["content_hash"]:
-            tags.remove(connection, [item_id], TagSource.LABEL)
+            # A text has no keywords; those of a picture stay until it is told what they are now.
+            is_picture = values["modality"] == Modality.IMAGE
+            tags.remove(connection, [item_id], TagSource.LABEL if is_picture else None)
         connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
         connection.execute(update(items).where(items.c.id == item_id).values(**values))
     if own is None or own.deleted:
@@ -67,7 +69,8 @@ def _move(
     _swap_places(connection, before, place)
     if before.deleted:
         _uncover(connection, before.id)
-    has_new_captions = content.columns["caption"] != before.caption
+    # Rows that were appended are taken whatever there is by now: those of the next file come after them.
+    has_new_captions = bool(content.rows) or content.columns["caption"] != before.caption
     if has_new_captions:
         full_text.remove(connection, [before.id])
         _drop_captions(connection, before.id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -58,6 +59,7 @@ _todo = Table(
     Column("sidecar", Text, nullable=False),
     Column("texts", Text, nullable=False),  # JSON: what tables of captions say
     Column("stamp", Text),
+    Column("is_new", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 _missing = Table(
@@ -126,11 +128,12 @@ class Ledger:
                 if not (retry_failed or failure.transient):
                     tally.unchanged += 1
                     continue
-            if item is not None and not item.deleted:
-                tally.changed += 1
-            else:
+            is_new = item is None or item.deleted
+            if is_new:
                 tally.new += 1
-            todo.append(_to_row(record))
+            else:
+                tally.changed += 1
+            todo.append(_to_row(record) | {"is_new": is_new})
         if seen:
             self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
         if todo:
@@ -162,11 +165,12 @@ class Ledger:
         seen = select(_seen.c.id).where(_seen.c.what == "failure")
         self._connection.execute(delete(failures).where(_gone_from(failures), failures.c.id.not_in(seen)))
 
-    def todo(self, page: int = 1000) -> Iterator[FileRecord]:
-        """Yield the files that need work, in the order of the walk."""
+    def todo(self, page: int = 1000, *, only_new: bool = False) -> Iterator[FileRecord]:
+        """Yield the files that need work, in the order of the walk; only_new: those that no live item is of."""
         last = 0
         while True:
             query = select(_todo).where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
+            query = query.where(_todo.c.is_new) if only_new else query
             with transaction(self._connection):
                 rows = self._connection.execute(query).all()
             if not rows:

@@ -59,7 +59,7 @@ class CaptionSource:
     """Where a picture's captions stand outside of it.
 
     sidecar: the absolute path of a text of its name, "" for none. texts: what tables of captions say of it. stamp: of
-    all that, "" for nothing; None where a table could not be read, so that the captions it has are to be kept.
+    all that, "" for nothing; None where a table could not be read, so that there may be more.
     """
 
     sidecar: str = ""
@@ -87,12 +87,13 @@ def mtime_ns(status: os.stat_result) -> int:
 class Captions:
     """What is said of a picture, inside its file and beside it.
 
-    stamp: of what is beside it. text: all captions, then the keywords, a line each; None for none. passages: what is
-    encoded of it. vectors: float32 (passages, dim), unit rows; None while the library holds the same picture with the
+    stamp: of what is beside it; None where not all of that could be read, so that a picture that has captions keeps
+    them. text: all captions, then the keywords, a line each; None for none. passages: what is encoded of it.
+    vectors: float32 (passages, dim), unit rows; None while the library holds the same picture with the
     same text, or they are not encoded yet.
     """
 
-    stamp: str
+    stamp: str | None
     text: str | None = None
     keywords: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()

@@ -27,6 +27,9 @@ MAX_SIDECAR = 8192
 
 _SIDECAR = ".txt"
 
+_MANY = 32
+"""From so many captions of one picture on they are looked up in a set."""
+
 Table = dict[str, list[str]]
 
 
@@ -40,7 +43,7 @@ class FolderCaptions:
         """Prepare; absolute: the path on disk of one below the root; is_wanted: whether the rules leave it in."""
         self._absolute = absolute
         self._is_wanted = is_wanted
-        self._tables: dict[str, list[Table] | None] = {}
+        self._tables: dict[str, list[Table | None]] = {}
         self.unreadable: list[tuple[str, str]] = []
 
     def of(self, path: str, names: Collection[str]) -> CaptionSource:
@@ -48,12 +51,14 @@ class FolderCaptions:
         folder, _, name = path.rpartition("/")
         sidecar, seal = self._sidecar(folder, name, names)
         texts: list[str] = []
+        is_whole = True
         for above in _ancestors(folder):
             tables = self._load(above)
-            if tables is None:
-                return CaptionSource(stamp=None)
+            is_whole = is_whole and None not in tables
             below = path[len(above) + 1 :] if above else path
-            texts += (text for table in tables for text in table.get(_key(below), ()))
+            texts += (text for table in tables if table is not None for text in table.get(_key(below), ()))
+        if not is_whole:
+            return CaptionSource(sidecar, tuple(texts), None)
         if not sidecar and not texts:
             return CaptionSource()
         said = repr((seal, texts)).encode("utf-8", "surrogatepass")
@@ -77,6 +82,8 @@ class FolderCaptions:
 
     def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, tuple[int, int] | None]:
         """Return the absolute path of a picture's sidecar, and what changes with it; ("", None) without one."""
+        if os.path.islink(self._absolute(f"{folder}/{name}" if folder else name)):
+            return "", None  # what it leads to may be found elsewhere, and without this text
         stem = os.path.splitext(name)[0]
         for ending in (_SIDECAR, _SIDECAR.upper()):
             for other in (name + ending, stem + ending):
@@ -90,36 +97,39 @@ class FolderCaptions:
                         return self._absolute(path), (status.st_size, status.st_mtime_ns)
         return "", None
 
-    def _load(self, folder: str) -> list[Table] | None:
-        """Return the tables of a folder; None where one of them cannot be read."""
+    def _load(self, folder: str) -> list[Table | None]:
+        """Return the tables of a folder; None for one that cannot be read."""
         if folder not in self._tables:
             for known in [known for known in self._tables if not _is_above(known, folder)]:
                 del self._tables[known]
-            self._tables[folder] = self._read(folder)
+            paths = [f"{folder}/{name}" if folder else name for name in TABLES]
+            self._tables[folder] = [
+                self._read(path) for path in paths if self._is_wanted(path) and os.path.isfile(self._absolute(path))
+            ]
         return self._tables[folder]
 
-    def _read(self, folder: str) -> list[Table] | None:
-        tables: list[Table] | None = []
-        for name in TABLES:
-            path = f"{folder}/{name}" if folder else name
-            if not self._is_wanted(path) or not os.path.isfile(self._absolute(path)):
-                continue
-            try:
-                table = _table(self._absolute(path))
-            except InvalidInputError as error:
-                self.unreadable.append((path, f"no captions can be read from it: {error}"))
-                tables = None
-            else:
-                tables = None if tables is None else [*tables, table]
-        return tables
+    def _read(self, path: str) -> Table | None:
+        try:
+            return _table(self._absolute(path))
+        except InvalidInputError as error:
+            self.unreadable.append((path, f"no captions can be read from it: {error}"))
+            return None
 
 
 def _table(path: str) -> Table:
     table: Table = {}
+    many: dict[str, set[str]] = {}
     for pair in read_pairs(Path(path)):
-        texts = table.setdefault(_key(pair.image), [])
-        if pair.caption not in texts:
-            texts.append(pair.caption)
+        key = _key(pair.image)
+        texts = table.setdefault(key, [])
+        known = many.get(key)
+        if pair.caption in (texts if known is None else known):
+            continue
+        texts.append(pair.caption)
+        if known is not None:
+            known.add(pair.caption)
+        elif len(texts) == _MANY:
+            many[key] = set(texts)
     return table
 
 
@@ -133,7 +143,7 @@ def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
     if PurePath(stem).suffix.lower() in PICTURE_SUFFIXES and stem in names:
         yield stem
     for suffix in sorted(PICTURE_SUFFIXES):
-        for ending in (suffix, suffix.upper()):
+        for ending in (suffix, suffix.upper(), f".{suffix[1:].capitalize()}"):
             if stem + ending in names:
                 yield stem + ending
 

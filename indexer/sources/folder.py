@@ -6,7 +6,8 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -29,19 +30,72 @@ LITTER = (
 """Names that operating systems and tools leave behind; never indexed, not even with --include-hidden."""
 
 
+_KEPT = 2
+"""A root that is a file has a place of its own and one beside it."""
+
+
+class Neighbours:
+    """What lies beside files that are named one by one, shared by the walks of a run: there may be thousands of them.
+
+    What was asked for last is remembered.
+    """
+
+    def __init__(self) -> None:
+        self._folder: str | None = None
+        self._names: frozenset[str] = frozenset()
+        self._captions: OrderedDict[tuple[str, Rules], FolderCaptions] = OrderedDict()
+        self._told: set[tuple[int, str]] = set()
+
+    def names(self, folder: str) -> frozenset[str]:
+        """Return the names of all that is in a folder, an absolute path. Raises OSError."""
+        if folder != self._folder:
+            self._names, self._folder = frozenset(os.listdir(folder)), folder
+        return self._names
+
+    def captions(
+        self, folder: str, rules: Rules, absolute: Callable[[str], str], is_wanted: Callable[[str], bool]
+    ) -> FolderCaptions:
+        """Return the captions of pictures below a folder, an absolute path; the rest as FolderCaptions takes it."""
+        key = (folder, rules)
+        if key not in self._captions:
+            self._captions[key] = FolderCaptions(absolute, is_wanted)
+        self._captions.move_to_end(key)
+        while len(self._captions) > _KEPT:
+            self._captions.popitem(last=False)
+        return self._captions[key]
+
+    def is_first(self, root_id: int, path: str) -> bool:
+        """Tell whether a file is asked about for the first time."""
+        is_first = (root_id, path) not in self._told
+        self._told.add((root_id, path))
+        return is_first
+
+
 class FolderWalk:
     """One walk of a root, or of a part of it.
 
     Symbolic links are followed where they lead to what no root covers; each real folder is entered once, and each
     real file is found once. Pictures come with where their captions stand, and a text that captions one is
     no file of its own. `unreadable` fills while walking: paths below the root of folders that could not be listed, and
-    of tables of captions that could not be read, with the reason.
+    of tables of captions that could not be read, with the reason; those beside the root are absolute.
     """
 
     def __init__(
-        self, root_id: int, root: str, prefix: str, rules: Rules, *, covered: Sequence[str], skip: str | None = None
+        self,
+        root_id: int,
+        root: str,
+        prefix: str,
+        rules: Rules,
+        *,
+        covered: Sequence[str],
+        skip: str | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """Prepare a walk of `prefix` in a root; covered: the paths of all roots; skip: a folder to leave out."""
+        """Prepare a walk of `prefix` in a root.
+
+        covered: the paths of all roots. skip: a folder to leave out. neighbours: what this walk shares with others;
+        a file that several of them are asked for is found by the first alone.
+        """
         self._root_id = root_id
         self._root = root
         self._prefix = prefix
@@ -50,8 +104,15 @@ class FolderWalk:
         self._skip = skip
         self._foreign: set[tuple[int, int]] = set()
         self._linked: set[str] = set()
-        self._captions = FolderCaptions(self._absolute, self._is_wanted)
-        self.unreadable = self._captions.unreadable
+        self._neighbours = neighbours or Neighbours()
+        self._captions = self._neighbours.captions(root, rules, self._absolute, self._is_wanted)
+        self._told = len(self._captions.unreadable)
+        self._unlisted: list[tuple[str, str]] = []
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """What could not be read so far, as (path below the root, reason)."""
+        return [*self._unlisted, *self._captions.unreadable[self._told :]]
 
     def __iter__(self) -> Iterator[FileRecord]:
         start = self._absolute(self._prefix)
@@ -72,24 +133,27 @@ class FolderWalk:
 
     def _single(self, status: os.stat_result) -> Iterator[FileRecord]:
         """Yield a file, or the pictures that it captions."""
-        names = frozenset(self._names(self._prefix.rpartition("/")[0]))
-        captioned = list(self._captions.pictures_of(self._prefix, names))
-        for path in captioned:
+        names = self._beside(self._prefix.rpartition("/")[0])
+        for path in list(self._captions.pictures_of(self._prefix, names)) or [self._prefix]:
             with suppress(OSError):  # it went while we walked
-                yield self._record(path, os.stat(self._absolute(path)), names)
-        if not captioned:
-            yield self._record(self._prefix, status, names)
+                status = status if path == self._prefix else os.stat(self._absolute(path))
+                if self._neighbours.is_first(self._root_id, path):
+                    yield self._record(path, status, names)
 
     def _root_file(self, status: os.stat_result) -> Iterator[FileRecord]:
         """Yield a file that is a root itself; what captions it lies beside the root."""
         folder, name = os.path.split(self._root)
-        captions = FolderCaptions(partial(os.path.join, folder), lambda path: True)
-        try:
-            names = frozenset(os.listdir(folder))
-        except OSError:
-            names = frozenset()
-        beside = captions.of(name, names) if _is_named_picture(name) else CaptionSource()
-        self.unreadable += captions.unreadable
+        beside = CaptionSource()
+        if _is_named_picture(name):
+            absolute = partial(os.path.join, folder)
+            captions = self._neighbours.captions(folder, Rules(), absolute, lambda path: True)
+            told = len(captions.unreadable)
+            try:
+                names = self._neighbours.names(folder)
+            except OSError:
+                names = frozenset()
+            beside = captions.of(name, names)
+            self._unlisted += [(absolute(path), reason) for path, reason in captions.unreadable[told:]]
         yield FileRecord(self._root_id, "", status.st_size, mtime_ns(status), beside)
 
     def _record(self, path: str, status: os.stat_result, names: Collection[str]) -> FileRecord:
@@ -130,6 +194,13 @@ class FolderWalk:
         except OSError as error:
             self._note_unreadable(folder, error)
             return []
+
+    def _beside(self, folder: str) -> frozenset[str]:
+        try:
+            return self._neighbours.names(self._absolute(folder))
+        except OSError as error:
+            self._cannot_look(folder, error)
+            return frozenset()
 
     def _is_wanted(self, path: str) -> bool:
         name = path.rpartition("/")[2]
@@ -179,7 +250,7 @@ class FolderWalk:
             self._note_unreadable(path, error)
 
     def _note_unreadable(self, path: str, error: OSError) -> None:
-        self.unreadable.append((path, f"cannot be read: {error.strerror}"))
+        self._unlisted.append((path, f"cannot be read: {error.strerror}"))
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, *path.split("/")) if path else self._root
