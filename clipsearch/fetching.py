@@ -203,7 +203,7 @@ def _parse(text: str) -> httpx2.URL:
         raise InvalidInputError(f"There is a space in the URL {_cut(text)!r}. {advice}.")
     try:
         url = httpx2.URL(text)
-    except httpx2.InvalidURL as error:
+    except (httpx2.InvalidURL, UnicodeError) as error:  # the second for bytes of an argument that are no UTF-8
         raise InvalidInputError(f"{_cut(text)!r} is no URL: {error} {_ADVICE}") from error
     _check(url)
     return url

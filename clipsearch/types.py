@@ -214,7 +214,8 @@ class Hit:
     library that is unrelated to the query would score as high; None where the library is too small to tell.
     modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
     passage; None for a picture. also: items that repeat this one, where an answer is collapsed; else None.
-    surprise: -ln of how many unrelated items would score as high: what `confidence` is made of, without its limits.
+    surprise: -ln of how many unrelated rows would score as high; `confidence` without its limits, but of the rows of
+    all modalities, where that counts those of its own.
     """
 
     rank: int

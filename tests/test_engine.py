@@ -12,7 +12,7 @@ from PIL import Image
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.query.language import parse
+from clipsearch.query.language import Indexed, parse
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
@@ -321,6 +321,29 @@ def test_k_is_filled_where_nearly_all_is_deleted(rows):
     rows.remove([name for i, name in enumerate(list(rows.vectors)) if i % 40])
     for query in unit(np.random.default_rng(8), 5):
         assert rows.found(query, 10)[0] == rows.expected(query, 10)
+
+
+def test_an_answer_begins_as_a_longer_one_whatever_the_parts_of_items(tmp_path):
+    """Many passages near the query are of few texts: others must not lose their places to pictures for that."""
+    rows = VectorLibrary(tmp_path)
+    rows.add(unit(np.random.default_rng(0), 60))
+    rng, query = np.random.default_rng(1), np.eye(DIM, dtype=np.float32)[0]
+    batch = []
+    for i in range(30):
+        near = rng.standard_normal((7 if i else 300, DIM)) * 0.1 + (1.0 - i / 60) * query
+        near = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+        passages = tuple(Passage(f"passage {j}", j + 1, j + 1) for j in range(len(near)))
+        record = FileRecord(rows.root, f"t{i}", 1, 1)
+        batch.append(Encoded(record, f"f{i:039x}", Modality.TEXT, near, passages=passages))
+    with rows.library.writer() as writer:
+        writer.commit(batch)
+    for wanted in ({"vector": query}, {"text": Indexed(1) + Indexed(2)}, {"text": Indexed(60 + 3)}):
+        whole = [(hit.item.id, hit.part) for hit in rows.engine.search(**wanted, k=90)]
+        assert len({item for item, _ in whole}) == len(whole) >= 88
+        for k in (1, 4, 10, 25):
+            assert [(hit.item.id, hit.part) for hit in rows.engine.search(**wanted, k=k)] == whole[:k]
+    others = np.vstack([unit(np.random.default_rng(2), 3), query[None]])
+    assert rows.engine.search(vector=others, k=10)[3].hits == rows.engine.search(vector=query, k=10).hits
 
 
 def test_a_build_beside_a_reader_is_no_damage(rows):

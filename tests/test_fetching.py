@@ -145,6 +145,8 @@ def test_other_schemes_are_refused(url):
         ("http://a:65536/", "names no server, or no port"),
         ("http://a\0b/", "is no URL"),
         ("http://[::1/", "is no URL"),
+        ("http://a/\udcff", "is no URL"),
+        ("http://\udcff/", "is no URL"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused(url, message):

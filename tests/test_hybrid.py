@@ -112,9 +112,18 @@ def test_a_batch_answers_as_its_queries_alone(engine):
         assert names(answer) == names(engine.search(text, k=7))
 
 
-@pytest.mark.parametrize("text", ['"', '"a" OR b*', "NEAR(a b)", "-x", "words:a", "\0", "*", "😀", "湖"])
+@pytest.mark.parametrize(
+    "text",
+    ['"', '"a" OR b*', "NEAR(a b)", "-x", "words:a", "\0", "*", "😀", "湖", "lake\udce9", "\ud800 lake", "lake " * 999],
+)
 def test_marks_that_mean_something_to_the_index_of_words_do_no_harm(engine, text):
     assert len(engine.search(text, k=5)) == 5
+
+
+def test_bytes_that_are_no_text_keep_no_word_from_being_found(engine):
+    assert names(engine.search(f"{NAMES[1]} \udce9", k=1)) == ["p015.jpg"]
+    many = " ".join([NAMES[1], *(f"number{i}" for i in range(300))])
+    assert engine.search(many, k=20).hits == engine.search(many, k=20, hybrid=False).hits
 
 
 def test_the_exact_score_is_shown_whatever_lifted_a_hit(engine):

@@ -20,6 +20,8 @@ UNREAD = {
     "قطة على الأريكة": "قطة (Arabic letters)",
     "Ελλάδα": "Ελλάδα (Greek letters)",
     "बिल्ली": "बिल्ली (Devanagari letters)",
+    "猫" * 20 + "!": "猫" * 20 + " (Chinese characters)",
+    "猫" * 9999: "猫" * 19 + "… (Chinese characters)",
 }
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,12 @@ from clipsearch.query.language import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import (
     DEEPER,
     Asked,
+    Proposed,
     Retrieved,
     Retriever,
     Scored,
     all_count,
-    is_exhausted,
+    first_of_items,
     live_count,
     merge_modalities,
     name_hits,
@@ -120,32 +120,28 @@ def retrieve_composed(
     fusion = choose(query.weights, query.pictures) if fusion == "auto" else fusion
     whole = compose(query.vectors, query.weights)
     asked = Asked(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
-    depth = max(DEPTH, 10 * k)
+    wanted = k + len(query.excluded)
     warnings: list[str] = []
     while True:
-        found = [retriever.candidates(asked, modality, depth, warnings) for modality in modalities]
-        chosen = [np.unique(ids[ids >= 0]) for ids in found]
-        pairs = zip(modalities, chosen, strict=True)
-        lists = [_rank(snapshot, modality, query, whole, ids, fusion) for modality, ids in pairs]
+        depth = max(DEPTH, 10 * wanted)
+        found = [retriever.propose(asked, modality, depth, wanted, warnings) for modality in modalities]
+        lists = [_rank(snapshot, query, whole, proposed, fusion) for proposed in found]
         hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
-        if len(hits) == k or all(map(is_exhausted, found, repeat(depth))):
+        if len(hits) == k or all(each.is_all for each in found):
             return Retrieved(hits, tuple(warnings))
-        depth *= DEEPER
+        wanted *= DEEPER
 
 
 def _rank(
-    snapshot: Snapshot,
-    modality: Modality,
-    query: Composed,
-    whole: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    fusion: str,
+    snapshot: Snapshot, query: Composed, whole: NDArray[np.float32], proposed: Proposed, fusion: str
 ) -> list[Scored]:
-    """Score candidates of one modality; best first, ties in order of row."""
+    """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
+    modality, owners = proposed.modality, proposed.owners
+    ids = np.unique(np.concatenate(proposed.rows))
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, modality, whole, ids, kind)
+        return score_rows(snapshot, modality, whole, ids, owners, kind)
     if not len(ids):
         return []
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
@@ -159,7 +155,7 @@ def _rank(
         order = fuse_ranks(_term_scores(query, near), query.weights)
     return [
         Scored(modality, int(ids[i]), float(scores[i]), worth[i], confidence(merit[i], seen), float(order[i]))
-        for i in np.lexsort((ids, -order))
+        for i in first_of_items(ids, np.lexsort((ids, -order)), owners)
     ]
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +41,8 @@ DEEPER = 4
 """How many times as many candidates are taken where several are of one item, so that k items are not reached."""
 
 _SELF_MARGIN = 1
+
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,20 @@ class Asked:
     queries: NDArray[np.float32]
     kind: str | None
     filters: Filter | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What a modality proposes for a batch of queries.
+
+    rows: for each query its candidates, int64 (any,). owners: the id of the item of each row. is_all: whether no query
+    has more.
+    """
+
+    modality: Modality
+    rows: list[NDArray[np.int64]]
+    owners: dict[int, int]
+    is_all: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +131,44 @@ class Retriever:
         named: Sequence[Sequence[int]] = [()] * len(queries)
         if words:
             named = [snapshot.by_words(text, filters, WORDS_DEPTH) for text in words]
-        depth = max(k + (_SELF_MARGIN if any(excluded) else 0), WORDS_DEPTH if any(named) else 0)
+        wanted = k + (_SELF_MARGIN if any(excluded) else 0)
+        depth = max(wanted, WORDS_DEPTH if any(named) else 0)
         warnings: list[str] = []
         while True:
-            found = [self.candidates(asked, modality, depth, warnings) for modality in modalities]
+            found = [self.propose(asked, modality, max(depth, wanted), wanted, warnings) for modality in modalities]
             answers = []
             for i, query in enumerate(queries):
                 lists = []
-                for modality, ids in zip(modalities, found, strict=True):
-                    rows = _with_named(snapshot, modality, ids[i], named[i])
-                    lists.append(score_rows(snapshot, modality, query, rows, kind))
+                for each in found:
+                    own = snapshot.rows_of(each.modality, named[i]) if named[i] else {}
+                    rows = np.union1d(each.rows[i], [*own]).astype(np.int64)
+                    lists.append(score_rows(snapshot, each.modality, query, rows, each.owners | own, kind))
                 ranked = merge_modalities(lists)
                 hits = name_hits(snapshot, ranked, len(ranked) if named[i] else k, excluded[i])
                 answers.append(fuse_words(hits, named[i])[:k] if named[i] else hits)
-            is_all = all(map(is_exhausted, found, repeat(depth)))
-            if is_all or all(len(hits) == k for hits in answers):
+            if all(each.is_all for each in found) or all(len(hits) == k for hits in answers):
                 return [Retrieved(hits, tuple(warnings)) for hits in answers]
+            wanted *= DEEPER
+
+    def propose(self, asked: Asked, modality: Modality, depth: int, wanted: int, warnings: list[str]) -> Proposed:
+        """Find candidates, at least `depth` rows and so many that they are of `wanted` items, as far as there are any.
+
+        Fewer items would leave places to another modality that has worse ones. How deep a query goes is its own affair,
+        whatever else is in the batch.
+        """
+        rows = [np.empty(0, np.int64)] * len(asked.queries)
+        owners: dict[int, int] = {}
+        pending = list(range(len(rows)))
+        while True:
+            found = self.candidates(replace(asked, queries=asked.queries[pending]), modality, depth, warnings)
+            owners |= asked.snapshot.owners(modality, np.unique(found[found >= 0]).tolist())
+            for i, ids in zip(pending, found, strict=True):
+                rows[i] = ids[ids >= 0]
+            is_all = is_exhausted(found, depth)
+            is_of_all = len(pending) == len(rows)
+            pending = [i for i in pending if len({owners.get(row) for row in rows[i].tolist()} - {None}) < wanted]
+            if is_all or not pending:
+                return Proposed(modality, rows, owners, is_all and is_of_all)
             depth *= DEEPER
 
     def candidates(self, asked: Asked, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
@@ -195,21 +232,26 @@ def score_rows(
     snapshot: Snapshot,
     modality: Modality,
     query: NDArray[np.float32],
-    candidates: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    owners: Mapping[int, int],
     kind: str | None,
 ) -> list[Scored]:
-    """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row."""
-    ids = candidates[candidates >= 0]
+    """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
+
+    owners: the id of the item of each row; of the rows of one item, the best alone is returned.
+    """
     if not len(ids):
         return []
-    scores = exact_scores(query, snapshot.rows(modality).gather(ids))
+    rows = snapshot.rows(modality)
+    blocks = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+    scores = np.concatenate([exact_scores(query, rows.gather(block)) for block in blocks])
     known = snapshot.spreads()
     spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
-    sample, rows = snapshot.sample(modality) @ query, live_count(snapshot, modality)
-    seen = background(sample, rows, spread=spread, centre=centre)
+    sample, count = snapshot.sample(modality) @ query, live_count(snapshot, modality)
+    seen = background(sample, count, spread=spread, centre=centre)
     among_all = replace(seen, rows=all_count(snapshot))
     ranked = []
-    for i in np.lexsort((ids, -scores)):
+    for i in first_of_items(ids, np.lexsort((ids, -scores)), owners):
         score = float(scores[i])
         worth = surprise(score, among_all)
         order = standing(worth, known.reach_of(kind, modality))
@@ -217,12 +259,14 @@ def score_rows(
     return ranked
 
 
-def _with_named(
-    snapshot: Snapshot, modality: Modality, rows: NDArray[np.int64], named: Sequence[int]
-) -> NDArray[np.int64]:
-    """Add the rows of items that words name."""
-    own = snapshot.matching(modality, Filter(ids=frozenset(named))) if named else rows[:0]
-    return np.union1d(rows, own) if len(own) else rows
+def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], owners: Mapping[int, int]) -> Iterator[int]:
+    """Yield the places in `order`, best first, of the first row of each item. owners: as of `score_rows`."""
+    seen: set[int | None] = {None}
+    for place, row in zip(order.tolist(), ids[order].tolist(), strict=True):
+        owner = owners.get(row)
+        if owner not in seen:
+            seen.add(owner)
+            yield place
 
 
 def _warn(warnings: list[str]) -> None:

@@ -16,6 +16,9 @@ SPELT_OUT = 0.88
 """Tokens a letter of a sample. Measured: 0.95 and more of MiniLM and CLIP, which read English; 0.81 and less of the
 tokenizer of SigLIP2, which reads all of these. English has 0.29 in each."""
 
+_LONG = 20
+"""Letters of a word that are shown; a text without spaces is one word."""
+
 _FIRST = "\u0370"
 """No letter below is in any of them."""
 
@@ -70,8 +73,12 @@ def explain_unread(text: str, encoder: Encoder) -> tuple[str, ...]:
     if max(text) < _FIRST:
         return ()
     found = [(script, words[0]) for script in SCRIPTS if (words := script.find_words(text))]
-    unread = [f"{word} ({s.name})" for s, word in found if encoder.tokens_per_letter(s.sample) >= SPELT_OUT]
+    unread = [f"{_cut(word)} ({s.name})" for s, word in found if encoder.tokens_per_letter(s.sample) >= SPELT_OUT]
     if not unread:
         return ()
     listed, one = " and ".join(unread), encoder.name
     return (f"{one} does not read {listed}: what it finds for that is chance. An encoder that does: {SWITCH}",)
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= _LONG else word[: _LONG - 1] + "…"

@@ -110,6 +110,18 @@ def matches(
     return found
 
 
+def owners(
+    connection: Connection, modality: Modality, *, rows: Iterable[int] | None = None, ids: Iterable[int] | None = None
+) -> dict[int, int]:
+    """Return the id of the item of each of these rows, or of each row of these items."""
+    query = select(vectors.c.row, vectors.c.item_id).where(vectors.c.modality == modality)
+    if rows is not None:
+        query = query.where(vectors.c.row.in_(listed(rows)))
+    if ids is not None:
+        query = query.where(vectors.c.item_id.in_(listed(ids)))
+    return {row: item_id for row, item_id in connection.execute(query)}
+
+
 def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:
     """Return an item's vector rows, in order of part."""
     return list(connection.execute(select(vectors).where(vectors.c.item_id == item_id).order_by(vectors.c.part)))

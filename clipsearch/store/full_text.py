@@ -41,7 +41,7 @@ _ADD = "INSERT INTO full_text (rowid, words) VALUES (?, ?)"
 _REMOVE = "INSERT INTO full_text (full_text, rowid, words) VALUES ('delete', ?, ?)"
 _BLOCK = 4096
 
-_MOST_SHARE, _MOST_ITEMS = 0.2, 50
+_MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
 Ids = Select[tuple[int]] | Sequence[int]
 
@@ -77,21 +77,30 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
 def ranked(connection: Connection, wanted: str, allowed: ColumnElement[bool], limit: int) -> list[int]:
     """Return the live items that a condition allows and that have all telling words of a text, best first by BM25.
 
-    Words that a fifth of all items have tell nothing; a text of no other words finds nothing. At most `limit` ids; none
-    where the library is older than its index of words.
+    Words that a fifth of all items have tell nothing; a text of no other words finds nothing, nor does one of more
+    words than are looked for. At most `limit` ids; none where the library is older than its index of words.
     """
-    if not _is_there(connection):
+    words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
+    if not _is_there(connection) or len(words) > _MOST_WORDS:
         return []
-    words = dict.fromkeys(word for word in wanted.replace("\0", " ").split() if any(c.isalnum() for c in word))
     total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
     most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
-    counts = {phrase: _count(connection, phrase, most + 1) for phrase in (_phrase(Wanted(w, False)) for w in words)}
-    telling = [phrase for phrase, count in counts.items() if count <= most]
-    if not telling or not all(counts.values()):
+    telling = []
+    for phrase in (_phrase(Wanted(word, False)) for word in words):
+        count = _count(connection, phrase, most + 1)
+        if not count:
+            return []
+        telling += [phrase] if count <= most else []
+    if not telling:
         return []
     has_all = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(telling)))
     query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid).where(has_all, ~items.c.deleted, allowed)
     return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+
+
+def _characters(text: str) -> str:
+    """Return a text with spaces for what no database takes: NUL, and bytes of an argument that are no UTF-8."""
+    return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def _count(connection: Connection, phrase: str, most: int) -> int:

@@ -98,6 +98,14 @@ class Snapshot:
         """Look up the items behind rows."""
         return catalog.matches(self._connection, modality, rows, self.root_paths())
 
+    def owners(self, modality: Modality, rows: list[int]) -> dict[int, int]:
+        """Return the id of the item behind each of these rows."""
+        return catalog.owners(self._connection, modality, rows=rows)
+
+    def rows_of(self, modality: Modality, ids: Iterable[int]) -> dict[int, int]:
+        """Return every row of these items, with the id of its item."""
+        return catalog.owners(self._connection, modality, ids=ids)
+
     def matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
         """Return the rows of a modality that may be found and whose items a filter allows: int64, ascending, read-only.
 
