@@ -79,7 +79,11 @@ def deviations_less(most):
 
 
 def rarity(share):
-    return lambda answer, k: np.array(before_fall_off(answer.surprises[:k].tolist(), answer.rows, share))
+    def rule(answer, k):
+        surprises = answer.surprises[:k].tolist()
+        return np.array(before_fall_off(surprises, [answer.rows] * len(surprises), share=share))
+
+    return rule
 
 
 RULES = {

@@ -85,9 +85,13 @@ def surprise(score: float, seen: Background) -> float:
     return -(math.log(seen.rows) + _log_upper_tail(z))
 
 
-def standing(surprise: float, reach: float) -> float:
-    """Return a surprise in units of what the best rows of its modality typically reach; chance stays chance."""
-    return surprise / reach if surprise > 0 else surprise
+def standing(own: float, among_all: float, reach: float) -> float:
+    """Return what a surprise is worth beside those of other modalities: above 0 in units of `reach`.
+
+    own: surprise among the rows of its modality. among_all: among those of all, which orders what chance explains by
+    how far it stands out: few rows would seem less surprising than many.
+    """
+    return own / reach if own > 0 else among_all
 
 
 def keep_promise(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
@@ -115,24 +119,27 @@ def confidence(score: float, seen: Background) -> float | None:
 
 
 def before_fall_off(
-    surprises: Sequence[float], rows: int, kinds: Sequence[Hashable] | None = None, share: float = FALL_OFF
+    surprises: Sequence[float],
+    rows: Sequence[int],
+    kinds: Sequence[Hashable] | None = None,
+    share: float = FALL_OFF,
 ) -> list[bool]:
     """Tell which hits stand before the place where scores fall off; the first one always does.
 
     A hit does where its rarity is at least a share of that of the rarest of its kind: -ln of the chance that one
     unrelated row scores as high. At FALL_OFF it then lies some 0.8 as far above the rest of the library. Of other kinds
     than the first, those do not that chance explains.
-    surprises: of the hits, the first one first. rows: what those were counted against. kinds: of the hits, such as
-    their modalities; one for all unless given.
+    surprises: of the hits, the first one first. rows: what each was counted against. kinds: of the hits, such as their
+    modalities; one for all unless given.
     """
     kinds = kinds or [None] * len(surprises)
+    rarities = [value + math.log(count) for value, count in zip(surprises, rows, strict=True)]
     rarest: dict[Hashable, float] = {}
-    for kind, value in zip(kinds, surprises, strict=True):
+    for kind, value in zip(kinds, rarities, strict=True):
         rarest[kind] = max(rarest.get(kind, value), value)
     return [
-        i == 0
-        or (value + math.log(rows) >= share * (rarest[kind] + math.log(rows)) and (kind == kinds[0] or value > 0))
-        for i, (kind, value) in enumerate(zip(kinds, surprises, strict=True))
+        i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or surprises[i] > 0))
+        for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True))
     ]
 
 

@@ -214,8 +214,7 @@ class Hit:
     library that is unrelated to the query would score as high; None where the library is too small to tell.
     modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
     passage; None for a picture. also: items that repeat this one, where an answer is collapsed; else None.
-    surprise: -ln of how many unrelated rows would score as high; `confidence` without its limits, but of the rows of
-    all modalities, where that counts those of its own.
+    surprise: -ln of how many unrelated rows of its modality would score as high: `confidence` without its limits.
     """
 
     rank: int

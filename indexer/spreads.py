@@ -58,13 +58,12 @@ def _is_told(modality: Modality, count: int) -> bool:
 def _measure_all(snapshot: Snapshot, rows: dict[str, int], encoder: Encoder) -> Spreads:
     measured = Spreads(rows, {}, {}, {})
     samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
-    total = sum(map(len, samples.values()))
     for kind, queries in _queries(snapshot, encoder).items():
         for modality, sample in samples.items():
             name, scores = f"{kind} {modality}", queries @ sample.T
             spread = float(np.median([lower_spread(row) for row in scores]))
             measured.values[name] = round(spread, 5)
-            measured.reach[name] = round(_reach(scores, spread, total), 3)
+            measured.reach[name] = round(_reach(scores, spread), 3)
             if len(snapshot.sample(Modality(modality))) < MIN_SAMPLE:
                 measured.centres[name] = round(float(np.median(scores)), 5)
     return measured
@@ -85,8 +84,8 @@ def _queries(snapshot: Snapshot, encoder: Encoder) -> dict[str, NDArray[np.float
     return found
 
 
-def _reach(scores: NDArray[np.float32], spread: float, total: int) -> float:
+def _reach(scores: NDArray[np.float32], spread: float) -> float:
     """Return the typical surprise of the next best row; the best may be the query itself."""
-    seen = [background(row, total, spread=spread) for row in scores]
+    seen = [background(row, len(row), spread=spread) for row in scores]
     next_best = np.partition(scores, -2, axis=1)[:, -2]
     return max(1.0, float(np.median([surprise(float(s), b) for s, b in zip(next_best, seen, strict=True)])))

@@ -483,3 +483,19 @@ def test_a_record_with_a_picture_and_a_caption_is_one_hit_by_the_better_of_them(
         found = library.engine.search(vector=query, k=100)
         assert found[0].path.endswith("r7") and found[0].modality is wanted
         assert sorted(hit.item.id for hit in found) == sorted({hit.item.id for hit in found}) and len(found) == 100
+
+
+def test_a_picture_that_stands_out_among_few_is_first_before_many_texts_that_do_not(tmp_path):
+    library = VectorLibrary(tmp_path)
+    rows = np.random.default_rng(0).standard_normal((20_101, DIM)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    query, pictures, texts = rows[0], rows[1:101], rows[101:]
+    aside = pictures[7] - (pictures[7] @ query) * query
+    score = 3.6 / DIM**0.5  # in deviations of a random vector: one of 100 hardly, one of 20,000 easily
+    pictures[7] = score * query + (1 - score**2) ** 0.5 * aside / np.linalg.norm(aside)
+    library.add(pictures)
+    library.add(texts[texts @ query < texts @ pictures[7]], Modality.TEXT)
+    (first,) = library.engine.search(vector=query, k=1)
+    assert Path(first.path).name == "000007" and first.confidence > 0.9
+    kept = library.engine.search(vector=query, k=10, cut=True)
+    assert Path(kept[0].path).name == "000007" and all(hit.surprise > 0 for hit in kept)

@@ -104,14 +104,14 @@ def test_what_is_no_confidence_or_score_is_refused(rows, value):
 @given(st.lists(st.floats(-20, 2000), max_size=20), st.integers(1, 10**9))
 def test_the_first_always_stands_and_what_is_as_rare_with_it(surprises, count):
     surprises = [max(value, -math.log(count)) for value in surprises]
-    stand = before_fall_off(surprises, count)
+    stand = before_fall_off(surprises, [count] * len(surprises))
     assert stand[:1] == [True] * len(surprises[:1])
     assert all(stands for stands, value in zip(stand, surprises, strict=True) if value == max(surprises))
     kinds = [i % 2 for i in range(len(surprises))]
-    for i, stands in enumerate(before_fall_off(surprises, count, kinds)):
+    for i, stands in enumerate(before_fall_off(surprises, [count] * len(surprises), kinds)):
         assert stands or i > 0
         assert not stands or i % 2 == 0 or surprises[i] > 0, "of the other kind, what chance explains goes"
-    assert before_fall_off([9.0, FALL_OFF * 9.0 + 0.01, FALL_OFF * 9.0 - 0.01], 1) == [True, True, False]
+    assert before_fall_off([9.0, FALL_OFF * 9.0 + 0.01, FALL_OFF * 9.0 - 0.01], [1] * 3) == [True, True, False]
 
 
 @pytest.fixture(scope="module")

@@ -14,20 +14,8 @@ from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.language import Indexed, Picture, Query, Term, Text
-from clipsearch.query.retrieval import (
-    DEEPER,
-    Asked,
-    Proposed,
-    Retrieved,
-    Retriever,
-    Scored,
-    all_count,
-    first_of_items,
-    live_count,
-    merge_modalities,
-    name_hits,
-    score_rows,
-)
+from clipsearch.query.retrieval import DEEPER, Asked, Proposed, Retrieved, Retriever, name_hits
+from clipsearch.query.scoring import Scored, all_count, first_of_items, live_count, merge_modalities, score_rows
 from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, standing, surprise
 from clipsearch.store.library import Snapshot
 from clipsearch.types import Filter, Modality
@@ -149,8 +137,8 @@ def _rank(
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
     reach = snapshot.spreads().reach_of(kind, modality)
     among_all = replace(seen, rows=all_count(snapshot))
-    worth = [surprise(value, among_all) for value in merit]
-    order = np.array([standing(value, reach) for value in worth])
+    worth = [surprise(value, seen) for value in merit]
+    order = np.array([standing(w, surprise(value, among_all), reach) for w, value in zip(worth, merit, strict=True)])
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     return [

@@ -20,7 +20,8 @@ from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.language import FUSIONS, Query, Term, as_query
-from clipsearch.query.retrieval import Retrieved, Retriever, all_count
+from clipsearch.query.retrieval import Retrieved, Retriever
+from clipsearch.query.scoring import live_count
 from clipsearch.query.trimming import Trim
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library, Snapshot
@@ -226,7 +227,7 @@ class SearchEngine:
     def _results(
         self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Retrieved, notes: tuple[str, ...], trim: Trim
     ) -> Results:
-        hits = trim.apply(found.hits, all_count(snapshot))
+        hits = trim.apply(found.hits, {modality: live_count(snapshot, modality) for modality in Modality})
         left_out = len(found.hits) - len(hits)
         why = (trim.explain(found.hits),) if left_out and not hits else ()
         warnings = (*notes, *found.warnings, *why)

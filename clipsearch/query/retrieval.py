@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.paths import real_path
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
-from clipsearch.ranking import background, confidence, exact_scores, keep_promise, standing, surprise
+from clipsearch.query.scoring import Scored, count_rows, merge_modalities, score_rows
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library, Snapshot
@@ -42,8 +42,6 @@ DEEPER = 4
 
 _SELF_MARGIN = 1
 
-_AT_ONCE = 4096
-
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
@@ -51,22 +49,6 @@ class Retrieved:
 
     hits: list[Hit]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A row with what its score is worth.
-
-    surprise: -ln of how many unrelated rows of all modalities would score as high. order: what rows are sorted by, most
-    first, comparable between modalities; above 0 for more than chance.
-    """
-
-    modality: Modality
-    row: int
-    score: float
-    surprise: float
-    confidence: float | None
-    order: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +171,7 @@ class Retriever:
             _warn(warnings)
         if generation is None or loaded is None:
             return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
-        share = _count(allowed, generation.watermark) / max(generation.watermark, 1)
+        share = count_rows(allowed, generation.watermark) / max(generation.watermark, 1)
         probe = _widened(loaded.calibration.probe(asked.kind), k, share)
         if share * generation.watermark <= probe.candidates:
             return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
@@ -228,47 +210,6 @@ class Retriever:
             return loaded
 
 
-def score_rows(
-    snapshot: Snapshot,
-    modality: Modality,
-    query: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    owners: Mapping[int, int],
-    kind: str | None,
-) -> list[Scored]:
-    """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
-
-    owners: the id of the item of each row; of the rows of one item, the best alone is returned.
-    """
-    if not len(ids):
-        return []
-    rows = snapshot.rows(modality)
-    blocks = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
-    scores = np.concatenate([exact_scores(query, rows.gather(block)) for block in blocks])
-    known = snapshot.spreads()
-    spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
-    sample, count = snapshot.sample(modality) @ query, live_count(snapshot, modality)
-    seen = background(sample, count, spread=spread, centre=centre)
-    among_all = replace(seen, rows=all_count(snapshot))
-    ranked = []
-    for i in first_of_items(ids, np.lexsort((ids, -scores)), owners):
-        score = float(scores[i])
-        worth = surprise(score, among_all)
-        order = standing(worth, known.reach_of(kind, modality))
-        ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), order))
-    return ranked
-
-
-def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], owners: Mapping[int, int]) -> Iterator[int]:
-    """Yield the places in `order`, best first, of the first row of each item. owners: as of `score_rows`."""
-    seen: set[int | None] = {None}
-    for place, row in zip(order.tolist(), ids[order].tolist(), strict=True):
-        owner = owners.get(row)
-        if owner not in seen:
-            seen.add(owner)
-            yield place
-
-
 def _warn(warnings: list[str]) -> None:
     """Say once an answer that the index was not used."""
     if UNUSABLE_INDEX not in warnings:
@@ -285,34 +226,9 @@ def _widened(probe: Probe, k: int, share: float) -> Probe:
     return replace(probe, nprobe=math.ceil(probe.nprobe * wider**0.5), candidates=math.ceil(probe.candidates * deeper))
 
 
-def live_count(snapshot: Snapshot, modality: Modality) -> int:
-    """Count the rows that may be found."""
-    return _count(snapshot.live(modality), len(snapshot.rows(modality)))
-
-
-def all_count(snapshot: Snapshot) -> int:
-    """Count the rows of all modalities that may be found."""
-    return sum(live_count(snapshot, modality) for modality in Modality)
-
-
-def _count(live: NDArray[np.bool_] | None, rows: int) -> int:
-    """Count the live ones among the first rows."""
-    return rows if live is None else int(np.count_nonzero(live[:rows]))
-
-
 def is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:
     """Tell whether no query has more candidates than these, of which so many were asked for."""
     return candidates.shape[1] < depth or bool((candidates[:, -1] < 0).all())
-
-
-def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
-    """Merge the modalities in order; the r-th best of the pictures that stand out is at place 2r or before.
-
-    What captions and texts say is nearer to words than what pictures show, whatever is right.
-    """
-    merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
-    pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.order > 0]
-    return keep_promise(merged, pictures) if len(lists) > 1 else merged
 
 
 def name_hits(

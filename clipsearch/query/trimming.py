@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.ranking import before_fall_off
-from clipsearch.types import Hit
+from clipsearch.types import Hit, Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,12 @@ class Trim:
         _check("confidence", self.confidence, 0, "0.9 is what a table shows as 90%")
         _check("score", self.score, -1, "it is a cosine")
 
-    def apply(self, hits: Sequence[Hit], rows: int) -> list[Hit]:
-        """Return the hits that stay, numbered anew. rows: of the library, of all modalities."""
+    def apply(self, hits: Sequence[Hit], rows: Mapping[Modality, int]) -> list[Hit]:
+        """Return the hits that stay, numbered anew. rows: how many the library has of each modality."""
         stand = [True] * len(hits)
+        kinds = [hit.modality for hit in hits]
         if self.cut and hits and hits[0].confidence is not None:
-            stand = before_fall_off([hit.surprise for hit in hits], rows, [hit.modality for hit in hits])
+            stand = before_fall_off([hit.surprise for hit in hits], [rows[kind] for kind in kinds], kinds)
         kept = [hit for hit, stands in zip(hits, stand, strict=True) if stands or hit.confidence is None]
         kept = [hit for hit in kept if _reaches(hit.confidence, self.confidence) and _reaches(hit.score, self.score)]
         return [replace(hit, rank=i) for i, hit in enumerate(kept, 1)]

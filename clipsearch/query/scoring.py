@@ -1,0 +1,97 @@
+"""What candidates are worth: exact scores, set against the library at large, comparable between modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.ranking import background, confidence, exact_scores, keep_promise, standing, surprise
+from clipsearch.store.library import Snapshot
+from clipsearch.types import Modality
+
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A row with what its score is worth.
+
+    surprise: -ln of how many unrelated rows of its modality would score as high. order: what rows are sorted by, most
+    first, comparable between modalities; above 0 for more than chance.
+    """
+
+    modality: Modality
+    row: int
+    score: float
+    surprise: float
+    confidence: float | None
+    order: float
+
+
+def score_rows(
+    snapshot: Snapshot,
+    modality: Modality,
+    query: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    owners: Mapping[int, int],
+    kind: str | None,
+) -> list[Scored]:
+    """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
+
+    owners: the id of the item of each row; of the rows of one item, the best alone is returned.
+    """
+    if not len(ids):
+        return []
+    rows = snapshot.rows(modality)
+    blocks = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+    scores = np.concatenate([exact_scores(query, rows.gather(block)) for block in blocks])
+    known = snapshot.spreads()
+    spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
+    sample, count = snapshot.sample(modality) @ query, live_count(snapshot, modality)
+    seen = background(sample, count, spread=spread, centre=centre)
+    among_all, reach = replace(seen, rows=all_count(snapshot)), known.reach_of(kind, modality)
+    ranked = []
+    for i in first_of_items(ids, np.lexsort((ids, -scores)), owners):
+        score = float(scores[i])
+        worth = surprise(score, seen)
+        order = standing(worth, surprise(score, among_all), reach)
+        ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), order))
+    return ranked
+
+
+def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], owners: Mapping[int, int]) -> Iterator[int]:
+    """Yield the places in `order`, best first, of the first row of each item. owners: as of `score_rows`."""
+    seen: set[int | None] = {None}
+    for place, row in zip(order.tolist(), ids[order].tolist(), strict=True):
+        owner = owners.get(row)
+        if owner not in seen:
+            seen.add(owner)
+            yield place
+
+
+def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
+    """Merge the modalities in order; the r-th best of the pictures that stand out is at place 2r or before.
+
+    What captions and texts say is nearer to words than what pictures show, whatever is right.
+    """
+    merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
+    pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.order > 0]
+    return keep_promise(merged, pictures) if len(lists) > 1 else merged
+
+
+def live_count(snapshot: Snapshot, modality: Modality) -> int:
+    """Count the rows that may be found."""
+    return count_rows(snapshot.live(modality), len(snapshot.rows(modality)))
+
+
+def all_count(snapshot: Snapshot) -> int:
+    """Count the rows of all modalities that may be found."""
+    return sum(live_count(snapshot, modality) for modality in Modality)
+
+
+def count_rows(live: NDArray[np.bool_] | None, rows: int) -> int:
+    """Count the live ones among the first rows."""
+    return rows if live is None else int(np.count_nonzero(live[:rows]))
