@@ -19,7 +19,8 @@ from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptErro
 from clipsearch.store import compaction
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, publish, sweep, verify
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality

@@ -16,8 +16,9 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from clipsearch.store.captions import caption_rows
 from clipsearch.store.captions import captions as captions_of
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
 from clipsearch.store.reading import is_imported
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Modality
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
 from clipsearch.ranking import MIN_SAMPLE, background, lower_spread, surprise
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality

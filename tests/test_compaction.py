@@ -27,8 +27,9 @@ from clipsearch.store import compaction, rows
 from clipsearch.store import library as library_module
 from clipsearch.store.catalog import Generation
 from clipsearch.store.compaction import Compacted, commit, dead_share, is_due, prepare
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Record, RecordBlock, Scope
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Filter, Modality
 from tests.helpers import State, read_state

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from clipsearch.encoders.base import Encoder
     from clipsearch.query.index_state import Wanted
     from clipsearch.store.findings import Finding
-    from clipsearch.store.library import Library, Snapshot
+    from clipsearch.store.library import Library
+    from clipsearch.store.snapshot import Snapshot
     from clipsearch.types import Modality
     from indexer.plan import IndexPlan
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipsearch.query.retrieval import Retrieved
-from clipsearch.store.library import Snapshot
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
 
 ALIKE = 0.97

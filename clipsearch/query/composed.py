@@ -17,7 +17,7 @@ from clipsearch.query.language import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import DEEPER, Asked, Proposed, Retrieved, Retriever, name_hits
 from clipsearch.query.scoring import Scored, all_count, first_of_items, live_count, merge_modalities, score_rows
 from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, standing, surprise
-from clipsearch.store.library import Snapshot
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Filter, Modality
 
 MAX_TERMS = 32

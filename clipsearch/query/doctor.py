@@ -22,8 +22,9 @@ from clipsearch.query.index_state import WORDS, IndexState, Wanted, examine_inde
 from clipsearch.query.measuring import recall, search_ms, text_ms
 from clipsearch.query.retrieval import Retriever
 from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
 from clipsearch.store.reading import is_imported
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
 Draw = Callable[[Snapshot, Modality, NDArray[np.bool_] | None], Mapping[str, Queries]]

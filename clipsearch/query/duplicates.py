@@ -21,7 +21,8 @@ from clipsearch.perceptual import SIDE, distance, perceptual_hash
 from clipsearch.query.neighbours import Groups, near_pairs
 from clipsearch.query.stages import Stages
 from clipsearch.ranking import exact_scores
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Item, Modality
 
 SIMILARITY = 0.85

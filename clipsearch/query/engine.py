@@ -16,6 +16,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.paths import real_path
+from clipsearch.query.checking import as_floats, check_k, check_kinds, read_modalities, unit_rows
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
@@ -24,8 +25,9 @@ from clipsearch.query.retrieval import Retrieved, Retriever
 from clipsearch.query.scoring import live_count
 from clipsearch.query.trimming import Trim
 from clipsearch.ranking import CONFIDENT
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Filter, Hit, Listing, Modality, Results
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ class SearchEngine:
             return batch(texts=[text], hybrid=hybrid)[0]
         if image is not None:
             return batch(images=[image], exclude_self=exclude_self)[0]
-        rows = _as_floats(vector)
+        rows = as_floats(vector)
         return batch(vectors=rows[None])[0] if rows.ndim == 1 else batch(vectors=rows)
 
     def search_batch(
@@ -157,9 +159,9 @@ class SearchEngine:
 
         vectors: (n, dim). Else as in `search`, which see for what is raised.
         """
-        wanted, trim = _modalities(modality), Trim(min_confidence, min_score, cut)
-        _check_k(k)
-        _check_kinds(texts, images, vectors)
+        wanted, trim = read_modalities(modality), Trim(min_confidence, min_score, cut)
+        check_k(k)
+        check_kinds(texts, images, vectors)
         pin = self._pin()
         names, notes, embeddings = self._embed(texts, images, vectors, pin)
         kind = "text" if texts is not None else "image" if images is not None else None
@@ -209,8 +211,8 @@ class SearchEngine:
         collapse: bool,
         trim: Trim,
     ) -> Results:
-        wanted, pin = _modalities(modality), self._pin()
-        _check_k(k)
+        wanted, pin = read_modalities(modality), self._pin()
+        check_k(k)
         if fusion not in FUSIONS:
             raise InvalidInputError(f"There is no fusion {fusion!r}; there are {', '.join(FUSIONS)}.")
         with self.library.read() as snapshot:
@@ -277,7 +279,7 @@ class SearchEngine:
     ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
         """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
         if vectors is not None:
-            checked = _unit_rows(vectors, pin.dim)
+            checked = unit_rows(vectors, pin.dim)
             return ["vector"] * len(checked), [()] * len(checked), checked
         embedder = self._embedder_for(pin)
         if texts is not None:
@@ -292,47 +294,6 @@ class SearchEngine:
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
     """Open the library in a folder for search. Raises LibraryNotFoundError if there is none."""
     return SearchEngine(Library(folder), settings, embedder=embedder)
-
-
-def _modalities(modality: Modality | str | None) -> list[Modality]:
-    if modality is None or modality == "any":
-        return list(Modality)
-    try:
-        return [Modality(modality)]
-    except ValueError:
-        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
-
-
-def _check_k(k: object) -> None:
-    if not isinstance(k, int) or k < 1:
-        raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
-
-
-def _unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
-    rows = _as_floats(vectors)
-    if rows.ndim != 2 or rows.shape[1] != dim:
-        raise InvalidInputError(f"Query vectors must have the shape (n, {dim}), not {rows.shape}.")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.all(np.isfinite(norms)) or np.any(norms == 0):
-        raise InvalidInputError("A query vector is zero or holds NaN or infinity.")
-    unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
-    return unit
-
-
-def _as_floats(values: object) -> NDArray[np.float64]:
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"A query vector is made of numbers, all of one length: {error}.") from error
-
-
-def _check_kinds(*kinds: object) -> None:
-    """Raise InvalidInputError unless exactly one sequence of queries is given."""
-    given = [kind for kind in kinds if kind is not None]
-    if len(given) != 1:
-        raise InvalidInputError(f"A batch is one of texts, images and vectors; {len(given)} were given.")
-    if isinstance(given[0], str | bytes | os.PathLike):
-        raise InvalidInputError("A batch takes a list of queries; for a single one use `search`.")
 
 
 def _real_path(image: Picture) -> str | None:

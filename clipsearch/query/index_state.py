@@ -18,7 +18,8 @@ from clipsearch.store.catalog import Generation
 from clipsearch.store.compaction import MAX_DEAD_SHARE, MIN_DEAD_ROWS
 from clipsearch.store.findings import BUILD, INDEX, Finding, Severity, counted, guarded
 from clipsearch.store.generations import generation_path, verify
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import ROW_DTYPE, Rows
 from clipsearch.types import Modality
 

@@ -13,7 +13,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
 from clipsearch.query.retrieval import Retriever
 from clipsearch.ranking import exact_scores
-from clipsearch.store.library import Snapshot
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
 MAX_SECONDS = 2.0

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from clipsearch.query.retrieval import Asked, Retriever
 from clipsearch.ranking import exact_scores
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Modality
 

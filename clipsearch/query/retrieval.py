@@ -26,7 +26,8 @@ from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
 from clipsearch.query.scoring import Scored, count_rows, merge_modalities, score_rows
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
-from clipsearch.store.library import Library, Snapshot
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Filter, Hit, Modality
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ranking import background, confidence, exact_scores, keep_promise, standing, surprise
-from clipsearch.store.library import Snapshot
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
 _AT_ONCE = 4096

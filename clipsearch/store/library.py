@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, select
 
 from clipsearch.durable import fsync_path
@@ -21,146 +19,19 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
-from clipsearch.filtering import absolute
-from clipsearch.store import catalog, full_text, migrations, tags
+from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
-from clipsearch.store.filters import RecentRows, condition, matching_rows
-from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
-from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
-from clipsearch.store.vectors import SUFFIX, Rows, VectorStore
-from clipsearch.store.writer import REVISION_KEY, Writer, bump_revision
-from clipsearch.types import Filter, Item, Modality
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.store.spreads import SPREADS_KEY
+from clipsearch.store.vectors import SUFFIX, VectorStore
+from clipsearch.store.writer import Writer, bump_revision
 
 VECTORS = "vectors"
 
-SAMPLE_ROWS = 1024
-"""How many rows stand for a library when a query's scores are set against it."""
-
 T = TypeVar("T")
-
-
-class Snapshot:
-    """One state of a library, fixed while it is open. Rows and masks are shared between snapshots of one revision."""
-
-    def __init__(self, library: Library, connection: Connection) -> None:
-        self._library = library
-        self._connection = connection
-        self.revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
-        self._rows: dict[Modality, Rows] = {}
-
-    def rows(self, modality: Modality) -> Rows:
-        """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""
-        if modality not in self._rows:
-            self._rows[modality] = self._cached(f"rows {modality}", lambda: self._map(modality))
-        return self._rows[modality]
-
-    def holds_rows(self) -> bool:
-        """Map all rows, after which nothing that is deleted matters here; False if a file is missing or damaged."""
-        try:
-            for modality in Modality:
-                self.rows(modality)
-        except StoreCorruptError:
-            return False
-        return True
-
-    def live(self, modality: Modality) -> NDArray[np.bool_] | None:
-        """Return which rows may be found: bool (rows,), or None where all may."""
-        return self._cached(f"live {modality}", lambda: self._live(modality))
-
-    def sample(self, modality: Modality) -> NDArray[np.float32]:
-        """Return up to SAMPLE_ROWS live rows, evenly spread, the same at every call: float32 (n, dim)."""
-
-        def compute() -> NDArray[np.float32]:
-            rows, live = self.rows(modality), self.live(modality)
-            numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
-            return rows.gather(numbers[:: max(1, -(-len(numbers) // SAMPLE_ROWS))])
-
-        return self._cached(f"sample {modality}", compute)
-
-    def spreads(self) -> Spreads:
-        """Return how wide queries at large score."""
-        return self._cached("spreads", lambda: get_spreads(self._connection))
-
-    def generation(self, modality: Modality) -> catalog.Generation | None:
-        """Return the active approximate index of a modality."""
-        return self._cached(f"generation {modality}", lambda: catalog.get_generation(self._connection, modality))
-
-    def root_paths(self) -> Mapping[int, str]:
-        """Return for each root the absolute path that those of its items start from."""
-        return self._cached(
-            "roots", lambda: {r.id: r.folder for r in catalog.get_roots(self._connection, self._library.base)}
-        )
-
-    def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
-        """Look up the items behind rows."""
-        return catalog.matches(self._connection, modality, rows, self.root_paths())
-
-    def owners(self, modality: Modality, rows: list[int]) -> dict[int, int]:
-        """Return the id of the item behind each of these rows."""
-        return catalog.owners(self._connection, modality, rows=rows)
-
-    def rows_of(self, modality: Modality, ids: Iterable[int]) -> dict[int, int]:
-        """Return every row of these items, with the id of its item."""
-        return catalog.owners(self._connection, modality, ids=ids)
-
-    def matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
-        """Return the rows of a modality that may be found and whose items a filter allows: int64, ascending, read-only.
-
-        Raises InvalidInputError for a folder that lies in no root.
-        """
-        wanted = absolute(wanted)
-        recent = self._cached("matching", RecentRows)
-        return recent.get(
-            modality, wanted, lambda: matching_rows(self._connection, modality, wanted, self._library.base)
-        )
-
-    def by_words(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
-        """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
-        allowed = condition(self._connection, absolute(wanted or Filter()), self._library.base)
-        return full_text.ranked(self._connection, text, allowed, limit)
-
-    def list_items(self, wanted: Filter, limit: int | None) -> tuple[list[Item], int]:
-        """Return the first items that a filter allows, newest first, and how many there are in all."""
-        allowed = condition(self._connection, absolute(wanted), self._library.base)
-        return catalog.list_items(self._connection, allowed, limit, self.root_paths())
-
-    def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-        """Return the tags of each of these items that has any, in order."""
-        return tags.names_of(self._connection, ids)
-
-    def pictures(self) -> Iterator[PictureRow]:
-        """Yield every picture that may be found, in order of its row."""
-        return picture_rows(self._connection, self.root_paths())
-
-    def rows_of_pictures(self, ids: list[int]) -> dict[int, int]:
-        """Return the row of each of these items that has one as a picture."""
-        return rows_of_pictures(self._connection, ids)
-
-    def copies(self) -> Iterator[Item]:
-        """Yield every item that has the content of another, copies one after the other."""
-        return copies(self._connection, self.root_paths())
-
-    def copied(self) -> frozenset[str]:
-        """Return the content hashes that several pictures have."""
-        return copied_pictures(self._connection)
-
-    def _map(self, modality: Modality) -> Rows:
-        store = self._library.vector_store(int(catalog.get_setting(self._connection, "dim") or 0))
-        return store.view(catalog.get_segments(self._connection, modality))
-
-    def _live(self, modality: Modality) -> NDArray[np.bool_] | None:
-        dead = catalog.get_tombstones(self._connection, modality)
-        if not len(dead):
-            return None
-        mask = np.ones(len(self.rows(modality)), np.bool_)
-        mask[dead] = False
-        return mask
-
-    def _cached(self, key: str, compute: Callable[[], T]) -> T:
-        return self._library.cached(self.revision, key, compute)
 
 
 class Library:

@@ -1,0 +1,56 @@
+"""What a search is given, checked before anything is done."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.types import Modality
+
+
+def read_modalities(modality: Modality | str | None) -> list[Modality]:
+    """Return the modalities that a name stands for. Raises InvalidInputError for one that is none."""
+    if modality is None or modality == "any":
+        return list(Modality)
+    try:
+        return [Modality(modality)]
+    except ValueError:
+        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+
+
+def check_k(k: object) -> None:
+    """Raise InvalidInputError for what cannot be a number of hits."""
+    if not isinstance(k, int) or k < 1:
+        raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
+
+
+def unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
+    """Return query vectors (n, dim) at unit length. Raises InvalidInputError for what are none."""
+    rows = as_floats(vectors)
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise InvalidInputError(f"Query vectors must have the shape (n, {dim}), not {rows.shape}.")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.all(np.isfinite(norms)) or np.any(norms == 0):
+        raise InvalidInputError("A query vector is zero or holds NaN or infinity.")
+    unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
+    return unit
+
+
+def as_floats(values: object) -> NDArray[np.float64]:
+    """Return numbers as an array. Raises InvalidInputError for what are none."""
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"A query vector is made of numbers, all of one length: {error}.") from error
+
+
+def check_kinds(*kinds: object) -> None:
+    """Raise InvalidInputError unless exactly one sequence of queries is given."""
+    given = [kind for kind in kinds if kind is not None]
+    if len(given) != 1:
+        raise InvalidInputError(f"A batch is one of texts, images and vectors; {len(given)} were given.")
+    if isinstance(given[0], str | bytes | os.PathLike):
+        raise InvalidInputError("A batch takes a list of queries; for a single one use `search`.")
