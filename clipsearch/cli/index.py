@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from indexer.report import IndexReport
 
 SHOWN_FAILURES = 20
+
+_SHOW_CURSOR = "\x1b[?25h\n"
 
 
 @click.command()
@@ -100,12 +103,19 @@ def index(
 
 @contextmanager
 def _stop_flag() -> Iterator[threading.Event]:
-    """Give a flag that the first Ctrl-C or SIGTERM sets; the second stops at once."""
+    """Give a flag that the first Ctrl-C or SIGTERM sets; the second ends the process.
+
+    Raising KeyboardInterrupt instead would hit whatever runs then, such as a connection that is being closed. What is
+    committed stands whatever a process dies of.
+    """
     flag = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if flag.is_set():
-            raise KeyboardInterrupt
+            if sys.stderr is not None and sys.stderr.isatty():
+                sys.stderr.write(_SHOW_CURSOR)  # which the progress bar hides
+            note("Interrupted.")
+            os._exit(130)
         flag.set()
         note("Stopping after this batch; once more stops at once. What is committed stays.")
 
@@ -113,8 +123,9 @@ def _stop_flag() -> Iterator[threading.Event]:
     try:
         yield flag
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not flag.is_set():  # else the process is about to end, and Ctrl-C is to end it at once until then
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _payload(report: IndexReport) -> dict[str, object]:

@@ -71,6 +71,8 @@ def main() -> NoReturn:
         logger.propagate = False
     if not os.environ.get("CLIPSEARCH_DEBUG"):
         warnings.simplefilter("ignore")
+        # An interrupt that comes while a connection is closed is none of a user's business.
+        logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
     sys.exit(_run())
 
 
