@@ -63,6 +63,22 @@ def models(isolated_user: None, tmp_path_factory: pytest.TempPathFactory) -> Mod
     return Models(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """A real HTTP server of the tests' own."""
+    from tests.web import serving
+
+    with serving() as web:
+        yield web
+
+
+@pytest.fixture
+def web(server: Any) -> Any:
+    """The server, asked for nothing yet."""
+    server.requests.clear()
+    return server
+
+
 @pytest.fixture(autouse=True)
 def quiet_logger() -> Iterator[None]:
     """Undo what a test of the command line does to the logger."""

@@ -20,30 +20,24 @@ from clipsearch.store.records import Captions, FileRecord, Known
 from clipsearch.store.roots import RulesChange
 from clipsearch.types import Filter, Modality, Passage
 from indexer import captioning
-from tests.helpers import Counting, counts, index, photo, photos, read_state, run_cli
+from tests.helpers import index, photo, photos, read_state, run_cli
 from tests.pictures import noise_picture
 from tests.test_compaction import compact
+from tests.test_lifecycle import Place
 
 GARDEN = "A woman prunes red roses in her garden"
 HARBOUR = "Fishing boats in the old harbour"
 
 
-class Album:
-    """A folder of pictures with captions, its library, and runs that count what the real encoder does."""
-
-    def __init__(self, folder: Path, encoder: object) -> None:
-        self.root = folder / "album"
-        self.root.mkdir(parents=True)
-        self.library = folder / "lib"
-        self.encoder = Counting(encoder)
+class Album(Place):
+    """A place whose pictures have captions."""
 
     def run(self, *paths: Path, **options: object) -> dict[str, int]:
         """Index; return the counts that are not zero, with how many pictures and passages were encoded."""
-        self.encoder.preprocessed = self.encoder.pictures = self.encoder.texts = 0
-        report = index(self.library, *(paths or (self.root,)), encoder=self.encoder, **options)
-        self.reasons = {os.path.basename(path): reason for path, reason in report.failed}
+        found = super().run(*paths, **options)
+        found.pop("worked", None)
         work = {"pictures": self.encoder.pictures, "passages": self.encoder.texts}
-        return counts(report) | {name: count for name, count in work.items() if count}
+        return found | {name: count for name, count in work.items() if count}
 
     def captions(self) -> dict[str, str | None]:
         return {path: entry.caption for path, entry in read_state(self.library).live.items()}
@@ -171,7 +165,7 @@ def test_tables_caption_what_lies_in_their_folder_and_below(album):
         "captions.jsonl",
         ("trip/day 1/ünï.jpg", "one"),
         ("./p001.jpg", "two"),
-        ("../album/p002.jpg", "no"),
+        ("../photos/p002.jpg", "no"),
         ("gone.jpg", "no"),
     )
     album.write("trip/captions.csv", 'file_name,text\nday 1/u\u0308ni\u0308.jpg,"three, and\nfour"\n')
@@ -246,6 +240,16 @@ def test_more_than_anybody_says_of_a_picture_is_cut_and_told(album, caplog, monk
     assert album.captions()["p001.jpg"] == "seagulls\n" + HARBOUR[:12].strip()
     assert "p001.jpg has captions of more than 20 characters" in caplog.text
     assert album.run() == {"unchanged": 3}
+
+
+def test_a_text_beside_what_is_no_picture_is_a_text_until_it_is_one(album):
+    (album.root / "p003.jpg").write_bytes(b"")
+    album.write("p003.txt", HARBOUR)
+    assert album.run() == {"added": 1, "unchanged": 3, "encoded": 1, "passages": 1, "failed": 1}
+    assert album.search("boats in a harbour", k=1)[0].path.endswith("p003.txt")
+    photo(album.root / "p003.jpg", 3)
+    assert album.run() == {"added": 1, "removed": 1, "unchanged": 3, "encoded": 1, "pictures": 1, "passages": 1}
+    assert album.captions()["p003.jpg"] == HARBOUR and "p003.txt" not in album.captions()
 
 
 def test_a_text_beside_a_link_to_a_picture_is_a_text(album):

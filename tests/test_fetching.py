@@ -16,18 +16,6 @@ from tests.web import PICTURE, dripping, serving
 PUBLIC = "93.184.216.34"
 
 
-@pytest.fixture(scope="module")
-def server():
-    with serving() as web:
-        yield web
-
-
-@pytest.fixture
-def web(server):
-    server.requests.clear()
-    return server
-
-
 def fetch(url, *, allow_private=True, max_bytes=10**6, **options):
     limits = {"min_side": 48, "max_pixels": 10**6, "max_bytes": max_bytes, "allow_private": allow_private}
     return fetch_picture(url, **limits, **options)[0]

@@ -264,11 +264,11 @@ def test_the_content_decides_not_the_name(tmp_path, encoder):
     (place.root / "png.jpg").write_bytes(encode(noise_picture(1), "PNG"))
     (place.root / "picture.txt").write_bytes(encode(noise_picture(2)))
     (place.root / "words.jpg").write_text("These are words, not a picture.")
-    (place.root / "other.txt").write_text("Other words.")
+    (place.root / "words.txt").write_text("Other words.")
     assert place.run() == {"added": 3, "encoded": 3, "failed": 1, "worked": 5}
     assert set(place.reasons) == {"words.jpg"}
     modalities = {path: entry.modality for path, entry in read_state(place.library).live.items()}
-    assert modalities == {"png.jpg": "image", "picture.txt": "image", "other.txt": "text"}
+    assert modalities == {"png.jpg": "image", "picture.txt": "image", "words.txt": "text"}
 
 
 def test_an_encoder_that_trips_over_one_picture_costs_only_that_one(place, encoder):

@@ -14,21 +14,8 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from indexer.importing import import_embeddings
 from tests.helpers import index, photos, run_cli
-from tests.web import serving
 
 ALLOWED = {"CLIPSEARCH_ALLOW_PRIVATE_URLS": "1"}
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serving() as web:
-        yield web
-
-
-@pytest.fixture
-def web(server):
-    server.requests.clear()
-    return server
 
 
 @pytest.fixture(scope="module")

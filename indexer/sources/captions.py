@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 
 from clipsearch.captions import read_pairs
 from clipsearch.errors import InvalidInputError
+from clipsearch.media import is_picture
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
 
@@ -26,6 +27,7 @@ MAX_SIDECAR = 8192
 """Bytes: a text beside a picture that is longer than this is no caption of it."""
 
 _SIDECAR = ".txt"
+_HEAD = 64
 
 _MANY = 32
 """From so many captions of one picture on they are looked up in a set."""
@@ -76,7 +78,7 @@ class FolderCaptions:
             return
         for other in _pictures_named(stem, names):
             picture = f"{folder}/{other}" if folder else other
-            if self._is_wanted(picture) and os.path.isfile(self._absolute(picture)):
+            if self._is_wanted(picture) and _may_be_picture(self._absolute(picture)):
                 if self._sidecar(folder, other, names)[0] == self._absolute(path):
                     yield picture
 
@@ -136,6 +138,19 @@ def _table(path: str) -> Table:
 def _key(path: str) -> str:
     """Return a path as tables are asked for it: plain, and in the one of Unicode's forms that most write."""
     return unicodedata.normalize("NFC", posixpath.normpath(path))
+
+
+def _may_be_picture(path: str) -> bool:
+    """Tell whether a file begins as a picture does, or cannot be opened now; else a text beside it would be lost."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        # Without O_NONBLOCK, what has become a pipe meanwhile would be waited for.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            return is_picture(file.read(_HEAD) or b"")
+    except OSError:
+        return True
 
 
 def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
