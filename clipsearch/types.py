@@ -269,13 +269,14 @@ class Listing(Sequence[Item]):
     """What filters alone allow, newest first; a sequence of Item.
 
     library: its folder. items: the first of them. total: how many there are. tags: those of each item that has any, by
-    its id.
+    its id. warnings: what else the user should know.
     """
 
     library: str
     items: tuple[Item, ...]
     total: int
     tags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> Item: ...

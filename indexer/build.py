@@ -111,7 +111,8 @@ class Builder:
         """Make and publish the generation that is due; None where exact search serves best.
 
         What is there is kept and filled up where it still fits. anew: learn all anew. rows: those of a compaction, all
-        live, instead of the snapshot's. Raises AnnIndexError, LibraryError when the disk refuses.
+        live, instead of the snapshot's. Raises AnnIndexError, StoreCorruptError if a row is damaged, LibraryError when
+        the disk refuses.
         """
         live = snapshot.live(modality) if rows is None else None
         compacted = rows is not None
@@ -122,6 +123,9 @@ class Builder:
         if choice.kind not in registry.APPROXIMATE:  # it searches the library's rows and has no files of its own
             return self._publish(choice.kind, {"dim": rows.dim}, len(rows), modality, lambda folder: None)
         index, calibration = self._reusable(snapshot.generation(modality), choice, rows, anew)
+        if not compacted:  # whose rows were verified when they were written
+            self._progress.stage(f"{modality}: verifying", 0)
+            snapshot.require_all_sound(modality, start=len(index) if index else 0)
         if index is not None and compacted:
             index = index.emptied()
         if index is None:
@@ -202,7 +206,7 @@ class Builder:
     def _publish(
         self, kind: str, params: Mapping[str, Any], rows: int, modality: Modality, write: Callable[[Path], None]
     ) -> Generation:
-        name, checksums = publish(self._library.folder, str(modality), write)
+        name, checksums = publish(self._library.folder, modality, write)
         return Generation(modality, name, kind, params, rows, checksums)
 
     def _is_whole(self, generation: Generation) -> bool:

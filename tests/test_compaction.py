@@ -266,11 +266,11 @@ def test_a_record_of_two_modalities_is_erased_whole_or_kept_whole(tmp_path):
 
 def test_the_generation_that_was_given_becomes_active_with_the_rows(holed):
     library, _ = holed
-    old = [Generation(modality, f"{modality}-old", "ivfpq", {"m": 4}, 9, {"index": "00"}) for modality in Modality]
+    old = [Generation(modality, f"{modality}-01d", "ivfpq", {"m": 4}, 9, {"index": "00"}) for modality in Modality]
     with library.writer() as opened:
         for each in old:
             opened.activate(each)
-    new = Generation(Modality.IMAGE, "image-new", "ivfpq", {"m": 8}, 3, {"index": "11"})
+    new = Generation(Modality.IMAGE, "image-2e3", "ivfpq", {"m": 8}, 3, {"index": "11"})
     compact(library, Modality.IMAGE, new)
     with library.read() as snapshot:
         assert snapshot.generation(Modality.IMAGE) == new
@@ -719,25 +719,25 @@ def test_names_of_segments_are_never_given_twice(tmp_path, monkeypatch):
         opened.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_a_reader_that_stays_open_lets_go_of_the_files_that_were_replaced(holed):
     library, _ = holed
     reader = Library(library.folder)
 
-    def mapped() -> set[str]:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-        return {line.split(maxsplit=5)[5] for line in lines if f"{library.folder}/vectors/image-" in line}
+    def held() -> set[str]:
+        names = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return {name for name in names if f"{library.folder}/vectors/image-" in name}
 
     with reader.read() as snapshot:
         contents(snapshot)
     gc.collect()
-    assert mapped() == {str(path) for path in files(library)}
+    assert held() == {str(path) for path in files(library)}
     compact(library)
     del snapshot
     with reader.read() as snapshot, library.writer():
         contents(snapshot)
         gc.collect()
-        assert mapped() == {str(path) for path in files(library)}
+        assert held() == {str(path) for path in files(library)}
     reader.close()
 
 

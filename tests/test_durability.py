@@ -281,9 +281,10 @@ class Steps:
         return call
 
     def _on_path(self, what: str, real: Callable[..., Any], place: int) -> Callable[..., Any]:
-        def call(*arguments: Any) -> None:
-            real(*arguments)
-            self.taken.append(Step(what, os.stat(arguments[place]).st_ino))
+        def call(*arguments: Any, **handles: Any) -> None:
+            real(*arguments, **handles)
+            handle = handles.get("dst_dir_fd", handles.get("dir_fd"))
+            self.taken.append(Step(what, os.stat(arguments[place], dir_fd=handle).st_ino))
 
         return call
 

@@ -288,7 +288,7 @@ def test_an_append_lands_right_after_the_committed_rows_of_a_torn_segment(tmp_pa
 
 def test_files_that_were_never_committed_go(tmp_path):
     library, before = filled(tmp_path / "lib")
-    stray = library.folder / "vectors" / "image-000000000005.f16"
+    stray = library.folder / "vectors" / "image-000000000005-1a2b.f16"
     stray.write_bytes(b"abc")
     with library.writer():
         assert not stray.exists()

@@ -179,7 +179,7 @@ def load_rows(folder: Path, dim: int) -> ArrayRows:
 
 
 def _all(rows: RowSource) -> NDArray[np.float16]:
-    return np.concatenate([np.empty((0, rows.dim), np.float16), *(block for _, block in rows.blocks())])
+    return np.concatenate([np.empty((0, rows.dim), np.float16), *(block.copy() for _, block in rows.blocks())])
 
 
 class ArrayRows:

@@ -55,6 +55,8 @@ def find(
     settings, folder = read_settings(library=library)
     with open_library(folder, settings) as engine:
         found = engine.find(filters, limit=limit or (SHOWN if shape == "table" else None))
+    for warning in found.warnings:
+        note(warning)
     if shape == "table":
         _remark(found)
     write_shaped(present.shape_listing(found, shape, current_folder()), shape)

@@ -84,6 +84,7 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
     for modality in Modality:
         chosen = snapshot.matching(modality, Filter(ids=frozenset({term.id})))
         if len(chosen):
+            snapshot.require_sound(modality, chosen)
             rows = snapshot.rows(modality).gather(chosen)
             mean = rows.mean(axis=0)
             return mean / np.linalg.norm(mean), modality is Modality.IMAGE, ()

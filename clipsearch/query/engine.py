@@ -199,7 +199,7 @@ class SearchEngine:
             self._require_rows(snapshot)
             items, total = snapshot.list_items(filters or Filter(), limit)
             tags = snapshot.tags_of(item.id for item in items)
-        return Listing(str(self.library.folder), tuple(items), total, tags)
+            return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
 
     def _search_composed(
         self,
@@ -232,7 +232,7 @@ class SearchEngine:
         hits = trim.apply(found.hits, {modality: live_count(snapshot, modality) for modality in Modality})
         left_out = len(found.hits) - len(hits)
         why = (trim.explain(found.hits),) if left_out and not hits else ()
-        warnings = (*notes, *found.warnings, *why)
+        warnings = (*notes, *found.warnings, *snapshot.warnings, *why)
         confident = _is_confident(hits)
         return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
 

@@ -239,7 +239,10 @@ def name_hits(
     excluded: str | None = None,
     excluded_ids: frozenset[int] = frozenset(),
 ) -> list[Hit]:
-    """Turn rows into hits, best first: k items, each by its best row, none of them excluded by its file or id."""
+    """Turn rows into hits, best first: k items, each by its best row, none of them excluded by its file or id.
+
+    What is damaged is no hit; see `Snapshot.warnings`.
+    """
     matches: dict[tuple[Modality, int], Match] = {}
     for modality in Modality:
         rows = [entry.row for entry in scored if entry.modality is modality]
@@ -248,9 +251,9 @@ def name_hits(
     seen = {*excluded_ids}
     for entry in scored:
         match = matches.get((entry.modality, entry.row))
-        if match is None or match.item.id in seen:
+        if match is None or match.item_id in seen or not snapshot.is_sound(match):
             continue
-        seen.add(match.item.id)
+        seen.add(match.item_id)
         if excluded is not None and real_path(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)

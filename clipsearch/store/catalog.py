@@ -17,9 +17,11 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.paths import unquote_path
+from clipsearch.store.checksums import is_sound, is_sound_row, require_sound
+from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
-from clipsearch.store.vectors import Segment
+from clipsearch.store.vectors import MEND, Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
 MAX_PARAMETERS = 500
@@ -43,16 +45,56 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What stands behind a row."""
+    """What stands behind a row of a modality, read when asked for.
 
-    item: Item
-    part: int
-    passage: Passage | None
+    place: the columns of the item, then those of the row but its modality. root_paths: as of `matches`.
+    """
+
+    modality: Modality
+    place: Row[Any]
+    root_paths: Mapping[int, str]
+
+    @property
+    def item_id(self) -> int:
+        """The id of the item."""
+        return int(self.place.id)
+
+    @property
+    def item(self) -> Item:
+        """The item. Raises StoreCorruptError for one that makes no sense."""
+        return to_item(self.place, self.root_paths)
+
+    @property
+    def part(self) -> int:
+        """Which part of the item it is."""
+        return int(self.place.part)
+
+    @property
+    def passage(self) -> Passage | None:
+        """The passage that the row is of."""
+        return _passage(self.place, self.modality)
+
+    def is_sound(self, vector: NDArray[np.float16]) -> bool:
+        """Tell whether the item, the passage and the vector, float16 (dim,), are as they were written."""
+        return is_sound(self.place, items) and is_sound_row(self.place, self.modality, vector)
 
 
 def get_setting(connection: Connection, key: str) -> str | None:
-    """Return a setting's value, None where it was never set."""
-    return connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar_one_or_none()
+    """Return a setting's value, None where it was never set. Raises StoreCorruptError for a damaged one."""
+    row = connection.execute(select(settings).where(settings.c.key == key)).one_or_none()
+    if row is None:
+        return None
+    require_sound(row, settings)
+    return str(row.value)
+
+
+def get_number(connection: Connection, key: str) -> int:
+    """Return a setting that is a whole number, 0 where it was never set. Raises StoreCorruptError for another one."""
+    value = get_setting(connection, key)
+    try:
+        return int(value or 0)
+    except ValueError:
+        raise StoreCorruptError(f"The catalog says that {key} is {value!r}. {MEND}") from None
 
 
 def set_setting(connection: Connection, key: str, value: str | None) -> None:
@@ -69,9 +111,7 @@ def get_segments(connection: Connection, modality: Modality | None = None) -> li
     query = select(segments).order_by(segments.c.modality, segments.c.first_row)
     if modality:
         query = query.where(segments.c.modality == modality)
-    return [
-        Segment(r.id, Modality(r.modality), r.name, r.first_row, r.committed_rows) for r in connection.execute(query)
-    ]
+    return [_segment(row) for row in connection.execute(query)]
 
 
 def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:
@@ -85,9 +125,13 @@ def get_generation(connection: Connection, modality: Modality) -> Generation | N
     row = connection.execute(select(generations).where(generations.c.modality == modality)).one_or_none()
     if row is None:
         return None
-    params, checksums = json.loads(row.params), json.loads(row.checksums)
-    if not isinstance(params, dict) or not isinstance(checksums, dict):
-        raise StoreCorruptError(f"The catalog describes the {modality} index wrongly. Make it anew: clipsearch build")
+    try:
+        params, checksums = json.loads(row.params), json.loads(row.checksums)
+    except (ValueError, TypeError, RecursionError):
+        params = checksums = None
+    is_known = isinstance(params, dict) and isinstance(checksums, dict) and isinstance(row.watermark, int)
+    if not is_known or not is_sound(row, generations) or not is_generation_name(row.name):
+        raise StoreCorruptError(f"The catalog describes the {modality} index wrongly. Make it again: clipsearch build")
     return Generation(modality, row.name, row.kind, params, row.watermark, checksums)
 
 
@@ -101,12 +145,12 @@ def matches(
 ) -> dict[int, Match]:
     """Look up the items behind rows that are not tombstones; root_paths: id -> absolute folder of every root."""
     found: dict[int, Match] = {}
-    columns = [c for c in items.c] + [vectors.c.row, vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line]
+    columns = [*items.c, *(column for column in vectors.c if column.name != "modality")]
     joined = select(*columns).join(items, items.c.id == vectors.c.item_id)
     for chunk in chunks(rows):
         query = joined.where(vectors.c.modality == modality, vectors.c.row.in_(chunk), ~items.c.deleted)
         for row in connection.execute(query):
-            found[row.row] = Match(to_item(row, root_paths), row.part, _passage(row, modality))
+            found[row.row] = Match(modality, row, root_paths)
     return found
 
 
@@ -154,9 +198,9 @@ def count_items(connection: Connection) -> dict[Modality, int]:
 
 
 def list_items(
-    connection: Connection, allowed: ColumnElement[bool], limit: int | None, root_paths: Mapping[int, str]
-) -> tuple[list[Item], int]:
-    """Return the first live items that meet a condition, and how many do.
+    connection: Connection, allowed: ColumnElement[bool], limit: int | None
+) -> tuple[Sequence[Row[Any]], int]:
+    """Return the rows of the first live items that meet a condition, and how many do.
 
     Newest first: by the time of the camera, else by the local time of the file's last change; without either, last.
     """
@@ -164,7 +208,7 @@ def list_items(
     changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
     query = select(items).where(~items.c.deleted, allowed)
     newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc(), items.c.id.desc()).limit(limit)
-    found = [to_item(row, root_paths) for row in connection.execute(newest)]
+    found = connection.execute(newest).all()
     if limit is None:
         return found, len(found)
     return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
@@ -178,13 +222,16 @@ def list_failures(connection: Connection, base: str) -> list[tuple[str, str]]:
 
 
 def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
-    """Build an Item from a row that has the columns of `items`."""
-    picture = None
-    if row.width is not None:
-        taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
-        picture = PictureInfo(row.width, row.height, taken, row.camera, row.latitude, row.longitude)
-    path = join(root_paths[row.root_id], row.path)
-    modality = Modality(row.modality)
+    """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they make no sense."""
+    try:
+        picture = None
+        if row.width is not None:
+            taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
+            picture = PictureInfo(row.width, row.height, taken, row.camera, row.latitude, row.longitude)
+        path = join(root_paths[row.root_id], row.path)
+        modality = Modality(row.modality)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise StoreCorruptError(f"The catalog describes item {row.id} wrongly ({error}). {MEND}") from error
     return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
 
 
@@ -223,7 +270,27 @@ def _passage(row: Row[Any], modality: Modality) -> Passage | None:
     return None if row.text is None else Passage(row.text, row.line, row.end_line)
 
 
+def _segment(row: Row[Any]) -> Segment:
+    """Build a Segment. Raises StoreCorruptError for one that is damaged, or that names a file elsewhere."""
+    require_sound(row, segments)
+    try:
+        segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))
+    except (ValueError, TypeError) as error:
+        raise StoreCorruptError(f"The catalog describes a segment wrongly ({error}). {MEND}") from error
+    if not is_segment_name(segment.name):
+        raise StoreCorruptError(f"The catalog names {segment.name!r} as a file of vectors, which it cannot be. {MEND}")
+    return segment
+
+
 def _root(row: Row[Any], base: str) -> Root:
+    require_sound(row, roots)
+    try:
+        return _read_root(row, base)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {MEND}") from error
+
+
+def _read_root(row: Row[Any], base: str) -> Root:
     kind = RootKind(row.kind)
     path = unquote_path(row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path)
     if row.portable:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.catalog import chunks
+from clipsearch.store.checksums import row_checksum
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import items, vectors
@@ -65,10 +66,17 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
 def store(connection: Connection, change: Change, appended: Appended) -> None:
     """Write the items of a change and the places of their rows, inside the transaction of a commit."""
     ids = _store_items(connection, change)
-    for modality in change.block.vectors:
+    for modality, rows in change.rows().items():
         first = appended.take(modality, len(ids))
         places = [
-            {"modality": modality, "row": first + i, "item_id": item_id, "part": 0} for i, item_id in enumerate(ids)
+            {
+                "modality": modality,
+                "row": first + i,
+                "item_id": item_id,
+                "part": 0,
+                "checksum": row_checksum(row.tobytes(), modality, item_id, 0),
+            }
+            for i, (item_id, row) in enumerate(zip(ids, rows, strict=True))
         ]
         _insert_many(connection, vectors, places)
 

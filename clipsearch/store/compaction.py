@@ -19,6 +19,7 @@ from clipsearch.errors import LibraryError
 from clipsearch.store import catalog, full_text, tags
 from clipsearch.store.database import transaction
 from clipsearch.store.filters import matching_rows
+from clipsearch.store.row_checks import require_sound
 from clipsearch.store.rows import Appended, advance
 from clipsearch.store.schema import items, segments, tombstones, vectors
 from clipsearch.store.vectors import SEGMENT_ROWS, Rows, Segment, VectorStore, new_segment
@@ -73,12 +74,13 @@ def is_due(connection: Connection, modality: Modality) -> bool:
 def prepare(writer: Writer, modality: Modality) -> Compacted:
     """Write the live rows of a modality to new segments, in order and durably; nothing changes for a reader.
 
-    Raises LibraryError when the disk refuses; what was written is deleted then.
+    Raises StoreCorruptError if a row is damaged, LibraryError when the disk refuses; what was written is deleted then.
     """
     connection, store = writer.storage
     with transaction(connection):
         live = _live_rows(connection, modality)
         old = store.view(catalog.get_segments(connection, modality))
+        require_sound(connection, old, modality)
     written = tuple(_write(store, modality, old, live))
     return Compacted(modality, written, store.view(written), live)
 
@@ -117,9 +119,7 @@ def _write(store: VectorStore, modality: Modality, old: Rows, live: NDArray[np.i
         for first in range(0, len(live), SEGMENT_ROWS):
             written.append(new_segment(modality, first))
             for block in _blocks(live[first : first + SEGMENT_ROWS]):
-                store.append(
-                    written[-1], old.gather(block).astype(np.float16)
-                )  # as it was: float32 holds every float16
+                store.append(written[-1], old.take(block))
                 written[-1] = replace(written[-1], committed_rows=written[-1].committed_rows + len(block))
     except BaseException:
         store.discard(written)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
+from clipsearch.store.checksums import is_sound_row
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
 from clipsearch.store.schema import items
@@ -80,8 +81,8 @@ class Resolver:
                 taken.add(gone.id)
                 return _moved(known.record, gone)
         source = self._source(connection, known)
-        if source is not None:
-            return self._copy(connection, known.record, source)
+        if source is not None and (copy := self._copy(connection, known.record, source)) is not None:
+            return copy
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
             return Content(known.record, dict(twin.columns), list(twin.parts), dict(twin.rows))
@@ -101,13 +102,17 @@ class Resolver:
         found = connection.execute(query.order_by(items.c.deleted, items.c.id))
         return next((row for row in found if row.id not in taken), None)
 
-    def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content:
+    def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content | None:
+        """Return the content of an item for another file; None where its rows are damaged."""
         content = Content(record, {name: getattr(source, name) for name in _COPIED})
         found = catalog.rows_of_item(connection, source.id)
         for modality in dict.fromkeys(Modality(part.modality) for part in found):
             own = [part for part in found if part.modality == modality]
             view = self._store.view(catalog.get_segments(connection, modality))
-            content.rows[modality] = view.gather(np.array([part.row for part in own], np.int64)).astype(ROW_DTYPE)
+            rows = view.take(np.array([part.row for part in own], np.int64))
+            if not all(is_sound_row(part, modality, row) for part, row in zip(own, rows, strict=True)):
+                return None
+            content.rows[modality] = rows
             content.parts += [{name: getattr(part, name) for name in _PART} for part in own]
         return content
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError, StoreCorruptError
+from clipsearch.store import checksums
 from clipsearch.store.reading import BUSY_SECONDS, Frozen, connect_reader, uri
 
 
@@ -28,9 +29,12 @@ def writer_engine(path: Path) -> Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        checksums.register(connection)
         return connection
 
-    return _engine(connect, NullPool, "BEGIN IMMEDIATE")
+    engine = _engine(connect, NullPool, "BEGIN IMMEDIATE")
+    event.listen(engine, "commit", checksums.seal)
+    return engine
 
 
 def reader_engine(path: Path) -> Engine:

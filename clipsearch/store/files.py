@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
+from clipsearch.store.checksums import row_checksum
 from clipsearch.store.contents import Content, Rows, item_at
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
@@ -128,10 +129,13 @@ def _stamp(content: Content) -> dict[str, Any]:
 def _store_parts(connection: Connection, item_id: int, content: Content, appended: Appended) -> None:
     """Note where the rows of an item are, and its words."""
     next_row = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
+    vectors_of = {modality: iter(rows) for modality, rows in content.rows.items()}
     places = []
     for part in content.parts:
         modality = part["modality"]
-        places.append({**part, "item_id": item_id, "row": next_row[modality]})
+        passage = (part["text"], part["line"], part["end_line"])
+        checksum = row_checksum(next(vectors_of[modality]).tobytes(), modality, item_id, part["part"], passage)
+        places.append({**part, "item_id": item_id, "row": next_row[modality], "checksum": checksum})
         next_row[modality] += 1
     if places:
         connection.execute(insert(vectors), places)

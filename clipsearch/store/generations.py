@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from clipsearch.durable import fsync_path
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.store.catalog import Generation
+from clipsearch.store.folder import Folder, open_folder
+from clipsearch.store.names import (
+    generation_name,
+    is_generation_name,
+    is_index_file_name,
+    is_temporary_name,
+    temporary_name,
+)
+from clipsearch.types import Modality
 
 FOLDER = "ann"
 
@@ -25,57 +32,80 @@ def generation_path(library: Path, name: str) -> Path:
     return library / FOLDER / name
 
 
-def publish(library: Path, label: str, write: Callable[[Path], None]) -> tuple[str, dict[str, str]]:
+def publish(library: Path, modality: Modality, write: Callable[[Path], None]) -> tuple[str, dict[str, str]]:
     """Write a generation durably; write: fills the empty folder it is given.
 
-    Returns its name and the checksum of each file. Raises LibraryError when the disk refuses.
+    Returns its name and the checksum of each file. Raises LibraryError when the disk refuses or `ann` is a link.
     """
-    parent = library / FOLDER
+    name = generation_name(modality)
     try:
-        if not parent.exists():
-            parent.mkdir(exist_ok=True)
-            fsync_path(library)
-        name = f"{label}-{time.time_ns():x}"
-        temporary = parent / f".new-{name}"
-        temporary.mkdir()
-        try:
-            write(temporary)
-            checksums = {path.name: _checksum(path, durable=True) for path in sorted(temporary.iterdir())}
-            fsync_path(temporary)
-            os.rename(temporary, parent / name)
-            fsync_path(parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with open_folder(library) as own:
+            own.make(FOLDER)
+            with own.child(FOLDER) as parent:
+                return name, _write(parent, name, write)
     except OSError as error:
         raise LibraryError(
-            f"The index could not be written to {parent}: {error.strerror}. Search stays exact."
+            f"The index could not be written to {library / FOLDER}: {error.strerror}. Search stays exact."
         ) from error
-    return name, checksums
+
+
+def _write(parent: Folder, name: str, write: Callable[[Path], None]) -> dict[str, str]:
+    temporary = temporary_name(name)
+    parent.make(temporary)
+    try:
+        with parent.child(temporary) as folder:
+            write(folder.path)
+            checksums = {file: _checksum(folder, file, durable=True) for file in folder.names()}
+            folder.sync()
+        parent.rename(temporary, name)
+        parent.sync()
+    finally:
+        _remove(parent, temporary)
+    return checksums
 
 
 def verify(library: Path, generation: Generation) -> None:
-    """Compare a generation's files with the catalog. Raises StoreCorruptError for a missing or changed one."""
+    """Compare a generation's files with the catalog.
+
+    Raises StoreCorruptError for a missing or changed one, LibraryError for a link in the place of a file or folder.
+    """
     folder = generation_path(library, generation.name)
-    for name, expected in generation.checksums.items():
-        try:
-            actual = _checksum(folder / name)
-        except OSError as error:
-            raise StoreCorruptError(f"The index file {folder / name} cannot be read: {error.strerror}.") from error
-        if actual != expected:
-            raise StoreCorruptError(f"The index file {folder / name} is damaged.")
+    try:
+        with open_folder(library) as own, own.child(FOLDER) as parent, parent.child(generation.name) as files:
+            for name, expected in generation.checksums.items():
+                if _checksum(files, name) != expected:
+                    raise StoreCorruptError(f"The index file {folder / name} is damaged.")
+    except OSError as error:
+        where = folder / error.filename if isinstance(error.filename, str) else folder
+        raise StoreCorruptError(f"The index file {where} cannot be read: {error.strerror}.") from error
 
 
 def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
-    """Delete the folders of generations that are not active, and what a crash left half-written."""
-    parent = library / FOLDER
-    for path in parent.iterdir() if parent.is_dir() else ():
-        if path.name not in active:
-            shutil.rmtree(path, ignore_errors=True)
+    """Delete the generations that are not active, and what a crash left half-written.
+
+    Only folders with the name of a generation are touched, and in them only files with the name of an index file.
+    Raises LibraryError if `ann` is a link: what it leads to is not the library's.
+    """
+    try:
+        with open_folder(library) as own, own.child(FOLDER) as parent:
+            for name in parent.names():
+                if (is_generation_name(name) and name not in active) or is_temporary_name(name):
+                    _remove(parent, name)
+    except OSError:  # there is none, or it cannot be listed: then the next run sweeps
+        return
 
 
-def _checksum(path: Path, *, durable: bool = False) -> str:
-    if durable:
-        with open(path, "r+b") as file:  # Windows refuses what may only be read
+def _remove(parent: Folder, name: str) -> None:
+    """Delete a generation's folder with its files; anything else in it stays, and the folder with it."""
+    with suppress(OSError, LibraryError):
+        with parent.child(name) as folder:
+            for file in filter(is_index_file_name, folder.names()):
+                folder.unlink(file)
+        parent.rmdir(name)
+
+
+def _checksum(folder: Folder, name: str, *, durable: bool = False) -> str:
+    with open(folder.open(name, os.O_RDWR if durable else os.O_RDONLY), "rb") as file:
+        if durable:  # Windows refuses what may only be read
             os.fsync(file.fileno())
-    with open(path, "rb") as file:
         return hashlib.file_digest(file, hashlib.blake2b).hexdigest()

@@ -17,8 +17,9 @@ from clipsearch.store import catalog, generations
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.findings import INDEX, RESTORE, Finding, Severity, counted, guarded
 from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.names import is_generation_name, is_segment_name, is_temporary_name
 from clipsearch.store.schema import vectors
-from clipsearch.store.vectors import ROW_DTYPE, SUFFIX, Rows, Segment
+from clipsearch.store.vectors import ROW_DTYPE, Rows, Segment
 from clipsearch.types import Filter, Modality
 
 SAMPLE_ROWS = 10_000
@@ -222,11 +223,12 @@ def _leftovers(library: Library) -> Iterator[Finding]:
         row_bytes = _row_bytes(connection)
         expected = {s.name: s.committed_rows * row_bytes for s in catalog.get_segments(connection)}
         active = {g.name for m in Modality if (g := catalog.get_generation(connection, m)) is not None}
-    rests = {path.name: _size(path) or 0 for path in (library.folder / VECTORS).glob(f"*{SUFFIX}")}
+    files = (path for path in (library.folder / VECTORS).glob("*") if is_segment_name(path.name))
+    rests = {path.name: _size(path) or 0 for path in files}
     rests = {name: over for name, size in rests.items() if (over := size - expected.get(name, 0)) > 0}
     ann = library.folder / generations.FOLDER
     for path in ann.iterdir() if ann.is_dir() else ():
-        if path.name not in active:
+        if (is_generation_name(path.name) and path.name not in active) or is_temporary_name(path.name):
             files = (Path(where, name) for where, _, names in os.walk(path) for name in names)
             rests[path.name] = sum(_size(file) or 0 for file in files)
     total = sum(rests.values())

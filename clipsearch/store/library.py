@@ -19,17 +19,19 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
-from clipsearch.store import catalog, migrations
+from clipsearch.store import catalog, migrations, row_checks
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
+from clipsearch.store.folder import open_folder
+from clipsearch.store.names import is_segment_name
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.roots import library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
-from clipsearch.store.vectors import SUFFIX, VectorStore
+from clipsearch.store.vectors import VectorStore
 from clipsearch.store.writer import Writer, bump_revision
 
-VECTORS = "vectors"
+VECTORS, LOCK = "vectors", "lock"
 
 T = TypeVar("T")
 
@@ -101,11 +103,11 @@ class Library:
             yield connection
 
     @contextmanager
-    def writer(self) -> Iterator[Writer]:
+    def writer(self, *, repair: bool = False) -> Iterator[Writer]:
         """Take the lock, cut off what a crash left, and change the library.
 
-        Vectors can be committed once an encoder is pinned. Raises LibraryLockedError at once if another writer is at
-        work.
+        Vectors can be committed once an encoder is pinned. repair: open a library of which vectors are missing, too;
+        see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
         """
         with _locked(self.folder):
             pin = self.encoder
@@ -116,7 +118,8 @@ class Library:
                     with transaction(connection):
                         segments = catalog.get_segments(connection)
                     store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
-                    store.recover(segments)
+                    store.recover(segments, pad=repair)
+                    row_checks.fill(connection, store)
                     try:
                         yield Writer(connection, store)
                     finally:
@@ -132,7 +135,7 @@ class Library:
             if name is None:
                 return None
             fingerprint = catalog.get_setting(connection, "fingerprint") or ""
-            return EncoderPin(name, fingerprint, int(catalog.get_setting(connection, "dim") or 0))
+            return EncoderPin(name, fingerprint, catalog.get_number(connection, "dim"))
 
     def pin(self, pin: EncoderPin) -> None:
         """Pin the encoder of a library that holds nothing. Raises EncoderMismatchError if another one is pinned."""
@@ -200,7 +203,7 @@ class Library:
 
 def _check_no_vectors(folder: Path) -> None:
     """Raise StoreCorruptError if a folder has vectors; called where its catalog is missing or empty."""
-    if any(path.stat().st_size for path in (folder / VECTORS).glob(f"*{SUFFIX}")):
+    if any(is_segment_name(path.name) and path.lstat().st_size for path in (folder / VECTORS).glob("*")):
         raise StoreCorruptError(
             f"The library in {folder} has vectors, but its catalog is lost: {CATALOG} is damaged, empty or missing. "
             "Restore it from a copy, or delete the folder and index anew."
@@ -219,8 +222,11 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
 def _locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / "lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
+        with open_folder(folder) as own:  # taking the lock empties the file
+            if own.status(LOCK) is not None:
+                os.close(own.open(LOCK, os.O_RDWR, own=True))
         lock.acquire()
     except Timeout:
         raise LibraryLockedError(

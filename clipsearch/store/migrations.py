@@ -10,12 +10,12 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, event, insert, inspect, select, text, update
+from sqlalchemy import Column, Connection, Engine, Table, event, insert, inspect, select, text, update
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateColumn
 
 from clipsearch.errors import SchemaVersionError, StoreCorruptError
-from clipsearch.store import full_text, schema
+from clipsearch.store import checksums, full_text, schema
 from clipsearch.store.database import mapped_errors, transaction
 
 VERSION_KEY = "schema_version"
@@ -41,6 +41,14 @@ def _add_tags(connection: Connection) -> None:
     schema.tags.create(connection, checkfirst=True)
 
 
+def _add_checksums(connection: Connection) -> None:
+    """Add digests, which this transaction fills in; those of vectors come when a writer has read the rows."""
+    for table in schema.SEALED:
+        _add_column(connection, table.c.digest)
+    _add_column(connection, schema.vectors.c.checksum)
+    checksums.create(connection)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     table = column.table.name
     if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
@@ -48,19 +56,38 @@ def _add_column(connection: Connection, column: Column[Any]) -> None:
         connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_collections, _index_words, _add_tags)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _create,
+    _add_collections,
+    _index_words,
+    _add_tags,
+    _add_checksums,
+)
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
-_UNSTAMPED = ("CREATE TEMPORARY VIEW items AS SELECT *, NULL AS caption_stamp FROM main.items",)
+
+def _view(table: Table, *missing: str) -> str:
+    """Build the view that shows a table with columns that it lacks, all NULL unless they say otherwise."""
+    columns = ", ".join(f"{name if ' AS ' in name else f'NULL AS {name}'}" for name in missing)
+    return f"CREATE TEMPORARY VIEW {table.name} AS SELECT *, {columns} FROM main.{table.name}"
+
+
+_UNSEALED = (
+    *(_view(table, "digest") for table in (schema.settings, schema.segments, schema.failures, schema.generations)),
+    _view(schema.vectors, "checksum"),
+)
+_ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest")
 
 VIEWS: tuple[tuple[str, ...], ...] = (
     (),
     (
-        "CREATE TEMPORARY VIEW roots AS SELECT *, 'folder' AS kind FROM main.roots",
-        "CREATE TEMPORARY VIEW items AS SELECT *, NULL AS caption, NULL AS caption_stamp FROM main.items",
+        *_UNSEALED,
+        _view(schema.roots, "'folder' AS kind", "digest"),
+        _view(schema.items, "caption", "caption_stamp", "digest"),
     ),
-    _UNSTAMPED,
-    _UNSTAMPED,
+    (*_UNSEALED, _ROOTS, _UNSTAMPED),
+    (*_UNSEALED, _ROOTS, _UNSTAMPED),
+    (*_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count. What an older version has no table of, full_text

@@ -7,6 +7,8 @@ cost; the rows that must not be found are listed in tombstones. Paths are stored
 A root is a folder or a file that is walked, or a collection: records that came with their vectors. A record is an
 item that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions
 be, which has a text row for each passage of them.
+
+`digest` and `vectors.checksum` are those of clipsearch.store.checksums.
 """
 
 from __future__ import annotations
@@ -29,11 +31,17 @@ from sqlalchemy import (
 metadata = MetaData()
 _big_id = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _digest() -> Column[int]:
+    return Column("digest", BigInteger)
+
+
 settings = Table(
     "settings",
     metadata,
     Column("key", String, primary_key=True),
     Column("value", Text, nullable=False),
+    _digest(),
 )
 
 roots = Table(
@@ -45,6 +53,7 @@ roots = Table(
     Column("rules", Text, nullable=False),  # JSON: exclude patterns, include_hidden
     Column("offline", Boolean, nullable=False, default=False),
     Column("kind", String(16), nullable=False, server_default="folder"),
+    _digest(),
     sqlite_autoincrement=True,
 )
 
@@ -64,9 +73,10 @@ items = Table(
     Column("camera", Text),
     Column("latitude", Float),
     Column("longitude", Float),
-    Column("deleted", Boolean, nullable=False, default=False),
     Column("caption", Text),
     Column("caption_stamp", String(40)),  # of what the captions were read from; NULL where nobody has looked
+    Column("deleted", Boolean, nullable=False, default=False),
+    _digest(),
     UniqueConstraint("root_id", "path"),
     sqlite_autoincrement=True,
 )
@@ -81,6 +91,7 @@ vectors = Table(
     Column("text", Text),
     Column("line", Integer),
     Column("end_line", Integer),
+    Column("checksum", BigInteger),
     sqlite_with_rowid=False,
 )
 
@@ -92,6 +103,7 @@ tags = Table(
     Column("source", String(8), primary_key=True),
     Column("tag", Text, nullable=False),
     Column("probability", Float),
+    _digest(),
     sqlite_with_rowid=False,
 )
 
@@ -111,6 +123,7 @@ segments = Table(
     Column("name", String, nullable=False, unique=True),
     Column("first_row", BigInteger, nullable=False),
     Column("committed_rows", BigInteger, nullable=False),
+    _digest(),
     sqlite_autoincrement=True,
 )
 
@@ -124,6 +137,7 @@ failures = Table(
     Column("mtime_ns", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("transient", Boolean, nullable=False),  # tried again at every run: the file could not be opened
+    _digest(),
     UniqueConstraint("root_id", "path"),
     sqlite_autoincrement=True,
 )
@@ -138,8 +152,12 @@ generations = Table(
     Column("params", Text, nullable=False),  # JSON of the backend's frozen dataclass
     Column("watermark", BigInteger, nullable=False),  # rows below it are in the index, the rest are scanned
     Column("checksums", Text, nullable=False),  # JSON: file name -> hexadecimal BLAKE2b
+    _digest(),
     sqlite_autoincrement=True,
 )
+
+SEALED = (settings, roots, items, tags, segments, failures, generations)
+"""The tables whose rows have a digest."""
 
 Index("ix_items_missing", items.c.root_id, items.c.deleted)
 Index("ix_tags_folded", tags.c.folded)

@@ -11,11 +11,13 @@ from sqlalchemy import Connection
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import absolute
-from clipsearch.store import catalog, full_text, tags
+from clipsearch.store import catalog, full_text, row_checks, tags
+from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
+from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
-from clipsearch.store.vectors import Rows
+from clipsearch.store.vectors import MEND, Rows
 from clipsearch.store.writer import REVISION_KEY
 from clipsearch.types import Filter, Item, Modality
 
@@ -34,8 +36,9 @@ class Snapshot:
     def __init__(self, library: Library, connection: Connection) -> None:
         self._library = library
         self._connection = connection
-        self.revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
+        self.revision = catalog.get_number(connection, REVISION_KEY)
         self._rows: dict[Modality, Rows] = {}
+        self._unsound: set[int] = set()
 
     def rows(self, modality: Modality) -> Rows:
         """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""
@@ -84,6 +87,32 @@ class Snapshot:
         """Look up the items behind rows."""
         return catalog.matches(self._connection, modality, rows, self.root_paths())
 
+    def is_sound(self, match: catalog.Match) -> bool:
+        """Tell whether a match is as it was written; one that is not must not be shown, and counts as `unsound`."""
+        row = int(match.place.row)
+        sound = match.is_sound(self.rows(match.modality).take(np.array([row]))[0])
+        if not sound:
+            self._unsound.add(match.item_id)
+        return sound
+
+    def require_sound(self, modality: Modality, rows: NDArray[np.int64]) -> None:
+        """Raise StoreCorruptError if one of these rows, or its item, is not as it was written."""
+        for match in self.matches(modality, rows.tolist()).values():
+            if not self.is_sound(match):
+                raise StoreCorruptError(f"Item {match.item_id} is damaged in the library. {MEND}")
+
+    def require_all_sound(self, modality: Modality, start: int = 0) -> None:
+        """Raise StoreCorruptError if a row from number `start` on is not as it was written."""
+        row_checks.require_sound(self._connection, self.rows(modality), modality, start)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know: items that were found to be damaged, and were left out."""
+        if not self._unsound:
+            return ()
+        count = len(self._unsound)
+        return (f"{count:,} {'match is' if count == 1 else 'matches are'} damaged and left out. {MEND}",)
+
     def owners(self, modality: Modality, rows: list[int]) -> dict[int, int]:
         """Return the id of the item behind each of these rows."""
         return catalog.owners(self._connection, modality, rows=rows)
@@ -99,9 +128,7 @@ class Snapshot:
         """
         wanted = absolute(wanted)
         recent = self._cached("matching", RecentRows)
-        return recent.get(
-            modality, wanted, lambda: matching_rows(self._connection, modality, wanted, self._library.base)
-        )
+        return recent.get(modality, wanted, lambda: self._matching(modality, wanted))
 
     def by_words(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
         """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
@@ -111,7 +138,10 @@ class Snapshot:
     def list_items(self, wanted: Filter, limit: int | None) -> tuple[list[Item], int]:
         """Return the first items that a filter allows, newest first, and how many there are in all."""
         allowed = condition(self._connection, absolute(wanted), self._library.base)
-        return catalog.list_items(self._connection, allowed, limit, self.root_paths())
+        found, total = catalog.list_items(self._connection, allowed, limit)
+        sound = [row for row in found if is_sound(row, items)]
+        self._unsound |= {row.id for row in found} - {row.id for row in sound}
+        return [catalog.to_item(row, self.root_paths()) for row in sound], total
 
     def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """Return the tags of each of these items that has any, in order."""
@@ -134,15 +164,19 @@ class Snapshot:
         return copied_pictures(self._connection)
 
     def _map(self, modality: Modality) -> Rows:
-        store = self._library.vector_store(int(catalog.get_setting(self._connection, "dim") or 0))
+        store = self._library.vector_store(catalog.get_number(self._connection, "dim"))
         return store.view(catalog.get_segments(self._connection, modality))
+
+    def _matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
+        found = matching_rows(self._connection, modality, wanted, self._library.base)
+        return found[(found >= 0) & (found < len(self.rows(modality)))]  # those outside are of a damaged catalog
 
     def _live(self, modality: Modality) -> NDArray[np.bool_] | None:
         dead = catalog.get_tombstones(self._connection, modality)
         if not len(dead):
             return None
         mask = np.ones(len(self.rows(modality)), np.bool_)
-        mask[dead] = False
+        mask[dead[(dead >= 0) & (dead < len(mask))]] = False  # those outside are of a damaged catalog
         return mask
 
     def _cached(self, key: str, compute: Callable[[], T]) -> T:

@@ -47,4 +47,7 @@ class Spreads:
 def get_spreads(connection: Connection) -> Spreads:
     """Read what was measured last."""
     stored = get_setting(connection, SPREADS_KEY)
-    return Spreads(**json.loads(stored)) if stored else Spreads()
+    try:
+        return Spreads(**json.loads(stored)) if stored else Spreads()
+    except (ValueError, TypeError, RecursionError):  # measured again by the next run
+        return Spreads()

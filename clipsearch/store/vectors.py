@@ -1,30 +1,35 @@
-"""Vectors on disk: append-only segments of unit-length float16 rows, memory-mapped.
+"""Vectors on disk: append-only segments of unit-length float16 rows.
 
 A segment file may be longer than what is committed (a torn write); it is never shorter. Readers look only at
 committed rows. Appending fsyncs the file, and its folder when the file is new, before it returns.
+
+Rows are read, never mapped: where a mapped file is shortened by another program, the next access ends the process by
+a signal (SIGBUS). What reading costs: benchmarks/reliability/reading.py.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.durable import fsync_path
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.halves import widen
+from clipsearch.store.folder import Folder, open_folder
+from clipsearch.store.names import is_segment_name, segment_name
 from clipsearch.types import Modality
 
 ROW_DTYPE = np.dtype("<f2")
 SEGMENT_ROWS = 1 << 20
-SUFFIX = ".f16"
+MEND = "Mend it: clipsearch repair; or go back to a backup: clipsearch restore DIR"
+
+_HAS_PREAD, _HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ class Segment:
 
 
 def new_segment(modality: Modality, first_row: int) -> Segment:
-    """Return an empty segment, under a name that no other ever has: readers keep their maps by it."""
-    return Segment(0, modality, f"{modality}-{first_row:012d}-{time.time_ns():x}{SUFFIX}", first_row, 0)
+    """Return an empty segment, under a name that no other ever has: readers keep its file open by it."""
+    return Segment(0, modality, segment_name(modality, first_row), first_row, 0)
 
 
 class VectorStore:
@@ -49,7 +54,7 @@ class VectorStore:
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder = folder
         self.dim = dim
-        self._maps: dict[tuple[Modality, str], NDArray[np.float16]] = {}
+        self._files: dict[tuple[Modality, str], _SegmentFile] = {}
         self._lock = threading.Lock()
 
     def append(self, segment: Segment, rows: NDArray[np.float16]) -> None:
@@ -59,131 +64,250 @@ class VectorStore:
         """
         if rows.shape[1] != self.dim:
             raise LibraryError(f"Vectors of {rows.shape[1]} dimensions do not fit a library of {self.dim}.")
-        path = self._path(segment)
         start = segment.committed_rows * self._row_bytes
         try:
-            is_new = not path.exists()
-            with open(path, "r+b" if path.exists() else "xb", buffering=0) as file:
-                file.truncate(start)
-                file.seek(start)
-                _write_all(file.fileno(), np.ascontiguousarray(rows, ROW_DTYPE).tobytes())
-                os.fsync(file.fileno())
-            if is_new:
-                fsync_path(self.folder)
+            with self._open_folder() as folder:
+                is_new = folder.status(segment.name) is None
+                flags = os.O_RDWR | (os.O_CREAT | os.O_EXCL if is_new else 0)
+                with open(folder.open(segment.name, flags, own=True), "r+b", buffering=0) as file:
+                    file.truncate(start)
+                    file.seek(start)
+                    _write_all(file.fileno(), np.ascontiguousarray(rows, ROW_DTYPE).tobytes())
+                    os.fsync(file.fileno())
+                if is_new:
+                    folder.sync()
         except OSError as error:
             raise LibraryError(
-                f"Vectors could not be written to {path}: {error.strerror}. "
+                f"Vectors could not be written to {self.folder / segment.name}: {error.strerror}. "
                 "Free some space or mend the disk and run again; nothing committed is lost."
             ) from error
 
-    def recover(self, segments: Sequence[Segment]) -> None:
-        """Cut off what does not count: torn writes past the committed rows, and files that are no segment.
+    def readable_rows(self, segment: Segment) -> int:
+        """Count the whole rows in the file of a segment; 0 where there is none, or none that may be read."""
+        try:
+            with self._open_folder() as folder, open(folder.open(segment.name, os.O_RDONLY), "rb") as file:
+                return os.fstat(file.fileno()).st_size // max(self._row_bytes, 1)
+        except (OSError, LibraryError):
+            return 0
 
-        Those were never committed, or a compaction replaced them: readers that still need one have it mapped.
-        Raises StoreCorruptError if a segment is shorter than what is committed, LibraryError when the disk refuses.
+    def recover(self, segments: Sequence[Segment], *, pad: bool = False) -> None:
+        """Cut off what does not count: torn writes past the committed rows, and segments that no catalog names.
+
+        Those were never committed, or a compaction replaced them: readers that still need one have it open. Files of
+        any other name are left alone. pad: fill what is missing of a segment with zeros, which fail their checksums,
+        so that it can be repaired. Raises StoreCorruptError if a segment is shorter than what is committed,
+        LibraryError when the disk refuses or a segment is a link.
         """
         try:
-            if not self.folder.exists():
-                self.folder.mkdir()
-                fsync_path(self.folder.parent)
-            for segment in segments:
-                size = self._checked_size(segment)
-                if size > segment.committed_rows * self._row_bytes:
-                    os.truncate(self._path(segment), segment.committed_rows * self._row_bytes)
-            known = {segment.name for segment in segments}
-            for path in self.folder.glob(f"*{SUFFIX}"):
-                if path.name not in known:
-                    with suppress(PermissionError):  # Windows deletes no file that is mapped; a later writer will
-                        path.unlink()
+            with open_folder(self.folder.parent) as library:
+                library.make(self.folder.name)
+            with self._open_folder() as folder:
+                for segment in segments:
+                    self._cut(folder, segment, pad)
+                known = {segment.name for segment in segments}
+                for name in folder.names():
+                    if is_segment_name(name) and name not in known:
+                        with suppress(PermissionError):  # Windows deletes no file that is open; a later writer will
+                            folder.unlink(name)
         except OSError as error:
             raise LibraryError(f"The vectors in {self.folder} cannot be used: {error.strerror}.") from error
 
     def discard(self, segments: Sequence[Segment]) -> None:
         """Delete the files of uncommitted segments, as far as the disk lets; the next writer does the rest."""
-        for segment in segments:
-            with suppress(OSError):
-                self._path(segment).unlink()
+        with suppress(OSError, LibraryError), self._open_folder() as folder:
+            for segment in segments:
+                with suppress(OSError):
+                    folder.unlink(segment.name)
 
     def view(self, segments: Sequence[Segment]) -> Rows:
-        """Map the committed rows of one modality's segments, and let go of the maps of segments that it had before.
+        """Open the committed rows of one modality's segments, and let go of the segments that it had before.
 
         Raises StoreCorruptError if a segment is missing or shorter than what is committed.
         """
+        _check_order(segments)
         with self._lock:
-            maps = [self._map(segment) for segment in segments]
-            if segments:  # a map holds the space of a file that was deleted
+            files = [self._file(segment) for segment in segments]
+            if segments:  # an open file holds the space of one that was deleted
                 now = {segment.name for segment in segments}
                 modality = segments[0].modality
-                self._maps = {key: m for key, m in self._maps.items() if key[0] is not modality or key[1] in now}
-        return Rows(maps, [segment.first_row for segment in segments], self.dim)
+                self._files = {key: f for key, f in self._files.items() if key[0] is not modality or key[1] in now}
+        return Rows(files, [segment.committed_rows for segment in segments], self.dim)
 
     @property
     def _row_bytes(self) -> int:
         return self.dim * ROW_DTYPE.itemsize
 
-    def _path(self, segment: Segment) -> Path:
-        return self.folder / segment.name
+    @contextmanager
+    def _open_folder(self) -> Iterator[Folder]:
+        with open_folder(self.folder.parent) as library, library.child(self.folder.name) as folder:
+            yield folder
 
-    def _checked_size(self, segment: Segment) -> int:
-        path = self._path(segment)
+    def _cut(self, folder: Folder, segment: Segment, pad: bool) -> None:
+        """Cut a segment to its committed rows, or with `pad` bring it to their length."""
+        end = segment.committed_rows * self._row_bytes
+        status = folder.status(segment.name)
+        size = status.st_size if status else 0
+        if size < end and not pad:
+            raise self._short(segment, size)
+        if size != end:
+            flags = os.O_RDWR | (0 if status else os.O_CREAT | os.O_EXCL)
+            with open(folder.open(segment.name, flags, own=True), "r+b", buffering=0) as file:
+                file.truncate(end)
+
+    def _file(self, segment: Segment) -> _SegmentFile:
+        """Return the open file of a segment, which is as long as it must be."""
+        key = (segment.modality, segment.name)
         try:
-            size = path.stat().st_size
+            file = self._files.get(key)
+            if file is None:
+                with self._open_folder() as folder:
+                    file = _SegmentFile(folder.path / segment.name, folder.open(segment.name, os.O_RDONLY))
+                self._files[key] = file
+            size = file.size()
         except FileNotFoundError:
             size = 0
-        if size < segment.committed_rows * self._row_bytes:
-            raise StoreCorruptError(
-                f"{path} holds {size // self._row_bytes} rows, the catalog has {segment.committed_rows}. "
-                "Restore the file from a copy, or delete the library and index anew."
-            )
-        return size
-
-    def _map(self, segment: Segment) -> NDArray[np.float16]:
-        key = (segment.modality, segment.name)
-        mapped = self._maps.get(key)
-        if mapped is None or len(mapped) < segment.committed_rows:
-            shape = (segment.committed_rows, self.dim)
+            file = None
+        except OSError as error:
+            raise unreadable(self.folder / segment.name, error) from error
+        if file is None or size < segment.committed_rows * self._row_bytes:
             if segment.committed_rows == 0:
-                return np.empty(shape, ROW_DTYPE)
+                return _SegmentFile(self.folder / segment.name, -1)
+            raise self._short(segment, size)
+        return file
+
+    def _short(self, segment: Segment, size: int) -> StoreCorruptError:
+        held = size // max(self._row_bytes, 1)
+        return StoreCorruptError(
+            f"{self.folder / segment.name} holds {held} rows, the catalog has {segment.committed_rows}. {MEND}"
+        )
+
+
+class _SegmentFile:
+    """An open segment; reading is thread-safe. It is closed when nobody refers to it any more."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            with suppress(OSError):
+                os.close(self.descriptor)
+
+    def size(self) -> int:
+        """Return the bytes of the file."""
+        return os.fstat(self.descriptor).st_size
+
+    def read(self, offsets: Sequence[int], sizes: Sequence[int]) -> bytes:
+        """Read pieces of the file, joined in their order. Raises StoreCorruptError if they are not there."""
+        try:
+            data = b"".join(map(self._read, offsets, sizes))
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if len(data) < sum(sizes):
+            raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
+        return data
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with what stands from an offset on. Raises StoreCorruptError if that is not there."""
+        while buffer:
             try:
-                self._checked_size(segment)
-                mapped = np.memmap(self._path(segment), dtype=ROW_DTYPE, mode="r", shape=shape)
+                read = os.preadv(self.descriptor, [buffer], offset) if _HAS_PREADV else self._copy(buffer, offset)
             except OSError as error:
-                raise StoreCorruptError(f"{self._path(segment)} cannot be read: {error.strerror}.") from error
-            self._maps[key] = mapped
-        return mapped[: segment.committed_rows]
+                raise unreadable(self.path, error) from error
+            if not read:
+                raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
+            buffer, offset = buffer[read:], offset + read
+
+    def _copy(self, buffer: memoryview, offset: int) -> int:
+        data = self._read(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if _HAS_PREAD:
+            return os.pread(self.descriptor, size, offset)
+        with self._lock:
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            return os.read(self.descriptor, size)
 
 
 class Rows:
     """The committed rows of one modality at one moment; immutable and thread-safe."""
 
-    def __init__(self, maps: Sequence[NDArray[np.float16]], first_rows: Sequence[int], dim: int) -> None:
-        self._maps = [np.asarray(rows) for rows in maps]  # a memmap is slow to pick rows from
-        self._first = np.asarray(first_rows, np.int64)
+    def __init__(self, files: Sequence[_SegmentFile], counts: Sequence[int], dim: int) -> None:
+        """Take the files of the segments in order, and how many rows each of them holds."""
+        self._files = list(files)
+        self._first = np.cumsum([0, *counts])
         self.dim = dim
 
     def __len__(self) -> int:
-        return int(self._first[-1]) + len(self._maps[-1]) if self._maps else 0
+        return int(self._first[-1])
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read rows by number: float32 (n, dim), in the order asked for."""
-        if len(self._maps) == 1:
-            return widen(self._maps[0][rows])
+        return widen(self.take(rows))
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Read rows by number as they are stored: float16 (n, dim), in the order asked for.
+
+        Raises StoreCorruptError for a row that is not there.
+        """
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise StoreCorruptError(f"The catalog names row {int(rows.max()):,} of {len(self):,}. {MEND}")
+        if len(self._files) == 1:
+            return self._take(0, rows)
         out = np.empty((len(rows), self.dim), ROW_DTYPE)
         which = np.searchsorted(self._first, rows, side="right") - 1
         for segment in set(which.tolist()):
             chosen = which == segment
-            out[chosen] = self._maps[segment][rows[chosen] - self._first[segment]]
-        return widen(out)
+            out[chosen] = self._take(segment, rows[chosen] - self._first[segment])
+        return out
+
+    def _take(self, segment: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Read rows of a segment by their numbers in it."""
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of runs of consecutive rows, which are read at once
+        lengths = np.diff(starts, append=len(rows))
+        offsets, sizes = rows[starts] * self._row_bytes, lengths * self._row_bytes
+        data = self._files[segment].read(offsets.tolist(), sizes.tolist())
+        return np.frombuffer(data, ROW_DTYPE).reshape(len(rows), self.dim)
 
     def blocks(
         self, start: int = 0, stop: int | None = None, size: int = 16384
     ) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Yield (number of the first row, float16 (n, dim)) over rows start to stop, at most `size` at a time."""
+        """Yield (number of the first row, float16 (n, dim)) over rows start to stop, at most `size` at a time.
+
+        A block is valid until the next one is asked for, which takes its memory.
+        """
         stop = len(self) if stop is None else min(stop, len(self))
-        for first, rows in zip(self._first.tolist(), self._maps, strict=True):
-            low, high = max(start - first, 0), min(stop - first, len(rows))
-            for begin in range(low, high, size):
-                yield first + begin, rows[begin : min(begin + size, high)]
+        buffer = np.empty((max(min(size, stop - start), 0), self.dim), ROW_DTYPE)
+        for segment, file in enumerate(self._files):
+            first, end = self._first[segment : segment + 2].tolist()
+            for begin in range(max(start, first), min(stop, end), size):
+                block = buffer[: min(size, stop - begin, end - begin)]
+                file.read_into(block.reshape(-1).view(np.uint8).data, (begin - first) * self._row_bytes)
+                yield begin, block
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dim * ROW_DTYPE.itemsize
+
+
+def unreadable(path: Path, error: OSError) -> LibraryError:
+    """Build the error for a file that the system does not read: damage of the disk, or no more than missing rights."""
+    if isinstance(error, PermissionError):
+        return LibraryError(f"{path} cannot be read: {error.strerror}. Give yourself the right to read it.")
+    return StoreCorruptError(f"{path} cannot be read: {error.strerror}. {MEND}")
+
+
+def _check_order(segments: Sequence[Segment]) -> None:
+    """Raise StoreCorruptError unless each segment begins where the one before ends."""
+    end = 0
+    for segment in segments:
+        if segment.first_row != end or segment.committed_rows < 0:
+            raise StoreCorruptError(f"The catalog has segment {segment.name} begin at row {segment.first_row}. {MEND}")
+        end += segment.committed_rows
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -217,5 +217,5 @@ class Writer:
 
 def bump_revision(connection: Connection) -> None:
     """Count a change of the library, so that readers know when what they cached is old."""
-    revision = int(catalog.get_setting(connection, REVISION_KEY) or 0)
+    revision = catalog.get_number(connection, REVISION_KEY)
     catalog.set_setting(connection, REVISION_KEY, str(revision + 1))

@@ -1,0 +1,148 @@
+"""Checksums of what the catalog and the segments hold, so that damage is seen and never shown as an answer.
+
+Each vector has one in the catalog, over its bytes and over what it belongs to: item, part and passage. A row that was
+changed, or that stands where another should, fails. Each row of the other tables has a digest of its own columns.
+Both are BLAKE2b (RFC 7693) of 64 bits, kept as signed integers: they find damage, they do not prove an author.
+
+A digest is made when a transaction that changed its row commits, see `seal`; a trigger takes it away as soon as a
+column that it covers changes. So no statement can forget to renew it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Column, Connection, Row, Table, text
+
+from clipsearch.errors import StoreCorruptError
+from clipsearch.store import schema
+from clipsearch.store.vectors import MEND
+
+_BYTES = 8
+_FUNCTION = "clipsearch_digest"
+
+_DERIVED = {"digest", "deleted"}
+"""Columns without a digest, which stand last. That `deleted` agrees with the tombstones is checked as such."""
+
+COVERED: Mapping[Table, tuple[Column[Any], ...]] = {
+    table: tuple(column for column in table.c if column.name not in _DERIVED) for table in schema.SEALED
+}
+"""The columns that the digest of a table's row covers, in order."""
+
+
+def row_checksum(
+    data: bytes | memoryview,
+    modality: str,
+    item_id: int,
+    part: int,
+    passage: tuple[str | None, int | None, int | None] = (None, None, None),
+) -> int:
+    """Return the checksum of a vector. data: its float16 bytes. passage: text, first and last line."""
+    identity = (str(modality), item_id, part, *passage)
+    hashed = hashlib.blake2b(repr(identity).encode("utf-8", "surrogatepass"), digest_size=_BYTES)
+    hashed.update(data)
+    return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+def is_sound_row(place: Row[Any], modality: str, vector: NDArray[np.float16]) -> bool:
+    """Tell whether a vector, float16 (dim,), is the one that was written there. place: with the columns of `vectors`.
+
+    One without a checksum counts as sound: it is from before checksums.
+    """
+    passage = (place.text, place.line, place.end_line)
+    return place.checksum is None or bool(
+        place.checksum == row_checksum(vector.tobytes(), modality, place.item_id, place.part, passage)
+    )
+
+
+def digest(*values: object) -> int:
+    """Return the digest of a row's columns, as SQLite holds them."""
+    hashed = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=_BYTES)
+    return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+def is_sound(row: Row[Any], table: Table) -> bool:
+    """Tell whether a row that begins with the columns of a table is as it was written.
+
+    One without a digest counts as sound: it is from before digests.
+    """
+    covered = len(COVERED[table])
+    return row.digest is None or bool(row.digest == digest(*map(_stored, row[:covered])))
+
+
+def require_sound(row: Row[Any], table: Table) -> None:
+    """Raise StoreCorruptError for a row of a table that is not as it was written."""
+    if not is_sound(row, table):
+        raise StoreCorruptError(f"The catalog is damaged: a row of its table {table.name} has changed. {MEND}")
+
+
+def _stored(value: object) -> object:
+    """Return a value as SQLite holds it."""
+    return int(value) if value is True or value is False else value
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """Let a connection compute digests in SQL."""
+    connection.create_function(_FUNCTION, -1, digest, deterministic=True)
+
+
+def create(connection: Connection) -> None:
+    """Create what keeps digests: a trigger for each table, and an index of the rows that have none."""
+    for table, columns in COVERED.items():
+        key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
+        names = ", ".join(f'"{column.name}"' for column in columns)
+        connection.execute(
+            text(
+                f"CREATE TRIGGER IF NOT EXISTS {table.name}_changed AFTER UPDATE OF {names} ON {table.name} "
+                f"BEGIN UPDATE {table.name} SET digest = NULL WHERE {key}; END"
+            )
+        )
+        unsealed = f"CREATE INDEX IF NOT EXISTS ix_{table.name}_unsealed ON {table.name} (digest)"
+        connection.execute(text(f"{unsealed} WHERE digest IS NULL"))
+
+
+def seal(connection: Connection) -> None:
+    """Give each row that has no digest its own; called at the end of every transaction that writes."""
+    if not _has_digests(connection):
+        return
+    for statement in _SEAL:
+        connection.exec_driver_sql(statement)
+
+
+def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]:
+    """Count the rows of a table that are not as they were written; return the count and the ids, where it has ids.
+
+    A row without a digest counts too: every transaction ends with none.
+    """
+    names = ", ".join(f'"{column.name}"' for column in COVERED[table])
+    key = "id" if "id" in table.c else "NULL"
+    statement = f"SELECT {key}, digest, {names} FROM {table.name}"
+    count, ids = 0, []
+    for number, stored, *values in connection.exec_driver_sql(statement):
+        if stored != digest(*values):
+            count += 1
+            ids += [] if number is None else [number]
+    return count, ids
+
+
+def _has_digests(connection: Connection) -> bool:
+    """Tell whether the catalog is of a version that keeps digests."""
+    known: bool | None = connection.info.get(_FUNCTION)
+    if not known:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'items_changed'"
+        known = connection.exec_driver_sql(query).first() is not None
+        connection.info[_FUNCTION] = known
+    return known
+
+
+def _seal_statement(table: Table, columns: Iterable[Column[Any]]) -> str:
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    return f"UPDATE {table.name} SET digest = {_FUNCTION}({names}) WHERE digest IS NULL"
+
+
+_SEAL = [_seal_statement(table, columns) for table, columns in COVERED.items()]
