@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.options import json_option, library_option, read_settings, write_bytes
+from clipsearch.cli.options import json_option, library_option, read_settings
 from clipsearch.config import Settings
 from clipsearch.errors import LibraryError, StoreCorruptError
-from clipsearch.paths import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,17 +48,13 @@ def doctor(context: click.Context, as_json: bool, queries: int, library: str | N
     long a search takes; and it looks for damage in the catalog, the vectors and the index. Where it finds damage, the
     exit code is 5.
     """
-    from clipsearch import present
+    from clipsearch.cli.findings import report
     from clipsearch.cli.progress import make_build_progress
-    from clipsearch.store.findings import Severity
 
     settings, folder = read_settings(library=library)
     with make_build_progress() as progress:
         findings = list(_examine(folder, settings, queries, lambda name: progress.stage(name, 0)))
-    payload = _to_payload(folder, findings)
-    write_bytes(present.to_json(payload) if as_json else _to_table(payload).encode("utf-8", "backslashreplace"))
-    if payload["severity"] == Severity.PROBLEM:
-        context.exit(StoreCorruptError.exit_code)
+    report(context, folder, findings, as_json)
 
 
 def _examine(folder: Path, settings: Settings, count: int, stage: Callable[[str], None]) -> Iterator[Finding]:
@@ -153,39 +148,3 @@ class _Draw:
             sets["text"] = self._texts
         self._texts = sets.get("text")
         return sets
-
-
-def _to_payload(folder: Path, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the stable JSON form: library, the worst severity, and the findings in order."""
-    from clipsearch.store.findings import Severity
-
-    worst = max((finding.severity for finding in findings), key=list(Severity).index, default=Severity.OK)
-    listed = [
-        {
-            "check": finding.check,
-            "modality": finding.modality and str(finding.modality),
-            "severity": str(finding.severity),
-            "found": finding.found,
-            "todo": finding.todo,
-            "values": dict(finding.values),
-        }
-        for finding in findings
-    ]
-    return {"library": str(folder), "severity": str(worst), "findings": listed}
-
-
-def _to_table(payload: Mapping[str, Any]) -> str:
-    """Return one line a finding: severity, modality, check, what was found; and what to do below it."""
-    from clipsearch.store.findings import counted
-
-    lines = []
-    for finding in payload["findings"]:
-        where = finding["modality"] or "all"
-        lines.append(f"{finding['severity']:<8} {where:<6} {finding['check']:<13} {printable(finding['found'])}")
-        if finding["todo"]:
-            lines.append(f"{'':<29} To do: {printable(finding['todo'])}")
-    severities = [finding["severity"] for finding in payload["findings"]]
-    counts = [counted(n, name) for name in ("problem", "warning", "note") if (n := severities.count(name))]
-    counts.append(f"{severities.count('ok')} ok")
-    lines.append(f"{printable(payload['library'])}: {', '.join(counts)}")
-    return "\n".join(lines) + "\n"

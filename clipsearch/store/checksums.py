@@ -107,11 +107,13 @@ def create(connection: Connection) -> None:
 
 
 def seal(connection: Connection) -> None:
-    """Give each row that has no digest its own; called at the end of every transaction that writes."""
-    if not _has_digests(connection):
-        return
-    for statement in _SEAL:
-        connection.exec_driver_sql(statement)
+    """Give each row that has no digest its own; called at the end of every transaction of a writer."""
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, sqlite3.Connection)
+    if raw.total_changes != connection.info.get(_FUNCTION, 0) and _has_digests(connection):
+        for statement in _SEAL:
+            connection.exec_driver_sql(statement)
+    connection.info[_FUNCTION] = raw.total_changes
 
 
 def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]:
@@ -132,12 +134,8 @@ def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]
 
 def _has_digests(connection: Connection) -> bool:
     """Tell whether the catalog is of a version that keeps digests."""
-    known: bool | None = connection.info.get(_FUNCTION)
-    if not known:
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'items_changed'"
-        known = connection.exec_driver_sql(query).first() is not None
-        connection.info[_FUNCTION] = known
-    return known
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'items_changed'"
+    return connection.exec_driver_sql(query).first() is not None
 
 
 def _seal_statement(table: Table, columns: Iterable[Column[Any]]) -> str:

@@ -32,11 +32,10 @@ from clipsearch.errors import LibraryError
 from clipsearch.store.schema import items, vectors
 from clipsearch.words import Wanted, parse_words, separate
 
-CREATE = (
-    "CREATE VIRTUAL TABLE full_text USING fts5(words, content='', "
-    "tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
-)
-_table = Table("full_text", MetaData(), Column("rowid", Integer, primary_key=True), Column("words", Text))
+NAME = "full_text"
+_DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
+CREATE = f"CREATE VIRTUAL TABLE {NAME} USING {_DEFINITION}"
+_table = Table(NAME, MetaData(), Column("rowid", Integer, primary_key=True), Column("words", Text))
 _ADD = "INSERT INTO full_text (rowid, words) VALUES (?, ?)"
 _REMOVE = "INSERT INTO full_text (full_text, rowid, words) VALUES ('delete', ?, ?)"
 _BLOCK = 4096
@@ -59,6 +58,39 @@ def remove(connection: Connection, ids: Ids) -> None:
 def fill(connection: Connection) -> None:
     """Put the words of all items in."""
     _write(connection, _ADD, _texts(connection, true()))
+
+
+def rebuild(connection: Connection) -> None:
+    """Make the index again, from the captions and passages that there are."""
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}")
+    connection.exec_driver_sql(CREATE)
+    fill(connection)
+
+
+def differs(connection: Connection) -> bool:
+    """Tell whether the index is not what the captions and passages would give now; it is compared word by word."""
+    fresh = "temp.fresh_text"
+    connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {fresh} USING {_DEFINITION}")
+    try:
+        _write(connection, _ADD.replace(NAME, fresh), _texts(connection, true()))
+        connection.exec_driver_sql(f"CREATE VIRTUAL TABLE temp.stored_words USING fts5vocab(main, {NAME}, instance)")
+        connection.exec_driver_sql("CREATE VIRTUAL TABLE temp.fresh_words USING fts5vocab(temp, fresh_text, instance)")
+        pairs = (
+            (
+                "SELECT term, doc, col, offset FROM temp.stored_words",
+                "SELECT term, doc, col, offset FROM temp.fresh_words",
+            ),
+            (f"SELECT id, sz FROM main.{NAME}_docsize", f"SELECT id, sz FROM {fresh}_docsize"),
+            (f"SELECT block FROM main.{NAME}_data WHERE id = 1", f"SELECT block FROM {fresh}_data WHERE id = 1"),
+        )
+        return any(_differ(connection, one, other) or _differ(connection, other, one) for one, other in pairs)
+    finally:
+        for table in ("stored_words", "fresh_words", "fresh_text"):
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS temp.{table}")
+
+
+def _differ(connection: Connection, one: str, other: str) -> bool:
+    return connection.exec_driver_sql(f"{one} EXCEPT {other} LIMIT 1").first() is not None
 
 
 def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -11,54 +11,65 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, or_, select
+from sqlalchemy.exc import DatabaseError
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog, generations
 from clipsearch.store.filters import matching_rows
-from clipsearch.store.findings import INDEX, RESTORE, Finding, Severity, counted, guarded
+from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
 from clipsearch.store.library import VECTORS, Library
 from clipsearch.store.names import is_generation_name, is_segment_name, is_temporary_name
 from clipsearch.store.schema import vectors
-from clipsearch.store.vectors import ROW_DTYPE, Rows, Segment
+from clipsearch.store.vectors import MEND, ROW_DTYPE, Rows, Segment
+from clipsearch.store.verification import Advance, count_damaged, damaged_rows, differs_from_texts, has_checksums
 from clipsearch.types import Filter, Modality
 
-SAMPLE_ROWS = 10_000
-"""So many rows of a modality are looked at, in runs that are spread evenly over it."""
+Stage = Callable[[str, int], Advance | None]
 
 UNIT_TOLERANCE = 0.01
 """The length of a row is 1, by so much; float16 costs less than a tenth of it."""
 
+_QUICK_ROWS = 10_000
 _RUN_ROWS = 100
+_BLOCK_ROWS = 8192
 _MESSAGES = 5
 
 
-def examine(library: Library, build: str) -> Iterator[Finding]:
+def examine(
+    library: Library, build: str, *, quick: bool = False, stage: Stage = lambda name, total: None
+) -> Iterator[Finding]:
     """Examine the files of a library: catalog, segments, rows, generations, and what lies about.
 
-    build: the command that builds its index anew.
+    build: the command that builds its index again. quick: look at a sample of the rows, and pass the words over.
+    stage: is told what is looked at next, and how many rows that are; it returns what counts them.
     """
-    yield from guarded("catalog", partial(_catalog, library))
+    yield from guarded("catalog", partial(_catalog, library, quick))
     yield from guarded("references", partial(_references, library))
+    yield from guarded("digests", partial(_digests, library))
+    if not quick:
+        yield from guarded("words", partial(_words, library))
     yield from guarded("contents", partial(_contents, library))
     for modality in Modality:
         segments = guarded("segments", partial(_segments, library, modality), modality)
         yield from segments
-        if not any(finding.severity is Severity.PROBLEM for finding in segments):
-            yield from guarded("rows", partial(_rows, library, modality), modality)
+        if quick and any(finding.severity is Severity.PROBLEM for finding in segments):
+            continue  # a sample would name rows that are not there
+        yield from guarded("rows", partial(_rows, library, modality, quick, stage), modality)
         yield from guarded("owners", partial(_owners, library, modality), modality)
         yield from guarded("index_files", partial(_generation, library, modality, build), modality)
     yield from guarded("leftovers", partial(_leftovers, library))
 
 
-def _catalog(library: Library) -> Iterator[Finding]:
+def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
     """Let SQLite look through its file."""
+    check = "quick_check" if quick else "integrity_check"
     with library.query() as connection:
-        said = connection.exec_driver_sql(f"PRAGMA integrity_check({_MESSAGES})").scalars().all()
+        said = connection.exec_driver_sql(f"PRAGMA {check}({_MESSAGES})").scalars().all()
     if said == ["ok"]:
         yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
     else:
         said = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
-        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", RESTORE)
+        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", MEND)
 
 
 def _references(library: Library) -> Iterator[Finding]:
@@ -70,9 +81,38 @@ def _references(library: Library) -> Iterator[Finding]:
             counts[name] = counts.get(name, 0) + 1
     if counts:
         what = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", RESTORE)
+        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", MEND)
     else:
         yield Finding("references", Severity.OK, "Every vector has its item, every item its root.")
+
+
+def _digests(library: Library) -> Iterator[Finding]:
+    """See that each row of the catalog is as it was written."""
+    with library.query() as connection:
+        if not has_checksums(connection):
+            found = "The library is of an earlier format, which has no checksums."
+            yield Finding("digests", Severity.NOTE, found, f"The next run adds them: {INDEX}")
+            return
+        counts = {table: count for table, (count, _) in count_damaged(connection).items() if count}
+    if counts:
+        what = ", ".join(f"{count:,} of {table}" for table, count in counts.items())
+        yield Finding("digests", Severity.PROBLEM, f"Rows of the catalog have changed: {what}.", MEND, None, counts)
+    else:
+        yield Finding("digests", Severity.OK, "Each row of the catalog is as it was written.")
+
+
+def _words(library: Library) -> Iterator[Finding]:
+    """Compare the index of words with the captions and passages."""
+    with library.query() as connection:
+        try:
+            differs = differs_from_texts(connection)
+        except DatabaseError:  # what SQLite says of a damaged one
+            differs = True
+    if differs:
+        found = "The index of words is not that of the captions and passages; words may be found wrongly."
+        yield Finding("words", Severity.PROBLEM, found, MEND)
+    else:
+        yield Finding("words", Severity.OK, "The index of words is that of the captions and passages.")
 
 
 def _contents(library: Library) -> Iterator[Finding]:
@@ -99,7 +139,7 @@ def _segments(library: Library, modality: Modality) -> Iterator[Finding]:
     values = {"segments": len(segments), "rows": rows, "row_bytes": row_bytes}
     if damage:
         found = " ".join(damage)
-        yield Finding("segments", Severity.PROBLEM, found, RESTORE, modality, values)
+        yield Finding("segments", Severity.PROBLEM, found, MEND, modality, values)
     else:
         found = f"{counted(rows, 'row')} in {counted(len(segments), 'file')}, as long as the catalog says."
         yield Finding("segments", Severity.OK, found, "", modality, values)
@@ -127,32 +167,53 @@ def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[st
     ]
 
 
-def _rows(library: Library, modality: Modality) -> Iterator[Finding]:
-    """Look at a sample of rows: finite values, unit length."""
-    with library.read() as snapshot:
-        rows = snapshot.rows(modality)
-        if not len(rows):
-            return
-        looked, bad = _odd_rows(rows)
-        values = {"looked_at": looked, "bad": len(bad)}
-        if len(bad):
-            match = snapshot.matches(modality, [int(bad[0])]).get(int(bad[0]))
-            whose = f", of {match.item.path}" if match else ""
-            found = f"{len(bad):,} of {looked:,} rows looked at are not of unit length; the first is {bad[0]:,}{whose}."
-            yield Finding("rows", Severity.PROBLEM, found, RESTORE, modality, values)
-        else:
-            found = f"{counted(looked, 'row')} looked at, all finite and of unit length."
-            yield Finding("rows", Severity.OK, found, "", modality, values)
+def _rows(library: Library, modality: Modality, quick: bool, stage: Stage) -> Iterator[Finding]:
+    """Look at the rows: all against their checksums; or finite and of unit length, where there are none."""
+    with library.query() as connection:
+        total = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+        checksums = has_checksums(connection)
+    if not total:
+        return
+    advance = stage(f"{modality}: verifying", total) or (lambda rows: None)
+    looked, bad = total, np.empty(0, np.int64)
+    if checksums and not quick:
+        bad = damaged_rows(library, modality, advance)
+    else:
+        with library.read() as snapshot:
+            looked, bad = _odd_rows(snapshot.rows(modality), quick)
+    yield _of_rows(library, modality, looked, bad, checksums and not quick)
 
 
-def _odd_rows(rows: Rows) -> tuple[int, NDArray[np.int64]]:
-    """Return how many rows were looked at, and which of them are no unit vectors: int64, ascending."""
-    runs = min(-(-len(rows) // _RUN_ROWS), SAMPLE_ROWS // _RUN_ROWS)
+def _of_rows(library: Library, modality: Modality, looked: int, bad: NDArray[np.int64], checksums: bool) -> Finding:
+    values = {"looked_at": looked, "bad": len(bad)}
+    as_it_was = "as they were written" if checksums else "finite and of unit length"
+    if not len(bad):
+        found = f"{counted(looked, 'row')} looked at, all {as_it_was}."
+        return Finding("rows", Severity.OK, found, "", modality, values)
+    found = f"{len(bad):,} of {looked:,} rows looked at are not {as_it_was}; the first is {bad[0]:,}"
+    return Finding(
+        "rows", Severity.PROBLEM, f"{found}{_whose(library, modality, int(bad[0]))}.", MEND, modality, values
+    )
+
+
+def _whose(library: Library, modality: Modality, row: int) -> str:
+    with library.query() as connection:
+        paths = {root.id: root.folder for root in catalog.get_roots(connection, library.base)}
+        match = catalog.matches(connection, modality, [row], paths).get(row)
+        return f", of {match.item.path}" if match else ""
+
+
+def _odd_rows(rows: Rows, quick: bool = False) -> tuple[int, NDArray[np.int64]]:
+    """Return how many rows were looked at, and which of them are no unit vectors: int64, ascending.
+
+    quick: look at a sample, in runs that are spread evenly.
+    """
+    runs = min(-(-len(rows) // _RUN_ROWS), _QUICK_ROWS // _RUN_ROWS) if quick else 1
     edges = np.linspace(0, len(rows), runs + 1).astype(np.int64).tolist()
     looked, bad = 0, [np.empty(0, np.int64)]
     for start, end in pairwise(edges):
-        for first, block in rows.blocks(start, min(end, start + _RUN_ROWS)):
-            with np.errstate(invalid="ignore"):
+        for first, block in rows.blocks(start, min(end, start + _RUN_ROWS) if quick else end, _BLOCK_ROWS):
+            with np.errstate(invalid="ignore", over="ignore"):
                 norms = np.linalg.norm(block.astype(np.float32), axis=1)
                 is_unit = np.abs(norms - 1) < UNIT_TOLERANCE
             looked += len(block)
@@ -180,7 +241,7 @@ def _owners(library: Library, modality: Modality) -> Iterator[Finding]:
     }
     wrong = [f"{count:,} {said[name]}" for name, count in counts.items() if count]
     if wrong:
-        yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", RESTORE, modality, counts)
+        yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", MEND, modality, counts)
     elif total:
         yield Finding("owners", Severity.OK, "Each row has an item, or is deleted.", "", modality, counts)
 

@@ -1,0 +1,84 @@
+"""What of a library is damaged: every vector against its checksum, every row of the catalog against its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, inspect
+
+from clipsearch.store import catalog, full_text
+from clipsearch.store.checksums import COVERED, count_unsound
+from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.row_checks import COMPLETE_KEY, find_damaged
+from clipsearch.store.schema import items
+from clipsearch.store.vectors import VectorStore
+from clipsearch.types import Modality
+
+Advance = Callable[[int], None]
+"""Is called with the number of rows that were looked at since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is damaged.
+
+    rows: by modality, int64, ascending. items: ids. tables: how many rows of each other table of the catalog.
+    """
+
+    rows: Mapping[Modality, NDArray[np.int64]] = field(default_factory=dict)
+    items: tuple[int, ...] = ()
+    tables: Mapping[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.items or any(self.tables.values()) or any(len(rows) for rows in self.rows.values()))
+
+
+def find_damage(library: Library, advance: Advance = lambda rows: None) -> Damage:
+    """Compare everything with its checksum. Raises StoreCorruptError where the catalog cannot be read so far."""
+    with library.query() as connection:
+        unsound = count_damaged(connection)
+    _, ids = unsound.pop(items.name)
+    rows = {modality: damaged_rows(library, modality, advance) for modality in Modality}
+    return Damage(rows, tuple(ids), {table: count for table, (count, _) in unsound.items()})
+
+
+def has_checksums(connection: Connection) -> bool:
+    """Tell whether every vector has a checksum; in a library of an earlier format none has."""
+    return catalog.get_setting(connection, COMPLETE_KEY) is not None
+
+
+def count_damaged(connection: Connection) -> dict[str, tuple[int, list[int]]]:
+    """Return for each table with digests how many rows are damaged, and which, by id where it has ids."""
+    if not has_checksums(connection):
+        return {table.name: (0, []) for table in COVERED}
+    return {table.name: count_unsound(connection, table) for table in COVERED}
+
+
+def damaged_rows(library: Library, modality: Modality, advance: Advance = lambda rows: None) -> NDArray[np.int64]:
+    """Return the rows of a modality that are not as they were written: int64, ascending."""
+    while True:
+        with library.query() as connection:
+            segments = catalog.get_segments(connection, modality)
+            store = VectorStore(library.folder / VECTORS, catalog.get_number(connection, "dim"))
+            found = [np.empty(0, np.int64)]
+            for checked in find_damaged(connection, store, modality):
+                advance(checked.rows)
+                found.append(checked.damaged)
+        damaged = np.concatenate(found)
+        if not len(damaged) or {segment.name for segment in segments} <= _names_now(library, modality):
+            return damaged  # else a compaction has replaced the files meanwhile
+
+
+def differs_from_texts(connection: Connection) -> bool:
+    """Tell whether the index of words is not the one of the captions and passages that there are."""
+    if not inspect(connection).has_table(full_text.NAME):
+        return False
+    return full_text.differs(connection)
+
+
+def _names_now(library: Library, modality: Modality) -> set[str]:
+    with library.query() as connection:
+        return {segment.name for segment in catalog.get_segments(connection, modality)}
