@@ -27,6 +27,9 @@ from clipsearch.types import Item, Modality, Passage, PictureInfo
 MAX_PARAMETERS = 500
 """Values in one IN (...): far below any database's limit, and a statement that is cached."""
 
+DAMAGED = "damaged"
+"""The name, and the only file, of a generation that cannot be what the catalog says: it is passed over and replaced."""
+
 COLLECTION_END = "/"
 """Ends the stored path of a collection, see clipsearch.store.roots."""
 
@@ -121,7 +124,7 @@ def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int
 
 
 def get_generation(connection: Connection, modality: Modality) -> Generation | None:
-    """Return the active generation of one modality."""
+    """Return the active generation of one modality; where the catalog describes it wrongly, one that fails to load."""
     row = connection.execute(select(generations).where(generations.c.modality == modality)).one_or_none()
     if row is None:
         return None
@@ -131,7 +134,7 @@ def get_generation(connection: Connection, modality: Modality) -> Generation | N
         params = checksums = None
     is_known = isinstance(params, dict) and isinstance(checksums, dict) and isinstance(row.watermark, int)
     if not is_known or not is_sound(row, generations) or not is_generation_name(row.name):
-        raise StoreCorruptError(f"The catalog describes the {modality} index wrongly. Make it again: clipsearch build")
+        return Generation(modality, DAMAGED, "", {}, 0, {DAMAGED: ""})
     return Generation(modality, row.name, row.kind, params, row.watermark, checksums)
 
 

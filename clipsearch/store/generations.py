@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from clipsearch.errors import LibraryError, StoreCorruptError
-from clipsearch.store.catalog import Generation
+from clipsearch.store.catalog import DAMAGED, Generation
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.names import (
     generation_name,
@@ -65,19 +65,20 @@ def _write(parent: Folder, name: str, write: Callable[[Path], None]) -> dict[str
 
 
 def verify(library: Path, generation: Generation) -> None:
-    """Compare a generation's files with the catalog.
-
-    Raises StoreCorruptError for a missing or changed one, LibraryError for a link in the place of a file or folder.
-    """
+    """Compare a generation's files with the catalog. Raises StoreCorruptError for a missing, changed or linked one."""
+    if generation.name == DAMAGED:
+        raise StoreCorruptError(f"The catalog describes the {generation.modality} index wrongly.")
     folder = generation_path(library, generation.name)
     try:
         with open_folder(library) as own, own.child(FOLDER) as parent, parent.child(generation.name) as files:
             for name, expected in generation.checksums.items():
-                if _checksum(files, name) != expected:
+                if not is_index_file_name(name) or _checksum(files, name) != expected:
                     raise StoreCorruptError(f"The index file {folder / name} is damaged.")
     except OSError as error:
         where = folder / error.filename if isinstance(error.filename, str) else folder
         raise StoreCorruptError(f"The index file {where} cannot be read: {error.strerror}.") from error
+    except LibraryError as error:
+        raise StoreCorruptError(str(error)) from error
 
 
 def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:

@@ -10,7 +10,9 @@ from clipsearch.types import Modality
 SUFFIX = ".f16"
 
 _MODALITIES = "|".join(Modality)
-_SEGMENT = re.compile(rf"(?:{_MODALITIES})-\d{{12,}}-[0-9a-f]{{1,32}}\{SUFFIX}", re.ASCII)
+_SEGMENT = re.compile(
+    rf"(?:{_MODALITIES})-\d{{12,}}(?:-[0-9a-f]{{1,32}})?\{SUFFIX}", re.ASCII
+)  # the first format had no stamp
 _GENERATION = re.compile(rf"(?:{_MODALITIES})-[0-9a-f]{{1,32}}", re.ASCII)
 _TEMPORARY = ".new-"
 _INDEX_FILE = re.compile(r"[a-z_]{1,32}\.[a-z]{1,8}", re.ASCII)

@@ -59,9 +59,8 @@ def require_sound(connection: Connection, rows: Rows, modality: Modality, start:
     """Raise StoreCorruptError if a row from number `start` on is not as it was written."""
     for checked in check_blocks(connection, rows.blocks(start, size=_BLOCK_ROWS), modality):
         if len(checked.damaged):
-            raise StoreCorruptError(
-                f"Vectors of modality {modality} are damaged, row {checked.damaged[0]:,} first. {MEND}"
-            )
+            first = int(checked.damaged[0])
+            raise StoreCorruptError(f"{modality.capitalize()} vectors are damaged, from row {first:,} on. {MEND}")
 
 
 def find_damaged(connection: Connection, store: VectorStore, modality: Modality) -> Iterator[Checked]:

@@ -27,6 +27,7 @@ from clipsearch.types import Modality
 
 ROW_DTYPE = np.dtype("<f2")
 SEGMENT_ROWS = 1 << 20
+MAX_DIM = 1 << 16
 MEND = "Mend it: clipsearch repair; or go back to a backup: clipsearch restore DIR"
 
 _HAS_PREAD, _HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")
@@ -125,6 +126,8 @@ class VectorStore:
         Raises StoreCorruptError if a segment is missing or shorter than what is committed.
         """
         _check_order(segments)
+        if segments and not 0 < self.dim <= MAX_DIM:
+            raise StoreCorruptError(f"The catalog says that a vector has {self.dim} dimensions. {MEND}")
         with self._lock:
             files = [self._file(segment) for segment in segments]
             if segments:  # an open file holds the space of one that was deleted
