@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import click
 import numpy as np
@@ -13,9 +14,11 @@ from clipsearch.ann.base import Probe
 from clipsearch.ann.calibrate import Calibrated, calibrate
 from clipsearch.cli.main import cli
 from clipsearch.query.engine import SearchEngine
+from clipsearch.store.health import _odd_rows
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.store.vectors import VectorStore, new_segment
 from clipsearch.types import Modality, Passage
 from indexer import build
 from indexer.importing import import_embeddings
@@ -442,16 +445,19 @@ def test_the_first_odd_row_is_named_with_its_file(doctor, library):
     assert "17" in said["found"] and said["found"].endswith("rows/000017.")
 
 
-def test_rows_of_a_large_library_are_sampled_up_to_its_ends(tmp_path):
-    from clipsearch.store.health import _odd_rows
-    from clipsearch.store.vectors import Rows
-
+def test_a_quick_look_at_a_large_library_samples_it_up_to_its_ends(tmp_path):
     rows = np.tile(np.eye(1, 8, dtype=np.float16), (30_000, 1))
-    rows[[0, 29_900]] = 0
-    looked, bad = _odd_rows(Rows([rows[:11_111], rows[11_111:]], [0, 11_111], 8))
-    assert looked == 10_000 and bad.tolist() == [0]
-    rows[29_750] = 0
-    assert _odd_rows(Rows([rows], [0], 8))[1].tolist() == [0, 29_750]
+    rows[[0, 29_750, 29_900]] = 0
+    store = VectorStore(tmp_path / "vectors", 8)
+    store.recover([])
+    segments = [new_segment(Modality.IMAGE, 0), new_segment(Modality.IMAGE, 11_111)]
+    for i, part in enumerate((rows[:11_111], rows[11_111:])):
+        store.append(segments[i], part)
+        segments[i] = replace(segments[i], committed_rows=len(part))
+    looked, bad = _odd_rows(store.view(segments), quick=True)
+    assert looked == 10_000 and bad.tolist() == [0, 29_750]
+    looked, bad = _odd_rows(store.view(segments))
+    assert looked == 30_000 and bad.tolist() == [0, 29_750, 29_900]
 
 
 def test_a_vector_without_its_item_is_found(doctor, library):

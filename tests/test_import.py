@@ -27,6 +27,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
+from clipsearch.store.schema import SEALED
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
@@ -798,6 +799,12 @@ def v1_library(folder, rows):
         writer.commit([Encoded(r, f"{i:040x}", Modality.IMAGE, row[None]) for i, (r, row) in enumerate(pairs)])
     library.close()
     with closing(sqlite3.connect(folder / "lib" / "catalog.db")) as db:
+        for table in SEALED:
+            db.execute(f"DROP TRIGGER {table.name}_changed")
+            db.execute(f"DROP INDEX ix_{table.name}_unsealed")
+            db.execute(f"ALTER TABLE {table.name} DROP COLUMN digest")
+        db.execute("ALTER TABLE vectors DROP COLUMN checksum")
+        db.execute("DELETE FROM settings WHERE key = 'row_checksums'")
         db.execute("ALTER TABLE roots DROP COLUMN kind")
         db.execute("ALTER TABLE items DROP COLUMN caption")
         db.execute("ALTER TABLE items DROP COLUMN caption_stamp")
@@ -846,7 +853,9 @@ def test_a_migrated_catalog_is_as_a_new_one(tmp_path):
         with closing(sqlite3.connect(folder / "catalog.db")) as db:
             names = [row[0] for row in db.execute("SELECT name FROM sqlite_master ORDER BY name")]
             tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-            schemas.append((names, {t: sorted(map(str, db.execute(f"PRAGMA table_info({t})"))) for t in tables}))
+            schemas.append(
+                (names, {t: sorted(str(c[1:]) for c in db.execute(f"PRAGMA table_info({t})")) for t in tables})
+            )
     assert schemas[0] == schemas[1]
 
 

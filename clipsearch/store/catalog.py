@@ -197,7 +197,7 @@ def is_empty(connection: Connection) -> bool:
 def count_items(connection: Connection) -> dict[Modality, int]:
     """Count the files that can be found, by modality."""
     query = select(items.c.modality, func.count()).where(~items.c.deleted).group_by(items.c.modality)
-    return {Modality(name): count for name, count in connection.execute(query)}
+    return {m: count for name, count in connection.execute(query) for m in Modality if name == m}
 
 
 def list_items(
