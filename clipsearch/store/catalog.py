@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.paths import unquote_path
-from clipsearch.store.checksums import is_sound, is_sound_row, require_sound
+from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
@@ -79,7 +79,15 @@ class Match:
 
     def is_sound(self, vector: NDArray[np.float16]) -> bool:
         """Tell whether the item, the passage and the vector, float16 (dim,), are as they were written."""
-        return is_sound(self.place, items) and is_sound_row(self.place, self.modality, vector)
+        item_id, part, text, line, end_line, stored = tuple(self.place)[-6:]
+        if not is_sound(self.place, items):
+            return False
+        return stored is None or bool(
+            stored == row_checksum(vector.data, self.modality, item_id, part, (text, line, end_line))
+        )
+
+
+_PART = (vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line, vectors.c.checksum)
 
 
 def get_setting(connection: Connection, key: str) -> str | None:
@@ -148,7 +156,7 @@ def matches(
 ) -> dict[int, Match]:
     """Look up the items behind rows that are not tombstones; root_paths: id -> absolute folder of every root."""
     found: dict[int, Match] = {}
-    columns = [*items.c, *(column for column in vectors.c if column.name != "modality")]
+    columns = [*items.c, vectors.c.row, vectors.c.item_id, *_PART]
     joined = select(*columns).join(items, items.c.id == vectors.c.item_id)
     for chunk in chunks(rows):
         query = joined.where(vectors.c.modality == modality, vectors.c.row.in_(chunk), ~items.c.deleted)

@@ -15,9 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Column, Connection, Row, Table, text
+from sqlalchemy import Boolean, Column, Connection, Row, Table, text
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import schema
@@ -35,29 +33,25 @@ COVERED: Mapping[Table, tuple[Column[Any], ...]] = {
 """The columns that the digest of a table's row covers, in order."""
 
 
+_PLACES = {
+    table: (len(columns), table.c.keys().index("digest"), any(isinstance(c.type, Boolean) for c in columns))
+    for table, columns in COVERED.items()
+}
+"""For each table how many columns its digest covers, where the digest stands, and whether any of them is a boolean."""
+
+
 def row_checksum(
     data: bytes | memoryview,
     modality: str,
     item_id: int,
     part: int,
-    passage: tuple[str | None, int | None, int | None] = (None, None, None),
+    passage: Iterable[str | int | None] = (None, None, None),
 ) -> int:
     """Return the checksum of a vector. data: its float16 bytes. passage: text, first and last line."""
     identity = (str(modality), item_id, part, *passage)
     hashed = hashlib.blake2b(repr(identity).encode("utf-8", "surrogatepass"), digest_size=_BYTES)
     hashed.update(data)
     return int.from_bytes(hashed.digest(), "big", signed=True)
-
-
-def is_sound_row(place: Row[Any], modality: str, vector: NDArray[np.float16]) -> bool:
-    """Tell whether a vector, float16 (dim,), is the one that was written there. place: with the columns of `vectors`.
-
-    One without a checksum counts as sound: it is from before checksums.
-    """
-    passage = (place.text, place.line, place.end_line)
-    return place.checksum is None or bool(
-        place.checksum == row_checksum(vector.tobytes(), modality, place.item_id, place.part, passage)
-    )
 
 
 def digest(*values: object) -> int:
@@ -71,8 +65,12 @@ def is_sound(row: Row[Any], table: Table) -> bool:
 
     One without a digest counts as sound: it is from before digests.
     """
-    covered = len(COVERED[table])
-    return row.digest is None or bool(row.digest == digest(*map(_stored, row[:covered])))
+    covered, place, has_booleans = _PLACES[table]
+    stored = row[place]
+    if stored is None:
+        return True
+    values = row[:covered]
+    return bool(stored == digest(*(map(_stored, values) if has_booleans else values)))
 
 
 def require_sound(row: Row[Any], table: Table) -> None:

@@ -74,7 +74,7 @@ def store(connection: Connection, change: Change, appended: Appended) -> None:
                 "row": first + i,
                 "item_id": item_id,
                 "part": 0,
-                "checksum": row_checksum(row.tobytes(), modality, item_id, 0),
+                "checksum": row_checksum(row.data, modality, item_id, 0),
             }
             for i, (item_id, row) in enumerate(zip(ids, rows, strict=True))
         ]

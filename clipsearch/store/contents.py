@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
-from clipsearch.store.checksums import is_sound_row
+from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
 from clipsearch.store.schema import items
@@ -110,11 +110,18 @@ class Resolver:
             own = [part for part in found if part.modality == modality]
             view = self._store.view(catalog.get_segments(connection, modality))
             rows = view.take(np.array([part.row for part in own], np.int64))
-            if not all(is_sound_row(part, modality, row) for part, row in zip(own, rows, strict=True)):
+            if not all(map(_is_sound, own, rows)):
                 return None
             content.rows[modality] = rows
             content.parts += [{name: getattr(part, name) for name in _PART} for part in own]
         return content
+
+
+def _is_sound(place: Row[Any], vector: NDArray[np.float16]) -> bool:
+    """Tell whether a vector is the one that was written there; one without a checksum is from before checksums."""
+    passage = (place.text, place.line, place.end_line)
+    computed = row_checksum(vector.data, place.modality, place.item_id, place.part, passage)
+    return place.checksum is None or bool(place.checksum == computed)
 
 
 _COPIED = ("modality", "content_hash", "width", "height", "taken_at", "camera", "latitude", "longitude", "caption")

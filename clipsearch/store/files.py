@@ -134,7 +134,7 @@ def _store_parts(connection: Connection, item_id: int, content: Content, appende
     for part in content.parts:
         modality = part["modality"]
         passage = (part["text"], part["line"], part["end_line"])
-        checksum = row_checksum(next(vectors_of[modality]).tobytes(), modality, item_id, part["part"], passage)
+        checksum = row_checksum(next(vectors_of[modality]).data, modality, item_id, part["part"], passage)
         places.append({**part, "item_id": item_id, "row": next_row[modality], "checksum": checksum})
         next_row[modality] += 1
     if places:

@@ -89,8 +89,7 @@ class Snapshot:
 
     def is_sound(self, match: catalog.Match) -> bool:
         """Tell whether a match is as it was written; one that is not must not be shown, and counts as `unsound`."""
-        row = int(match.place.row)
-        sound = match.is_sound(self.rows(match.modality).take(np.array([row]))[0])
+        sound = match.is_sound(self.rows(match.modality).row(match.place.row))
         if not sound:
             self._unsound.add(match.item_id)
         return sound

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -212,6 +213,16 @@ class _SegmentFile:
             raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
         return data
 
+    def read_one(self, offset: int, size: int) -> bytes:
+        """Read a piece of the file. Raises StoreCorruptError if it is not there."""
+        try:
+            data = self._read(offset, size)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if len(data) < size:
+            raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
+        return data
+
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer with what stands from an offset on. Raises StoreCorruptError if that is not there."""
         while buffer:
@@ -243,10 +254,12 @@ class Rows:
         """Take the files of the segments in order, and how many rows each of them holds."""
         self._files = list(files)
         self._first = np.cumsum([0, *counts])
+        self._starts = self._first[:-1].tolist()
+        self._count = int(self._first[-1])
         self.dim = dim
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return self._count
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read rows by number: float32 (n, dim), in the order asked for."""
@@ -268,12 +281,24 @@ class Rows:
             out[chosen] = self._take(segment, rows[chosen] - self._first[segment])
         return out
 
+    def row(self, number: int) -> NDArray[np.float16]:
+        """Read one row as it is stored: float16 (dim,)."""
+        if not 0 <= number < self._count:
+            raise StoreCorruptError(f"The catalog names row {number:,} of {len(self):,}. {MEND}")
+        segment = bisect_right(self._starts, number) - 1
+        offset = (number - self._starts[segment]) * self._row_bytes
+        return np.frombuffer(self._files[segment].read_one(offset, self._row_bytes), ROW_DTYPE)
+
     def _take(self, segment: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Read rows of a segment by their numbers in it."""
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of runs of consecutive rows, which are read at once
-        lengths = np.diff(starts, append=len(rows))
-        offsets, sizes = rows[starts] * self._row_bytes, lengths * self._row_bytes
-        data = self._files[segment].read(offsets.tolist(), sizes.tolist())
+        """Read rows of a segment by their numbers in it; where most of them are neighbours, runs of them at once."""
+        follows = rows[1:] == rows[:-1] + 1
+        lengths: NDArray[np.int64] | int = 1
+        starts = rows
+        if 2 * np.count_nonzero(follows) > len(rows):
+            first = np.flatnonzero(np.concatenate([[True], ~follows]))
+            starts, lengths = rows[first], np.diff(first, append=len(rows))
+        sizes = np.broadcast_to(lengths * self._row_bytes, starts.shape)
+        data = self._files[segment].read((starts * self._row_bytes).tolist(), sizes.tolist())
         return np.frombuffer(data, ROW_DTYPE).reshape(len(rows), self.dim)
 
     def blocks(
