@@ -5,13 +5,16 @@ BIN := .venv/bin
 PHOTOS ?=
 QUERY ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-all check bench clean
 
 demo: .venv/demo.stamp
 	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --query "$(QUERY)" --work build/demo
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-all: test
+	$(BIN)/python -m pytest -q -m slow
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -123,6 +123,16 @@ def test_a_folder_that_is_a_link_is_refused_and_its_target_untouched(library, vi
 
 
 @needs_links
+def test_verify_calls_a_linked_folder_of_vectors_damage(library, tmp_path):
+    shutil.move(library / "vectors", tmp_path / "elsewhere")
+    (library / "vectors").symlink_to(tmp_path / "elsewhere")
+    opened = Library(library)
+    found = {finding.check: finding for finding in examine(opened, "clipsearch build") if finding.modality == "image"}
+    opened.close()
+    assert found["segments"].severity == "problem" and "no regular file" in found["segments"].found
+
+
+@needs_links
 def test_a_user_who_linked_the_index_elsewhere_still_gets_answers(library, tmp_path):
     shutil.move(library / "ann", tmp_path / "bigger-disk")
     (library / "ann").symlink_to(tmp_path / "bigger-disk")

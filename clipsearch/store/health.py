@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -159,7 +160,7 @@ def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[st
         return ["The catalog does not say how long a row is."]
     sizes = [_size(library.folder / VECTORS / segment.name) for segment in segments]
     return [
-        f"{segment.name} is missing."
+        f"{segment.name} is missing, or no regular file."
         if size is None
         else f"{segment.name} holds {size // row_bytes:,} rows, the catalog has {segment.committed_rows:,}."
         for segment, size in zip(segments, sizes, strict=True)
@@ -318,8 +319,11 @@ def _row_bytes(connection: Connection) -> int:
 
 
 def _size(path: Path) -> int | None:
-    """Return the bytes of a file; None if it is not there."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
+    """Return the bytes of a regular file; None if it is not there, or is reached through a link."""
+    if path.parent.is_symlink():
         return None
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
