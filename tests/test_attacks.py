@@ -254,6 +254,16 @@ def test_names_are_plain_in_a_folder(tmp_path):
                     act(name)
 
 
+@needs_links
+def test_only_regular_files_are_opened_in_a_folder(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with open_folder(tmp_path) as folder:
+        for name in ("fifo", "folder"):
+            with pytest.raises(LibraryError, match="is not a regular file"):
+                folder.open(name, os.O_RDONLY)
+
+
 def test_files_are_written_with_usual_modes(tmp_path, encoder):
     photos(tmp_path / "photos", 2)
     index(tmp_path / "library", tmp_path / "photos", encoder=encoder)

@@ -301,6 +301,23 @@ def test_a_file_that_is_shortened_under_a_reader_is_an_error_and_no_signal(libra
         assert reader.wait(60) == 0 and set(said) == {"StoreCorruptError\n"}
 
 
+def test_every_way_to_read_rows_sees_a_file_that_was_shortened(library):
+    opened = Library(library)
+    with opened.read() as snapshot:
+        rows = snapshot.rows(Modality.IMAGE)
+        os.truncate(segment(library), 30 * ROW_BYTES + 1)
+        for read in (
+            lambda: rows.take(np.array([3, 40])),
+            lambda: rows.take(np.arange(60)),
+            lambda: rows.row(30),
+            lambda: list(rows.blocks()),
+        ):
+            with pytest.raises(StoreCorruptError, match="shortened"):
+                read()
+        assert len(rows.take(np.array([3, 29]))) == 2
+    opened.close()
+
+
 def test_a_segment_that_is_missing_or_short_is_damage_row_by_row(library):
     os.truncate(segment(library), 50 * ROW_BYTES + 3)
     segment(library, Modality.TEXT).unlink()
