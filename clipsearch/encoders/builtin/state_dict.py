@@ -35,7 +35,7 @@ class StoredTensor:
 def read_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
     """Read one pickle: numbers, words, lists, dicts and StoredTensor. Raises ValueError for anything else."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(stream):
         name = opcode.name
         if name == "STOP":
@@ -44,12 +44,13 @@ def read_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
-        elif name != "PROTO":
-            _step(name, argument, stack)
+        elif name != "PROTO" and not _push(name, argument, stack):
+            _combine(name, stack)
     raise ValueError("it ends too soon")
 
 
-def _step(name: str, argument: Any, stack: list[Any]) -> None:  # noqa: ANN401
+def _push(name: str, argument: Any, stack: list[Any]) -> bool:  # noqa: ANN401
+    """Push what an opcode stands for by itself; False for an opcode that takes from the stack."""
     if name in _VALUES:
         stack.append(argument)
     elif name in _CONSTANTS:
@@ -58,7 +59,13 @@ def _step(name: str, argument: Any, stack: list[Any]) -> None:  # noqa: ANN401
         stack.append({} if name == "EMPTY_DICT" else [])
     elif name == "GLOBAL":
         stack.append(tuple(argument.split(" ")))
-    elif name in _TUPLES:
+    else:
+        return False
+    return True
+
+
+def _combine(name: str, stack: list[Any]) -> None:
+    if name in _TUPLES:
         items = _take(stack, len(stack) - _TUPLES[name])
         stack.append(tuple(items))
     elif name == "TUPLE":
