@@ -131,7 +131,8 @@ def test_no_repository_that_a_model_of_a_hub_leads_to_runs_code(tmp_path):
     hostile_models.edit(
         words / "open_clip_config.json", lambda c: c["model_cfg"]["text_cfg"].update(hf_tokenizer_name="org/evil-words")
     )
-    hostile_models.with_tokenizer_code(tmp_path / "evil-words", marker, say=False)
+    evil = hostile_models.with_tokenizer_code(tmp_path / "evil-words", marker, say=False)
+    (evil / "config.json").write_text("{}")
     hostile_models.with_tokenizer_code(tmp_path / "direct", marker)
     for name in ("tower", "evil-tower", "words", "evil-words", "direct"):
         publish(tmp_path / "hf", name, tmp_path / name)
