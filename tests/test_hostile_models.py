@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +29,9 @@ def refused(folder, match):
 
 def test_a_tokenizer_of_its_own_is_refused_whether_or_not_the_model_says_to_trust_it(tmp_path, marker):
     refused(hostile_models.with_tokenizer_code(tmp_path / "said", marker), "trust_remote_code = True")
-    refused(hostile_models.with_tokenizer_code(tmp_path / "unsaid", marker, say=False), "tokenizer_config.json has auto")
+    refused(
+        hostile_models.with_tokenizer_code(tmp_path / "unsaid", marker, say=False), "tokenizer_config.json has auto"
+    )
     assert not marker.exists()
 
 
@@ -77,7 +78,9 @@ def test_a_config_that_names_code_of_a_hub_is_refused_however_deep_it_lies(tmp_p
         model_files.check_folder(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{", "\0", "x" * (model_files._MAX_JSON + 1)], ids=["deep", "cut", "nul", "long"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{", "\0", "x" * (model_files._MAX_JSON + 1)], ids=["deep", "cut", "nul", "long"]
+)
 def test_a_config_that_is_no_json_is_refused(tmp_path, text):
     (tmp_path / model_files.CONFIG).write_text(text)
     with pytest.raises(EncoderUnavailableError, match="cannot be read"):
@@ -95,7 +98,11 @@ def test_transformers_imports_nothing_beside_a_model_even_if_it_is_told_to(tmp_p
     from transformers import AutoTokenizer
 
     folder = hostile_models.with_tokenizer_code(tmp_path / "model", marker)
-    with openclip.quiet(), pytest.raises(EncoderUnavailableError, match="Python of its own"), model_files.without_code():
+    with (
+        openclip.quiet(),
+        pytest.raises(EncoderUnavailableError, match="Python of its own"),
+        model_files.without_code(),
+    ):
         AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     assert not marker.exists()
 
@@ -136,7 +143,9 @@ def test_no_repository_that_a_model_of_a_hub_leads_to_runs_code(tmp_path):
     hostile_models.with_tokenizer_code(tmp_path / "direct", marker)
     for name in ("tower", "evil-tower", "words", "evil-words", "direct"):
         publish(tmp_path / "hf", name, tmp_path / name)
-    env = environment({"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
+    env = environment(
+        {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    )
     done = subprocess.run([sys.executable, "-c", HUB], env=env, input="y\n" * 99, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sqlite3
-import sys
 import time
 from contextlib import closing
 from datetime import datetime

@@ -225,7 +225,9 @@ def test_a_list_that_others_may_have_written_is_not_believed(home, state, fault)
         search(home / "library")
 
 
-@pytest.mark.parametrize("name", ["local-dir:model", "local-dir:/a/../b", "local-dir:/a\n\x1b[2J", "hf-hub:x", "hf-hub:"])
+@pytest.mark.parametrize(
+    "name", ["local-dir:model", "local-dir:/a/../b", "local-dir:/a\n\x1b[2J", "hf-hub:x", "hf-hub:"]
+)
 def test_a_name_that_is_not_ours_gets_no_command(home, state, tmp_path, name):
     library = shutil.copytree(home / "library", tmp_path / "library")
     rename_encoder(library, f"openclip:{name}")

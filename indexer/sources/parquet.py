@@ -35,7 +35,7 @@ def read_rows(path: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     Raises UnreadableError, ModuleNotFoundError without pyarrow.
     """
-    command = [sys.executable, "-P", __file__, path, *wanted]
+    command = [sys.executable, "-P", __file__, str(MAX_MEMORY), path, *wanted]
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment) as child:
@@ -60,10 +60,10 @@ def _send(**message: Any) -> None:  # noqa: ANN401
     sys.stdout.write(json.dumps(message) + "\n")
 
 
-def _serve(path: str, wanted: Sequence[str]) -> None:
+def _serve(memory: int, path: str, wanted: Sequence[str]) -> None:
     """Write the rows of a file to stdout, some a line; then that it ends, or what is wrong."""
     try:
-        _limit_memory()
+        _limit_memory(memory)
         import pyarrow as arrow
         from pyarrow.parquet import ParquetFile
 
@@ -74,16 +74,16 @@ def _serve(path: str, wanted: Sequence[str]) -> None:
     except ImportError as error:
         _send(missing=str(error))
     except MemoryError:
-        _send(error=f"its values need more than {MAX_MEMORY >> 20:,} MB of memory")
+        _send(error=f"its values need more than {memory >> 20:,} MB of memory")
     except Exception as error:  # pyarrow raises many kinds; all of them are of this one file
         _send(error=str(error).split("\n")[0][:300] or type(error).__name__)
 
 
-def _limit_memory() -> None:
+def _limit_memory(memory: int) -> None:
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
         return  # a system that has no such limits
@@ -92,7 +92,8 @@ def _limit_memory() -> None:
 def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: ANN401
     columns = [field for field in file.schema_arrow if field.name in wanted]
     for field in columns:
-        if not any(getattr(arrow.types, f"is_{kind}")(field.type) for kind in _SCALARS):
+        plain = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
+        if not any(getattr(arrow.types, f"is_{kind}")(plain) for kind in _SCALARS):
             raise ValueError(f"its column {field.name} is of the type {str(field.type)[:60]}, which no record has")
     if not columns:
         left = file.metadata.num_rows
@@ -109,6 +110,9 @@ def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: A
 def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
     if arrow.types.is_timestamp(column.type):  # a nanosecond is more than a datetime holds
         column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
+    if arrow.types.is_dictionary(column.type):
+        words = _to_python(column.dictionary, arrow)
+        return [None if index is None else words[index] for index in column.indices.to_pylist()]
     values: list[Any] = column.to_pylist()
     if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
         return [value and value.isoformat() for value in values]
@@ -129,4 +133,4 @@ def _send_batch(names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2:])
+    _serve(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
