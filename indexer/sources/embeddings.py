@@ -65,7 +65,7 @@ class Matrix:
             raise InvalidInputError(f"{self.path} cannot be read: {error.strerror or error}.") from error
 
     def _read(self, file: FileIO, first: int, count: int) -> NDArray[np.float64]:
-        """Read `count` rows, float64 (count, dim); not mapped, as a file that is cut meanwhile would end the process."""
+        """Read rows, float64 (count, dim); not mapped: a file that is cut meanwhile would end the process."""
         size = self.dtype.itemsize
         if self.by_column:
             starts = range(self.offset + first * size, self.offset + self.rows * self.dim * size, self.rows * size)
