@@ -23,7 +23,7 @@ CAPTION_COLUMNS = ("caption", "text", "description")
 _JSON_LINES = (".jsonl", ".ndjson")
 _SUFFIXES = (".csv", ".tsv", *_JSON_LINES)
 _DELIMITERS = ",\t|"
-_MAX_LINE = 1 << 24
+_MAX_LINE = 1 << 20
 
 
 class Pair(NamedTuple):

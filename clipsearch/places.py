@@ -45,6 +45,13 @@ def config_file() -> Path:
     return Path(named) if named else user_config_path(APP, appauthor=False) / "config.toml"
 
 
+def state_dir() -> Path:
+    """Return the folder for what this user has decided here and for this user's secrets; never part of a library."""
+    from platformdirs import user_state_path
+
+    return user_state_path(APP, appauthor=False)
+
+
 def is_hub_offline() -> bool:
     """Tell whether HF_HUB_OFFLINE says that no model hub may be asked."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in TRUE

@@ -42,7 +42,9 @@ def encoder_loader(library: Library, settings: Settings) -> LoadEncoder:
         if pin is None:
             raise EncoderUnavailableError("The library has no encoder yet.")
         known = None if is_imported(pin.fingerprint) else pin.fingerprint
-        encoder = registry.load(pin.name, threads=settings.cores, offline=True, fingerprint=known)
+        encoder = registry.load_pinned(
+            pin.name, model=settings.model, threads=settings.cores, offline=True, fingerprint=known
+        )
         if encoder.dim != pin.dim:
             raise EncoderUnavailableError(f"{pin.name} makes vectors of {encoder.dim} dimensions, not {pin.dim}.")
         return encoder

@@ -153,7 +153,7 @@ def _canonical(name: str) -> str:
 def _known(name: str) -> tuple[str | None, int | None]:
     """Return the fingerprint and the dimensions of an encoder, as far as this machine knows them; nothing is loaded."""
     if name in registry.BUILTINS:
-        encoder = registry.load(name, threads=1, offline=True)
+        encoder = registry.load_pinned(name, model=registry.AUTO, threads=1, offline=True, fingerprint=None)
         return encoder.fingerprint, encoder.dim
     for _, meta in export_folder.find_exports(registry.exports_root(), name):
         return meta.fingerprint, meta.dim

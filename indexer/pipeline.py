@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
@@ -199,7 +200,8 @@ class _Run:
         pin = self.library.encoder
         if self.encoder is None and pin is not None:
             known = None if is_imported(pin.fingerprint) else pin.fingerprint
-            self.encoder = _load(pin.name, self.settings, known)
+            options = _options(self.settings) | {"model": self.settings.model, "fingerprint": known}
+            self.encoder = registry.load_pinned(pin.name, **options)
             if self.encoder.dim != pin.dim:
                 raise encoder_mismatch(self.library.folder, f"vectors of {pin.dim}", f"those of {self.encoder.dim}")
         assert self.encoder is not None, "a library is pinned before anything is encoded"
@@ -254,18 +256,12 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     resolution = registry.resolve(model or settings.model, offline=settings.offline)
     if resolution.notice:
         notify(resolution.notice)
-    return _load(resolution.name, settings, None)
+    return registry.load(resolution.name, **_options(settings))
 
 
-def _load(name: str, settings: Settings, fingerprint: str | None) -> Encoder:
-    return registry.load(
-        name,
-        threads=settings.cores,
-        offline=settings.offline,
-        fingerprint=fingerprint,
-        device=settings.device,
-        precision=settings.precision,
-    )
+def _options(settings: Settings) -> dict[str, Any]:
+    names = ("offline", "device", "precision")
+    return {"threads": settings.cores} | {name: getattr(settings, name) for name in names}
 
 
 def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:

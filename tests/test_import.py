@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sqlite3
-import sys
 import time
 from contextlib import closing
 from datetime import datetime
@@ -317,7 +316,7 @@ def test_a_row_of_a_part_is_named_with_its_file(tmp_path):
         (np.ones((4, 8), np.complex64), "complex64"),
         (np.ones((4, 8), bool), "bool"),
         (np.ones((4, 8), "U4"), "<U4"),
-        (np.ones(4, [("a", "f4")]), r"shape \(4,\)"),
+        (np.ones(4, [("a", "f4")]), "a structure"),
     ],
 )
 def test_arrays_that_are_no_rows_of_floats_are_refused(tmp_path, array, match):
@@ -338,7 +337,7 @@ def test_nothing_is_unpickled(tmp_path):
     bomb = np.empty((2, 2), object)
     bomb[:] = Bomb(tmp_path / "boom")
     np.save(tmp_path / "v.npy", bomb, allow_pickle=True)
-    refused(tmp_path, tmp_path / "v.npy", "no whole .npy file")
+    refused(tmp_path, tmp_path / "v.npy", "holds numbers of the type object")
     import pickle
 
     (tmp_path / "p.npy").write_bytes(pickle.dumps(bomb))
@@ -449,9 +448,9 @@ def test_a_parquet_file_that_is_none_is_refused(tmp_path):
 def test_parquet_without_pyarrow_names_the_command_that_helps(tmp_path, monkeypatch):
     source = save(tmp_path / "v.npy", vectors(2))
     items = parquet(tmp_path / "i.parquet", id=[1, 2])
-    for name in [name for name in sys.modules if name.split(".")[0] == "pyarrow"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "pyarrow.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "none"))
     refused(tmp_path, source, r"pip install 'clipsearch\[parquet\]'", items=str(items))
     assert bring(tmp_path / "lib", source, items=str(jsonl(tmp_path / "i.jsonl", [{}, {}]))) == (2, 0, 0)
 

@@ -15,7 +15,7 @@ LAYERS = {
     "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1, "clipsearch.places": 1,
     "clipsearch.fetching": 1, "clipsearch.gallery": 1,
     "clipsearch.perceptual": 1,
-    "clipsearch.present": 1,
+    "clipsearch.present": 1, "clipsearch.private": 1,
     "clipsearch.ranking": 1,
     "clipsearch.halves": 1, "clipsearch.metrics": 1, "clipsearch.rgb": 1, "clipsearch.text": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,

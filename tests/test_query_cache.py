@@ -189,14 +189,19 @@ def test_a_query_leaves_the_library_as_it_was(library, own_cache):
     assert tree_digest(library) == before
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_disk_that_is_full_changes_no_answer(library, own_cache, encoder):
-    cache = QueryCache(own_cache / "queries", encoder.fingerprint, encoder.dim)
-    cache.path.parent.mkdir()
-    cache.path.symlink_to("/dev/full")
-    done = run_cli("query", "a sheep", "--json", "--library", library)
-    assert done.code == 0 and len(json.loads(done.out)["hits"]) == 6
-    assert cache.path.is_symlink() and cache.get("a sheep") is None
+def test_a_disk_that_is_full_changes_no_answer(library, own_cache):
+    """Stand in for a full disk: a limit on the size of files, past which a write fails as it does there."""
+    resource = pytest.importorskip("resource")
+    run_cli("query", "a hen", "--library", library)
+    (table,) = slots(own_cache)
+    size = table.stat().st_size
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))  # SQLite needs a little
+
+    done = run_cli("query", "a sheep", "--json", "--library", library, preexec_fn=limit)
+    assert done.code == 0 and len(json.loads(done.out)["hits"]) == 6 and done.err == ""
+    assert table.stat().st_size == size
 
 
 def test_queries_at_the_same_time_answer_the_same(library, own_cache):
@@ -229,3 +234,139 @@ def test_the_encoder_of_a_library_is_seen_before_the_store_is_loaded(library, tm
 
 def test_imported_vectors_of_an_unknown_encoder_are_not_cached(own_cache):
     assert Embedder(EncoderPin("builtin-small", "imported:builtin-small", 3), Settings())._cache is None
+
+
+# --- What others could have put there
+
+
+def poison(cache, text, vector):
+    """Write an entry as the cache does, but for the secret, which who can write a cache need not know."""
+    other = QueryCache(cache.path.parent, "f" * 64, DIM)
+    other._secret = b"\0" * 32
+    other.put(text, vector)
+    made = other.path.read_bytes()
+    cache.path.write_bytes(made[len(made) - cache._slot_bytes :] * SLOTS)  # in every place
+
+
+def test_an_entry_made_without_the_secret_is_no_entry(cache):
+    poison(cache, "a cat", vector(1))
+    assert cache.get("a cat") is None
+    cache.put("a cat", vector(0))
+    assert np.array_equal(cache.get("a cat"), vector(0))
+
+
+def test_an_entry_of_before_is_no_entry(cache):
+    import hashlib
+
+    def digest(data):
+        return hashlib.blake2b(data, digest_size=16).digest()
+
+    cache.put("x", vector(0))
+    body = digest(b"a cat") + vector(1).tobytes()
+    cache.path.write_bytes((body + digest(body)) * SLOTS)
+    assert cache.get("a cat") is None
+
+
+def test_an_entry_answers_to_its_own_text_and_encoder_alone(tmp_path, cache):
+    cache.put("a cat", vector(0))
+    written = cache.path.read_bytes()
+    slot = written[len(written) - cache._slot_bytes :]
+    cache.path.write_bytes(slot * SLOTS)
+    assert cache.get("a cat") is not None and cache.get("a dog") is None
+    other = QueryCache(tmp_path / "queries", "other", DIM)
+    other.path.write_bytes(slot * SLOTS)
+    other.path.chmod(0o600)
+    assert other.get("a cat") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")
+@pytest.mark.parametrize("fault", ["writable", "group", "link", "owner", "folder", "folder link", "pipe"])
+def test_a_table_that_others_could_have_written_is_neither_read_nor_written(tmp_path, cache, fault):
+    cache.put("a cat", vector(0))
+    assert cache.get("a cat") is not None
+    before = cache.path.read_bytes()
+    folder = cache.path.parent
+    if fault == "writable":
+        cache.path.chmod(0o602)
+    elif fault == "group":
+        cache.path.chmod(0o620)
+    elif fault == "link":
+        cache.path.symlink_to(cache.path.rename(tmp_path / "elsewhere"))
+    elif fault == "folder":
+        folder.chmod(0o770)
+    elif fault == "folder link":
+        folder.symlink_to(folder.rename(tmp_path / "elsewhere"))
+    elif fault == "pipe":
+        cache.path.unlink()
+        os.mkfifo(cache.path)
+    elif os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    else:
+        os.chown(cache.path, 12345, -1)
+    assert cache.get("a cat") is None
+    cache.put("a cat", vector(1))
+    assert cache.get("a cat") is None
+    assert fault == "pipe" or cache.path.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")
+def test_the_secret_is_private_and_lies_in_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    secret = tmp_path / "state" / "clipsearch" / "query-cache.key"
+    QueryCache(tmp_path / "queries", "f", DIM).put("a cat", vector(0))
+    assert len(secret.read_bytes()) == 32 and stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert np.array_equal(QueryCache(tmp_path / "queries", "f", DIM).get("a cat"), vector(0))
+    secret.chmod(0o644)
+    assert QueryCache(tmp_path / "queries", "f", DIM).get("a cat") is not None
+    secret.chmod(0o666)
+    assert QueryCache(tmp_path / "queries", "f", DIM).get("a cat") is None
+    secret.chmod(0o600)
+    secret.write_bytes(b"short")
+    assert QueryCache(tmp_path / "queries", "f", DIM).get("a cat") is None
+
+
+def test_without_a_place_for_the_secret_there_is_no_cache(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    cache = QueryCache(tmp_path / "queries", "f", DIM)
+    cache.put("a cat", vector(0))
+    assert cache.get("a cat") is None and not cache.path.exists()
+
+
+# --- A cache that cannot be used
+
+
+def unwritable(tmp_path, kind):
+    """A place for a cache where nothing can be written, root or not."""
+    (tmp_path / "file").write_text("")
+    places = {"file": tmp_path / "file", "below a file": tmp_path / "file" / "cache", "system": Path("/proc/1/cache")}
+    if kind == "system" and not Path("/proc/1").exists():
+        pytest.skip("this system has no /proc")
+    return places[kind]
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "system"])
+def test_a_query_does_without_a_cache_that_cannot_be_written(library, tmp_path, kind):
+    env = {"CLIPSEARCH_CACHE": str(unwritable(tmp_path, kind)), "CLIPSEARCH_DAEMON": "0"}
+    done = run_cli("query", "a cow", "--json", "--library", library, env=env)
+    assert done.code == 0
+    warnings = [line for line in done.err.splitlines() if not line.startswith("Buil")]  # of what takes a while
+    assert len(warnings) == 1 and "CLIPSEARCH_CACHE" in warnings[0]
+    assert done.json["hits"] == run_cli("query", "a cow", "--json", "--library", library).json["hits"]
+
+
+def test_a_vector_passes_between_processes_as_it_is():
+    from clipsearch.errors import InvalidInputError, PictureError
+    from clipsearch.query.handover import pack, unpack
+    from clipsearch.query.language import QuerySyntaxError
+
+    row, notes = unpack(pack((vector(0), ("a note", "\udcff"))))
+    assert row.tobytes() == vector(0).tobytes() and notes == ("a note", "\udcff")
+    for error, kind in ((PictureError("no"), PictureError), (InvalidInputError("no"), InvalidInputError)):
+        assert type(unpack(pack(error))) is kind and str(unpack(pack(error))) == "no"
+    assert issubclass(QuerySyntaxError, InvalidInputError)
+    sent = pack((vector(0), ()))
+    for cut in range(len(sent)):
+        assert unpack(sent[:cut]) is None
+    for sent in (b"[]\n", b'{"error": "SystemExit", "message": ""}\n', b'{"dim": null, "notes": []}\n', b"\xff\n"):
+        assert unpack(sent) is None

@@ -35,6 +35,7 @@ COMMANDS = {
     "similar": "clipsearch.cli.similar",
     "status": "clipsearch.cli.maintain",
     "tags": "clipsearch.cli.tags",
+    "trust": "clipsearch.cli.trust",
     "verify": "clipsearch.cli.verify",
 }
 """Command -> module; a module is imported when its command runs, so that a query starts fast."""

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from clipsearch.cli.answering import Asked, answer
 from clipsearch.cli.asking import identify
 from clipsearch.cli.exchange import MAX_QUESTION, is_private, is_same_user, receive, runtime_folder, send, socket_path
 from clipsearch.config import Settings
+from clipsearch.encoders import trust
 from clipsearch.errors import ClipSearchError
 from clipsearch.places import cache_dir
 from clipsearch.query.engine import SearchEngine, open_library
@@ -90,7 +92,8 @@ class Resident:
             return {}
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        asked, settings = Asked(**question["asked"]), Settings(**question["settings"])
+        # Who asks must not name an encoder for this process: it loads what is trusted here, and declines all else.
+        asked, settings = Asked(**question["asked"]), replace(Settings(**question["settings"]), model=Settings().model)
         picture = None
         if asked.image is not None:
             picture = os.path.join(asked.folder, asked.image)
@@ -102,9 +105,9 @@ class Resident:
         return {"out": given.out.decode("latin-1"), "notes": given.notes, "payload": given.payload}
 
     def _engine(self, library: Path, settings: Settings) -> SearchEngine:
-        """Return the engine of a library, and another one once another catalog stands in its place."""
+        """Return the engine of a library; another one once its catalog is replaced, or what the user trusts changes."""
         status = os.stat(library / CATALOG)
-        key = (library, settings, status.st_dev, status.st_ino)
+        key = (library, settings, status.st_dev, status.st_ino, trust.stamp())
         with self._engines_lock:
             if key not in self._engines:
                 self._engines[key] = open_library(library, settings)

@@ -2,6 +2,9 @@
 
 image.onnx and text.onnx with their weights beside them, tokenizer.json, and meta.json, which describes the model
 and carries the size and SHA-256 of every other file. A folder is built under another name, synced and renamed.
+
+The checks of sizes, times and digests find damage. They do not keep out who can write the folder, who could write
+meta.json too; so a folder, or a file in it, that others can write or that is a link is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 from clipsearch.durable import fsync_path
 from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizing import TextRules
+from clipsearch.private import check_folder, open_private, read_private
 
 log = logging.getLogger("clipsearch")
 
@@ -32,6 +36,9 @@ META = "meta.json"
 IMAGE_GRAPH = "image.onnx"
 TEXT_GRAPH = "text.onnx"
 TOKENIZER = "tokenizer.json"
+FILES = {TOKENIZER} | {name + end for name in (IMAGE_GRAPH, TEXT_GRAPH) for end in ("", ".data")}
+"""What an export may consist of beside meta.json."""
+
 _LOCAL = "local-dir:"
 _STALE_SECONDS = 6 * 3600
 
@@ -80,7 +87,7 @@ class ExportMeta:
         Raises ExportDamagedError.
         """
         try:
-            fields = json.loads((folder / META).read_text(encoding="utf-8"))
+            fields = json.loads(read_private(folder / META))
             checksum = fields.pop("checksum")
             if fields.pop("format") != FORMAT or checksum != _checksum({"format": FORMAT, **fields}):
                 raise ExportDamagedError(f"{folder / META} is damaged or of another version")
@@ -111,11 +118,20 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 def verify_export(folder: Path) -> ExportMeta:
     """Check an export and return its description.
 
-    A file whose size and time are as recorded is taken as whole; any other is read and hashed.
+    A file whose size and time are as recorded is taken as whole; any other is read and hashed. That could be abused
+    by who can write the folder, and by nobody else: owner and permissions of all are checked first.
     Raises ExportDamagedError.
     """
+    try:
+        check_folder(folder)
+    except PermissionError as error:
+        raise ExportDamagedError(error.strerror) from error
+    except OSError as error:
+        raise ExportDamagedError(f"{folder} cannot be read: {error}") from error
     meta = ExportMeta.load(folder)
     for name, entry in meta.files.items():
+        if name not in FILES:
+            raise ExportDamagedError(f"{META} names {name!r}, which no prepared model has")
         _verify_file(folder / name, entry)
     return meta
 
@@ -134,13 +150,16 @@ def local_source(name: str) -> tuple[tuple[str, int, int], ...]:
 
 def _verify_file(path: Path, entry: Mapping[str, Any]) -> None:
     try:
-        state = path.stat()
-        if state.st_size != entry["size"]:
-            raise ExportDamagedError(f"{path} has {state.st_size} bytes, not {entry['size']}")
-        if state.st_mtime_ns == entry["mtime_ns"]:
-            return
-        if _sha256(path) != entry["sha256"]:
-            raise ExportDamagedError(f"the content of {path} has changed")
+        with open(open_private(path), "rb") as file:
+            state = os.fstat(file.fileno())
+            if state.st_size != entry["size"]:
+                raise ExportDamagedError(f"{path} has {state.st_size} bytes, not {entry['size']}")
+            if state.st_mtime_ns == entry["mtime_ns"]:
+                return
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                raise ExportDamagedError(f"the content of {path} has changed")
+    except PermissionError as error:
+        raise ExportDamagedError(f"{path}: {error.strerror}") from error
     except OSError as error:
         raise ExportDamagedError(f"{path} cannot be read: {error}") from error
     _remember_time(path, int(entry["mtime_ns"]))
@@ -172,10 +191,10 @@ def slug(name: str) -> str:
 @contextlib.contextmanager
 def new_folder(root: Path) -> Iterator[Path]:
     """Yield an empty folder for a new export inside `root`; remove it at the end unless it was published."""
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_stale(root)
     work = root / f".tmp-{os.getpid()}-{time.time_ns()}"
-    work.mkdir()
+    work.mkdir(mode=0o700)
     try:
         yield work
     finally:
@@ -185,6 +204,7 @@ def new_folder(root: Path) -> Iterator[Path]:
 def publish(work: Path, folder: Path) -> Path:
     """Sync a finished export and give it its name; an equal one that another process published first stays."""
     for path in work.iterdir():
+        path.chmod(0o600)  # whatever the umask was: it is not used once others can write it
         fsync_path(path)
     fsync_path(work)
     try:
@@ -207,16 +227,23 @@ def find_exports(root: Path, name: str | None = None) -> list[tuple[Path, Export
     name: the canonical name of a model; None for all.
     """
     found = []
-    for path in root.glob(f"{slug(name)}.*" if name else "[!.]*"):
-        if not (path / META).is_file():
-            continue
+    for path in _list(root, f"{slug(name)}.*" if name else "[!.]*"):
         try:
             meta = verify_export(path)
+            if name is not None and meta.name != name:
+                raise ExportDamagedError(f"it is of {meta.name}")
         except ExportDamagedError as error:
             log.warning("The prepared model in %s cannot be used: %s.", path, error)
             continue
         found.append(((path / META).stat().st_mtime_ns, path, meta))
     return [(path, meta) for _time, path, meta in sorted(found, key=lambda entry: entry[0], reverse=True)]
+
+
+def _list(root: Path, pattern: str) -> list[Path]:
+    try:
+        return [path for path in root.glob(pattern) if (path / META).is_file()]
+    except OSError:  # a cache that cannot be read holds nothing
+        return []
 
 
 def _usable(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipsearch.encoders import hub
+from clipsearch.encoders import hub, model_files
 from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
@@ -61,7 +61,7 @@ def _fetch(name: str, offline: bool) -> Reference:
     except (EncoderError, ImportError):
         raise
     except Exception as error:
-        if repo is None:
+        if repo is None or _refused_code(error):
             raise EncoderUnavailableError(_local_failure(name, error)) from error
         _require_hub(name, repo, error, offline=offline)
     try:
@@ -70,9 +70,8 @@ def _fetch(name: str, offline: bool) -> Reference:
     except (EncoderError, ImportError):
         raise
     except Exception as error:
-        raise EncoderUnavailableError(
-            f"{name} cannot be loaded from the hub: {brief(error)}. {ALTERNATIVES}"
-        ) from error
+        reason = _refused_code(error) or f"{brief(error)}."
+        raise EncoderUnavailableError(f"{name} cannot be loaded from the hub: {reason} {ALTERNATIVES}") from error
 
 
 def _repository(name: str) -> str | None:
@@ -107,10 +106,25 @@ def _check_folder(folder: Path) -> None:
 
 
 def _local_failure(name: str, error: Exception) -> str:
+    if (reason := _refused_code(error)) is not None:
+        return f"{name} cannot be loaded: {reason} {ALTERNATIVES}"
     return (
         f"{name} cannot be loaded, its files may be damaged, incomplete or not fit each other: {brief(error)}. "
         f"Copy the folder again. {ALTERNATIVES}"
     )
+
+
+def _refused_code(error: Exception) -> str | None:
+    """Say what of a model was not run, if that is what its loading failed of."""
+    said = str(error)
+    if "trust_remote_code" in said:
+        return model_files.remote_code("a class of transformers that it brings")
+    if "weights_only" in said:
+        return (
+            "its weights are a pickle or a TorchScript archive that holds more than tensors, which is never run. "
+            "Save them as .safetensors."
+        )
+    return None
 
 
 def _require_hub(name: str, repo: str, error: Exception, *, offline: bool) -> None:
@@ -142,17 +156,22 @@ def load_reference(name: str) -> Reference:
         import open_clip
 
         architecture, tag = (name, None) if name.startswith((LOCAL, HUB)) else split_name(name)
+        _check_files(architecture)
         _find_weights(architecture, tag)
         config = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-        model = open_clip.create_model(
-            architecture,
-            tag,
-            require_pretrained=True,
-            # open_clip only warns when weights made for another activation are put into an architecture.
-            force_quick_gelu=bool(config.get("quick_gelu")),
-        )
-        tokenizer = open_clip.get_tokenizer(architecture)
         text_config = (open_clip.get_model_config(architecture) or {}).get("text_cfg", {})
+        refusal = {"trust_remote_code": False} if text_config.get("hf_tokenizer_name") else {}
+        with model_files.without_code():
+            model = open_clip.create_model(
+                architecture,
+                tag,
+                require_pretrained=True,
+                weights_only=True,
+                pretrained_text=False,
+                # open_clip only warns when weights made for another activation are put into an architecture.
+                force_quick_gelu=bool(config.get("quick_gelu")),
+            )
+            tokenizer = open_clip.get_tokenizer(architecture, **refusal)
     model.eval()
     context_length = int(tokenizer.context_length or text_config.get("context_length", 77))
     transform = PictureTransform.from_open_clip(model.visual.preprocess_cfg)
@@ -195,6 +214,18 @@ def quiet() -> Iterator[None]:
         root.removeHandler(guard)
         for logger, level in loggers.items():
             logger.setLevel(level)
+
+
+def _check_files(architecture: str) -> None:
+    """Refuse the files of a model that name code, before any is loaded."""
+    if architecture.startswith(LOCAL):
+        model_files.check_folder(Path(architecture.removeprefix(LOCAL)))
+    elif architecture.startswith(HUB):
+        from open_clip import pretrained
+
+        repository = architecture.removeprefix(HUB)
+        path = Path(pretrained.download_pretrained_from_hf(repository, filename=model_files.CONFIG))
+        model_files.check_folder(path.parent)
 
 
 def _find_weights(architecture: str, tag: str | None) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -23,6 +26,8 @@ LOCAL = "local-dir:"
 HUB = "hf-hub:"
 DEFAULT_BUILTIN = "builtin-base"
 BUILTINS = ("builtin-small", "builtin-base")
+
+_scratch: list[tempfile.TemporaryDirectory[str]] = []
 
 SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 
@@ -126,6 +131,32 @@ def resolve(name: str, *, offline: bool) -> Resolution:
     raise _unknown(name)
 
 
+def load_pinned(
+    name: str,
+    *,
+    model: str,
+    threads: int,
+    offline: bool,
+    fingerprint: str | None,
+    device: str = "cpu",
+    precision: str = "auto",
+) -> Encoder:
+    """Load the encoder that a library names, which is all that may load one by a library's word.
+
+    Builtin encoders and open_clip's own load. One from a folder or a hub must be trusted (clipsearch.encoders.trust),
+    or be what the user names now. model: as in Settings, of who asks. Else as `load`.
+    Raises EncoderUnavailableError also for an encoder that is not trusted, with the command that trusts it.
+    """
+    options = Options(threads, offline, fingerprint, device, precision)
+    if not name.startswith((OPENCLIP + LOCAL, OPENCLIP + HUB)):
+        return _load(name, options)
+    if _is_named(name, model):
+        return _load_remembered(name, options)
+    from clipsearch.encoders import trust
+
+    return _load(name, options, partial(trust.check_content, trust.require(name)))
+
+
 def load(
     name: str,
     *,
@@ -135,15 +166,58 @@ def load(
     device: str = "cpu",
     precision: str = "auto",
 ) -> Encoder:
-    """Return an encoder whose towers are loaded when first used; for a GPU the weights are read now.
+    """Return the encoder that the user named; its towers are loaded when first used, on a GPU the weights now.
 
+    One from a folder or a hub is trusted from then on. What a library names goes to `load_pinned`.
     name: canonical. threads: of the processor, at most. offline: make no connection.
     fingerprint: of the encoder that made the library; a prepared model that has it is preferred. device, precision:
     as in Compute; a query takes the processor, which is ready first.
     Raises EncoderUnavailableError when the model cannot be had or cannot run so, EncoderMismatchError when its
     fingerprint is another, InvalidInputError for an unknown device or precision.
     """
-    compute = Compute(device, precision, threads)
+    options = Options(threads, offline, fingerprint, device, precision)
+    if not name.startswith((OPENCLIP + LOCAL, OPENCLIP + HUB)):
+        return _load(name, options)
+    return _load_remembered(name, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an encoder is loaded, as `load` has it."""
+
+    threads: int
+    offline: bool
+    fingerprint: str | None
+    device: str
+    precision: str
+
+
+def _is_named(name: str, model: str) -> bool:
+    """Tell whether a setting names an encoder; `auto` names none that a library could bring."""
+    if model.strip().lower() == AUTO:
+        return False
+    try:
+        return resolve(model, offline=True).name == name
+    except EncoderUnavailableError:
+        return False
+
+
+def _load_remembered(name: str, options: Options) -> Encoder:
+    from clipsearch.encoders import trust
+
+    described = trust.describe(name)  # before it is read, so that no later files pass for these
+    encoder = _load(name, options)
+    try:
+        trust.remember(described)
+    except OSError as error:
+        log.warning("That you trust %s cannot be remembered: %s.", name, error)
+    return encoder
+
+
+def _load(name: str, options: Options, check_source: Callable[[], None] = lambda: None) -> Encoder:
+    """Load by a name that may be loaded. check_source: called before files of the model itself are read."""
+    fingerprint = options.fingerprint
+    compute = Compute(options.device, options.precision, options.threads)
     if name in BUILTINS:
         from clipsearch.encoders.builtin import BuiltinEncoder
 
@@ -151,7 +225,7 @@ def load(
         _require_int8(name, compute)
         encoder: Encoder = BuiltinEncoder(variant, threads=compute.threads)
     elif name.startswith(OPENCLIP):
-        encoder = _load_openclip(name, compute, offline, fingerprint)
+        encoder = _load_openclip(name, compute, options, check_source)
     else:
         raise _unknown(name)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
@@ -196,18 +270,19 @@ def _resolve_auto(offline: bool) -> Resolution:
     return Resolution(DEFAULT_BUILTIN, notice)
 
 
-def _load_openclip(name: str, compute: Compute, offline: bool, fingerprint: str | None) -> Encoder:
+def _load_openclip(name: str, compute: Compute, options: Options, check_source: Callable[[], None]) -> Encoder:
     from clipsearch.encoders import accelerators
     from clipsearch.encoders.onnx_runtime import OnnxEncoder
 
     devices = accelerators.find_devices(compute)
     if not devices:
         _require_fp32_or_int8(name, compute)
-    found = _find_prepared(name, fingerprint)
+    found = _find_prepared(name, options.fingerprint)
     if found is None:
-        found = _prepare(name, compute.threads, offline, fingerprint)
+        check_source()
+        found = _prepare(name, options)
     folder, meta = found
-    if devices and (accelerated := _load_on(devices, folder, meta, compute, offline)) is not None:
+    if devices and (accelerated := _load_on(devices, folder, meta, compute, options, check_source)) is not None:
         return accelerated
     encoder = OnnxEncoder(folder, meta, threads=compute.threads, int8=compute.precision == "int8")
     if compute.precision == "int8":
@@ -236,13 +311,19 @@ def _require_fp32_or_int8(name: str, compute: Compute) -> None:
 
 
 def _load_on(
-    devices: tuple[str, ...], folder: Path, meta: ExportMeta, compute: Compute, offline: bool
+    devices: tuple[str, ...],
+    folder: Path,
+    meta: ExportMeta,
+    compute: Compute,
+    options: Options,
+    check_source: Callable[[], None],
 ) -> Encoder | None:
     """Load the weights for devices; None where that fails and the devices were not asked for by name."""
     try:
+        check_source()
         from clipsearch.encoders import torch_runtime
 
-        return torch_runtime.load(folder, meta, devices, compute.precision, offline=offline)
+        return torch_runtime.load(folder, meta, devices, compute.precision, offline=options.offline)
     except EncoderUnavailableError as error:
         if compute.device != "auto":
             raise
@@ -260,25 +341,46 @@ def _find_prepared(name: str, fingerprint: str | None) -> tuple[Path, ExportMeta
     return next((entry for entry in exports if not source or entry[1].source == source), None)
 
 
-def _prepare(name: str, threads: int, offline: bool, fingerprint: str | None) -> tuple[Path, ExportMeta]:
-    try:
-        _require_at_hand(name, offline)
-        from clipsearch.encoders import exporting, openclip
+def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
+    from clipsearch.encoders import exporting, openclip
 
-        reference = openclip.fetch(name.removeprefix(OPENCLIP), offline=offline)
-        folder = exporting.export(reference, name, exports_root(), threads=threads)
+    try:
+        _require_at_hand(name, options.offline)
+        reference = openclip.fetch(name.removeprefix(OPENCLIP), offline=options.offline)
+        try:
+            folder = exporting.export(reference, name, exports_root(), threads=options.threads)
+            return folder, export_folder.verify_export(folder)
+        except (OSError, export_folder.ExportDamagedError) as error:
+            log.warning(
+                "%s cannot be kept in %s (%s), and is prepared again by every command. Make room or rights there, or "
+                "set CLIPSEARCH_CACHE to another folder.", name, exports_root(), error,
+            )  # fmt: skip
+        folder = exporting.export(reference, name, _scratch_root(), threads=options.threads)
         return folder, export_folder.verify_export(folder)
     except EncoderUnavailableError as error:
-        if fingerprint is None:
+        if options.fingerprint is None:
             raise
         raise EncoderUnavailableError(
             f"The library was made with {name}, which is not prepared on this machine and cannot be: {error}"
         ) from error
     except (OSError, export_folder.ExportDamagedError) as error:
         raise EncoderError(
-            f"{name} cannot be prepared in {exports_root()}: {error}. Make room or rights there, or set "
-            "CLIPSEARCH_CACHE to another folder."
+            f"{name} cannot be prepared, neither in {exports_root()} nor in the system's temporary folder: {error}. "
+            "Make room or rights there, or set CLIPSEARCH_CACHE to another folder."
         ) from error
+
+
+def _scratch_root() -> Path:
+    """Return a folder of this process alone, which goes when the process ends."""
+    if not _scratch:
+        _scratch.append(tempfile.TemporaryDirectory(prefix="clipsearch-", ignore_cleanup_errors=True))
+    return Path(_scratch[0].name)
+
+
+def drop_scratch() -> None:
+    """Delete what was prepared for this process alone; for a process that ends without cleaning up."""
+    while _scratch:
+        _scratch.pop().cleanup()
 
 
 def _require_at_hand(name: str, offline: bool) -> None:

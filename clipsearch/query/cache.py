@@ -5,19 +5,29 @@ cannot be written or belong to somebody else. One table serves all libraries of 
 equal size; a text has its place by a digest of its words, and the newest of a place stays. So it never grows past its
 slots, needs no lock and no log, and whatever is torn or damaged does not match its own digest and counts as not there.
 The words themselves are not kept.
+
+Both digests are keyed with a secret of this user, which lies in the state folder and never in the cache, and cover
+encoder, text and vector: who can write a cache but not read the secret cannot make an entry that is taken for one. Nor
+is a table used that others may write. Without a secret there is no cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.places import state_dir
+from clipsearch.private import check_folder, open_private, read_private, write_private
+
 SLOTS = 16_384
 _DIGEST_BYTES = 16
+_SECRET = "query-cache.key"
+_SECRET_BYTES = 32
 _FLOAT = np.dtype("<f4")
 
 
@@ -29,33 +39,36 @@ class QueryCache:
         name = hashlib.blake2b(fingerprint.encode(), digest_size=_DIGEST_BYTES).hexdigest()
         self.path = folder / f"{name}-{dim}.slots"
         self._dim = dim
+        self._encoder = repr((fingerprint, dim)).encode()
+        self._secret: bytes | None = None
 
     def get(self, text: str) -> NDArray[np.float32] | None:
         """Return the vector of a text, float32 (dim,), just as it was put; None if it is not there."""
-        key = _digest(text.encode("utf-8", "surrogatepass"))
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                file.seek(self._place(key))
+            secret = self._read_secret()
+            key = self._place(text, secret)
+            check_folder(self.path.parent)
+            with open(open_private(self.path), "rb", buffering=0) as file:
+                file.seek(self._offset(key))
                 slot = file.read(self._slot_bytes)
         except OSError:
             return None
-        if len(slot) != self._slot_bytes or not slot.startswith(key):
-            return None
         body, check = slot[:-_DIGEST_BYTES], slot[-_DIGEST_BYTES:]
-        if _digest(body) != check:
+        if len(slot) != self._slot_bytes or self._seal(text, body, secret) != check:
             return None
         return np.frombuffer(body, _FLOAT, offset=_DIGEST_BYTES).astype(np.float32)
 
     def put(self, text: str, vector: NDArray[np.float32]) -> None:
         """Keep the vector of a text, float32 (dim,)."""
-        key = _digest(text.encode("utf-8", "surrogatepass"))
-        body = key + vector.astype(_FLOAT).tobytes()
         try:
+            secret = self._read_secret(make=True)
+            key = self._place(text, secret)
+            body = key + vector.astype(_FLOAT).tobytes()
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-            with open(descriptor, "r+b", buffering=0) as file:
-                file.seek(self._place(key))
-                file.write(body + _digest(body))
+            check_folder(self.path.parent)
+            with open(open_private(self.path, os.O_RDWR | os.O_CREAT), "r+b", buffering=0) as file:
+                file.seek(self._offset(key))
+                file.write(body + self._seal(text, body, secret))
         except OSError:
             return  # asked again, the encoder answers again
 
@@ -63,9 +76,30 @@ class QueryCache:
     def _slot_bytes(self) -> int:
         return 2 * _DIGEST_BYTES + self._dim * _FLOAT.itemsize
 
-    def _place(self, key: bytes) -> int:
-        return int.from_bytes(key[:8], "little") % SLOTS * self._slot_bytes
+    def _offset(self, key: bytes) -> int:
+        return int.from_bytes(key, "little") % SLOTS * self._slot_bytes
+
+    def _place(self, text: str, secret: bytes) -> bytes:
+        return _digest(self._encoder, text, b"", secret)
+
+    def _seal(self, text: str, body: bytes, secret: bytes) -> bytes:
+        return _digest(self._encoder, text, body, secret)
+
+    def _read_secret(self, *, make: bool = False) -> bytes:
+        """Return the secret of this user; make: one where there is none. Raises OSError where it cannot be had."""
+        if self._secret is None:
+            path = state_dir() / _SECRET
+            if make and not os.path.lexists(path):
+                with suppress(FileExistsError):  # another process was faster
+                    write_private(path, os.urandom(_SECRET_BYTES), replace=False)
+            found = read_private(path)
+            if len(found) != _SECRET_BYTES:
+                raise OSError(f"{path} is not a secret of {_SECRET_BYTES} bytes")
+            self._secret = found
+        return self._secret
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+def _digest(encoder: bytes, text: str, body: bytes, secret: bytes) -> bytes:
+    said = text.encode("utf-8", "surrogatepass")
+    lengths = b"%d %d %d " % (len(encoder), len(said), len(body))
+    return hashlib.blake2b(lengths + encoder + said + body, key=secret, digest_size=_DIGEST_BYTES).digest()

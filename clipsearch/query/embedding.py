@@ -6,7 +6,6 @@ Nothing here loads the store, so that a process that was just started can embed 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
 import warnings
@@ -24,15 +23,13 @@ from clipsearch.errors import EncoderMismatchError, InvalidInputError, MediaErro
 from clipsearch.paths import is_url
 from clipsearch.places import cache_dir
 from clipsearch.query.cache import QueryCache
+from clipsearch.query.handover import Embedded, pack, unpack
 from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     Picture = str | os.PathLike[str] | Image
-
-Embedded = tuple[NDArray[np.float32], tuple[str, ...]]
-"""A unit vector, float32 (dim,), and what the user should know about how it was made."""
 
 
 class Embedder:
@@ -57,7 +54,13 @@ class Embedder:
 
                 pin, settings = self.pin, self._settings
                 known = None if is_imported(pin.fingerprint) else pin.fingerprint
-                loaded = registry.load(pin.name, threads=settings.cores, offline=settings.offline, fingerprint=known)
+                loaded = registry.load_pinned(
+                    pin.name,
+                    model=settings.model,
+                    threads=settings.cores,
+                    offline=settings.offline,
+                    fingerprint=known,
+                )
                 _check_dim(loaded, pin)
                 self._encoder = loaded
             return self._encoder
@@ -181,10 +184,7 @@ class _Ahead:
             sent = pipe.read()
         with suppress(ChildProcessError):  # where nobody wants to hear of children, none is waited for
             os.waitpid(self._child, 0)
-        try:
-            done: Embedded | InvalidInputError | MediaError = pickle.loads(sent)
-        except Exception:  # nothing, or not all of it, was sent
-            return None
+        done = unpack(sent)
         if isinstance(done, Exception):
             raise done
         return done
@@ -194,8 +194,10 @@ class _Ahead:
             os.close(self._reader)
             done = self._embedded(embedder)
             with os.fdopen(writer, "wb") as pipe:
-                pipe.write(pickle.dumps(done))
+                pipe.write(pack(done))
         finally:
+            if (registry := sys.modules.get("clipsearch.encoders.registry")) is not None:
+                registry.drop_scratch()
             os._exit(0)  # not a step further: all else belongs to the other process
 
     def _embedded(self, embedder: Embedder) -> Embedded | InvalidInputError | MediaError:

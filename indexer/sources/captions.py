@@ -26,6 +26,9 @@ TABLES = ("captions.csv", "captions.jsonl")
 MAX_SIDECAR = 8192
 """Bytes: a text beside a picture that is longer than this is no caption of it."""
 
+MAX_TABLE = 2 << 30
+"""Bytes: a longer table is not read. What is read is held in memory."""
+
 _SIDECAR = ".txt"
 _HEAD = 64
 
@@ -111,8 +114,14 @@ class FolderCaptions:
         return self._tables[folder]
 
     def _read(self, path: str) -> Table | None:
+        absolute = self._absolute(path)
         try:
-            return _table(self._absolute(path))
+            if (size := os.path.getsize(absolute)) > MAX_TABLE:
+                raise InvalidInputError(f"it is of {size:,} bytes; there may be {MAX_TABLE:,}. Split it over folders.")
+            return _table(absolute)
+        except OSError as error:
+            self.unreadable.append((path, f"no captions can be read from it: {error.strerror}"))
+            return None
         except InvalidInputError as error:
             self.unreadable.append((path, f"no captions can be read from it: {error}"))
             return None

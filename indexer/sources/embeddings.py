@@ -1,16 +1,18 @@
 """Vectors that were made elsewhere: a NumPy array with a file of records, or clip-retrieval's folder of embeddings.
 
 The layout is that of clip-retrieval (https://github.com/rom1504/clip-retrieval): `img_emb/*.npy`, `text_emb/*.npy`
-and `metadata/*.parquet`, of which row i of the files of one number belong together. Arrays are memory-mapped by the
-block, so that memory stays flat however long they are; nothing in them is ever unpickled.
+and `metadata/*.parquet`, of which row i of the files of one number belong together. Arrays are read by the block, so
+that memory stays flat however long they are.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 
@@ -20,39 +22,64 @@ from numpy.typing import NDArray
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import ARRAY_SUFFIX, Record, RecordBlock
 from clipsearch.types import Modality
+from indexer.sources.arrays import read_head
 from indexer.sources.items import BadRecord, read_items
 
 BLOCK_ROWS = 8192
 SHOWN_ROWS = 10
 _SLICE_VALUES = 1 << 18  # so that what is computed of a slice stays in the processor's cache
+_MANY = 1_000_000  # records too many that are counted
 _FOLDERS = {Modality.IMAGE: "img_emb", Modality.TEXT: "text_emb"}
 _METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """An array on disk, of shape (rows, dim)."""
+    """An array on disk, of shape (rows, dim). offset: bytes before it. by_column: it lies in Fortran order."""
 
     path: Path
     rows: int
     dim: int
+    dtype: np.dtype[np.floating]
+    offset: int
+    by_column: bool
 
     @classmethod
     def open(cls, path: Path) -> Matrix:
         """Read the head of a .npy file. Raises InvalidInputError unless it holds rows of floating-point numbers."""
-        values = _map(path)
-        if values.ndim != 2 or 0 in values.shape:
-            raise InvalidInputError(f"{path} holds an array of shape {values.shape}; it must be (rows, dimensions).")
-        if values.dtype.kind != "f" or values.dtype.itemsize > 8:
-            raise InvalidInputError(f"{path} holds {values.dtype}; it must be float16, float32 or float64.")
-        return cls(path, *values.shape)
+        head = read_head(path)
+        rows, dim = head.shape
+        return cls(path, rows, dim, head.dtype, head.offset, head.by_column)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Yield (number of the first row, float64 (n, dim)) over some rows, few at a time."""
-        values = _map(self.path)  # anew for each block: pages of one that stays would pile up
+        """Yield (number of the first row, float64 (n, dim)) over some rows, few at a time.
+
+        Raises InvalidInputError for a file that has become shorter.
+        """
         step = max(1, _SLICE_VALUES // self.dim)
-        for first in range(start, stop, step):
-            yield first, values[first : min(first + step, stop)].astype(np.float64, order="C")
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                for first in range(start, stop, step):
+                    yield first, self._read(file, first, min(step, stop - first))
+        except OSError as error:
+            raise InvalidInputError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+
+    def _read(self, file: FileIO, first: int, count: int) -> NDArray[np.float64]:
+        """Read rows, float64 (count, dim); not mapped: a file that is cut meanwhile would end the process."""
+        size = self.dtype.itemsize
+        if self.by_column:
+            starts = range(self.offset + first * size, self.offset + self.rows * self.dim * size, self.rows * size)
+            data = b"".join(self._bytes(file, start, count * size) for start in starts)
+            return np.frombuffer(data, self.dtype).reshape(self.dim, count).T.astype(np.float64, order="C")
+        data = self._bytes(file, self.offset + first * self.dim * size, count * self.dim * size)
+        return np.frombuffer(data, self.dtype).reshape(count, self.dim).astype(np.float64)
+
+    def _bytes(self, file: FileIO, start: int, size: int) -> bytes:
+        file.seek(start)
+        data = file.read(size)
+        if len(data) != size:
+            raise InvalidInputError(f"{self.path} has become shorter while it was read. Run again.")
+        return data
 
     def unit_rows(self, start: int, stop: int) -> NDArray[np.float16]:
         """Read rows and give them unit length: float16 (n, dim). Raises InvalidInputError for one without direction."""
@@ -141,7 +168,7 @@ class EmbeddingSource:
         are: NaN or infinity, zero, no usable record, a name that another has, more or fewer records than rows.
         """
         not_finite, zero = _Tally("with NaN or infinity"), _Tally("with nothing but zeros")
-        unusable, names, miscounted = _Tally("with a record that cannot be used"), _Names(self.rows), list[str]()
+        unusable, names, miscounted = _Tally("with a record that cannot be used"), _Names(), list[str]()
         for part in self.parts:
             records, before = part.records(), names.count + unusable.count
             for start in range(0, part.rows, BLOCK_ROWS):
@@ -201,24 +228,28 @@ class EmbeddingSource:
 class _Names:
     """The names of all records, as eight bytes each."""
 
-    def __init__(self, rows: int) -> None:
-        self._hashes = np.empty(rows, np.int64)
-        self.count = 0
+    def __init__(self) -> None:
+        self._hashes = array("q")
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._hashes)
 
     def add(self, name: str) -> None:
-        self._hashes[self.count] = hash(name)
-        self.count += 1
+        self._hashes.append(hash(name))
 
     def suspects(self) -> set[int]:
         """Return the hashes that occur more than once."""
-        hashes = np.sort(self._hashes[: self.count])
+        hashes = np.sort(np.frombuffer(self._hashes, np.int64))
         return set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
 
 def _miscounted(part: Part, seen: int, rest: Iterator[object]) -> list[str]:
     """Say what is wrong where a file of records is longer or shorter than its vectors; seen: of its records."""
-    found = seen + sum(1 for _ in rest)
-    return [] if found == part.rows else [f"it has {part.rows:,} rows, but {part.items} has {found:,} records"]
+    found = seen + sum(1 for _ in islice(rest, _MANY))
+    over = "more than " if found >= seen + _MANY else ""
+    return [] if found == part.rows else [f"it has {part.rows:,} rows, but {part.items} has {over}{found:,} records"]
 
 
 def _single(path: Path, items: str | None, modality: Modality) -> Part:
@@ -275,15 +306,6 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
 def _count(found: dict[int, Path]) -> str:
     folder = next(iter(found.values())).parent.name
     return f"{folder} has {len(found)} from {min(found)} to {max(found)}"
-
-
-def _map(path: Path) -> NDArray[np.floating]:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # the head of a .npy file is Python source, and what is wrong in it has many names
-        raise InvalidInputError(f"{path} is no whole .npy file of numbers: {error}.") from error
 
 
 def _norms(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
-"""The records that go with vectors, one a row: JSONL, or parquet through pyarrow. Read as a stream."""
+"""The records that go with vectors, one a row: JSONL, or parquet. Read as a stream."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -12,14 +13,14 @@ from typing import Any
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import quote_path
 from clipsearch.store.records import Record
+from indexer.sources import parquet
 
 NAMES = ("path", "image_path", "url", "id", "key")
 """What may name a record; the first that it has counts. A record without any is named by its number."""
 
 CAPTIONS = ("caption", "text")
 _WANTED = (*NAMES, *CAPTIONS, "width", "height", "taken_at")
-_MAX_LINE = 16 << 20
-_BATCH_ROWS = 8192
+_MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
         with open(path, "rb") as file:
             while line := file.readline(_MAX_LINE):
                 number += 1
+                if len(line) == _MAX_LINE:
+                    raise InvalidInputError(f"{path}, line {number}: longer than {_MAX_LINE:,} bytes.")
                 if line.isspace():
                     continue
                 fields = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -62,31 +65,13 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        import pyarrow as arrow
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
+        yield from parquet.read_rows(os.fspath(path), _WANTED)
+    except ModuleNotFoundError as error:
         raise InvalidInputError(
             f"Reading {path} takes pyarrow, which is not installed: pip install 'clipsearch[parquet]'"
         ) from error
-    try:
-        with ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name in _WANTED]
-            if not columns:
-                yield from ({} for _ in range(file.metadata.num_rows))
-                return
-            for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
-                # A nanosecond is more than a datetime holds.
-                values = [_to_python(column, arrow) for column in batch.columns]
-                yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True))
-    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (parquet.UnreadableError, OSError, ValueError) as error:
         raise InvalidInputError(f"{path} cannot be read as parquet: {error}.") from error
-
-
-def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
-    if arrow.types.is_timestamp(column.type):
-        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
-    values: list[Any] = column.to_pylist()
-    return values
 
 
 def _record(number: int, fields: Mapping[str, Any]) -> Record | BadRecord:

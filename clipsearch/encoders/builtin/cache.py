@@ -1,11 +1,14 @@
 """Keep the built towers in the user's cache.
 
 A tower is a folder of files that is written whole under another name, fsynced and renamed, so that a kill or a second
-process never leaves half of one. `meta.json` is written with it and holds the size and SHA-256 of each file.
+process never leaves half of one. `meta.json` is written with it and holds the size and SHA-256 of each file. These
+tell damage, not malice: who can write the folder writes them too. So a tower that others can have written is not used.
+A cache that cannot be written only costs time: the tower is built in memory then.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -17,8 +20,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from clipsearch.durable import fsync_path
-from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.errors import EncoderError
 from clipsearch.places import cache_dir
+from clipsearch.private import check_folder, read_private
 
 logger = logging.getLogger("clipsearch")
 
@@ -26,6 +30,7 @@ Files = Mapping[str, bytes]
 T = TypeVar("T")
 
 _META = "meta.json"
+_FILES = {"model.onnx", "tokenizer.json"}
 _STALE_SECONDS = 3600.0
 _SWAPS = 50
 
@@ -39,16 +44,23 @@ def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, b
 
     key: the folder's name, which changes with whatever the files are made from. build: makes the files.
     load: turns the bytes of the files into a tower, and raises DamagedTowerError where it cannot.
-    Raises EncoderUnavailableError where the cache cannot be written, EncoderError where a new tower does not load.
+    Warns once where the cache cannot be written. Raises EncoderError where a new tower does not load.
     """
-    folder = cache_dir() / "encoders" / key
+    folder, reason = cache_dir() / "encoders" / key, ""
     try:
-        if folder.is_dir():
+        if os.path.lexists(folder):
             return load(_read(folder))
+    except PermissionError as error:
+        reason = f"cannot be used ({error.strerror})"
     except DamagedTowerError as error:
-        logger.warning("The cached encoder in %s is damaged (%s) and is built again.", folder, error)
+        reason = f"is damaged ({error})"
     files = build()
-    _install(folder, files)
+    try:
+        _install(folder, files)
+        if reason:
+            logger.warning("The cached encoder in %s %s and was built again.", folder, reason)
+    except OSError as error:
+        _warn_unkept(folder.parent, error)
     try:
         # Not what is on the disk: another process may be putting the same there at this instant.
         return load(dict(files))
@@ -59,35 +71,47 @@ def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, b
         ) from error
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
+
+
+def _warn_unkept(folder: Path, error: OSError) -> None:
+    _warn_once(
+        f"The built encoder cannot be kept in {folder} ({error.strerror or error}), so every command builds it again. "
+        "Free some space, or set CLIPSEARCH_CACHE to a folder that can be written."
+    )
+
+
 def _read(folder: Path) -> dict[str, bytes]:
-    """Return the files of a tower, each checked against its size and SHA-256."""
+    """Return the files of a tower, each checked against its size and SHA-256. Raises PermissionError."""
     try:
-        meta: dict[str, dict[str, object]] = json.loads((folder / _META).read_bytes())
-        files = {name: (folder / name).read_bytes() for name in meta}
+        check_folder(folder)
+        meta: dict[str, dict[str, object]] = json.loads(read_private(folder / _META))
+        if not meta.keys() <= _FILES:
+            raise DamagedTowerError(f"{_META} names files that no tower has")
+        files = {name: read_private(folder / name) for name in meta}
         for name, data in files.items():
             if len(data) != meta[name]["size"] or hashlib.sha256(data).hexdigest() != meta[name]["sha256"]:
                 raise DamagedTowerError(f"{name} is not what was written")
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedTowerError(str(error)) from error
     return files
 
 
 def _install(folder: Path, files: Files) -> None:
+    """Keep the files of a tower. Raises OSError where the cache cannot be written."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _sweep(folder)
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-{time.time_ns()}")
+    temporary.mkdir(mode=0o700)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-{time.time_ns()}")
-        temporary.mkdir()
-        try:
-            _write(temporary, files)
-            _swap(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise EncoderUnavailableError(
-            f"The built encoder cannot be kept in {folder.parent}: {error}. "
-            "Free some space, or set CLIPSEARCH_CACHE to a folder that can be written."
-        ) from error
+        _write(temporary, files)
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
@@ -103,7 +127,7 @@ def _sweep(folder: Path) -> None:
 def _write(folder: Path, files: Files) -> None:
     meta = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     for name, data in (*files.items(), (_META, json.dumps(meta, indent=1).encode())):
-        with open(folder / name, "wb") as file:
+        with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

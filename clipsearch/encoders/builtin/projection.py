@@ -41,7 +41,7 @@ class Projection:
         name = f"{variant}.npz"
         try:
             data = resources.files(__package__).joinpath(name).read_bytes()
-            with np.load(io.BytesIO(data)) as file:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 arrays = {key: file[key].astype(np.float32) for key in file.files}
         except (OSError, ValueError, KeyError) as error:
             raise EncoderUnavailableError(

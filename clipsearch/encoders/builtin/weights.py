@@ -10,9 +10,7 @@ import hashlib
 import importlib.util
 import io
 import json
-import pickle
 import struct
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.builtin.state_dict import StoredTensor, read_pickle
 from clipsearch.errors import EncoderUnavailableError
 
 Weights = dict[str, NDArray[np.float32]]
@@ -119,59 +118,27 @@ def read_safetensors(data: bytes) -> Weights:
 def read_pth(data: bytes) -> Weights:
     """Return the float32 tensors of a state dict in the PyTorch format before 1.6.
 
-    Only the few classes that such a file names are ever looked up, so a hostile file runs nothing.
+    Nothing that such a file names is ever looked up, so a hostile file runs nothing.
     Raises EncoderUnavailableError for another format.
     """
     stream = io.BytesIO(data)
     try:
-        magic, _version, _system, state, keys = (_StateUnpickler(stream).load() for _ in range(5))
+        magic, _version, _system, state, keys = (read_pickle(stream) for _ in range(5))
         if magic != _LEGACY_MAGIC:
-            raise pickle.UnpicklingError("it is not in the PyTorch format before 1.6")
+            raise ValueError("it is not in the PyTorch format before 1.6")
         sizes = {tensor.key: _ITEM_BYTES[tensor.kind] for tensor in state.values()}
         storages = _read_storages(stream, keys, sizes)
-    except (pickle.UnpicklingError, EOFError, struct.error, KeyError, ValueError, AttributeError) as error:
+    except (struct.error, LookupError, ValueError, TypeError, AttributeError) as error:
         raise EncoderUnavailableError(
             f"A weight file of the builtin encoder cannot be read: {error}. Reinstall its package."
         ) from error
-    return {name: tensor.materialise(storages) for name, tensor in state.items() if tensor.kind == "FloatStorage"}
+    return {name: _materialise(tensor, storages) for name, tensor in state.items() if tensor.kind == "FloatStorage"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    kind: str
-    key: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def materialise(self, storages: dict[str, bytes]) -> NDArray[np.float32]:
-        # Filters that were converted from TensorFlow lie in its order, so the strides matter.
-        strides = tuple(4 * stride for stride in self.strides)
-        return np.ascontiguousarray(np.ndarray(self.shape, "<f4", storages[self.key], 4 * self.offset, strides))
-
-
-def _rebuild(
-    storage: tuple[str, str], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
-) -> _Tensor:
-    kind, key = storage
-    return _Tensor(kind, key, offset, shape, strides)
-
-
-class _StateUnpickler(pickle.Unpickler):
-    """Unpickle a state dict into `_Tensor` records."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
-        if module == "torch" and name in _ITEM_BYTES:
-            return name
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong in a weight file")
-
-    def persistent_load(self, pid: tuple[str, str, str]) -> tuple[str, str]:
-        _, kind, key, *_ = pid
-        return kind, key
+def _materialise(tensor: StoredTensor, storages: dict[str, bytes]) -> NDArray[np.float32]:
+    # Filters that were converted from TensorFlow lie in its order, so the strides matter.
+    strides = tuple(4 * stride for stride in tensor.strides)
+    return np.ascontiguousarray(np.ndarray(tensor.shape, "<f4", storages[tensor.key], 4 * tensor.offset, strides))
 
 
 def _read_storages(stream: BinaryIO, keys: list[str], sizes: dict[str, int]) -> dict[str, bytes]:

@@ -1,0 +1,75 @@
+"""clipsearch trust."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from clipsearch.cli.options import json_option, note, write_bytes
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import printable
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--list", "listing", is_flag=True, help="List the encoders that you trust.")
+@click.option("--remove", metavar="NAME", help="Trust this encoder no longer.")
+@json_option
+def trust(name: str | None, listing: bool, remove: str | None, as_json: bool) -> None:
+    """Let libraries load the encoder NAME, which is local-dir:PATH or hf-hub:ORG/NAME.
+
+    A library may come from a stranger, so it cannot load such a model by its own word. One that you named with
+    --model, or as `model` in your settings, is trusted already. A folder is trusted as it is now: once its files
+    change, you are asked again. Whoever trusts it, a model never runs Python of its own.
+
+    \b
+    clipsearch trust 'local-dir:/models/my-clip'
+    clipsearch trust --list
+    clipsearch trust --remove 'local-dir:/models/my-clip'
+    """  # noqa: D301 - click wants the character itself
+    if (name is not None) + listing + (remove is not None) != 1:
+        raise InvalidInputError("Name one encoder to trust, or use one of --list and --remove NAME.")
+    if as_json and not listing:
+        raise InvalidInputError("--json belongs to --list.")
+    if listing:
+        _list(as_json)
+    elif remove is not None:
+        _remove(remove)
+    elif name is not None:
+        _add(name)
+
+
+def _list(as_json: bool) -> None:
+    from clipsearch import present
+    from clipsearch.encoders.trust import OPENCLIP, list_trusted
+
+    found = [{"name": each.name.removeprefix(OPENCLIP), "content": each.content} for each in list_trusted()]
+    if as_json:
+        write_bytes(present.to_json(found))
+        return
+    for each in found:
+        click.echo(printable(str(each["name"])))
+    if not found:
+        note("You trust no encoder from a folder or a hub yet.")
+
+
+def _remove(name: str) -> None:
+    from clipsearch.encoders import registry, trust
+
+    trust.forget(registry.resolve(name, offline=True).name)
+    note(f"No library loads {printable(name)} any more by its own word.")
+
+
+def _add(name: str) -> None:
+    from clipsearch.encoders import registry, trust
+
+    resolved = registry.resolve(name, offline=True).name
+    if not trust.needs_trust(resolved):
+        note(f"{printable(resolved)} loads without being trusted.")
+        return
+    folder = resolved.removeprefix(trust.LOCAL)
+    if resolved.startswith(trust.LOCAL) and not os.path.isdir(folder):
+        raise InvalidInputError(f"There is no folder {printable(folder)}. Check the path.")
+    trust.remember(trust.describe(resolved, read=True))
+    note(f"Libraries may now load {printable(resolved.removeprefix(trust.OPENCLIP))}.")

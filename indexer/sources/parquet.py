@@ -1,0 +1,136 @@
+"""Rows of a parquet file, read by a process of its own with bounded memory.
+
+A few bytes of parquet can stand for gigabytes: pages are compressed, values repeated, sizes claimed. And it is read by
+native code. So a child process decodes it, which may take MAX_MEMORY, and whose end by whatever cause is an error of
+that file. This module is also the program
+of the child, and imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+MAX_MEMORY = 2 << 30
+"""Bytes of address space of the child, of which pyarrow itself takes some 300 MB; where the system can limit it."""
+
+MAX_VALUE = 1 << 20
+"""Characters of one value."""
+
+_BATCH_ROWS = 1024
+_BATCH_CHARACTERS = 4 << 20
+_SCALARS = ("string", "large_string", "integer", "floating", "boolean", "null", "timestamp", "date")
+
+
+class UnreadableError(Exception):
+    """A parquet file that cannot be read; says why."""
+
+
+def read_rows(path: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file, with those of its columns that are wanted; times as in ISO 8601.
+
+    Raises UnreadableError, ModuleNotFoundError without pyarrow.
+    """
+    command = [sys.executable, "-P", __file__, str(MAX_MEMORY), path, *wanted]
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                message = json.loads(line)
+                if "missing" in message:
+                    raise ModuleNotFoundError(message["missing"])
+                if "error" in message:
+                    raise UnreadableError(message["error"])
+                if "end" in message:
+                    return
+                names = message["names"]
+                yield from (dict(zip(names, row, strict=True)) for row in message["rows"])
+            raise UnreadableError(f"reading it took more than {MAX_MEMORY >> 20:,} MB, or ended the process that did")
+        finally:
+            child.kill()
+
+
+def _send(**message: Any) -> None:  # noqa: ANN401
+    sys.stdout.write(json.dumps(message) + "\n")
+
+
+def _serve(memory: int, path: str, wanted: Sequence[str]) -> None:
+    """Write the rows of a file to stdout, some a line; then that it ends, or what is wrong."""
+    try:
+        _limit_memory(memory)
+        import pyarrow as arrow
+        from pyarrow.parquet import ParquetFile
+
+        arrow.set_cpu_count(1)
+        with ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
+            _send_rows(file, wanted, arrow)
+        _send(end=True)
+    except ImportError as error:
+        _send(missing=str(error))
+    except MemoryError:
+        _send(error=f"its values need more than {memory >> 20:,} MB of memory")
+    except Exception as error:  # pyarrow raises many kinds; all of them are of this one file
+        _send(error=str(error).split("\n")[0][:300] or type(error).__name__)
+
+
+def _limit_memory(memory: int) -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        return  # a system that has no such limits
+
+
+def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: ANN401
+    columns = [field for field in file.schema_arrow if field.name in wanted]
+    for field in columns:
+        plain = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
+        if not any(getattr(arrow.types, f"is_{kind}")(plain) for kind in _SCALARS):
+            raise ValueError(f"its column {field.name} is of the type {str(field.type)[:60]}, which no record has")
+    if not columns:
+        left = file.metadata.num_rows
+        while left > 0:  # a claim that costs nothing: whoever reads stops where it is too much
+            _send(names=[], rows=[[]] * min(left, _BATCH_ROWS))
+            left -= _BATCH_ROWS
+        return
+    names = [field.name for field in columns]
+    for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
+        values = [_to_python(column, arrow) for column in batch.columns]
+        _send_batch(batch.schema.names, list(zip(*values, strict=True)))
+
+
+def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
+    if arrow.types.is_timestamp(column.type):  # a nanosecond is more than a datetime holds
+        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
+    if arrow.types.is_dictionary(column.type):
+        words = _to_python(column.dictionary, arrow)
+        return [None if index is None else words[index] for index in column.indices.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
+        return [value and value.isoformat() for value in values]
+    if any(isinstance(value, str) and len(value) > MAX_VALUE for value in values):
+        raise ValueError(f"it holds a value of more than {MAX_VALUE:,} characters")
+    return values
+
+
+def _send_batch(names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
+    """Send rows, so many a line that the line stays short."""
+    size = sum(len(value) for row in rows for value in row if isinstance(value, str))
+    if size > _BATCH_CHARACTERS and len(rows) > 1:
+        half = len(rows) // 2
+        _send_batch(names, rows[:half])
+        _send_batch(names, rows[half:])
+    else:
+        _send(names=names, rows=rows)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
