@@ -196,13 +196,7 @@ class _Run:
         self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
 
     def _pinned_encoder(self) -> Encoder:
-        pin = self.library.encoder
-        if self.encoder is None and pin is not None:
-            known = None if is_imported(pin.fingerprint) else pin.fingerprint
-            self.encoder = _load(pin.name, self.settings, known)
-            if self.encoder.dim != pin.dim:
-                raise encoder_mismatch(self.library.folder, f"vectors of {pin.dim}", f"those of {self.encoder.dim}")
-        assert self.encoder is not None, "a library is pinned before anything is encoded"
+        self.encoder = self.encoder or pinned_encoder(self.library, self.settings)
         return self.encoder
 
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
@@ -213,7 +207,7 @@ class _Run:
         )
         size = self.settings.batch_size or encoder.batch_size
         loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores, size)
-        encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(_batches(loaded, size))
+        encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(batches(loaded, size))
         with closing(loaded), closing(encoded):
             for batch, outcomes in encoded:
                 self._commit(encoder, writer, outcomes, decoder, roots)
@@ -257,6 +251,16 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     return _load(resolution.name, settings, None)
 
 
+def pinned_encoder(library: Library, settings: Settings) -> Encoder:
+    """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
+    pin = library.encoder
+    assert pin is not None, "a library is pinned before anything is encoded"
+    encoder = _load(pin.name, settings, None if is_imported(pin.fingerprint) else pin.fingerprint)
+    if encoder.dim != pin.dim:
+        raise encoder_mismatch(library.folder, f"vectors of {pin.dim}", f"those of {encoder.dim}")
+    return encoder
+
+
 def _load(name: str, settings: Settings, fingerprint: str | None) -> Encoder:
     return registry.load(
         name,
@@ -268,7 +272,7 @@ def _load(name: str, settings: Settings, fingerprint: str | None) -> Encoder:
     )
 
 
-def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
+def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
     """Cut the stream so that a batch has about `size` vectors to compute, or four times as many files without any."""
     batch: list[Loaded] = []
     parts = 0
