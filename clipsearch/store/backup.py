@@ -141,7 +141,7 @@ class _Backup:
         with self._library.query() as connection:
             library_id = get_library_id(connection)
         place = os.path.realpath(self._library.folder)
-        names = {*self._root.names()} - {_LOCK}
+        names = {name for name in self._root.names() if not is_temporary(name)} - {_LOCK}
         if not names:
             return Manifest(library_id, place), None
         if MANIFEST not in names:
