@@ -90,8 +90,11 @@ def repair(
     EncoderUnavailableError before anything is changed, LibraryLockedError, LibraryError when the disk refuses.
     """
     started = time.monotonic()
-    with closing(Library(folder)) as library:
-        damage = find(library)
+    with closing(_open(folder)) as library:
+        try:
+            damage = find(library)
+        except StoreCorruptError as error:
+            raise beyond_repair(folder) from error
         report = RepairReport(damage.describe())
         if dry_run or not damage:
             _rehearse(library, damage, report)
@@ -100,6 +103,13 @@ def repair(
             report.remaining = find(library).describe()
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _open(folder: Path) -> Library:
+    try:
+        return Library(folder)
+    except StoreCorruptError as error:
+        raise beyond_repair(folder) from error
 
 
 def _rehearse(library: Library, damage: Damage, report: RepairReport) -> None:
@@ -151,7 +161,7 @@ class _Run:
             try:
                 mending.rebuild_indexes(writer)
             except StoreCorruptError as error:
-                raise beyond_repair(self._library.folder, str(error)) from error
+                raise beyond_repair(self._library.folder, "; ".join(self._damage.catalog)) from error
             if still := find_damage(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
@@ -256,7 +266,7 @@ class _Planner:
         return FolderWalk(root.id, root.path, prefix, rules, covered=self._covered, skip=skip, neighbours=neighbours)
 
 
-def beyond_repair(folder: Path, found: str) -> StoreCorruptError:
+def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorruptError:
     """Build the error for a catalog that cannot be mended."""
     return StoreCorruptError(
         f"The catalog in {folder} cannot be mended: {found}. Go back to a backup: clipsearch restore DIR. Without one, "

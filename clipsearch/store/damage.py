@@ -24,6 +24,7 @@ from clipsearch.types import Modality
 
 _UNIT_TOLERANCE = 0.01
 _MESSAGES = 5
+_ALL_WORDS = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.all_words USING fts5vocab(main, full_text, instance)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +90,32 @@ def _look(library: Library) -> tuple[int, Damage]:
         lines = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
         about_words = [line for line in lines if "full_text" in line or "inverted index" in line]
         whole = [line for line in lines if line != "ok" and line not in about_words]
-        words = bool(about_words) or not _are_words_readable(connection)
+        words = bool(about_words) or not _are_words_whole(connection)
         rows = {modality: _odd_rows(library, connection, modality) for modality in Modality}
         return get_revision(connection), Damage(rows, (), words, tuple(whole))
 
 
-def _are_words_readable(connection: Connection) -> bool:
+def _are_words_whole(connection: Connection) -> bool:
+    """Tell whether the index of words can be read and has as many words as it says that it has."""
     if not inspect(connection).has_table("full_text"):
         return True  # of a library from before there were words
     try:
         with mapped_errors():
-            connection.exec_driver_sql(
-                "CREATE VIRTUAL TABLE IF NOT EXISTS temp.all_words USING fts5vocab(main, full_text, instance)"
-            )
-            connection.exec_driver_sql("SELECT count(*) FROM temp.all_words").scalar_one()
+            connection.exec_driver_sql(_ALL_WORDS)
+            found = connection.exec_driver_sql("SELECT count(*) FROM temp.all_words").scalar_one()
             connection.exec_driver_sql("DROP TABLE temp.all_words")
+            sizes = connection.exec_driver_sql("SELECT sz FROM full_text_docsize").scalars()
+            return bool(found == sum(map(_varint, sizes)))
     except StoreCorruptError:
         return False
-    return True
+
+
+def _varint(data: bytes) -> int:
+    """Read a number as SQLite packs it: seven bits a byte, highest first."""
+    value = 0
+    for byte in data:
+        value = value << 7 | byte & 0x7F
+    return value
 
 
 def _odd_rows(library: Library, connection: Connection, modality: Modality) -> NDArray[np.int64]:
