@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
@@ -19,7 +20,7 @@ from clipsearch.store import catalog, mending
 from clipsearch.store.catalog import join
 from clipsearch.store.damage import Damage, DamagedItem, damaged_items, find_damage
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome, Root, RootKind
+from clipsearch.store.records import ARRAY_SUFFIX, Encoded, Failed, FileRecord, Known, Outcome, Root, RootKind
 from clipsearch.store.roots import Rules
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
@@ -212,6 +213,8 @@ class _Planner:
         self._library = library
         with library.query() as connection:
             self.roots = {root.id: root for root in catalog.get_roots(connection, library.base)}
+        pin = library.encoder
+        self._encoder = pin.name if pin else "NAME"
         self._covered = [root.path for root in self.roots.values()]
         self._neighbours = Neighbours()
         self._reached: dict[int, bool] = {}
@@ -231,7 +234,7 @@ class _Planner:
             plan.erase.append(item.id)
         elif root is None or root.kind is RootKind.COLLECTION:
             plan.erase.append(item.id)
-            plan.dropped.append(Lost(path, _no_file(root)))
+            plan.dropped.append(Lost(path, _no_file(root, self._encoder)))
         elif not self._is_reached(root, item):
             plan.unreachable.append(Lost(path, f"{root.path} cannot be reached; mount it, then run again"))
         else:
@@ -247,7 +250,7 @@ class _Planner:
             plan.unreachable.append(Lost(path, walk.unreadable[0][1]))
         else:
             plan.erase.append(item.id)
-            reason = f"the file is gone; if it was moved, it is found again by: clipsearch index {root.path}"
+            reason = f"the file is gone; if it was moved, it is found again by: clipsearch index {quote(root.path)}"
             plan.dropped.append(Lost(path, reason))
 
     def _is_reached(self, root: Root, item: DamagedItem) -> bool:
@@ -269,17 +272,18 @@ class _Planner:
 def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorruptError:
     """Build the error for a catalog that cannot be mended."""
     return StoreCorruptError(
-        f"The catalog in {folder} cannot be mended: {found}. Go back to a backup: clipsearch restore DIR. Without one, "
-        f"move the library away and index again: mv {folder} {folder}.damaged; clipsearch index FOLDER"
+        f"The catalog in {folder} cannot be mended: {found}. Go back to a backup: clipsearch restore DIR --library "
+        f"{quote(str(folder))}. Without one, move the library away and index again: mv {quote(str(folder))} "
+        f"{quote(f'{folder}.damaged')}; clipsearch index --library {quote(str(folder))} FOLDER"
     )
 
 
-def _no_file(root: Root | None) -> str:
+def _no_file(root: Root | None, encoder: str) -> str:
     if root is None:
         return "its folder is not known any more; find it again by: clipsearch index FOLDER"
-    return (
-        f"its vectors were imported, there is no file to encode; import again: clipsearch import-embeddings {root.path}"
-    )
+    command = f"clipsearch import-embeddings {quote(root.path)} --encoder {quote(encoder)}"
+    items = " --items FILE" if root.path.endswith(ARRAY_SUFFIX) else ""
+    return f"its vectors were imported, there is no file to encode; import again: {command}{items}"
 
 
 def _encode_batch(encoder: Encoder, batch: Sequence[Loaded]) -> list[Outcome]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -317,8 +318,12 @@ def test_a_catalog_that_sqlite_cannot_read_is_told_with_what_helps(place):
     before = tree_digest(place.library)
     ran = run_cli("repair", "--library", place.library)
     assert ran.code == 5
-    assert "clipsearch restore" in ran.err and "clipsearch index" in ran.err
+    assert f"clipsearch restore DIR --library {place.library}" in ran.err
     assert tree_digest(place.library) == before
+    move, again = ran.err.strip().partition("index again: ")[2].split("; ")
+    subprocess.run(move, shell=True, check=True)
+    command = again.replace("FOLDER", str(place.root)).split()[1:]
+    assert run_cli(*command, "--model", "builtin-small", "--json").json["added"] == 8
 
 
 def test_imported_records_are_taken_out_with_the_command_that_brings_them_back(tmp_path, encoder):
@@ -334,9 +339,20 @@ def test_imported_records_are_taken_out_with_the_command_that_brings_them_back(t
     assert ran.code == 0, ran
     (lost,) = ran.json["dropped"]
     assert lost["path"] == str(tmp_path / "1.jpg")
-    assert f"clipsearch import-embeddings {tmp_path / 'v.npy'}" in lost["reason"] and lost["reason"] in ran.err
-    assert import_embeddings(place.library, str(tmp_path / "v.npy"), **source).imported == 1
+    assert lost["reason"] in ran.err
+    command = lost["reason"].partition("import again: clipsearch ")[2].replace("FILE", str(tmp_path / "v.jsonl"))
+    assert run_cli(*command.split(), "--library", place.library, "--json").json["imported"] == 1
     assert not find_damage(Library(place.library))
+
+
+def test_a_vector_whose_item_is_lost_goes(place):
+    item = place.state.live["p000.jpg"].id
+    place.spoil(place.row("p000.jpg"))
+    with closing(sqlite3.connect(place.library / "catalog.db")) as db, db:
+        db.execute("DELETE FROM items WHERE id = ?", (item,))
+    report = place.repair()
+    assert (report.forgotten, report.remaining) == (1, [])
+    assert place.index(place.root).added == 1
 
 
 def test_labels_and_ids_stay(place):

@@ -42,6 +42,6 @@ def restore(folder: str, replace: bool, as_json: bool, library: str | None) -> N
         write_bytes(present.to_json(asdict(report)))
     kept = f" What was there is kept in {printable(report.kept)}." if report.kept else ""
     note(
-        f"Restored to {printable(report.library)} as of {report.made}: {report.bytes:,} bytes in "
+        f"Restored to {printable(report.library)} as of {printable(report.made)}: {report.bytes:,} bytes in "
         f"{report.seconds:,.1f} s.{kept}"
     )

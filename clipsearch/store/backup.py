@@ -7,23 +7,24 @@ renamed, and a state counts when its catalog is renamed into place; see clipsear
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import InvalidInputError, LibraryError, StoreCorruptError
 from clipsearch.places import LOCAL_LIBRARY
 from clipsearch.store import catalog, migrations
+from clipsearch.store import generations as generations_on_disk
+from clipsearch.store.catalog import Generation
 from clipsearch.store.copying import CopyProgress, FileEntry, SilentCopy, copy_grown, copy_new, file_entry
 from clipsearch.store.damage import find_damage
 from clipsearch.store.database import mapped_errors, transaction, writer_engine
@@ -47,6 +48,7 @@ from clipsearch.store.reading import CATALOG
 from clipsearch.store.roots import BASE_KEY
 from clipsearch.store.schema import generations
 from clipsearch.store.source import REPAIR, Source, open_source
+from clipsearch.types import Modality
 
 _PAGES = 4096
 _LOCK = "lock"
@@ -54,7 +56,11 @@ _LOCK = "lock"
 
 @dataclass(slots=True)
 class BackupReport:
-    """What a backup did. files, bytes: of the whole backup; copied_files, copied_bytes: what was written for it."""
+    """What a backup did.
+
+    files, bytes: of the whole backup. copied_files, copied_bytes: what was written for it. indexes: how many
+    approximate indexes are in it.
+    """
 
     library: str
     backup: str
@@ -63,6 +69,7 @@ class BackupReport:
     bytes: int = 0
     copied_files: int = 0
     copied_bytes: int = 0
+    indexes: int = 0
     seconds: float = 0.0
 
 
@@ -82,15 +89,12 @@ def back_up(
             f"A folder called {LOCAL_LIBRARY} is the library of the folder that it lies in, so it cannot hold a "
             "backup. Give the backup another name."
         )
-    if damage := find_damage(library):
-        raise StoreCorruptError(
-            f"The library in {library.folder} is damaged ({'; '.join(damage.describe())}). {REPAIR}"
-        )
     _make(folder)
     with _disk_errors(folder), open_folder(folder) as root:
+        backup = _Backup(library, root, with_index, progress or SilentCopy())
+        backup.identify()  # before anything is written, and be it the lock
         _check_lock(root)
         with locked(folder):
-            backup = _Backup(library, root, with_index, progress or SilentCopy())
             backup.run()
     backup.report.seconds = round(time.monotonic() - started, 3)
     return backup.report
@@ -118,7 +122,12 @@ class _Backup:
         self.report = BackupReport(str(library.folder), str(root.path))
 
     def run(self) -> None:
-        manifest, before = self._read_present()
+        """Copy what is new, then make it count."""
+        manifest = self.identify()
+        before = None
+        if self._root.status(CATALOG) is not None:  # else the first backup was cut off
+            before = read_backup(self._root)[1]
+        self._check_source()
         manifest.library = os.path.realpath(self._library.folder)
         if not manifest.states:
             manifest.write(self._root)  # so that what a crash leaves is known to be a backup
@@ -136,14 +145,14 @@ class _Backup:
         self.report.revision = state.revision
         self.report.files, self.report.bytes = len(state.files) + 1, state.size
 
-    def _read_present(self) -> tuple[Manifest, BackupState | None]:
-        """Return what the folder holds. Raises InvalidInputError unless it is empty or a backup of this library."""
+    def identify(self) -> Manifest:
+        """Read what backup the folder holds. Raises InvalidInputError unless it is empty or one of this library."""
         with self._library.query() as connection:
             library_id = get_library_id(connection)
         place = os.path.realpath(self._library.folder)
         names = {name for name in self._root.names() if not is_temporary(name)} - {_LOCK}
         if not names:
-            return Manifest(library_id, place), None
+            return Manifest(library_id, place)
         if MANIFEST not in names:
             raise InvalidInputError(
                 f"{self._root.path} is not empty, and is not a backup of a library. Name a new or an empty folder."
@@ -154,13 +163,18 @@ class _Backup:
                 f"{self._root.path} holds the backup of another library, that of {manifest.library}. Name another "
                 "folder."
             )
-        if CATALOG not in names:  # the first backup was cut off
-            return manifest, None
-        return manifest, read_backup(self._root)[1]
+        return manifest
+
+    def _check_source(self) -> None:
+        """Raise StoreCorruptError for a damaged library: damage must not take the place of a good backup."""
+        self._progress.stage("checking the library", 0)
+        if damage := find_damage(self._library):
+            found = "; ".join(damage.describe())
+            raise StoreCorruptError(f"The library in {self._library.folder} is damaged ({found}). {REPAIR}")
 
     def _copy_segments(self, source: Source, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
         sizes = {segment: source.size(segment) for segment in source.segments}
-        self._progress.stage("vectors", sum(sizes.values()))
+        self._progress.stage("copying vectors", sum(sizes.values()))
         self._root.make(VECTORS)
         entries = {}
         with self._root.child(VECTORS) as folder:
@@ -188,42 +202,38 @@ class _Backup:
         return entry
 
     def _copy_indexes(self, source: Source, known: Mapping[str, FileEntry]) -> tuple[dict[str, FileEntry], set[str]]:
-        """Copy the files of the active indexes; return their entries, and the names of those that are there whole."""
+        """Copy the files of the active indexes; return their entries, and the names of the indexes that are whole."""
         entries: dict[str, FileEntry] = {}
         whole = set()
-        for name, stored in source.connection.execute(select(generations.c.name, generations.c.checksums)):
-            files = json.loads(stored)
-            if not files:
-                whole.add(name)
-            elif self._with_index and is_generation(name):
-                try:
-                    entries |= self._copy_index(name, files, known)
-                    whole.add(name)
-                except (StoreCorruptError, FileNotFoundError):
-                    continue  # damaged, or replaced meanwhile: it is built again from the vectors
+        for generation in filter(None, (catalog.get_generation(source.connection, m) for m in Modality)):
+            if not generation.checksums:  # it searches the vectors and has no files of its own
+                whole.add(generation.name)
+            elif self._with_index and is_generation(generation.name):
+                with suppress(StoreCorruptError, FileNotFoundError):  # it is built again from the vectors
+                    generations_on_disk.verify(self._library.folder, generation)
+                    entries |= self._copy_index(generation, known)
+                    whole.add(generation.name)
+                    self.report.indexes += 1
         return entries, whole
 
-    def _copy_index(
-        self, name: str, checksums: Mapping[str, str], known: Mapping[str, FileEntry]
-    ) -> dict[str, FileEntry]:
-        paths = {file: f"{ANN}/{name}/{file}" for file in checksums}
-        if all(path in known for path in paths.values()):
-            return {path: known[path] for path in paths.values()}
-        self._progress.stage("index", 0)
+    def _copy_index(self, generation: Generation, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+        self._progress.stage("copying the index", 0)
         self._root.make(ANN)
         entries = {}
         with ExitStack() as stack:
             library = stack.enter_context(open_folder(self._library.folder))
-            origin = stack.enter_context(stack.enter_context(library.child(ANN)).child(name))
+            origin = stack.enter_context(stack.enter_context(library.child(ANN)).child(generation.name))
             parent = stack.enter_context(self._root.child(ANN))
-            parent.make(name)
-            folder = stack.enter_context(parent.child(name))
-            for file, path in paths.items():
-                descriptor = origin.open(file, os.O_RDONLY)
-                try:
-                    entries[path] = self._copy(descriptor, os.fstat(descriptor).st_size, folder, file, None)
-                finally:
-                    os.close(descriptor)
+            parent.make(generation.name)
+            folder = stack.enter_context(parent.child(generation.name))
+            for file in generation.checksums:
+                path = f"{ANN}/{generation.name}/{file}"
+                entry, present = known.get(path), folder.status(file)
+                if entry is None or present is None or present.st_size != entry.size:
+                    descriptor = origin.open(file, os.O_RDONLY)
+                    stack.callback(os.close, descriptor)
+                    entry = self._copy(descriptor, os.fstat(descriptor).st_size, folder, file, None)
+                entries[path] = entry
             folder.sync()
         return entries
 
@@ -233,7 +243,7 @@ class _Backup:
         os.close(self._root.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         path = self._root.path / name
         with mapped_errors(), closing(sqlite3.connect(path)) as copy:
-            self._progress.stage("catalog", 0)
+            self._progress.stage("copying the catalog", 0)
             _driver_connection(source.connection).backup(copy, pages=_PAGES)
         engine = writer_engine(path)
         migrations.migrate(engine)

@@ -64,14 +64,18 @@ class DamagedItem:
 
 
 def damaged_items(library: Library, damage: Damage) -> list[DamagedItem]:
-    """Return the items that are damaged or have a damaged row, in order of their ids."""
+    """Return the items that are damaged or have a damaged row, in order of their ids.
+
+    One that has a row and is lost itself counts as deleted.
+    """
     columns = (items.c.id, items.c.root_id, items.c.path, items.c.content_hash, items.c.deleted)
     with library.query() as connection:
         ids = set(damage.items)
         for modality, rows in damage.rows.items():
             ids |= set(catalog.owners(connection, modality, rows=rows.tolist()).values())
         found = connection.execute(select(*columns).where(items.c.id.in_(catalog.listed(ids))).order_by(items.c.id))
-        return [DamagedItem(*row) for row in found]
+        known = [DamagedItem(*row) for row in found]
+    return known + [DamagedItem(number, 0, "", "", True) for number in sorted(ids - {item.id for item in known})]
 
 
 def find_damage(library: Library) -> Damage:

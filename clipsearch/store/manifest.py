@@ -90,12 +90,14 @@ def read_manifest(folder: Folder) -> Manifest:
             raise ValueError("it is not as it was written")
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']}, this clipsearch knows {_FORMAT}")
+        if "\0" in (library := str(content["library"])):
+            raise ValueError("it names no path")
         return Manifest(
             str(content["library_id"]),
-            str(content["library"]),
+            library,
             {digest: _state(state) for digest, state in content["states"].items()},
         )
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise StoreCorruptError(
             f"{folder.path / MANIFEST} cannot be used: {error}. The library itself is untouched: back it up into "
             "another folder."

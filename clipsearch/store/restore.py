@@ -6,6 +6,7 @@ Every byte is compared with the backup's manifest on the way. Where it differs, 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import time
@@ -40,6 +41,8 @@ from clipsearch.store.manifest import (
 )
 from clipsearch.store.reading import CATALOG
 
+_NEW = ".new-"
+
 
 @dataclass(slots=True)
 class RestoreReport:
@@ -73,8 +76,15 @@ def restore(folder: Path, place: Path, *, replace: bool = False, progress: CopyP
     with _backup_errors(folder), open_folder(folder) as root:
         manifest, state = read_backup(root)
         with _place(place, manifest) as is_taken:
-            fresh = _copy(root, state, place, progress or SilentCopy())
-            kept = _put(fresh, place, is_taken)
+            if is_taken:
+                _sweep(place)
+            fresh = place.with_name(f"{place.name}{_NEW}{os.urandom(8).hex()}")
+            try:
+                _copy(root, state, place, fresh, progress or SilentCopy())
+                kept = _put(fresh, place, is_taken)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
     if kept is not None and replace:
         _delete(kept)
     report = RestoreReport(str(folder), str(place), state.made, len(state.files) + 1, state.size)
@@ -121,21 +131,25 @@ def _check_same(place: Path, manifest: Manifest) -> None:
         )
 
 
-def _copy(root: Folder, state: BackupState, place: Path, progress: CopyProgress) -> Path:
-    """Copy a backup to a new folder beside a place, durably; return that folder."""
-    fresh = place.with_name(f"{place.name}.new-{os.urandom(8).hex()}")
+def _sweep(place: Path) -> None:
+    """Delete what restores that were cut off have left beside a place, whose lock is held."""
+    left = re.compile(re.escape(f"{place.name}{_NEW}") + "[0-9a-f]{16}")
+    for path in place.parent.iterdir():
+        if left.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _copy(root: Folder, state: BackupState, place: Path, fresh: Path, progress: CopyProgress) -> None:
+    """Copy a backup to a new folder, durably; place: the library whose permissions it is to have."""
     progress.stage("restoring", state.size)
     fresh.mkdir()
-    try:
-        with open_folder(fresh) as folder:
-            for path, entry in {CATALOG: state.catalog, **state.files}.items():
-                _copy_file(root, folder, path, entry, progress)
-        fsync_path(fresh)
-        Library(fresh).close()  # Raises SchemaVersionError for one of a newer clipsearch.
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    return fresh
+    if place.exists():
+        os.chmod(fresh, stat.S_IMODE(place.stat().st_mode))
+    with open_folder(fresh) as folder:
+        for path, entry in {CATALOG: state.catalog, **state.files}.items():
+            _copy_file(root, folder, path, entry, progress)
+    fsync_path(fresh)
+    Library(fresh).close()  # raises SchemaVersionError for one of a newer clipsearch
 
 
 def _copy_file(root: Folder, target: Folder, path: str, entry: FileEntry, progress: CopyProgress) -> None:
