@@ -455,6 +455,63 @@ def test_a_restore_that_is_killed_at_any_step_leaves_a_whole_library(tmp_path, c
     assert found.count(after) > 10 and before in found
 
 
+class Order:
+    """Notes each fsync and rename, by inode, and each deletion; all of them are still done."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.taken: list[tuple[str, object]] = []
+        fsync, rename, unlink = os.fsync, os.rename, os.unlink
+
+        def synced(descriptor):
+            fsync(descriptor)
+            self.taken.append(("fsync", os.fstat(descriptor).st_ino))
+
+        def renamed(old, new, **handles):
+            inode = os.stat(old, dir_fd=handles.get("src_dir_fd")).st_ino
+            rename(old, new, **handles)
+            self.taken.append(("rename", inode))
+
+        def deleted(path, **handles):
+            unlink(path, **handles)
+            self.taken.append(("unlink", os.fspath(path)))
+
+        for name, call in (("fsync", synced), ("rename", renamed), ("unlink", deleted)):
+            patch.setattr(os, name, call)
+
+    def at(self, what: str, path: Path | str) -> list[int]:
+        target = path.stat().st_ino if isinstance(path, Path) else path
+        return [i for i, step in enumerate(self.taken) if step == (what, target)]
+
+
+def test_a_state_counts_when_all_of_it_is_on_the_disk_and_is_on_the_disk_before_the_one_before_goes(
+    library, target, monkeypatch
+):
+    back_up(library, target)
+    old = segment(target).name
+    forget(library, ["/photos/p2"])
+    compact(library)
+    order = Order(monkeypatch)
+    back_up(library, target)
+    (flip,) = order.at("rename", target / "catalog.db")
+    for path in (segment(target), target / "vectors", target / "catalog.db"):
+        assert min(order.at("fsync", path)) < flip, path
+    written = [i for i, (what, inode) in enumerate(order.taken) if what == "rename" and i < flip]
+    assert written and any(written[-1] < i < flip for i in order.at("fsync", target)), "the manifest comes first"
+    (gone,) = order.at("unlink", old)
+    assert any(flip < i < gone for i in order.at("fsync", target))
+
+
+def test_a_restored_library_is_on_the_disk_before_it_takes_its_place(library, target, tmp_path, monkeypatch):
+    back_up(library, target)
+    order = Order(monkeypatch)
+    place = tmp_path / "new"
+    restore(target, place)
+    (renamed,) = order.at("rename", place)
+    for path in (place / "catalog.db", segment(place), segment(place, "text"), place / "vectors", place):
+        assert min(order.at("fsync", path)) < renamed, path
+    assert max(order.at("fsync", tmp_path)) > renamed
+
+
 # --- Restoring
 
 
