@@ -100,7 +100,7 @@ def repair(
         if dry_run or not damage:
             _rehearse(library, damage, report)
         else:
-            _Run(library, settings, damage, report, encoder, progress or Silent()).perform()
+            _Run(library, settings, damage, report, encoder, progress or Silent(), find).perform()
             report.remaining = find(library).describe()
     report.seconds = round(time.monotonic() - started, 3)
     return report
@@ -131,7 +131,9 @@ class _Run:
         report: RepairReport,
         encoder: Encoder | None,
         progress: Progress,
+        find: Find,
     ) -> None:
+        self._find = find
         self._library = library
         self._settings = settings
         self._damage = damage
@@ -163,8 +165,10 @@ class _Run:
                 mending.rebuild_indexes(writer)
             except StoreCorruptError as error:
                 raise beyond_repair(self._library.folder, "; ".join(self._damage.catalog)) from error
-            if still := find_damage(self._library).catalog:
+            if still := self._find(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
+        if self._damage.generations or self._damage.failures:
+            mending.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):
             mending.rebuild_words(writer)

@@ -497,8 +497,10 @@ def test_a_state_counts_when_all_of_it_is_on_the_disk_and_is_on_the_disk_before_
         assert min(order.at("fsync", path)) < flip, path
     written = [i for i, (what, inode) in enumerate(order.taken) if what == "rename" and i < flip]
     assert written and any(written[-1] < i < flip for i in order.at("fsync", target)), "the manifest comes first"
+    named = next(i for i, (what, _) in enumerate(order.taken) if what == "rename" and i > flip)
+    assert any(flip < i < named for i in order.at("fsync", target)), "the state before is forgotten too early"
     (gone,) = order.at("unlink", old)
-    assert any(flip < i < gone for i in order.at("fsync", target))
+    assert named < gone
 
 
 def test_a_restored_library_is_on_the_disk_before_it_takes_its_place(library, target, tmp_path, monkeypatch):
@@ -822,6 +824,42 @@ def test_a_manifest_that_is_none_is_damage(library, target, content):
         restore(target, library.folder)
     with pytest.raises(StoreCorruptError):
         back_up(library, target)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update(library="\0"),
+        lambda content: content.update(format=99),
+        lambda content: content.update(states=[]),
+        lambda content: next(iter(content["states"].values()))["catalog"].update(size=float("inf")),
+        lambda content: next(iter(content["states"].values()))["catalog"].update(size=-1),
+    ],
+)
+def test_values_of_a_manifest_that_make_no_sense_are_damage(library, target, change):
+    back_up(library, target)
+    content = json.loads((target / "backup.json").read_text())
+    del content["checksum"]
+    change(content)
+    (target / "backup.json").write_text(json.dumps({**content, "checksum": manifests._checksum(content)}))
+    before = tree_digest(library.folder)
+    for act in (lambda: restore(target, library.folder), lambda: back_up(library, target)):
+        with pytest.raises(StoreCorruptError):
+            act()
+    assert tree_digest(library.folder) == before
+
+
+@needs_links
+def test_links_in_the_library_that_is_replaced_are_not_followed(library, target, tmp_path):
+    back_up(library, target)
+    library.close()
+    outside = tmp_path / "outside"
+    os.rename(library.folder / "vectors", outside)
+    (library.folder / "vectors").symlink_to(outside)
+    before = tree_digest(outside)
+    report = restore(target, library.folder, replace=True)
+    assert tree_digest(outside) == before
+    assert [path.name for path in Path(report.kept).iterdir()] == ["vectors"]
 
 
 def test_a_segment_name_in_the_catalog_never_leads_out(library, target, tmp_path):

@@ -355,6 +355,23 @@ def test_a_vector_whose_item_is_lost_goes(place):
     assert place.index(place.root).added == 1
 
 
+def test_damaged_notes_of_what_can_be_found_again_go_and_other_damage_is_told(place):
+    (place.root / "broken.jpg").write_bytes((place.root / "p000.jpg").read_bytes()[:200])
+    place.index(place.root)
+    with closing(sqlite3.connect(place.library / "catalog.db")) as db:
+        (failure,) = db.execute("SELECT id FROM failures").fetchone()
+    found = []
+
+    def find(library):
+        found.append(1)
+        return Damage(NOTHING, failures=(failure,) if len(found) == 1 else (), other=("a setting",))
+
+    report = place.repair(find=find)
+    assert (report.damage, report.remaining) == (["1 failed file", "a setting"], ["a setting"])
+    assert not place.state.failures
+    assert len(place.index(place.root).failed) == 1
+
+
 def test_labels_and_ids_stay(place):
     item = place.state.live["p000.jpg"].id
     with closing_library(place.library) as library, library.writer() as opened:

@@ -31,14 +31,18 @@ _ALL_WORDS = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.all_words USING fts5vocab(
 class Damage:
     """What is damaged.
 
-    rows: by modality, rows that belong to an item, int64, ascending. items: their ids. words: whether the index of
-    words is. catalog: what SQLite says of its file, but for the index of words.
+    rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
+    words: whether the index of words is. catalog: what SQLite says of its file, but for the index of words. other:
+    what no repair can mend, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]
     items: tuple[int, ...] = ()
+    generations: tuple[int, ...] = ()
+    failures: tuple[int, ...] = ()
     words: bool = False
     catalog: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether anything is damaged."""
@@ -48,8 +52,10 @@ class Damage:
         """Say what is damaged, a line each."""
         found = [f"{counted(len(rows), 'vector')} of {modality}" for modality, rows in self.rows.items() if len(rows)]
         found += [counted(len(self.items), "item")] if self.items else []
+        found += [counted(len(self.generations), "approximate index")] if self.generations else []
+        found += [counted(len(self.failures), "failed file")] if self.failures else []
         found += ["the index of words"] if self.words else []
-        return found + [f"the catalog: {line}" for line in self.catalog]
+        return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         whole = [line for line in lines if line != "ok" and line not in about_words]
         words = bool(about_words) or not _are_words_whole(connection)
         rows = {modality: _odd_rows(library, connection, modality) for modality in Modality}
-        return get_revision(connection), Damage(rows, (), words, tuple(whole))
+        return get_revision(connection), Damage(rows, words=words, catalog=tuple(whole))
 
 
 def _are_words_whole(connection: Connection) -> bool:

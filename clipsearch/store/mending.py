@@ -9,10 +9,11 @@ from sqlalchemy import delete, select, text
 
 from clipsearch.errors import LibraryError
 from clipsearch.store import catalog, files, full_text, tags
+from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.library import VECTORS, Library, locked
-from clipsearch.store.schema import items, vectors
+from clipsearch.store.schema import failures, generations, items, vectors
 from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.store.writer import Writer, bump_revision
 
@@ -65,6 +66,16 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(chunk)))
             connection.execute(delete(items).where(items.c.id.in_(chunk)))
             bump_revision(connection)
+
+
+def drop_notes(writer: Writer, damage: Damage) -> None:
+    """Forget approximate indexes and failures whose entries are damaged: a run makes or finds them again."""
+    connection, _ = writer.storage
+    with transaction(connection):
+        for table, ids in ((generations, damage.generations), (failures, damage.failures)):
+            for chunk in catalog.chunks(ids):
+                connection.execute(delete(table).where(table.c.id.in_(chunk)))
+        bump_revision(connection)
 
 
 def rebuild_words(writer: Writer) -> None:
