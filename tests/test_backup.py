@@ -678,6 +678,32 @@ def test_a_segment_that_is_not_what_was_backed_up_is_not_appended_to(library, ta
     again.close()
 
 
+@pytest.mark.parametrize("more", ["", "p9"])
+def test_a_backup_whose_segment_was_cut_is_not_appended_to(library, target, more):
+    back_up(library, target)
+    if more:
+        fill(library, more, 1)
+    edit(segment(target), lambda data: data.__delitem__(slice(-8, None)))
+    with pytest.raises(StoreCorruptError, match="shorter"):
+        back_up(library, target)
+
+
+def test_a_flipped_bit_of_a_manifest_is_seen_wherever_it_is(library, target):
+    back_up(library, target)
+    path = target / "backup.json"
+    data = path.read_bytes()
+    with open_folder(target) as folder:
+        whole = manifests.read_manifest(folder)
+        for bit in range(0, 8 * len(data), 7):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            try:
+                assert manifests.read_manifest(folder) == whole  # such as a blank that is another blank now
+            except StoreCorruptError:
+                continue
+
+
 def test_a_library_that_went_back_and_has_less_is_backed_up(library, target, tmp_path):
     library.close()
     shutil.copytree(library.folder, tmp_path / "earlier")

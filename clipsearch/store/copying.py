@@ -105,7 +105,6 @@ def copy_grown(
         if os.fstat(target).st_size < known.size:
             raise StoreCorruptError("its copy is shorter than it was")
         if size > known.size:
-            os.ftruncate(target, known.size)
             _copy(source, known.size, size, target, digest, progress)
     finally:
         os.close(target)
