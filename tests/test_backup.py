@@ -750,6 +750,16 @@ def test_a_backup_that_was_written_to_is_not_written_over(library, target):
     assert logical(target) == before
 
 
+def test_a_log_beside_the_catalog_of_a_backup_is_refused(library, target, tmp_path):
+    """SQLite would read it together with whatever catalog is there."""
+    back_up(library, target)
+    (target / "catalog.db-wal").write_bytes(b"x" * 100)
+    with pytest.raises(StoreCorruptError):
+        back_up(library, target)
+    with pytest.raises(StoreCorruptError):
+        restore(target, tmp_path / "new")
+
+
 def test_a_library_without_an_id_is_known_by_its_place(library, target, tmp_path):
     def drop_id(folder):
         with closing(sqlite3.connect(folder / "catalog.db")) as db, db:
