@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -88,7 +87,7 @@ def repair(
     """Mend the library in a folder; what is committed meanwhile stands whatever happens.
 
     encoder: use this one instead of the library's own. Raises StoreCorruptError for a catalog that cannot be read,
-    EncoderUnavailableError before anything is changed, LibraryLockedError, LibraryError when the disk refuses.
+    EncoderUnavailableError before any item is changed, LibraryLockedError, LibraryError when the disk refuses.
     """
     started = time.monotonic()
     with closing(_open(folder)) as library:
@@ -143,13 +142,14 @@ class _Run:
 
     def perform(self) -> None:
         """Mend catalog and segments, then encode again what can be, then take out the rest."""
-        planner = _Planner(self._library)
-        plan = planner.plan(self._damage)
-        if plan.records and self._encoder is None:
-            self._progress.preparing()
-            self._encoder = pinned_encoder(self._library, self._settings)
         mending.extend_segments(self._library)
         with self._library.writer() as writer:
+            self._damage = self._find(self._library)  # under the lock: a compaction gives rows other numbers
+            planner = _Planner(self._library)
+            plan = planner.plan(self._damage)
+            if plan.records and self._encoder is None:
+                self._progress.preparing()
+                self._encoder = pinned_encoder(self._library, self._settings)
             self._mend_catalog(writer)
             self._encode(writer, plan, {root.id: root.path for root in planner.roots.values()})
             mending.erase(writer, plan.erase)
@@ -177,12 +177,11 @@ class _Run:
         if not plan.records:
             return
         assert self._encoder is not None, "loaded before anything was changed"
-        decoder = Decoder(self._encoder, self._settings, roots, lambda content_hash: False)
+        decoder = Decoder(self._encoder, self._settings, roots, is_known=lambda content_hash: False)
         size = self._settings.batch_size or self._encoder.batch_size
-        load = partial(decoder, trust_known=False)
         self._progress.start(len(plan.records))
         known = {(record.root_id, record.path): item for record, item in plan.records.items()}
-        with closing(load_all(iter(plan.records), load, self._settings.cores, size)) as loaded:
+        with closing(load_all(iter(plan.records), decoder, self._settings.cores, size)) as loaded:
             for batch in batches(loaded, size):
                 outcomes = _encode_batch(self._encoder, batch)
                 writer.commit(outcomes)

@@ -14,7 +14,9 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.errors import EncoderError, LibraryLockedError, StoreCorruptError
+from clipsearch.store import mending
 from clipsearch.store.damage import Damage, find_damage
+from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.types import Filter, Modality
 from indexer import repair as repairing
@@ -22,6 +24,8 @@ from indexer.importing import import_embeddings
 from indexer.repair import RepairReport
 from tests.helpers import Counting, index, photo, photos, read_state, run_cli, tree_digest
 from tests.pictures import noise_picture
+from tests.test_backup import approximate
+from tests.test_compaction import compact
 
 SETTINGS = Settings(threads=1, offline=True)
 NOTHING = {Modality.IMAGE: np.empty(0, np.int64), Modality.TEXT: np.empty(0, np.int64)}
@@ -183,7 +187,7 @@ def test_halves_of_a_segment_that_are_swapped(place):
 
     def find(library):
         found.append(1)
-        return Damage({**NOTHING, Modality.IMAGE: np.arange(6)} if len(found) == 1 else NOTHING)
+        return Damage({**NOTHING, Modality.IMAGE: np.arange(6)} if len(found) <= 2 else NOTHING)
 
     assert close(place.state) != close(before)
     assert place.repair(find=find).encoded == 6
@@ -268,7 +272,7 @@ def test_an_item_that_is_damaged_itself_is_read_again_or_taken_out(place):
 
     def find(library):
         found.append(1)
-        return Damage(NOTHING, (wrong, lost) if len(found) == 1 else ())
+        return Damage(NOTHING, (wrong, lost) if len(found) <= 2 else ())
 
     report = place.repair(find=find)
     assert report.encoded == 1
@@ -301,6 +305,35 @@ def spoil_index_page(library: Path, name: str) -> None:
     data = bytearray((library / "catalog.db").read_bytes())
     data[page * size - 300 : page * size] = bytes(300)
     (library / "catalog.db").write_bytes(data)
+
+
+def test_an_approximate_index_is_made_again(tmp_path):
+    approximate(tmp_path / "lib").close()
+    file = next((tmp_path / "lib").glob("ann/*/index.faiss"))
+    file.write_bytes(file.read_bytes()[:-1])
+    report = repairing.repair(tmp_path / "lib", SETTINGS)
+    assert (report.damage, report.remaining) == (["the approximate index of image"], [])
+    assert next((tmp_path / "lib").glob("ann/*/index.faiss")) != file
+
+
+def test_what_a_compaction_does_meanwhile_leads_to_no_other_item(place, monkeypatch):
+    """Rows have other numbers then; those that were found before the lock was taken are those of other items."""
+    before = place.state
+    names = {entry.rows[0]: path for path, entry in before.live.items() if entry.modality == "image"}
+    place.spoil(1)
+    (place.root / names[2]).unlink()  # what has the number of the damaged row then, and no file
+    real = mending.extend_segments
+
+    def compacted(library):
+        with closing_library(place.library) as other:
+            forget(other, [str(place.root / names[0])])
+            compact(other)
+        return real(library)
+
+    monkeypatch.setattr(mending, "extend_segments", compacted)
+    report = place.repair()
+    assert (report.dropped, report.encoded, report.remaining) == ([], 1, [])
+    assert place.state.live.keys() == before.live.keys() - {names[0]}
 
 
 def test_an_index_of_sqlite_is_made_again(place):
@@ -364,7 +397,7 @@ def test_damaged_notes_of_what_can_be_found_again_go_and_other_damage_is_told(pl
 
     def find(library):
         found.append(1)
-        return Damage(NOTHING, failures=(failure,) if len(found) == 1 else (), other=("a setting",))
+        return Damage(NOTHING, failures=(failure,) if len(found) <= 2 else (), other=("a setting",))
 
     report = place.repair(find=find)
     assert (report.damage, report.remaining) == (["1 failed file", "a setting"], ["a setting"])

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ class _Backup:
     def _check_source(self) -> None:
         """Raise StoreCorruptError for a damaged library: damage must not take the place of a good backup."""
         self._progress.stage("checking the library", 0)
-        if damage := find_damage(self._library):
+        if damage := replace(find_damage(self._library), indexes=()):  # which are not needed
             found = "; ".join(damage.describe())
             raise StoreCorruptError(f"The library in {self._library.folder} is damaged ({found}). {REPAIR}")
 

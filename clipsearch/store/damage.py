@@ -16,6 +16,7 @@ from clipsearch.store.copying import read_blocks
 from clipsearch.store.database import mapped_errors
 from clipsearch.store.findings import counted
 from clipsearch.store.folder import Folder, open_folder
+from clipsearch.store.generations import verify
 from clipsearch.store.library import VECTORS, Library
 from clipsearch.store.schema import items, vectors
 from clipsearch.store.source import get_revision
@@ -32,14 +33,15 @@ class Damage:
     """What is damaged.
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
-    words: whether the index of words is. catalog: what SQLite says of its file, but for the index of words. other:
-    what no repair can mend, a line each.
+    indexes: the modalities whose approximate index is. words: whether the index of words is. catalog: what SQLite says
+    of its file, but for the index of words. other: what no repair can mend, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]
     items: tuple[int, ...] = ()
     generations: tuple[int, ...] = ()
     failures: tuple[int, ...] = ()
+    indexes: tuple[Modality, ...] = ()
     words: bool = False
     catalog: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ class Damage:
         found += [counted(len(self.items), "item")] if self.items else []
         found += [counted(len(self.generations), "approximate index")] if self.generations else []
         found += [counted(len(self.failures), "failed file")] if self.failures else []
+        found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the index of words"] if self.words else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
 
@@ -102,7 +105,18 @@ def _look(library: Library) -> tuple[int, Damage]:
         whole = [line for line in lines if line != "ok" and line not in about_words]
         words = bool(about_words) or not _are_words_whole(connection)
         rows = {modality: _odd_rows(library, connection, modality) for modality in Modality}
-        return get_revision(connection), Damage(rows, words=words, catalog=tuple(whole))
+        indexes = tuple(m for m in Modality if not _is_index_whole(library, connection, m))
+        return get_revision(connection), Damage(rows, indexes=indexes, words=words, catalog=tuple(whole))
+
+
+def _is_index_whole(library: Library, connection: Connection, modality: Modality) -> bool:
+    try:
+        generation = catalog.get_generation(connection, modality)
+        if generation is not None:
+            verify(library.folder, generation)
+    except StoreCorruptError:
+        return False
+    return True
 
 
 def _are_words_whole(connection: Connection) -> bool:
