@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from clipsearch.config import Settings
 from clipsearch.errors import EncoderError, LibraryLockedError, StoreCorruptError
-from clipsearch.store import mending
 from clipsearch.store.damage import Damage, find_damage
+from clipsearch.store.database import transaction
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.types import Filter, Modality
@@ -118,7 +119,10 @@ def place(prepared, tmp_path, encoder):
     """A copy of the library, whose root is where the copy's files are."""
     shutil.copytree(prepared.root.parent, tmp_path, dirs_exist_ok=True)
     own = Place(tmp_path, encoder)
-    own.sql(f"UPDATE roots SET path = '{own.root}'")
+    with closing_library(own.library) as library, library.writer() as opened:
+        connection, _ = opened.storage
+        with transaction(connection):
+            connection.execute(text("UPDATE roots SET path = :path"), {"path": str(own.root)})
     assert not find_damage(Library(own.library))
     return own
 
@@ -316,23 +320,27 @@ def test_an_approximate_index_is_made_again(tmp_path):
     assert next((tmp_path / "lib").glob("ann/*/index.faiss")) != file
 
 
-def test_what_a_compaction_does_meanwhile_leads_to_no_other_item(place, monkeypatch):
-    """Rows have other numbers then; those that were found before the lock was taken are those of other items."""
+def test_what_others_do_before_the_lock_is_taken_leads_to_no_other_item(place, monkeypatch):
+    """Another one repairs, and a compaction gives the rows other numbers: those that were found are stale."""
     before = place.state
     names = {entry.rows[0]: path for path, entry in before.live.items() if entry.modality == "image"}
     place.spoil(1)
-    (place.root / names[2]).unlink()  # what has the number of the damaged row then, and no file
-    real = mending.extend_segments
+    real, calls = repairing._Run.perform, []
 
-    def compacted(library):
-        with closing_library(place.library) as other:
-            forget(other, [str(place.root / names[0])])
-            compact(other)
-        return real(library)
+    def second(run):
+        calls.append(1)
+        if len(calls) == 1:
+            assert place.repair().encoded == 1
+            with closing_library(place.library) as other:
+                forget(other, [str(place.root / names[0])])
+                compact(other)
+            (place.root / names[3]).unlink()  # what has the number of the damaged row now, and no file
+            assert place.row(names[3]) == 1
+        return real(run)
 
-    monkeypatch.setattr(mending, "extend_segments", compacted)
+    monkeypatch.setattr(repairing._Run, "perform", second)
     report = place.repair()
-    assert (report.dropped, report.encoded, report.remaining) == ([], 1, [])
+    assert (report.dropped, report.encoded, report.remaining) == ([], 0, [])
     assert place.state.live.keys() == before.live.keys() - {names[0]}
 
 
@@ -420,7 +428,8 @@ def test_without_the_encoder_nothing_is_changed(place):
     place.spoil(place.row("p000.jpg"))
     place.spoil(place.row("p001.jpg"))
     (place.root / "p001.jpg").unlink()
-    place.sql("UPDATE settings SET value = 'local-dir:/none' WHERE key = 'encoder'")
+    with closing_library(place.library) as library, library.writer() as opened:
+        opened.set_setting("encoder", "local-dir:/none")
     before = place.state
     with pytest.raises(EncoderError):
         repairing.repair(place.library, SETTINGS)
