@@ -197,14 +197,7 @@ class _Run:
         self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
 
     def _pinned_encoder(self) -> Encoder:
-        pin = self.library.encoder
-        if self.encoder is None and pin is not None:
-            known = None if is_imported(pin.fingerprint) else pin.fingerprint
-            options = _options(self.settings) | {"model": self.settings.model, "fingerprint": known}
-            self.encoder = registry.load_pinned(pin.name, **options)
-            if self.encoder.dim != pin.dim:
-                raise encoder_mismatch(self.library.folder, f"vectors of {pin.dim}", f"those of {self.encoder.dim}")
-        assert self.encoder is not None, "a library is pinned before anything is encoded"
+        self.encoder = self.encoder or pinned_encoder(self.library, self.settings)
         return self.encoder
 
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
@@ -215,7 +208,7 @@ class _Run:
         )
         size = self.settings.batch_size or encoder.batch_size
         loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores, size)
-        encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(_batches(loaded, size))
+        encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(batches(loaded, size))
         with closing(loaded), closing(encoded):
             for batch, outcomes in encoded:
                 self._commit(encoder, writer, outcomes, decoder, roots)
@@ -259,12 +252,23 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     return registry.load(resolution.name, **_options(settings))
 
 
+def pinned_encoder(library: Library, settings: Settings) -> Encoder:
+    """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
+    pin = library.encoder
+    assert pin is not None, "a library is pinned before anything is encoded"
+    known = None if is_imported(pin.fingerprint) else pin.fingerprint
+    encoder = registry.load_pinned(pin.name, **_options(settings), model=settings.model, fingerprint=known)
+    if encoder.dim != pin.dim:
+        raise encoder_mismatch(library.folder, f"vectors of {pin.dim}", f"those of {encoder.dim}")
+    return encoder
+
+
 def _options(settings: Settings) -> dict[str, Any]:
     names = ("offline", "device", "precision")
     return {"threads": settings.cores} | {name: getattr(settings, name) for name in names}
 
 
-def _batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
+def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
     """Cut the stream so that a batch has about `size` vectors to compute, or four times as many files without any."""
     batch: list[Loaded] = []
     parts = 0

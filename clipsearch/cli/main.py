@@ -20,6 +20,7 @@ from clipsearch.paths import printable
 INTERRUPTED, INTERNAL = 130, 70
 
 COMMANDS = {
+    "backup": "clipsearch.cli.backup",
     "build": "clipsearch.cli.build",
     "daemon": "clipsearch.cli.daemon",
     "doctor": "clipsearch.cli.doctor",
@@ -32,6 +33,8 @@ COMMANDS = {
     "label": "clipsearch.cli.label",
     "models": "clipsearch.cli.models",
     "query": "clipsearch.cli.query",
+    "repair": "clipsearch.cli.repair",
+    "restore": "clipsearch.cli.restore",
     "similar": "clipsearch.cli.similar",
     "status": "clipsearch.cli.maintain",
     "tags": "clipsearch.cli.tags",

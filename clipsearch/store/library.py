@@ -24,7 +24,7 @@ from clipsearch.store.database import mapped_errors, reader_engine, transaction,
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import is_segment_name
 from clipsearch.store.reading import CATALOG, EncoderPin
-from clipsearch.store.roots import library_base
+from clipsearch.store.roots import BASE_KEY, library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
@@ -58,6 +58,9 @@ class Library:
         if version == 0:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
+        if not self.base:
+            with self.query() as connection:
+                self.base = catalog.get_setting(connection, BASE_KEY) or ""
 
     @classmethod
     def create(cls, folder: Path) -> Library:
@@ -72,7 +75,7 @@ class Library:
             raise LibraryError(
                 f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
             ) from error
-        with _locked(folder):
+        with locked(folder):
             if not (folder / CATALOG).exists():
                 _check_no_vectors(folder)
             engine = writer_engine(folder / CATALOG)
@@ -109,7 +112,7 @@ class Library:
         Vectors can be committed once an encoder is pinned. repair: open a library of which vectors are missing, too;
         see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
         """
-        with _locked(self.folder):
+        with locked(self.folder):
             pin = self.encoder
             engine = writer_engine(self.folder / CATALOG)
             migrations.migrate(engine)
@@ -140,7 +143,7 @@ class Library:
     def pin(self, pin: EncoderPin) -> None:
         """Pin the encoder of a library that holds nothing. Raises EncoderMismatchError if another one is pinned."""
         if self.encoder != pin and self._is_empty():
-            with _locked(self.folder):
+            with locked(self.folder):
                 if self._is_empty():
                     self._store_pin(pin)
         present = self.encoder
@@ -219,7 +222,8 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the writer lock of a folder. Raises LibraryLockedError at once if another process has it, LibraryError."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, timeout=0)

@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateColumn
 from clipsearch.errors import SchemaVersionError, StoreCorruptError
 from clipsearch.store import checksums, full_text, schema
 from clipsearch.store.database import mapped_errors, transaction
+from clipsearch.store.identity import ensure_library_id
 
 VERSION_KEY = "schema_version"
 
@@ -24,6 +25,7 @@ VERSION_KEY = "schema_version"
 def _create(connection: Connection) -> None:
     schema.metadata.create_all(connection)
     connection.execute(insert(schema.settings).values(key=VERSION_KEY, value="0"))
+    ensure_library_id(connection)
 
 
 def _add_collections(connection: Connection) -> None:

@@ -19,6 +19,10 @@ from clipsearch.store.catalog import COLLECTION_END, get_roots
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, items, roots
 
+BASE_KEY = "portable_base"
+"""The setting by which the backup of a portable library knows the folder that its roots are relative to. It counts
+only where the library is in no folder called `.clipsearch`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

@@ -1,0 +1,41 @@
+"""clipsearch backup."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
+from clipsearch.paths import printable
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--with-index", is_flag=True, help="Also the approximate index, which can be built again without it.")
+@json_option
+@library_option
+def backup(folder: str, with_index: bool, as_json: bool, library: str | None) -> None:
+    """Back the library up into DIR, a new folder or one with a backup of it; only what is new is copied.
+
+    Your files are not part of it, only what is known of them. It may run while the library is searched or written, and
+    an interrupted backup leaves the one before. Where the library is damaged, nothing is written and the exit code
+    is 5. To get it back: clipsearch restore DIR.
+    """
+    from clipsearch import present
+    from clipsearch.cli.progress import make_build_progress
+    from clipsearch.store.backup import back_up
+    from clipsearch.store.library import Library
+
+    _, place = read_settings(library=library)
+    target = Path(os.path.abspath(os.path.expanduser(folder)))
+    with make_build_progress() as progress:
+        report = back_up(Library(place), target, with_index=with_index, progress=progress)
+    if as_json:
+        write_bytes(present.to_json(asdict(report)))
+    note(
+        f"Backed up into {printable(report.backup)}: {report.copied_bytes:,} bytes copied, {count_files(report.files)} "
+        f"of {report.bytes:,} bytes in all, in {report.seconds:,.1f} s."
+    )
