@@ -142,8 +142,7 @@ class _Run:
 
     def perform(self) -> None:
         """Mend catalog and segments, then encode again what can be, then take out the rest."""
-        mending.extend_segments(self._library)
-        with self._library.writer() as writer:
+        with self._library.writer(repair=True) as writer:
             self._damage = self._find(self._library)  # under the lock: a compaction gives rows other numbers
             planner = _Planner(self._library)
             plan = planner.plan(self._damage)
@@ -167,7 +166,7 @@ class _Run:
                 raise beyond_repair(self._library.folder, "; ".join(self._damage.catalog)) from error
             if still := self._find(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
-        if self._damage.generations or self._damage.failures:
+        if self._damage.generations or self._damage.failures or self._damage.tags:
             mending.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):
@@ -214,8 +213,11 @@ class _Planner:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        with library.query() as connection:
-            self.roots = {root.id: root for root in catalog.get_roots(connection, library.base)}
+        try:
+            with library.query() as connection:
+                self.roots = {root.id: root for root in catalog.get_roots(connection, library.base)}
+        except StoreCorruptError as error:  # where its files are is not known
+            raise beyond_repair(library.folder, "the folders that it covers are damaged") from error
         pin = library.encoder
         self._encoder = pin.name if pin else "NAME"
         self._covered = [root.path for root in self.roots.values()]

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import InvalidInputError, LibraryError, LibraryLockedError, StoreCorruptError
-from clipsearch.store import damage, rows, source
 from clipsearch.store import manifest as manifests
 from clipsearch.store import restore as restoring
+from clipsearch.store import rows, source
 from clipsearch.store.backup import back_up
 from clipsearch.store.copying import SilentCopy
 from clipsearch.store.folder import open_folder
@@ -298,23 +298,6 @@ def test_segments_that_are_deleted_before_they_are_opened(library, target, monke
     back_up(library, target)
     assert len(calls) == 2
     assert logical(target) == logical(library.folder)
-
-
-def test_segments_that_a_compaction_deletes_meanwhile_are_no_damage(library, monkeypatch):
-    other, real, calls = Library(library.folder), damage.open_folder, []
-
-    def replaced_first(path):
-        if not calls:
-            calls.append(1)
-            forget(other, ["/photos/p2"])
-            compact(other)
-            with other.writer():
-                pass
-        return real(path)
-
-    monkeypatch.setattr(damage, "open_folder", replaced_first)
-    assert not damage.find_damage(library)
-    assert calls
 
 
 def test_two_backups_into_one_folder_do_not_meet(library, target):

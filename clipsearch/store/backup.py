@@ -37,13 +37,12 @@ from clipsearch.store.manifest import (
     VECTORS,
     BackupState,
     Manifest,
-    is_generation,
-    is_segment,
     is_temporary,
     read_backup,
     read_manifest,
     temporary_name,
 )
+from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.roots import BASE_KEY
 from clipsearch.store.schema import generations
@@ -208,7 +207,7 @@ class _Backup:
         for generation in filter(None, (catalog.get_generation(source.connection, m) for m in Modality)):
             if not generation.checksums:  # it searches the vectors and has no files of its own
                 whole.add(generation.name)
-            elif self._with_index and is_generation(generation.name):
+            elif self._with_index and is_generation_name(generation.name):
                 with suppress(StoreCorruptError, FileNotFoundError):  # it is built again from the vectors
                     generations_on_disk.verify(self._library.folder, generation)
                     entries |= self._copy_index(generation, known)
@@ -273,14 +272,14 @@ class _Backup:
 def _sweep(root: Folder, state: BackupState) -> None:
     """Delete segments and indexes that a state does not have; files of any other name are left alone."""
     with root.child(VECTORS) as folder:
-        for name in filter(is_segment, folder.names()):
+        for name in filter(is_segment_name, folder.names()):
             if f"{VECTORS}/{name}" not in state.files:
                 folder.unlink(name)
     if root.status(ANN) is None:
         return
     with root.child(ANN) as parent:
         used = {path.split("/")[1] for path in state.files if path.startswith(f"{ANN}/")}
-        for name in filter(is_generation, parent.names()):
+        for name in filter(is_generation_name, parent.names()):
             if name not in used:
                 with parent.child(name) as folder:
                     for file in folder.names():

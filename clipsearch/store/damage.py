@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, select
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
-from clipsearch.store.copying import read_blocks
 from clipsearch.store.database import mapped_errors
 from clipsearch.store.findings import counted
-from clipsearch.store.folder import Folder, open_folder
-from clipsearch.store.generations import verify
-from clipsearch.store.library import VECTORS, Library
-from clipsearch.store.schema import items, vectors
+from clipsearch.store.generations import verify as verify_index
+from clipsearch.store.library import Library
+from clipsearch.store.schema import failures, generations, items, tags
 from clipsearch.store.source import get_revision
-from clipsearch.store.vectors import ROW_DTYPE, Segment
+from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts
 from clipsearch.types import Modality
 
 _UNIT_TOLERANCE = 0.01
@@ -33,14 +30,15 @@ class Damage:
     """What is damaged.
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
-    indexes: the modalities whose approximate index is. words: whether the index of words is. catalog: what SQLite says
-    of its file, but for the index of words. other: what no repair can mend, a line each.
+    tags: how many. indexes: the modalities whose approximate index is. words: whether the index of words is. catalog:
+    what SQLite says of its file, but for the index of words. other: what no repair can mend, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]
     items: tuple[int, ...] = ()
     generations: tuple[int, ...] = ()
     failures: tuple[int, ...] = ()
+    tags: int = 0
     indexes: tuple[Modality, ...] = ()
     words: bool = False
     catalog: tuple[str, ...] = ()
@@ -56,6 +54,7 @@ class Damage:
         found += [counted(len(self.items), "item")] if self.items else []
         found += [counted(len(self.generations), "approximate index")] if self.generations else []
         found += [counted(len(self.failures), "failed file")] if self.failures else []
+        found += [counted(self.tags, "tag")] if self.tags else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the index of words"] if self.words else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
@@ -88,12 +87,12 @@ def damaged_items(library: Library, damage: Damage) -> list[DamagedItem]:
 
 
 def find_damage(library: Library) -> Damage:
-    """Read all that a library has and return what is damaged. Raises LibraryError where the disk refuses."""
+    """Read all that a library has and return what is damaged. Raises StoreCorruptError where it cannot be read."""
     while True:
         revision, damage = _look(library)
         with library.query() as connection:
-            # Segments that a compaction has deleted meanwhile are not missing.
-            if not damage or get_revision(connection) == revision:
+            # An index that a build has replaced meanwhile is not missing.
+            if not damage.indexes or get_revision(connection) == revision:
                 return damage
 
 
@@ -102,79 +101,33 @@ def _look(library: Library) -> tuple[int, Damage]:
         said = connection.exec_driver_sql(f"PRAGMA integrity_check({_MESSAGES})").scalars().all()
         lines = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
         about_words = [line for line in lines if "full_text" in line or "inverted index" in line]
-        whole = [line for line in lines if line != "ok" and line not in about_words]
-        words = bool(about_words) or not _are_words_whole(connection)
-        rows = {modality: _odd_rows(library, connection, modality) for modality in Modality}
+        whole = tuple(line for line in lines if line != "ok" and line not in about_words)
+        unsound = count_damaged(connection)
+        ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
+        tags_damaged, _ = unsound.pop(tags.name)
+        other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
+        words = bool(about_words) or _do_words_differ(connection)
         indexes = tuple(m for m in Modality if not _is_index_whole(library, connection, m))
-        return get_revision(connection), Damage(rows, indexes=indexes, words=words, catalog=tuple(whole))
+        revision = get_revision(connection)
+    rows = {modality: damaged_rows(library, modality) for modality in Modality}
+    return revision, Damage(
+        rows, ids[items.name], ids[generations.name], ids[failures.name], tags_damaged, indexes, words, whole, other
+    )
+
+
+def _do_words_differ(connection: Connection) -> bool:
+    try:
+        with mapped_errors():
+            return differs_from_texts(connection)
+    except StoreCorruptError:
+        return True
 
 
 def _is_index_whole(library: Library, connection: Connection, modality: Modality) -> bool:
     try:
         generation = catalog.get_generation(connection, modality)
         if generation is not None:
-            verify(library.folder, generation)
+            verify_index(library.folder, generation)
     except StoreCorruptError:
         return False
     return True
-
-
-def _are_words_whole(connection: Connection) -> bool:
-    """Tell whether the index of words can be read and has as many words as it says that it has."""
-    if not inspect(connection).has_table("full_text"):
-        return True  # of a library from before there were words
-    try:
-        with mapped_errors():
-            connection.exec_driver_sql(_ALL_WORDS)
-            found = connection.exec_driver_sql("SELECT count(*) FROM temp.all_words").scalar_one()
-            connection.exec_driver_sql("DROP TABLE temp.all_words")
-            sizes = connection.exec_driver_sql("SELECT sz FROM full_text_docsize").scalars()
-            return bool(found == sum(map(_varint, sizes)))
-    except StoreCorruptError:
-        return False
-
-
-def _varint(data: bytes) -> int:
-    """Read a number as SQLite packs it: seven bits a byte, highest first."""
-    value = 0
-    for byte in data:
-        value = value << 7 | byte & 0x7F
-    return value
-
-
-def _odd_rows(library: Library, connection: Connection, modality: Modality) -> NDArray[np.int64]:
-    """Return the rows of items that are not of unit length, or that their segment does not hold."""
-    row_bytes = int(catalog.get_setting(connection, "dim") or 0) * ROW_DTYPE.itemsize
-    found = [np.empty(0, np.int64)]
-    with open_folder(library.folder) as folder:
-        for segment in catalog.get_segments(connection, modality):
-            found += list(_odd_in(folder, segment, row_bytes))
-    odd = np.concatenate(found)
-    query = select(vectors.c.row).where(vectors.c.modality == modality, vectors.c.row.in_(catalog.listed(odd.tolist())))
-    return np.sort(np.fromiter(connection.execute(query).scalars(), np.int64)) if len(odd) else odd
-
-
-def _odd_in(folder: Folder, segment: Segment, row_bytes: int) -> Iterator[NDArray[np.int64]]:
-    held, first = 0, segment.first_row
-    try:
-        with folder.child(VECTORS) as inside:
-            descriptor = inside.open(segment.name, os.O_RDONLY)
-        try:
-            held = min(os.fstat(descriptor).st_size // row_bytes, segment.committed_rows)
-            rest = b""
-            for block in read_blocks(descriptor, 0, held * row_bytes):
-                data = rest + block
-                whole = len(data) // row_bytes * row_bytes
-                rows, rest = (
-                    np.frombuffer(data[:whole], ROW_DTYPE).reshape(-1, row_bytes // ROW_DTYPE.itemsize),
-                    data[whole:],
-                )
-                with np.errstate(invalid="ignore", over="ignore"):
-                    norms = np.linalg.norm(rows.astype(np.float32), axis=1)
-                    yield first + np.flatnonzero(~(np.abs(norms - 1) < _UNIT_TOLERANCE))
-                first += len(rows)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        pass
-    yield np.arange(segment.first_row + held, segment.first_row + segment.committed_rows)

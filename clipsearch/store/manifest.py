@@ -18,20 +18,14 @@ from typing import Any
 from clipsearch.errors import InvalidInputError, StoreCorruptError
 from clipsearch.store.copying import FileEntry, file_entry, new_digest
 from clipsearch.store.folder import Folder
-from clipsearch.store.generations import FOLDER as ANN
+from clipsearch.store.names import is_generation_name, is_index_file_name, is_segment_name
 from clipsearch.store.reading import CATALOG
-from clipsearch.types import Modality
 
 MANIFEST = "backup.json"
 VECTORS = "vectors"
 _FORMAT = 1
 _MOST_BYTES = 1 << 28
 
-_MODALITY = "|".join(Modality)
-_SEGMENT = rf"(?:{_MODALITY})-\d{{12,}}-[0-9a-f]{{1,32}}\.f16"
-_GENERATION = rf"(?:{_MODALITY})-[0-9a-f]{{1,32}}"
-_INDEX_FILE = r"\w[\w.-]{0,99}"
-_FILE = re.compile(rf"{VECTORS}/{_SEGMENT}|{ANN}/{_GENERATION}/{_INDEX_FILE}", re.ASCII)
 _TEMPORARY = re.compile(r"\.(?:catalog|backup)-[0-9a-f]{16}\.tmp(?:-wal|-shm|-journal)?")
 
 
@@ -132,20 +126,20 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def is_segment(name: str) -> bool:
-    """Tell whether a file in `vectors` is a segment."""
-    return re.fullmatch(_SEGMENT, name, re.ASCII) is not None
-
-
-def is_generation(name: str) -> bool:
-    """Tell whether a folder in `ann` is a generation."""
-    return re.fullmatch(_GENERATION, name, re.ASCII) is not None
+def _is_file(path: str) -> bool:
+    """Tell whether a path is that of a segment or of a file of an index, below a library."""
+    match path.split("/"):
+        case ["vectors", name]:
+            return is_segment_name(name)
+        case ["ann", generation, name]:
+            return is_generation_name(generation) and is_index_file_name(name)
+    return False
 
 
 def _state(content: Mapping[str, Any]) -> BackupState:
     files = {str(path): _entry(entry) for path, entry in content["files"].items()}
     for path in files:
-        if not _FILE.fullmatch(path):
+        if not _is_file(path):
             raise ValueError(f"it names {path!r}, which is no file of a library")
     return BackupState(str(content["made"]), int(content["revision"]), _entry(content["catalog"]), files)
 

@@ -2,57 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
-from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, files, full_text, tags
+from clipsearch.store import catalog, files, full_text, schema, tags
+from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
-from clipsearch.store.folder import Folder, open_folder
-from clipsearch.store.library import VECTORS, Library, locked
 from clipsearch.store.schema import failures, generations, items, vectors
-from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.store.writer import Writer, bump_revision
-
-
-def extend_segments(library: Library) -> list[str]:
-    """Make segments that are missing or cut as long as the catalog says, and return their names.
-
-    What they lacked is zeros then, which are no vectors: those rows stay damaged until their items are encoded again.
-    Raises LibraryError when the disk refuses, LibraryLockedError.
-    """
-    with locked(library.folder):
-        with library.query() as connection:
-            segments = catalog.get_segments(connection)
-            row_bytes = int(catalog.get_setting(connection, "dim") or 0) * ROW_DTYPE.itemsize
-        try:
-            with open_folder(library.folder) as folder:
-                folder.make(VECTORS)
-                with folder.child(VECTORS) as inside:
-                    found = [segment.name for segment in segments if _extend(inside, segment, row_bytes)]
-                    inside.sync()
-        except OSError as error:
-            raise LibraryError(
-                f"The vectors in {library.folder / VECTORS} cannot be written: {error.strerror}. Free some space or "
-                "mend the disk and run again; nothing committed is lost."
-            ) from error
-    return found
-
-
-def _extend(folder: Folder, segment: Segment, row_bytes: int) -> bool:
-    descriptor = folder.open(segment.name, os.O_RDWR | os.O_CREAT, own=True)
-    try:
-        size = segment.committed_rows * row_bytes
-        if os.fstat(descriptor).st_size >= size:
-            return False
-        os.ftruncate(descriptor, size)
-        os.fsync(descriptor)
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def erase(writer: Writer, ids: Sequence[int]) -> None:
@@ -69,12 +28,16 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 
 
 def drop_notes(writer: Writer, damage: Damage) -> None:
-    """Forget approximate indexes and failures whose entries are damaged: a run makes or finds them again."""
+    """Forget approximate indexes, failures and tags whose entries are damaged: a run makes or finds them again."""
     connection, _ = writer.storage
     with transaction(connection):
         for table, ids in ((generations, damage.generations), (failures, damage.failures)):
             for chunk in catalog.chunks(ids):
                 connection.execute(delete(table).where(table.c.id.in_(chunk)))
+        for row in connection.execute(select(schema.tags)).all():
+            if row.digest is None or not is_sound(row, schema.tags):
+                key = [column == getattr(row, column.name) for column in schema.tags.primary_key]
+                connection.execute(delete(schema.tags).where(*key))
         bump_revision(connection)
 
 

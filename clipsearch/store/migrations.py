@@ -49,6 +49,7 @@ def _add_checksums(connection: Connection) -> None:
         _add_column(connection, table.c.digest)
     _add_column(connection, schema.vectors.c.checksum)
     checksums.create(connection)
+    ensure_library_id(connection)
 
 
 def _add_column(connection: Connection, column: Column[Any]) -> None:

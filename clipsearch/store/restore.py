@@ -34,11 +34,10 @@ from clipsearch.store.manifest import (
     VECTORS,
     BackupState,
     Manifest,
-    is_generation,
-    is_segment,
     read_backup,
     read_manifest,
 )
+from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.reading import CATALOG
 
 _NEW = ".new-"
@@ -193,7 +192,7 @@ def _put(fresh: Path, place: Path, is_taken: bool) -> Path | None:
 def _delete(library: Path) -> None:
     """Delete a library; whatever else lies in its folder stays there."""
     with open_folder(library) as folder:
-        for name, is_own in ((VECTORS, is_segment), (ANN, is_generation)):
+        for name, is_own in ((VECTORS, is_segment_name), (ANN, is_generation_name)):
             if (status := folder.status(name)) is None or not stat.S_ISDIR(status.st_mode):
                 continue
             with folder.child(name) as inside:
