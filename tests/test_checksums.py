@@ -17,11 +17,11 @@ from clipsearch.query.language import Indexed
 from clipsearch.store import checksums
 from clipsearch.store.catalog import get_segments
 from clipsearch.store.compaction import prepare
+from clipsearch.store.damage import find_damage
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Known, Record, RecordBlock
 from clipsearch.store.schema import items
-from clipsearch.store.verification import find_damage
 from clipsearch.types import Filter, Modality
 from tests.helpers import index, photos, run_cli
 from tests.test_store import DIM, add_root, new_library, outcome

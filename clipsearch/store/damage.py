@@ -20,9 +20,7 @@ from clipsearch.store.source import get_revision
 from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts
 from clipsearch.types import Modality
 
-_UNIT_TOLERANCE = 0.01
 _MESSAGES = 5
-_ALL_WORDS = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.all_words USING fts5vocab(main, full_text, instance)"
 
 
 @dataclass(frozen=True, slots=True)

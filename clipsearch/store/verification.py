@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,36 +12,11 @@ from clipsearch.store import catalog, full_text
 from clipsearch.store.checksums import COVERED, count_unsound
 from clipsearch.store.library import VECTORS, Library
 from clipsearch.store.row_checks import COMPLETE_KEY, find_damaged
-from clipsearch.store.schema import items
 from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
 
 Advance = Callable[[int], None]
 """Is called with the number of rows that were looked at since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """What is damaged.
-
-    rows: by modality, int64, ascending. items: ids. tables: how many rows of each other table of the catalog.
-    """
-
-    rows: Mapping[Modality, NDArray[np.int64]] = field(default_factory=dict)
-    items: tuple[int, ...] = ()
-    tables: Mapping[str, int] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.items or any(self.tables.values()) or any(len(rows) for rows in self.rows.values()))
-
-
-def find_damage(library: Library, advance: Advance = lambda rows: None) -> Damage:
-    """Compare everything with its checksum. Raises StoreCorruptError where the catalog cannot be read so far."""
-    with library.query() as connection:
-        unsound = count_damaged(connection)
-    _, ids = unsound.pop(items.name)
-    rows = {modality: damaged_rows(library, modality, advance) for modality in Modality}
-    return Damage(rows, tuple(ids), {table: count for table, (count, _) in unsound.items()})
 
 
 def has_checksums(connection: Connection) -> bool:
