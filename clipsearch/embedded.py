@@ -44,7 +44,9 @@ _XMP_CAPTIONS = (_DC + "description", _DC + "title", "http://ns.adobe.com/photos
 _XMP_KEYWORDS = _DC + "subject"
 
 _MAX_TRIED = 1000
-_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffd\ud800-\udfff]+")
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffd\ud800-\udfff]+")
+"""Characters that no caption or keyword keeps."""
+
 _DOUBLE_FROM = 20
 """From so many characters on a caption is a double of one that begins with it: fields of IPTC cut their text."""
 
@@ -237,7 +239,7 @@ def _read_iptc(block: bytes) -> _Found:
 def _clean(text: str, most: int) -> str:
     """Return the text in NFC on one line, without control characters, cut to `most` characters."""
     text = unicodedata.normalize("NFC", text[: 2 * most])
-    return " ".join(_NO_TEXT.sub(" ", text).split())[:most].rstrip()
+    return " ".join(NO_TEXT.sub(" ", text).split())[:most].rstrip()
 
 
 def _keywords(written: Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.embedded import read_embedded
+from clipsearch.embedded import Embedded
 from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, MediaError
 from clipsearch.media import read_regular
@@ -33,8 +33,8 @@ _SLICE = 256
 """Passages that are encoded by one call."""
 
 
-def read_captions(beside: CaptionSource, data: bytes, path: str, encoder: Encoder) -> Captions:
-    """Gather what is said of a picture, whose path and the bytes of whose file are given.
+def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: Encoder) -> Captions:
+    """Gather what is said of a picture. inside: the words of its file. path: of it.
 
     Without a stamp, after a warning, where what lies beside it cannot be read now.
     """
@@ -45,7 +45,6 @@ def read_captions(beside: CaptionSource, data: bytes, path: str, encoder: Encode
         reason = getattr(error, "strerror", None) or error
         logger.warning("%s captions a picture, but cannot be read: %s", printable(beside.sidecar), reason)
         stamp = None
-    inside = read_embedded(data)
     texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
     if sum(map(len, texts)) > MAX_CAPTIONS:
         logger.warning("%s has captions of more than %s characters; the first count.", printable(path), MAX_CAPTIONS)
