@@ -125,7 +125,7 @@ class _Run:
             if total and not self.should_stop():
                 self.progress.preparing()
                 if isinstance(self.reader, IsolatedReader):
-                    self.reader.start(self.settings.cores)  # they get ready while the encoder loads
+                    self.reader.start(min(self.settings.cores, total))  # they get ready while the encoder loads
                 encoder = self._pinned_encoder()
                 self.progress.start(total)
                 self._work(encoder, writer, {root.id: root.path for root in roots})
