@@ -11,7 +11,6 @@ every entity. Layouts: XMP part 1 (ISO 16684-1) section 7, IPTC-IIM 4.2 section 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from PIL import PngImagePlugin
 
 from clipsearch.exif import decode_words, read_words
 from clipsearch.media import open_picture, picture_kind
+from clipsearch.words import normalize
 
 MAX_CAPTIONS, MAX_CAPTION = 16, 4000
 """How many captions of a picture are kept, and how many characters of each."""
@@ -238,7 +238,7 @@ def _read_iptc(block: bytes) -> _Found:
 
 def _clean(text: str, most: int) -> str:
     """Return the text in NFC on one line, without control characters, cut to `most` characters."""
-    text = unicodedata.normalize("NFC", text[: 2 * most])
+    text = normalize(text[: 2 * most])
     return " ".join(NO_TEXT.sub(" ", text).split())[:most].rstrip()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -19,6 +18,7 @@ from clipsearch.paths import printable
 from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
 from clipsearch.text import decode_text, split_passages
 from clipsearch.types import Passage
+from clipsearch.words import normalize
 from indexer.sources.captions import MAX_SIDECAR
 
 logger = logging.getLogger("clipsearch")
@@ -116,7 +116,7 @@ def _read_sidecar(path: str) -> str:
 def _clean(text: str) -> str:
     """Return a text in NFC that any database holds, its lines ended by line feeds."""
     plain = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", " ")
-    return unicodedata.normalize("NFC", plain.encode("utf-8", "replace").decode()).strip()
+    return normalize(plain.encode("utf-8", "replace").decode()).strip()
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -11,7 +11,6 @@ import hashlib
 import os
 import posixpath
 import stat
-import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
@@ -20,6 +19,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.media import is_picture
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
+from clipsearch.words import normalize
 
 TABLES = ("captions.csv", "captions.jsonl")
 
@@ -137,7 +137,7 @@ def _table(path: str) -> Table:
 
 def _key(path: str) -> str:
     """Return a path as tables are asked for it: plain, and in the one of Unicode's forms that most write."""
-    return unicodedata.normalize("NFC", posixpath.normpath(path))
+    return normalize(posixpath.normpath(path))
 
 
 def _may_be_picture(path: str) -> bool:
