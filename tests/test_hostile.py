@@ -24,7 +24,7 @@ def hostile():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the corpus has names and files of POSIX")
-def test_hostile_files_are_reported_and_all_others_indexed(tmp_path, hostile):
+def test_hostile_files_are_reported_and_all_others_indexed(tmp_path, hostile, encoder):
     expected = hostile.make(tmp_path / "files", short=True)
     assert len(expected) > 300
     row = hostile.check(tmp_path / "files", tmp_path / "library", expected, "--no-isolate")

@@ -12,10 +12,11 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from clipsearch.captions import read_pairs
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.media import is_picture
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
@@ -25,6 +26,9 @@ TABLES = ("captions.csv", "captions.jsonl")
 
 MAX_SIDECAR = 8192
 """Bytes: a text beside a picture that is longer than this is no caption of it."""
+
+MAX_TABLE = 1 << 30
+"""Bytes: a table of more is not read, for it is held in memory."""
 
 _SIDECAR = ".txt"
 _HEAD = 64
@@ -113,12 +117,15 @@ class FolderCaptions:
     def _read(self, path: str) -> Table | None:
         try:
             return _table(self._absolute(path))
-        except InvalidInputError as error:
+        except (InvalidInputError, MediaError) as error:
             self.unreadable.append((path, f"no captions can be read from it: {error}"))
             return None
 
 
 def _table(path: str) -> Table:
+    with suppress(OSError):  # what is read next says why
+        if (size := os.path.getsize(path)) > MAX_TABLE:
+            raise MediaError(f"{size} bytes, over the limit of {MAX_TABLE}")
     table: Table = {}
     many: dict[str, set[str]] = {}
     for pair in read_pairs(Path(path)):
