@@ -2,11 +2,12 @@
 
     python benchmarks/reliability/isolation.py [--rounds 7]
 
-Ratios are medians over rounds of the wall time with over the wall time without, of whole commands, with builtin-small,
-the fastest encoder and so the one of which decoding is the largest part.
+Ratios are medians over rounds of the time with over the time without, of whole commands, of the wall and of the
+processor (workers included), with builtin-small, the fastest encoder and so the one where decoding weighs most.
 """
 
 import argparse
+import resource
 import shutil
 import statistics
 import sys
@@ -39,21 +40,31 @@ def main() -> None:
 def measure(folder: Path, rounds: int, library: Path) -> dict:
     """Index a folder both ways, in turn."""
     times: dict[str, list[float]] = {"--no-isolate": [], "--isolate": []}
+    computed: dict[str, list[float]] = {flag: [] for flag in times}
     count = len(list(folder.iterdir()))
     for number in range(rounds + 1):
         for flag, found in times.items():
             shutil.rmtree(library, ignore_errors=True)
             command = [COMMAND, "index", str(folder), "--library", str(library), "--model", "builtin-small", flag]
+            before = processor_seconds()
             seconds = run(command, {"HF_HUB_OFFLINE": "1"})[0]
             if number:  # the first is a warm-up
                 found.append(seconds)
+                computed[flag].append(processor_seconds() - before)
     return {
         "pictures": folder.name,
         "files": count,
         "files_per_second": round(count / statistics.median(times["--no-isolate"]), 1),
         "isolated_files_per_second": round(count / statistics.median(times["--isolate"]), 1),
         "time_ratio": round(median_ratio(times["--isolate"], times["--no-isolate"]), 3),
+        "processor_time_ratio": round(median_ratio(computed["--isolate"], computed["--no-isolate"]), 3),
     }
+
+
+def processor_seconds() -> float:
+    """Return what all processes below this one have computed."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":
