@@ -156,3 +156,16 @@ def test_a_table_that_is_too_large_is_reported(tmp_path, monkeypatch):
     found = FolderCaptions(lambda path: str(tmp_path / path), lambda path: True)
     assert found.of("a.jpg", frozenset({"captions.csv"})).stamp is None
     assert found.unreadable == [("captions.csv", "no captions can be read from it: 26 bytes, over the limit of 20")]
+
+
+def test_an_entity_of_xmp_is_never_replaced():
+    packet = (
+        b'<!DOCTYPE x [<!ENTITY a "A secret dog">]><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    )
+    packet += b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>&a;</dc:title></rdf:Description>'
+    packet += b"</rdf:RDF>"
+    tiff = b"II*\0\x08\0\0\0\x01\0\xbc\x02\x01\0" + struct.pack("<III", len(packet), 26, 0) + packet
+    assert not read_embedded(tiff).captions
+    plain = packet.partition(b"]>")[2].replace(b"&a;", b"A plain dog")
+    tiff = b"II*\0\x08\0\0\0\x01\0\xbc\x02\x01\0" + struct.pack("<III", len(plain), 26, 0) + plain
+    assert read_embedded(tiff).captions == ("A plain dog",)

@@ -28,8 +28,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        make_pictures(root / "256 x 256", 1000)
-        write_photographs(root / "2000 x 1500", 200, (2000, 1500))
+        make_pictures(root / "256 x 256", 400)
+        write_photographs(root / "2000 x 1500", 100, (2000, 1500))
         make_pictures(root / "256 x 256, 3 files", 3)
         for folder in sorted(path for path in root.iterdir()):
             rows.append(measure(folder, rounds, root / "library"))
