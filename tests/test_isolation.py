@@ -62,10 +62,10 @@ def spin(number):
         pass
 
 def drip(number):
-    for byte in told(number):
-        s.send(bytes([byte]))
-        time.sleep(0.08)
-    time.sleep(60)
+    s.sendall(told(number, length=1 << 20))
+    while True:
+        s.send(b" ")
+        time.sleep(0.05)
 
 DO = {
     b"hang": lambda n: time.sleep(60),
