@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -145,5 +146,5 @@ def _field(fields: Mapping[str, object], names: tuple[str, ...], line: int, path
         name = names[0]
     if isinstance(value, str) and (text := value.strip()):
         return text
-    wrong = "is missing" if value is None else "is empty" if value == "" else f"cannot be {value!r}"
+    wrong = "is missing" if value is None else "is empty" if value == "" else f"cannot be {reprlib.repr(value)}"
     raise InvalidInputError(f"{path}, line {line}: `{name}` {wrong}. Each line names an image and a caption.")

@@ -27,6 +27,8 @@ class Settings:
     clipsearch.encoders.compute. query_cache: keep the vectors of texts that were searched for. daemon: let
     `clipsearch daemon` answer where it runs. preview: how the terminal takes pictures: auto, kitty, iterm2, sixel
     or blocks. allow_private_urls: fetch pictures from addresses that are not public too.
+    isolate: `index` decodes pictures in processes of their own, where one picture may take decode_seconds and
+    decode_memory bytes; docs/hostile-input.md says what that costs.
     """
 
     library: str | None = None
@@ -43,6 +45,9 @@ class Settings:
     daemon: bool = True
     preview: str = "auto"
     allow_private_urls: bool = False
+    isolate: bool = False
+    decode_seconds: int = 60
+    decode_memory: int = 2 * 1024**3
 
     @property
     def cores(self) -> int:

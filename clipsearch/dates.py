@@ -21,6 +21,9 @@ _ISO_PARTS = (("year", 1), ("month", 3), ("day", 4), ("hour", 5), ("minute", 6),
 _MIXED = re.compile(r"(\d{1,2})[-/. ](\d{1,2})[-/. ](?:\d{2}|\d{4})(?!\d).*")
 _SEASON = re.compile(r"(?:(last|this) )?(spring|summer|autumn|fall|winter)(?: (\d{4}))?")
 _FIRST_MONTH = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
+_MAX_LENGTH = 80
+"""Characters; dateparser takes a second for each few thousand."""
+
 _EXAMPLES = "Write it as 2024, 2024-06, 2024-06-01, 'last summer' or '3 weeks ago'."
 
 
@@ -39,6 +42,8 @@ def parse_period(text: str, now: datetime) -> Period:
     weeks, months or years ago is a day. Raises InvalidInputError for what is no date, or a date that there is not.
     """
     words = " ".join(text.split())
+    if len(words) > _MAX_LENGTH:
+        raise InvalidInputError(f"{words[:_MAX_LENGTH]!r}... is no date that can be read: it is too long. {_EXAMPLES}")
     if iso := _ISO.fullmatch(words):
         return _from_iso(words, iso)
     if season := _SEASON.fullmatch(words.lower()):

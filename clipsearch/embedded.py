@@ -11,7 +11,6 @@ every entity. Layouts: XMP part 1 (ISO 16684-1) section 7, IPTC-IIM 4.2 section 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from PIL import PngImagePlugin
 
 from clipsearch.exif import decode_words, read_words
 from clipsearch.media import open_picture, picture_kind
+from clipsearch.words import normalize
 
 MAX_CAPTIONS, MAX_CAPTION = 16, 4000
 """How many captions of a picture are kept, and how many characters of each."""
@@ -44,7 +44,9 @@ _XMP_CAPTIONS = (_DC + "description", _DC + "title", "http://ns.adobe.com/photos
 _XMP_KEYWORDS = _DC + "subject"
 
 _MAX_TRIED = 1000
-_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffd\ud800-\udfff]+")
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffd\ud800-\udfff]+")
+"""Characters that no caption or keyword keeps."""
+
 _DOUBLE_FROM = 20
 """From so many characters on a caption is a double of one that begins with it: fields of IPTC cut their text."""
 
@@ -236,8 +238,8 @@ def _read_iptc(block: bytes) -> _Found:
 
 def _clean(text: str, most: int) -> str:
     """Return the text in NFC on one line, without control characters, cut to `most` characters."""
-    text = unicodedata.normalize("NFC", text[: 2 * most])
-    return " ".join(_NO_TEXT.sub(" ", text).split())[:most].rstrip()
+    text = normalize(text[: 2 * most])
+    return " ".join(NO_TEXT.sub(" ", text).split())[:most].rstrip()
 
 
 def _keywords(written: Iterable[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 13: 4, 129: 1}
 _MAX_ENTRIES = 4096
 _MAX_VALUE = 4096
 _MAX_WORDS = 1 << 22
-_MAX_CAMERA = 120
+MAX_CAMERA = 120
 _DATE = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
 
 _Tags = Mapping[int, tuple[int, bytes]]
@@ -168,7 +168,7 @@ def _camera(make: str, model: str) -> str | None:
     """Join make and model; `NIKON CORPORATION` and `NIKON D70` are one NIKON, not two."""
     doubled = make and model.lower().startswith(make.split()[0].lower())
     joined = model if doubled else f"{make} {model}".strip()
-    return joined[:_MAX_CAMERA] if any(c.isalnum() for c in joined) else None
+    return joined[:MAX_CAMERA] if any(c.isalnum() for c in joined) else None
 
 
 def _time(entry: tuple[int, bytes] | None) -> datetime | None:

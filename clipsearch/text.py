@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from clipsearch.errors import InvalidInputError, TextError
 from clipsearch.types import Passage
+from clipsearch.words import normalize
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -53,7 +54,7 @@ def decode_text(data: bytes) -> str:
         raise TextError(_NOT_A_TEXT)
     if not text or text.isspace():
         raise TextError("no words in it")
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return normalize(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _decode(data: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -11,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.embedded import read_embedded
+from clipsearch.embedded import Embedded
 from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, MediaError
 from clipsearch.media import read_regular
@@ -19,6 +18,7 @@ from clipsearch.paths import printable
 from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
 from clipsearch.text import decode_text, split_passages
 from clipsearch.types import Passage
+from clipsearch.words import normalize
 from indexer.sources.captions import MAX_SIDECAR
 
 logger = logging.getLogger("clipsearch")
@@ -33,8 +33,8 @@ _SLICE = 256
 """Passages that are encoded by one call."""
 
 
-def read_captions(beside: CaptionSource, data: bytes, path: str, encoder: Encoder) -> Captions:
-    """Gather what is said of a picture, whose path and the bytes of whose file are given.
+def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: Encoder) -> Captions:
+    """Gather what is said of a picture. inside: the words of its file. path: of it.
 
     Without a stamp, after a warning, where what lies beside it cannot be read now.
     """
@@ -45,7 +45,6 @@ def read_captions(beside: CaptionSource, data: bytes, path: str, encoder: Encode
         reason = getattr(error, "strerror", None) or error
         logger.warning("%s captions a picture, but cannot be read: %s", printable(beside.sidecar), reason)
         stamp = None
-    inside = read_embedded(data)
     texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
     if sum(map(len, texts)) > MAX_CAPTIONS:
         logger.warning("%s has captions of more than %s characters; the first count.", printable(path), MAX_CAPTIONS)
@@ -117,7 +116,7 @@ def _read_sidecar(path: str) -> str:
 def _clean(text: str) -> str:
     """Return a text in NFC that any database holds, its lines ended by line feeds."""
     plain = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", " ")
-    return unicodedata.normalize("NFC", plain.encode("utf-8", "replace").decode()).strip()
+    return normalize(plain.encode("utf-8", "replace").decode()).strip()
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from clipsearch.config import Settings
+from clipsearch.embedded import Embedded
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError
-from clipsearch.media import decode_picture, is_picture, read_regular
+from clipsearch.media import is_picture, read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store.catalog import join
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.text import decode_text, split_passages
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 from indexer.captioning import read_captions
+from indexer.isolation import WorkerUnavailableError
+from indexer.picture_reader import DirectReader, PictureReader
 
 logger = logging.getLogger("clipsearch")
 
@@ -64,22 +67,25 @@ class Decoder:
         roots: Mapping[int, str],
         is_known: Callable[[str], bool],
         has_caption: Callable[[str, str], bool] = lambda content_hash, text: False,
+        reader: PictureReader | None = None,
     ) -> None:
         """Prepare.
 
         roots: id -> absolute path. is_known: whether the library holds content under a hash. has_caption: whether it
-        holds such content with a caption.
+        holds such content with a caption. reader: what decodes pictures; None for this process.
         """
         self._encoder = encoder
         self._settings = settings
         self._roots = roots
         self._is_known = is_known
         self._has_caption = has_caption
+        self._reader = reader or DirectReader()
 
     def __call__(self, record: FileRecord, *, trust_known: bool = True) -> Loaded:
         """Load a file; trust_known: stop at its hash where the library has that content.
 
-        Raises EncoderError and LibraryError; whatever else goes wrong is the fault of this file alone.
+        Raises EncoderError, LibraryError and WorkerUnavailableError; whatever else goes wrong is the fault of this
+        file alone.
         """
         path = join(self._roots[record.root_id], quote_path(record.path))
         try:
@@ -94,9 +100,11 @@ class Decoder:
         content_hash = hash_content(data, path)
         try:
             if trust_known and self._is_known(content_hash):
-                return Known(record, content_hash, self._captions(record, content_hash, data))
-            loaded = self._decode(record, path, content_hash, data)
-            return loaded if loaded.pixels is None else replace(loaded, captions=self._captions(record, None, data))
+                if not is_picture(data[:64]):
+                    return Known(record, content_hash)
+                words = self._reader.words(data)
+                return Known(record, content_hash, self._captions(record, content_hash, words))
+            return self._decode(record, path, content_hash, data)
         except Exception as error:
             return _failure(record, error)
 
@@ -123,14 +131,13 @@ class Decoder:
 
     def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         side, cap = self._encoder.picture_side, self._settings.max_pixels
-        picture, info = decode_picture(data, min_side=side, max_pixels=cap)
-        return Decoded(record, content_hash, self._encoder.preprocess(picture), info)
+        picture, info, words = self._reader.decode(data, min_side=side, max_pixels=cap)
+        pixels = self._encoder.preprocess(picture)
+        return Decoded(record, content_hash, pixels, info, captions=self._captions(record, None, words))
 
-    def _captions(self, record: FileRecord, known: str | None, data: bytes) -> Captions | None:
+    def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""
-        if not is_picture(data[:64]):
-            return None
-        captions = read_captions(record.beside, data, record.path, self._encoder)
+        captions = read_captions(record.beside, words, record.path, self._encoder)
         if captions.text and known and self._has_caption(known, captions.text):
             return replace(captions, passages=())
         return captions
@@ -166,7 +173,7 @@ def count_vectors(entry: Loaded) -> int:
 
 def _failure(record: FileRecord, error: Exception) -> Failed:
     """Turn an error into the failure of one file; one that concerns the whole run is raised again."""
-    if isinstance(error, EncoderError | LibraryError):
+    if isinstance(error, EncoderError | LibraryError | WorkerUnavailableError):
         raise error
     if isinstance(error, MediaError):
         # Next time there may be memory enough.

@@ -33,6 +33,7 @@ from indexer.captioning import attach, encode_captions
 from indexer.decode import Decoded, Decoder, Loaded, count_vectors, hash_content, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage, captions_of, encode_batch
+from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
 from indexer.report import IndexReport, Progress, Silent
 from indexer.spreads import refresh_spreads
@@ -82,6 +83,7 @@ def index(
         library = Library.create(folder)
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
+        stack.callback(run.reader.close)
         report = run.rehearse(paths) if options.dry_run else run.perform(paths)
     report.seconds = round(time.monotonic() - started, 3)
     return report
@@ -108,6 +110,7 @@ class _Run:
         self.should_stop = should_stop
         self.encoder = encoder
         self.report = IndexReport()
+        self.reader = make_reader(settings)
 
     def perform(self, paths: Sequence[str]) -> IndexReport:
         """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
@@ -122,6 +125,8 @@ class _Run:
             total = writer.ledger.count_todo()
             if total and not self.should_stop():
                 self.progress.preparing()
+                if isinstance(self.reader, IsolatedReader):
+                    self.reader.start(min(self.settings.cores, total))  # they get ready while the encoder loads
                 encoder = self._pinned_encoder()
                 self.progress.start(total)
                 self._work(encoder, writer, {root.id: root.path for root in roots})
@@ -202,7 +207,7 @@ class _Run:
 
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
-        decoder = Decoder(encoder, self.settings, roots, self._is_known, self._has_caption)
+        decoder = Decoder(encoder, self.settings, roots, self._is_known, self._has_caption, self.reader)
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )

@@ -52,6 +52,7 @@ _SHOW_CURSOR = "\x1b[?25h\n"
 @click.option("--precision", type=click.Choice(PRECISIONS), help="How precisely; auto is what costs no recall.")
 @click.option("--batch-size", metavar="N", help="Pictures or passages a commit; auto for what suits the encoder.")
 @click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 for all.")
+@click.option("--isolate/--no-isolate", default=None, help="Decode pictures in processes of their own, or in this one.")
 def index(
     paths: tuple[str, ...],
     model: str | None,
@@ -67,6 +68,7 @@ def index(
     precision: str | None,
     batch_size: str | None,
     threads: int | None,
+    isolate: bool | None,
 ) -> None:
     """Index folders and files; run again to bring the library up to date.
 
@@ -83,7 +85,13 @@ def index(
     from indexer.pipeline import index as run
 
     settings, folder = read_settings(
-        library=library, offline=offline, device=device, precision=precision, batch_size=batch_size, threads=threads
+        library=library,
+        offline=offline,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        threads=threads,
+        isolate=isolate,
     )
     if exclude and no_exclude:
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")

@@ -11,7 +11,6 @@ import hashlib
 import os
 import posixpath
 import stat
-import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
@@ -20,14 +19,15 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.media import is_picture
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
+from clipsearch.words import normalize
 
 TABLES = ("captions.csv", "captions.jsonl")
 
 MAX_SIDECAR = 8192
 """Bytes: a text beside a picture that is longer than this is no caption of it."""
 
-MAX_TABLE = 2 << 30
-"""Bytes: a longer table is not read. What is read is held in memory."""
+MAX_TABLE = 1 << 30
+"""Bytes: a table of more is not read, for it is held in memory."""
 
 _SIDECAR = ".txt"
 _HEAD = 64
@@ -117,7 +117,7 @@ class FolderCaptions:
         absolute = self._absolute(path)
         try:
             if (size := os.path.getsize(absolute)) > MAX_TABLE:
-                raise InvalidInputError(f"it is of {size:,} bytes; there may be {MAX_TABLE:,}. Split it over folders.")
+                raise InvalidInputError(f"{size:,} bytes, over the limit of {MAX_TABLE:,}. Split it over folders.")
             return _table(absolute)
         except OSError as error:
             self.unreadable.append((path, f"no captions can be read from it: {error.strerror}"))
@@ -146,7 +146,7 @@ def _table(path: str) -> Table:
 
 def _key(path: str) -> str:
     """Return a path as tables are asked for it: plain, and in the one of Unicode's forms that most write."""
-    return unicodedata.normalize("NFC", posixpath.normpath(path))
+    return normalize(posixpath.normpath(path))
 
 
 def _may_be_picture(path: str) -> bool:

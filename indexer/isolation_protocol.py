@@ -1,0 +1,127 @@
+"""What the indexer and a worker that decodes pictures say to each other, over one socket, in turn.
+
+    worker   READY                                   once, when it has imported and limited itself
+    indexer  REQUEST, then the bytes of the file
+    worker   ANSWER, then the facts as JSON, then the pixels as RGB, row by row
+
+All numbers are little-endian. The worker trusts the indexer. The indexer trusts nothing: a decoder that a file has
+taken over may send anything. So an answer is bounded before it is read, its facts are checked one by one, and
+nothing in it is an object, a name or code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from datetime import datetime
+from struct import Struct
+from typing import Any
+
+from clipsearch.embedded import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
+from clipsearch.exif import MAX_CAMERA
+from clipsearch.media import REDUCED_OVER_CAP
+from clipsearch.types import PictureInfo
+
+READY = b"clipsearch worker 1\n"
+
+REQUEST = Struct("<QBQQQ")
+"""Number of the request, 1 for pixels and words or 0 for words alone, min_side, max_pixels, bytes of the file."""
+
+ANSWER = Struct("<QBIII")
+"""Number of the request, status, bytes of the facts, width and height of the pixels; 0 x 0 without any."""
+
+DONE, REFUSED, NO_MEMORY = 0, 1, 2
+"""Status of an answer; the facts of REFUSED are the reason."""
+
+MAX_FACTS = 1 << 20
+MAX_REASON = 500
+
+
+class BadAnswerError(ValueError):
+    """An answer that no sound worker gives."""
+
+
+def pack_facts(info: PictureInfo | None, words: Embedded) -> bytes:
+    """Write the facts of a picture; info: None where only its words were asked for."""
+    facts = asdict(info) if info is not None else {}
+    if info is not None and info.taken_at is not None:
+        facts["taken_at"] = info.taken_at.isoformat()
+    facts |= {"captions": words.captions, "keywords": words.keywords}
+    return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def check_answer(head: bytes | bytearray, number: int, max_pixels: int) -> tuple[int, int, tuple[int, int]]:
+    """Return status, bytes of the facts, and size of the pixels. Raises BadAnswerError.
+
+    number: of the request. max_pixels: as it was asked for.
+    """
+    answered, status, facts, width, height = ANSWER.unpack(head)
+    if answered != number:
+        raise BadAnswerError("the number of another request")
+    if status not in {DONE, REFUSED, NO_MEMORY} or facts > MAX_FACTS:
+        raise BadAnswerError(f"status {status}, {facts} bytes of facts")
+    if width * height > max_pixels or (width == 0) != (height == 0):
+        raise BadAnswerError(f"{width} x {height} pixels where at most {max_pixels} were asked for")
+    return status, facts, (width, height)
+
+
+def read_facts(data: bytes | bytearray, max_pixels: int) -> tuple[PictureInfo | None, Embedded]:
+    """Read facts, each checked for type, length and range. Raises BadAnswerError."""
+    try:
+        facts = json.loads(data.decode("utf-8"))
+        if not isinstance(facts, dict):
+            raise BadAnswerError("facts that are not an object")
+        words = Embedded(
+            _texts(facts.pop("captions", None), MAX_CAPTIONS, MAX_CAPTION),
+            _texts(facts.pop("keywords", None), MAX_KEYWORDS, MAX_KEYWORD),
+        )
+        return (_info(facts, max_pixels) if facts else None), words
+    except (ValueError, RecursionError) as error:
+        raise BadAnswerError(f"facts that make no sense: {str(error)[:100]}") from error
+
+
+def read_reason(data: bytes | bytearray) -> str:
+    """Read why a picture was refused, on one line of at most MAX_REASON characters."""
+    return " ".join(data.decode("utf-8", "replace").split())[:MAX_REASON] or "no reason was given"
+
+
+def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
+    if facts.keys() != set(PictureInfo.__slots__):
+        raise ValueError("other facts than those of a picture")
+    width, height = facts["width"], facts["height"]
+    if not (type(width) is int and type(height) is int and 0 < width and 0 < height):
+        raise ValueError("a size that is none")
+    if width * height > max_pixels * REDUCED_OVER_CAP:
+        raise ValueError("a size over the limit")
+    taken_at, camera = facts["taken_at"], facts["camera"]
+    time = None if taken_at is None else datetime.fromisoformat(_text(taken_at, 32))
+    if time is not None and time.tzinfo is not None:
+        raise ValueError("a time with a zone")
+    latitude, longitude = _degrees(facts["latitude"], 90), _degrees(facts["longitude"], 180)
+    if (latitude is None) != (longitude is None):
+        raise ValueError("half of a place")
+    return PictureInfo(width, height, time, None if camera is None else _text(camera, MAX_CAMERA), latitude, longitude)
+
+
+def _degrees(value: object, most: float) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, float) or not math.isfinite(value) or abs(value) > most:
+        raise ValueError("degrees that are none")
+    return value
+
+
+def _texts(value: object, count: int, length: int) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > count:
+        raise ValueError("texts that are no list, or too many")
+    return tuple(_text(text, length) for text in value)
+
+
+def _text(value: object, length: int) -> str:
+    if not isinstance(value, str) or len(value) > length:
+        raise ValueError("a text that is none, or too long")
+    # Lone surrogates too, which JSON can name and a catalog cannot hold.
+    if NO_TEXT.search(value):
+        raise ValueError("a text with characters that are no text")
+    return value
