@@ -155,7 +155,9 @@ def test_a_table_that_is_too_large_is_reported(tmp_path, monkeypatch):
     (tmp_path / "captions.csv").write_text("image,caption\na.jpg,a dog\n")
     found = FolderCaptions(lambda path: str(tmp_path / path), lambda path: True)
     assert found.of("a.jpg", frozenset({"captions.csv"})).stamp is None
-    assert found.unreadable == [("captions.csv", "no captions can be read from it: 26 bytes, over the limit of 20")]
+    assert found.unreadable == [
+        ("captions.csv", "no captions can be read from it: 26 bytes, over the limit of 20. Split it over folders.")
+    ]
 
 
 def test_an_entity_of_xmp_is_never_replaced():
