@@ -6,7 +6,7 @@ The state is read past the code under test, with plain sqlite3 and NumPy. Answer
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +84,9 @@ class Answer:
 WORDS = ("a red field", "the harbour and the sea", "record 12 of export", "green")
 
 
+FEW = ("vector 0", "by words", "filtered", "similar 3", "find all", "find tag", "tags")
+
+
 class Questions:
     """A fixed set of questions for a library; their vectors are made once."""
 
@@ -91,11 +94,11 @@ class Questions:
         self._encoder = encoder
         self._vectors = encoder.encode_queries(list(WORDS))
 
-    def ask(self, library: Path, *, only: str = "") -> dict[str, Answer]:
-        """Ask everything of a library that is opened for it; only: the questions whose names begin so."""
-        return {name: answer for name, answer in self._ask(library) if name.startswith(only)}
+    def ask(self, library: Path, only: Sequence[str] = ()) -> dict[str, Answer]:
+        """Ask everything, or some questions by name, of a library that is opened for it."""
+        return dict(self._ask(library, only))
 
-    def _ask(self, folder: Path) -> Iterator[tuple[str, Answer]]:
+    def _ask(self, folder: Path, only: Sequence[str]) -> Iterator[tuple[str, Answer]]:
         from clipsearch.config import Settings
         from clipsearch.errors import ClipSearchError
         from clipsearch.query.engine import SearchEngine
@@ -109,6 +112,8 @@ class Questions:
         engine = SearchEngine(library, Settings(query_cache=False, threads=1, offline=True), encoder=self._encoder)
         try:
             for name, run in self._questions(engine).items():
+                if only and name not in only:
+                    continue
                 with told() as lines:
                     try:
                         value, noted = run()

@@ -26,7 +26,7 @@ from typing import Any
 
 import corpus
 import support
-from checks import Questions, damage, lost, read_state
+from checks import FEW, Questions, damage, lost, read_state
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Kills:
         state = read_state(self.library)
         if not state.get("items"):
             return {"state": state, "answers": {}, "damage": []}
-        asked = self.questions.ask(self.library)
+        asked = self.questions.ask(self.library, FEW)
         answers = {name: answer.error or answer.value for name, answer in asked.items()}
         return {"state": state, "answers": answers, "damage": damage(self.library)}
 
