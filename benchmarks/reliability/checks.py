@@ -98,32 +98,55 @@ class Questions:
         """Ask everything, or some questions by name, of a library that is opened for it."""
         return dict(self._ask(library, only))
 
+    def hold(self, library: Path) -> Any:
+        """Open a library, ask everything once, and return the engine, which keeps it open."""
+        engine = self._open(library)
+        for _ in self._ask_engine(engine, ()):
+            pass
+        return engine
+
+    def ask_held(self, engine: Any) -> dict[str, Answer]:
+        """Ask everything of a library that is open."""
+        return dict(self._ask_engine(engine, ()))
+
     def _ask(self, folder: Path, only: Sequence[str]) -> Iterator[tuple[str, Answer]]:
-        from clipsearch.config import Settings
         from clipsearch.errors import ClipSearchError
-        from clipsearch.query.engine import SearchEngine
-        from clipsearch.store.library import Library
 
         try:
-            library = Library(folder)
+            engine = self._open(folder)
         except ClipSearchError as error:
             yield "open", Answer("", True, f"{type(error).__name__}: {error}")
             return
-        engine = SearchEngine(library, Settings(query_cache=False, threads=1, offline=True), encoder=self._encoder)
+        except Exception as error:
+            yield "open", Answer("", False, f"INTERNAL {type(error).__name__}: {error}")
+            return
         try:
-            for name, run in self._questions(engine).items():
-                if only and name not in only:
-                    continue
-                with told() as lines:
-                    try:
-                        value, noted = run()
-                        yield name, Answer(value.replace(str(folder), "LIBRARY"), noted or bool(lines))
-                    except ClipSearchError as error:
-                        yield name, Answer("", True, f"{type(error).__name__}: {error}")
-                    except Exception as error:
-                        yield name, Answer("", False, f"INTERNAL {type(error).__name__}: {error}")
+            yield from self._ask_engine(engine, only)
         finally:
             engine.close()
+
+    def _open(self, folder: Path) -> Any:
+        from clipsearch.config import Settings
+        from clipsearch.query.engine import SearchEngine
+        from clipsearch.store.library import Library
+
+        settings = Settings(query_cache=False, threads=1, offline=True)
+        return SearchEngine(Library(folder), settings, encoder=self._encoder)
+
+    def _ask_engine(self, engine: Any, only: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+        from clipsearch.errors import ClipSearchError
+
+        for name, run in self._questions(engine).items():
+            if only and name not in only:
+                continue
+            with told() as lines:
+                try:
+                    value, noted = run()
+                    yield name, Answer(value.replace(str(engine.library.folder), "LIBRARY"), noted or bool(lines))
+                except ClipSearchError as error:
+                    yield name, Answer("", True, f"{type(error).__name__}: {error}")
+                except Exception as error:
+                    yield name, Answer("", False, f"INTERNAL {type(error).__name__}: {error}")
 
     def _questions(self, engine: Any) -> dict[str, Any]:
         from clipsearch import present
