@@ -5,7 +5,9 @@ The state is read past the code under test, with plain sqlite3 and NumPy. Answer
 
 import json
 import logging
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,22 +25,32 @@ def read_state(library: Path) -> State:
     path = library / "catalog.db"
     if not path.exists():
         return {}
+    if path.with_name("catalog.db-journal").exists():  # it died while it was made: only who may write can undo that
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("catalog.db", "catalog.db-journal"):
+                shutil.copy(library / name, folder)
+            with closing(sqlite3.connect(Path(folder) / "catalog.db")) as db:
+                return _read(db, library)
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        db.row_factory = sqlite3.Row
-        db.execute("BEGIN")
-        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if "settings" not in tables:
-            return {}
-        settings = dict(db.execute("SELECT key, value FROM settings").fetchall())
-        dim = int(settings.get("dim", 0))
-        segments = [dict(row) for row in db.execute("SELECT * FROM segments ORDER BY modality, first_row")]
-        roots = {row["id"]: row["path"] for row in db.execute("SELECT id, path FROM roots")}
-        rows = db.execute("SELECT * FROM vectors ORDER BY item_id, modality, part").fetchall()
-        items = db.execute("SELECT * FROM items WHERE NOT deleted").fetchall()
-        dead = {tuple(row) for row in db.execute("SELECT modality, row FROM tombstones")}
-        tags = db.execute("SELECT item_id, source, tag FROM tags ORDER BY 1, 2, 3").fetchall() if "tags" in tables else []
-        failures = [list(row) for row in db.execute("SELECT path, reason FROM failures ORDER BY 1")]
-        kinds = [list(row) for row in db.execute("SELECT modality, kind, watermark FROM generations ORDER BY 1")]
+        return _read(db, library)
+
+
+def _read(db: sqlite3.Connection, library: Path) -> State:
+    db.row_factory = sqlite3.Row
+    db.execute("BEGIN")
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "settings" not in tables:
+        return {}
+    settings = dict(db.execute("SELECT key, value FROM settings").fetchall())
+    dim = int(settings.get("dim", 0))
+    segments = [dict(row) for row in db.execute("SELECT * FROM segments ORDER BY modality, first_row")]
+    roots = {row["id"]: row["path"] for row in db.execute("SELECT id, path FROM roots")}
+    rows = db.execute("SELECT * FROM vectors ORDER BY item_id, modality, part").fetchall()
+    items = db.execute("SELECT * FROM items WHERE NOT deleted").fetchall()
+    dead = {tuple(row) for row in db.execute("SELECT modality, row FROM tombstones")}
+    tags = db.execute("SELECT item_id, source, tag FROM tags ORDER BY 1, 2, 3").fetchall() if "tags" in tables else []
+    failures = [list(row) for row in db.execute("SELECT path, reason FROM failures ORDER BY 1")]
+    kinds = [list(row) for row in db.execute("SELECT modality, kind, watermark FROM generations ORDER BY 1")]
     matrices = _matrices(library / "vectors", segments, dim)
     found: dict[int, dict[str, Any]] = {}
     for item in items:
