@@ -56,7 +56,7 @@ def _read(db: sqlite3.Connection, library: Path) -> State:
     for item in items:
         where = {"path": item["path"], "root": roots[item["root_id"]], "hash": item["content_hash"]}
         seen = {name: item[name] for name in ("modality", "size", "width", "height", "taken_at", "camera")}
-        caption = item["caption"] if "caption" in item.keys() else None  # noqa: SIM118 - a Row iterates over values
+        caption = item["caption"] if "caption" in item.keys() else None
         found[item["id"]] = {**where, **seen, "caption": caption, "parts": [], "tags": []}
     for row in rows:
         if row["item_id"] in found:

@@ -58,7 +58,10 @@ def export(folder: Path, name: str, count: int, seed: int) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     vectors, records = folder / f"{name}.npy", folder / f"{name}.jsonl"
     np.save(vectors, rows.astype(np.float32))
-    lines = [json.dumps({"id": f"{name}-{i}", "caption": f"record {i} of {name}", "width": 8, "height": 8}) for i in range(count)]
+    lines = [
+        json.dumps({"id": f"{name}-{i}", "caption": f"record {i} of {name}", "width": 8, "height": 8})
+        for i in range(count)
+    ]
     records.write_text("\n".join(lines) + "\n")
     return vectors, records
 
@@ -141,5 +144,3 @@ def copy(source: Path, target: Path) -> Path:
     if source.exists():
         shutil.copytree(source, target)
     return target
-
-

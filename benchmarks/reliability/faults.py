@@ -20,7 +20,13 @@ from typing import Any
 import support
 from kills import Case, Kills, cases
 
-ACTIONS = {"e": "EIO once", "E": "EIO from then on", "n": "ENOSPC once", "N": "ENOSPC from then on", "s": "half a write"}
+ACTIONS = {
+    "e": "EIO once",
+    "E": "EIO from then on",
+    "n": "ENOSPC once",
+    "N": "ENOSPC from then on",
+    "s": "half a write",
+}
 ON_WRITES = "nNs"
 
 
@@ -116,7 +122,13 @@ def row(name: str, done: list[dict[str, Any]], failures: list[str]) -> dict[str,
     counts: Counter[str] = Counter()
     for each in done:
         counts.update(each["counts"].get(name, {}))
-    failed = len({line.split(": ")[0] for line in failures if line.startswith(name + ",") or "KiB" in line and name == "a full disk"})
+    failed = len(
+        {
+            line.split(": ")[0]
+            for line in failures
+            if line.startswith(name + ",") or ("KiB" in line and name == "a full disk")
+        }
+    )
     ends = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
     return {"command": name, "faults": sum(counts.values()), "ends": ends, "failed": failed}
 

@@ -170,7 +170,10 @@ class Kills:
         try:
             now, code, final = support.ask_fork(lambda: self.look_and_go_on(case))
             wrong = lost(before["state"], after["state"], now["state"], acknowledged) + now["damage"]
-            if case.is_whole and now["state"].get("items") not in (before["state"].get("items"), after["state"]["items"]):
+            if case.is_whole and now["state"].get("items") not in (
+                before["state"].get("items"),
+                after["state"]["items"],
+            ):
                 wrong.append("half of the command was done")
             errors = [f"{key}: {value}" for key, value in now["answers"].items() if "Error" in value[:40]]
             errors = [line for line in errors if line not in _errors(before) | _errors(after)]
@@ -209,7 +212,9 @@ def _differing(one: dict[str, Any], *others: dict[str, Any]) -> list[str]:
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     keys = [key for key in other if one.get(key) != other[key]]
     if keys == ["items"]:
-        places = [place for place in {*one["items"], *other["items"]} if one["items"].get(place) != other["items"].get(place)]
+        places = [
+            place for place in {*one["items"], *other["items"]} if one["items"].get(place) != other["items"].get(place)
+        ]
         first = (one["items"].get(places[0]), other["items"].get(places[0]))
         fields = [key for key in (first[1] or {}) if not first[0] or first[0].get(key) != first[1][key]]
         return f"{len(places)} items, such as {places[0]} ({', '.join(fields)})"
@@ -223,7 +228,10 @@ def cases(folder: Path) -> list[Case]:
     corpus.captions(photos, first[:4])
     corpus.texts(photos / "notes", 3)
     corpus.pictures(moved / "a", 16, 100)
-    libraries = {name: folder / name / "lib" for name in ("none", "small", "changed", "large", "sparse", "version 1", "version 3")}
+    libraries = {
+        name: folder / name / "lib"
+        for name in ("none", "small", "changed", "large", "sparse", "version 1", "version 3")
+    }
     make = {name: _make(libraries[name]) for name in libraries}
     make["small"](corpus.index(libraries["small"], photos))
     make["changed"](corpus.index(libraries["changed"], moved))
@@ -244,7 +252,13 @@ def cases(folder: Path) -> list[Case]:
         Case("label --save", libraries["small"], lambda lib: [*labels, lib], is_whole=True),
         Case("build", libraries["large"], lambda lib: ["build", "--index", "pq4", "--library", lib], is_whole=True),
         Case("compact", libraries["sparse"], lambda lib: corpus.index(lib), is_whole=True),
-        Case("forget", libraries["large"], lambda lib: ["forget", photos / "notes", "--library", lib], is_whole=True, accepts=(0, 2)),
+        Case(
+            "forget",
+            libraries["large"],
+            lambda lib: ["forget", photos / "notes", "--library", lib],
+            is_whole=True,
+            accepts=(0, 2),
+        ),
         Case("import-embeddings", libraries["small"], lambda lib: corpus.bring(lib, exports[0])),
         Case("migrate from 1", libraries["version 1"], lambda lib: ["build", "--library", lib]),
         Case("migrate from 3", libraries["version 3"], lambda lib: ["build", "--library", lib]),

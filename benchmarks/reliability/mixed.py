@@ -141,7 +141,9 @@ class Mixed:
         vector = _vector(item)
         hits = engine.search(vector=vector, k=10, modality=Modality.IMAGE)
         if not len(hits) or hits[0].path != str(path) or hits[0].score < 0.999:
-            errors.append(f"{path.name} is not the first hit for its own vector: {[(h.path, h.score) for h in hits[:2]]}")
+            errors.append(
+                f"{path.name} is not the first hit for its own vector: {[(h.path, h.score) for h in hits[:2]]}"
+            )
         if len(hits) != 10:
             errors.append(f"{len(hits)} hits of 10")
         if hits.warnings:

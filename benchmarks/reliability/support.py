@@ -47,7 +47,7 @@ class Victim:
     """A fork of this process that runs a function; what it says goes to a file."""
 
     def __init__(self, run: Callable[[], object]) -> None:
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the victim has ended
+        self._output = tempfile.TemporaryFile("w+")
         self.process = os.fork()
         if self.process == 0:
             self._run(run)
@@ -144,10 +144,6 @@ def warm(offline_cache: Path) -> Any:
     os.environ["CLIPSEARCH_CACHE"] = str(offline_cache)
     from PIL import Image
 
-    import clipsearch.cli.progress
-    import clipsearch.query.doctor
-    import clipsearch.query.labelling
-    import clipsearch.store.health
     import indexer.importing
     import indexer.pipeline  # noqa: F401
     from clipsearch.ann import faiss_ivfpq  # noqa: F401

@@ -5,11 +5,13 @@ segment and the files of an index at every KiB and, around each cut of the first
 4 KiB at every 64 bytes; and each file is taken away as a whole. Twice: for a reader that opens the library after the
 cut, and for one that has it open and has asked before, as when somebody copies an older file over the one in use.
 Readers are forks: one that dies of a signal (SIGBUS) is a failure. So is an answer that differs without a word where
-`clipsearch verify --full` finds nothing, and an error that is none of clipsearch's own.
+`clipsearch verify --full` finds nothing, and an error that is none of clipsearch's own. The outcomes are those of
+flips.py, and `earlier`: of a log that is cut, all answers are those of the library as of an earlier commit, as a whole.
+That cannot be told from a log that was never longer; a writer that ends leaves none.
 """
 
-import json
 import random
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,13 @@ class Cuts:
         self.right = {}
         for name in ("closed", "killed"):
             self.right[name] = questions.ask(corpus.copy(source / name / "lib", folder / name / "lib"))
+        self.earlier = [self._as_of(cut) for cut in (WHOLE, *_commits(source / "killed" / "lib"))]
+
+    def _as_of(self, size: int) -> dict[str, str]:
+        """Return the answers of the killed library when its log had that size."""
+        library = corpus.copy(self.source / "killed" / "lib", self.folder / "killed" / "lib")
+        _cut(library / "catalog.db-wal", size)
+        return {key: answer.value for key, answer in self.questions.ask(library).items()}
 
     def trial(self, name: str, path: str, size: int, is_open: bool) -> dict[str, Any]:
         """Cut one file of a fresh copy while a reader has it open, or before one opens it; return the outcome."""
@@ -65,12 +74,22 @@ class Cuts:
             return outcome | {"outcome": "internal", "which": internal[0]}
         right = self.right[name]
         wrong = [key for key, value, told, error in answers if not error and not told and value != right[key].value]
+        if wrong and kind_of(path) == "catalog.db-wal" and {key: value for key, value, *_ in answers} in self.earlier:
+            return outcome | {"outcome": "earlier"}
         if wrong:
             found = support.ask_fork(lambda: damage(library))
             return outcome | {"outcome": "verify" if found else "silent", "which": ", ".join(wrong)}
         is_harmless = all(value == right[key].value for key, value, _, error in answers if not error)
         errors = any(error for *_, error in answers)
         return outcome | {"outcome": "error" if errors else "harmless" if is_harmless else "told"}
+
+
+def _commits(library: Path) -> list[int]:
+    """Return the sizes of the log after each of its transactions."""
+    data = (library / "catalog.db-wal").read_bytes()
+    page = struct.unpack_from(">I", data, 8)[0]
+    ends = range(32 + 24 + page, len(data) + 1, 24 + page)
+    return [end for end in ends if struct.unpack_from(">I", data, end - page - 20)[0]]
 
 
 def _cut(path: Path, size: int) -> None:
@@ -109,7 +128,7 @@ def main() -> None:
             cuts = Cuts(folder, folder / f"job{job}", Questions(encoder))
             return [cuts.trial(*each) for each in chosen[job :: given.jobs]]
 
-        outcomes = sum(support.share(given.jobs, work), [])
+        outcomes = [each for done in support.share(given.jobs, work) for each in done]
         kinds = sorted({each["kind"] for each in outcomes})
         rows = [row(kind, is_open, outcomes) for kind in kinds for is_open in (False, True)]
         bad = [each for each in outcomes if each["outcome"] in FAILURES]
@@ -119,7 +138,7 @@ def main() -> None:
 def row(kind: str, is_open: bool, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum up the cuts of one kind of file."""
     counts = Counter(each["outcome"] for each in outcomes if each["kind"] == kind and each["open"] == is_open)
-    names = ("harmless", "error", "told", "verify", *FAILURES)
+    names = ("harmless", "error", "told", "verify", "earlier", *FAILURES)
     reader = "open already" if is_open else "opened after"
     return {"file": kind, "reader": reader, "cuts": sum(counts.values()), **{name: counts[name] for name in names}}
 
