@@ -18,7 +18,8 @@ from collections import Counter
 from typing import Any
 
 import support
-from kills import Case, Kills, cases
+from cases import Case, cases
+from kills import Kills
 
 ACTIONS = {
     "e": "EIO once",
@@ -103,12 +104,14 @@ def _trials(case: Case, most: int) -> list[tuple[Case, int, str]]:
 
 
 def main() -> None:
-    given = support.parser(__doc__, trials=0, steps=60, rooms=30, jobs=2).parse_args()
+    parser = support.parser(__doc__, trials=0, steps=60, rooms=30, jobs=2)
+    parser.add_argument("--only", nargs="+", default=(), help="these commands alone, by their names in the table")
+    given = parser.parse_args()
     support.under_shim()
     support.quiet()
     with support.workplace() as folder:
         faults = Faults(folder, support.warm(support.cache(folder)))
-        chosen = cases(folder)
+        chosen = cases(folder, given.only)
         for case in chosen:
             faults.prepare(case)
         done = support.share(given.jobs, lambda job: faults.work(chosen, job, given))

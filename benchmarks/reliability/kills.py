@@ -19,31 +19,13 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import corpus
 import support
+from cases import Case, cases
 from checks import FEW, Questions, damage, lost, read_state
-
-
-@dataclass
-class Case:
-    """A command and the library that it begins with.
-
-    is_whole: it changes all or nothing. accepts: exit codes of a second run; 2 where there is nothing left to do.
-    extra: what else has to lie beside the library.
-    """
-
-    name: str
-    before: Path
-    arguments: Callable[[Path], list[object]]
-    is_whole: bool = False
-    accepts: tuple[int, ...] = (0,)
-    extra: Callable[[Path], None] | None = None
-    state: dict[str, Any] = field(default_factory=dict)
 
 
 class Kills:
@@ -111,8 +93,13 @@ class Kills:
     def look_and_go_on(self, case: Case) -> tuple[dict[str, Any], int, dict[str, Any]]:
         """Look, run the command again, and look again."""
         now = self.look()
+        if case.check:
+            now["damage"] += case.check(self.trial, False)
         code = support.command(*case.arguments(self.library))
-        return now, code, self.look()
+        final = self.look()
+        if case.check:
+            final["damage"] += case.check(self.trial, True)
+        return now, code, final
 
     def kill_at_random(self, case: Case, moment: float) -> bool:
         """Kill at a moment from 0 to 1 of the run and check; False where the command had ended before."""
@@ -169,15 +156,14 @@ class Kills:
         before, after = case.state["before"], case.state["after"]
         try:
             now, code, final = support.ask_fork(lambda: self.look_and_go_on(case))
-            wrong = lost(before["state"], after["state"], now["state"], acknowledged) + now["damage"]
-            if case.is_whole and now["state"].get("items") not in (
-                before["state"].get("items"),
-                after["state"]["items"],
-            ):
+            wrong = lost(before["state"], after["state"], now["state"], acknowledged)
+            wrong += [] if case.is_mending else now["damage"]
+            whole = [seen["state"].get("items", {}) for seen in (before, after)]
+            if case.is_whole and now["state"].get("items", {}) not in whole:
                 wrong.append("half of the command was done")
             errors = [f"{key}: {value}" for key, value in now["answers"].items() if "Error" in value[:40]]
             errors = [line for line in errors if line not in _errors(before) | _errors(after)]
-            wrong += errors
+            wrong += [] if case.is_mending else errors
             if case.is_whole and now["answers"] not in (before["answers"], after["answers"]):
                 wrong.append(f"the answers are neither those of before nor of after: {_differing(now, before, after)}")
             if code not in case.accepts:
@@ -221,108 +207,16 @@ def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     return json.dumps({key: one.get(key) for key in keys})[:300]
 
 
-def cases(folder: Path) -> list[Case]:
-    """Make the libraries of before, and return the commands; those that this clipsearch does not have are left out."""
-    photos, moved = folder / "photos", folder / "changing"
-    first = corpus.pictures(photos, 24)
-    corpus.captions(photos, first[:4])
-    corpus.texts(photos / "notes", 3)
-    corpus.pictures(moved / "a", 16, 100)
-    libraries = {
-        name: folder / name / "lib"
-        for name in ("none", "small", "changed", "large", "sparse", "version 1", "version 3")
-    }
-    make = {name: _make(libraries[name]) for name in libraries}
-    make["small"](corpus.index(libraries["small"], photos))
-    make["changed"](corpus.index(libraries["changed"], moved))
-    exports = [corpus.export(folder, name, count, seed) for name, count, seed in (("one", 300, 1), ("two", 300, 2))]
-    for name in ("large", "sparse"):
-        corpus.copy(libraries["small"], libraries[name])
-        for source in exports[: 1 if name == "large" else 2]:
-            make[name](corpus.bring(libraries[name], source))
-    make["sparse"](["build", "--index", "pq4", "--library", libraries["sparse"]])
-    make["sparse"](["forget", exports[0][0], "--library", libraries["sparse"]])
-    for version in (1, 3):
-        corpus.age(corpus.copy(libraries["small"], libraries[f"version {version}"]), version)
-    _change(moved)
-    labels = ["label", "--labels", "red,green,blue", "--save", "--min-chance", 0.2, "--library"]
-    found = [
-        Case("index, first", libraries["none"], lambda lib: corpus.index(lib, photos)),
-        Case("index, changes", libraries["changed"], lambda lib: corpus.index(lib, moved)),
-        Case("label --save", libraries["small"], lambda lib: [*labels, lib], is_whole=True),
-        Case("build", libraries["large"], lambda lib: ["build", "--index", "pq4", "--library", lib], is_whole=True),
-        Case("compact", libraries["sparse"], lambda lib: corpus.index(lib), is_whole=True),
-        Case(
-            "forget",
-            libraries["large"],
-            lambda lib: ["forget", photos / "notes", "--library", lib],
-            is_whole=True,
-            accepts=(0, 2),
-        ),
-        Case("import-embeddings", libraries["small"], lambda lib: corpus.bring(lib, exports[0])),
-        Case("migrate from 1", libraries["version 1"], lambda lib: ["build", "--library", lib]),
-        Case("migrate from 3", libraries["version 3"], lambda lib: ["build", "--library", lib]),
-    ]
-    return found + later_commands(libraries)
-
-
-def later_commands(libraries: dict[str, Path]) -> list[Case]:
-    """Return backup, restore and repair, as far as they are there."""
-    found = []
-    if support.has_command("backup"):
-        found.append(Case("backup", libraries["large"], _backup, is_whole=True))
-    if support.has_command("backup") and support.has_command("restore"):
-        found.append(Case("restore", libraries["none"], _restore, extra=_backed_up(libraries["small"])))
-    if support.has_command("repair"):
-        found.append(Case("repair", libraries["small"], lambda lib: ["repair", "--library", lib]))
-    return found
-
-
-def _backup(library: Path) -> list[object]:
-    return ["backup", library.parent / "backup", "--library", library]
-
-
-def _restore(library: Path) -> list[object]:
-    return ["restore", library.parent / "backup", "--library", library]
-
-
-def _backed_up(library: Path) -> Callable[[Path], None]:
-    def extra(trial: Path) -> None:
-        support.fork(lambda: support.command("backup", trial / "backup", "--library", library))
-
-    return extra
-
-
-def _make(library: Path) -> Callable[[list[object]], None]:
-    def run(arguments: list[object]) -> None:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        ended = support.fork(lambda: support.command(*arguments))
-        assert not ended.code, ended.out
-
-    return run
-
-
-def _change(folder: Path) -> None:
-    """Move, remove, change and add pictures."""
-    for number in range(100, 106):
-        (folder / "b").mkdir(exist_ok=True)
-        (folder / "a" / f"p{number:04d}.jpg").rename(folder / "b" / f"p{number:04d}.jpg")
-    for number in range(106, 110):
-        (folder / "a" / f"p{number:04d}.jpg").unlink()
-    for number in range(110, 113):
-        corpus.picture(folder / "a" / f"p{number:04d}.jpg", number + 500)
-    corpus.pictures(folder / "c", 12, 200)
-
-
 def main() -> None:
     parser = support.parser(__doc__, trials=500, steps=150, jobs=2)
+    parser.add_argument("--only", nargs="+", default=(), help="these commands alone, by their names in the table")
     given = parser.parse_args()
     if given.steps:
         support.under_shim()
     support.quiet()
     with support.workplace() as folder:
         kills = Kills(folder, support.warm(support.cache(folder)))
-        chosen = cases(folder)
+        chosen = cases(folder, given.only)
         for case in chosen:
             kills.prepare(case)
         done = support.share(given.jobs, lambda job: kills.work(chosen, job, given))
