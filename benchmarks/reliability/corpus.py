@@ -83,7 +83,7 @@ def run(arguments: list[object]) -> None:
         raise RuntimeError(f"{arguments} ended with {code}")
 
 
-def full_library(folder: Path, library: Path, records: int = 700) -> None:
+def full_library(folder: Path, library: Path, records: int) -> None:
     """Make a library with pictures, captions, texts, tags, a collection, deleted files and a 4-bit index."""
     photos = folder / "photos"
     made = pictures(photos, 60)

@@ -9,14 +9,16 @@ to `--steps` of each command:
 The command must end with exit code 0 or 1, and say what failed: no traceback, no internal error, no other code.
 What it had committed before must be there, what it finds on a good disk again must be complete, and the library then
 as if the disk had never failed (all the checks of kills.py). Then `--rooms` times, where a file system can be mounted:
-`index` on a real one that is full after so many KiB, which is made larger then.
+the first command on a real one that is full after so many KiB, which is made larger then.
 """
 
 import random
+import shutil
 import subprocess
 from collections import Counter
 from typing import Any
 
+import corpus
 import support
 from cases import Case, cases
 from kills import Kills
@@ -61,16 +63,18 @@ class Faults(Kills):
             self.failures.append(f"{name}: it says damaged: {last}")
 
     def fill_disk(self, case: Case, room: int) -> str:
-        """Run on a file system of so many KiB, then on a large one, and check; return how the first run ended."""
+        """Run on a file system with so many KiB left, then on a large one; return how the first run ended."""
         self.reset(case)
         self.acknowledged.write_text("")
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={room}k", "tmpfs", self.trial]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", self.trial]
         if subprocess.run(mount, capture_output=True).returncode:
             return "no file system can be mounted here"
         try:
-            self.library.mkdir()
+            corpus.copy(case.before, self.library)
+            room += (shutil.disk_usage(self.trial).used >> 10) if case.before.exists() else 0
+            subprocess.run(["mount", "-o", f"remount,size={room}k", self.trial], check=True)
             ended = support.fork(lambda: self.acknowledging(case))
-            name = f"{case.name}, on a disk of {room} KiB"
+            name = f"a full disk, of {room} KiB"
             self.judge(case, name, ended, "")
             subprocess.run(["mount", "-o", "remount,size=64m", self.trial], check=True)
             self.check(case, name, self._acknowledged())

@@ -138,10 +138,13 @@ def _files(library: Path) -> dict[str, int]:
     return {str(path.relative_to(library)): path.stat().st_size for path in files}
 
 
-def make_libraries(folder: Path) -> None:
-    """Make the library that a writer closed, and one whose writer was killed, so that it has a log."""
+def make_libraries(folder: Path, records: int) -> None:
+    """Make the library that a writer closed, and one whose writer was killed, so that it has a log.
+
+    records: how large the collection is that makes up most of it.
+    """
     closed = folder / "closed" / "lib"
-    corpus.full_library(folder, closed)
+    corpus.full_library(folder, closed, records)
     with closing(sqlite3.connect(closed / "catalog.db")) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     killed = corpus.copy(closed, folder / "killed" / "lib")
@@ -206,11 +209,12 @@ def page_of(library: Path, byte: int) -> str:
 def main() -> None:
     parser = support.parser(__doc__, trials=10_000, jobs=2)
     parser.add_argument("--verify-every", type=int, default=20)
+    parser.add_argument("--records", type=int, default=700, help="of the collection in the library")
     given = parser.parse_args()
     support.quiet()
     with support.workplace() as folder:
         encoder = support.warm(support.cache(folder))
-        made = support.fork(lambda: make_libraries(folder) or 0, 600)
+        made = support.fork(lambda: make_libraries(folder, given.records) or 0, 600)
         if made.code:
             raise RuntimeError(made.out)
         done = support.share(given.jobs, lambda job: work(folder, folder, encoder, job, given))

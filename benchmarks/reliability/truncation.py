@@ -115,11 +115,13 @@ def trials(folder: Path, most: int, chance: random.Random) -> list[tuple[str, st
 
 
 def main() -> None:
-    given = support.parser(__doc__, trials=0, jobs=2).parse_args()
+    parser = support.parser(__doc__, trials=0, jobs=2)
+    parser.add_argument("--records", type=int, default=700, help="of the collection in the library")
+    given = parser.parse_args()
     support.quiet()
     with support.workplace() as folder:
         encoder = support.warm(support.cache(folder))
-        made = support.fork(lambda: make_libraries(folder) or 0, 600)
+        made = support.fork(lambda: make_libraries(folder, given.records) or 0, 600)
         if made.code:
             raise RuntimeError(made.out)
         chosen = trials(folder, given.trials, random.Random(given.seed))
