@@ -19,7 +19,9 @@ from clipsearch.store import catalog, generations
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
 from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.log_check import examine_log
 from clipsearch.store.names import is_generation_name, is_segment_name, is_temporary_name
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.schema import vectors
 from clipsearch.store.vectors import MEND, ROW_DTYPE, Rows, Segment
 from clipsearch.store.verification import Advance, count_damaged, damaged_rows, differs_from_texts, has_checksums
@@ -44,6 +46,7 @@ def examine(
     build: the command that builds its index again. quick: look at a sample of the rows, and pass the words over.
     stage: is told what is looked at next, and how many rows that are; it returns what counts them.
     """
+    yield from guarded("log", partial(_log, library))
     yield from guarded("catalog", partial(_catalog, library, quick))
     yield from guarded("references", partial(_references, library))
     yield from guarded("digests", partial(_digests, library))
@@ -59,6 +62,14 @@ def examine(
         yield from guarded("owners", partial(_owners, library, modality), modality)
         yield from guarded("index_files", partial(_generation, library, modality, build), modality)
     yield from guarded("leftovers", partial(_leftovers, library))
+
+
+def _log(library: Library) -> Iterator[Finding]:
+    """Look through SQLite's write-ahead log, of which it drops what follows damage without a word."""
+    damage = examine_log(library.folder / f"{CATALOG}-wal")
+    if damage:
+        todo = f"What was committed last is lost. Index again: {INDEX}; or go back to a backup: clipsearch restore DIR"
+        yield Finding("log", Severity.PROBLEM, damage, todo)
 
 
 def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
