@@ -22,9 +22,9 @@ class Settings:
     model: the encoder of a new library; a `local-dir:` or `hf-hub:` model that is named here is trusted, so that a
     library of it loads it too, see clipsearch.encoders.trust. offline: never ask a model hub. max_pixels: the largest
     picture that is decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes, max_text_bytes: the
-    largest file of each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the encoder. device,
-    precision: where and how `index` encodes, as in clipsearch.encoders.compute. query_cache: keep the vectors of texts
-    that were searched for. daemon: let `clipsearch daemon` answer where it runs. preview: how
+    largest file of each kind that is read. batch_size: pictures or passages a commit; 0 (`auto`) for what suits the
+    encoder. device, precision: where and how `index` encodes, as in clipsearch.encoders.compute. query_cache: keep
+    the vectors of texts that were searched for. daemon: let `clipsearch daemon` answer where it runs. preview: how
     the terminal takes pictures: auto, kitty, iterm2, sixel or blocks. allow_private_urls: fetch pictures from
     addresses that are not public too.
     """
