@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from clipsearch.durable import fsync_path
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.halves import widen
+from clipsearch.store.refusals import REPAIR, unreadable
 from clipsearch.types import Modality
 
 ROW_DTYPE = np.dtype("<f2")
@@ -133,7 +134,7 @@ class VectorStore:
         if size < segment.committed_rows * self._row_bytes:
             raise StoreCorruptError(
                 f"{path} holds {size // self._row_bytes} rows, the catalog has {segment.committed_rows}. "
-                "Restore the file from a copy, or delete the library and index anew."
+                f"{REPAIR}"
             )
         return size
 
@@ -148,7 +149,7 @@ class VectorStore:
                 self._checked_size(segment)
                 mapped = np.memmap(self._path(segment), dtype=ROW_DTYPE, mode="r", shape=shape)
             except OSError as error:
-                raise StoreCorruptError(f"{self._path(segment)} cannot be read: {error.strerror}.") from error
+                raise unreadable(self._path(segment), error) from error
             self._maps[key] = mapped
         return mapped[: segment.committed_rows]
 
