@@ -24,6 +24,9 @@ MIN_SPREAD = 0.01
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+UNIT_TOLERANCE = 0.01
+"""The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
+
 FALL_OFF = 0.7
 """The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
 
@@ -47,6 +50,13 @@ def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     scores = np.einsum("nd,d->n", rows, query, dtype=np.float64) / np.maximum(norms, 1e-12)
     clipped: NDArray[np.float32] = np.clip(scores, -1.0, 1.0).astype(np.float32)
     return clipped
+
+
+def are_unit(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which rows (n, dim) are of unit length, as every row that was stored is: bool (n,); a damaged one is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit: NDArray[np.bool_] = np.abs(np.sqrt(np.einsum("nd,nd->n", rows, rows)) - 1) < UNIT_TOLERANCE
+    return unit
 
 
 def lower_spread(scores: NDArray[np.floating]) -> float:

@@ -222,7 +222,7 @@ GOOD = {
     ids=lambda data: repr(data[:30]),
 )
 def test_a_message_that_is_none_is_declined_and_the_next_answered(home, daemon, data):
-    assert talk(daemon, data) in (b"", b"{}\n")
+    assert talk(daemon, data).removeprefix(b"\n") in (b"", b"{}\n")
     before = answered(daemon)
     assert run_cli("query", "a cat", cwd=home, env=daemon).code == 0
     assert answered(daemon) == before + 1
@@ -231,7 +231,8 @@ def test_a_message_that_is_none_is_declined_and_the_next_answered(home, daemon, 
 @pytest.mark.parametrize(
     "reply", [b"", b"nonsense\n", b'{"out": 1}\n', b'{"out": "x", "notes": 3}\n', b'{"out": "\\u1234"']
 )
-def test_whatever_a_daemon_says_a_query_is_answered(home, reply):
+@pytest.mark.parametrize("acknowledgement", [b"\n", b""])
+def test_whatever_a_daemon_says_a_query_is_answered(home, reply, acknowledgement):
     with tempfile.TemporaryDirectory(prefix="cs-") as runtime:
         (Path(runtime) / "clipsearch").mkdir(mode=0o700)
         where = {"XDG_RUNTIME_DIR": runtime}
@@ -241,7 +242,7 @@ def test_whatever_a_daemon_says_a_query_is_answered(home, reply):
             client = start_cli("query", "--paths", "a cat", "-k", "1", cwd=home, env=where)
             connection, _ = listener.accept()
             connection.recv(1 << 20)
-            connection.sendall(reply)
+            connection.sendall(acknowledgement + reply)
             connection.close()
             out, err = client.communicate(timeout=60)
     assert client.returncode == 0 and out.startswith(os.fsencode(home)) and err == b""
@@ -394,3 +395,138 @@ def test_a_shell_that_wants_to_hear_of_no_children_gets_its_answer(home):
     command = ["bash", "-c", 'trap "" CHLD; exec "$0" query --no-cache "a cat"', COMMAND]
     done = subprocess.run(command, cwd=home, env=environment(ALONE), capture_output=True)
     assert done.returncode == 0 and done.stdout and b"refuses" not in done.stderr, done.stderr
+
+
+def test_a_daemon_that_hangs_costs_a_query_its_help_and_no_more(home):
+    """It is asked once, and left alone as soon as it does not acknowledge; the answer is the same to the byte."""
+    with running() as (process, where):
+        alone = run_cli("query", "--json", "a cat", cwd=home, env={**where, **ALONE})
+        plain = run_cli("query", "a", "cat", cwd=home, env=where)
+        asked = answered(where)
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            hung = run_cli("query", "--json", "a cat", cwd=home, env=where)
+            assert (hung.code, hung.out, hung.err) == (alone.code, alone.out, alone.err)
+            short = run_cli("query", "a", "cat", cwd=home, env=where)
+            assert (short.code, short.out, short.err) == (plain.code, plain.out, plain.err)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        assert answered(where) >= asked
+
+
+@pytest.mark.parametrize("backlog", [0, 8])
+def test_a_socket_that_nobody_accepts_is_waited_for_once_and_briefly(home, backlog, monkeypatch):
+    from clipsearch.cli import exchange
+
+    waits = []
+    real = socket.socket.settimeout
+
+    class Noting(socket.socket):
+        def settimeout(self, seconds):
+            waits.append(seconds)
+            real(self, seconds)
+
+    with tempfile.TemporaryDirectory(prefix="cs-") as runtime:
+        (Path(runtime) / "clipsearch").mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(os.fsencode(path_of({"XDG_RUNTIME_DIR": runtime})))
+            listener.listen(backlog)
+            with contextlib.ExitStack() as stack:
+                for _ in range(0 if backlog else 2):  # which fill it
+                    client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                    client.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        client.connect(os.fsencode(path_of({"XDG_RUNTIME_DIR": runtime})))
+                monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+                monkeypatch.setattr(exchange, "_hung", False)
+                monkeypatch.setattr(socket, "socket", Noting)
+                assert exchange.ask({"do": "status"}) is None and exchange.ask({"do": "status"}) is None
+    assert waits == [exchange.ACKNOWLEDGE_SECONDS] and exchange.ACKNOWLEDGE_SECONDS <= 1
+
+
+# --- Where there is no runtime folder
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """The environment of cron or a container: no runtime folder, and a temporary one where anybody may write."""
+    folder = Path(tempfile.mkdtemp(prefix="cs-"))
+    folder.chmod(0o1777)
+    yield folder, {"XDG_RUNTIME_DIR": "", "TMPDIR": str(folder)}
+    shutil.rmtree(folder)
+
+
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux" or os.access(f"/run/user/{os.geteuid()}", os.W_OK), reason="needs no /run/user"
+)
+
+
+@needs_linux
+def test_without_a_runtime_folder_nothing_is_said_and_the_daemon_makes_a_private_one(home, bare):
+    folder, where = bare
+    alone = run_cli("query", "a", "cat", cwd=home, env=where)
+    assert alone.code == 0 and "Warning" not in alone.err and os.listdir(folder) == []
+    with start(where):
+        made = folder / f"clipsearch-{os.geteuid()}"
+        assert made.stat().st_mode & 0o777 == 0o700
+        assert b"0 queries answered" in run_cli("daemon", "--status", env=where).out
+        answer = run_cli("query", "a", "cat", cwd=home, env=where)
+        assert (answer.out, answer.err) == (alone.out, alone.err)
+        assert b"1 queries answered" in run_cli("daemon", "--status", env=where).out
+
+
+@needs_linux
+@pytest.mark.parametrize("attack", ["owner", "open", "link", "file", "parent"])
+def test_a_folder_that_another_may_have_made_is_not_trusted(home, bare, daemon, attack):
+    """Whoever listens in it would be told what is looked for, and could answer anything."""
+    folder, where = bare
+    made = folder / f"clipsearch-{os.geteuid()}"
+    served = path_of(daemon).parent
+    if attack == "link":
+        made.symlink_to(served)
+    elif attack == "file":
+        made.write_bytes(b"")
+    else:
+        made.mkdir(mode=0o700)
+        (made / "daemon.sock").symlink_to(path_of(daemon))
+    if attack == "open":
+        made.chmod(0o777)
+    if attack == "parent":
+        folder.chmod(0o777)
+    if attack == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("needs root to give a folder away")
+        os.chown(made, 65534, -1)
+    before = answered(daemon)
+    done = run_cli("query", "a", "cat", cwd=home, env=where)
+    assert done.code == 0 and done.out and answered(daemon) == before
+    refused = run_cli("daemon", env=where)
+    assert refused.code == 1 and "chmod 700" in refused.err and "XDG_RUNTIME_DIR" in refused.err
+    assert answered(daemon) == before
+
+
+LISTEN = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o777)
+listener.listen(8)
+os.setuid(65534)
+listener.listen(8)  # from now on it is that user who listens
+print("ready", flush=True)
+connection, _ = listener.accept()
+print(connection.recv(1 << 20), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to be another user")
+def test_a_socket_of_another_user_is_told_nothing(home):
+    with tempfile.TemporaryDirectory(prefix="cs-") as runtime:
+        where = {"XDG_RUNTIME_DIR": runtime}
+        path_of(where).parent.mkdir(mode=0o700)
+        command = [sys.executable, "-c", LISTEN, str(path_of(where))]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as listener:
+            assert listener.stdout.readline() == b"ready\n"
+            done = run_cli("query", "a", "cat", cwd=home, env=where)
+            assert done.code == 0 and done.out
+            assert listener.stdout.readline() == b"b''\n"

@@ -9,7 +9,9 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line and exit."""
     from clipsearch.cli.quick import is_answered
+    from clipsearch.cli.streams import open_streams
 
+    open_streams()
     try:
         done = is_answered(sys.argv[1:])
     except (OSError, KeyboardInterrupt) as error:

@@ -1,5 +1,7 @@
 """How a query reaches the daemon: a Unix socket in the user's runtime folder, a line of JSON each way.
 
+The daemon acknowledges a connection at once, so that one that hangs costs a query half a second and not its answer.
+
 Imports nothing that a query does not have anyway: a question and its answer take a few milliseconds.
 """
 
@@ -20,15 +22,35 @@ MAX_QUESTION = 1 << 20
 MAX_ANSWER = 1 << 26
 """Bytes of a line. What is longer is not read, and the query answers itself."""
 
+ACKNOWLEDGEMENT = b"\n"
+"""What a daemon sends as soon as it has a question's connection."""
+
+ACKNOWLEDGE_SECONDS = 0.5
+"""A daemon that has not acknowledged by then hangs: it was stopped, or has more to do than it can."""
+
 ANSWER_SECONDS = 10.0
-"""A daemon that is silent for so long is left alone; a first query may have to load an encoder."""
+"""One that is silent for so long after that is left alone; a first query may have to load an encoder."""
+
+_hung = False
 
 
 def runtime_folder() -> Path:
-    """Return the folder of the socket."""
-    from platformdirs import user_runtime_path
+    """Return the folder of the socket: in the user's runtime folder, else one of its own in the temporary folder.
 
-    return user_runtime_path("clipsearch", appauthor=False)
+    The latter anybody may have made before; `is_private` tells.
+    """
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(named):
+        return Path(named, "clipsearch")
+    if sys.platform == "darwin" or not hasattr(os, "geteuid"):
+        from platformdirs import user_runtime_path
+
+        return user_runtime_path("clipsearch", appauthor=False)
+    user = os.geteuid()
+    usual = Path(f"/run/user/{user}")
+    if os.access(usual, os.W_OK):
+        return usual / "clipsearch"
+    return Path(os.environ.get("TMPDIR") or "/tmp", f"clipsearch-{user}")
 
 
 def socket_path() -> Path:
@@ -37,9 +59,14 @@ def socket_path() -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Tell whether a folder is this user's own and nobody else may enter it."""
-    status = os.lstat(folder)
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    """Tell whether a folder, and no link, is this user's own, nobody else may enter it, and nobody can replace it.
+
+    Raises OSError where there is none.
+    """
+    status, above, user = os.lstat(folder), os.stat(folder.parent), os.geteuid()
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o077
+    stays = above.st_uid in (0, user) and (not above.st_mode & 0o022 or bool(above.st_mode & stat.S_ISVTX))
+    return is_own and stays
 
 
 def is_same_user(connection: socket.socket) -> bool:
@@ -72,8 +99,9 @@ def receive(connection: socket.socket, limit: int) -> dict[str, Any]:
 
 
 def ask(message: dict[str, Any]) -> dict[str, Any] | None:
-    """Ask the daemon; None where there is none, or no answer from it."""
-    if sys.platform == "win32":
+    """Ask the daemon; None where there is none, or no answer from it. One that hangs is not asked again."""
+    global _hung
+    if sys.platform == "win32" or _hung:
         return None
     with contextlib.suppress(OSError, ValueError, RecursionError):
         path = socket_path()
@@ -82,9 +110,17 @@ def ask(message: dict[str, Any]) -> dict[str, Any] | None:
         import socket
 
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(ANSWER_SECONDS)
-            connection.connect(os.fsencode(path))
-            if is_same_user(connection):
+            connection.settimeout(ACKNOWLEDGE_SECONDS)
+            try:
+                connection.connect(os.fsencode(path))
+                if not is_same_user(connection):
+                    return None
                 send(connection, message)
+                acknowledged = connection.recv(len(ACKNOWLEDGEMENT)) == ACKNOWLEDGEMENT
+            except (TimeoutError, BlockingIOError):
+                _hung = True
+                return None
+            if acknowledged:
+                connection.settimeout(ANSWER_SECONDS)
                 return receive(connection, MAX_ANSWER)
     return None

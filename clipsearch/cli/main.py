@@ -8,12 +8,15 @@ import os
 import sys
 import traceback
 import warnings
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import click
 
 from clipsearch import __version__
 from clipsearch.cli.options import note
+from clipsearch.cli.streams import open_streams
 from clipsearch.errors import ClipSearchError
 from clipsearch.paths import printable
 
@@ -44,8 +47,28 @@ COMMANDS = {
 """Command -> module; a module is imported when its command runs, so that a query starts fast."""
 
 
+class _ReaderGoneError(Exception):
+    """Stdout is a pipe that nobody reads any more; click itself would make exit code 1 of that."""
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+
+
 class _Commands(click.Group):
     """A group that imports a command's module when it is asked for."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:  # noqa: ANN401 - whatever click has
+        with _reader_may_go():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        with _reader_may_go():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -69,6 +92,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    open_streams()
     logger = logging.getLogger("clipsearch")
     if not logger.handlers:
         logger.addHandler(_Notes())
@@ -84,11 +108,13 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         code = cli.main(prog_name="clipsearch", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return int(code or 0)
+    except _ReaderGoneError as error:
+        return explain(error.__cause__ or error)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # a stderr that nobody can read
+            error.show()
         return error.exit_code
     except ClipSearchError as error:
         complain(str(error))
@@ -107,9 +133,11 @@ def explain(error: BaseException) -> int:
     if not isinstance(error, OSError):
         complain("Interrupted.")
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has gone; keep Python from complaining about it at exit.
+    try:
+        sys.stdout.flush()
+    except OSError:  # what cannot be written is dropped, or Python would complain about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # whoever read our output has gone
         return 0
     complain(f"The system refuses: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.")
     return 1

@@ -78,7 +78,7 @@ def read_settings(**flags: object) -> tuple[Settings, Path]:
 
 def write_bytes(data: bytes) -> None:
     """Write results to stdout; nowhere if it was closed before we started."""
-    if sys.stdout is not None:
+    if sys.stdout is not None and data:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 

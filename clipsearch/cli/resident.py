@@ -19,7 +19,16 @@ from typing import Any
 from clipsearch import __version__
 from clipsearch.cli.answering import Asked, answer
 from clipsearch.cli.asking import identify
-from clipsearch.cli.exchange import MAX_QUESTION, is_private, is_same_user, receive, runtime_folder, send, socket_path
+from clipsearch.cli.exchange import (
+    ACKNOWLEDGEMENT,
+    MAX_QUESTION,
+    is_private,
+    is_same_user,
+    receive,
+    runtime_folder,
+    send,
+    socket_path,
+)
 from clipsearch.config import Settings
 from clipsearch.encoders import trust
 from clipsearch.errors import ClipSearchError
@@ -71,6 +80,7 @@ class Resident:
             with connection, suppress(OSError, ValueError, RecursionError):
                 connection.settimeout(_QUESTION_SECONDS)
                 if is_same_user(connection) and self._clients <= MAX_CLIENTS:
+                    connection.sendall(ACKNOWLEDGEMENT)
                     send(connection, self._reply(receive(connection, MAX_QUESTION)))
         finally:
             with self._state_lock:
@@ -125,9 +135,13 @@ def listening() -> Iterator[socket.socket | None]:
     one was left by a process that was killed.
     """
     path, folder = socket_path(), runtime_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # and what it is, is looked at below
+        folder.mkdir(mode=0o700, parents=True)
     if not is_private(folder):
-        raise PermissionError(f"the folder {folder} is open to others; it must be yours alone (chmod 700)")
+        raise PermissionError(
+            f"the folder {folder} is not yours alone, or others can replace it; it must be a folder of yours that "
+            "nobody else may enter (chmod 700)"
+        )
     with open(folder / "daemon.lock", "ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -49,12 +49,12 @@ def _examine(folder: Path, quick: bool, stage: Stage) -> Iterator[Finding]:
     from clipsearch.store import health
     from clipsearch.store.findings import BUILD, Finding, Severity
     from clipsearch.store.library import Library
-    from clipsearch.store.vectors import MEND
+    from clipsearch.store.refusals import REPAIR
 
     try:
         library = Library(folder)
     except StoreCorruptError as error:
-        yield Finding("catalog", Severity.PROBLEM, str(error), MEND)
+        yield Finding("catalog", Severity.PROBLEM, str(error), REPAIR)
         return
     try:
         yield from health.examine(library, BUILD, quick=quick, stage=stage)

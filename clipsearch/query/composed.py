@@ -10,13 +10,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.errors import InvalidInputError, MediaError
+from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.language import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import DEEPER, Asked, Proposed, Retrieved, Retriever, name_hits
 from clipsearch.query.scoring import Scored, all_count, first_of_items, live_count, merge_modalities, score_rows
-from clipsearch.ranking import PRIOR_SPREAD, Background, background, confidence, exact_scores, standing, surprise
+from clipsearch.ranking import (
+    PRIOR_SPREAD,
+    Background,
+    are_unit,
+    background,
+    confidence,
+    exact_scores,
+    standing,
+    surprise,
+)
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Filter, Modality
 
@@ -44,7 +53,8 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[C
     """Embed the terms of a query; also return what the user should know about how that went.
 
     Raises InvalidInputError for a query without a positive term, too many terms, or an id that is not in the library;
-    PictureError for a picture that cannot be read. Either names the term.
+    PictureError for a picture that cannot be read, either of which names the term; StoreCorruptError for an item whose
+    vector is damaged.
     """
     if not any(part.weight > 0 for part in query):
         raise InvalidInputError(f"The query {query} only says what not to find. Add a term without a -.")
@@ -86,6 +96,11 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
         if len(chosen):
             snapshot.require_sound(modality, chosen)
             rows = snapshot.rows(modality).gather(chosen)
+            if not are_unit(rows).all():
+                raise StoreCorruptError(
+                    f"The stored vector of item {term} is damaged: its length is not 1. See what else is: clipsearch "
+                    "verify. Encode it again from its file: clipsearch repair"
+                )
             mean = rows.mean(axis=0)
             return mean / np.linalg.norm(mean), modality is Modality.IMAGE, ()
     raise InvalidInputError(f"There is no item {term} in the library. `clipsearch query --json` shows the ids of hits.")
@@ -134,6 +149,10 @@ def _rank(
     if not len(ids):
         return []
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
+    sound = are_unit(near)
+    near, ids = near[sound], ids[sound]
+    if not len(ids):
+        return []
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
     reach = snapshot.spreads().reach_of(kind, modality)

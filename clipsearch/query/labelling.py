@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.evaluation import check_templates, encode_templates
+from clipsearch.ranking import are_unit
 from clipsearch.store.pictures import PictureRow
 from clipsearch.types import Filter, Modality
 from clipsearch.words import fold_tag
@@ -61,6 +62,8 @@ class Labelling:
                     allowed = np.isin([picture.row for picture in pictures], chosen)
                     pictures = tuple(compress(pictures, allowed))
                 seen = rows.gather(np.array([picture.row for picture in pictures], np.int64))
+                sound = are_unit(seen)
+                pictures, seen = tuple(compress(pictures, sound)), seen[sound]  # nothing is told of a damaged row
                 seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
                 yield Labelled(pictures, softmax(scale * (seen @ self.vectors.T).astype(np.float64)))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.query.retrieval import Asked, Retriever
-from clipsearch.ranking import exact_scores
+from clipsearch.ranking import are_unit, exact_scores
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
@@ -19,6 +19,9 @@ MAX_EXACT_ROWS = 200_000
 
 NEIGHBOURS = 32
 """So many of each row are looked at by the index; larger groups hang together by several of their members."""
+
+_MIN_COSINE = 1e-6
+"""What is damaged has a cosine of 0 with everything."""
 
 _LEFT, _RIGHT, _AT_ONCE = 4096, 2048, 64
 
@@ -33,7 +36,7 @@ def near_pairs(
 
     chosen: rows to compare, int64, ascending. advance: is told how many of them are done.
     """
-    rows = snapshot.rows(Modality.IMAGE)
+    rows, least = snapshot.rows(Modality.IMAGE), max(least, _MIN_COSINE)
     exact = len(chosen) <= MAX_EXACT_ROWS or snapshot.generation(Modality.IMAGE) is None
     found = _exact(rows, chosen, least) if exact else _by_index(library, snapshot, chosen, least)
     for done, pairs in found:
@@ -71,7 +74,10 @@ def _by_index(
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    """Return unit rows; zeros for those that are damaged, which are near to nothing."""
+    unit = np.zeros_like(rows)
+    sound = are_unit(rows)
+    unit[sound] = rows[sound] / np.linalg.norm(rows[sound], axis=1, keepdims=True)
     return unit
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ranking import background, confidence, exact_scores, keep_promise, standing, surprise
+from clipsearch.ranking import are_unit, background, confidence, exact_scores, keep_promise, standing, surprise
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -41,13 +41,18 @@ def score_rows(
 ) -> list[Scored]:
     """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
 
-    owners: the id of the item of each row; of the rows of one item, the best alone is returned.
+    owners: the id of the item of each row; of the rows of one item, the best alone is returned. Rows that are not of
+    unit length, as none is stored, are left out.
     """
     if not len(ids):
         return []
     rows = snapshot.rows(modality)
-    blocks = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
-    scores = np.concatenate([exact_scores(query, rows.gather(block)) for block in blocks])
+    scores, sound = np.empty(len(ids), np.float32), np.empty(len(ids), np.bool_)
+    for start in range(0, len(ids), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        vectors = rows.gather(ids[part])
+        scores[part], sound[part] = exact_scores(query, vectors), are_unit(vectors)
+    ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
     known = snapshot.spreads()
     spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
     sample, count = snapshot.sample(modality) @ query, live_count(snapshot, modality)

@@ -20,8 +20,9 @@ from clipsearch.paths import unquote_path
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.records import Root, RootKind, Scope
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
-from clipsearch.store.vectors import MEND, Segment
+from clipsearch.store.vectors import Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
 MAX_PARAMETERS = 500
@@ -105,7 +106,7 @@ def get_number(connection: Connection, key: str) -> int:
     try:
         return int(value or 0)
     except ValueError:
-        raise StoreCorruptError(f"The catalog says that {key} is {value!r}. {MEND}") from None
+        raise StoreCorruptError(f"The catalog says that {key} is {value!r}. {REPAIR}") from None
 
 
 def set_setting(connection: Connection, key: str, value: str | None) -> None:
@@ -242,7 +243,7 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         path = join(root_paths[row.root_id], row.path)
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise StoreCorruptError(f"The catalog describes item {row.id} wrongly ({error}). {MEND}") from error
+        raise StoreCorruptError(f"The catalog describes item {row.id} wrongly ({error}). {REPAIR}") from error
     return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
 
 
@@ -287,9 +288,11 @@ def _segment(row: Row[Any]) -> Segment:
     try:
         segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))
     except (ValueError, TypeError) as error:
-        raise StoreCorruptError(f"The catalog describes a segment wrongly ({error}). {MEND}") from error
+        raise StoreCorruptError(f"The catalog describes a segment wrongly ({error}). {REPAIR}") from error
     if not is_segment_name(segment.name):
-        raise StoreCorruptError(f"The catalog names {segment.name!r} as a file of vectors, which it cannot be. {MEND}")
+        raise StoreCorruptError(
+            f"The catalog names {segment.name!r} as a file of vectors, which it cannot be. {REPAIR}"
+        )
     return segment
 
 
@@ -298,7 +301,7 @@ def _root(row: Row[Any], base: str) -> Root:
     try:
         return _read_root(row, base)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {MEND}") from error
+        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {REPAIR}") from error
 
 
 def _read_root(row: Row[Any], base: str) -> Root:

@@ -19,7 +19,7 @@ from sqlalchemy import Boolean, Column, Connection, Row, Table, text
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import schema
-from clipsearch.store.vectors import MEND
+from clipsearch.store.refusals import REPAIR
 
 _BYTES = 8
 _FUNCTION = "clipsearch_digest"
@@ -76,7 +76,7 @@ def is_sound(row: Row[Any], table: Table) -> bool:
 def require_sound(row: Row[Any], table: Table) -> None:
     """Raise StoreCorruptError for a row of a table that is not as it was written."""
     if not is_sound(row, table):
-        raise StoreCorruptError(f"The catalog is damaged: a row of its table {table.name} has changed. {MEND}")
+        raise StoreCorruptError(f"The catalog is damaged: a row of its table {table.name} has changed. {REPAIR}")
 
 
 def _stored(value: object) -> object:

@@ -14,7 +14,12 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError, StoreCorruptError
 from clipsearch.store import checksums
-from clipsearch.store.reading import BUSY_SECONDS, Frozen, connect_reader, uri
+from clipsearch.store.reading import Frozen, check_catalog, connect, connect_reader
+from clipsearch.store.refusals import REPAIR
+
+_DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS"})
+_DAMAGED_WORDS = ("malformed", "not a database", "no such table", "no such column")
+_FORBIDDEN = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
 
 
 def writer_engine(path: Path) -> Engine:
@@ -23,16 +28,16 @@ def writer_engine(path: Path) -> Engine:
     WAL with synchronous=FULL: a transaction that returned survives a power cut.
     """
 
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(uri(path, "rwc"), uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-        connection.isolation_level = None
+    def connect_writer() -> sqlite3.Connection:
+        check_catalog(path, for_writing=True)
+        connection = connect(path, "rwc")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         checksums.register(connection)
         return connection
 
-    engine = _engine(connect, NullPool, "BEGIN IMMEDIATE")
+    engine = _engine(connect_writer, NullPool, "BEGIN IMMEDIATE")
     event.listen(engine, "commit", checksums.seal)
     return engine
 
@@ -80,14 +85,24 @@ def _translate(cause: str, code: str) -> LibraryError:
         return LibraryLockedError(f"The catalog is busy ({cause}). Wait for the other process, then try again.")
     if "full" in cause:
         return LibraryError(f"The disk is full ({cause}). Free some space and run again; nothing committed is lost.")
-    if code.startswith("SQLITE_IOERR") and "READ" not in code:  # a quota, a limit of size, a disk that breaks
+    if code in _DAMAGED or any(words in cause for words in _DAMAGED_WORDS):
+        return StoreCorruptError(f"The catalog is damaged ({cause}). {REPAIR}")
+    if code.startswith("SQLITE_IOERR_READ"):
+        return LibraryError(
+            f"The disk does not read the catalog ({cause}). See that it is attached; copy the library to another one, "
+            "then see: clipsearch verify"
+        )
+    if code.startswith("SQLITE_IOERR"):  # a quota, a limit of size, a disk that breaks
         return LibraryError(
             f"The catalog could not be written ({cause}). Free some space or mend the disk and run again; nothing "
             "committed is lost."
         )
-    if "malformed" in cause or "not a database" in cause or "no such table" in cause or "disk I/O" in cause:
-        return StoreCorruptError(f"The catalog is damaged ({cause}). Restore catalog.db from a copy, or index anew.")
-    return LibraryError(f"The catalog could not be used: {cause}.")
+    if code.startswith(_FORBIDDEN):
+        return LibraryError(
+            f"The catalog may not be used ({cause}). Give this user the right to read and write the library's folder "
+            "and what is in it: chmod -R u+rwX FOLDER"
+        )
+    return LibraryError(f"The catalog could not be used: {cause}. See what is damaged: clipsearch verify")
 
 
 def _engine(connect: object, pool: type, begin: str, **options: object) -> Engine:

@@ -22,8 +22,9 @@ from clipsearch.store.library import VECTORS, Library
 from clipsearch.store.log_check import examine_log
 from clipsearch.store.names import is_generation_name, is_segment_name, is_temporary_name
 from clipsearch.store.reading import CATALOG
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import vectors
-from clipsearch.store.vectors import MEND, ROW_DTYPE, Rows, Segment
+from clipsearch.store.vectors import ROW_DTYPE, Rows, Segment
 from clipsearch.store.verification import Advance, count_damaged, damaged_rows, differs_from_texts, has_checksums
 from clipsearch.types import Filter, Modality
 
@@ -81,7 +82,7 @@ def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
         yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
     else:
         said = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
-        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", MEND)
+        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", REPAIR)
 
 
 def _references(library: Library) -> Iterator[Finding]:
@@ -93,7 +94,7 @@ def _references(library: Library) -> Iterator[Finding]:
             counts[name] = counts.get(name, 0) + 1
     if counts:
         what = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", MEND)
+        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", REPAIR)
     else:
         yield Finding("references", Severity.OK, "Every vector has its item, every item its root.")
 
@@ -108,7 +109,7 @@ def _digests(library: Library) -> Iterator[Finding]:
         counts = {table: count for table, (count, _) in count_damaged(connection).items() if count}
     if counts:
         what = ", ".join(f"{count:,} of {table}" for table, count in counts.items())
-        yield Finding("digests", Severity.PROBLEM, f"Rows of the catalog have changed: {what}.", MEND, None, counts)
+        yield Finding("digests", Severity.PROBLEM, f"Rows of the catalog have changed: {what}.", REPAIR, None, counts)
     else:
         yield Finding("digests", Severity.OK, "Each row of the catalog is as it was written.")
 
@@ -122,7 +123,7 @@ def _words(library: Library) -> Iterator[Finding]:
             differs = True
     if differs:
         found = "The index of words is not that of the captions and passages; words may be found wrongly."
-        yield Finding("words", Severity.PROBLEM, found, MEND)
+        yield Finding("words", Severity.PROBLEM, found, REPAIR)
     else:
         yield Finding("words", Severity.OK, "The index of words is that of the captions and passages.")
 
@@ -151,7 +152,7 @@ def _segments(library: Library, modality: Modality) -> Iterator[Finding]:
     values = {"segments": len(segments), "rows": rows, "row_bytes": row_bytes}
     if damage:
         found = " ".join(damage)
-        yield Finding("segments", Severity.PROBLEM, found, MEND, modality, values)
+        yield Finding("segments", Severity.PROBLEM, found, REPAIR, modality, values)
     else:
         found = f"{counted(rows, 'row')} in {counted(len(segments), 'file')}, as long as the catalog says."
         yield Finding("segments", Severity.OK, found, "", modality, values)
@@ -204,7 +205,7 @@ def _of_rows(library: Library, modality: Modality, looked: int, bad: NDArray[np.
         return Finding("rows", Severity.OK, found, "", modality, values)
     found = f"{len(bad):,} of {looked:,} rows looked at are not {as_it_was}; the first is {bad[0]:,}"
     return Finding(
-        "rows", Severity.PROBLEM, f"{found}{_whose(library, modality, int(bad[0]))}.", MEND, modality, values
+        "rows", Severity.PROBLEM, f"{found}{_whose(library, modality, int(bad[0]))}.", REPAIR, modality, values
     )
 
 
@@ -253,7 +254,7 @@ def _owners(library: Library, modality: Modality) -> Iterator[Finding]:
     }
     wrong = [f"{count:,} {said[name]}" for name, count in counts.items() if count]
     if wrong:
-        yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", MEND, modality, counts)
+        yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", REPAIR, modality, counts)
     elif total:
         yield Finding("owners", Severity.OK, "Each row has an item, or is deleted.", "", modality, counts)
 

@@ -24,6 +24,7 @@ from clipsearch.store.database import mapped_errors, reader_engine, transaction,
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import is_segment_name
 from clipsearch.store.reading import CATALOG, EncoderPin
+from clipsearch.store.refusals import unreadable
 from clipsearch.store.roots import BASE_KEY, library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
 from clipsearch.store.snapshot import Snapshot
@@ -44,7 +45,11 @@ class Library:
         self.folder = Path(os.path.abspath(folder))
         self.base = library_base(self.folder)
         path = self.folder / CATALOG
-        if not path.is_file():
+        try:
+            is_there = path.is_file()
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if not is_there:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
         self._engine = reader_engine(path)
@@ -209,7 +214,8 @@ def _check_no_vectors(folder: Path) -> None:
     if any(is_segment_name(path.name) and path.lstat().st_size for path in (folder / VECTORS).glob("*")):
         raise StoreCorruptError(
             f"The library in {folder} has vectors, but its catalog is lost: {CATALOG} is damaged, empty or missing. "
-            "Restore it from a copy, or delete the folder and index anew."
+            "Bring the catalog back: clipsearch restore BACKUP. Without a backup, move the folder away and index again: "
+            "clipsearch index FOLDER"
         )
 
 
@@ -237,7 +243,10 @@ def locked(folder: Path) -> Iterator[None]:
             f"Another process is writing to the library in {folder}. Wait for it to end, then run again."
         ) from None
     except OSError as error:
-        raise LibraryError(f"The library in {folder} cannot be written: {error.strerror}.") from error
+        raise LibraryError(
+            f"The library in {folder} cannot be written: {error.strerror}. Give this user the right to write the folder "
+            "and its lock file, or name another library with --library."
+        ) from error
     try:
         yield
     finally:

@@ -15,7 +15,8 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.database import transaction
-from clipsearch.store.vectors import MEND, ROW_DTYPE, Rows, VectorStore
+from clipsearch.store.refusals import REPAIR
+from clipsearch.store.vectors import ROW_DTYPE, Rows, VectorStore
 from clipsearch.types import Modality
 
 logger = logging.getLogger("clipsearch")
@@ -60,7 +61,7 @@ def require_sound(connection: Connection, rows: Rows, modality: Modality, start:
     for checked in check_blocks(connection, rows.blocks(start, size=_BLOCK_ROWS), modality):
         if len(checked.damaged):
             first = int(checked.damaged[0])
-            raise StoreCorruptError(f"{modality.capitalize()} vectors are damaged, from row {first:,} on. {MEND}")
+            raise StoreCorruptError(f"{modality.capitalize()} vectors are damaged, from row {first:,} on. {REPAIR}")
 
 
 def find_damaged(connection: Connection, store: VectorStore, modality: Modality) -> Iterator[Checked]:

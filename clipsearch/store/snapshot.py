@@ -15,9 +15,10 @@ from clipsearch.store import catalog, full_text, row_checks, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
-from clipsearch.store.vectors import MEND, Rows
+from clipsearch.store.vectors import Rows
 from clipsearch.store.writer import REVISION_KEY
 from clipsearch.types import Filter, Item, Modality
 
@@ -98,7 +99,7 @@ class Snapshot:
         """Raise StoreCorruptError if one of these rows, or its item, is not as it was written."""
         for match in self.matches(modality, rows.tolist()).values():
             if not self.is_sound(match):
-                raise StoreCorruptError(f"Item {match.item_id} is damaged in the library. {MEND}")
+                raise StoreCorruptError(f"Item {match.item_id} is damaged in the library. {REPAIR}")
 
     def require_all_sound(self, modality: Modality, start: int = 0) -> None:
         """Raise StoreCorruptError if a row from number `start` on is not as it was written."""
@@ -110,7 +111,7 @@ class Snapshot:
         if not self._unsound:
             return ()
         count = len(self._unsound)
-        return (f"{count:,} {'match is' if count == 1 else 'matches are'} damaged and left out. {MEND}",)
+        return (f"{count:,} {'match is' if count == 1 else 'matches are'} damaged and left out. {REPAIR}",)
 
     def owners(self, modality: Modality, rows: list[int]) -> dict[int, int]:
         """Return the id of the item behind each of these rows."""

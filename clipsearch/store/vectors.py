@@ -24,12 +24,12 @@ from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.halves import widen
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.names import is_segment_name, segment_name
+from clipsearch.store.refusals import REPAIR, unreadable
 from clipsearch.types import Modality
 
 ROW_DTYPE = np.dtype("<f2")
 SEGMENT_ROWS = 1 << 20
 MAX_DIM = 1 << 16
-MEND = "Mend it: clipsearch repair; or go back to a backup: clipsearch restore DIR"
 
 _HAS_PREAD, _HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")
 
@@ -128,7 +128,7 @@ class VectorStore:
         """
         _check_order(segments)
         if segments and not 0 < self.dim <= MAX_DIM:
-            raise StoreCorruptError(f"The catalog says that a vector has {self.dim} dimensions. {MEND}")
+            raise StoreCorruptError(f"The catalog says that a vector has {self.dim} dimensions. {REPAIR}")
         with self._lock:
             files = [self._file(segment) for segment in segments]
             if segments:  # an open file holds the space of one that was deleted
@@ -182,7 +182,7 @@ class VectorStore:
     def _short(self, segment: Segment, size: int) -> StoreCorruptError:
         held = size // max(self._row_bytes, 1)
         return StoreCorruptError(
-            f"{self.folder / segment.name} holds {held} rows, the catalog has {segment.committed_rows}. {MEND}"
+            f"{self.folder / segment.name} holds {held} rows, the catalog has {segment.committed_rows}. {REPAIR}"
         )
 
 
@@ -210,7 +210,7 @@ class _SegmentFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
         if len(data) < sum(sizes):
-            raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
+            raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
         return data
 
     def read_one(self, offset: int, size: int) -> bytes:
@@ -220,7 +220,7 @@ class _SegmentFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
         if len(data) < size:
-            raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
+            raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
         return data
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
@@ -231,7 +231,7 @@ class _SegmentFile:
             except OSError as error:
                 raise unreadable(self.path, error) from error
             if not read:
-                raise StoreCorruptError(f"{self.path} was shortened while it was read. {MEND}")
+                raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
             buffer, offset = buffer[read:], offset + read
 
     def _copy(self, buffer: memoryview, offset: int) -> int:
@@ -271,7 +271,7 @@ class Rows:
         Raises StoreCorruptError for a row that is not there.
         """
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
-            raise StoreCorruptError(f"The catalog names row {int(rows.max()):,} of {len(self):,}. {MEND}")
+            raise StoreCorruptError(f"The catalog names row {int(rows.max()):,} of {len(self):,}. {REPAIR}")
         if len(self._files) == 1:
             return self._take(0, rows)
         out = np.empty((len(rows), self.dim), ROW_DTYPE)
@@ -284,7 +284,7 @@ class Rows:
     def row(self, number: int) -> NDArray[np.float16]:
         """Read one row as it is stored: float16 (dim,)."""
         if not 0 <= number < self._count:
-            raise StoreCorruptError(f"The catalog names row {number:,} of {len(self):,}. {MEND}")
+            raise StoreCorruptError(f"The catalog names row {number:,} of {len(self):,}. {REPAIR}")
         segment = bisect_right(self._starts, number) - 1
         offset = (number - self._starts[segment]) * self._row_bytes
         return np.frombuffer(self._files[segment].read_one(offset, self._row_bytes), ROW_DTYPE)
@@ -322,19 +322,14 @@ class Rows:
         return self.dim * ROW_DTYPE.itemsize
 
 
-def unreadable(path: Path, error: OSError) -> LibraryError:
-    """Build the error for a file that the system does not read: damage of the disk, or no more than missing rights."""
-    if isinstance(error, PermissionError):
-        return LibraryError(f"{path} cannot be read: {error.strerror}. Give yourself the right to read it.")
-    return StoreCorruptError(f"{path} cannot be read: {error.strerror}. {MEND}")
-
-
 def _check_order(segments: Sequence[Segment]) -> None:
     """Raise StoreCorruptError unless each segment begins where the one before ends."""
     end = 0
     for segment in segments:
         if segment.first_row != end or segment.committed_rows < 0:
-            raise StoreCorruptError(f"The catalog has segment {segment.name} begin at row {segment.first_row}. {MEND}")
+            raise StoreCorruptError(
+                f"The catalog has segment {segment.name} begin at row {segment.first_row}. {REPAIR}"
+            )
         end += segment.committed_rows
 
 
