@@ -21,6 +21,7 @@ from clipsearch.store.damage import find_damage
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Known, Record, RecordBlock
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
 from clipsearch.types import Filter, Modality
 from tests.helpers import index, photos, run_cli
@@ -107,8 +108,7 @@ def test_a_flipped_bit_is_seen_and_its_row_not_shown(library, bit):
     assert found.rows[Modality.IMAGE].tolist() == [7] and not len(found.rows[Modality.TEXT]) and not found.items
     answer = search(library)
     assert len(answer) == 65 and "p7" not in {hit.path.rsplit("/", 1)[1] for hit in answer}
-    assert answer.warnings == ("1 match is damaged and left out. Mend it: clipsearch repair; or go back to a backup: "
-                               "clipsearch restore DIR",)  # fmt: skip
+    assert answer.warnings == (f"1 match is damaged and left out. {REPAIR}",)
 
 
 def test_halves_that_were_swapped_are_all_damaged_and_none_is_shown(library):
@@ -187,7 +187,7 @@ def test_the_command_says_what_is_damaged(library):
     change(segment(library), 7 * ROW_BYTES, bytes(ROW_BYTES))
     ran = run_cli("verify", "--library", library)
     assert ran.code == 5 and b"1 of 60 rows looked at are not as they were written; the first is 7, of" in ran.out
-    assert b"To do: Mend it: clipsearch repair" in ran.out
+    assert b"clipsearch repair" in ran.out
     assert run_cli("verify", "--quick", "--library", library).code == 5
     assert run_cli("verify", "--quick", "--full", "--library", library).code == 2
     assert run_cli("verify", "--library", library.parent / "nowhere").code == 3

@@ -39,7 +39,8 @@ def damaged(prepared, tmp_path, request):
     folder = shutil.copytree(prepared / "library", tmp_path / "library")
     with closing(sqlite3.connect(folder / "catalog.db")) as db:
         dim = int(db.execute("SELECT value FROM settings WHERE key = 'dim'").fetchone()[0])
-        query = "SELECT v.row, i.id FROM vectors v JOIN items i ON i.id = v.item_id WHERE i.path IN ('p001.jpg', 'p002.jpg')"
+        query = "SELECT v.row, i.id FROM vectors v JOIN items i ON i.id = v.item_id "
+        query += "WHERE i.path IN ('p001.jpg', 'p002.jpg')"
         rows, ids = zip(*db.execute(query), strict=True)
     path = next((folder / "vectors").glob("image*.f16"))
     matrix = np.fromfile(path, "<f2").reshape(-1, dim)
