@@ -150,6 +150,7 @@ def _rank(
         return []
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
     sound = are_unit(near)
+    snapshot.leave_out(owners.get(row) for row in ids[~sound].tolist())
     near, ids = near[sound], ids[sound]
     if not len(ids):
         return []

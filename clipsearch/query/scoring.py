@@ -52,6 +52,7 @@ def score_rows(
         part = slice(start, start + _AT_ONCE)
         vectors = rows.gather(ids[part])
         scores[part], sound[part] = exact_scores(query, vectors), are_unit(vectors)
+    snapshot.leave_out(owners.get(row) for row in ids[~sound].tolist())
     ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
     known = snapshot.spreads()
     spread, centre = known.get(kind, modality), known.centre_of(kind, modality)

@@ -39,7 +39,7 @@ class Snapshot:
         self._connection = connection
         self.revision = catalog.get_number(connection, REVISION_KEY)
         self._rows: dict[Modality, Rows] = {}
-        self._unsound: set[int] = set()
+        self._unsound: set[int | None] = set()
 
     def rows(self, modality: Modality) -> Rows:
         """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""
@@ -94,6 +94,10 @@ class Snapshot:
         if not sound:
             self._unsound.add(match.item_id)
         return sound
+
+    def leave_out(self, ids: Iterable[int | None]) -> None:
+        """Note items of which damage was seen, so that `warnings` says so."""
+        self._unsound |= {*ids} - {None}
 
     def require_sound(self, modality: Modality, rows: NDArray[np.int64]) -> None:
         """Raise StoreCorruptError if one of these rows, or its item, is not as it was written."""
