@@ -39,7 +39,8 @@ def damaged(prepared, tmp_path, request):
     folder = shutil.copytree(prepared / "library", tmp_path / "library")
     with closing(sqlite3.connect(folder / "catalog.db")) as db:
         dim = int(db.execute("SELECT value FROM settings WHERE key = 'dim'").fetchone()[0])
-        query = "SELECT v.row, i.id FROM vectors v JOIN items i ON i.id = v.item_id WHERE i.path IN ('p001.jpg', 'p002.jpg')"
+        query = "SELECT v.row, i.id FROM vectors v JOIN items i ON i.id = v.item_id WHERE i.path "
+        query += "IN ('p001.jpg', 'p002.jpg')"
         rows, ids = zip(*db.execute(query), strict=True)
     path = next((folder / "vectors").glob("image*.f16"))
     matrix = np.fromfile(path, "<f2").reshape(-1, dim)
@@ -56,8 +57,10 @@ def search(folder, encoder, *arguments, **options):
 def test_no_answer_has_a_damaged_row_and_none_is_lost_for_it(damaged, encoder):
     folder, bad = damaged
     for query in ("a cat", parse("horse + stripes"), parse("a cat - fence")):
-        found = search(folder, encoder, query, modality="image", hybrid=False) if isinstance(query, str) else search(
-            folder, encoder, query, modality="image"
+        found = (
+            search(folder, encoder, query, modality="image", hybrid=False)
+            if isinstance(query, str)
+            else search(folder, encoder, query, modality="image")
         )
         assert len(found) == 39 and not {hit.item.id for hit in found} & set(bad)
         assert all(np.isfinite(hit.score) and np.isfinite(hit.surprise) for hit in found)

@@ -77,7 +77,9 @@ def test_one_stream_closed(library, arguments, closed):
     assert code == 0 and (closed == ">&-" or json.loads(out))
 
 
-@pytest.mark.parametrize("words", ["--help", "index --json", "query cat", "find", "models", "status", "label --labels a,b"])
+@pytest.mark.parametrize(
+    "words", ["--help", "index --json", "query cat", "find", "models", "status", "label --labels a,b"]
+)
 def test_a_full_disk_under_stdout_is_an_error_that_is_reported_once(library, words):
     code, _, err = run(library, words.split(), ">/dev/full")
     assert code == 1 and err.count("The system refuses: No space left on device.") == 1

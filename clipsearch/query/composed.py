@@ -16,7 +16,16 @@ from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.language import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import DEEPER, Asked, Proposed, Retrieved, Retriever, name_hits
 from clipsearch.query.scoring import Scored, all_count, first_of_items, live_count, merge_modalities, score_rows
-from clipsearch.ranking import PRIOR_SPREAD, Background, are_unit, background, confidence, exact_scores, standing, surprise
+from clipsearch.ranking import (
+    PRIOR_SPREAD,
+    Background,
+    are_unit,
+    background,
+    confidence,
+    exact_scores,
+    standing,
+    surprise,
+)
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Filter, Modality
 

@@ -87,7 +87,7 @@ def get_generation(connection: Connection, modality: Modality) -> Generation | N
         return None
     params, checksums = json.loads(row.params), json.loads(row.checksums)
     if not isinstance(params, dict) or not isinstance(checksums, dict):
-        raise StoreCorruptError(f"The catalog describes the {modality} index wrongly. Make it anew: clipsearch build")
+        raise StoreCorruptError(f"The catalog describes the {modality} index wrongly. Build it again: clipsearch build")
     return Generation(modality, row.name, row.kind, params, row.watermark, checksums)
 
 

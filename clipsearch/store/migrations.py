@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateColumn
 from clipsearch.errors import SchemaVersionError, StoreCorruptError
 from clipsearch.store import full_text, schema
 from clipsearch.store.database import mapped_errors, transaction
+from clipsearch.store.refusals import REPAIR
 
 VERSION_KEY = "schema_version"
 
@@ -111,4 +112,4 @@ def schema_version(engine: Engine) -> int:
     try:
         return int(value)
     except ValueError as error:
-        raise StoreCorruptError(f"The catalog says that its schema version is {value!r}. Restore a copy.") from error
+        raise StoreCorruptError(f"The catalog says that its schema version is {value!r}. {REPAIR}") from error

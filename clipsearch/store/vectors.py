@@ -133,8 +133,7 @@ class VectorStore:
             size = 0
         if size < segment.committed_rows * self._row_bytes:
             raise StoreCorruptError(
-                f"{path} holds {size // self._row_bytes} rows, the catalog has {segment.committed_rows}. "
-                f"{REPAIR}"
+                f"{path} holds {size // self._row_bytes} rows, the catalog has {segment.committed_rows}. {REPAIR}"
             )
         return size
 
