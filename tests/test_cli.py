@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -237,3 +238,20 @@ def test_an_encoder_may_be_changed_while_there_is_nothing_to_compare(home, tmp_p
     assert run_cli("forget", home / "photos", "--library", library).code == 0
     assert run_cli("index", home / "photos", "--library", library, "--model", "builtin-base").code == 0
     assert json.loads(query(tmp_path, "--json", "--library", str(library), "a cat"))["encoder"] == "builtin-base"
+
+
+def test_exit_codes_are_documented_wherever_they_are_listed():
+    """Each code an error or the command line itself has stands in the help, in the README and in errors.py."""
+    from clipsearch import errors
+    from clipsearch.cli import main
+
+    def below(kind):
+        return {kind.exit_code}.union(*map(below, kind.__subclasses__()))
+
+    codes = below(errors.ClipSearchError) | {0, main.INTERRUPTED, main.INTERNAL}
+    places = {"help": run_cli("--help").out.decode(), "errors": errors.__doc__}
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    places["README"] = readme[readme.index("Exit codes: ") :].partition("\n\n")[0]
+    for name, text in places.items():
+        words = set(re.findall("[0-9]+", text))
+        assert {str(code) for code in codes} <= words, name

@@ -484,4 +484,4 @@ def test_a_catalog_that_cannot_be_used(doctor, library, damage):
     assert code == 5
     assert any(finding["severity"] == "problem" for finding in found.values())
     if damage != "dim":
-        assert "Restore" in found[None, "catalog"]["todo"]
+        assert "clipsearch repair" in found[None, "catalog"]["todo"]

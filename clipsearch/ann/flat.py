@@ -172,9 +172,11 @@ def load_rows(folder: Path, dim: int) -> ArrayRows:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise AnnIndexError(f"{path} cannot be read: {error}. Build the index anew.") from error
+        raise AnnIndexError(f"{path} cannot be read: {error}. Build the index again: clipsearch build") from error
     if rows.dtype != np.float16 or rows.ndim != 2 or rows.shape[1] != dim:
-        raise AnnIndexError(f"{path} does not hold float16 rows of {dim} dimensions. Build the index anew.")
+        raise AnnIndexError(
+            f"{path} does not hold float16 rows of {dim} dimensions. Build the index again: clipsearch build"
+        )
     return ArrayRows(rows)
 
 

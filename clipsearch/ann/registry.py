@@ -97,5 +97,7 @@ def load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, wa
 
     index = IvfPqIndex.load(folder, params)
     if len(index) != watermark:
-        raise AnnIndexError(f"The index in {folder} holds {len(index):,} rows, not {watermark:,}. Build it anew.")
+        raise AnnIndexError(
+            f"The index in {folder} holds {len(index):,} rows, not {watermark:,}. Build it again: clipsearch build"
+        )
     return index

@@ -51,7 +51,8 @@ class Wanted:
     @property
     def better(self) -> str:
         """Say what to do for more recall."""
-        return f"{self.command}; if that is not enough, with a larger --memory-budget or --index flat"
+        larger = "a larger --memory-budget or " if "--memory-budget" in self.command else ""
+        return f"{self.command}; if that is not enough, with {larger}--index flat"
 
 
 @dataclass(frozen=True, slots=True)

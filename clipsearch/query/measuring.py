@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ann.calibrate import DEPTH, Queries, truth
+from clipsearch.ann.calibrate import DEPTH, Queries
+from clipsearch.ann.flat import exact_search
 from clipsearch.encoders.base import Encoder
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.query.retrieval import Retriever
-from clipsearch.ranking import exact_scores
+from clipsearch.query.retrieval import DEEPER, Retriever
+from clipsearch.query.scoring import first_of_items
+from clipsearch.ranking import are_unit, exact_scores
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -29,20 +31,48 @@ def recall(
 ) -> NDArray[np.float64]:
     """Return the share of the exact first ten that each query finds: float64 (n,), without those that have none.
 
-    A query that is a row itself is asked like any other, but that row counts neither as found nor as missed. A hit that
-    scores no less than the last of the exact ones is as right as that: copies of a picture are alike.
+    What is counted are items, as in an answer, each by its best row. A query that is a row itself is asked like any
+    other, but its item counts neither as found nor as missed. A hit that scores no less than the last of the exact ones
+    is as right as that: copies of a picture are alike.
+    """
+    true = _scores_true(snapshot, modality, queries)
+    found = _scores_found(retriever, snapshot, modality, kind, queries)
+    return np.array(
+        [
+            min(int(np.count_nonzero(scores >= exact.min() - _TIE)), len(exact)) / len(exact)
+            for exact, scores in zip(true, found, strict=True)
+            if len(exact)
+        ],
+        np.float64,
+    )
+
+
+def _scores_true(snapshot: Snapshot, modality: Modality, queries: Queries) -> list[NDArray[np.float32]]:
+    """Return the scores of the exact first ten items of each query, without the one that it is itself.
+
+    Items of many rows, as texts of many passages are, take an exact search for more rows.
     """
     rows, live = snapshot.rows(modality), snapshot.live(modality)
-    true = truth(rows, queries, len(rows), live, DEPTH - (queries.own is not None))
-    if queries.own is not None:
-        true[true == queries.own[:, None]] = -1  # there where all the other rows are fewer
-    found = _scores_found(retriever, snapshot, modality, kind, queries)
-    shares = []
-    for query, ids, scores in zip(queries.vectors, true, found, strict=True):
-        exact = exact_scores(query, rows.gather(ids[ids >= 0]))
-        if len(exact):
-            shares.append(min(int(np.count_nonzero(scores >= exact.min() - _TIE)), len(exact)) / len(exact))
-    return np.array(shares, np.float64)
+    own = [-1] * len(queries.vectors) if queries.own is None else queries.own.tolist()
+    themselves = snapshot.owners(modality, [row for row in own if row >= 0])
+    wanted = DEPTH - (queries.own is not None)
+    true = [np.empty(0, np.float32)] * len(own)
+    pending, depth = list(range(len(own))), DEPTH + 1
+    while pending:
+        ids = exact_search(rows, queries.vectors[pending], min(depth, len(rows)), allowed=live).ids
+        owners = snapshot.owners(modality, np.unique(ids[ids >= 0]).tolist())
+        for i, near in zip(pending, ids, strict=True):
+            near = near[near >= 0]
+            near = near[are_unit(rows.gather(near))]
+            places = [
+                place
+                for place in first_of_items(near, np.arange(len(near)), owners)
+                if owners[int(near[place])] != themselves.get(own[i])
+            ]
+            true[i] = exact_scores(queries.vectors[i], rows.gather(near[places[:wanted]]))
+        pending = [i for i in pending if len(true[i]) < wanted] if depth < len(rows) else []
+        depth *= DEEPER
+    return true
 
 
 def _scores_found(

@@ -33,7 +33,7 @@ from clipsearch.types import Filter, Hit, Modality
 
 logger = logging.getLogger("clipsearch")
 
-UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. Make it anew: clipsearch build"
+UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. Build it again: clipsearch build"
 
 MAX_EXACT_ROWS = 20_000
 """A filter that leaves no more rows than this is answered from these, exactly (benchmarks/ann/filters.py)."""

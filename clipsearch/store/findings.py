@@ -9,9 +9,11 @@ from typing import Any
 
 from clipsearch.errors import ClipSearchError, SchemaVersionError, StoreCorruptError
 from clipsearch.store.database import mapped_errors
+from clipsearch.store.refusals import REPAIR
 from clipsearch.types import Modality
 
-RESTORE = "Restore the library from a copy, or delete it and index anew."
+RESTORE = REPAIR
+VERIFY = "See what is damaged: clipsearch verify"
 BUILD, INDEX = "clipsearch build", "clipsearch index"
 
 

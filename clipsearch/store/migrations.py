@@ -18,6 +18,7 @@ from clipsearch.errors import SchemaVersionError, StoreCorruptError
 from clipsearch.store import checksums, full_text, schema
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.identity import ensure_library_id
+from clipsearch.store.refusals import REPAIR
 
 VERSION_KEY = "schema_version"
 
@@ -141,4 +142,4 @@ def schema_version(engine: Engine) -> int:
     try:
         return int(value)
     except ValueError as error:
-        raise StoreCorruptError(f"The catalog says that its schema version is {value!r}. Restore a copy.") from error
+        raise StoreCorruptError(f"The catalog says that its schema version is {value!r}. {REPAIR}") from error
