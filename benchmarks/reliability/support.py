@@ -167,10 +167,12 @@ def _run_once(encoder: Any) -> None:
     import corpus
     from checks import Questions, damage
 
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         library = Path(folder) / "lib"
         corpus.pictures(Path(folder) / "photos", 4)
-        with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
+        nowhere = stack.enter_context(open(os.devnull, "w"))
+        with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
             for _ in range(2):
                 command(*corpus.index(library, Path(folder) / "photos"))
             Questions(encoder).ask(library)
