@@ -208,8 +208,8 @@ def _check_no_vectors(folder: Path) -> None:
     if any(path.stat().st_size for path in (folder / VECTORS).glob(f"*{SUFFIX}")):
         raise StoreCorruptError(
             f"The library in {folder} has vectors, but its catalog is lost: {CATALOG} is damaged, empty or missing. "
-            "Bring the catalog back: clipsearch restore BACKUP. Without a backup, move the folder away and index again: "
-            "clipsearch index FOLDER"
+            "Bring the catalog back: clipsearch restore BACKUP. Without a backup, move the folder away and index "
+            "again: clipsearch index FOLDER"
         )
 
 
@@ -234,8 +234,8 @@ def _locked(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise LibraryError(
-            f"The library in {folder} cannot be written: {error.strerror}. Give this user the right to write the folder "
-            "and its lock file, or name another library with --library."
+            f"The library in {folder} cannot be written: {error.strerror}. Give this user the right to write the "
+            "folder and its lock file, or name another library with --library."
         ) from error
     try:
         yield
