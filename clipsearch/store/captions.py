@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
+from clipsearch.store import catalog
 from clipsearch.store.schema import items, vectors
 from clipsearch.types import Modality
 
@@ -21,7 +22,7 @@ def caption_rows(connection: Connection, count: int) -> NDArray[np.int64]:
         select(func.count()).select_from(vectors).where(vectors.c.modality == Modality.TEXT)
     ).scalar_one()
     spread = of_pictures.where(vectors.c.row % max(1, total // max(1, count)) == 0).order_by(vectors.c.row)
-    return np.fromiter(connection.execute(spread.limit(count)).scalars(), np.int64)
+    return catalog.numbers(connection, spread.limit(count))
 
 
 def captions(connection: Connection, count: int) -> list[str]:

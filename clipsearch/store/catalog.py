@@ -129,7 +129,23 @@ def get_segments(connection: Connection, modality: Modality | None = None) -> li
 def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:
     """Return the rows of one modality that must not be found: int64, ascending."""
     query = select(tombstones.c.row).where(tombstones.c.modality == modality).order_by(tombstones.c.row)
-    return np.fromiter(connection.execute(query).scalars(), np.int64)
+    return numbers(connection, query)
+
+
+def numbers(connection: Connection, query: Select[tuple[int]]) -> NDArray[np.int64]:
+    """Return what a query for whole numbers finds: int64, in its order. Raises StoreCorruptError for anything else."""
+    try:
+        return np.fromiter(connection.execute(query).scalars(), np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise StoreCorruptError(f"The catalog has {error} in the place of a number. {REPAIR}") from error
+
+
+def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
+    """Return the absolute path of an item. Raises StoreCorruptError for one of no root, or whose path is no text."""
+    try:
+        return join(root_paths[root_id], path)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreCorruptError(f"The catalog names a file of root {root_id!r} wrongly ({error}). {REPAIR}") from error
 
 
 def get_generation(connection: Connection, modality: Modality) -> Generation | None:
@@ -230,7 +246,7 @@ def list_failures(connection: Connection, base: str) -> list[tuple[str, str]]:
     """List (absolute path, reason) of the files that could not be indexed."""
     paths = {root.id: root.path for root in get_roots(connection, base)}
     query = select(failures.c.root_id, failures.c.path, failures.c.reason).order_by(failures.c.root_id, failures.c.path)
-    return [(join(paths[root], path), reason) for root, path, reason in connection.execute(query)]
+    return [(path_of(paths, root, path), reason) for root, path, reason in connection.execute(query)]
 
 
 def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
@@ -240,7 +256,7 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         if row.width is not None:
             taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
             picture = PictureInfo(row.width, row.height, taken, row.camera, row.latitude, row.longitude)
-        path = join(root_paths[row.root_id], row.path)
+        path = path_of(root_paths, row.root_id, row.path)
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog describes item {row.id} wrongly ({error}). {REPAIR}") from error
@@ -287,9 +303,9 @@ def _segment(row: Row[Any]) -> Segment:
     require_sound(row, segments)
     try:
         segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise StoreCorruptError(f"The catalog describes a segment wrongly ({error}). {REPAIR}") from error
-    if not is_segment_name(segment.name):
+    if not isinstance(segment.name, str) or not is_segment_name(segment.name):
         raise StoreCorruptError(
             f"The catalog names {segment.name!r} as a file of vectors, which it cannot be. {REPAIR}"
         )

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items, vectors
 from clipsearch.types import Item, Modality
 
@@ -32,9 +34,22 @@ def picture_rows(connection: Connection, root_paths: Mapping[int, str]) -> Itera
         .order_by(vectors.c.row)
     )
     for row in connection.execute(query):
-        taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
-        path = catalog.join(root_paths[row.root_id], row.path)
-        yield PictureRow(row.row, row.id, path, row.content_hash, taken)
+        taken = _time(row.taken_at)
+        path = catalog.path_of(root_paths, row.root_id, row.path)
+        yield PictureRow(_number(row.row), row.id, path, row.content_hash, taken)
+
+
+def _time(value: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if value else None
+    except (ValueError, TypeError) as error:
+        raise StoreCorruptError(f"The catalog has {value!r} in the place of a time. {REPAIR}") from error
+
+
+def _number(value: object) -> int:
+    if isinstance(value, int):
+        return value
+    raise StoreCorruptError(f"The catalog has {value!r} in the place of a row. {REPAIR}")
 
 
 def rows_of_pictures(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
