@@ -22,6 +22,7 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.store.library import Library
+from clipsearch.store.schema import SEALED
 from indexer import pipeline
 from indexer.calibration import generic_queries
 from indexer.pipeline import IndexOptions
@@ -43,6 +44,16 @@ def photo(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
 def photos(folder: Path, count: int, *, first: int = 0, size: tuple[int, int] = (64, 48)) -> list[Path]:
     """Write `count` different small JPEGs named p000.jpg and so on."""
     return [photo(folder / f"p{first + i:03d}.jpg", first + i, size) for i in range(count)]
+
+
+def drop_checksums(db: sqlite3.Connection) -> None:
+    """Make a catalog as it was before checksums, apart from the version that it names."""
+    for table in SEALED:
+        db.execute(f"DROP TRIGGER {table.name}_changed")
+        db.execute(f"DROP INDEX ix_{table.name}_unsealed")
+        db.execute(f"ALTER TABLE {table.name} DROP COLUMN digest")
+    db.execute("ALTER TABLE vectors DROP COLUMN checksum")
+    db.execute("DELETE FROM settings WHERE key = 'row_checksums'")
 
 
 class Counting:

@@ -16,7 +16,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
 from clipsearch.types import Filter, Modality, Passage
 from clipsearch.words import Wanted, parse_words
-from tests.helpers import words_of
+from tests.helpers import drop_checksums, words_of
 from tests.test_store import DIM, add_root, hash_of, new_library, set_version, vectors_of
 
 CAPTIONS = [
@@ -177,9 +177,11 @@ def old_library(tmp_path):
         opened.commit_records(opened.add_collection(library.base, "/source"), block(["three", None]))
     library.close()
     with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
+        drop_checksums(db)
         db.execute("DROP TABLE full_text")
         db.execute("DROP TABLE tags")
         db.execute("ALTER TABLE items DROP COLUMN caption_stamp")
+        db.commit()
     set_version(library.folder, "2")
     return library.folder
 

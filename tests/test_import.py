@@ -26,13 +26,12 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
-from clipsearch.store.schema import SEALED
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer.importing import ImportReport, import_embeddings
 from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
-from tests.helpers import index, photos, run_cli, start_cli, tree_digest
+from tests.helpers import drop_checksums, index, photos, run_cli, start_cli, tree_digest
 
 DIM = 16
 NAME = "some model of ours"
@@ -798,12 +797,7 @@ def v1_library(folder, rows):
         writer.commit([Encoded(r, f"{i:040x}", Modality.IMAGE, row[None]) for i, (r, row) in enumerate(pairs)])
     library.close()
     with closing(sqlite3.connect(folder / "lib" / "catalog.db")) as db:
-        for table in SEALED:
-            db.execute(f"DROP TRIGGER {table.name}_changed")
-            db.execute(f"DROP INDEX ix_{table.name}_unsealed")
-            db.execute(f"ALTER TABLE {table.name} DROP COLUMN digest")
-        db.execute("ALTER TABLE vectors DROP COLUMN checksum")
-        db.execute("DELETE FROM settings WHERE key = 'row_checksums'")
+        drop_checksums(db)
         db.execute("ALTER TABLE roots DROP COLUMN kind")
         db.execute("ALTER TABLE items DROP COLUMN caption")
         db.execute("ALTER TABLE items DROP COLUMN caption_stamp")

@@ -77,6 +77,8 @@ def mapped_errors() -> Iterator[None]:
     except (SQLAlchemyError, sqlite3.Error) as error:
         original = getattr(error, "orig", None) or error
         raise _translate(str(original), str(getattr(original, "sqlite_errorname", ""))) from error
+    except UnicodeDecodeError as error:  # of SQLite's own texts, where its schema is damaged
+        raise StoreCorruptError(f"The catalog is damaged ({error}). {REPAIR}") from error
 
 
 def _translate(cause: str, code: str) -> LibraryError:

@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, insert, inspect, select
 
-from clipsearch.errors import LibraryError
+from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.store.catalog import listed
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items, tags
 from clipsearch.words import fold_tag, tidy_tag
 
@@ -77,7 +78,7 @@ def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str,
 def count_tags(connection: Connection) -> list[tuple[str, int]]:
     """Return each tag with the number of items that have it and can be found, most frequent first.
 
-    A tag is shown as it is written most often. Raises LibraryError where the library is older than its tags.
+    A tag is shown as it is written most often. Raises LibraryError where the library is older than its tags, StoreCorruptError.
     """
     _require(connection)
     alive = tags.join(items, items.c.id == tags.c.item_id)
@@ -87,7 +88,10 @@ def count_tags(connection: Connection) -> list[tuple[str, int]]:
     count = func.count(tags.c.item_id.distinct())
     counted = select(tags.c.folded, count).select_from(alive).where(~items.c.deleted).group_by(tags.c.folded)
     found = connection.execute(counted.order_by(count.desc(), tags.c.folded))
-    return [(names[folded], items_with_it) for folded, items_with_it in found]
+    try:
+        return [(names[folded], items_with_it) for folded, items_with_it in found]
+    except KeyError as error:  # SQLite answers the two queries from different places
+        raise StoreCorruptError(f"The catalog is damaged: it disagrees on the tag {error}. {REPAIR}") from error
 
 
 def _row(item_id: int, name: str, source: TagSource, probability: float | None = None) -> dict[str, Any]:
