@@ -114,6 +114,9 @@ OLD_COLUMNS = {
 }  # fmt: skip
 """The tables of schema version 4."""
 
+_INDEXES = ("ix_items_content_hash", "ix_items_missing", "ix_vectors_item_id", "ix_tags_folded")
+"""The indexes of schema version 4."""
+
 _SINCE = {2: {"roots": ("kind",), "items": ("caption",)}, 4: {"items": ("caption_stamp",)}}
 _TABLES_SINCE = {3: "full_text", 4: "tags"}
 
@@ -121,6 +124,10 @@ _TABLES_SINCE = {3: "full_text", 4: "tags"}
 def age(library: Path, version: int) -> None:
     """Turn a catalog into one of an earlier schema version: what came later is taken out."""
     with closing(sqlite3.connect(library / "catalog.db")) as db:
+        later_parts = "SELECT type, name FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+        for kind, name in db.execute(later_parts).fetchall():
+            if name not in _INDEXES:
+                db.execute(f"DROP {kind} {name}")
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         later = {table for since, table in _TABLES_SINCE.items() if since > version}
         known = {*OLD_COLUMNS, "full_text"} - later
