@@ -140,6 +140,7 @@ def age(library: Path, version: int) -> None:
                 for _, name, *_ in db.execute(f"PRAGMA table_info({table})").fetchall():
                     if name not in columns or name in newer:
                         db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        db.execute("DELETE FROM settings WHERE key IN ('row_checksums', 'library_id')")  # of version 5
         db.execute("UPDATE settings SET value = ? WHERE key = 'schema_version'", (str(version),))
         db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
