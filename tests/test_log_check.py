@@ -76,6 +76,12 @@ def test_any_flipped_bit_of_what_counts_is_seen(tmp_path, logs, kind, monkeypatc
         assert is_damaged(tmp_path, bytes(flipped)), f"bit {bit} of {8 * size}"
 
 
+def test_a_frame_that_is_lost_as_a_whole_is_seen_by_the_commits_behind_it(tmp_path, logs):
+    log = bytearray(logs["new"])
+    log[32 + FRAME : 32 + 2 * FRAME] = bytes(FRAME)
+    assert is_damaged(tmp_path, bytes(log))
+
+
 @pytest.mark.parametrize("kind", ["new", "reset"])
 def test_a_log_that_a_crash_cut_at_any_byte_is_not_damaged(tmp_path, logs, kind):
     """A new log ends there; one that is written over a longer one goes on with what the file held before."""

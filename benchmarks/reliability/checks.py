@@ -233,7 +233,8 @@ def damage(library: Path) -> list[str]:
         if isinstance(result.exception, ClipSearchError):
             return [str(result.exception)]
         if result.exit_code == StoreCorruptError.exit_code:
-            return [result.output]
+            findings = json.loads(result.stdout)["findings"]
+            return [f"{each['check']}: {each['found']}" for each in findings if each["severity"] == Severity.PROBLEM]
         return [] if result.exit_code == 0 else [f"verify ended with {result.exit_code}: {result.exception!r}"]
     try:
         opened = Library(library)

@@ -114,6 +114,9 @@ OLD_COLUMNS = {
 }  # fmt: skip
 """The tables of schema version 4."""
 
+_INDEXES = ("ix_items_content_hash", "ix_items_missing", "ix_vectors_item_id", "ix_tags_folded")
+"""The indexes of schema version 4."""
+
 _SINCE = {2: {"roots": ("kind",), "items": ("caption",)}, 4: {"items": ("caption_stamp",)}}
 _TABLES_SINCE = {3: "full_text", 4: "tags"}
 
@@ -121,6 +124,10 @@ _TABLES_SINCE = {3: "full_text", 4: "tags"}
 def age(library: Path, version: int) -> None:
     """Turn a catalog into one of an earlier schema version: what came later is taken out."""
     with closing(sqlite3.connect(library / "catalog.db")) as db:
+        later_parts = "SELECT type, name FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+        for kind, name in db.execute(later_parts).fetchall():
+            if name not in _INDEXES:
+                db.execute(f"DROP {kind} {name}")
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         made = "SELECT type, name FROM sqlite_master WHERE name GLOB '*_changed' OR name GLOB '*_unsealed'"
         for kind, name in db.execute(made).fetchall():  # which keep the digests of version 5
@@ -137,6 +144,7 @@ def age(library: Path, version: int) -> None:
                 for _, name, *_ in db.execute(f"PRAGMA table_info({table})").fetchall():
                     if name not in columns or name in newer:
                         db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        db.execute("DELETE FROM settings WHERE key IN ('row_checksums', 'library_id')")  # of version 5
         db.execute("UPDATE settings SET value = ? WHERE key = 'schema_version'", (str(version),))
         db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

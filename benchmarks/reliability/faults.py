@@ -18,7 +18,6 @@ import subprocess
 from collections import Counter
 from typing import Any
 
-import corpus
 import support
 from cases import Case, cases
 from kills import Kills
@@ -70,8 +69,8 @@ class Faults(Kills):
         if subprocess.run(mount, capture_output=True).returncode:
             return "no file system can be mounted here"
         try:
-            corpus.copy(case.before, self.library)
-            room += (shutil.disk_usage(self.trial).used >> 10) if case.before.exists() else 0
+            self.fill(case)
+            room += (shutil.disk_usage(self.trial).used >> 10) if case.before.exists() or case.extra else 0
             subprocess.run(["mount", "-o", f"remount,size={room}k", self.trial], check=True)
             ended = support.fork(lambda: self.acknowledging(case))
             name = f"a full disk, of {room} KiB"

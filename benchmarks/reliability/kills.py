@@ -77,6 +77,10 @@ class Kills:
         """Put the library of before in place."""
         shutil.rmtree(self.trial, ignore_errors=True)
         self.trial.mkdir()
+        self.fill(case)
+
+    def fill(self, case: Case) -> None:
+        """Put the library, and what has to lie beside it, into the empty folder."""
         corpus.copy(case.before, self.library)
         if case.extra:
             case.extra(self.trial)
