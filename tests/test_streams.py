@@ -29,10 +29,14 @@ ARGUMENTS = {
     "similar": [["similar", "1"]],
     "status": [["status"]],
     "tags": [["tags"]],
+    "backup": [["backup", "../backup", "--json"]],
+    "repair": [["repair", "--json"]],
+    "restore": [["restore", "nowhere"]],
+    "trust": [["trust", "--list"]],
+    "verify": [["verify", "--json"]],
 }
 """How each command is run. A new command must be added here."""
-OTHERS = {"backup", "restore", "repair", "trust", "verify"}
-FAILING = {"nonsense": 2, "import-embeddings": 2, "daemon --status": 1}
+FAILING = {"nonsense": 2, "import-embeddings": 2, "daemon --status": 1, "restore": 2}
 """Runs that do not end with 0, and the code they end with."""
 RUNS = [["--help"], ["nonsense"], *(run for each in ARGUMENTS.values() for run in each)]
 
@@ -61,7 +65,7 @@ def expected(arguments):
 
 
 def test_every_command_is_run():
-    assert set(COMMANDS) - OTHERS == set(ARGUMENTS)
+    assert set(COMMANDS) == set(ARGUMENTS)
 
 
 @pytest.mark.parametrize("arguments", RUNS, ids=" ".join)

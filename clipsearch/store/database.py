@@ -99,6 +99,10 @@ def _translate(cause: str, code: str) -> LibraryError:
             f"The catalog could not be written ({cause}). Free some space or mend the disk and run again; nothing "
             "committed is lost."
         )
+    if code in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY"):
+        return LibraryError(
+            f"The catalog was cut off while it was written ({cause}). Let a writer mend it: clipsearch index FOLDER"
+        )
     if code.startswith(_FORBIDDEN):
         return LibraryError(
             f"The catalog may not be used ({cause}). Give this user the right to read and write the library's folder "

@@ -38,9 +38,7 @@ CREATE = f"CREATE VIRTUAL TABLE {NAME} USING {_DEFINITION}"
 _table = Table(NAME, MetaData(), Column("rowid", Integer, primary_key=True), Column("words", Text))
 _ADD = "INSERT INTO full_text (rowid, words) VALUES (?, ?)"
 _REMOVE = "INSERT INTO full_text (full_text, rowid, words) VALUES ('delete', ?, ?)"
-_TOTALS = (
-    "SELECT rtrim(hex(block), '0') FROM {}_data WHERE id = 1"  # zeros where all is deleted, nothing where none was
-)
+_TOTALS = "SELECT rtrim(hex(block), '0') FROM {}_data WHERE id = 1"  # zeros where all is deleted, else nothing
 _BLOCK = 4096
 
 _MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import absolute
+from clipsearch.ranking import are_unit
 from clipsearch.store import catalog, full_text, row_checks, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
@@ -66,7 +67,8 @@ class Snapshot:
         def compute() -> NDArray[np.float32]:
             rows, live = self.rows(modality), self.live(modality)
             numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
-            return rows.gather(numbers[:: max(1, -(-len(numbers) // SAMPLE_ROWS))])
+            found = rows.gather(numbers[:: max(1, -(-len(numbers) // SAMPLE_ROWS))])
+            return found[are_unit(found)]  # damaged ones would shift what is typical
 
         return self._cached(f"sample {modality}", compute)
 

@@ -78,7 +78,8 @@ def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str,
 def count_tags(connection: Connection) -> list[tuple[str, int]]:
     """Return each tag with the number of items that have it and can be found, most frequent first.
 
-    A tag is shown as it is written most often. Raises LibraryError where the library is older than its tags, StoreCorruptError.
+    A tag is shown as it is written most often. Raises LibraryError where the library is older than its tags,
+    StoreCorruptError where the catalog disagrees with itself.
     """
     _require(connection)
     alive = tags.join(items, items.c.id == tags.c.item_id)
