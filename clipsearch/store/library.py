@@ -19,7 +19,7 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
-from clipsearch.store import catalog, migrations, row_checks
+from clipsearch.store import catalog, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import is_segment_name
@@ -117,6 +117,8 @@ class Library:
         Vectors can be committed once an encoder is pinned. repair: open a library of which vectors are missing, too;
         see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
         """
+        from clipsearch.store.row_checks import fill  # which a query has no use for
+
         with locked(self.folder):
             pin = self.encoder
             engine = writer_engine(self.folder / CATALOG)
@@ -127,7 +129,7 @@ class Library:
                         segments = catalog.get_segments(connection)
                     store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
                     store.recover(segments, pad=repair)
-                    row_checks.fill(connection, store)
+                    fill(connection, store)
                     try:
                         yield Writer(connection, store)
                     finally:

@@ -15,7 +15,7 @@ _SEGMENT = re.compile(
 )  # the first format had no stamp
 _GENERATION = re.compile(rf"(?:{_MODALITIES})-[0-9a-f]{{1,32}}", re.ASCII)
 _TEMPORARY = ".new-"
-_INDEX_FILE = re.compile(r"[a-z_]{1,32}\.[a-z]{1,8}", re.ASCII)
+_INDEX_FILE = r"[a-z_]{1,32}\.[a-z]{1,8}"
 
 
 def segment_name(modality: Modality, first_row: int) -> str:
@@ -35,12 +35,12 @@ def temporary_name(generation: str) -> str:
 
 def is_segment_name(name: str) -> bool:
     """Tell whether a file of that name is a segment."""
-    return _SEGMENT.fullmatch(name) is not None
+    return re.fullmatch(_SEGMENT, name) is not None
 
 
 def is_generation_name(name: str) -> bool:
     """Tell whether a folder of that name is a generation."""
-    return _GENERATION.fullmatch(name) is not None
+    return re.fullmatch(_GENERATION, name) is not None
 
 
 def is_temporary_name(name: str) -> bool:
@@ -50,4 +50,4 @@ def is_temporary_name(name: str) -> bool:
 
 def is_index_file_name(name: str) -> bool:
     """Tell whether a file of that name is one of a generation's."""
-    return _INDEX_FILE.fullmatch(name) is not None
+    return re.fullmatch(_INDEX_FILE, name) is not None

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import absolute
 from clipsearch.ranking import are_unit
-from clipsearch.store import catalog, full_text, row_checks, tags
+from clipsearch.store import catalog, full_text, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
@@ -109,7 +109,9 @@ class Snapshot:
 
     def require_all_sound(self, modality: Modality, start: int = 0) -> None:
         """Raise StoreCorruptError if a row from number `start` on is not as it was written."""
-        row_checks.require_sound(self._connection, self.rows(modality), modality, start)
+        from clipsearch.store.row_checks import require_sound  # which a query has no use for
+
+        require_sound(self._connection, self.rows(modality), modality, start)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -13,13 +13,15 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.builtin.state_dict import StoredTensor, read_pickle
 from clipsearch.errors import EncoderUnavailableError
+
+if TYPE_CHECKING:
+    from clipsearch.encoders.builtin.state_dict import StoredTensor
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -121,6 +123,8 @@ def read_pth(data: bytes) -> Weights:
     Nothing that such a file names is ever looked up, so a hostile file runs nothing.
     Raises EncoderUnavailableError for another format.
     """
+    from clipsearch.encoders.builtin.state_dict import read_pickle  # which a query has no use for
+
     stream = io.BytesIO(data)
     try:
         magic, _version, _system, state, keys = (read_pickle(stream) for _ in range(5))
