@@ -22,7 +22,7 @@ def caption_rows(connection: Connection, count: int) -> NDArray[np.int64]:
         select(func.count()).select_from(vectors).where(vectors.c.modality == Modality.TEXT)
     ).scalar_one()
     spread = of_pictures.where(vectors.c.row % max(1, total // max(1, count)) == 0).order_by(vectors.c.row)
-    return catalog.numbers(connection, spread.limit(count))
+    return catalog.numbers(connection.execute(spread.limit(count)).scalars())
 
 
 def captions(connection: Connection, count: int) -> list[str]:

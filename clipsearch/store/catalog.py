@@ -21,7 +21,7 @@ from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.refusals import REPAIR
-from clipsearch.store.schema import failures, generations, items, roots, segments, settings, tombstones, vectors
+from clipsearch.store.schema import failures, generations, items, roots, segments, settings, vectors
 from clipsearch.store.vectors import Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
@@ -91,9 +91,19 @@ class Match:
 _PART = (vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line, vectors.c.checksum)
 
 
+# What every query begins with. SQLAlchemy takes longer to build these statements than SQLite to answer them. The
+# columns are those of the tables in their order, as checksums.is_sound needs them.
+_SETTING = "SELECT key, value, digest FROM settings WHERE key = ?"
+_SEGMENTS = "SELECT id, modality, name, first_row, committed_rows, digest FROM segments ORDER BY modality, first_row"
+_TOMBSTONES = "SELECT row FROM tombstones WHERE modality = ? ORDER BY row"
+_GENERATION = (
+    "SELECT id, modality, name, kind, params, watermark, checksums, digest FROM generations WHERE modality = ?"
+)
+
+
 def get_setting(connection: Connection, key: str) -> str | None:
     """Return a setting's value, None where it was never set. Raises StoreCorruptError for a damaged one."""
-    row = connection.execute(select(settings).where(settings.c.key == key)).one_or_none()
+    row = connection.exec_driver_sql(_SETTING, (key,)).one_or_none()
     if row is None:
         return None
     require_sound(row, settings)
@@ -120,22 +130,19 @@ def set_setting(connection: Connection, key: str, value: str | None) -> None:
 
 def get_segments(connection: Connection, modality: Modality | None = None) -> list[Segment]:
     """List segments in order of their rows."""
-    query = select(segments).order_by(segments.c.modality, segments.c.first_row)
-    if modality:
-        query = query.where(segments.c.modality == modality)
-    return [_segment(row) for row in connection.execute(query)]
+    found = [_segment(row) for row in connection.exec_driver_sql(_SEGMENTS)]
+    return [segment for segment in found if modality in (None, segment.modality)]
 
 
 def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:
     """Return the rows of one modality that must not be found: int64, ascending."""
-    query = select(tombstones.c.row).where(tombstones.c.modality == modality).order_by(tombstones.c.row)
-    return numbers(connection, query)
+    return numbers(connection.exec_driver_sql(_TOMBSTONES, (str(modality),)).scalars())
 
 
-def numbers(connection: Connection, query: Select[tuple[int]]) -> NDArray[np.int64]:
-    """Return what a query for whole numbers finds: int64, in its order. Raises StoreCorruptError for anything else."""
+def numbers(found: Iterable[int]) -> NDArray[np.int64]:
+    """Return whole numbers that a query found: int64, in its order. Raises StoreCorruptError for anything else."""
     try:
-        return np.fromiter(connection.execute(query).scalars(), np.int64)
+        return np.fromiter(found, np.int64)
     except (ValueError, TypeError, OverflowError) as error:
         raise StoreCorruptError(f"The catalog has {error} in the place of a number. {REPAIR}") from error
 
@@ -150,7 +157,7 @@ def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
 
 def get_generation(connection: Connection, modality: Modality) -> Generation | None:
     """Return the active generation of one modality; where the catalog describes it wrongly, one that fails to load."""
-    row = connection.execute(select(generations).where(generations.c.modality == modality)).one_or_none()
+    row = connection.exec_driver_sql(_GENERATION, (str(modality),)).one_or_none()
     if row is None:
         return None
     try:

@@ -46,7 +46,7 @@ def matching_rows(connection: Connection, modality: Modality, wanted: Filter, ba
     allowed = select(items.c.id).where(~items.c.deleted, condition(connection, wanted, base))
     # Through the ids, because the index of vectors by item holds the rows too: the texts beside them are not read.
     query = select(vectors.c.row).where(vectors.c.modality == modality, vectors.c.item_id.in_(allowed))
-    return np.sort(catalog.numbers(connection, query))
+    return np.sort(catalog.numbers(connection.execute(query).scalars()))
 
 
 def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElement[bool]:
@@ -161,7 +161,8 @@ def _box(latitude: float, longitude: float, angle: float) -> ColumnElement[bool]
 def _ids_below(connection: Connection, scope: Scope) -> NDArray[np.int64]:
     """Return the ids of all items in a part of a root: int64."""
     one_range = and_(items.c.path >= scope.prefix, items.c.path < scope.prefix + "0")  # so the index alone is read
-    return catalog.numbers(connection, select(items.c.id).where(catalog.under(items, scope), one_range))
+    inside = select(items.c.id).where(catalog.under(items, scope), one_range)
+    return catalog.numbers(connection.execute(inside).scalars())
 
 
 def _checked_scopes(connection: Connection, folder: str, base: str) -> list[Scope]:
