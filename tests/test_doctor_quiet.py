@@ -115,6 +115,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, encoder):
     check_quiet(done.code, done.json["findings"])
 
 
+@pytest.mark.slow
 def test_while_a_writer_is_at_work(tmp_path, encoder, capsysbinary):
     folder = make("mixed", tmp_path, encoder)
     shutil.copytree(tmp_path / "photos", tmp_path / "photos" / "more")

@@ -74,7 +74,7 @@ def test_any_bytes_are_survived(name):
     if name in WORDS:
         inputs |= from_words(name)
 
-    @settings(max_examples=60)
+    @settings(max_examples=30)
     @given(inputs)
     def run(data: bytes) -> None:
         TARGETS[name](data)

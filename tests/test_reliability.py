@@ -35,6 +35,7 @@ def test_kills_at_random_moments_and_at_steps_on_the_disk(encoder):
     passes("kills", "--trials", 8, "--steps", steps, "--only", "index, changes", "import-embeddings", "label --save")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails(encoder):
     passes("faults", "--trials", 12, "--rooms", 1, "--only", "index, changes", "forget")
 
