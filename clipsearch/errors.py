@@ -13,7 +13,8 @@ ClipSearchError                  exit 1
 │   └── EncoderMismatchError     exit 6   the library is pinned to another encoder
 ├── EncoderError                 exit 6
 │   └── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
-└── AnnIndexError                exit 1   an approximate index cannot be built or loaded
+├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
+└── WorkerUnavailableError       exit 1   no process can be started to decode pictures in (indexer.isolation)
 
 Other exit codes: 0 done, or nobody reads the output any more; 1 also what the system refuses, such as a file that may
 not be read or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.

@@ -90,7 +90,7 @@ def register(connection: sqlite3.Connection) -> None:
 
 
 def create(connection: Connection) -> None:
-    """Create what keeps digests: a trigger for each table, and an index of the rows that have none."""
+    """Create what keeps digests, unless it is there: a trigger for each table, and an index of rows without one."""
     for table, columns in COVERED.items():
         key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
         names = ", ".join(f'"{column.name}"' for column in columns)
@@ -132,7 +132,7 @@ def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]
 
 def _has_digests(connection: Connection) -> bool:
     """Tell whether the catalog is of a version that keeps digests."""
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'items_changed'"
+    query = "SELECT 1 FROM pragma_table_info('items') WHERE name = 'digest'"
     return connection.exec_driver_sql(query).first() is not None
 
 

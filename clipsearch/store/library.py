@@ -19,7 +19,7 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
-from clipsearch.store import catalog, migrations
+from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import is_segment_name
@@ -126,6 +126,7 @@ class Library:
             try:
                 with mapped_errors(), engine.connect() as connection:
                     with transaction(connection):
+                        checksums.create(connection)  # a catalog from elsewhere may lack a trigger
                         segments = catalog.get_segments(connection)
                     store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
                     store.recover(segments, pad=repair)
