@@ -88,7 +88,7 @@ def use(library, encoder):
 
 
 @pytest.mark.parametrize(("table", "column"), PLACES, ids=str)
-@pytest.mark.parametrize("every", [len(GARBAGE) // 2, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize("every", [len(GARBAGE), pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_garbage_is_refused_as_such_or_does_no_harm(prepared, tmp_path, encoder, table, column, every):
     for number, value in enumerate(GARBAGE[PLACES.index((table, column)) % every :: every]):
         folder = shutil.copytree(prepared, tmp_path / str(number))

@@ -82,7 +82,9 @@ def test_files(shape, tmp_path, encoder, capsysbinary):
         assert any(f["check"] == "recall_text" and f["values"].get("recall") == 1.0 for f in findings)
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivfpq", "pq4"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("flat", marks=pytest.mark.slow), "ivfpq", pytest.param("pq4", marks=pytest.mark.slow)]
+)
 def test_vectors_of_both_modalities_with_deletions(kind, tmp_path, capsysbinary):
     """As an imported collection without an encoder; after deletions, and after the compaction that follows."""
     recall = 1.0 if kind == "flat" else 0.85

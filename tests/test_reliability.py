@@ -30,6 +30,7 @@ def passes(name: str, *options: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_and_at_steps_on_the_disk(encoder):
     steps = 4 if shutil.which("cc") else 0  # without a compiler there is no disk that counts its steps
     passes("kills", "--trials", 8, "--steps", steps, "--only", "index, changes", "import-embeddings", "label --save")

@@ -83,6 +83,7 @@ def change_path(place):
         db.commit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose_catalog, spoil_catalog, lose_segment, cut_segment, zero_row, change_path])
 def test_restore_mends_every_damage(place, damage):
     damage(place)
@@ -121,6 +122,7 @@ def test_a_library_without_a_catalog_and_a_backup_is_moved_away_and_made_again(p
     check_whole(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["lost", "changed", "linked"])
 def test_build_mends_an_index(tmp_path, damage):
     library = fill(tmp_path / "library", unit(300))
