@@ -138,6 +138,10 @@ def test_private_files(tmp_path):
     assert [each.name for each in path.parent.iterdir()] == ["file"]
     os.close(open_private(path))
     check_folder(path.parent)
+    os.mkfifo(tmp_path / "pipe")
+    for irregular in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(PermissionError, match="not a regular file"):
+            open_private(irregular)
     for wrong in (path, tmp_path / "none"):
         with pytest.raises(OSError):
             check_folder(wrong)

@@ -249,6 +249,8 @@ def poison(cache, text, vector):
 
 
 def test_an_entry_made_without_the_secret_is_no_entry(cache):
+    cache.put("a dog", vector(2))
+    assert cache.get("a dog") is not None  # so there is a secret
     poison(cache, "a cat", vector(1))
     assert cache.get("a cat") is None
     cache.put("a cat", vector(0))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from clipsearch.encoders import export_folder
 from clipsearch.encoders.base import Encoder
@@ -17,6 +16,9 @@ from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.export_folder import ExportMeta
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from clipsearch.places import cache_dir
+
+if TYPE_CHECKING:
+    import tempfile
 
 log = logging.getLogger("clipsearch")
 
@@ -372,6 +374,8 @@ def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
 
 def _scratch_root() -> Path:
     """Return a folder of this process alone, which goes when the process ends."""
+    import tempfile  # here, because a query has no use for it
+
     if not _scratch:
         _scratch.append(tempfile.TemporaryDirectory(prefix="clipsearch-", ignore_cleanup_errors=True))
     return Path(_scratch[0].name)

@@ -6,7 +6,6 @@ name is ever looked up: a global is a pair of words, and only what rebuilds a te
 
 from __future__ import annotations
 
-import pickletools
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -34,6 +33,8 @@ class StoredTensor:
 
 def read_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
     """Read one pickle: numbers, words, lists, dicts and StoredTensor. Raises ValueError for anything else."""
+    import pickletools  # here, because a query has no use for it
+
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(stream):
