@@ -90,7 +90,7 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     library: its folder; None finds it as the command line does (environment, nearest `.clipsearch/`, data folder).
     settings: None reads environment and config file. A library of a `local-dir:` or `hf-hub:` model loads it only if
     the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and `index --model` do.
-    Raises LibraryNotFoundError if there is none; a search that needs an encoder which is not trusted raises
+    Raises LibraryNotFoundError if the library does not exist. A search that needs an untrusted encoder raises
     EncoderUnavailableError.
     """
     from clipsearch.config import load_settings

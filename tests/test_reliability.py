@@ -70,6 +70,7 @@ def test_power_cuts_are_seen_where_nothing_is_flushed(encoder):
     ("name", "options"),
     [
         ("kills", ("--trials", 60, "--steps", 12)),
+        ("faults", ("--trials", 200, "--rooms", 6)),
         ("flips", ("--trials", 1000)),
         ("truncation", ("--trials", 400)),
         ("power_cut", ("--trials", 40)),

@@ -34,7 +34,7 @@ def run(place, *arguments):
 
 
 def follow(place, said, command, **words):
-    """Run a command that a message names, with its placeholders filled in."""
+    """Run a command that a message names. words: values for its upper-case arguments, such as BACKUP."""
     assert command in said, f"{command!r} is not what it advises: {said}"
     arguments = [words.get(word, word) for word in command.split()[1:]]
     done = run(place, *arguments)

@@ -86,7 +86,7 @@ def _matrices(folder: Path, segments: list[dict[str, Any]], dim: int) -> dict[st
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as JSON, without what a user is told beside it; or the error in its place."""
+    """An answer as JSON without its warnings, or the error in its place."""
 
     value: str
     told: bool

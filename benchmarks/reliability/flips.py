@@ -10,7 +10,7 @@ flipped, a fixed set of questions is asked of the library opened afresh, and the
     verify     an answer differs without a word, and `clipsearch verify --full` (before there was one, what doctor
                looks at) finds the damage
     silent     an answer differs without a word, and nothing finds the damage: a failure
-    internal   an error that is none of clipsearch's own, or a signal: a failure
+    internal   an error that is not a ClipSearchError, or a signal: a failure
 
 `found` counts the flips that verify finds, of those it was run for: `--verify-every` of the harmless ones, and all that
 matter. Trials are shared out over the kinds of files by SHARES, evenly over the bytes of each.

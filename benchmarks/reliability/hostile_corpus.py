@@ -236,7 +236,7 @@ def names(rng: random.Random, short: bool) -> Files:
 
 
 def _special(folder: Path) -> None:
-    """Put down what is no file: a FIFO, a socket, a device, links that lead nowhere or in circles."""
+    """Create special files: a FIFO, a socket, a device, broken and circular links."""
     folder.mkdir(exist_ok=True)
     links = {"loop.jpg": "loop.jpg", "dangling.jpg": "nowhere", "self": ".", "zero.jpg": "/dev/zero"}
     for name, target in links.items():

@@ -5,7 +5,7 @@ segment and the files of an index at every KiB and, around each cut of the first
 4 KiB at every 64 bytes; and each file is taken away as a whole. Twice: for a reader that opens the library after the
 cut, and for one that has it open and has asked before, as when somebody copies an older file over the one in use.
 Readers are forks: one that dies of a signal (SIGBUS) is a failure. So is an answer that differs without a word where
-`clipsearch verify --full` finds nothing, and an error that is none of clipsearch's own. The outcomes are those of
+`clipsearch verify --full` finds nothing, and an error that is not a ClipSearchError. The outcomes are those of
 flips.py, and `earlier`: of a log that is cut, all answers are those of the library as of an earlier commit, as a whole.
 That cannot be told from a log that was never longer; a writer that ends leaves none.
 """

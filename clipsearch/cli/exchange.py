@@ -99,7 +99,7 @@ def receive(connection: socket.socket, limit: int) -> dict[str, Any]:
 
 
 def ask(message: dict[str, Any]) -> dict[str, Any] | None:
-    """Ask the daemon; None where there is none, or no answer from it. One that hangs is not asked again."""
+    """Ask the daemon. Returns None if it does not run or does not answer; one that hangs is not asked again."""
     global _hung
     if sys.platform == "win32" or _hung:
         return None
