@@ -61,7 +61,7 @@ def socket_path() -> Path:
 def is_private(folder: Path) -> bool:
     """Tell whether a folder, and no link, is this user's own, nobody else may enter it, and nobody can replace it.
 
-    Raises OSError where there is none.
+    Raises OSError if it does not exist.
     """
     status, above, user = os.lstat(folder), os.stat(folder.parent), os.geteuid()
     is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o077
