@@ -241,7 +241,7 @@ def test_an_encoder_may_be_changed_while_there_is_nothing_to_compare(home, tmp_p
 
 
 def test_exit_codes_are_documented_wherever_they_are_listed():
-    """Each code an error or the command line itself has stands in the help, in the README and in errors.py."""
+    """Each code an error or the command line itself has stands in the help, in the manual and in errors.py."""
     from clipsearch import errors
     from clipsearch.cli import main
 
@@ -250,8 +250,8 @@ def test_exit_codes_are_documented_wherever_they_are_listed():
 
     codes = below(errors.ClipSearchError) | {0, main.INTERRUPTED, main.INTERNAL}
     places = {"help": run_cli("--help").out.decode(), "errors": errors.__doc__}
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    places["README"] = readme[readme.index("Exit codes: ") :].partition("\n\n")[0]
+    manual = (Path(__file__).parents[1] / "docs" / "output.md").read_text()
+    places["docs/output.md"] = manual[manual.index("Exit codes: ") :].partition("\n\n")[0]
     for name, text in places.items():
         words = set(re.findall("[0-9]+", text))
         assert {str(code) for code in codes} <= words, name

@@ -1,4 +1,4 @@
-"""The README names every command and option, and what it shows runs."""
+"""The README and the manual under docs/ name every command and option, and what they show runs."""
 
 import os
 import re
@@ -17,7 +17,14 @@ from clipsearch.config import Settings
 from tests.helpers import COMMAND, environment, index, photo, photos
 
 ROOT = Path(__file__).parent.parent
+PAGES = (
+    "indexing answers captions queries duplicates labels output imports maintenance evaluation large-libraries "
+    "configuration python encoders"
+).split()
+"""The manual, in the order in which its examples run: a later page may need what an earlier one indexed."""
 README = (ROOT / "README.md").read_text()
+MANUAL = "\n".join([README, *((ROOT / "docs" / f"{page}.md").read_text() for page in PAGES)])
+MAX_WORDS = 900
 
 
 def commands():
@@ -27,14 +34,14 @@ def commands():
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_and_option_is_named(name):
-    assert f"clipsearch {name}" in README
+    assert f"clipsearch {name}" in MANUAL
     for parameter in commands()[name].params:
         if isinstance(parameter, click.Option):
-            assert any(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", README) for option in parameter.opts)
+            assert any(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", MANUAL) for option in parameter.opts)
 
 
 def test_every_shown_command_exists_with_its_options():
-    shown = re.findall(r"^ +(?:\$ )?clipsearch ([\w-]+)(.*)$", README, re.MULTILINE)
+    shown = re.findall(r"^ +(?:\$ )?clipsearch ([\w-]+)(.*)$", MANUAL, re.MULTILINE)
     assert {name for name, _ in shown} == set(COMMANDS)
     for name, rest in shown:
         options = {option for p in commands()[name].params for option in (*p.opts, *p.secondary_opts)}
@@ -44,7 +51,7 @@ def test_every_shown_command_exists_with_its_options():
 
 def test_every_setting_is_named():
     for name in Settings.__dataclass_fields__:
-        assert f"`{name}`" in README
+        assert f"`{name}`" in MANUAL
 
 
 def test_make_targets_exist():
@@ -54,12 +61,19 @@ def test_make_targets_exist():
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    assert len(README.split()) <= MAX_WORDS
+    linked = set(re.findall(r"\]\(docs/([\w-]+)\.md", README))
+    assert linked == {page.stem for page in (ROOT / "docs").glob("*.md")}
 
 
 def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
-    """The block of the README, word for word, in a folder that has what it names."""
+    """The block of docs/python.md, word for word, in a folder that has what it names."""
     from tests.pictures import noise_picture
 
     photos = tmp_path / "photos"
@@ -69,7 +83,7 @@ def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
     noise_picture(9, (64, 48)).save(tmp_path / "cat.jpg")
     index(photos / ".clipsearch", photos, encoder=encoder)
     monkeypatch.chdir(tmp_path)
-    block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
     assert block is not None
     names: dict = {}
     exec(block[1], names)
@@ -100,7 +114,7 @@ def test_every_shell_example_runs(home, encoder):
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("needs bash")
-    lines = re.findall(r"^    (?:\$ )?(clipsearch .*)$", README, re.MULTILINE)
+    lines = re.findall(r"^    (?:\$ )?(clipsearch .*)$", MANUAL, re.MULTILINE)
     assert len(lines) >= len(COMMANDS)
     data = {f"XDG_{kind}_HOME": str(home / f".{kind.lower()}") for kind in ("CONFIG", "DATA", "STATE")}
     path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
