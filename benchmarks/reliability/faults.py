@@ -37,14 +37,7 @@ class Faults(Kills):
 
     def fail_at_step(self, case: Case, number: int, action: str) -> int:
         """Let the disk fail at a step and check; return the exit code."""
-        self.reset(case)
-        self.acknowledged.write_text("")
-
-        def run() -> object:
-            support.arm(self.trial, number, action)
-            return self.acknowledging(case)
-
-        ended = support.fork(run)
+        ended = self.run_armed(case, number, action)
         step = case.state["steps"][number - 1]
         name = f"{case.name}, {ACTIONS[action]} at step {number} ({step})"
         self.judge(case, name, ended, step)

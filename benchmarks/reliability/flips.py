@@ -214,9 +214,7 @@ def main() -> None:
     support.quiet()
     with support.workplace() as folder:
         encoder = support.warm(support.cache(folder))
-        made = support.fork(lambda: make_libraries(folder, given.records) or 0, 600)
-        if made.code:
-            raise RuntimeError(made.out)
+        support.require(lambda: make_libraries(folder, given.records))
         done = support.share(given.jobs, lambda job: work(folder, folder, encoder, job, given))
         outcomes = [each for part in done for each in part]
         rows = [row(kind, outcomes) for kind in SHARES if any(o["kind"] == kind for o in outcomes)]

@@ -122,6 +122,15 @@ class Kills:
 
     def kill_at_step(self, case: Case, number: int, action: str) -> None:
         """Kill at a step and check."""
+        ended = self.run_armed(case, number, action)
+        what = "in the middle of" if action == "t" else "before"
+        name = f"{case.name}, {what} step {number} ({case.state['steps'][number - 1]})"
+        if ended.code not in (-9, 0):  # steps after the last that a busy machine takes may differ by a few
+            self.failures.append(f"{name}: it ended with {ended.code}: {ended.out[-300:]}")
+        self.check(case, name, self._acknowledged())
+
+    def run_armed(self, case: Case, number: int, action: str) -> support.Ended:
+        """Run a command with a fault armed at one of its steps; return how it ended."""
         self.reset(case)
         self.acknowledged.write_text("")
 
@@ -129,12 +138,7 @@ class Kills:
             support.arm(self.trial, number, action)
             return self.acknowledging(case)
 
-        ended = support.fork(run)
-        what = "in the middle of" if action == "t" else "before"
-        name = f"{case.name}, {what} step {number} ({case.state['steps'][number - 1]})"
-        if ended.code not in (-9, 0):  # steps after the last that a busy machine takes may differ by a few
-            self.failures.append(f"{name}: it ended with {ended.code}: {ended.out[-300:]}")
-        self.check(case, name, self._acknowledged())
+        return support.fork(run)
 
     def _acknowledged(self) -> list[str]:
         return self.acknowledged.read_text().split("\n")[:-1]

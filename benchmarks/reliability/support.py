@@ -91,6 +91,13 @@ class Victim:
         return Ended(os.waitstatus_to_exitcode(status), out)
 
 
+def require(run: Callable[[], object], seconds: float = 600) -> None:
+    """Run a function in a fork. Raises RuntimeError if it does not end well."""
+    ended = fork(lambda: run() or 0, seconds)
+    if ended.code:
+        raise RuntimeError(ended.out)
+
+
 def fork(run: Callable[[], object], seconds: float = 120) -> Ended:
     """Run a function in a fork to its end."""
     return Victim(run).wait(seconds)

@@ -121,9 +121,7 @@ def main() -> None:
     support.quiet()
     with support.workplace() as folder:
         encoder = support.warm(support.cache(folder))
-        made = support.fork(lambda: make_libraries(folder, given.records) or 0, 600)
-        if made.code:
-            raise RuntimeError(made.out)
+        support.require(lambda: make_libraries(folder, given.records))
         chosen = trials(folder, given.trials, random.Random(given.seed))
 
         def work(job: int) -> list[dict[str, Any]]:

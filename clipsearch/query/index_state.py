@@ -174,8 +174,8 @@ def _calibrated(state: IndexState) -> Iterator[Finding]:
     kinds = {kind: asdict(found) | {"met": found.met} for kind, found in calibration.kinds.items()}
     values = {"rows": calibration.rows, "rows_now": now, "kinds": kinds}
     wrong = list(_what_is_wrong(calibration, now, state.wanted))
-    for what, todo in wrong:
-        yield Finding("calibration", Severity.WARNING, what, todo, state.modality, values)
+    for what, todo, severity in wrong:
+        yield Finding("calibration", severity, what, todo, state.modality, values)
     if not wrong:
         looks = " and ".join(
             f"{counted(found.probe.nprobe, 'list')} and {found.probe.candidates:,} candidates by {WORDS[kind]}"
@@ -185,17 +185,22 @@ def _calibrated(state: IndexState) -> Iterator[Finding]:
         yield Finding("calibration", Severity.OK, found, "", state.modality, values)
 
 
-def _what_is_wrong(calibration: Calibration, now: int, wanted: Wanted) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a calibration where there are `now` rows, and what to do about it."""
+def _what_is_wrong(calibration: Calibration, now: int, wanted: Wanted) -> Iterator[tuple[str, str, Severity]]:
+    """Yield what is wrong with a calibration where there are `now` rows, what to do about it, and how bad it is.
+
+    Without an encoder there are no words to calibrate with, so that is good to know and no fault of the library.
+    """
     if not calibration.kinds:
-        yield "The index was never calibrated.", wanted.command
+        yield "The index was never calibrated.", wanted.command, Severity.WARNING
         return
     if "text" not in calibration.kinds:
         what = "Not calibrated for queries by words, which need to look at more than those by picture."
-        yield what, f"{wanted.command} (where the encoder can be used)"
+        yield what, f"{wanted.command} (where the encoder can be used)", Severity.NOTE
     if now >= STALE_GROWTH * calibration.rows:
-        yield f"Calibrated for {calibration.rows:,} vectors, and there are {now:,} now.", wanted.command
+        what = f"Calibrated for {calibration.rows:,} vectors, and there are {now:,} now."
+        yield what, wanted.command, Severity.WARNING
     for kind, found in calibration.kinds.items():
         if not found.met:
             best = f"the best finds {found.recall:.3f} and is used"
-            yield f"No setting reached {found.target:.3f} for queries by {WORDS[kind]}; {best}.", wanted.better
+            what = f"No setting reached {found.target:.3f} for queries by {WORDS[kind]}; {best}."
+            yield what, wanted.better, Severity.WARNING
