@@ -49,6 +49,7 @@ def test_files_that_are_cut(encoder):
     passes("truncation", "--trials", 30, "--records", 260)
 
 
+@pytest.mark.slow
 def test_power_cuts(encoder):
     passes("power_cut", "--trials", 6)
 

@@ -111,6 +111,7 @@ def test_repair_mends_what_its_files_are_there_for(place, damage):
     check_whole(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose_catalog, spoil_catalog])
 def test_a_library_without_a_catalog_and_a_backup_is_moved_away_and_made_again(place, damage):
     damage(place)
