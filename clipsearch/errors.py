@@ -16,8 +16,8 @@ ClipSearchError                  exit 1
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
 └── WorkerUnavailableError       exit 1   no process can be started to decode pictures in (indexer.isolation)
 
-Other exit codes: 0 done, or nobody reads the output any more; 1 also what the system refuses, such as a file that may
-not be read or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.
+Other exit codes: 0 done, also when the reader of the output has gone; 1 also what the system refuses, such as an
+unreadable file or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.
 
 A message states the fact, the value and the remedy. Nothing raised by FAISS, SQLAlchemy, Pillow or
 ONNX Runtime passes a public function; it is mapped where that package is called.

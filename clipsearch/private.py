@@ -1,7 +1,7 @@
-"""Files that this user alone may have written: owner and permissions are checked, links are not followed.
+"""Files that only this user can have written: owner and permissions are checked, links are not followed.
 
-Only a file or folder itself is checked, not the folders above it: whoever may write above it can put another one in its
-place, but that one is theirs, and is refused. The superuser counts as this user, so that a cache in a system image can
+Only a file or folder itself is checked, not the folders above it: who can write above it can replace it, but the
+replacement belongs to them, and is refused. The superuser counts as this user, so that a cache in a system image can
 be used. Where the platform has no owners, as on Windows, nothing is checked.
 """
 
@@ -55,7 +55,7 @@ def read_private(path: str | os.PathLike[str]) -> bytes:
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
-    """Write a file of mode 0600 whole or not at all, and make its folder, of mode 0700, where there is none.
+    """Write a file of mode 0600 atomically; create its folder, of mode 0700, if it does not exist.
 
     replace: also where there is one of that name; else FileExistsError is raised then. Raises OSError.
     """

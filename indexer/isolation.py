@@ -69,14 +69,14 @@ def worker_command(limits: Limits) -> list[str]:
 
 
 def make_reader(settings: Settings) -> PictureReader:
-    """Return what decodes pictures under these settings. Raises InvalidInputError where it cannot be had."""
+    """Return what decodes pictures under these settings. Raises InvalidInputError where it is unavailable."""
     if not settings.isolate:
         return DirectReader()
     return IsolatedReader(Limits(settings.decode_seconds, settings.decode_memory))
 
 
 class _DeadWorkerError(Exception):
-    """A worker that ended by itself, or was ended by others."""
+    """A worker that exited or was killed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def repair(
     progress: Progress | None = None,
     find: Find = find_damage,
 ) -> RepairReport:
-    """Mend the library in a folder; what is committed meanwhile stands whatever happens.
+    """Repair the library in a folder; every commit on the way stands.
 
     encoder: use this one instead of the library's own. Raises StoreCorruptError for a catalog that cannot be read,
     EncoderUnavailableError before any item is changed, LibraryLockedError, LibraryError when the disk refuses.
@@ -141,7 +141,7 @@ class _Run:
         self._progress = progress
 
     def perform(self) -> None:
-        """Mend catalog and segments, then encode again what can be, then take out the rest."""
+        """Repair catalog and segments, encode again what has a file, then remove the rest."""
         with self._library.writer(repair=True) as writer:
             self._damage = self._find(self._library)  # under the lock: a compaction gives rows other numbers
             planner = _Planner(self._library)

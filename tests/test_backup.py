@@ -847,7 +847,7 @@ def test_names_of_a_manifest_never_lead_out(library, target, tmp_path, name):
         state.files[name] = next(iter(state.files.values()))
         manifest.write(folder)
     for act in (lambda: restore(target, tmp_path / "new"), lambda: back_up(library, target)):
-        with pytest.raises(StoreCorruptError, match="no file of a library"):
+        with pytest.raises(StoreCorruptError, match="not a file of a library"):
             act()
     assert not (tmp_path / "new").exists() and not (tmp_path / "evil").exists()
 

@@ -18,11 +18,11 @@ from clipsearch.paths import printable
 @json_option
 @library_option
 def backup(folder: str, with_index: bool, as_json: bool, library: str | None) -> None:
-    """Back the library up into DIR, a new folder or one with a backup of it; only what is new is copied.
+    """Back up the library into DIR, which is a new folder or an earlier backup of it. Only new data is copied.
 
-    Your files are not part of it, only what is known of them. It may run while the library is searched or written, and
-    an interrupted backup leaves the one before. Where the library is damaged, nothing is written and the exit code
-    is 5. To get it back: clipsearch restore DIR.
+    A backup holds the catalog and the vectors, not your files. The library may be searched and written meanwhile. An
+    interrupted backup leaves the previous one intact. If the library is damaged, nothing is written and the exit code
+    is 5. To restore it: clipsearch restore DIR.
     """
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress

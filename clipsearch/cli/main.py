@@ -48,7 +48,7 @@ COMMANDS = {
 
 
 class _ReaderGoneError(Exception):
-    """Stdout is a pipe that nobody reads any more; click itself would make exit code 1 of that."""
+    """The reader of stdout has closed the pipe; click itself would exit with code 1."""
 
 
 @contextmanager

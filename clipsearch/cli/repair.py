@@ -23,9 +23,9 @@ SHOWN = 20
 @library_option
 @click.pass_context
 def repair(context: click.Context, dry_run: bool, as_json: bool, library: str | None) -> None:
-    """Mend a damaged library: what is damaged is encoded again, from its files, and nothing else.
+    """Repair a damaged library: encode only what is damaged again, from its files.
 
-    What has no file any more is taken out and listed. The exit code is 5 where damage remains.
+    Items whose files are gone are removed and listed. If damage remains, the exit code is 5.
     """
     from clipsearch import present
     from clipsearch.cli.progress import Words, make_progress

@@ -15,13 +15,13 @@ from clipsearch.paths import printable
 
 @click.command()
 @click.argument("folder", metavar="DIR")
-@click.option("--replace", is_flag=True, help="Delete the library that is there now; else it is kept beside.")
+@click.option("--replace", is_flag=True, help="Delete the present library instead of keeping it under another name.")
 @json_option
 @library_option
 def restore(folder: str, replace: bool, as_json: bool, library: str | None) -> None:
-    """Make the library again that DIR is a backup of, in its place.
+    """Restore the library from the backup in DIR.
 
-    Every byte is compared with what was backed up; where DIR is damaged, nothing is changed and the exit code is 5.
+    Every byte is compared with its checksum first. If the backup is damaged, nothing is changed and the exit code is 5.
     """
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress

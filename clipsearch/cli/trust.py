@@ -14,14 +14,14 @@ from clipsearch.paths import printable
 @click.command()
 @click.argument("name", required=False)
 @click.option("--list", "listing", is_flag=True, help="List the encoders that you trust.")
-@click.option("--remove", metavar="NAME", help="Trust this encoder no longer.")
+@click.option("--remove", metavar="NAME", help="Stop trusting this encoder.")
 @json_option
 def trust(name: str | None, listing: bool, remove: str | None, as_json: bool) -> None:
     """Let libraries load the encoder NAME, which is local-dir:PATH or hf-hub:ORG/NAME.
 
-    A library may come from a stranger, so it cannot load such a model by its own word. One that you named with
-    --model, or as `model` in your settings, is trusted already. A folder is trusted as it is now: once its files
-    change, you are asked again. Whoever trusts it, a model never runs Python of its own.
+    A library may come from a stranger, so it cannot load such a model by itself. A model that you named with --model,
+    or as `model` in your settings, is trusted already. Trust in a folder covers its present files: after they change,
+    you are asked again. A model never runs Python code of its own, trusted or not.
 
     \b
     clipsearch trust 'local-dir:/models/my-clip'

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Sizes, the catalog, and a sample of the vectors; takes seconds.")
-@click.option("--full", is_flag=True, help="Every byte that counts; what it does unless told otherwise.")
+@click.option("--quick", is_flag=True, help="Check sizes, the catalog and a sample of the vectors; takes seconds.")
+@click.option("--full", is_flag=True, help="Check every committed byte; the default.")
 @json_option
 @library_option
 @click.pass_context
 def verify(context: click.Context, quick: bool, full: bool, as_json: bool, library: str | None) -> None:
-    """Compare a library with its checksums; nothing is changed.
+    """Compare a library with its checksums. It changes nothing.
 
-    Every vector, every row of the catalog, the index of words and the search index. Where something is damaged, the
-    exit code is 5; `clipsearch repair` mends it from your files.
+    It checks every vector, every row of the catalog, the full-text index and the search index. If something is
+    damaged, the exit code is 5; `clipsearch repair` repairs it from your files.
     """
     from clipsearch.cli.findings import report
     from clipsearch.cli.progress import make_build_progress

@@ -122,6 +122,7 @@ def _table(config: Any, key: str) -> Mapping[str, Any]:  # noqa: ANN401
 
 def _refused(path: Path, key: str, value: object) -> EncoderUnavailableError:
     return EncoderUnavailableError(
-        f"{printable(str(path))} has {key} = {printable(repr(value)[:80])}. A model may bring neither code nor files "
-        "from elsewhere, whoever trusts it. Take that out if the model works without it, or choose another model."
+        f"{printable(str(path))} has {key} = {printable(repr(value)[:80])}. Code that a model brings never "
+        "runs, and files from elsewhere are not loaded. Remove that key if the model works without it, or choose "
+        "another model."
     )

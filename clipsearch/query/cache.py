@@ -86,7 +86,7 @@ class QueryCache:
         return _digest(self._encoder, text, body, secret)
 
     def _read_secret(self, *, make: bool = False) -> bytes:
-        """Return the secret of this user; make: one where there is none. Raises OSError where it cannot be had."""
+        """Return the secret of this user. make: create it if it does not exist. Raises OSError."""
         if self._secret is None:
             path = state_dir() / _SECRET
             if make and not os.path.lexists(path):

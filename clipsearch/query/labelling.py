@@ -63,7 +63,7 @@ class Labelling:
                     pictures = tuple(compress(pictures, allowed))
                 seen = rows.gather(np.array([picture.row for picture in pictures], np.int64))
                 sound = are_unit(seen)
-                pictures, seen = tuple(compress(pictures, sound)), seen[sound]  # nothing is told of a damaged row
+                pictures, seen = tuple(compress(pictures, sound)), seen[sound]  # a damaged row gets no label
                 seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
                 yield Labelled(pictures, softmax(scale * (seen @ self.vectors.T).astype(np.float64)))
 

@@ -19,7 +19,7 @@ class CopyProgress(Protocol):
     """Where a copy says how far it is."""
 
     def stage(self, name: str, total: int) -> None:
-        """Say what is done now, and in how many steps; 0 where that cannot be told."""
+        """Start a stage of so many steps; 0 if their number is unknown."""
 
     def advance(self, steps: int) -> None:
         """Say that so many more steps are done."""

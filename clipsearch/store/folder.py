@@ -89,7 +89,7 @@ class Folder:
         return sorted(os.listdir(self.path if self._handle is None else self._handle))
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return the status of a name itself, not of what it may link to; None where there is none."""
+        """Return the status of a name without following links; None if it does not exist."""
         _check_name(name)
         try:
             return os.stat(self._name(name), dir_fd=self._handle, follow_symlinks=False)

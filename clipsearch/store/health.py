@@ -45,7 +45,7 @@ def examine(
     """Examine the files of a library: catalog, segments, rows, generations, and what lies about.
 
     build: the command that builds its index again. quick: look at a sample of the rows, and pass the words over.
-    stage: is told what is looked at next, and how many rows that are; it returns what counts them.
+    stage: called with the name of the next stage and its number of rows; returns the callback that advances it.
     """
     yield from guarded("log", partial(_log, library))
     yield from guarded("catalog", partial(_catalog, library, quick))

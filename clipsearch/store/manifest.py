@@ -70,7 +70,7 @@ class Manifest:
 
 
 def read_manifest(folder: Folder) -> Manifest:
-    """Read the manifest of a backup. Raises StoreCorruptError if it is damaged, InvalidInputError if there is none."""
+    """Read the manifest of a backup. Raises StoreCorruptError if it is damaged, InvalidInputError if it is missing."""
     try:
         with open(folder.open(MANIFEST, os.O_RDONLY), "rb") as file:
             data = file.read(_MOST_BYTES)
@@ -140,7 +140,7 @@ def _state(content: Mapping[str, Any]) -> BackupState:
     files = {str(path): _entry(entry) for path, entry in content["files"].items()}
     for path in files:
         if not _is_file(path):
-            raise ValueError(f"it names {path!r}, which is no file of a library")
+            raise ValueError(f"it names {path!r}, which is not a file of a library")
     return BackupState(str(content["made"]), int(content["revision"]), _entry(content["catalog"]), files)
 
 

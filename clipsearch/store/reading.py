@@ -30,7 +30,7 @@ class EncoderPin:
 
 
 class Frozen(sqlite3.Connection):
-    """A connection to a file that SQLite was told does not change, or to a copy: it serves one transaction only."""
+    """A connection to a file opened as immutable, or to a copy: it serves one transaction only."""
 
 
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")

@@ -12,7 +12,7 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _AWAY = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO})
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-REPAIR = "See what is damaged: clipsearch verify. Mend it: clipsearch repair, or clipsearch restore BACKUP."
+REPAIR = "See what is damaged: clipsearch verify. Repair it: clipsearch repair, or clipsearch restore BACKUP."
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> LibraryError:
@@ -28,4 +28,4 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> LibraryError:
         return LibraryError(f"{fact} The disk fails: copy the library to another one, then see: clipsearch verify")
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
         return StoreCorruptError(f"{fact} {REPAIR}")
-    return LibraryError(f"{fact} Mend that, then run again.")
+    return LibraryError(f"{fact} Correct that, then run again.")

@@ -16,7 +16,7 @@ from clipsearch.store.library import VECTORS, Library
 from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.store.writer import REVISION_KEY
 
-REPAIR = "Mend it first: clipsearch repair. The backup before is as it was."
+REPAIR = "Repair it first: clipsearch repair. The previous backup is unchanged."
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ class VectorStore:
             ) from error
 
     def readable_rows(self, segment: Segment) -> int:
-        """Count the whole rows in the file of a segment; 0 where there is none, or none that may be read."""
+        """Count the whole rows in the file of a segment; 0 if it is missing or cannot be read."""
         try:
             with self._open_folder() as folder, open(folder.open(segment.name, os.O_RDONLY), "rb") as file:
                 return os.fstat(file.fileno()).st_size // max(self._row_bytes, 1)

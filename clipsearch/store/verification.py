@@ -16,7 +16,7 @@ from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
 
 Advance = Callable[[int], None]
-"""Is called with the number of rows that were looked at since."""
+"""Called with the number of rows that were checked since the last call."""
 
 
 def has_checksums(connection: Connection) -> bool:
