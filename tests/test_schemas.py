@@ -79,16 +79,32 @@ def test_the_next_write_adds_checksums_and_changes_no_answer(old, encoder):
     assert checked.code == 0 and checked.json["severity"] == "ok", json.dumps(checked.json, indent=1)
 
 
-def test_what_was_damaged_before_there_were_checksums_is_not_made_good(old, encoder):
-    _, library = old
+def overwrite_second_picture(library, value):
+    """Set every number of the second picture's vector; return how many there are."""
     (segment,) = (library / "vectors").glob("image-*.f16")
     stored = Library(library)
     with stored.read() as snapshot:
-        row_bytes = 2 * snapshot.rows(Modality.IMAGE).dim
+        dim = snapshot.rows(Modality.IMAGE).dim
     stored.close()
-    data = bytearray(segment.read_bytes())
-    data[row_bytes : 2 * row_bytes] = bytes(row_bytes)
-    segment.write_bytes(data)
+    rows = np.fromfile(segment, "<f2").reshape(-1, dim)
+    rows[1] = value
+    rows.tofile(segment)
+    return dim
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_damaged_row_has_no_score_without_checksums_either(old, encoder, value):
+    _, library = old
+    dim = overwrite_second_picture(library, value)
+    with SearchEngine(Library(library), encoder=encoder) as engine:
+        found = engine.search(vector=np.ones(dim), k=10, modality="image")
+        assert len(found) == 3 and all(np.isfinite(hit.score) for hit in found)
+        assert "damaged" in found.warnings[0]
+
+
+def test_what_was_damaged_before_there_were_checksums_is_not_made_good(old, encoder):
+    _, library = old
+    dim = overwrite_second_picture(library, 0.0)
     opened = Library(library)
     with opened.writer():
         pass
@@ -97,5 +113,5 @@ def test_what_was_damaged_before_there_were_checksums_is_not_made_good(old, enco
     bad = next(f for f in checked.json["findings"] if f["check"] == "rows" and f["modality"] == "image")
     assert checked.code == 5 and bad["values"]["bad"] == 1
     with SearchEngine(Library(library), encoder=encoder) as engine:
-        found = engine.search(vector=np.ones(row_bytes // 2), k=10, modality="image")
+        found = engine.search(vector=np.ones(dim), k=10, modality="image")
         assert len(found) == 3 and "damaged" in found.warnings[0]
