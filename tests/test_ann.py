@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex, Probe
+from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_flat import MAX_GPU_K, FaissFlatIndex
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams, balancing_rotation
 from clipsearch.ann.faiss_runtime import has_gpu, import_faiss
@@ -32,6 +33,10 @@ def clustered(rows: int, seed: int = 0) -> np.ndarray:
     centres = rng.standard_normal((20, DIM))
     x = centres[rng.integers(20, size=rows)] + 0.5 * rng.standard_normal((rows, DIM))
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def created(kind: str, rows: int) -> AnnIndex:
@@ -82,6 +87,34 @@ def test_a_row_finds_itself(index_and_rows):
     index, rows = index_and_rows
     found = index.search(rows.astype(np.float32), 30)
     assert np.mean([i in ids for i, ids in enumerate(found.ids)]) >= 0.99
+
+
+def test_no_row_scores_below_what_is_said_of_its_like(index_and_rows):
+    index, rows = index_and_rows
+    queries = rows[::5].astype(np.float32)
+    found = index.search(queries, len(rows), probe=Probe(nprobe=10_000))
+    own = found.scores[found.ids == np.arange(len(rows))[::5, None]]
+    least = index.own_scores(queries)
+    assert own.shape == least.shape == (len(queries),) and least.dtype == np.float32
+    assert np.all(own >= least - 1e-5) and np.all(own - least < 0.1)
+
+
+@pytest.mark.parametrize("kind", registry.APPROXIMATE)
+def test_among_rows_that_are_almost_alike_each_finds_itself(kind):
+    rng = np.random.default_rng(0)
+    shots = rng.standard_normal((1, DIM)) / DIM**0.5 + rng.exponential(0.1, (3000, 1)) * unit(
+        rng.standard_normal((3000, 5)) @ rng.standard_normal((5, DIM)) + 0.2 * rng.standard_normal((3000, DIM))
+    )
+    rows = unit(shots).astype(np.float16)
+    index = IvfPqIndex(IvfPqParams(DIM, 1 if kind == "pq4" else 80, DIM // 4))
+    index.train(rows.astype(np.float32))
+    index.add(rows)
+    queries, numbers, probe = unit(shots).astype(np.float32), np.arange(3000), Probe(nprobe=4, candidates=20)
+    first = search_candidates(index, ArrayRows(rows), queries, 1, probe)
+    own = np.einsum("nd,nd->n", queries, rows.astype(np.float32))
+    assert np.all(first.scores[:, 0] > own - 2e-4)  # itself, or another row that is as good as equal
+    cut_off = ~(index.search(queries, 20, probe=probe).ids == numbers[:, None]).any(axis=1)
+    assert cut_off.sum() > 100  # which the codes alone do not find
 
 
 def test_most_true_neighbours_are_among_the_candidates(index_and_rows):

@@ -86,6 +86,9 @@ class AnnIndex(Protocol):
         choice. An exact index has none to make.
         """
 
+    def own_scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the least score that `search` can give a row equal to each query (n, dim): float32 (n,)."""
+
     def save(self, folder: Path) -> None:
         """Write the index into an existing empty folder."""
 

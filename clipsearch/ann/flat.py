@@ -151,6 +151,10 @@ class FlatIndex:
         """Find the k best rows of each query; always all of them where there are k."""
         return exact_search(self._rows, queries, k, allowed=allowed)
 
+    def own_scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the score of a row equal to each query (n, dim): float32 (n,)."""
+        return squared_norms(queries)
+
     def save(self, folder: Path) -> None:
         """Write the rows as one .npy file."""
         save_rows(folder, _all(self._rows))
@@ -159,6 +163,12 @@ class FlatIndex:
     def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
         """Map the rows. Raises AnnIndexError if the file is not what `save` wrote."""
         return cls.over(load_rows(folder, int(params["dim"])))
+
+
+def squared_norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the inner product of each row (n, dim) with itself: float32 (n,)."""
+    norms: NDArray[np.float32] = np.einsum("nd,nd->n", rows, rows)
+    return norms
 
 
 def save_rows(folder: Path, rows: NDArray[np.float16]) -> None:

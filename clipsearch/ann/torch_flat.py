@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ann.base import Probe, RowSource
-from clipsearch.ann.flat import load_rows, no_neighbors, save_rows
+from clipsearch.ann.flat import load_rows, no_neighbors, save_rows, squared_norms
 from clipsearch.errors import AnnIndexError
 from clipsearch.types import Neighbors
 
@@ -119,6 +119,10 @@ class TorchFlatIndex:
             found = [self._scan(batch, k, mask) for batch in batches]
             ids, scores = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
         return Neighbors(np.where(np.isneginf(scores), -1, ids), scores)
+
+    def own_scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the score of a row equal to each query (n, dim): float32 (n,)."""
+        return squared_norms(queries)
 
     def save(self, folder: Path) -> None:
         """Write the rows as one .npy file."""

@@ -177,7 +177,8 @@ class Retriever:
         if share * generation.watermark <= probe.candidates:
             return exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
         try:
-            near = search_candidates(loaded.index, rows, queries, k, probe, allowed)
+            alike = asked.kind in (None, modality.value)
+            near = search_candidates(loaded.index, rows, queries, k, probe, allowed, find_equal=alike)
         except AnnIndexError as error:
             logger.debug("%s", error)
             _warn(warnings)
