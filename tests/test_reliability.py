@@ -75,6 +75,7 @@ def test_power_cuts_are_seen_where_nothing_is_flushed(encoder):
         ("flips", ("--trials", 1000)),
         ("truncation", ("--trials", 400)),
         ("power_cut", ("--trials", 40)),
+        ("mixed", ("--minutes", 1)),
     ],
 )
 def test_the_longer_forms(encoder, name, options):
