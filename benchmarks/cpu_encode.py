@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
-from clipsearch.metrics import knn_recall
+from clipsearch.query.eval.metrics import knn_recall
 from indexer.pipeline import index
 
 PICTURES, ROUNDS, BATCH = 128, 5, 32

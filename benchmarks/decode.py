@@ -25,7 +25,7 @@ from photographs import write_photographs
 from PIL import Image
 
 from clipsearch.encoders.builtin import BuiltinEncoder
-from clipsearch.media import OVERSIZE, decode_picture
+from clipsearch.media.decode import OVERSIZE, decode_picture
 
 SIZES = {"4000 x 3000": (4000, 3000, 12), "1600 x 1200": (1600, 1200, 32), "500 x 375": (500, 375, 200)}
 Decode = Callable[[bytes], Image.Image]

@@ -18,7 +18,7 @@ from harness import COMMAND, run, write_result
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from clipsearch.encoders import registry
-from clipsearch.perceptual import distance, perceptual_hash
+from clipsearch.media.phash import distance, perceptual_hash
 from clipsearch.query.duplicates import MAX_BITS, SIMILARITY
 
 DIM = 512

@@ -20,8 +20,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from clipsearch.embedded import read_embedded
-from clipsearch.media import decode_picture
+from clipsearch.media.decode import decode_picture
+from clipsearch.media.image_metadata import read_embedded
 from tests.pictures import exif_block
 
 SIZES = {"4000 x 3000": (4000, 3000, 12), "500 x 375": (500, 375, 200)}

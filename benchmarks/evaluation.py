@@ -11,8 +11,8 @@ import time
 import numpy as np
 from harness import write_result
 
-from clipsearch.metrics import METRICS, Ranks, summarise
-from clipsearch.query.counting import Pairs, rank_right
+from clipsearch.query.eval.metrics import METRICS, Ranks, summarise
+from clipsearch.query.eval.ranks import Pairs, rank_right
 
 DEPTH = 100
 THEIRS = {

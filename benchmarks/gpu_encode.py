@@ -28,10 +28,10 @@ from clipsearch.config import Settings
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.openclip import Reference, quiet
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizing import convert_tokenizer
+from clipsearch.encoders.tokenizer import convert_tokenizer
 from clipsearch.encoders.torch_runtime import COMMIT_BATCH, DEVICE_BATCH, TorchEncoder
 from clipsearch.encoders.towers import build_towers
-from clipsearch.media import decode_picture
+from clipsearch.media.decode import decode_picture
 from indexer import pipeline
 
 MODELS = ("ViT-B-32", "ViT-L-14")

@@ -16,7 +16,7 @@ from harness import write_result
 from PIL import Image
 
 from clipsearch.encoders import registry
-from clipsearch.query.evaluation import encode_templates
+from clipsearch.query.eval.evaluation import encode_templates
 
 SETS = {
     "who": ("dog", "man", "woman", "child", "horse", "crowd"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         TextError,
     )
     from clipsearch.query.engine import SearchEngine
-    from clipsearch.query.language import Indexed, Picture, Query, QuerySyntaxError, Text, parse
+    from clipsearch.query.parser import Indexed, Picture, Query, QuerySyntaxError, Text, parse
     from clipsearch.types import Filter, Hit, Item, Listing, Modality, Passage, PictureInfo, Results
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _HOMES = {
         "SchemaVersionError", "StoreCorruptError", "TextError",
     ),
     "clipsearch.query.engine": ("SearchEngine",),
-    "clipsearch.query.language": ("Indexed", "Picture", "Query", "QuerySyntaxError", "Text", "parse"),
+    "clipsearch.query.parser": ("Indexed", "Picture", "Query", "QuerySyntaxError", "Text", "parse"),
     "clipsearch.types": ("Filter", "Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results"),
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     EncoderUnavailableError.
     """
     from clipsearch.config import load_settings
-    from clipsearch.places import library_path
+    from clipsearch.locations import library_path
     from clipsearch.query.engine import open_library
 
     chosen = settings or load_settings()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.places import APP, TRUE, config_file, is_hub_offline
+from clipsearch.locations import APP, TRUE, config_file, is_hub_offline
 
 _FALSE = {"0", "false", "no", "off"}
 _AUTOMATIC = {"threads", "batch_size"}

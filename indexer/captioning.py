@@ -10,13 +10,13 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.embedded import Embedded
 from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, MediaError
-from clipsearch.media import read_regular
+from clipsearch.media.decode import read_regular
+from clipsearch.media.image_metadata import Embedded
+from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import printable
 from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
-from clipsearch.text import decode_text, split_passages
 from clipsearch.types import Passage
 from clipsearch.words import normalize
 from indexer.sources.captions import MAX_SIDECAR

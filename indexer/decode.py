@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from clipsearch.config import Settings
-from clipsearch.embedded import Embedded
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError
-from clipsearch.media import is_picture, read_regular
+from clipsearch.media.decode import is_picture, read_regular
+from clipsearch.media.image_metadata import Embedded
+from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import quote_path
 from clipsearch.store.catalog import join
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
-from clipsearch.text import decode_text, split_passages
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.isolation import WorkerUnavailableError

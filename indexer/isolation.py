@@ -24,8 +24,8 @@ from pathlib import Path
 from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.embedded import Embedded
 from clipsearch.errors import ClipSearchError, InvalidInputError, PictureError
+from clipsearch.media.image_metadata import Embedded
 from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import (
     ANSWER,

@@ -18,9 +18,9 @@ from datetime import datetime
 from struct import Struct
 from typing import Any
 
-from clipsearch.embedded import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
-from clipsearch.exif import MAX_CAMERA
-from clipsearch.media import REDUCED_OVER_CAP
+from clipsearch.media.decode import REDUCED_OVER_CAP
+from clipsearch.media.exif import MAX_CAMERA
+from clipsearch.media.image_metadata import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
 from clipsearch.types import PictureInfo
 
 READY = b"clipsearch worker 1\n"

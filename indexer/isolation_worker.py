@@ -18,9 +18,9 @@ from contextlib import suppress
 import pillow_heif
 from PIL import AvifImagePlugin, ImageCms  # noqa: F401 - loaded while files can be opened
 
-from clipsearch.embedded import read_embedded
 from clipsearch.errors import PictureError
-from clipsearch.media import decode_picture
+from clipsearch.media.decode import decode_picture
+from clipsearch.media.image_metadata import read_embedded
 from indexer.isolation_protocol import ANSWER, DONE, MAX_REASON, NO_MEMORY, READY, REFUSED, REQUEST, pack_facts
 
 _CODECS = ("ascii", "cp1252", "latin-1", "utf-8", "utf-16-be", "utf-16-le")

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from PIL.Image import Image
 
-from clipsearch.embedded import Embedded, read_embedded
-from clipsearch.media import decode_picture
+from clipsearch.media.decode import decode_picture
+from clipsearch.media.image_metadata import Embedded, read_embedded
 from clipsearch.types import PictureInfo
 
 
@@ -15,7 +15,7 @@ class PictureReader(Protocol):
     """Decodes pictures; called from several threads."""
 
     def decode(self, data: bytes, *, min_side: int, max_pixels: int) -> tuple[Image, PictureInfo, Embedded]:
-        """Decode a picture as `clipsearch.media.decode_picture` does, and read its words. Raises PictureError."""
+        """Decode a picture as `media.decode.decode_picture` does, and read its words. Raises PictureError."""
 
     def words(self, data: bytes) -> Embedded:
         """Read the words of a picture alone. Raises PictureError for one that breaks what decodes it."""

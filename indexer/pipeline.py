@@ -17,7 +17,7 @@ from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
-from clipsearch.media import read_regular
+from clipsearch.media.decode import read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.catalog import join

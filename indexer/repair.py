@@ -15,7 +15,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ClipSearchError, StoreCorruptError
 from clipsearch.paths import quote_path, unquote_path
-from clipsearch.store import catalog, mending
+from clipsearch.store import catalog, repairs
 from clipsearch.store.catalog import join
 from clipsearch.store.damage import Damage, DamagedItem, damaged_items, find_damage
 from clipsearch.store.library import Library
@@ -151,7 +151,7 @@ class _Run:
                 self._encoder = pinned_encoder(self._library, self._settings)
             self._mend_catalog(writer)
             self._encode(writer, plan, {root.id: root.path for root in planner.roots.values()})
-            mending.erase(writer, plan.erase)
+            repairs.erase(writer, plan.erase)
             self._refresh(writer)
         self._report.forgotten = plan.deleted
         self._report.dropped += plan.dropped
@@ -161,16 +161,16 @@ class _Run:
         """Make again what the catalog can derive from its tables. Raises StoreCorruptError if that is not enough."""
         if self._damage.catalog:
             try:
-                mending.rebuild_indexes(writer)
+                repairs.rebuild_indexes(writer)
             except StoreCorruptError as error:
                 raise beyond_repair(self._library.folder, "; ".join(self._damage.catalog)) from error
             if still := self._find(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
         if self._damage.generations or self._damage.failures or self._damage.tags:
-            mending.drop_notes(writer, self._damage)
+            repairs.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):
-            mending.rebuild_words(writer)
+            repairs.rebuild_words(writer)
 
     def _encode(self, writer: Writer, plan: _Plan, roots: dict[int, str]) -> None:
         if not plan.records:

@@ -13,14 +13,22 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from clipsearch.captions import read_pairs
 from clipsearch.dates import parse_period
-from clipsearch.embedded import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded, read_embedded
 from clipsearch.errors import InvalidInputError, PictureError, TextError
-from clipsearch.exif import MAX_CAMERA, read_exif, read_words
-from clipsearch.media import decode_picture
-from clipsearch.query.language import QuerySyntaxError, parse, parse_arguments
-from clipsearch.text import decode_text, split_passages
+from clipsearch.media.captions import read_pairs
+from clipsearch.media.decode import decode_picture
+from clipsearch.media.exif import MAX_CAMERA, read_exif, read_words
+from clipsearch.media.image_metadata import (
+    MAX_CAPTION,
+    MAX_CAPTIONS,
+    MAX_KEYWORD,
+    MAX_KEYWORDS,
+    NO_TEXT,
+    Embedded,
+    read_embedded,
+)
+from clipsearch.media.text import decode_text, split_passages
+from clipsearch.query.parser import QuerySyntaxError, parse, parse_arguments
 from indexer.isolation_protocol import BadAnswerError, read_facts
 from indexer.sources.captions import TABLES, FolderCaptions
 from tests.pictures import png_file

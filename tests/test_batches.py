@@ -5,7 +5,7 @@ import pytest
 
 from clipsearch.encoders import export_folder, onnx_runtime
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
-from clipsearch.encoders.tokenizing import TextTokenizer
+from clipsearch.encoders.tokenizer import TextTokenizer
 from clipsearch.errors import EncoderError
 from clipsearch.store.records import Encoded, Failed, FileRecord
 from indexer.decode import Decoded

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipsearch import captions
-from clipsearch.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Pair, read_captions, read_pairs
 from clipsearch.errors import InvalidInputError
+from clipsearch.media import captions
+from clipsearch.media.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Pair, read_captions, read_pairs
 
 WRONG = {
     "empty.csv": (b"", r"line 1: the columns must be image,caption; there is nothing"),

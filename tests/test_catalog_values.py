@@ -10,7 +10,7 @@ from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError
 from clipsearch.query.duplicates import find_duplicates
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.language import parse
+from clipsearch.query.parser import parse
 from clipsearch.store.library import Library
 from clipsearch.store.schema import metadata
 from clipsearch.store.summary import summarise

@@ -199,7 +199,7 @@ def test_one_engine_is_shared_by_16_threads_while_files_come_and_go(tmp_path, en
 
 
 def opened(path: Path):
-    from clipsearch.media import read_picture
+    from clipsearch.media.decode import read_picture
 
     return read_picture(path, min_side=224, max_pixels=10**6)[0]
 

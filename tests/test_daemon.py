@@ -302,7 +302,7 @@ def test_it_ends_when_nobody_asks(home):
 
 
 def test_a_daemon_that_hangs_is_left_alone(home, monkeypatch):
-    from clipsearch.cli import exchange
+    from clipsearch.cli.daemon import protocol as exchange
 
     with running() as (process, where):
         monkeypatch.setenv("XDG_RUNTIME_DIR", where["XDG_RUNTIME_DIR"])
@@ -339,7 +339,7 @@ NOT_PLAIN = [
 ]
 SHORT_CUT = """
 import sys
-from clipsearch.cli.quick import is_answered
+from clipsearch.cli.daemon.fast_path import is_answered
 done = is_answered(sys.argv[1:])
 print("answered" if done else "declined", "click" in sys.modules, "dataclasses" in sys.modules, file=sys.stderr)
 """
@@ -416,7 +416,7 @@ def test_a_daemon_that_hangs_costs_a_query_its_help_and_no_more(home):
 
 @pytest.mark.parametrize("backlog", [0, 8])
 def test_a_socket_that_nobody_accepts_is_waited_for_once_and_briefly(home, backlog, monkeypatch):
-    from clipsearch.cli import exchange
+    from clipsearch.cli.daemon import protocol as exchange
 
     waits = []
     real = socket.socket.settimeout

@@ -15,7 +15,7 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.query.duplicates import find_duplicates
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.labelling import label_pictures
-from clipsearch.query.language import parse
+from clipsearch.query.parser import parse
 from clipsearch.store.library import Library
 from indexer.report import SilentBuild
 from tests.helpers import index, photo, photos

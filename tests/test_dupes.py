@@ -14,10 +14,10 @@ from PIL import Image, ImageEnhance
 from clipsearch.cli.dupes import dupes
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
-from clipsearch.perceptual import distance, perceptual_hash
-from clipsearch.query import neighbours
+from clipsearch.media.phash import distance, perceptual_hash
+from clipsearch.query import neighbors
 from clipsearch.query.duplicates import MAX_BITS, find_duplicates
-from clipsearch.query.neighbours import Groups, near_pairs
+from clipsearch.query.neighbors import Groups, near_pairs
 from clipsearch.store.library import Library
 from indexer.build import build
 from indexer.importing import import_embeddings
@@ -156,13 +156,13 @@ def test_near_pairs_are_those_of_the_full_table(tmp_path, monkeypatch):
     unit = vectors[chosen] / np.linalg.norm(vectors[chosen], axis=1, keepdims=True)
     expected = set(zip(*(a.tolist() for a in np.nonzero(np.triu(unit @ unit.T >= 0.95, 1))), strict=True))
     assert len(expected) > 90
-    monkeypatch.setattr(neighbours, "_LEFT", 100)
-    monkeypatch.setattr(neighbours, "_RIGHT", 170)
+    monkeypatch.setattr(neighbors, "_LEFT", 100)
+    monkeypatch.setattr(neighbors, "_RIGHT", 170)
     exact = pairs_of(library, chosen, 0.95)
     assert len(exact ^ expected) <= 2  # float16 rows stand about the limit
     with library.writer() as writer:
         build(library, writer, IndexPlan("pq4"))
-    monkeypatch.setattr(neighbours, "MAX_EXACT_ROWS", 10)
+    monkeypatch.setattr(neighbors, "MAX_EXACT_ROWS", 10)
     by_index = pairs_of(library, chosen, 0.95)
     assert by_index <= exact and len(by_index) >= 0.97 * len(exact)
     library.close()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from clipsearch.embedded import MAX_CAPTION, MAX_KEYWORD, MAX_KEYWORDS, Embedded, read_embedded
+from clipsearch.media.image_metadata import MAX_CAPTION, MAX_KEYWORD, MAX_KEYWORDS, Embedded, read_embedded
 from tests.pictures import FORMATS, encode, exif_block, noise_picture, png_file
 
 PICTURE = noise_picture(1)

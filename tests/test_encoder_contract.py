@@ -10,8 +10,8 @@ from PIL import Image
 
 from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
-from clipsearch.media import decode_picture
-from clipsearch.query.scripts import SCRIPTS, explain_unread
+from clipsearch.media.decode import decode_picture
+from clipsearch.query.unicode_scripts import SCRIPTS, explain_unread
 from tests import tiny_openclip
 from tests.pictures import encode, exif_block, noise_picture, stored_turned
 

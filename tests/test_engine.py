@@ -12,7 +12,7 @@ from PIL import Image
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.query.language import Indexed, parse
+from clipsearch.query.parser import Indexed, parse
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock

@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from clipsearch.captions import read_captions
 from clipsearch.cli.eval import eval as eval_command
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.benchmark_set import find_pictures, pair_up
+from clipsearch.media.captions import read_captions
 from clipsearch.query.engine import open_library
-from clipsearch.query.evaluation import Side, evaluate
+from clipsearch.query.eval.benchmark_set import find_pictures, pair_up
+from clipsearch.query.eval.evaluation import Side, evaluate
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
 from indexer.report import SilentBuild

@@ -9,7 +9,7 @@ import pytest
 
 import clipsearch
 from clipsearch.errors import ClipSearchError, InvalidInputError, PictureError
-from clipsearch.fetching import MAX_REDIRECTS, fetch_picture, is_public
+from clipsearch.media.fetch import MAX_REDIRECTS, fetch_picture, is_public
 from clipsearch.paths import is_url
 from tests.web import PICTURE, dripping, serving
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.builtin import BUILTIN_VARIANTS, BuiltinEncoder
-from clipsearch.media import decode_picture
+from clipsearch.media.decode import decode_picture
 from tests.pictures import encode, enlarge
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "flickr8k-mini"

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import clipsearch
-from clipsearch.cli.answering import Asked, answer
 from clipsearch.cli.find import find as command
+from clipsearch.cli.requests import Asked, answer
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import from_values, to_values
 from clipsearch.types import Filter

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipsearch.captions import read_pairs
 from clipsearch.dates import parse_period
-from clipsearch.embedded import read_embedded
 from clipsearch.errors import InvalidInputError
-from clipsearch.exif import read_exif, read_words
-from clipsearch.query.language import QuerySyntaxError, parse
-from clipsearch.text import decode_text
+from clipsearch.media.captions import read_pairs
+from clipsearch.media.exif import read_exif, read_words
+from clipsearch.media.image_metadata import read_embedded
+from clipsearch.media.text import decode_text
+from clipsearch.query.parser import QuerySyntaxError, parse
 from clipsearch.words import normalize, separate
 from indexer.sources import captions as beside
 from indexer.sources.captions import FolderCaptions

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipsearch.captions import read_pairs
 from clipsearch.errors import InvalidInputError
+from clipsearch.media.captions import read_pairs
 from indexer.importing import import_embeddings
 from indexer.sources import captions, parquet
 from indexer.sources.embeddings import EmbeddingSource, Matrix

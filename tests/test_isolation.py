@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.config import Settings
-from clipsearch.embedded import MAX_CAPTION, Embedded
 from clipsearch.errors import PictureError
+from clipsearch.media.image_metadata import MAX_CAPTION, Embedded
 from clipsearch.types import PictureInfo
 from indexer import isolation
 from indexer.isolation import IsolatedReader, Limits, WorkerUnavailableError, worker_command

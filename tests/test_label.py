@@ -12,7 +12,7 @@ import pytest
 from clipsearch.cli.label import label, read_labels
 from clipsearch.errors import ClipSearchError, InvalidInputError
 from clipsearch.query.engine import open_library
-from clipsearch.query.evaluation import encode_templates
+from clipsearch.query.eval.evaluation import encode_templates
 from clipsearch.query.labelling import TEMPLATES, label_pictures
 from clipsearch.types import Filter, Modality
 from tests.helpers import index, run_cli

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.language import Indexed, Picture, Query, QuerySyntaxError, Text, Weighted, parse, parse_arguments
+from clipsearch.query.parser import Indexed, Picture, Query, QuerySyntaxError, Text, Weighted, parse, parse_arguments
 
 ZEBRA = Text("horse") + Text("stripes")
 POOL = Picture("./pool.jpg") + 2 * Text("golden retriever") - Text("fence")

@@ -10,20 +10,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
-    "clipsearch.captions": 1, "clipsearch.config": 1, "clipsearch.embedded": 1,
-    "clipsearch.dates": 1, "clipsearch.filtering": 1,
-    "clipsearch.durable": 1, "clipsearch.exif": 1, "clipsearch.media": 1, "clipsearch.paths": 1, "clipsearch.places": 1,
-    "clipsearch.fetching": 1, "clipsearch.gallery": 1,
-    "clipsearch.perceptual": 1,
-    "clipsearch.present": 1, "clipsearch.private": 1,
+    "clipsearch.config": 1, "clipsearch.dates": 1, "clipsearch.durable": 1, "clipsearch.filtering": 1,
+    "clipsearch.float16": 1, "clipsearch.gallery": 1, "clipsearch.locations": 1, "clipsearch.media": 1,
+    "clipsearch.paths": 1, "clipsearch.present": 1, "clipsearch.private": 1, "clipsearch.progress": 1,
     "clipsearch.ranking": 1,
-    "clipsearch.halves": 1, "clipsearch.metrics": 1, "clipsearch.rgb": 1, "clipsearch.text": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,
     "clipsearch.query": 3, "indexer": 3,
     "clipsearch.cli": 4,
     "clipsearch": 5,
 }  # fmt: skip
-NAME_THE_VERSION = {"clipsearch.cli", "clipsearch.fetching"}
+NAME_THE_VERSION = {"clipsearch.cli", "clipsearch.media"}
 AREA_OF_PACKAGE = {
     "torch": "clipsearch.encoders or clipsearch.ann",
     "torchvision": "clipsearch.encoders",
@@ -36,8 +32,8 @@ AREA_OF_PACKAGE = {
     "sqlalchemy": "clipsearch.store",
     "sqlite3": "clipsearch.store",
     "filelock": "clipsearch.store",
-    "httpx2": "clipsearch.fetching",
-    "httpcore2": "clipsearch.fetching",
+    "httpx2": "clipsearch.media",
+    "httpcore2": "clipsearch.media",
     "click": "clipsearch.cli",
     "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",

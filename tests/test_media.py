@@ -20,14 +20,14 @@ import pytest
 from PIL import Image
 
 from clipsearch.errors import MediaError, PictureError
-from clipsearch.exif import read_exif
-from clipsearch.media import (
+from clipsearch.media.decode import (
     decode_picture,
     is_picture,
     read_picture,
     read_regular,
     upright_rgb,
 )
+from clipsearch.media.exif import read_exif
 from clipsearch.types import PICTURE_SUFFIXES, PictureInfo
 
 CAP = 10_000_000
@@ -488,7 +488,8 @@ def test_warnings_of_others_still_come_through():
 def test_nothing_is_printed(tmp_path):
     names = make.odd_corpus(tmp_path)
     code = (
-        "import sys, pathlib\nfrom clipsearch.errors import PictureError\nfrom clipsearch.media import read_picture\n"
+        "import sys, pathlib\nfrom clipsearch.errors import PictureError\n"
+        "from clipsearch.media.decode import read_picture\n"
         "bad = []\nfor path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try: read_picture(path, min_side=64, max_pixels=200_000_000)\n"
         "    except PictureError as error: bad.append(ascii(path.name))\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, R, Success, nDCG
 
-from clipsearch.metrics import (
+from clipsearch.query.eval.metrics import (
     METRICS,
     Clusters,
     Ranks,
@@ -18,7 +18,7 @@ from clipsearch.metrics import (
     summarise,
     weighted_median,
 )
-from clipsearch.query.counting import Pairs, rank_right
+from clipsearch.query.eval.ranks import Pairs, rank_right
 
 
 def ranked(scores, right):

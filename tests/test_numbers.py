@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.ann.flat import ArrayRows, exact_scores_of, exact_search, search_among
-from clipsearch.halves import widen
-from clipsearch.metrics import knn_recall
+from clipsearch.float16 import widen
+from clipsearch.query.eval.metrics import knn_recall
 
 HALVES = np.arange(65536, dtype=np.uint16).view(np.float16)
 

@@ -22,7 +22,7 @@ from clipsearch.encoders import export_folder, exporting, openclip, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizing import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
+from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from tests import tiny_openclip
 

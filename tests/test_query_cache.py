@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from clipsearch.config import Settings
-from clipsearch.places import cache_dir
+from clipsearch.locations import cache_dir
 from clipsearch.query.cache import SLOTS, QueryCache
 from clipsearch.query.embedding import Embedder, start_embedding
 from clipsearch.query.engine import open_library
@@ -360,7 +360,7 @@ def test_a_query_does_without_a_cache_that_cannot_be_written(library, tmp_path, 
 def test_a_vector_passes_between_processes_as_it_is():
     from clipsearch.errors import InvalidInputError, PictureError
     from clipsearch.query.handover import pack, unpack
-    from clipsearch.query.language import QuerySyntaxError
+    from clipsearch.query.parser import QuerySyntaxError
 
     row, notes = unpack(pack((vector(0), ("a note", "\udcff"))))
     assert row.tobytes() == vector(0).tobytes() and notes == ("a note", "\udcff")

@@ -11,7 +11,7 @@ import click
 import numpy as np
 import pytest
 
-from clipsearch.cli.exchange import socket_path
+from clipsearch.cli.daemon.protocol import socket_path
 from clipsearch.cli.main import COMMANDS, cli
 from clipsearch.config import Settings
 from tests.helpers import COMMAND, environment, index, photo, photos

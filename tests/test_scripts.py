@@ -2,9 +2,9 @@
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from clipsearch.encoders.spelling import tokens_per_letter
+from clipsearch.encoders.token_density import tokens_per_letter
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.scripts import SCRIPTS, SPELT_OUT, explain_unread
+from clipsearch.query.unicode_scripts import SCRIPTS, SPELT_OUT, explain_unread
 from clipsearch.store.reading import EncoderPin
 
 READ = [

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipsearch.cli.daemon.protocol import ask
 from clipsearch.cli.drawing import to_blocks, to_iterm2, to_kitty, to_sixel
-from clipsearch.cli.exchange import ask
 from clipsearch.cli.showing import Showing, show
 from clipsearch.cli.terminal import look_at
 from clipsearch.config import Settings

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from clipsearch.errors import InvalidInputError, TextError
-from clipsearch.text import decode_text, split_passages
+from clipsearch.media.text import decode_text, split_passages
 from clipsearch.types import TEXT_SUFFIXES
 
 CHINESE = (
@@ -252,7 +252,8 @@ def test_the_time_is_linear():
 
 def test_a_text_imports_no_picture_library():
     code = (
-        "import sys, clipsearch.text as t; t.decode_text(b'a b'); print({'PIL', 'torch', 'numpy'} & set(sys.modules))"
+        "import sys, clipsearch.media.text as t; t.decode_text(b'a b'); "
+        "print({'PIL', 'torch', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import clipsearch
-from clipsearch.cli.answering import Asked
+from clipsearch.cli.requests import Asked
 from clipsearch.config import Settings
 from clipsearch.encoders import export_folder, registry, trust
 from clipsearch.errors import EncoderError, InvalidInputError
-from clipsearch.places import cache_dir, state_dir
+from clipsearch.locations import cache_dir, state_dir
 from clipsearch.query.labelling import label_pictures
 from clipsearch.store.library import Library
 from indexer.calibration import encoder_loader
@@ -260,7 +260,7 @@ def test_the_command_is_told_what_is_wrong(state, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="needs Unix sockets")
 def test_who_asks_the_daemon_names_no_encoder_for_it(sent, home, state):
     from clipsearch import __version__
-    from clipsearch.cli.resident import Resident
+    from clipsearch.cli.daemon.server import Resident
 
     def ask(folder):
         asked = Asked("a cat", None, None, "auto", 3, "any", False, "json", str(folder))

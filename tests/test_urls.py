@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from clipsearch import Picture, Text, parse
-from clipsearch.cli.asking import identify
-from clipsearch.cli.quick import is_answered
+from clipsearch.cli.daemon.client import identify
+from clipsearch.cli.daemon.fast_path import is_answered
 from clipsearch.config import Settings, load_settings
 from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.query.engine import SearchEngine

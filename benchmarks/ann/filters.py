@@ -24,7 +24,7 @@ from vectors import Maker, Profile
 from clipsearch.ann.calibrate import Queries, calibrate, truth
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import ArrayRows, exact_search, search_among
-from clipsearch.metrics import knn_recall
+from clipsearch.query.eval.metrics import knn_recall
 from clipsearch.query.retrieval import _widened
 
 SHARES = (0.5, 0.1, 0.05, 0.01, 0.001)

@@ -28,7 +28,7 @@ from clipsearch.ann.base import Probe
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
 from clipsearch.ann.flat import ArrayRows, exact_search
 from clipsearch.encoders import registry as encoders
-from clipsearch.metrics import knn_recall
+from clipsearch.query.eval.metrics import knn_recall
 
 CROPS, K = 45, 10
 

@@ -25,7 +25,7 @@ from vectors import Maker, Profile
 
 import clipsearch
 from clipsearch.ann.flat import ArrayRows, exact_search
-from clipsearch.metrics import knn_recall
+from clipsearch.query.eval.metrics import knn_recall
 
 K, QUERIES = 10, 200
 

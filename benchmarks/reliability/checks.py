@@ -162,7 +162,7 @@ class Questions:
 
     def _questions(self, engine: Any) -> dict[str, Any]:
         from clipsearch import present
-        from clipsearch.query.language import Indexed
+        from clipsearch.query.parser import Indexed
         from clipsearch.types import Filter, Modality
 
         def search(**asked: Any) -> Any:

@@ -154,7 +154,7 @@ class Mixed:
                 errors.append(f"find lists {len(listed)} of {KEPT}")
 
     def _asker(self, chance: random.Random, counts: Counter[str], errors: list[str]) -> None:
-        from clipsearch.cli.exchange import ask
+        from clipsearch.cli.daemon.protocol import ask
 
         words = chance.choice(("a red field", "green and blue", "the sea"))
         arguments = ["query", words, "--json", "--library", self.library]

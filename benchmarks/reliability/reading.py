@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import numpy as np
 from harness import median_ratio, write_result
 
-from clipsearch.halves import widen
+from clipsearch.float16 import widen
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin

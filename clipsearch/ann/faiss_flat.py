@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipsearch.ann.base import Probe, RowSource
 from clipsearch.ann.faiss_runtime import has_gpu, import_faiss, mapped_errors, nearest_on_gpu
 from clipsearch.ann.flat import FlatIndex, exact_search, no_neighbors
-from clipsearch.halves import widen
+from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
 
 MAX_GPU_K = 2048

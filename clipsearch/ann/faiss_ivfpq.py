@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from clipsearch.ann.base import Probe
 from clipsearch.ann.faiss_runtime import has_gpu, import_faiss, mapped_errors, nearest_on_gpu
 from clipsearch.errors import AnnIndexError
-from clipsearch.halves import widen
+from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
 
 MIN_ROWS = 256

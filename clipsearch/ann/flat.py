@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipsearch.ann.base import Probe, RowSource
 from clipsearch.errors import AnnIndexError
-from clipsearch.halves import widen
+from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
 
 _FILE = "rows.npy"

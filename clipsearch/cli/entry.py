@@ -8,7 +8,7 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    from clipsearch.cli.quick import is_answered
+    from clipsearch.cli.daemon.fast_path import is_answered
     from clipsearch.cli.streams import open_streams
 
     open_streams()

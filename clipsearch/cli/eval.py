@@ -14,7 +14,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
-    from clipsearch.query.evaluation import Estimate, Evaluated, Evaluation, Side
+    from clipsearch.query.eval.evaluation import Estimate, Evaluated, Evaluation, Side
 
 
 @click.command("eval")
@@ -58,7 +58,7 @@ def eval(
         check_plot(plot)
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress
-    from clipsearch.query.evaluation import evaluate
+    from clipsearch.query.eval.evaluation import evaluate
 
     sides = _sides(library, offline, compare, templates)
     with make_build_progress() as progress:
@@ -73,7 +73,7 @@ def eval(
 
 def _sides(library: str | None, offline: bool | None, compare: str | None, templates: tuple[str, ...]) -> list[Side]:
     from clipsearch.query.engine import open_library
-    from clipsearch.query.evaluation import Side
+    from clipsearch.query.eval.evaluation import Side
 
     settings, folder = read_settings(library=library, offline=offline)
     sides = [Side(open_library(folder, settings))]
@@ -85,7 +85,7 @@ def _sides(library: str | None, offline: bool | None, compare: str | None, templ
 
 
 def _remark(found: Evaluation) -> None:
-    from clipsearch.query.benchmark_set import shown_lines
+    from clipsearch.query.eval.benchmark_set import shown_lines
 
     asked = found.asked
     if asked.left_out:
@@ -99,7 +99,7 @@ def _remark(found: Evaluation) -> None:
 
 def to_payload(found: Evaluation) -> dict[str, Any]:
     """Return the stable JSON form of an evaluation."""
-    from clipsearch.query.evaluation import CONFIDENCE, RESAMPLES
+    from clipsearch.query.eval.evaluation import CONFIDENCE, RESAMPLES
 
     asked = found.asked
     payload: dict[str, Any] = {"captions": found.captions, "pictures": len(asked.names), "texts": len(asked.texts)}

@@ -25,7 +25,7 @@ INTERRUPTED, INTERNAL = 130, 70
 COMMANDS = {
     "backup": "clipsearch.cli.backup",
     "build": "clipsearch.cli.build",
-    "daemon": "clipsearch.cli.daemon",
+    "daemon": "clipsearch.cli.daemon.command",
     "doctor": "clipsearch.cli.doctor",
     "dupes": "clipsearch.cli.dupes",
     "eval": "clipsearch.cli.eval",

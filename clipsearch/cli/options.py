@@ -13,7 +13,7 @@ import click
 
 from clipsearch.config import Settings, load_settings
 from clipsearch.errors import InvalidInputError
-from clipsearch.places import library_path
+from clipsearch.locations import library_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 

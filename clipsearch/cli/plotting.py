@@ -11,7 +11,7 @@ import numpy as np
 from clipsearch.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from clipsearch.query.evaluation import Evaluation
+    from clipsearch.query.eval.evaluation import Evaluation
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _MOST_RANKS = 1000

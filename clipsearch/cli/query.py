@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipsearch.cli.answering import Answer, Asked, answer
-from clipsearch.cli.asking import ask_daemon
+from clipsearch.cli.daemon.client import ask_daemon
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
@@ -23,10 +22,11 @@ from clipsearch.cli.options import (
     trim_options,
     write_shaped,
 )
+from clipsearch.cli.requests import Answer, Asked, answer
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.language import (
+from clipsearch.query.parser import (
     FUSIONS,
     Indexed,
     Picture,

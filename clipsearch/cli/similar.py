@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.answering import Asked, answer
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
@@ -19,6 +18,7 @@ from clipsearch.cli.options import (
     trim_options,
 )
 from clipsearch.cli.query import plain, put_out
+from clipsearch.cli.requests import Asked, answer
 from clipsearch.cli.showing import Showing, show_options
 
 if TYPE_CHECKING:

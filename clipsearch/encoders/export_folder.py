@@ -23,7 +23,7 @@ from typing import Any
 
 from clipsearch.durable import fsync_path
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizing import TextRules
+from clipsearch.encoders.tokenizer import TextRules
 from clipsearch.private import check_folder, open_private, read_private
 
 log = logging.getLogger("clipsearch")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clipsearch.encoders import export_folder
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.openclip import Reference, brief, quiet
-from clipsearch.encoders.tokenizing import (
+from clipsearch.encoders.tokenizer import (
     DIFFICULT_TEXTS,
     TextRules,
     TextTokenizer,

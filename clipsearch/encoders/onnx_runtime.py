@@ -17,7 +17,7 @@ from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.export_folder import IMAGE_GRAPH, TEXT_GRAPH, ExportMeta
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.prepared import PreparedModel
-from clipsearch.encoders.tokenizing import DIFFICULT_TEXTS
+from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:

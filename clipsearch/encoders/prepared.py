@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipsearch.encoders.base import Pixels
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
-from clipsearch.encoders.tokenizing import TextTokenizer
+from clipsearch.encoders.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image

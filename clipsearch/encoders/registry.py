@@ -15,7 +15,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.export_folder import ExportMeta
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
-from clipsearch.places import cache_dir
+from clipsearch.locations import cache_dir
 
 if TYPE_CHECKING:
     import tempfile

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from clipsearch.encoders.export_folder import local_source
 from clipsearch.errors import EncoderUnavailableError, InvalidInputError
+from clipsearch.locations import state_dir
 from clipsearch.paths import printable
-from clipsearch.places import state_dir
 from clipsearch.private import read_private, write_private
 
 log = logging.getLogger("clipsearch")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipsearch.config import Settings
 from clipsearch.errors import PictureError
-from clipsearch.media import read_picture
+from clipsearch.media.decode import read_picture
 from clipsearch.paths import printable
 
 MAX_TILES = 1000

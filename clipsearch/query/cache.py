@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.places import state_dir
+from clipsearch.locations import state_dir
 from clipsearch.private import check_folder, open_private, read_private, write_private
 
 SLOTS = 16_384

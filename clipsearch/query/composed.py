@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
-from clipsearch.query.language import Indexed, Picture, Query, Term, Text
+from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import DEEPER, Asked, Proposed, Retrieved, Retriever, name_hits
 from clipsearch.query.scoring import Scored, all_count, first_of_items, live_count, merge_modalities, score_rows
 from clipsearch.ranking import (

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.errors import PictureError
-from clipsearch.media import read_picture
-from clipsearch.perceptual import SIDE, distance, perceptual_hash
-from clipsearch.query.neighbours import Groups, near_pairs
-from clipsearch.query.stages import Stages
+from clipsearch.media.decode import read_picture
+from clipsearch.media.phash import SIDE, distance, perceptual_hash
+from clipsearch.progress import Stages
+from clipsearch.query.neighbors import Groups, near_pairs
 from clipsearch.ranking import exact_scores
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot

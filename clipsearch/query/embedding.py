@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderMismatchError, InvalidInputError, MediaError
+from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
-from clipsearch.places import cache_dir
 from clipsearch.query.cache import QueryCache
 from clipsearch.query.handover import Embedded, pack, unpack
 from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
@@ -113,7 +113,7 @@ class Embedder:
         if isinstance(image, str | os.PathLike):
             picture = self._read(image)
         elif hasattr(image, "convert"):
-            from clipsearch.media import upright_rgb
+            from clipsearch.media.decode import upright_rgb
 
             picture = upright_rgb(image)
         else:
@@ -127,12 +127,12 @@ class Embedder:
         side, settings = self.encoder.picture_side, self._settings
         pixels, size = settings.max_pixels, settings.max_picture_bytes
         if is_url(source):
-            from clipsearch.fetching import fetch_picture
+            from clipsearch.media.fetch import fetch_picture
 
             private = settings.allow_private_urls
             url = os.fspath(source)
             return fetch_picture(url, min_side=side, max_pixels=pixels, max_bytes=size, allow_private=private)[0]
-        from clipsearch.media import read_picture
+        from clipsearch.media.decode import read_picture
 
         return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
 
@@ -150,7 +150,7 @@ class Embedder:
         return (*unread, cut)
 
     def _find_unread(self, text: str) -> tuple[str, ...]:
-        from clipsearch.query.scripts import explain_unread  # which few queries need
+        from clipsearch.query.unicode_scripts import explain_unread  # which few queries need
 
         return explain_unread(text, self.encoder)
 

@@ -16,14 +16,14 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.paths import real_path
-from clipsearch.query.checking import as_floats, check_k, check_kinds, read_modalities, unit_rows
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
+from clipsearch.query.cutoff import Trim
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.language import FUSIONS, Query, Term, as_query
+from clipsearch.query.parser import FUSIONS, Query, Term, as_query
 from clipsearch.query.retrieval import Retrieved, Retriever
 from clipsearch.query.scoring import live_count
-from clipsearch.query.trimming import Trim
+from clipsearch.query.validation import as_floats, check_k, check_kinds, read_modalities, unit_rows
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin

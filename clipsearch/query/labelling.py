@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.evaluation import check_templates, encode_templates
+from clipsearch.query.eval.evaluation import check_templates, encode_templates
 from clipsearch.ranking import are_unit
 from clipsearch.store.pictures import PictureRow
 from clipsearch.types import Filter, Modality

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import InvalidInputError, LibraryError, StoreCorruptError
-from clipsearch.places import LOCAL_LIBRARY
+from clipsearch.locations import LOCAL_LIBRARY
 from clipsearch.store import catalog, migrations
 from clipsearch.store import generations as generations_on_disk
 from clipsearch.store.catalog import Generation

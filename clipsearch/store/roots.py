@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, case, delete, insert, literal, select, update
 
+from clipsearch.locations import LOCAL_LIBRARY
 from clipsearch.paths import quote_path
-from clipsearch.places import LOCAL_LIBRARY
 from clipsearch.store.catalog import COLLECTION_END, get_roots
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.schema import failures, items, roots

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import LibraryError, StoreCorruptError
-from clipsearch.halves import widen
+from clipsearch.float16 import widen
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.names import is_segment_name, segment_name
 from clipsearch.store.refusals import REPAIR, unreadable

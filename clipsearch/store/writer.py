@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from clipsearch.store import catalog, collection, files, full_text, tags
-from clipsearch.store.contents import Resolver
+from clipsearch.store import catalog, commit, full_text, imports, tags
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import (
@@ -29,6 +28,7 @@ from clipsearch.store.records import (
     RootKind,
     Scope,
 )
+from clipsearch.store.resolve import Resolver
 from clipsearch.store.roots import RulesChange, add_collection, add_root, change_rules, find_scope, set_offline
 from clipsearch.store.rows import advance, append
 from clipsearch.store.schema import failures, generations, items, roots, vectors
@@ -68,14 +68,14 @@ class Writer:
         with transaction(self._connection) as connection:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
-        appended = append(self._connection, self._store, files.rows_of(contents))
+        appended = append(self._connection, self._store, commit.rows_of(contents))
         with transaction(self._connection) as connection:
             advance(connection, appended)
             for content in contents:
-                files.store(connection, content, appended, self.ledger, result.counts)
+                commit.store(connection, content, appended, self.ledger, result.counts)
             for failed in batch:
                 if isinstance(failed, Failed):
-                    files.store_failure(connection, failed)
+                    commit.store_failure(connection, failed)
             bump_revision(connection)
         return result
 
@@ -86,12 +86,12 @@ class Writer:
         Raises LibraryError when the disk refuses; nothing of the block counts then.
         """
         with transaction(self._connection) as connection:
-            change = collection.compare(connection, root_id, block)
+            change = imports.compare(connection, root_id, block)
         if len(change.chosen):
             appended = append(self._connection, self._store, change.rows())
             with transaction(self._connection) as connection:
                 advance(connection, appended)
-                collection.store(connection, change, appended)
+                imports.store(connection, change, appended)
                 bump_revision(connection)
         return change.counts
 
@@ -100,7 +100,7 @@ class Writer:
         removed = self.ledger.count_missing()
         if removed:
             with transaction(self._connection) as connection:
-                files.tombstone(connection, self.ledger.missing)
+                commit.tombstone(connection, self.ledger.missing)
                 bump_revision(connection)
         return removed
 
@@ -115,7 +115,7 @@ class Writer:
             count = connection.execute(
                 select(func.count()).select_from(items).where(inside, ~items.c.deleted)
             ).scalar_one()
-            files.tombstone(connection, ids)
+            commit.tombstone(connection, ids)
             full_text.remove(connection, ids)
             tags.remove(connection, ids)
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))

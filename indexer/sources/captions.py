@@ -14,9 +14,9 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
-from clipsearch.captions import read_pairs
 from clipsearch.errors import InvalidInputError
-from clipsearch.media import is_picture
+from clipsearch.media.captions import read_pairs
+from clipsearch.media.decode import is_picture
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
 from clipsearch.words import normalize

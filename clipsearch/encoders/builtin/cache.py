@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import EncoderError
-from clipsearch.places import cache_dir
+from clipsearch.locations import cache_dir
 from clipsearch.private import check_folder, read_private
 
 logger = logging.getLogger("clipsearch")

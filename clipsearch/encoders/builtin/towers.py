@@ -23,7 +23,7 @@ from clipsearch.encoders.builtin.weights import (
     read_safetensors,
     read_verified,
 )
-from clipsearch.encoders.spelling import tokens_per_letter
+from clipsearch.encoders.token_density import tokens_per_letter
 from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:

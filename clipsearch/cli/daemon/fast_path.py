@@ -23,8 +23,8 @@ def is_answered(arguments: list[str]) -> bool:
         return False
     if _is_set() or sys.platform == "win32":
         return False
-    from clipsearch.cli.exchange import ask
-    from clipsearch.places import cache_dir, config_file, library_path
+    from clipsearch.cli.daemon.protocol import ask
+    from clipsearch.locations import cache_dir, config_file, library_path
 
     try:
         if config_file().is_file():
@@ -51,9 +51,9 @@ def _is_set() -> bool:
 
 
 def _question(text: str, cache: str, library: str) -> dict[str, object]:
-    """Return what clipsearch.cli.asking sends for the text, all options and settings being what they are unasked."""
+    """Return what `client` sends for a text, with all options and settings at their defaults."""
     from clipsearch import __version__
-    from clipsearch.places import is_hub_offline
+    from clipsearch.locations import is_hub_offline
 
     asked = {"text": text, "image": None, "query": None, "fusion": "auto", "k": 10, "modality": "any"}
     asked |= {"exclude_self": False, "shape": "table", "folder": os.getcwd()}

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.captions import Pair, read_captions
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError
-from clipsearch.halves import widen
-from clipsearch.metrics import Clusters, Floats, Ranks, summarise
-from clipsearch.query.benchmark_set import BenchmarkSet, Found, find_pictures, pair_up
-from clipsearch.query.counting import Blocks, Pairs, rank_right
+from clipsearch.float16 import widen
+from clipsearch.media.captions import Pair, read_captions
+from clipsearch.progress import Stages
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.stages import Stages
+from clipsearch.query.eval.benchmark_set import BenchmarkSet, Found, find_pictures, pair_up
+from clipsearch.query.eval.metrics import Clusters, Floats, Ranks, summarise
+from clipsearch.query.eval.ranks import Blocks, Pairs, rank_right
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Modality
 

@@ -13,9 +13,9 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.checksums import row_checksum
-from clipsearch.store.contents import Content, Rows, item_at
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
+from clipsearch.store.resolve import Content, Rows, item_at
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import failures, items, tombstones, vectors
 from clipsearch.store.tags import TagSource

@@ -30,8 +30,8 @@ from PIL import (
 )
 
 from clipsearch.errors import MediaError, PictureError
-from clipsearch.exif import read_exif
-from clipsearch.rgb import to_rgb
+from clipsearch.media.exif import read_exif
+from clipsearch.media.rgb import to_rgb
 from clipsearch.types import PictureInfo
 
 MAX_PICTURE_BYTES = 1 << 30

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clipsearch import __version__
-from clipsearch.cli.answering import Answer, Asked
-from clipsearch.cli.exchange import ask
+from clipsearch.cli.daemon.protocol import ask
+from clipsearch.cli.requests import Answer, Asked
 from clipsearch.config import Settings
+from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
-from clipsearch.places import cache_dir
 
 
 def ask_daemon(asked: Asked, library: Path, settings: Settings) -> Answer | None:

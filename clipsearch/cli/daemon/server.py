@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch import __version__
-from clipsearch.cli.answering import Asked, answer
-from clipsearch.cli.asking import identify
-from clipsearch.cli.exchange import (
+from clipsearch.cli.daemon.client import identify
+from clipsearch.cli.daemon.protocol import (
     ACKNOWLEDGEMENT,
     MAX_QUESTION,
     is_private,
@@ -29,10 +28,11 @@ from clipsearch.cli.exchange import (
     send,
     socket_path,
 )
+from clipsearch.cli.requests import Asked, answer
 from clipsearch.config import Settings
 from clipsearch.encoders import trust
 from clipsearch.errors import ClipSearchError
-from clipsearch.places import cache_dir
+from clipsearch.locations import cache_dir
 from clipsearch.query.engine import SearchEngine, open_library
 from clipsearch.store.reading import CATALOG
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.captions import Pair
 from clipsearch.errors import InvalidInputError
+from clipsearch.media.captions import Pair
 from clipsearch.store.pictures import PictureRow
 
 SHOWN_LINES = 5

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.spelling import tokens_per_letter
+from clipsearch.encoders.token_density import tokens_per_letter
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.metrics import Ranks
+from clipsearch.query.eval.metrics import Ranks
 
 Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 """Numbers of rows, ascending, and those rows, float32 (n, dim) of unit length."""

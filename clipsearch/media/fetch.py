@@ -23,7 +23,7 @@ import httpx2
 
 from clipsearch import __version__
 from clipsearch.errors import InvalidInputError, PictureError
-from clipsearch.media import decode_picture, is_picture
+from clipsearch.media.decode import decode_picture, is_picture
 from clipsearch.paths import printable
 from clipsearch.types import PictureInfo
 
@@ -64,7 +64,7 @@ def fetch_picture(
     resolve: Resolve = resolve,
     network: httpcore2.NetworkBackend | None = None,
 ) -> tuple[Image, PictureInfo]:
-    """Fetch a picture over http or https, into memory alone; the rest is as in `clipsearch.media.decode_picture`.
+    """Fetch a picture over http or https, into memory alone; the rest is as in `decode.decode_picture`.
 
     max_bytes: the longest answer that is read. allow_private: fetch from addresses that are not public too, such as
     those of this machine and of the local network. seconds: how long all of it may take. resolve: what knows the

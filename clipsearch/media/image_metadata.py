@@ -20,8 +20,8 @@ from xml.parsers import expat
 
 from PIL import PngImagePlugin
 
-from clipsearch.exif import decode_words, read_words
-from clipsearch.media import open_picture, picture_kind
+from clipsearch.media.decode import open_picture, picture_kind
+from clipsearch.media.exif import decode_words, read_words
 from clipsearch.words import normalize
 
 MAX_CAPTIONS, MAX_CAPTION = 16, 4000

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
-from clipsearch.store import catalog, files, full_text, schema, tags
+from clipsearch.store import catalog, commit, full_text, schema, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
@@ -19,7 +19,7 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
     connection, _ = writer.storage
     for chunk in catalog.chunks(ids):
         with transaction(connection):
-            files.tombstone(connection, select(items.c.id).where(items.c.id.in_(chunk)))
+            commit.tombstone(connection, select(items.c.id).where(items.c.id.in_(chunk)))
             full_text.remove(connection, chunk)
             tags.remove(connection, chunk)
             connection.execute(delete(vectors).where(vectors.c.item_id.in_(chunk)))

@@ -55,7 +55,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
     """
     from clipsearch.filtering import from_values
     from clipsearch.present import to_payload
-    from clipsearch.query.language import parse
+    from clipsearch.query.parser import parse
 
     image = picture or asked.image
     words = asked.text if asked.query is None else parse(asked.query)

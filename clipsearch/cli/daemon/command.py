@@ -8,7 +8,7 @@ import time
 
 import click
 
-from clipsearch.cli.exchange import ask, socket_path
+from clipsearch.cli.daemon.protocol import ask, socket_path
 from clipsearch.cli.options import note
 from clipsearch.errors import ClipSearchError
 
@@ -42,7 +42,7 @@ def daemon(idle: float, status: bool, stop: bool) -> int:
 
 
 def _serve(seconds: float) -> int:
-    from clipsearch.cli import resident
+    from clipsearch.cli.daemon import server as resident
 
     resident.end_on_sigterm()
     try:

@@ -1,0 +1,1 @@
+"""The daemon: its command, its server, and how a query asks it."""

@@ -1,0 +1,1 @@
+"""One file of a corpus: read safely, decoded, with its metadata."""

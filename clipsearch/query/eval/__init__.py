@@ -1,0 +1,1 @@
+"""Evaluation of a library against known answers."""
