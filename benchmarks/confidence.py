@@ -26,7 +26,7 @@ from harness import write_result
 
 from clipsearch.encoders.builtin.projection import Projection, unit
 from clipsearch.encoders.builtin.towers import TextTower
-from clipsearch.ranking import CONFIDENT, background, confidence, lower_spread
+from clipsearch.ranking import CONFIDENT, confidence, lower_spread, null_model
 from indexer.calibration import generic_queries
 
 VARIANT = "base"
@@ -78,7 +78,7 @@ class Split:
 
     def confidences(self, name, way):
         spread = self.spread if way == "library" else None
-        return np.array([confidence(row.max(), background(row, len(row), spread=spread)) for row in self.scores[name]])
+        return np.array([confidence(row.max(), null_model(row, len(row), spread=spread)) for row in self.scores[name]])
 
 
 def area(right, wrong):

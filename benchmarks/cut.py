@@ -34,7 +34,7 @@ from harness import write_result
 from labels import photographs
 
 from clipsearch.encoders.builtin.projection import Projection
-from clipsearch.ranking import FALL_OFF, Background, background, before_fall_off, lower_spread, surprise
+from clipsearch.ranking import SCORE_GAP_SHARE, NullModel, log_evalue, lower_spread, null_model, score_gap_cutoff
 from indexer.calibration import generic_queries
 
 SETS = ("captions", "pairs", "things")
@@ -45,10 +45,10 @@ class Answer:
     """The first hits of a query: how far above the library each lies, how surprising it is, and whether it is right."""
 
     def __init__(self, scores, right, spread):
-        seen: Background = background(scores, len(scores), spread=spread)
+        seen: NullModel = null_model(scores, len(scores), spread=spread)
         order = np.argsort(-scores, kind="stable")[:DEPTH]
         self.deviations = (scores[order] - seen.centre) / seen.spread
-        self.surprises = np.array([surprise(score, seen) for score in scores[order]])
+        self.log_evalues = np.array([log_evalue(score, seen) for score in scores[order]])
         self.right = right[order]
         self.rows = len(scores)
 
@@ -58,12 +58,12 @@ def first(count):
 
 
 def confident(least):
-    return lambda answer, k: np.exp(-np.exp(-answer.surprises[:k])) >= least
+    return lambda answer, k: np.exp(-np.exp(-answer.log_evalues[:k])) >= least
 
 
 def expected_wrong(share):
     def rule(answer, k):
-        fits = np.exp(-answer.surprises[:k]) <= share * np.arange(1, k + 1)
+        fits = np.exp(-answer.log_evalues[:k]) <= share * np.arange(1, k + 1)
         return np.arange(k) <= np.flatnonzero(fits).max(initial=0)
 
     return rule
@@ -80,8 +80,8 @@ def deviations_less(most):
 
 def rarity(share):
     def rule(answer, k):
-        surprises = answer.surprises[:k].tolist()
-        return np.array(before_fall_off(surprises, [answer.rows] * len(surprises), share=share))
+        log_evalues = answer.log_evalues[:k].tolist()
+        return np.array(score_gap_cutoff(log_evalues, [answer.rows] * len(log_evalues), share=share))
 
     return rule
 
@@ -152,7 +152,7 @@ def main() -> None:
         (chosen if split < 4 else told)[name].extend(found)
     rows = []
     for label, rule in RULES.items():
-        row = {"rule": label + (", clipsearch" if label == f"rarity {FALL_OFF}" else "")}
+        row = {"rule": label + (", clipsearch" if label == f"rarity {SCORE_GAP_SHARE}" else "")}
         for name in SETS:
             right, wrong, score = measure(rule, told[name], 10)
             row |= {f"{name}:_right_kept": f"{right:.0%}", f"{name}:_wrong_kept": f"{wrong:.0%}"}
@@ -162,7 +162,7 @@ def main() -> None:
         row["absent_shown"] = round(float(np.mean([kept_by(rule, each, 10).sum() for each in told["absent"]])), 1)
         rows.append(row)
         print(row, flush=True)
-    write_result("cut", {"share": FALL_OFF, "rows": rows})
+    write_result("cut", {"share": SCORE_GAP_SHARE, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from PIL import Image
 
 from clipsearch.encoders import registry
 from clipsearch.query.fusion import compose, decide, fuse_ranks
-from clipsearch.ranking import background
+from clipsearch.ranking import null_model
 
 THINGS = {
     "dog": "dogs?|puppy", "child": "child(ren)?|kids?|boys?|girls?|toddler|baby", "man": "man|men|guy",
@@ -66,7 +66,7 @@ class Gallery:
         elif way == "rank":
             merit = fuse_ranks(scores, weights)
         else:
-            merit = decide(scores, weights, [background(row, len(self.rows)) for row in scores], pictures)
+            merit = decide(scores, weights, [null_model(row, len(self.rows)) for row in scores], pictures)
         keep = np.arange(len(self.rows)) != without
         right = wanted[keep][np.argsort(-merit[keep], kind="stable")]
         return float((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean())

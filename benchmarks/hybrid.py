@@ -49,7 +49,7 @@ class Asker:
             }
             ask = self.retriever.retrieve
             found["hybrid"] = ask(snapshot, vector[None], DEPTH, both, [None], kind="text", words=[text])[0].hits
-            named = snapshot.by_words(text, Filter(), DEPTH)
+            named = snapshot.keyword_search(text, Filter(), DEPTH)
         names = {hit.item.id: Path(hit.path).name for hits in found.values() for hit in hits}
         answers = {way: [Path(hit.path).name for hit in hits] for way, hits in found.items()}
         answers["words"] = [names[item] for item in named if item in names]

@@ -27,13 +27,13 @@ CONFIDENT = 0.75
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
 
-FALL_OFF = 0.7
+SCORE_GAP_SHARE = 0.7
 """The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
-    """How one query scores against the library at large.
+class NullModel:
+    """The null model of one query: how rows that are unrelated to it score, as a normal distribution.
 
     centre, spread: cosine. rows: how many could be hit. sampled: how many scores this was learnt from.
     """
@@ -65,14 +65,14 @@ def lower_spread(scores: NDArray[np.floating]) -> float:
     return float(centre - low)
 
 
-def background(
+def null_model(
     scores: NDArray[np.floating],
     rows: int,
     *,
     spread: float | None = None,
     centre: float | None = None,
     unit: float = 1.0,
-) -> Background:
+) -> NullModel:
     """Describe a query's scores (n,), n > 0, over a sample of a library that has `rows` rows.
 
     The centre is the median: the few rows that do match do not pull it. spread: that of queries at large, where it is
@@ -86,25 +86,28 @@ def background(
     if centre is not None and count < MIN_SAMPLE:
         median = (count * median + PRIOR_WEIGHT * centre) / (count + PRIOR_WEIGHT)
         count = MIN_SAMPLE
-    return Background(median, max(spread, unit * MIN_SPREAD), rows, count)
+    return NullModel(median, max(spread, unit * MIN_SPREAD), rows, count)
 
 
-def surprise(score: float, seen: Background) -> float:
-    """Return -ln of the number of unrelated rows expected to score as high: above 0 is more than chance gives."""
+def log_evalue(score: float, seen: NullModel) -> float:
+    """Return -ln of the E-value, the number of unrelated rows expected to score as high; above 0 is more than chance.
+
+    E-values are those of sequence search (Karlin and Altschul, PNAS 1990): rows times the tail of the null model.
+    """
     z = (score - seen.centre) / seen.spread
     return -(math.log(seen.rows) + _log_upper_tail(z))
 
 
-def standing(own: float, among_all: float, reach: float) -> float:
-    """Return what a surprise is worth beside those of other modalities: above 0 in units of `reach`.
+def cross_modal_score(own: float, among_all: float, score_scale: float) -> float:
+    """Return a score that is comparable between modalities: the log E-value in units of `score_scale` if above 0.
 
-    own: surprise among the rows of its modality. among_all: among those of all, which orders what chance explains by
-    how far it stands out: few rows would seem less surprising than many.
+    own: the log E-value among the rows of its modality. among_all: among those of all modalities, by which hits that
+    chance explains are ordered: few rows would seem less significant than many.
     """
-    return own / reach if own > 0 else among_all
+    return own / score_scale if own > 0 else among_all
 
 
-def keep_promise(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
+def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     """Move entries of a ranking up so far that the r-th of those promised stands at place 2r or before.
 
     Both without doubles; all that is promised is in the ranking, whose order is kept otherwise.
@@ -118,37 +121,38 @@ def keep_promise(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     return list(kept)
 
 
-def confidence(score: float, seen: Background) -> float | None:
+def confidence(score: float, seen: NullModel) -> float | None:
     """Return the chance, in [0, 1], that none of the library's rows would score as high if none were related.
 
     The distribution of the largest of n draws from a normal: exp(-n Q(z)). None where the sample is too small.
     """
     if seen.sampled < MIN_SAMPLE:
         return None
-    return math.exp(-math.exp(min(-surprise(score, seen), 700.0)))
+    return math.exp(-math.exp(min(-log_evalue(score, seen), 700.0)))
 
 
-def before_fall_off(
-    surprises: Sequence[float],
+def score_gap_cutoff(
+    log_evalues: Sequence[float],
     rows: Sequence[int],
     kinds: Sequence[Hashable] | None = None,
-    share: float = FALL_OFF,
+    share: float = SCORE_GAP_SHARE,
 ) -> list[bool]:
-    """Tell which hits stand before the place where scores fall off; the first one always does.
+    """Tell which hits come before the gap in the scores; the first one always does.
 
-    A hit does where its rarity is at least a share of that of the rarest of its kind: -ln of the chance that one
-    unrelated row scores as high. At FALL_OFF it then lies some 0.8 as far above the rest of the library. Of other kinds
-    than the first, those do not that chance explains.
-    surprises: of the hits, the first one first. rows: what each was counted against. kinds: of the hits, such as their
-    modalities; one for all unless given.
+    A hit does if its rarity, -ln of the chance that one unrelated row scores as high, is at least a share of that of
+    the rarest hit of its kind. At SCORE_GAP_SHARE it then lies some 0.8 as far above the rest of the library. Hits of
+    other kinds than the first do only if chance does not explain them.
+
+    log_evalues: of the hits, the first one first. rows: how many rows each E-value counts. kinds: of the hits, such as
+    their modalities; one for all by default.
     """
-    kinds = kinds or [None] * len(surprises)
-    rarities = [value + math.log(count) for value, count in zip(surprises, rows, strict=True)]
+    kinds = kinds or [None] * len(log_evalues)
+    rarities = [value + math.log(count) for value, count in zip(log_evalues, rows, strict=True)]
     rarest: dict[Hashable, float] = {}
     for kind, value in zip(kinds, rarities, strict=True):
         rarest[kind] = max(rarest.get(kind, value), value)
     return [
-        i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or surprises[i] > 0))
+        i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0))
         for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True))
     ]
 

@@ -214,7 +214,8 @@ class Hit:
     library that is unrelated to the query would score as high; None where the library is too small to tell.
     modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
     passage; None for a picture. also: items that repeat this one, where an answer is collapsed; else None.
-    surprise: -ln of how many unrelated rows of its modality would score as high: `confidence` without its limits.
+    log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high: `confidence`
+    without its limits.
     """
 
     rank: int
@@ -225,12 +226,17 @@ class Hit:
     part: int = 0
     passage: Passage | None = None
     also: tuple[Item, ...] | None = None
-    surprise: float = 0.0
+    log_evalue: float = 0.0
 
     @property
     def path(self) -> str:
         """The absolute path of the file; of a record maybe a URL."""
         return self.item.path
+
+    @property
+    def surprise(self) -> float:
+        """The former name of `log_evalue`; it goes with the next release."""
+        return self.log_evalue
 
 
 @dataclass(frozen=True, slots=True)

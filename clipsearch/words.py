@@ -23,7 +23,7 @@ _BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # what is no character, or none to
 _PIECE = r'"([^"]*)"|([^\s"]+)|(")'
 
 
-class Wanted(NamedTuple):
+class Phrase(NamedTuple):
     """Words to find one after the other; is_start: the last of them may go on."""
 
     words: str
@@ -59,14 +59,14 @@ def separate(text: str) -> str:
     return " ".join(re.split(_ALONE, normalize(text, "NFKC")))
 
 
-def parse_words(text: str) -> tuple[Wanted, ...]:
+def parse_words(text: str) -> tuple[Phrase, ...]:
     """Read what is looked for: words in any order, `"words in this order"`, and `beginning*` of a word.
 
     Raises InvalidInputError where there is no word, or a quote is not closed; it names the column, counted from 1.
     """
     if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
         raise InvalidInputError(f"Words to look for are text, not {text!r}.")
-    found: list[Wanted] = []
+    found: list[Phrase] = []
     for piece in re.finditer(_PIECE, text.replace("\0", " ")):
         phrase, word, quote = piece.groups()
         if quote:
@@ -74,7 +74,7 @@ def parse_words(text: str) -> tuple[Wanted, ...]:
             raise InvalidInputError(f'The quote at {where} is not closed. Put a " where the phrase ends.')
         words = phrase if word is None else word
         if any(c.isalnum() for c in words):
-            found.append(Wanted(words, word is not None and word.endswith("*")))
+            found.append(Phrase(words, word is not None and word.endswith("*")))
     if not found:
         raise InvalidInputError(f"There is no word in {text!r} to look for.")
     return tuple(found)

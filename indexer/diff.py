@@ -13,7 +13,7 @@ from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import FileRecord, Root, Scope
 from clipsearch.store.roots import Rules
 from indexer.report import Progress
-from indexer.sources.folder import FolderWalk, Neighbours
+from indexer.sources.folder import FolderWalk, SiblingCache
 
 _CHUNK = 500
 
@@ -54,7 +54,7 @@ def compare(
     covered = [root.path for root in roots]
     reached: list[Scope] = []
     unreadable: list[Scope] = []
-    neighbours = Neighbours()
+    neighbours = SiblingCache()
     for scope in scopes:
         root = by_id[scope.root_id]
         rules = Rules(root.exclude, root.include_hidden)

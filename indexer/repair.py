@@ -30,7 +30,7 @@ from indexer.decode import Decoded, Decoder, Loaded, Vanished, load_all
 from indexer.encode import captions_of, encode_batch
 from indexer.pipeline import batches, pinned_encoder
 from indexer.report import Progress, Silent
-from indexer.sources.folder import FolderWalk, Neighbours
+from indexer.sources.folder import FolderWalk, SiblingCache
 
 logger = logging.getLogger("clipsearch")
 
@@ -221,7 +221,7 @@ class _Planner:
         pin = library.encoder
         self._encoder = pin.name if pin else "NAME"
         self._covered = [root.path for root in self.roots.values()]
-        self._neighbours = Neighbours()
+        self._neighbours = SiblingCache()
         self._reached: dict[int, bool] = {}
 
     def plan(self, damage: Damage) -> _Plan:
@@ -262,13 +262,13 @@ class _Planner:
         """Tell whether a root is there and not suddenly empty, as the folder of a drive that is not mounted."""
         if root.id not in self._reached:
             if os.path.lexists(root.path):
-                walk = self._walk(root, "", Rules((), True), Neighbours())
+                walk = self._walk(root, "", Rules((), True), SiblingCache())
                 self._reached[root.id] = any(True for _ in walk)
             else:  # a single file that is gone from a folder that is there was deleted
                 self._reached[root.id] = not item.path and os.path.isdir(os.path.dirname(root.path))
         return self._reached[root.id]
 
-    def _walk(self, root: Root, prefix: str, rules: Rules, neighbours: Neighbours | None = None) -> FolderWalk:
+    def _walk(self, root: Root, prefix: str, rules: Rules, neighbours: SiblingCache | None = None) -> FolderWalk:
         skip = os.path.realpath(self._library.folder)
         neighbours = neighbours or self._neighbours
         return FolderWalk(root.id, root.path, prefix, rules, covered=self._covered, skip=skip, neighbours=neighbours)

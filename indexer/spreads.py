@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
-from clipsearch.ranking import MIN_SAMPLE, background, lower_spread, surprise
+from clipsearch.ranking import MIN_SAMPLE, log_evalue, lower_spread, null_model
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
@@ -40,7 +40,7 @@ def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder)
         known = get_spreads(connection)
     with library.read() as snapshot:
         rows = {str(m): len(snapshot.rows(m)) for m in Modality if _is_told(m, len(snapshot.sample(m)))}
-        is_of_today = bool(known.reach) or not known.values
+        is_of_today = bool(known.score_scales) or not known.values
         if is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in rows.items()):
             return
         try:
@@ -64,7 +64,7 @@ def _measure_all(snapshot: Snapshot, rows: dict[str, int], encoder: Encoder) -> 
             name, scores = f"{kind} {modality}", queries @ sample.T
             spread = float(np.median([lower_spread(row) for row in scores]))
             measured.values[name] = round(spread, 5)
-            measured.reach[name] = round(_reach(scores, spread), 3)
+            measured.score_scales[name] = round(_score_scale(scores, spread), 3)
             if len(snapshot.sample(Modality(modality))) < MIN_SAMPLE:
                 measured.centres[name] = round(float(np.median(scores)), 5)
     return measured
@@ -85,8 +85,8 @@ def _queries(snapshot: Snapshot, encoder: Encoder) -> dict[str, NDArray[np.float
     return found
 
 
-def _reach(scores: NDArray[np.float32], spread: float) -> float:
-    """Return the typical surprise of the next best row; the best may be the query itself."""
-    seen = [background(row, len(row), spread=spread) for row in scores]
+def _score_scale(scores: NDArray[np.float32], spread: float) -> float:
+    """Return the typical log E-value of the next best row; the best may be the query itself."""
+    seen = [null_model(row, len(row), spread=spread) for row in scores]
     next_best = np.partition(scores, -2, axis=1)[:, -2]
-    return max(1.0, float(np.median([surprise(float(s), b) for s, b in zip(next_best, seen, strict=True)])))
+    return max(1.0, float(np.median([log_evalue(float(s), b) for s, b in zip(next_best, seen, strict=True)])))

@@ -67,10 +67,10 @@ def album(tmp_path, encoder) -> Album:
 
 def test_a_picture_with_a_sidecar_is_one_item_and_found_by_either(album):
     assert album.captions() == {"p000.jpg": GARDEN, "p001.jpg": None, "p002.jpg": None}
-    by_words = album.search("pruning roses in a garden", k=3)
-    assert by_words[0].path.endswith("p000.jpg") and by_words[0].modality is Modality.TEXT
-    assert by_words[0].passage.text == GARDEN and by_words[0].item.caption == GARDEN
-    assert len({hit.item.id for hit in by_words}) == len(by_words) == 3
+    keyword_search = album.search("pruning roses in a garden", k=3)
+    assert keyword_search[0].path.endswith("p000.jpg") and keyword_search[0].modality is Modality.TEXT
+    assert keyword_search[0].passage.text == GARDEN and keyword_search[0].item.caption == GARDEN
+    assert len({hit.item.id for hit in keyword_search}) == len(keyword_search) == 3
     by_picture = album.search(image=album.root / "p000.jpg", modality="image", k=3)
     assert by_picture[0].path.endswith("p000.jpg") and by_picture[0].modality is Modality.IMAGE
     assert by_picture[0].score > 0.99
@@ -312,8 +312,8 @@ def test_a_picture_that_comes_twice_in_a_batch_takes_no_row_of_another(album):
     for text, name in (("one", "p001.jpg"), ("two", "p002.jpg")):
         hit = album.search(text, modality="text", k=1)[0]
         assert hit.path.endswith(name) and hit.score > 0.7
-    owners = [finding for finding in examine(Library(album.library), "") if finding.check == "owners"]
-    assert [finding.severity for finding in owners] == [Severity.OK, Severity.OK]
+    owned = [finding for finding in examine(Library(album.library), "") if finding.check == "owners"]
+    assert [finding.severity for finding in owned] == [Severity.OK, Severity.OK]
 
 
 def test_a_table_beside_single_pictures_is_told_once_and_by_its_name(tmp_path, encoder):

@@ -63,7 +63,7 @@ def test_no_answer_has_a_damaged_row_and_none_is_lost_for_it(damaged, encoder):
             else search(folder, encoder, query, modality="image")
         )
         assert len(found) == 39 and not {hit.item.id for hit in found} & set(bad)
-        assert all(np.isfinite(hit.score) and np.isfinite(hit.surprise) for hit in found)
+        assert all(np.isfinite(hit.score) and np.isfinite(hit.log_evalue) for hit in found)
     with SearchEngine(Library(folder), encoder=encoder) as engine:
         assert len(engine.search("a cat", k=3, modality="image")) == 3
 

@@ -498,4 +498,4 @@ def test_a_picture_that_stands_out_among_few_is_first_before_many_texts_that_do_
     (first,) = library.engine.search(vector=query, k=1)
     assert Path(first.path).name == "000007" and first.confidence > 0.9
     kept = library.engine.search(vector=query, k=10, cut=True)
-    assert Path(kept[0].path).name == "000007" and all(hit.surprise > 0 for hit in kept)
+    assert Path(kept[0].path).name == "000007" and all(hit.log_evalue > 0 for hit in kept)

@@ -11,7 +11,7 @@ from PIL import Image
 
 import clipsearch
 from clipsearch.cli.find import find as command
-from clipsearch.cli.requests import Asked, answer
+from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import from_values, to_values
 from clipsearch.types import Filter
@@ -165,8 +165,10 @@ def test_a_query_takes_filters_and_fills_k(home, encoder):
 
 def test_a_filter_travels_to_the_daemon_as_json(home):
     wanted = Filter(folders=(str(home / "photos"),)) & ~Filter(types=("png",)) & Filter(ids=[1, 2, 3, 4, 5])
-    asked = Asked("a picture", None, None, "auto", 9, "any", False, "paths", str(home), filters=to_values(wanted))
-    arrived = Asked(**json.loads(json.dumps(asdict(asked))))
+    asked = SearchRequest(
+        "a picture", None, None, "auto", 9, "any", False, "paths", str(home), filters=to_values(wanted)
+    )
+    arrived = SearchRequest(**json.loads(json.dumps(asdict(asked))))
     with clipsearch.open(home / ".clipsearch") as engine:
         lines = answer(engine, arrived).out.decode().splitlines()
         assert sorted(map(os.path.basename, lines)) == ["new.jpg", "old.jpg", "walk.txt"]

@@ -15,7 +15,7 @@ from clipsearch.store import compaction
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
 from clipsearch.types import Filter, Modality, Passage
-from clipsearch.words import Wanted, parse_words
+from clipsearch.words import Phrase, parse_words
 from tests.helpers import drop_checksums, words_of
 from tests.test_store import DIM, add_root, hash_of, new_library, set_version, vectors_of
 
@@ -109,10 +109,10 @@ def test_any_words_are_looked_for_or_refused(library, words):
 
 def test_words_are_read_as_phrases_and_beginnings():
     assert parse_words(' a "b c" d* "e*"') == (
-        Wanted("a", False),
-        Wanted("b c", False),
-        Wanted("d*", True),
-        Wanted("e*", False),
+        Phrase("a", False),
+        Phrase("b c", False),
+        Phrase("d*", True),
+        Phrase("e*", False),
     )
 
 
@@ -207,10 +207,10 @@ def test_words_of_a_query_name_what_has_all_of_them_but_for_those_that_most_item
         texts = [f"the boat {'sinks' if i % 100 == 7 else 'floats'} {'slowly' * (i == 7)}" for i in range(300)]
         opened.commit([note(root, f"{i}.txt", text) for i, text in enumerate(texts)])
     with library.read() as snapshot:
-        assert sorted(snapshot.by_words("The SINKS", None, 10)) == [8, 108, 208]
-        assert snapshot.by_words("boat sinks slowly", None, 10) == [8]
-        assert len(snapshot.by_words("sinks", None, 2)) == 2
+        assert sorted(snapshot.keyword_search("The SINKS", None, 10)) == [8, 108, 208]
+        assert snapshot.keyword_search("boat sinks slowly", None, 10) == [8]
+        assert len(snapshot.keyword_search("sinks", None, 2)) == 2
         for nothing in ("the boat", "sinks everywhere", "", "?!"):
-            assert snapshot.by_words(nothing, None, 10) == []
-        assert snapshot.by_words("sinks", Filter(ids=frozenset({108})), 10) == [108]
+            assert snapshot.keyword_search(nothing, None, 10) == []
+        assert snapshot.keyword_search("sinks", Filter(ids=frozenset({108})), 10) == [108]
     library.close()

@@ -5,9 +5,9 @@ import pytest
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
-from clipsearch.ranking import Background
+from clipsearch.ranking import NullModel
 
-SEEN = [Background(0.2, 0.05, 1000, 500)] * 4
+SEEN = [NullModel(0.2, 0.05, 1000, 500)] * 4
 
 
 def decided(z, weights, saturates=None):

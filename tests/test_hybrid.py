@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.hybrid import fuse
-from clipsearch.ranking import keep_promise
+from clipsearch.ranking import limit_demotion
 from clipsearch.store.library import Library
 from clipsearch.types import Filter, Modality
 from tests.helpers import index, photos
 
 
 @given(st.permutations(range(30)), st.lists(st.integers(0, 29), unique=True, max_size=30))
-def test_what_is_rth_by_vectors_is_at_place_2r_or_before(by_vectors, by_words):
-    fused = fuse(by_vectors, by_words)
+def test_what_is_rth_by_vectors_is_at_place_2r_or_before(by_vectors, keyword_search):
+    fused = fuse(by_vectors, keyword_search)
     assert sorted(fused) == sorted(by_vectors)
     for rank, item in enumerate(by_vectors, 1):
         assert fused.index(item) + 1 <= 2 * rank
@@ -28,7 +28,7 @@ def test_what_is_rth_by_vectors_is_at_place_2r_or_before(by_vectors, by_words):
 @given(st.permutations(range(20)), st.permutations(range(20)), st.integers(0, 20))
 def test_a_promise_moves_only_what_is_due(ranked, others, count):
     promised = [item for item in others if item < count]
-    kept = keep_promise(ranked, promised)
+    kept = limit_demotion(ranked, promised)
     assert sorted(kept) == list(range(20))
     for rank, item in enumerate(promised, 1):
         assert kept.index(item) + 1 <= 2 * rank

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.ranking import (
-    Background,
-    background,
+    NullModel,
     confidence,
     exact_scores,
-    surprise,
+    log_evalue,
+    null_model,
 )
 
 
@@ -28,25 +28,25 @@ def test_scores_are_cosines_also_of_rows_that_float16_has_changed():
 
 
 def test_a_small_sample_tells_no_confidence_but_still_ranks():
-    few = background(np.array([0.1, 0.2, 0.9], np.float32), 3)
+    few = null_model(np.array([0.1, 0.2, 0.9], np.float32), 3)
     assert confidence(0.9, few) is None
-    assert surprise(0.9, few) > 2 > surprise(0.2, few)
-    single = background(np.array([0.7], np.float32), 1)
-    assert surprise(0.7, single) == pytest.approx(math.log(2), abs=1e-6)
+    assert log_evalue(0.9, few) > 2 > log_evalue(0.2, few)
+    single = null_model(np.array([0.7], np.float32), 1)
+    assert log_evalue(0.7, single) == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_background_of_normal_scores_is_theirs_and_a_few_matches_do_not_move_it():
     scores = np.random.default_rng(1).normal(0.2, 0.05, 2000).astype(np.float32)
-    seen = background(scores, 2000)
+    seen = null_model(scores, 2000)
     assert (seen.centre, seen.spread) == pytest.approx((0.2, 0.05), abs=0.005)
     scores[:40] = 0.9
-    moved = background(scores, 2000)
+    moved = null_model(scores, 2000)
     assert moved.centre == pytest.approx(seen.centre, abs=0.005)
 
 
 def test_confidence_is_the_chance_that_the_best_of_n_unrelated_scores_lower():
     rng = np.random.default_rng(2)
-    seen = Background(0.0, 1.0, 100, 100)
+    seen = NullModel(0.0, 1.0, 100, 100)
     best = rng.standard_normal((4000, 100)).max(axis=1)
     for score in (2.0, 2.5, 3.0):
         assert confidence(score, seen) == pytest.approx((best < score).mean(), abs=0.03)
@@ -54,13 +54,13 @@ def test_confidence_is_the_chance_that_the_best_of_n_unrelated_scores_lower():
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.01, 0.3), st.integers(1, 10**9))
 def test_confidence_is_a_probability_and_grows_with_the_score(one, other, spread, rows):
-    seen = Background(0.0, spread, rows, 1000)
+    seen = NullModel(0.0, spread, rows, 1000)
     low, high = sorted((one, other))
     assert 0.0 <= confidence(low, seen) <= confidence(high, seen) <= 1.0
-    assert surprise(low, seen) <= surprise(high, seen)
-    assert math.isfinite(surprise(low, seen))
+    assert log_evalue(low, seen) <= log_evalue(high, seen)
+    assert math.isfinite(log_evalue(low, seen))
 
 
 def test_more_rows_make_the_same_score_less_surprising():
-    few, many = Background(0.0, 0.1, 10, 1000), Background(0.0, 0.1, 10**6, 1000)
+    few, many = NullModel(0.0, 0.1, 10, 1000), NullModel(0.0, 0.1, 10**6, 1000)
     assert confidence(0.3, few) > confidence(0.3, many)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import clipsearch
-from clipsearch.cli.requests import Asked
+from clipsearch.cli.requests import SearchRequest
 from clipsearch.config import Settings
 from clipsearch.encoders import export_folder, registry, trust
 from clipsearch.errors import EncoderError, InvalidInputError
@@ -260,16 +260,16 @@ def test_the_command_is_told_what_is_wrong(state, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="needs Unix sockets")
 def test_who_asks_the_daemon_names_no_encoder_for_it(sent, home, state):
     from clipsearch import __version__
-    from clipsearch.cli.daemon.server import Resident
+    from clipsearch.cli.daemon.server import DaemonServer
 
     def ask(folder):
-        asked = Asked("a cat", None, None, "auto", 3, "any", False, "json", str(folder))
+        asked = SearchRequest("a cat", None, None, "auto", 3, "any", False, "json", str(folder))
         settings = {"model": f"local-dir:{folder / 'model'}", "threads": 1, "offline": True, "query_cache": False}
         what = {"do": "query", "version": __version__, "cache": str(cache_dir()), "picture": None}
-        shown = {name: getattr(asked, name) for name in Asked.__slots__}
+        shown = {name: getattr(asked, name) for name in SearchRequest.__slots__}
         return resident._reply({**what, "library": str(folder / "library"), "settings": settings, "asked": shown})
 
-    resident = Resident(60)
+    resident = DaemonServer(60)
     assert ask(home) == ask(sent) == {}
     assert not (sent / "marker").exists() and not state.exists()
     trust.remember(trust.describe(f"openclip:local-dir:{home / 'model'}"))

@@ -80,7 +80,7 @@ class IvfPqIndex:
         self._index: Any = None
         self._quantizer: Any = None
         self._sizes: NDArray[np.int64] | None = None
-        self._centroids = self._norms = self._reach = np.empty(0, np.float32)
+        self._centroids = self._norms = self._mean_products = np.empty(0, np.float32)
 
     @property
     def kind(self) -> str:
@@ -257,7 +257,7 @@ class IvfPqIndex:
         shape = (self.nlist, self._params.padded_dim)
         self._centroids = faiss.rev_swig_ptr(quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
         self._norms = (self._centroids**2).sum(axis=1)
-        self._reach = self._centroids @ (self._mean @ self._rotation)
+        self._mean_products = self._centroids @ (self._mean @ self._rotation)
 
     def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
@@ -272,7 +272,7 @@ class IvfPqIndex:
         else:
             merit = products - np.float32(probe.radius) * self._norms
             # where a row like the query would be: a picture must find itself
-            home = (products - self._reach - 0.5 * self._norms).argmax(axis=1)
+            home = (products - self._mean_products - 0.5 * self._norms).argmax(axis=1)
             merit[np.arange(len(merit)), home] = np.inf
             lists = np.argpartition(-merit, nprobe - 1, axis=1)[:, :nprobe]
         return np.ascontiguousarray(lists, np.int64), np.take_along_axis(products, lists, 1)

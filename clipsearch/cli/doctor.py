@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from clipsearch.ann.calibrate import Queries
     from clipsearch.encoders.base import Encoder
-    from clipsearch.query.index_state import Wanted
+    from clipsearch.query.index_state import IndexGoal
     from clipsearch.store.findings import Finding
     from clipsearch.store.library import Library
     from clipsearch.store.snapshot import Snapshot
@@ -76,19 +76,19 @@ def _examine(folder: Path, settings: Settings, count: int, stage: Callable[[str]
 def _examine_library(
     library: Library, settings: Settings, count: int, stage: Callable[[str], None]
 ) -> Iterator[Finding]:
-    from clipsearch.query.index_state import Wanted
+    from clipsearch.query.index_state import IndexGoal
     from clipsearch.store import health
     from clipsearch.store.findings import guarded
 
     plan = _plan(library)
-    wanted = Wanted(plan.kind, plan.target_recall, _build_command(plan))
+    wanted = IndexGoal(plan.kind, plan.target_recall, _build_command(plan))
     stage("looking at the files")
     yield from health.examine(library, wanted.command)
     yield from guarded("search", partial(_examine_search, library, wanted, settings, count, stage))
 
 
 def _examine_search(
-    library: Library, wanted: Wanted, settings: Settings, count: int, stage: Callable[[str], None]
+    library: Library, wanted: IndexGoal, settings: Settings, count: int, stage: Callable[[str], None]
 ) -> Iterator[Finding]:
     from clipsearch.query import doctor as search
     from clipsearch.types import Modality

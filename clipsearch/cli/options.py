@@ -60,7 +60,7 @@ def collapse_option(command: F) -> F:
     return click.option("--collapse", is_flag=True, help="Show copies and bursts of pictures once.")(command)
 
 
-def trim_options(command: F) -> F:
+def cutoff_options(command: F) -> F:
     """Add --min-confidence, --min-score and --cut."""
     command = click.option("--cut", is_flag=True, help="End the answer where scores fall off.")(command)
     least = "Leave out what has less {}, {}."

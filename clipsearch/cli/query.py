@@ -14,15 +14,15 @@ from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
     current_folder,
+    cutoff_options,
     library_option,
     note,
     read_settings,
     read_shape,
     shape_options,
-    trim_options,
     write_shaped,
 )
-from clipsearch.cli.requests import Answer, Asked, answer
+from clipsearch.cli.requests import Answer, SearchRequest, answer
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     help="Whether words in captions and texts count.",
 )
 @collapse_option
-@trim_options
+@cutoff_options
 @click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
 @filter_options
 @shape_options
@@ -109,7 +109,7 @@ def query(
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
     where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut, words_too)
-    asked = Asked(text, image, written, fusion, k, modality, exclude_self, shape, *where)
+    asked = SearchRequest(text, image, written, fusion, k, modality, exclude_self, shape, *where)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
@@ -159,7 +159,7 @@ def plain(filters: Filter | None) -> dict[str, Any] | None:
     return to_values(filters)
 
 
-def _answer_here(asked: Asked, folder: Path, settings: Settings) -> Answer:
+def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answer:
     """Answer in this process, and embed the query beside."""
     gc.disable()  # this process ends soon: a tenth of its time would go into looking at modules that stay
     from clipsearch.query.embedding import start_embedding

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SearchRequest:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
@@ -48,7 +48,7 @@ class Answer:
     payload: dict[str, Any] | None = None
 
 
-def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> Answer:
+def answer(engine: SearchEngine, asked: SearchRequest, picture: str | None = None) -> Answer:
     """Search, and put what was found in the shape that was asked for. Raises as `SearchEngine.search` does.
 
     picture: the absolute path of the picture, for a process that is in another folder.
@@ -81,7 +81,7 @@ def answer(engine: SearchEngine, asked: Asked, picture: str | None = None) -> An
     return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)
 
 
-def _shaped(results: Results, asked: Asked) -> bytes:
+def _shaped(results: Results, asked: SearchRequest) -> bytes:
     from clipsearch import present
 
     if asked.shape == "json":

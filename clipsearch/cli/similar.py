@@ -11,14 +11,14 @@ from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
     current_folder,
+    cutoff_options,
     library_option,
     read_settings,
     read_shape,
     shape_options,
-    trim_options,
 )
 from clipsearch.cli.query import plain, put_out
-from clipsearch.cli.requests import Asked, answer
+from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.cli.showing import Showing, show_options
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @collapse_option
-@trim_options
+@cutoff_options
 @filter_options
 @shape_options
 @show_options
@@ -72,5 +72,5 @@ def similar(
     found = int(number[1]) if number else item_at(engine.library, item)
     image, query = (item, None) if found is None else (None, f"id:{found}")
     where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut)
-    asked = Asked(None, image, query, "auto", k, modality, True, shape, *where)
+    asked = SearchRequest(None, image, query, "auto", k, modality, True, shape, *where)
     put_out(answer(engine, asked), shape, showing, settings, folder)

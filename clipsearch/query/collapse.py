@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from clipsearch.query.retrieval import Retrieved
+from clipsearch.query.retrieval import Ranking
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
 
@@ -20,7 +20,7 @@ BURST_SECONDS, BURST_ALIKE = 10.0, 0.85
 _WIDER = 4
 
 
-def fill_collapsed(fetch: Callable[[int], list[Retrieved]], snapshot: Snapshot, k: int) -> list[Retrieved]:
+def fill_collapsed(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, k: int) -> list[Ranking]:
     """Find answers of which the k best differ, as far as the library goes. fetch: finds so many hits of each query."""
     depth = 2 * k
     while True:

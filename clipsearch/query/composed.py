@@ -14,17 +14,17 @@ from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
-from clipsearch.query.retrieval import DEEPER, Asked, Proposed, Retrieved, Retriever, name_hits
-from clipsearch.query.scoring import Scored, all_count, first_of_items, live_count, merge_modalities, score_rows
+from clipsearch.query.retrieval import DEEPER, Candidates, QueryBatch, Ranking, Retriever, build_hits
+from clipsearch.query.scoring import ScoredRow, all_count, first_of_items, live_count, merge_modalities, score_rows
 from clipsearch.ranking import (
     PRIOR_SPREAD,
-    Background,
+    NullModel,
     are_unit,
-    background,
     confidence,
+    cross_modal_score,
     exact_scores,
-    standing,
-    surprise,
+    log_evalue,
+    null_model,
 )
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Filter, Modality
@@ -36,7 +36,7 @@ DEPTH = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Composed:
+class EmbeddedQuery:
     """A query, embedded.
 
     vectors: unit rows, float32 (terms, dim). weights: float64 (terms,), below 0 for a negative term; one is above.
@@ -49,7 +49,7 @@ class Composed:
     excluded: frozenset[int] = frozenset()
 
 
-def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[Composed, tuple[str, ...]]:
+def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[EmbeddedQuery, tuple[str, ...]]:
     """Embed the terms of a query; also return what the user should know about how that went.
 
     Raises InvalidInputError for a query without a positive term, too many terms, or an id that is not in the library;
@@ -70,7 +70,7 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[C
         notes += remarks
     excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
     weights = np.array([part.weight for part in query], np.float64)
-    return Composed(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
+    return EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
 
 
 @contextmanager
@@ -109,13 +109,13 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
 def retrieve_composed(
     retriever: Retriever,
     snapshot: Snapshot,
-    query: Composed,
+    query: EmbeddedQuery,
     k: int,
     modalities: Sequence[Modality],
     *,
     fusion: str = "auto",
     filters: Filter | None = None,
-) -> Retrieved:
+) -> Ranking:
     """Find the k best hits of a composed query. fusion: one of FUSIONS.
 
     A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
@@ -123,54 +123,61 @@ def retrieve_composed(
     """
     fusion = choose(query.weights, query.pictures) if fusion == "auto" else fusion
     whole = compose(query.vectors, query.weights)
-    asked = Asked(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
+    asked = QueryBatch(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
     wanted = k + len(query.excluded)
     warnings: list[str] = []
     while True:
         depth = max(DEPTH, 10 * wanted)
-        found = [retriever.propose(asked, modality, depth, wanted, warnings) for modality in modalities]
+        found = [retriever.candidates_for(asked, modality, depth, wanted, warnings) for modality in modalities]
         lists = [_rank(snapshot, query, whole, proposed, fusion) for proposed in found]
-        hits = name_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
+        hits = build_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
         if len(hits) == k or all(each.is_all for each in found):
-            return Retrieved(hits, tuple(warnings))
+            return Ranking(hits, tuple(warnings))
         wanted *= DEEPER
 
 
 def _rank(
-    snapshot: Snapshot, query: Composed, whole: NDArray[np.float32], proposed: Proposed, fusion: str
-) -> list[Scored]:
+    snapshot: Snapshot, query: EmbeddedQuery, whole: NDArray[np.float32], proposed: Candidates, fusion: str
+) -> list[ScoredRow]:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
-    modality, owners = proposed.modality, proposed.owners
+    modality, item_ids = proposed.modality, proposed.item_ids
     ids = np.unique(np.concatenate(proposed.rows))
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, modality, whole, ids, owners, kind)
+        return score_rows(snapshot, modality, whole, ids, item_ids, kind)
     if not len(ids):
         return []
     near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
     sound = are_unit(near)
-    snapshot.leave_out(owners.get(row) for row in ids[~sound].tolist())
+    snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     near, ids = near[sound], ids[sound]
     if not len(ids):
         return []
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
-    reach = snapshot.spreads().reach_of(kind, modality)
+    score_scale = snapshot.spreads().score_scale_of(kind, modality)
     among_all = replace(seen, rows=all_count(snapshot))
-    worth = [surprise(value, seen) for value in merit]
-    order = np.array([standing(w, surprise(value, among_all), reach) for w, value in zip(worth, merit, strict=True)])
+    worth = [log_evalue(value, seen) for value in merit]
+    order = np.array(
+        [cross_modal_score(w, log_evalue(value, among_all), score_scale) for w, value in zip(worth, merit, strict=True)]
+    )
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     return [
-        Scored(modality, int(ids[i]), float(scores[i]), worth[i], confidence(merit[i], seen), float(order[i]))
-        for i in first_of_items(ids, np.lexsort((ids, -order)), owners)
+        ScoredRow(modality, int(ids[i]), float(scores[i]), worth[i], confidence(merit[i], seen), float(order[i]))
+        for i in first_of_items(ids, np.lexsort((ids, -order)), item_ids)
     ]
 
 
 def _judge(
-    query: Composed, whole: NDArray[np.float32], rows: NDArray[np.float32], candidates: int, total: int, fusion: str
-) -> tuple[NDArray[np.float64], Background]:
+    query: EmbeddedQuery,
+    whole: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    candidates: int,
+    total: int,
+    fusion: str,
+) -> tuple[NDArray[np.float64], NullModel]:
     """Return what each candidate is worth, float64 (candidates,), and how rows at large do.
 
     rows (candidates + sample, dim). total: how many there are in all.
@@ -179,10 +186,10 @@ def _judge(
         merit, unit = exact_scores(whole, rows).astype(np.float64), 1.0
     else:
         scores = _term_scores(query, rows)
-        seen = [background(row[candidates:], total) for row in scores]
+        seen = [null_model(row[candidates:], total) for row in scores]
         merit, unit = decide(scores, query.weights, seen, query.pictures), 1.0 / PRIOR_SPREAD
-    return merit[:candidates], background(merit[candidates:], total, unit=unit)
+    return merit[:candidates], null_model(merit[candidates:], total, unit=unit)
 
 
-def _term_scores(query: Composed, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _term_scores(query: EmbeddedQuery, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([exact_scores(vector, rows) for vector in query.vectors])

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.ranking import before_fall_off
+from clipsearch.ranking import score_gap_cutoff
 from clipsearch.types import Hit, Modality
 
 
 @dataclass(frozen=True, slots=True)
-class Trim:
+class Cutoff:
     """What the hits of an answer must have; Trim() leaves all.
 
     confidence: in [0, 1]. score: a cosine, in [-1, 1]. cut: whether the answer ends where scores fall off. A hit that
@@ -33,7 +33,7 @@ class Trim:
         stand = [True] * len(hits)
         kinds = [hit.modality for hit in hits]
         if self.cut and hits and hits[0].confidence is not None:
-            stand = before_fall_off([hit.surprise for hit in hits], [rows[kind] for kind in kinds], kinds)
+            stand = score_gap_cutoff([hit.log_evalue for hit in hits], [rows[kind] for kind in kinds], kinds)
         kept = [hit for hit, stands in zip(hits, stand, strict=True) if stands or hit.confidence is None]
         kept = [hit for hit in kept if _reaches(hit.confidence, self.confidence) and _reaches(hit.score, self.score)]
         return [replace(hit, rank=i) for i, hit in enumerate(kept, 1)]

@@ -18,7 +18,7 @@ from clipsearch.ann.calibrate import DEPTH, Queries
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError, StoreCorruptError
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.index_state import WORDS, IndexState, Wanted, examine_index, is_replaced, open_index
+from clipsearch.query.index_state import WORDS, IndexGoal, IndexState, examine_index, is_replaced, open_index
 from clipsearch.query.measuring import recall, search_ms, text_ms
 from clipsearch.query.retrieval import Retriever
 from clipsearch.store.findings import INDEX, VERIFY, Finding, Severity, counted, guarded
@@ -51,12 +51,12 @@ def examine_encoder(library: Library, load: Callable[[], Encoder]) -> tuple[Find
     return Finding("encoder", Severity.OK, found, "", None, values), encoder
 
 
-def examine(library: Library, modality: Modality, draw: Draw, wanted: Wanted, count: int) -> Iterator[Finding]:
+def examine(library: Library, modality: Modality, draw: Draw, wanted: IndexGoal, count: int) -> Iterator[Finding]:
     """Examine the search of one modality with at most `count` queries of each kind."""
     yield from guarded("search", partial(_search, library, modality, draw, wanted, count), modality)
 
 
-def _search(library: Library, modality: Modality, draw: Draw, wanted: Wanted, count: int) -> Iterator[Finding]:
+def _search(library: Library, modality: Modality, draw: Draw, wanted: IndexGoal, count: int) -> Iterator[Finding]:
     with library.read() as snapshot:
         try:
             state = open_index(library, wanted, snapshot, modality)

@@ -18,10 +18,10 @@ from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.paths import real_path
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
-from clipsearch.query.cutoff import Trim
+from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.parser import FUSIONS, Query, Term, as_query
-from clipsearch.query.retrieval import Retrieved, Retriever
+from clipsearch.query.retrieval import Ranking, Retriever
 from clipsearch.query.scoring import live_count
 from clipsearch.query.validation import as_floats, check_k, check_kinds, read_modalities, unit_rows
 from clipsearch.ranking import CONFIDENT
@@ -128,7 +128,7 @@ class SearchEngine:
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
         if isinstance(text, Query | Term):
-            trim = Trim(min_confidence, min_score, cut)
+            trim = Cutoff(min_confidence, min_score, cut)
             return self._search_composed(as_query(text), k, modality, filters, fusion, collapse, trim)
         batch = partial(self.search_batch, k=k, modality=modality, filters=filters, collapse=collapse)
         batch = partial(batch, min_confidence=min_confidence, min_score=min_score, cut=cut)
@@ -159,7 +159,7 @@ class SearchEngine:
 
         vectors: (n, dim). Else as in `search`, which see for what is raised.
         """
-        wanted, trim = read_modalities(modality), Trim(min_confidence, min_score, cut)
+        wanted, trim = read_modalities(modality), Cutoff(min_confidence, min_score, cut)
         check_k(k)
         check_kinds(texts, images, vectors)
         pin = self._pin()
@@ -209,7 +209,7 @@ class SearchEngine:
         filters: Filter | None,
         fusion: str,
         collapse: bool,
-        trim: Trim,
+        trim: Cutoff,
     ) -> Results:
         wanted, pin = read_modalities(modality), self._pin()
         check_k(k)
@@ -220,14 +220,14 @@ class SearchEngine:
             composed, notes = embed_terms(query, self._embedder_for(pin), snapshot)
             retrieve = partial(retrieve_composed, self._retriever, fusion=fusion, filters=filters)
 
-            def fetch(depth: int) -> list[Retrieved]:
+            def fetch(depth: int) -> list[Ranking]:
                 return [retrieve(snapshot, composed, depth, wanted)]
 
             found = (fill_collapsed(fetch, snapshot, k) if collapse else fetch(k))[0]
             return self._results(str(query), pin, snapshot, found, notes, trim)
 
     def _results(
-        self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Retrieved, notes: tuple[str, ...], trim: Trim
+        self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, notes: tuple[str, ...], trim: Cutoff
     ) -> Results:
         hits = trim.apply(found.hits, {modality: live_count(snapshot, modality) for modality in Modality})
         left_out = len(found.hits) - len(hits)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.ranking import Background
+from clipsearch.ranking import NullModel
 
 TOLERATED = 1.0
 """Standard deviations up to which matching a negative term costs next to nothing."""
@@ -50,7 +50,7 @@ def compose(vectors: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArr
 def decide(
     scores: NDArray[np.floating],
     weights: NDArray[np.float64],
-    seen: Sequence[Background],
+    seen: Sequence[NullModel],
     saturates: Sequence[bool],
 ) -> NDArray[np.float64]:
     """Fuse by decisions: float64 (rows,), in standard deviations of an unrelated row.

@@ -11,26 +11,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clipsearch.query.fusion import RRF_RANKS
-from clipsearch.ranking import keep_promise
+from clipsearch.ranking import limit_demotion
 from clipsearch.types import Hit
 
 WORDS_DEPTH = 200
 """How many items words propose at most, and vectors at least where words propose any."""
 
 
-def fuse_words(hits: Sequence[Hit], named: Sequence[int]) -> list[Hit]:
+def fuse_words(hits: Sequence[Hit], keyword_ids: Sequence[int]) -> list[Hit]:
     """Fuse a ranking by vectors with the ids of items that words name, best first, all of which are in it."""
     by_id = {hit.item.id: hit for hit in hits}
-    fused = fuse(list(by_id), [item for item in named if item in by_id])
+    fused = fuse(list(by_id), [item for item in keyword_ids if item in by_id])
     return [replace(by_id[item], rank=rank) for rank, item in enumerate(fused, 1)]
 
 
-def fuse(by_vectors: Sequence[int], by_words: Sequence[int]) -> list[int]:
+def fuse(by_vectors: Sequence[int], keyword_search: Sequence[int]) -> list[int]:
     """Fuse two rankings of ids, of which the first has all that the second has; ties as by vectors.
 
     What is r-th by vectors is at place 2r or before.
     """
     merit = {item: 1.0 / (RRF_RANKS + rank) for rank, item in enumerate(by_vectors, 1)}
-    for rank, item in enumerate(by_words, 1):
+    for rank, item in enumerate(keyword_search, 1):
         merit[item] += 1.0 / (RRF_RANKS + rank)
-    return keep_promise(sorted(by_vectors, key=lambda item: -merit[item]), by_vectors)
+    return limit_demotion(sorted(by_vectors, key=lambda item: -merit[item]), by_vectors)

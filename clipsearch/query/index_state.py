@@ -38,7 +38,7 @@ _INDEX_FILE = "index.faiss"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class IndexGoal:
     """What a library wants of its index: the kind, and the recall that queries are to reach.
 
     command: what builds that index anew.
@@ -63,7 +63,7 @@ class IndexState:
     """
 
     library: Library
-    wanted: Wanted
+    wanted: IndexGoal
     snapshot: Snapshot
     modality: Modality
     rows: Rows
@@ -73,7 +73,7 @@ class IndexState:
     trouble: str = ""
 
 
-def open_index(library: Library, wanted: Wanted, snapshot: Snapshot, modality: Modality) -> IndexState:
+def open_index(library: Library, wanted: IndexGoal, snapshot: Snapshot, modality: Modality) -> IndexState:
     """Open what a search uses. Raises StoreCorruptError if the rows cannot be read."""
     rows, generation = snapshot.rows(modality), snapshot.generation(modality)
     exact = IndexState(library, wanted, snapshot, modality, rows, generation, None, Calibration(0, {}))
@@ -185,7 +185,7 @@ def _calibrated(state: IndexState) -> Iterator[Finding]:
         yield Finding("calibration", Severity.OK, found, "", state.modality, values)
 
 
-def _what_is_wrong(calibration: Calibration, now: int, wanted: Wanted) -> Iterator[tuple[str, str, Severity]]:
+def _what_is_wrong(calibration: Calibration, now: int, wanted: IndexGoal) -> Iterator[tuple[str, str, Severity]]:
     """Yield what is wrong with a calibration where there are `now` rows, what to do about it, and how bad it is.
 
     Without an encoder there are no words to calibrate with, so that is good to know and no fault of the library.

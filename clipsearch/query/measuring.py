@@ -54,20 +54,20 @@ def _scores_true(snapshot: Snapshot, modality: Modality, queries: Queries) -> li
     """
     rows, live = snapshot.rows(modality), snapshot.live(modality)
     own = [-1] * len(queries.vectors) if queries.own is None else queries.own.tolist()
-    themselves = snapshot.owners(modality, [row for row in own if row >= 0])
+    themselves = snapshot.item_ids_of_rows(modality, [row for row in own if row >= 0])
     wanted = DEPTH - (queries.own is not None)
     true = [np.empty(0, np.float32)] * len(own)
     pending, depth = list(range(len(own))), DEPTH + 1
     while pending:
         ids = exact_search(rows, queries.vectors[pending], min(depth, len(rows)), allowed=live).ids
-        owners = snapshot.owners(modality, np.unique(ids[ids >= 0]).tolist())
+        item_ids = snapshot.item_ids_of_rows(modality, np.unique(ids[ids >= 0]).tolist())
         for i, near in zip(pending, ids, strict=True):
             near = near[near >= 0]
             near = near[are_unit(rows.gather(near))]
             places = [
                 place
-                for place in first_of_items(near, np.arange(len(near)), owners)
-                if owners[int(near[place])] != themselves.get(own[i])
+                for place in first_of_items(near, np.arange(len(near)), item_ids)
+                if item_ids[int(near[place])] != themselves.get(own[i])
             ]
             true[i] = exact_scores(queries.vectors[i], rows.gather(near[places[:wanted]]))
         pending = [i for i in pending if len(true[i]) < wanted] if depth < len(rows) else []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.query.retrieval import Asked, Retriever
+from clipsearch.query.retrieval import QueryBatch, Retriever
 from clipsearch.ranking import are_unit, exact_scores
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
@@ -61,7 +61,7 @@ def _by_index(
     rows, retriever = snapshot.rows(Modality.IMAGE), Retriever(library)
     for start in range(0, len(chosen), _AT_ONCE):
         queries = _unit(rows.gather(chosen[start : start + _AT_ONCE]))
-        ids = retriever.candidates(Asked(snapshot, queries, "image", None), Modality.IMAGE, NEIGHBOURS, [])
+        ids = retriever.candidates(QueryBatch(snapshot, queries, "image", None), Modality.IMAGE, NEIGHBOURS, [])
         pairs = []
         for i, (query, near) in enumerate(zip(queries, ids, strict=True), start):
             near = near[near >= 0]

@@ -23,7 +23,7 @@ from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.paths import real_path
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
-from clipsearch.query.scoring import Scored, count_rows, merge_modalities, score_rows
+from clipsearch.query.scoring import ScoredRow, count_rows, merge_modalities, score_rows
 from clipsearch.store.catalog import Generation, Match
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library
@@ -45,7 +45,7 @@ _SELF_MARGIN = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieved:
+class Ranking:
     """The answer to one query vector."""
 
     hits: list[Hit]
@@ -53,7 +53,7 @@ class Retrieved:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryBatch:
     """A batch of queries of one kind, over one state of the library."""
 
     snapshot: Snapshot
@@ -63,7 +63,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposed:
+class Candidates:
     """What a modality proposes for a batch of queries.
 
     rows: for each query its candidates, int64 (any,). owners: the id of the item of each row. is_all: whether no query
@@ -72,7 +72,7 @@ class Proposed:
 
     modality: Modality
     rows: list[NDArray[np.int64]]
-    owners: dict[int, int]
+    item_ids: dict[int, int]
     is_all: bool
 
 
@@ -103,58 +103,62 @@ class Retriever:
         kind: str | None = None,
         filters: Filter | None = None,
         words: Sequence[str] | None = None,
-    ) -> list[Retrieved]:
+    ) -> list[Ranking]:
         """Find the k best hits of each query (n, dim), each an item of its own.
 
         excluded: for each, the real path of a file to leave out. kind: what the queries were made from, `text` or
         `image`; None if that is not known. filters: which items may be found. words: the texts of the queries, where
         items that have their words are to be found by them, too.
         """
-        asked = Asked(snapshot, queries, kind, filters)
-        named: Sequence[Sequence[int]] = [()] * len(queries)
+        asked = QueryBatch(snapshot, queries, kind, filters)
+        keyword_ids: Sequence[Sequence[int]] = [()] * len(queries)
         if words:
-            named = [snapshot.by_words(text, filters, WORDS_DEPTH) for text in words]
+            keyword_ids = [snapshot.keyword_search(text, filters, WORDS_DEPTH) for text in words]
         wanted = k + (_SELF_MARGIN if any(excluded) else 0)
-        depth = max(wanted, WORDS_DEPTH if any(named) else 0)
+        depth = max(wanted, WORDS_DEPTH if any(keyword_ids) else 0)
         warnings: list[str] = []
         while True:
-            found = [self.propose(asked, modality, max(depth, wanted), wanted, warnings) for modality in modalities]
+            found = [
+                self.candidates_for(asked, modality, max(depth, wanted), wanted, warnings) for modality in modalities
+            ]
             answers = []
             for i, query in enumerate(queries):
                 lists = []
                 for each in found:
-                    own = snapshot.rows_of(each.modality, named[i]) if named[i] else {}
+                    own = snapshot.rows_of_items(each.modality, keyword_ids[i]) if keyword_ids[i] else {}
                     rows = np.union1d(each.rows[i], [*own]).astype(np.int64)
-                    lists.append(score_rows(snapshot, each.modality, query, rows, each.owners | own, kind))
+                    lists.append(score_rows(snapshot, each.modality, query, rows, each.item_ids | own, kind))
                 ranked = merge_modalities(lists)
-                hits = name_hits(snapshot, ranked, len(ranked) if named[i] else k, excluded[i])
-                answers.append(fuse_words(hits, named[i])[:k] if named[i] else hits)
+                hits = build_hits(snapshot, ranked, len(ranked) if keyword_ids[i] else k, excluded[i])
+                answers.append(fuse_words(hits, keyword_ids[i])[:k] if keyword_ids[i] else hits)
             if all(each.is_all for each in found) or all(len(hits) == k for hits in answers):
-                return [Retrieved(hits, tuple(warnings)) for hits in answers]
+                return [Ranking(hits, tuple(warnings)) for hits in answers]
             wanted *= DEEPER
 
-    def propose(self, asked: Asked, modality: Modality, depth: int, wanted: int, warnings: list[str]) -> Proposed:
+    def candidates_for(
+        self, asked: QueryBatch, modality: Modality, depth: int, wanted: int, warnings: list[str]
+    ) -> Candidates:
         """Find candidates, at least `depth` rows and so many that they are of `wanted` items, as far as there are any.
 
         Fewer items would leave places to another modality that has worse ones. How deep a query goes is its own affair,
         whatever else is in the batch.
         """
         rows = [np.empty(0, np.int64)] * len(asked.queries)
-        owners: dict[int, int] = {}
+        item_ids: dict[int, int] = {}
         pending = list(range(len(rows)))
         while True:
             found = self.candidates(replace(asked, queries=asked.queries[pending]), modality, depth, warnings)
-            owners |= asked.snapshot.owners(modality, np.unique(found[found >= 0]).tolist())
+            item_ids |= asked.snapshot.item_ids_of_rows(modality, np.unique(found[found >= 0]).tolist())
             for i, ids in zip(pending, found, strict=True):
                 rows[i] = ids[ids >= 0]
             is_all = is_exhausted(found, depth)
             is_of_all = len(pending) == len(rows)
-            pending = [i for i in pending if len({owners.get(row) for row in rows[i].tolist()} - {None}) < wanted]
+            pending = [i for i in pending if len({item_ids.get(row) for row in rows[i].tolist()} - {None}) < wanted]
             if is_all or not pending:
-                return Proposed(modality, rows, owners, is_all and is_of_all)
+                return Candidates(modality, rows, item_ids, is_all and is_of_all)
             depth *= DEEPER
 
-    def candidates(self, asked: Asked, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
+    def candidates(self, asked: QueryBatch, modality: Modality, k: int, warnings: list[str]) -> NDArray[np.int64]:
         """Return candidate rows, int64 (n_queries, at most k), best first, -1 where there are fewer."""
         snapshot, queries = asked.snapshot, asked.queries
         rows, allowed = snapshot.rows(modality), snapshot.live(modality)
@@ -233,9 +237,9 @@ def is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:
     return candidates.shape[1] < depth or bool((candidates[:, -1] < 0).all())
 
 
-def name_hits(
+def build_hits(
     snapshot: Snapshot,
-    scored: Sequence[Scored],
+    scored: Sequence[ScoredRow],
     k: int,
     excluded: str | None = None,
     excluded_ids: frozenset[int] = frozenset(),
@@ -258,7 +262,7 @@ def name_hits(
         if excluded is not None and real_path(match.item.path) == excluded:
             continue
         worth = (entry.score, entry.confidence, entry.modality)
-        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage, surprise=entry.surprise))
+        hits.append(Hit(len(hits) + 1, match.item, *worth, match.part, match.passage, log_evalue=entry.log_evalue))
         if len(hits) == k:
             break
     return hits

@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ranking import are_unit, background, confidence, exact_scores, keep_promise, standing, surprise
+from clipsearch.ranking import (
+    are_unit,
+    confidence,
+    cross_modal_score,
+    exact_scores,
+    limit_demotion,
+    log_evalue,
+    null_model,
+)
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -16,17 +24,17 @@ _AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A row with what its score is worth.
+class ScoredRow:
+    """A row with its score.
 
-    surprise: -ln of how many unrelated rows of its modality would score as high. order: what rows are sorted by, most
-    first, comparable between modalities; above 0 for more than chance.
+    log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first, comparable between modalities;
+    above 0 for more than chance.
     """
 
     modality: Modality
     row: int
     score: float
-    surprise: float
+    log_evalue: float
     confidence: float | None
     order: float
 
@@ -36,12 +44,12 @@ def score_rows(
     modality: Modality,
     query: NDArray[np.float32],
     ids: NDArray[np.int64],
-    owners: Mapping[int, int],
+    item_ids: Mapping[int, int],
     kind: str | None,
-) -> list[Scored]:
+) -> list[ScoredRow]:
     """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
 
-    owners: the id of the item of each row; of the rows of one item, the best alone is returned. Rows that are not of
+    item_ids: by row; of the rows of one item, the best alone is returned. Rows that are not of
     unit length, as none is stored, are left out.
     """
     if not len(ids):
@@ -52,40 +60,40 @@ def score_rows(
         part = slice(start, start + _AT_ONCE)
         vectors = rows.gather(ids[part])
         scores[part], sound[part] = exact_scores(query, vectors), are_unit(vectors)
-    snapshot.leave_out(owners.get(row) for row in ids[~sound].tolist())
+    snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
     known = snapshot.spreads()
     spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
     sample, count = snapshot.sample(modality) @ query, live_count(snapshot, modality)
-    seen = background(sample, count, spread=spread, centre=centre)
-    among_all, reach = replace(seen, rows=all_count(snapshot)), known.reach_of(kind, modality)
+    seen = null_model(sample, count, spread=spread, centre=centre)
+    among_all, score_scale = replace(seen, rows=all_count(snapshot)), known.score_scale_of(kind, modality)
     ranked = []
-    for i in first_of_items(ids, np.lexsort((ids, -scores)), owners):
+    for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):
         score = float(scores[i])
-        worth = surprise(score, seen)
-        order = standing(worth, surprise(score, among_all), reach)
-        ranked.append(Scored(modality, int(ids[i]), score, worth, confidence(score, seen), order))
+        worth = log_evalue(score, seen)
+        order = cross_modal_score(worth, log_evalue(score, among_all), score_scale)
+        ranked.append(ScoredRow(modality, int(ids[i]), score, worth, confidence(score, seen), order))
     return ranked
 
 
-def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], owners: Mapping[int, int]) -> Iterator[int]:
-    """Yield the places in `order`, best first, of the first row of each item. owners: as of `score_rows`."""
+def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], item_ids: Mapping[int, int]) -> Iterator[int]:
+    """Yield the places in `order`, best first, of the first row of each item. item_ids: as of `score_rows`."""
     seen: set[int | None] = {None}
     for place, row in zip(order.tolist(), ids[order].tolist(), strict=True):
-        owner = owners.get(row)
+        owner = item_ids.get(row)
         if owner not in seen:
             seen.add(owner)
             yield place
 
 
-def merge_modalities(lists: Sequence[list[Scored]]) -> list[Scored]:
+def merge_modalities(lists: Sequence[list[ScoredRow]]) -> list[ScoredRow]:
     """Merge the modalities in order; the r-th best of the pictures that stand out is at place 2r or before.
 
     What captions and texts say is nearer to words than what pictures show, whatever is right.
     """
     merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
     pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.order > 0]
-    return keep_promise(merged, pictures) if len(lists) > 1 else merged
+    return limit_demotion(merged, pictures) if len(lists) > 1 else merged
 
 
 def live_count(snapshot: Snapshot, modality: Modality) -> int:

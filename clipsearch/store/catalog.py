@@ -189,7 +189,7 @@ def matches(
     return found
 
 
-def owners(
+def item_ids_by_row(
     connection: Connection, modality: Modality, *, rows: Iterable[int] | None = None, ids: Iterable[int] | None = None
 ) -> dict[int, int]:
     """Return the id of the item of each of these rows, or of each row of these items."""

@@ -112,7 +112,7 @@ def store_failure(connection: Connection, failed: Failed) -> None:
         tombstone(connection, select(literal(own.id)))
 
 
-def rows_of(contents: Sequence[Content]) -> Rows:
+def rows_of_contents(contents: Sequence[Content]) -> Rows:
     """Stack the rows of a batch by modality, in its order."""
     blocks: dict[Modality, list[NDArray[np.float16]]] = {}
     for content in contents:

@@ -78,7 +78,7 @@ def damaged_items(library: Library, damage: Damage) -> list[DamagedItem]:
     with library.query() as connection:
         ids = set(damage.items)
         for modality, rows in damage.rows.items():
-            ids |= set(catalog.owners(connection, modality, rows=rows.tolist()).values())
+            ids |= set(catalog.item_ids_by_row(connection, modality, rows=rows.tolist()).values())
         found = connection.execute(select(*columns).where(items.c.id.in_(catalog.listed(ids))).order_by(items.c.id))
         known = [DamagedItem(*row) for row in found]
     return known + [DamagedItem(number, 0, "", "", True) for number in sorted(ids - {item.id for item in known})]

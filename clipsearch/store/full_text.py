@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from clipsearch.errors import LibraryError
 from clipsearch.store.schema import items, vectors
-from clipsearch.words import Wanted, parse_words, separate
+from clipsearch.words import Phrase, parse_words, separate
 
 NAME = "full_text"
 _DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
@@ -119,7 +119,7 @@ def ranked(connection: Connection, wanted: str, allowed: ColumnElement[bool], li
     total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
     most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
     telling = []
-    for phrase in (_phrase(Wanted(word, False)) for word in words):
+    for phrase in (_phrase(Phrase(word, False)) for word in words):
         count = _count(connection, phrase, most + 1)
         if not count:
             return []
@@ -147,7 +147,7 @@ def _is_there(connection: Connection) -> bool:
     return inspect(connection).has_table(_table.name)
 
 
-def _phrase(wanted: Wanted) -> str:
+def _phrase(wanted: Phrase) -> str:
     words = separate(wanted.words).replace('"', " ")  # which a wide quote has become
     return f'"{words}"{"*" if wanted.is_start else ""}'
 

@@ -121,13 +121,13 @@ class Snapshot:
         count = len(self._unsound)
         return (f"{count:,} {'match is' if count == 1 else 'matches are'} damaged and left out. {REPAIR}",)
 
-    def owners(self, modality: Modality, rows: list[int]) -> dict[int, int]:
+    def item_ids_of_rows(self, modality: Modality, rows: list[int]) -> dict[int, int]:
         """Return the id of the item behind each of these rows."""
-        return catalog.owners(self._connection, modality, rows=rows)
+        return catalog.item_ids_by_row(self._connection, modality, rows=rows)
 
-    def rows_of(self, modality: Modality, ids: Iterable[int]) -> dict[int, int]:
+    def rows_of_items(self, modality: Modality, ids: Iterable[int]) -> dict[int, int]:
         """Return every row of these items, with the id of its item."""
-        return catalog.owners(self._connection, modality, ids=ids)
+        return catalog.item_ids_by_row(self._connection, modality, ids=ids)
 
     def matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
         """Return the rows of a modality that may be found and whose items a filter allows: int64, ascending, read-only.
@@ -138,7 +138,7 @@ class Snapshot:
         recent = self._cached("matching", RecentRows)
         return recent.get(modality, wanted, lambda: self._matching(modality, wanted))
 
-    def by_words(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
+    def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
         """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
         allowed = condition(self._connection, absolute(wanted or Filter()), self._library.base)
         return full_text.ranked(self._connection, text, allowed, limit)

@@ -12,6 +12,11 @@ from clipsearch.types import Modality
 
 SPREADS_KEY = "score_spreads"
 
+_STORED = {"score_scales": "reach"}
+"""Names in the catalog where they differ: those that libraries have."""
+
+_NAMES = {stored: name for name, stored in _STORED.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Spreads:
@@ -19,13 +24,13 @@ class Spreads:
 
     rows: how many of each modality there were when they were measured. values: by `KIND MODALITY`, such as
     `text image` for queries by words over pictures. centres: typical medians, where a modality has too few rows to tell
-    and others stood in for them. reach: the typical surprise of a next best row, at least 1.
+    and others stood in for them. score_scales: the typical log E-value of a next best row, at least 1.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     centres: dict[str, float] = field(default_factory=dict)
-    reach: dict[str, float] = field(default_factory=dict)
+    score_scales: dict[str, float] = field(default_factory=dict)
 
     def get(self, kind: str | None, modality: Modality) -> float | None:
         """Return the spread for queries of a kind over a modality; None where it was not measured."""
@@ -35,19 +40,21 @@ class Spreads:
         """Return the median to expect of queries of a kind over a modality that has few rows; None if not measured."""
         return self.centres.get(f"{kind} {modality}")
 
-    def reach_of(self, kind: str | None, modality: Modality) -> float:
-        """Return the reach of a modality for queries of a kind; 1 where it was not measured."""
-        return self.reach.get(f"{kind} {modality}", 1.0)
+    def score_scale_of(self, kind: str | None, modality: Modality) -> float:
+        """Return the scale of the log E-values of a modality for queries of a kind; 1 if it was not measured."""
+        return self.score_scales.get(f"{kind} {modality}", 1.0)
 
     def dump(self) -> str:
         """Return the setting's value."""
-        return json.dumps(asdict(self))
+        values = asdict(self)
+        return json.dumps({_STORED.get(name, name): values[name] for name in values})
 
 
 def get_spreads(connection: Connection) -> Spreads:
     """Read what was measured last."""
     stored = get_setting(connection, SPREADS_KEY)
     try:
-        return Spreads(**json.loads(stored)) if stored else Spreads()
-    except (ValueError, TypeError, RecursionError):  # measured again by the next run
+        values = json.loads(stored) if stored else {}
+        return Spreads(**{_NAMES.get(name, name): value for name, value in values.items()})
+    except (ValueError, TypeError, AttributeError, RecursionError):  # measured again by the next run
         return Spreads()

@@ -68,7 +68,7 @@ class Writer:
         with transaction(self._connection) as connection:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
-        appended = append(self._connection, self._store, commit.rows_of(contents))
+        appended = append(self._connection, self._store, commit.rows_of_contents(contents))
         with transaction(self._connection) as connection:
             advance(connection, appended)
             for content in contents:

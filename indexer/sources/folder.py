@@ -34,7 +34,7 @@ _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
 
 
-class Neighbours:
+class SiblingCache:
     """What lies beside files that are named one by one, shared by the walks of a run: there may be thousands of them.
 
     What was asked for last is remembered.
@@ -89,7 +89,7 @@ class FolderWalk:
         *,
         covered: Sequence[str],
         skip: str | None = None,
-        neighbours: Neighbours | None = None,
+        neighbours: SiblingCache | None = None,
     ) -> None:
         """Prepare a walk of `prefix` in a root.
 
@@ -104,7 +104,7 @@ class FolderWalk:
         self._skip = skip
         self._foreign: set[tuple[int, int]] = set()
         self._linked: set[str] = set()
-        self._neighbours = neighbours or Neighbours()
+        self._neighbours = neighbours or SiblingCache()
         self._captions = self._neighbours.captions(root, rules, self._absolute, self._is_wanted)
         self._told = len(self._captions.unreadable)
         self._unlisted: list[tuple[str, str]] = []

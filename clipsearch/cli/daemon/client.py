@@ -10,13 +10,13 @@ from pathlib import Path
 
 from clipsearch import __version__
 from clipsearch.cli.daemon.protocol import ask
-from clipsearch.cli.requests import Answer, Asked
+from clipsearch.cli.requests import Answer, SearchRequest
 from clipsearch.config import Settings
 from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
 
 
-def ask_daemon(asked: Asked, library: Path, settings: Settings) -> Answer | None:
+def ask_daemon(asked: SearchRequest, library: Path, settings: Settings) -> Answer | None:
     """Let the daemon answer; None where it does not."""
     if not settings.daemon or os.environ.get("CLIPSEARCH_DEBUG"):
         return None

@@ -51,7 +51,7 @@ def _serve(seconds: float) -> int:
                 note(f"A daemon is at work already: {socket_path()}")
                 return 0
             note(f"Listening: {socket_path()}. Ends after {seconds / 60:g} minutes without a query, or by Ctrl-C.")
-            resident.Resident(seconds).serve(listener)
+            resident.DaemonServer(seconds).serve(listener)
     except OSError as error:
         raise ClipSearchError(
             f"The daemon cannot listen at {socket_path()}: {error.strerror or error}. Set XDG_RUNTIME_DIR to a "

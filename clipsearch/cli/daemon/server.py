@@ -28,7 +28,7 @@ from clipsearch.cli.daemon.protocol import (
     send,
     socket_path,
 )
-from clipsearch.cli.requests import Asked, answer
+from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.config import Settings
 from clipsearch.encoders import trust
 from clipsearch.errors import ClipSearchError
@@ -43,7 +43,7 @@ MAX_CLIENTS = 32
 _QUESTION_SECONDS = 5.0
 
 
-class Resident:
+class DaemonServer:
     """Answers queries. Whatever it cannot answer it declines, and whoever asked finds out why by himself."""
 
     def __init__(self, idle_seconds: float) -> None:
@@ -103,7 +103,10 @@ class Resident:
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         # Who asks must not name an encoder for this process: it loads what is trusted here, and declines all else.
-        asked, settings = Asked(**question["asked"]), replace(Settings(**question["settings"]), model=Settings().model)
+        asked, settings = (
+            SearchRequest(**question["asked"]),
+            replace(Settings(**question["settings"]), model=Settings().model),
+        )
         picture = None
         if asked.image is not None:
             picture = os.path.join(asked.folder, asked.image)

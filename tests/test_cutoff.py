@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clipsearch import Indexed, InvalidInputError
 from clipsearch.cli.query import query
-from clipsearch.ranking import FALL_OFF, before_fall_off
+from clipsearch.ranking import SCORE_GAP_SHARE, score_gap_cutoff
 from clipsearch.types import Modality
 from tests.helpers import index, photos, run_cli
 from tests.test_engine import DIM, VectorLibrary, unit
@@ -102,16 +102,20 @@ def test_what_is_no_confidence_or_score_is_refused(rows, value):
 
 
 @given(st.lists(st.floats(-20, 2000), max_size=20), st.integers(1, 10**9))
-def test_the_first_always_stands_and_what_is_as_rare_with_it(surprises, count):
-    surprises = [max(value, -math.log(count)) for value in surprises]
-    stand = before_fall_off(surprises, [count] * len(surprises))
-    assert stand[:1] == [True] * len(surprises[:1])
-    assert all(stands for stands, value in zip(stand, surprises, strict=True) if value == max(surprises))
-    kinds = [i % 2 for i in range(len(surprises))]
-    for i, stands in enumerate(before_fall_off(surprises, [count] * len(surprises), kinds)):
+def test_the_first_always_stands_and_what_is_as_rare_with_it(log_evalues, count):
+    log_evalues = [max(value, -math.log(count)) for value in log_evalues]
+    stand = score_gap_cutoff(log_evalues, [count] * len(log_evalues))
+    assert stand[:1] == [True] * len(log_evalues[:1])
+    assert all(stands for stands, value in zip(stand, log_evalues, strict=True) if value == max(log_evalues))
+    kinds = [i % 2 for i in range(len(log_evalues))]
+    for i, stands in enumerate(score_gap_cutoff(log_evalues, [count] * len(log_evalues), kinds)):
         assert stands or i > 0
-        assert not stands or i % 2 == 0 or surprises[i] > 0, "of the other kind, what chance explains goes"
-    assert before_fall_off([9.0, FALL_OFF * 9.0 + 0.01, FALL_OFF * 9.0 - 0.01], [1] * 3) == [True, True, False]
+        assert not stands or i % 2 == 0 or log_evalues[i] > 0, "of the other kind, what chance explains goes"
+    assert score_gap_cutoff([9.0, SCORE_GAP_SHARE * 9.0 + 0.01, SCORE_GAP_SHARE * 9.0 - 0.01], [1] * 3) == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.fixture(scope="module")
