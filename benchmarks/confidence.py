@@ -24,8 +24,9 @@ from builtin_data import caption_embeddings, class_texts, read_captions
 from builtin_recipe import RECIPES, Labels, Photos, fit
 from harness import write_result
 
-from clipsearch.encoders.builtin.projection import Projection, unit
+from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import TextTower
+from clipsearch.linalg import unit_rows
 from clipsearch.ranking import CONFIDENT, confidence, lower_spread, null_model
 from indexer.calibration import generic_queries
 
@@ -67,7 +68,7 @@ class Split:
         captions = projection.texts(held.queries.reshape(-1, held.queries.shape[-1])) @ pictures[inside].T
         first = inside[captions.argmax(axis=1)] == owner
         out = ~np.isin(owner, inside)
-        means = unit(held.captions.mean(axis=1))[inside]
+        means = unit_rows(held.captions.mean(axis=1))[inside]
         likeness = (held.captions.reshape(-1, held.captions.shape[-1]) @ means.T).max(axis=1)
         self.scores |= {
             "answerable": captions[first],
@@ -87,7 +88,7 @@ def area(right, wrong):
 
 def embed(tower, texts):
     rows = tower.run([prompt.format(text) for text in texts for prompt in PROMPTS])
-    return unit(rows.reshape(len(texts), len(PROMPTS), -1).mean(axis=1))
+    return unit_rows(rows.reshape(len(texts), len(PROMPTS), -1).mean(axis=1))
 
 
 def read(folder):

@@ -19,8 +19,9 @@ from harness import write_result
 from labels import TEMPLATES, photographs
 
 from clipsearch.encoders.builtin.encoder import PROMPTS
-from clipsearch.encoders.builtin.projection import Projection, unit
+from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import TextTower
+from clipsearch.linalg import unit_rows
 
 WAYS = {
     "plain": ("{}",),
@@ -56,10 +57,10 @@ def measure(variant, paths, captions, tower, texts, has, repeats):
         own = np.repeat(np.arange(len(test)), each)
         named = has[test].T.any(axis=1)
         for way, (sentences, words) in texts.items():
-            vectors = unit(np.mean([projection.texts(rows[asked]) for rows in sentences], axis=0))
+            vectors = unit_rows(np.mean([projection.texts(rows[asked]) for rows in sentences], axis=0))
             scores = vectors @ pictures.T
             found[way][0].append(1 + (scores > scores[np.arange(len(own)), own][:, None]).sum(axis=1))
-            vectors = unit(np.mean([projection.texts(rows) for rows in words], axis=0))
+            vectors = unit_rows(np.mean([projection.texts(rows) for rows in words], axis=0))
             found[way][1].append(average_precision(vectors[named] @ pictures.T, has[test].T[named]))
     return {way: tuple(map(np.concatenate, lists)) for way, lists in found.items()}
 

@@ -14,6 +14,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
+from clipsearch.linalg import unit_rows
 from clipsearch.store.captions import caption_rows
 from clipsearch.store.captions import captions as captions_of
 from clipsearch.store.library import Library
@@ -87,7 +88,7 @@ def _text_queries(library: Library, snapshot: Snapshot, load_encoder: LoadEncode
     with library.query() as connection:
         rows, captions = caption_rows(connection, COUNT), captions_of(connection, COUNT)
     if len(rows) >= MIN_COUNT:
-        return Queries(_unit(snapshot.rows(Modality.TEXT).gather(rows)), "captions of the library")
+        return Queries(unit_rows(snapshot.rows(Modality.TEXT).gather(rows)), "captions of the library")
     texts, source = generic_queries()[:COUNT], "generic queries"
     if len(captions) >= MIN_COUNT:
         texts, source = captions, "captions of the library"
@@ -104,9 +105,4 @@ def _stored(rows: Rows, live: NDArray[np.bool_] | None, own: bool, source: str) 
     if not len(numbers):
         return None
     chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), COUNT)).astype(np.int64))]
-    return Queries(_unit(rows.gather(chosen)), source, chosen if own else None)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit
+    return Queries(unit_rows(rows.gather(chosen)), source, chosen if own else None)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from clipsearch.encoders.builtin.encoder import PROMPTS, squash
 from clipsearch.encoders.builtin.graph import activation_names, picture_tower, pooled_widths
-from clipsearch.encoders.builtin.projection import unit
 from clipsearch.encoders.builtin.towers import PictureTower, open_session
 from clipsearch.encoders.builtin.weights import read_pth, read_verified
+from clipsearch.linalg import unit_rows
 
 
 def read_captions(folder):
@@ -69,7 +69,7 @@ def caption_embeddings(text, captions):
     flat = [caption for each in captions for caption in each]
     shape = (len(captions), -1, 768)
     prompted = sum(text.run([prompt.format(caption) for caption in flat]) for prompt in PROMPTS)
-    return text.run(flat).reshape(shape), unit(prompted).reshape(shape)
+    return text.run(flat).reshape(shape), unit_rows(prompted).reshape(shape)
 
 
 def class_texts(text):
@@ -83,6 +83,6 @@ def class_texts(text):
     shares = np.zeros((len(inside), 1000))
     for row, indices in zip(shares, inside.values(), strict=True):
         row[indices] = 1 / len(indices)
-    classes = unit(text.run([f"a photo of a {name}" for name in names]) + text.run(full))
-    groups = unit(text.run([f"a photo of a {word}" for word in inside]) + text.run(list(inside)))
+    classes = unit_rows(text.run([f"a photo of a {name}" for name in names]) + text.run(full))
+    groups = unit_rows(text.run([f"a photo of a {word}" for word in inside]) + text.run(list(inside)))
     return classes, groups, shares

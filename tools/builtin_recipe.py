@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from clipsearch.encoders.builtin.projection import Projection, softmax, unit
+from clipsearch.encoders.builtin.projection import Projection
+from clipsearch.linalg import softmax, unit_rows
 
 Floats = np.ndarray
 
@@ -134,7 +135,7 @@ def _made_pictures(labels, photos, mean, scale, recipe):
     shares = np.vstack([np.eye(len(labels.embeddings)), labels.members])
     made = np.zeros((len(shares), len(mean)))
     for rows, columns in zip(labels.rows, blocks[0:-1:3], strict=True):
-        made[:, columns] = unit(shares @ unit(rows - rows.mean(0)))
+        made[:, columns] = unit_rows(shares @ unit_rows(rows - rows.mean(0)))
     usual = softmax(photos.logits).mean(0)
     roots = np.sqrt(recipe.certainty * shares + (1 - recipe.certainty) * usual)
     made[:, blocks[-1]] = (roots - mean[blocks[-1]]) * scale[blocks[-1]]
@@ -148,7 +149,7 @@ def _bank(arrays, photos, recipe):
     centres = rows[:: len(rows) // recipe.bank][: recipe.bank]
     for _ in range(8):
         nearest = (rows @ centres.T).argmax(1)
-        centres = unit(np.stack([rows[nearest == index].sum(0) + 1e-6 * old for index, old in enumerate(centres)]))
+        centres = unit_rows(np.stack([rows[nearest == index].sum(0) + 1e-6 * old for index, old in enumerate(centres)]))
     bank = {
         "bank": centres.astype(np.float16),
         "bank_nearest": np.array(recipe.bank_nearest, np.float32),
@@ -189,7 +190,7 @@ def _correlate(pictures, captions, pairs, recipe):
 
 def _label_space(labels, recipe):
     """Return (1000, k) and (384, k): centred label embeddings, last layer, in their principal directions."""
-    last = unit(labels.embeddings[:, : labels.embeddings.shape[1] // 2])
+    last = unit_rows(labels.embeddings[:, : labels.embeddings.shape[1] // 2])
     centred = last - last.mean(0)
     _, _, right = np.linalg.svd(centred, full_matrices=False)
     basis = right[: recipe.label_dim].T

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from clipsearch.linalg import unit_rows
 from clipsearch.query.retrieval import Ranking
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
@@ -60,7 +61,7 @@ class _Pictures:
     def __init__(self, snapshot: Snapshot, hits: Sequence[Hit]) -> None:
         rows = snapshot.rows_of_pictures([hit.item.id for hit in hits if hit.item.modality is Modality.IMAGE])
         vectors = snapshot.rows(Modality.IMAGE).gather(np.fromiter(rows.values(), np.int64, len(rows)))
-        self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        self._vectors = unit_rows(vectors)
         self._places = {item: place for place, item in enumerate(rows)}
         self._shown: list[tuple[int, Item]] = []
 

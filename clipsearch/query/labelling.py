@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.linalg import softmax, unit_rows
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.eval.evaluation import check_templates, encode_templates
 from clipsearch.ranking import are_unit
@@ -64,8 +65,7 @@ class Labelling:
                 seen = rows.gather(np.array([picture.row for picture in pictures], np.int64))
                 sound = are_unit(seen)
                 pictures, seen = tuple(compress(pictures, sound)), seen[sound]  # a damaged row gets no label
-                seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
-                yield Labelled(pictures, softmax(scale * (seen @ self.vectors.T).astype(np.float64)))
+                yield Labelled(pictures, softmax(scale * (unit_rows(seen) @ self.vectors.T).astype(np.float64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,6 @@ def _likely(part: Labelled, labels: Sequence[str], least: float) -> dict[int, tu
     """Return for each picture of which a label is likely enough the likeliest one, and its chance."""
     best = zip(part.pictures, part.chances.argmax(axis=1).tolist(), part.chances.max(axis=1).tolist(), strict=True)
     return {picture.id: (labels[which], chance) for picture, which, chance in best if chance >= least}
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn rows of logits into chances that add up to 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    chances: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return chances
 
 
 def _check_labels(labels: Sequence[str]) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.base import BATCH_SIZE, Pixels
-from clipsearch.encoders.builtin.projection import Projection, unit
+from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import GRAPH_VERSION, MAX_TOKENS, PictureTower, TextTower
 from clipsearch.encoders.builtin.weights import LITE0, LITE2, MINILM, TOKENIZER, Source
 from clipsearch.errors import InvalidInputError
+from clipsearch.linalg import unit_rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -158,7 +159,7 @@ class BuiltinEncoder:
             return np.zeros((0, self.dim), np.float32)
         prompted = [prompt.format(text) for text in texts for prompt in PROMPTS]
         rows = self._text_tower().run(prompted).reshape(len(texts), len(PROMPTS), -1)
-        return self._projection.texts(unit(rows.mean(axis=1)))
+        return self._projection.texts(unit_rows(rows.mean(axis=1)))
 
     @cached_property
     def _projection(self) -> Projection:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.builtin.quantize import Range
 from clipsearch.errors import EncoderUnavailableError
+from clipsearch.linalg import softmax, unit_rows
 
 Floats = NDArray[np.floating]
 
@@ -72,13 +73,13 @@ class Projection:
         # (Bogolin et al. 2022, arXiv:2112.12777) each gives up a share of its likeness to a bank of usual texts.
         nearest = np.sort(rows @ arrays["bank"].T, axis=1)[:, -int(arrays["bank_nearest"]) :].mean(axis=1)
         extra = (arrays["bank_mean"] - nearest) * arrays["bank_weight"] / arrays["bank_column"]
-        return unit(np.hstack([rows, extra[:, None]])).astype(np.float32)
+        return unit_rows(np.hstack([rows, extra[:, None]])).astype(np.float32)
 
     def texts(self, embeddings: Floats) -> NDArray[np.float32]:
         """Project text embeddings, float32 (n, 768) of unit length, into float32 (n, dim) of unit length."""
         rows = self.plain_texts(embeddings)
         column = np.full((len(rows), 1), self.arrays["bank_column"])
-        return unit(np.hstack([rows, column])).astype(np.float32)
+        return unit_rows(np.hstack([rows, column])).astype(np.float32)
 
     def plain_texts(self, embeddings: Floats) -> Floats:
         """Project text embeddings without the last column, as the rows of the bank are."""
@@ -89,18 +90,4 @@ class Projection:
 
     def _join(self, seen: Floats, labels: Floats) -> Floats:
         share = self.arrays["label_share"]
-        return np.hstack([np.sqrt(1 - share**2) * unit(seen), share * unit(labels)])
-
-
-def softmax(rows: Floats) -> Floats:
-    """Turn rows of logits into chances."""
-    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-    chances: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return chances
-
-
-def unit(rows: Floats) -> Floats:
-    """Scale rows to unit length; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    scaled: Floats = rows / np.maximum(lengths, np.float32(1e-12))
-    return scaled
+        return np.hstack([np.sqrt(1 - share**2) * unit_rows(seen), share * unit_rows(labels)])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError
 from clipsearch.float16 import widen
+from clipsearch.linalg import unit_rows
 from clipsearch.media.captions import Pair, read_captions
 from clipsearch.progress import Stages
 from clipsearch.query.engine import SearchEngine
@@ -120,7 +121,7 @@ def _rank(side: Side, found: Found, asked: BenchmarkSet, stages: Stages, caption
         rows = snapshot.rows(Modality.IMAGE)
         if len(rows) <= own.max(initial=0):
             raise InvalidInputError("The library was changed meanwhile. Run again.")
-        pictures = _unit(rows.gather(own))
+        pictures = unit_rows(rows.gather(own))
         stages.stage("ranking pictures", len(rows))
         gallery = np.sort(own) if captioned_only else found.gallery
         pairs = Pairs(asked.text_of, asked.picture_of)
@@ -136,7 +137,7 @@ def _picture_blocks(rows: Rows, gallery: NDArray[np.int64], stages: Stages) -> B
         low, high = np.searchsorted(gallery, [first, first + len(block)])
         numbers = gallery[low:high]
         if len(numbers):
-            yield numbers, _unit(widen(block[numbers - first]))
+            yield numbers, unit_rows(widen(block[numbers - first]))
         stages.advance(len(block))
 
 
@@ -165,12 +166,7 @@ def encode_templates(encoder: Encoder, texts: Sequence[str], templates: Sequence
     The ensembling of Radford et al. 2021 (arXiv:2103.00020), section 3.1.4.
     """
     rows = [encoder.encode_texts([template.replace("{}", text) for text in texts]) for template in templates]
-    return _unit(np.mean(rows, axis=0, dtype=np.float32))
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
-    return unit
+    return unit_rows(np.mean(rows, axis=0, dtype=np.float32))
 
 
 def _resampled(

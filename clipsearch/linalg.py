@@ -1,0 +1,25 @@
+"""Small operations on rows of vectors that several parts share."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+F = TypeVar("F", bound=np.floating)
+
+_LEAST_NORM = np.float32(1e-12)
+
+
+def unit_rows(rows: NDArray[F]) -> NDArray[F]:
+    """Return rows (..., dim) at unit length, in the same shape and dtype; a row of zeros stays one."""
+    unit: NDArray[F] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), _LEAST_NORM)
+    return unit
+
+
+def softmax(logits: NDArray[F]) -> NDArray[F]:
+    """Turn logits (n, classes) into probabilities of the same shape and dtype, each row of which adds up to 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    probabilities: NDArray[F] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
