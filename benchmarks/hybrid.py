@@ -22,8 +22,9 @@ from harness import write_result
 
 import clipsearch
 from clipsearch.config import Settings
+from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.fusion import RRF_RANKS
-from clipsearch.query.retrieval import Retriever
+from clipsearch.query.retrieval import retrieve
 from clipsearch.types import Filter, Modality
 from indexer import pipeline
 from indexer.pipeline import IndexOptions
@@ -43,12 +44,12 @@ class Asker:
         vector = self.engine.encoder.encode_queries([text])[0]
         with self.engine.library.read() as snapshot:
             both = [Modality.IMAGE, Modality.TEXT]
+            batch = QueryBatch(snapshot, vector[None], "text")
             found = {
-                way: self.retriever.retrieve(snapshot, vector[None], DEPTH, modalities, [None], kind="text")[0].hits
+                way: retrieve(self.retriever, batch, DEPTH, modalities)[0].hits
                 for way, modalities in (("pictures", both[:1]), ("pictures and captions", both))
             }
-            ask = self.retriever.retrieve
-            found["hybrid"] = ask(snapshot, vector[None], DEPTH, both, [None], kind="text", words=[text])[0].hits
+            found["hybrid"] = retrieve(self.retriever, batch, DEPTH, both, keywords=[text])[0].hits
             named = snapshot.keyword_search(text, Filter(), DEPTH)
         names = {hit.item.id: Path(hit.path).name for hits in found.values() for hit in hits}
         answers = {way: [Path(hit.path).name for hit in hits] for way, hits in found.items()}

@@ -152,13 +152,16 @@ class Builder:
         if anew or generation is None or generation.kind != choice.kind or not self._is_whole(generation):
             return nothing
         folder = generation_path(self._library.folder, generation.name)
+        params, watermark = generation.params, generation.watermark
         try:
-            index = IvfPqIndex.load(folder, generation.params)
-            calibration = Calibration.load(folder)
-        except (AnnIndexError, TypeError) as error:
-            logger.warning("%s It is built anew.", error)
+            opened = registry.open_generation(generation.kind, folder, params, rows, watermark)
+        except AnnIndexError as error:
+            logger.warning("%s It is built again.", error)
             return nothing
-        if index.params["m"] != choice.m or len(rows) >= RETRAIN_GROWTH * index.params["rows"]:
+        index, calibration = opened.index, opened.calibration
+        if not isinstance(index, IvfPqIndex) or index.params["m"] != choice.m:
+            return nothing
+        if len(rows) >= RETRAIN_GROWTH * index.params["rows"]:
             return nothing
         first = len(index) if len(index) < len(rows) else 0  # after a compaction: all of them
         some = np.unique(np.linspace(first, len(rows) - 1, _PROBE_ROWS).astype(np.int64))
@@ -215,7 +218,7 @@ class Builder:
         try:
             verify(self._library.folder, generation)
         except StoreCorruptError as error:
-            logger.warning("%s It is built anew.", error)
+            logger.warning("%s It is built again.", error)
             return False
         return True
 

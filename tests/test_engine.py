@@ -11,8 +11,10 @@ from PIL import Image
 
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
+from clipsearch.query.candidates import QueryBatch
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
 from clipsearch.query.parser import Indexed, parse
+from clipsearch.query.retrieval import retrieve
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
@@ -353,7 +355,7 @@ def test_a_build_beside_a_reader_is_no_damage(rows):
     with rows.library.read() as before:
         before.generation(Modality.IMAGE)
         rows.build("ivfpq")
-        answer = retriever.retrieve(before, query[None], 3, [Modality.IMAGE], [None])[0]
+        answer = retrieve(retriever, QueryBatch(before, query[None]), 3, [Modality.IMAGE])[0]
     assert answer.warnings == () and answer.hits[0].path.endswith("000003")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 
 import pytest
 from PIL import Image
@@ -13,7 +12,8 @@ import clipsearch
 from clipsearch.cli.find import find as command
 from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
-from clipsearch.filtering import from_values, to_values
+from clipsearch.filtering import from_values
+from clipsearch.query.options import SearchOptions
 from clipsearch.types import Filter
 from tests.helpers import index, run_cli
 from tests.pictures import noise_picture
@@ -165,10 +165,9 @@ def test_a_query_takes_filters_and_fills_k(home, encoder):
 
 def test_a_filter_travels_to_the_daemon_as_json(home):
     wanted = Filter(folders=(str(home / "photos"),)) & ~Filter(types=("png",)) & Filter(ids=[1, 2, 3, 4, 5])
-    asked = SearchRequest(
-        "a picture", None, None, "auto", 9, "any", False, "paths", str(home), filters=to_values(wanted)
-    )
-    arrived = SearchRequest(**json.loads(json.dumps(asdict(asked))))
+    options = SearchOptions(k=9, filters=wanted)
+    asked = SearchRequest(text="a picture", options=options, shape="paths", folder=str(home))
+    arrived = SearchRequest.from_values(json.loads(json.dumps(asked.to_values())))
     with clipsearch.open(home / ".clipsearch") as engine:
         lines = answer(engine, arrived).out.decode().splitlines()
         assert sorted(map(os.path.basename, lines)) == ["new.jpg", "old.jpg", "walk.txt"]

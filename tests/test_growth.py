@@ -17,8 +17,8 @@ from clipsearch.ann import calibrate
 from clipsearch.ann.calibrate import Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 from clipsearch.errors import AnnIndexError, InvalidInputError
+from clipsearch.query.candidates import MAX_EXACT_ROWS
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.retrieval import MAX_EXACT_ROWS
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
@@ -367,7 +367,7 @@ def test_rows_are_compacted_when_more_than_a_quarter_is_dead(vectors, monkeypatc
 def test_filters_fill_k_and_few_rows_are_searched_exactly(vectors, kind, share, monkeypatch):
     total = 10_000
     inside = int(total * share)
-    monkeypatch.setattr("clipsearch.query.retrieval.MAX_EXACT_ROWS", total // 100)
+    monkeypatch.setattr("clipsearch.query.candidates.MAX_EXACT_ROWS", total // 100)
     vectors.add(clustered(inside), folder="in/")
     vectors.add(clustered(total - inside, seed=1), folder="out/")
     vectors.build(kind)

@@ -21,6 +21,7 @@ from clipsearch.encoders import export_folder, registry, trust
 from clipsearch.errors import EncoderError, InvalidInputError
 from clipsearch.locations import cache_dir, state_dir
 from clipsearch.query.labelling import label_pictures
+from clipsearch.query.options import SearchOptions
 from clipsearch.store.library import Library
 from indexer.calibration import encoder_loader
 from indexer.pipeline import IndexOptions
@@ -263,11 +264,11 @@ def test_who_asks_the_daemon_names_no_encoder_for_it(sent, home, state):
     from clipsearch.cli.daemon.server import DaemonServer
 
     def ask(folder):
-        asked = SearchRequest("a cat", None, None, "auto", 3, "any", False, "json", str(folder))
+        asked = SearchRequest(text="a cat", options=SearchOptions(k=3), shape="json", folder=str(folder))
         settings = {"model": f"local-dir:{folder / 'model'}", "threads": 1, "offline": True, "query_cache": False}
         what = {"do": "query", "version": __version__, "cache": str(cache_dir()), "picture": None}
-        shown = {name: getattr(asked, name) for name in SearchRequest.__slots__}
-        return resident._reply({**what, "library": str(folder / "library"), "settings": settings, "asked": shown})
+        what |= {"library": str(folder / "library"), "settings": settings, "asked": asked.to_values()}
+        return resident._reply(what)
 
     resident = DaemonServer(60)
     assert ask(home) == ask(sent) == {}

@@ -24,8 +24,8 @@ from vectors import Maker, Profile
 from clipsearch.ann.calibrate import Queries, calibrate, truth
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import ArrayRows, exact_search, search_among
+from clipsearch.query.candidates import _widened
 from clipsearch.query.eval.metrics import knn_recall
-from clipsearch.query.retrieval import _widened
 
 SHARES = (0.5, 0.1, 0.05, 0.01, 0.001)
 K, CALLS = 10, 60

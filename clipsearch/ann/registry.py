@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.ann.base import AnnIndex, RowSource
+from clipsearch.ann.calibrate import Calibration
 from clipsearch.errors import AnnIndexError, InvalidInputError
 
 KINDS = ("auto", "flat", "pq4", "ivfpq", "torch_flat", "faiss_flat")
@@ -81,8 +82,24 @@ def _check_budget(least: int, rows: int, dim: int, memory_budget: int) -> None:
         )
 
 
-def load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, watermark: int) -> AnnIndex:
-    """Read an index of a kind that holds the first `watermark` rows. Raises AnnIndexError if it cannot be read."""
+@dataclass(frozen=True, slots=True)
+class OpenIndex:
+    """An index that was read, and how much of it a search looks at."""
+
+    index: AnnIndex
+    calibration: Calibration
+
+
+def open_generation(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, watermark: int) -> OpenIndex:
+    """Read a generation: an index of a kind that holds the first `watermark` rows, and its calibration.
+
+    Raises AnnIndexError if either cannot be read. FAISS may read a damaged file without an error: compare the files
+    with their checksums first.
+    """
+    return OpenIndex(_load(kind, folder, params, rows, watermark), Calibration.load(folder))
+
+
+def _load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, watermark: int) -> AnnIndex:
     if kind == "torch_flat":
         from clipsearch.ann.torch_flat import TorchFlatIndex
 

@@ -165,13 +165,13 @@ class TorchFlatIndex:
         import torch
 
         lengths = queries.double().norm(dim=1, keepdim=True).float().clamp(min=torch.finfo(torch.float32).tiny)
-        halves = _halved(queries / lengths)
+        parts = _halved(queries / lengths)
         # Cauchy-Schwarz on the worst rounding of dim truncated float32 sums, for two estimates that are compared
         margin = (self._params.dim + 8) * 2.0**-22 * self._longest
         ids = torch.empty((len(queries), 0), dtype=torch.int64, device=self._device)
         scores = torch.empty((len(queries), 0), device=self._device)
         for first, rows in self._blocks(len(queries)):
-            estimates = _estimates(halves, rows)
+            estimates = _estimates(parts, rows)
             if allowed is not None:
                 estimates.masked_fill_(~allowed[first : first + len(rows)], -torch.inf)
             floor = scores[:, -1:] / lengths if scores.shape[1] == k else torch.full_like(lengths, -torch.inf)
@@ -202,15 +202,15 @@ def _halved(queries: torch.Tensor) -> torch.Tensor:
     return torch.cat([high, ((queries - high.float()) * _LOW_HALF).half()])
 
 
-def _estimates(halves: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _estimates(parts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Multiply halved queries (2 n, dim) with rows (m, dim), accumulating in float32: (n, m)."""
     import torch
 
     if rows.is_cuda:
         # a float32 result also keeps split sums in float32, whatever allow_fp16_reduced_precision_reduction says
-        products = torch.mm(halves, rows.T, out_dtype=torch.float32)
+        products = torch.mm(parts, rows.T, out_dtype=torch.float32)
     else:
-        products = halves.float() @ rows.float().T
+        products = parts.float() @ rows.float().T
     high, low = products.chunk(2)
     return high.add_(low, alpha=1 / _LOW_HALF)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,6 +26,7 @@ from clipsearch.cli.requests import Answer, SearchRequest, answer
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
+from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import (
     FUSIONS,
     Indexed,
@@ -108,8 +109,27 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut, words_too)
-    asked = SearchRequest(text, image, written, fusion, k, modality, exclude_self, shape, *where)
+    options = SearchOptions(
+        k=k,
+        modality=modality,
+        filters=filters,
+        exclude_self=exclude_self,
+        fusion=fusion,
+        collapse=collapse,
+        hybrid=words_too,
+        min_confidence=min_confidence,
+        min_score=min_score,
+        cut=cut,
+    )
+    asked = SearchRequest(
+        text=text,
+        image=image,
+        query=written,
+        options=options,
+        shape=shape,
+        folder=current_folder(),
+        shown=bool(showing),
+    )
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
@@ -148,15 +168,6 @@ def _read(
         if isinstance(parts[0].term, Picture):
             return None, os.path.expanduser(parts[0].term.source), None
     return None, None, Query(tuple(parts))
-
-
-def plain(filters: Filter | None) -> dict[str, Any] | None:
-    """Return a filter as plain values."""
-    if filters is None:
-        return None
-    from clipsearch.filtering import to_values
-
-    return to_values(filters)
 
 
 def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answer:

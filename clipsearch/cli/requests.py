@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from clipsearch.query.options import SearchOptions
 
 if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
     from clipsearch.types import Results
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
-    fusion: of several terms. shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are
-    shown short. shown: the hits are to be shown in other ways as well. filters: a Filter as
-    `clipsearch.filtering.to_values` writes it, its folders absolute. collapse: show copies and bursts once.
-    min_confidence, min_score, cut: what is left out, and hybrid: whether words count beside vectors, as
-    `SearchEngine.search` has them.
+    shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are shown short. shown: the
+    hits are to be shown in other ways as well.
     """
 
-    text: str | None
-    image: str | None
-    query: str | None
-    fusion: str
-    k: int
-    modality: str
-    exclude_self: bool
+    text: str | None = None
+    image: str | None = None
+    query: str | None = None
+    options: SearchOptions
     shape: str
     folder: str
     shown: bool = False
-    filters: dict[str, Any] | None = None
-    collapse: bool = False
-    min_confidence: float | None = None
-    min_score: float | None = None
-    cut: bool = False
-    hybrid: bool = True
+
+    def to_values(self) -> dict[str, Any]:
+        """Return it as JSON values, as the daemon is asked."""
+        names = ("text", "image", "query", "shape", "folder", "shown")
+        return {**{name: getattr(self, name) for name in names}, "options": self.options.to_values()}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_values` returned. Raises ClipSearchError, TypeError, KeyError or ValueError for others."""
+        return cls(**{**values, "options": SearchOptions.from_values(values["options"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +54,12 @@ def answer(engine: SearchEngine, asked: SearchRequest, picture: str | None = Non
 
     picture: the absolute path of the picture, for a process that is in another folder.
     """
-    from clipsearch.filtering import from_values
     from clipsearch.present import to_payload
     from clipsearch.query.parser import parse
 
     image = picture or asked.image
     words = asked.text if asked.query is None else parse(asked.query)
-    results = engine.search(
-        words,
-        image=image,
-        k=asked.k,
-        modality=asked.modality,
-        filters=None if asked.filters is None else from_values(asked.filters),
-        exclude_self=asked.exclude_self,
-        fusion=asked.fusion,
-        collapse=asked.collapse,
-        min_confidence=asked.min_confidence,
-        min_score=asked.min_score,
-        cut=asked.cut,
-        hybrid=asked.hybrid,
-    )
+    results = engine.answer(words, image=image, options=asked.options)
     if asked.image is not None:
         results = replace(results, query=asked.image)
     notes = list(results.warnings)

@@ -17,7 +17,7 @@ from clipsearch.cli.options import (
     read_shape,
     shape_options,
 )
-from clipsearch.cli.query import plain, put_out
+from clipsearch.cli.query import put_out
 from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.cli.showing import Showing, show_options
 
@@ -65,12 +65,24 @@ def similar(
     showing.check()
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.engine import open_library
+    from clipsearch.query.options import SearchOptions
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
     number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     found = int(number[1]) if number else item_at(engine.library, item)
     image, query = (item, None) if found is None else (None, f"id:{found}")
-    where = (current_folder(), bool(showing), plain(filters), collapse, min_confidence, min_score, cut)
-    asked = SearchRequest(None, image, query, "auto", k, modality, True, shape, *where)
+    options = SearchOptions(
+        k=k,
+        modality=modality,
+        filters=filters,
+        exclude_self=True,
+        collapse=collapse,
+        min_confidence=min_confidence,
+        min_score=min_score,
+        cut=cut,
+    )
+    asked = SearchRequest(
+        image=image, query=query, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
+    )
     put_out(answer(engine, asked), shape, showing, settings, folder)

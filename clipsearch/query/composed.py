@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
+from clipsearch.query.candidates import Candidates, QueryBatch, Retriever
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
+from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
-from clipsearch.query.retrieval import DEEPER, Candidates, QueryBatch, Ranking, Retriever, build_hits
+from clipsearch.query.retrieval import Ranking, build_hits, fill
 from clipsearch.query.scoring import ScoredRow, all_count, first_of_items, live_count, merge_modalities, score_rows
 from clipsearch.ranking import (
     PRIOR_SPREAD,
@@ -27,7 +29,7 @@ from clipsearch.ranking import (
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Filter, Hit, Modality
 
 MAX_TERMS = 32
 
@@ -107,33 +109,27 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
 
 
 def retrieve_composed(
-    retriever: Retriever,
-    snapshot: Snapshot,
-    query: EmbeddedQuery,
-    k: int,
-    modalities: Sequence[Modality],
-    *,
-    fusion: str = "auto",
-    filters: Filter | None = None,
+    retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions, k: int
 ) -> Ranking:
-    """Find the k best hits of a composed query. fusion: one of FUSIONS.
+    """Find the k best hits of a composed query.
 
     A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
     Raises InvalidInputError if the terms cancel each other out.
     """
-    fusion = choose(query.weights, query.pictures) if fusion == "auto" else fusion
+    fusion = choose(query.weights, query.pictures) if options.fusion == "auto" else options.fusion
     whole = compose(query.vectors, query.weights)
-    asked = QueryBatch(snapshot, np.vstack([query.vectors[query.weights > 0], whole[None]]), None, filters)
-    wanted = k + len(query.excluded)
-    warnings: list[str] = []
-    while True:
+    vectors = np.vstack([query.vectors[query.weights > 0], whole[None]])
+    batch = QueryBatch(snapshot, vectors, filters=options.filters)
+
+    def propose(wanted: int) -> list[Candidates]:
         depth = max(DEPTH, 10 * wanted)
-        found = [retriever.candidates_for(asked, modality, depth, wanted, warnings) for modality in modalities]
-        lists = [_rank(snapshot, query, whole, proposed, fusion) for proposed in found]
-        hits = build_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)
-        if len(hits) == k or all(each.is_all for each in found):
-            return Ranking(hits, tuple(warnings))
-        wanted *= DEEPER
+        return [retriever.candidates(batch, modality, depth, wanted) for modality in options.modalities]
+
+    def rank(found: list[Candidates]) -> list[list[Hit]]:
+        lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
+        return [build_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)]
+
+    return fill(k, k + len(query.excluded), propose, rank)[0]
 
 
 def _rank(

@@ -1,4 +1,4 @@
-"""What is left out of an answer on request: hits below a confidence or a score, and those after the scores fall off."""
+"""Which hits an answer leaves out on request: below a confidence or a score, or after the gap in the scores."""
 
 from __future__ import annotations
 
@@ -6,30 +6,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clipsearch.errors import InvalidInputError
 from clipsearch.ranking import score_gap_cutoff
 from clipsearch.types import Hit, Modality
 
 
 @dataclass(frozen=True, slots=True)
 class Cutoff:
-    """What the hits of an answer must have; Trim() leaves all.
+    """What the hits of an answer must have; Cutoff() keeps all.
 
-    confidence: in [0, 1]. score: a cosine, in [-1, 1]. cut: whether the answer ends where scores fall off. A hit that
-    has no confidence, as in a library too small to tell, passes the first and the last.
-    Raises InvalidInputError for a number that none of them can be.
+    confidence: in [0, 1]. score: a cosine, in [-1, 1]. cut: whether the answer ends at the gap in the scores. A hit
+    that has no confidence, as in a library too small to tell, passes the first and the last.
     """
 
     confidence: float | None = None
     score: float | None = None
     cut: bool = False
 
-    def __post_init__(self) -> None:
-        _check("confidence", self.confidence, 0, "0.9 is what a table shows as 90%")
-        _check("score", self.score, -1, "it is a cosine")
-
     def apply(self, hits: Sequence[Hit], rows: Mapping[Modality, int]) -> list[Hit]:
-        """Return the hits that stay, numbered anew. rows: how many the library has of each modality."""
+        """Return the hits that stay, numbered again. rows: how many the library has of each modality."""
         stand = [True] * len(hits)
         kinds = [hit.modality for hit in hits]
         if self.cut and hits and hits[0].confidence is not None:
@@ -53,14 +47,6 @@ class Cutoff:
         had = [f"{_rounded_down(value):g}" for value in missed.values()]
         what = "No match" if self.confidence is None else "No confident match"
         return f"{what}: nothing reaches {' and '.join(wanted)}; the nearest reaches {' and '.join(had)}."
-
-
-def _check(name: str, value: object, low: int, hint: str) -> None:
-    """Raise InvalidInputError for what cannot be a least confidence or score."""
-    if value is None:
-        return
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= 1:
-        raise InvalidInputError(f"The least {name} is {value!r}; it is a number from {low} to 1: {hint}.")
 
 
 def _reaches(value: float | None, least: float | None) -> bool:

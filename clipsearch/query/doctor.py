@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from clipsearch.ann.calibrate import DEPTH, Queries
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError, StoreCorruptError
+from clipsearch.query.candidates import Retriever
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.index_state import WORDS, IndexGoal, IndexState, examine_index, is_replaced, open_index
 from clipsearch.query.measuring import recall, search_ms, text_ms
-from clipsearch.query.retrieval import Retriever
 from clipsearch.store.findings import INDEX, VERIFY, Finding, Severity, counted, guarded
 from clipsearch.store.library import Library
 from clipsearch.store.reading import is_imported

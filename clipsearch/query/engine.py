@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, overload
@@ -16,14 +17,16 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.paths import real_path
+from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.parser import FUSIONS, Query, Term, as_query
-from clipsearch.query.retrieval import Ranking, Retriever
+from clipsearch.query.options import SearchOptions
+from clipsearch.query.parser import Query, Term, as_query
+from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.scoring import live_count
-from clipsearch.query.validation import as_floats, check_k, check_kinds, read_modalities, unit_rows
+from clipsearch.query.validation import as_floats, check_kinds, read_vectors
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
@@ -109,35 +112,75 @@ class SearchEngine:
         min_score: float | None = None,
         cut: bool = False,
     ) -> Results | list[Results]:
-        """Find the k best matches of a text, a picture or a vector; give exactly one of them.
+        """Find the best matches of one query: a text, a picture or a vector.
 
-        text: words as they are, or a query of one or more terms, such as `Text("horse") + Text("stripes")` or what
-        `parse` returns; items that are terms of it are no hits of it. fusion: how its terms are fused, one of FUSIONS.
-        image: a path, a URL (http or https), or a Pillow image. vector: (dim,), of any length but zero; or (n, dim),
-        which gives a list of n Results. modality: `image`, `text`, or None or `any` for both in one ranking.
-        filters: which items may be found; k is filled all the same. exclude_self: leave the file that `image` names
-        out. collapse: show copies and bursts once, by the best of them, whose `also` has the others; k is filled all
-        the same. min_confidence (0 to 1), min_score (-1 to 1): of the k best, leave out those below; a hit without a
-        confidence, as in a library too small to tell, is not below. cut: leave out those after the scores fall off.
-        hybrid: where words are what is asked for, and not of pictures alone, find items by their words as well, see
-        clipsearch.query.hybrid. An item is one hit, by the part of it that matches best.
-        Raises InvalidInputError for a query that cannot be used, PictureError for a picture that cannot be read,
-        LibraryNotFoundError for an empty library, EncoderError if the library's encoder cannot be had.
+        Args:
+            text: Words as they are, or a query of one or more terms, such as `Text("horse") + Text("stripes")` or what
+                `parse` returns. Items that are terms of it are no hits of it.
+            image: A path, a URL (http or https), or a Pillow image.
+            vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
+            k: How many hits are returned at most. An item is one hit, by its part that matches best.
+            modality: `image`, `text`, or None or `any` for both in one ranking.
+            filters: Which items may be found; there are k hits all the same, if that many pass.
+            exclude_self: Leave out the file that `image` names.
+            fusion: How the terms of a query are fused, one of `auto`, `decision`, `feature` and `rank`.
+            collapse: Show copies and bursts once, by the best of them, whose `also` has the others.
+            hybrid: Find items by their words as well, if `text` is a str and texts may be found.
+            min_confidence: Leave out hits below this confidence, from 0 to 1. A hit without a confidence, as in a
+                library too small to tell, stays.
+            min_score: Leave out hits below this cosine, from -1 to 1.
+            cut: Leave out hits after the gap in the scores.
+
+        Returns:
+            The ranked hits; a list of n Results for vectors of shape (n, dim).
+
+        Raises:
+            InvalidInputError: The query or an option cannot be used.
+            PictureError: The picture cannot be read.
+            LibraryNotFoundError: The library is empty.
+            EncoderError: The encoder of the library is unavailable.
+
+        Example:
+            >>> engine = clipsearch.open("photos/.clipsearch")
+            >>> for hit in engine.search("a cat on a sofa", k=3):
+            ...     print(hit.rank, hit.path, hit.score)
+
         """
+        options = SearchOptions(
+            k=k,
+            modality=modality,
+            filters=filters,
+            exclude_self=exclude_self,
+            fusion=fusion,
+            collapse=collapse,
+            hybrid=hybrid,
+            min_confidence=min_confidence,
+            min_score=min_score,
+            cut=cut,
+        )
+        if vector is not None and np.ndim(rows := as_floats(vector)) != 1 and text is None and image is None:
+            return self._search_batch(options, vectors=rows)
+        return self.answer(text, image=image, vector=vector, options=options)
+
+    def answer(
+        self,
+        text: str | Term | Query | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | Vectors | None = None,
+        options: SearchOptions,
+    ) -> Results:
+        """Find the best matches of one query, as `search`, with its options in one object. vector: (dim,)."""
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
         if isinstance(text, Query | Term):
-            trim = Cutoff(min_confidence, min_score, cut)
-            return self._search_composed(as_query(text), k, modality, filters, fusion, collapse, trim)
-        batch = partial(self.search_batch, k=k, modality=modality, filters=filters, collapse=collapse)
-        batch = partial(batch, min_confidence=min_confidence, min_score=min_score, cut=cut)
+            return self._search_composed(as_query(text), options)
         if text is not None:
-            return batch(texts=[text], hybrid=hybrid)[0]
+            return self._search_batch(options, texts=[text])[0]
         if image is not None:
-            return batch(images=[image], exclude_self=exclude_self)[0]
-        rows = as_floats(vector)
-        return batch(vectors=rows[None])[0] if rows.ndim == 1 else batch(vectors=rows)
+            return self._search_batch(options, images=[image])[0]
+        return self._search_batch(options, vectors=as_floats(vector)[None])[0]
 
     def search_batch(
         self,
@@ -155,36 +198,74 @@ class SearchEngine:
         min_score: float | None = None,
         cut: bool = False,
     ) -> list[Results]:
-        """Search for several queries of one kind at once; one Results each, in order.
+        """Find the best matches of several queries of one kind.
 
-        vectors: (n, dim). Else as in `search`, which see for what is raised.
+        Args:
+            texts: Words, one str for each query.
+            images: Paths, URLs or Pillow images.
+            vectors: Numbers of shape (n, dim), no row of which is zero.
+            k: As in `search`, like all that follow.
+            modality: See `search`.
+            filters: See `search`.
+            exclude_self: Leave out, for each query, the file that its image names.
+            collapse: See `search`.
+            hybrid: See `search`.
+            min_confidence: See `search`.
+            min_score: See `search`.
+            cut: See `search`.
+
+        Returns:
+            One Results for each query, in order.
+
+        Raises:
+            ClipSearchError: As in `search`.
+
         """
-        wanted, trim = read_modalities(modality), Cutoff(min_confidence, min_score, cut)
-        check_k(k)
+        options = SearchOptions(
+            k=k,
+            modality=modality,
+            filters=filters,
+            exclude_self=exclude_self,
+            collapse=collapse,
+            hybrid=hybrid,
+            min_confidence=min_confidence,
+            min_score=min_score,
+            cut=cut,
+        )
+        return self._search_batch(options, texts=texts, images=images, vectors=vectors)
+
+    def _search_batch(
+        self,
+        options: SearchOptions,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Picture] | None = None,
+        vectors: NDArray[np.floating] | None = None,
+    ) -> list[Results]:
         check_kinds(texts, images, vectors)
         pin = self._pin()
         names, notes, embeddings = self._embed(texts, images, vectors, pin)
         kind = "text" if texts is not None else "image" if images is not None else None
-        excluded = [_real_path(image) if exclude_self else None for image in images or [""] * len(names)]
-        words = texts if hybrid and Modality.TEXT in wanted else None
+        excluded = [_real_path(image) if options.exclude_self else None for image in images or [""] * len(names)]
+        keywords = texts if options.hybrid and texts and Modality.TEXT in options.modalities else ()
         answers: list[Results] = []
         for start in range(0, len(names), MAX_QUERIES):
             part = slice(start, start + MAX_QUERIES)
             with self.library.read() as snapshot:
                 self._require_rows(snapshot)
+                batch = QueryBatch(snapshot, embeddings[part], kind, options.filters)
                 fetch = partial(
-                    self._retriever.retrieve,
-                    snapshot,
-                    embeddings[part],
-                    modalities=wanted,
+                    retrieve,
+                    self._retriever,
+                    batch,
+                    modalities=options.modalities,
                     excluded=excluded[part],
-                    kind=kind,
-                    filters=filters,
-                    words=words and words[part],
+                    keywords=keywords[part],
                 )
-                found = fill_collapsed(fetch, snapshot, k) if collapse else fetch(k)
-                for name, note, answer in zip(names[part], notes[part], found, strict=True):
-                    answers.append(self._results(name, pin, snapshot, answer, note, trim))
+                found = fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k)
+                for name, note, ranking in zip(names[part], notes[part], found, strict=True):
+                    ranking = replace(ranking, warnings=(*note, *ranking.warnings))
+                    answers.append(self._results(name, pin, snapshot, ranking, options.cutoff))
         return answers
 
     def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
@@ -201,38 +282,24 @@ class SearchEngine:
             tags = snapshot.tags_of(item.id for item in items)
             return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
 
-    def _search_composed(
-        self,
-        query: Query,
-        k: int,
-        modality: Modality | str | None,
-        filters: Filter | None,
-        fusion: str,
-        collapse: bool,
-        trim: Cutoff,
-    ) -> Results:
-        wanted, pin = read_modalities(modality), self._pin()
-        check_k(k)
-        if fusion not in FUSIONS:
-            raise InvalidInputError(f"There is no fusion {fusion!r}; there are {', '.join(FUSIONS)}.")
+    def _search_composed(self, query: Query, options: SearchOptions) -> Results:
+        pin = self._pin()
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
-            composed, notes = embed_terms(query, self._embedder_for(pin), snapshot)
-            retrieve = partial(retrieve_composed, self._retriever, fusion=fusion, filters=filters)
+            embedded, notes = embed_terms(query, self._embedder_for(pin), snapshot)
 
             def fetch(depth: int) -> list[Ranking]:
-                return [retrieve(snapshot, composed, depth, wanted)]
+                return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
 
-            found = (fill_collapsed(fetch, snapshot, k) if collapse else fetch(k))[0]
-            return self._results(str(query), pin, snapshot, found, notes, trim)
+            found = (fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k))[0]
+            ranking = replace(found, warnings=(*notes, *found.warnings))
+            return self._results(str(query), pin, snapshot, ranking, options.cutoff)
 
-    def _results(
-        self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, notes: tuple[str, ...], trim: Cutoff
-    ) -> Results:
-        hits = trim.apply(found.hits, {modality: live_count(snapshot, modality) for modality in Modality})
+    def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
+        hits = cutoff.apply(found.hits, {modality: live_count(snapshot, modality) for modality in Modality})
         left_out = len(found.hits) - len(hits)
-        why = (trim.explain(found.hits),) if left_out and not hits else ()
-        warnings = (*notes, *found.warnings, *snapshot.warnings, *why)
+        why = (cutoff.explain(found.hits),) if left_out and not hits else ()
+        warnings = (*found.warnings, *snapshot.warnings, *why)
         confident = _is_confident(hits)
         return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
 
@@ -279,7 +346,7 @@ class SearchEngine:
     ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
         """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
         if vectors is not None:
-            checked = unit_rows(vectors, pin.dim)
+            checked = read_vectors(vectors, pin.dim)
             return ["vector"] * len(checked), [()] * len(checked), checked
         embedder = self._embedder_for(pin)
         if texts is not None:

@@ -14,10 +14,11 @@ from clipsearch.ann.base import AnnIndex
 from clipsearch.ann.calibrate import Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 from clipsearch.errors import AnnIndexError, StoreCorruptError
+from clipsearch.query.candidates import open_generation
 from clipsearch.store.catalog import Generation
 from clipsearch.store.compaction import MAX_DEAD_SHARE, MIN_DEAD_ROWS
 from clipsearch.store.findings import BUILD, INDEX, Finding, Severity, counted, guarded
-from clipsearch.store.generations import generation_path, verify
+from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import ROW_DTYPE, Rows
@@ -79,11 +80,9 @@ def open_index(library: Library, wanted: IndexGoal, snapshot: Snapshot, modality
     exact = IndexState(library, wanted, snapshot, modality, rows, generation, None, Calibration(0, {}))
     if generation is None or generation.kind not in registry.APPROXIMATE:
         return exact
-    folder = generation_path(library.folder, generation.name)
     try:
-        verify(library.folder, generation)  # FAISS reads a damaged file without a word
-        index = registry.load(generation.kind, folder, generation.params, rows, generation.watermark)
-        return replace(exact, index=index, calibration=Calibration.load(folder))
+        opened = open_generation(library.folder, generation, rows)
+        return replace(exact, index=opened.index, calibration=opened.calibration)
     except (AnnIndexError, StoreCorruptError) as error:
         return replace(exact, trouble=str(error))
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from clipsearch.ann.calibrate import DEPTH, Queries
 from clipsearch.ann.flat import exact_search
 from clipsearch.encoders.base import Encoder
+from clipsearch.query.candidates import DEEPER, QueryBatch, Retriever
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.query.retrieval import DEEPER, Retriever
+from clipsearch.query.retrieval import retrieve
 from clipsearch.query.scoring import first_of_items
 from clipsearch.ranking import are_unit, exact_scores
 from clipsearch.store.snapshot import Snapshot
@@ -83,7 +84,7 @@ def _scores_found(
     items = {row: match.item.id for row, match in snapshot.matches(modality, own).items()}
     for start in range(0, len(queries.vectors), MAX_QUERIES):
         vectors, themselves = queries.vectors[start : start + MAX_QUERIES], own[start : start + MAX_QUERIES]
-        answers = retriever.retrieve(snapshot, vectors, DEPTH, [modality], [None] * len(vectors), kind=kind)
+        answers = retrieve(retriever, QueryBatch(snapshot, vectors, kind), DEPTH, [modality])
         for i, answer in enumerate(answers):
             itself = items.get(themselves[i]) if own else None
             yield np.array([hit.score for hit in answer.hits if hit.item.id != itself], np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.query.retrieval import QueryBatch, Retriever
+from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.ranking import are_unit, exact_scores
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
@@ -17,7 +17,7 @@ from clipsearch.types import Modality
 MAX_EXACT_ROWS = 200_000
 """Up to here all rows are compared with all, which takes as long as the square of them; beyond, the index is asked."""
 
-NEIGHBOURS = 32
+NEIGHBORS = 32
 """So many of each row are looked at by the index; larger groups hang together by several of their members."""
 
 _MIN_COSINE = 1e-6
@@ -61,7 +61,7 @@ def _by_index(
     rows, retriever = snapshot.rows(Modality.IMAGE), Retriever(library)
     for start in range(0, len(chosen), _AT_ONCE):
         queries = _unit(rows.gather(chosen[start : start + _AT_ONCE]))
-        ids = retriever.candidates(QueryBatch(snapshot, queries, "image", None), Modality.IMAGE, NEIGHBOURS, [])
+        ids, _ = retriever.nearest_rows(QueryBatch(snapshot, queries, "image"), Modality.IMAGE, NEIGHBORS)
         pairs = []
         for i, (query, near) in enumerate(zip(queries, ids, strict=True), start):
             near = near[near >= 0]

@@ -8,26 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.types import Modality
 
 
-def read_modalities(modality: Modality | str | None) -> list[Modality]:
-    """Return the modalities that a name stands for. Raises InvalidInputError for one that is none."""
-    if modality is None or modality == "any":
-        return list(Modality)
-    try:
-        return [Modality(modality)]
-    except ValueError:
-        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
-
-
-def check_k(k: object) -> None:
-    """Raise InvalidInputError for what cannot be a number of hits."""
-    if not isinstance(k, int) or k < 1:
-        raise InvalidInputError(f"k must be a whole number of at least 1, not {k!r}.")
-
-
-def unit_rows(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
+def read_vectors(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
     """Return query vectors (n, dim) at unit length. Raises InvalidInputError for what are none."""
     rows = as_floats(vectors)
     if rows.ndim != 2 or rows.shape[1] != dim:

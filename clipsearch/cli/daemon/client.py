@@ -27,7 +27,7 @@ def ask_daemon(asked: SearchRequest, library: Path, settings: Settings) -> Answe
             "cache": str(cache_dir()),
             "library": str(library),
             "settings": asdict(settings),
-            "asked": asdict(asked),
+            "asked": asked.to_values(),
             "picture": None if asked.image is None else identify(asked.image),
         }
         reply = ask(question)

@@ -55,8 +55,7 @@ def _question(text: str, cache: str, library: str) -> dict[str, object]:
     from clipsearch import __version__
     from clipsearch.locations import is_hub_offline
 
-    asked = {"text": text, "image": None, "query": None, "fusion": "auto", "k": 10, "modality": "any"}
-    asked |= {"exclude_self": False, "shape": "table", "folder": os.getcwd()}
+    asked = {"text": text, "options": {}, "shape": "table", "folder": os.getcwd()}
     what = {"do": "query", "version": __version__, "cache": cache, "library": library}
     return {**what, "settings": {"offline": is_hub_offline()}, "asked": asked, "picture": None}
 

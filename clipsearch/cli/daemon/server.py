@@ -103,10 +103,8 @@ class DaemonServer:
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         # Who asks must not name an encoder for this process: it loads what is trusted here, and declines all else.
-        asked, settings = (
-            SearchRequest(**question["asked"]),
-            replace(Settings(**question["settings"]), model=Settings().model),
-        )
+        asked = SearchRequest.from_values(question["asked"])
+        settings = replace(Settings(**question["settings"]), model=Settings().model)
         picture = None
         if asked.image is not None:
             picture = os.path.join(asked.folder, asked.image)

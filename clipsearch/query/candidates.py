@@ -1,0 +1,191 @@
+"""Candidates of a query: the rows of one modality that may be among its best.
+
+They come from the approximate index and an exact scan of the rows that it does not hold yet, or from an exact scan of
+all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.ann import registry
+from clipsearch.ann.base import Probe
+from clipsearch.ann.calibrate import DEPTH
+from clipsearch.ann.candidates import search_candidates
+from clipsearch.ann.flat import exact_search, merge, search_among
+from clipsearch.ann.registry import OpenIndex
+from clipsearch.errors import AnnIndexError, StoreCorruptError
+from clipsearch.query.scoring import count_rows
+from clipsearch.store.catalog import Generation
+from clipsearch.store.generations import generation_path, verify
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.store.vectors import Rows
+from clipsearch.types import Filter, Modality
+
+logger = logging.getLogger("clipsearch")
+
+UNUSABLE_INDEX = "The approximate index cannot be used; this search was exact. Build it again: clipsearch build"
+
+MAX_EXACT_ROWS = 20_000
+"""A filter that leaves no more rows than this is answered from these, exactly (benchmarks/ann/filters.py)."""
+
+DEEPER = 4
+"""How many times as many candidates are taken if several are of one item, so that there are fewer than k items."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBatch:
+    """A batch of queries of one kind, over one state of a library.
+
+    queries: unit rows, float32 (n, dim). kind: what they were made from, `text` or `image`; None if that is unknown.
+    filters: which items may be found; None for all.
+    """
+
+    snapshot: Snapshot
+    queries: NDArray[np.float32]
+    kind: str | None = None
+    filters: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidates of one modality for a batch of queries.
+
+    rows: for each query, int64 (any,). item_ids: the id of the item of each row. is_all: whether no query has more.
+    warnings: what the user should know about how they were found.
+    """
+
+    modality: Modality
+    rows: list[NDArray[np.int64]]
+    item_ids: dict[int, int]
+    is_all: bool
+    warnings: frozenset[str] = frozenset()
+
+
+class Retriever:
+    """Finds candidates in one library; safe to use from several threads. Indexes stay loaded."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._indexes: dict[Modality, tuple[str, OpenIndex | None]] = {}
+        self._lock = threading.Lock()
+
+    def candidates(self, batch: QueryBatch, modality: Modality, depth: int, wanted: int) -> Candidates:
+        """Find at least `depth` rows for each query, and so many that they are of `wanted` items, if there are any.
+
+        Fewer items would leave places to another modality that has worse ones. How deep a query goes does not depend on
+        what else is in the batch.
+        """
+        rows = [np.empty(0, np.int64)] * len(batch.queries)
+        item_ids: dict[int, int] = {}
+        warnings: frozenset[str] = frozenset()
+        pending = list(range(len(rows)))
+        while True:
+            found, warned = self.nearest_rows(replace(batch, queries=batch.queries[pending]), modality, depth)
+            warnings |= warned
+            item_ids |= batch.snapshot.item_ids_of_rows(modality, np.unique(found[found >= 0]).tolist())
+            for i, ids in zip(pending, found, strict=True):
+                rows[i] = ids[ids >= 0]
+            is_all = _is_exhausted(found, depth)
+            is_of_all = len(pending) == len(rows)
+            pending = [i for i in pending if len({item_ids.get(row) for row in rows[i].tolist()} - {None}) < wanted]
+            if is_all or not pending:
+                return Candidates(modality, rows, item_ids, is_all and is_of_all, warnings)
+            depth *= DEEPER
+
+    def nearest_rows(self, batch: QueryBatch, modality: Modality, k: int) -> tuple[NDArray[np.int64], frozenset[str]]:
+        """Return about the k nearest rows, int64 (n_queries, at most k), best first, -1 for none; and warnings."""
+        snapshot, queries = batch.snapshot, batch.queries
+        rows, allowed = snapshot.rows(modality), snapshot.live(modality)
+        if not len(rows):
+            return np.empty((len(queries), 0), np.int64), frozenset()
+        if batch.filters is not None:
+            chosen = snapshot.matching(modality, batch.filters)
+            if len(chosen) <= MAX_EXACT_ROWS:
+                return search_among(rows, queries, min(k, len(chosen)), chosen).ids, frozenset()
+            allowed = np.zeros(len(rows), np.bool_)
+            allowed[chosen] = True
+        ids, is_usable = None, True
+        generation = snapshot.generation(modality)
+        if generation is not None:
+            opened = self._opened(generation, rows)
+            is_usable = opened is not None or not self._is_current(generation)
+            if opened is not None:
+                try:
+                    ids = _ask(opened, batch, generation, allowed, k)
+                except AnnIndexError as error:
+                    logger.debug("%s", error)
+                    is_usable = False
+        if ids is None:
+            ids = exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
+        return ids, frozenset(() if is_usable else (UNUSABLE_INDEX,))
+
+    def _is_current(self, generation: Generation) -> bool:
+        """Tell whether a generation is still the active one: a build that ends meanwhile deletes the one before."""
+        with self._library.read() as now:
+            active = now.generation(generation.modality)
+        return active is not None and active.name == generation.name
+
+    def _opened(self, generation: Generation, rows: Rows) -> OpenIndex | None:
+        """Open a generation once; None if its files are missing or damaged."""
+        with self._lock:
+            name, opened = self._indexes.get(generation.modality, ("", None))
+            if name != generation.name:
+                opened = None
+                try:
+                    opened = open_generation(self._library.folder, generation, rows)
+                except (AnnIndexError, StoreCorruptError) as error:
+                    logger.debug("%s", error)
+                self._indexes[generation.modality] = (generation.name, opened)
+            return opened
+
+
+def open_generation(library: Path, generation: Generation, rows: Rows) -> OpenIndex:
+    """Open a generation whose files are those that the catalog describes.
+
+    Raises StoreCorruptError for a missing, changed or linked file, AnnIndexError for an index that cannot be read.
+    """
+    verify(library, generation)
+    folder = generation_path(library, generation.name)
+    return registry.open_generation(generation.kind, folder, generation.params, rows, generation.watermark)
+
+
+def _ask(
+    opened: OpenIndex, batch: QueryBatch, generation: Generation, allowed: NDArray[np.bool_] | None, k: int
+) -> NDArray[np.int64] | None:
+    """Ask the index, and scan the rows that it does not hold; None if only a scan of all rows fills k places."""
+    modality, watermark = generation.modality, generation.watermark
+    rows, queries = batch.snapshot.rows(modality), batch.queries
+    share = count_rows(allowed, watermark) / max(watermark, 1)
+    probe = _widened(opened.calibration.probe(batch.kind), k, share)
+    if share * watermark <= probe.candidates:
+        return None
+    find_equal = batch.kind in (None, modality.value)
+    near = search_candidates(opened.index, rows, queries, k, probe, allowed, find_equal=find_equal)
+    if (near.ids < 0).any():  # the lists that were probed hold too few rows that may be found
+        return None
+    tail = exact_search(rows, queries, k, start=watermark, allowed=allowed)
+    return merge(near, tail, k).ids
+
+
+def _widened(probe: Probe, k: int, share: float) -> Probe:
+    """Return what to look at for k answers where only a share of the rows may be returned.
+
+    The first ten of a tenth of the rows lie about where the first hundred of all do: as deep as a search for more.
+    """
+    deeper = max(k / DEPTH, 1.0)
+    wider = deeper / max(share, 1e-6)
+    return replace(probe, nprobe=math.ceil(probe.nprobe * wider**0.5), candidates=math.ceil(probe.candidates * deeper))
+
+
+def _is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:
+    """Tell whether no query has more candidates than these, of which so many were asked for."""
+    return candidates.shape[1] < depth or bool((candidates[:, -1] < 0).all())

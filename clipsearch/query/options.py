@@ -1,0 +1,109 @@
+"""What a search is asked for beside its query: one object, checked once, from Python and from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.query.parser import FUSIONS
+from clipsearch.types import Filter, Modality
+
+if TYPE_CHECKING:
+    from clipsearch.query.cutoff import Cutoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """The options of a search.
+
+    Attributes:
+        k: How many hits are returned at most, at least 1.
+        modality: `image`, `text`, or None or `any` for both in one ranking.
+        filters: Which items may be found; None for all.
+        exclude_self: Leave out the file that a query by picture names.
+        fusion: How the terms of a query of several are fused, one of `FUSIONS`.
+        collapse: Show copies and bursts once, by the best of them.
+        hybrid: Find items by their words as well, where the query is a text and texts may be found.
+        min_confidence: Leave out hits below this confidence, from 0 to 1.
+        min_score: Leave out hits below this cosine, from -1 to 1.
+        cut: Leave out hits after the gap in the scores.
+
+    Raises:
+        InvalidInputError: A value is out of its range.
+
+    """
+
+    k: int = 10
+    modality: Modality | str | None = None
+    filters: Filter | None = None
+    exclude_self: bool = False
+    fusion: str = "auto"
+    collapse: bool = False
+    hybrid: bool = True
+    min_confidence: float | None = None
+    min_score: float | None = None
+    cut: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or self.k < 1:
+            raise InvalidInputError(f"k must be a whole number of at least 1, not {self.k!r}.")
+        read_modalities(self.modality)
+        if self.fusion not in FUSIONS:
+            raise InvalidInputError(f"There is no fusion {self.fusion!r}; there are {', '.join(FUSIONS)}.")
+        _check_least("confidence", self.min_confidence, 0, "0.9 is what a table shows as 90%")
+        _check_least("score", self.min_score, -1, "it is a cosine")
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that may be found."""
+        return read_modalities(self.modality)
+
+    @property
+    def cutoff(self) -> Cutoff:
+        """What the hits must have."""
+        from clipsearch.query.cutoff import Cutoff
+
+        return Cutoff(self.min_confidence, self.min_score, self.cut)
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the options that are not at their defaults, as JSON values."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        changed = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
+        if self.filters is not None:
+            from clipsearch.filtering import to_values
+
+            changed["filters"] = to_values(self.filters)
+        return changed
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_values` returned. Raises ClipSearchError, TypeError, KeyError or ValueError for others."""
+        filters = values.get("filters")
+        if filters is None:
+            return cls(**values)
+        from clipsearch.filtering import from_values
+
+        return cls(**{**values, "filters": from_values(filters)})
+
+
+_DEFAULTS = {each.name: each.default for each in fields(SearchOptions)}
+
+
+def read_modalities(modality: Modality | str | None) -> tuple[Modality, ...]:
+    """Return the modalities that a name stands for. Raises InvalidInputError for an unknown one."""
+    if modality is None or modality == "any":
+        return tuple(Modality)
+    try:
+        return (Modality(modality),)
+    except ValueError:
+        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+
+
+def _check_least(name: str, value: object, low: int, hint: str) -> None:
+    """Raise InvalidInputError for what cannot be a least confidence or score."""
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= 1:
+        raise InvalidInputError(f"The least {name} is {value!r}; it is a number from {low} to 1: {hint}.")
