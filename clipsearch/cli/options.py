@@ -6,6 +6,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +70,19 @@ def cutoff_options(command: F) -> F:
     command = click.option("--min-score", type=float, metavar="S", help=score)(command)
     confidence = least.format("confidence", "from 0 to 1")
     return click.option("--min-confidence", type=float, metavar="C", help=confidence)(command)
+
+
+def search_options(command: F) -> F:
+    """Give a command the values of its options that are options of a search as one argument, `options`."""
+
+    @wraps(command)
+    def collected(**given: Any) -> Any:  # noqa: ANN401
+        from clipsearch.query.options import SearchOptions
+
+        names = [each.name for each in fields(SearchOptions) if each.name in given]
+        return command(options=SearchOptions(**{name: given.pop(name) for name in names}), **given)
+
+    return collected  # type: ignore[return-value]
 
 
 def read_settings(**flags: object) -> tuple[Settings, Path]:

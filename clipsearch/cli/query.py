@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +18,7 @@ from clipsearch.cli.options import (
     note,
     read_settings,
     read_shape,
+    search_options,
     shape_options,
     write_shaped,
 )
@@ -38,9 +38,6 @@ from clipsearch.query.parser import (
     parse_arguments,
 )
 
-if TYPE_CHECKING:
-    from clipsearch.types import Filter
-
 
 @click.command(cls=FilteringCommand)
 @click.argument("words", nargs=-1)
@@ -52,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
 @click.option(
     "--words/--no-words",
-    "words_too",
+    "hybrid",
     default=True,
     show_default=True,
     help="Whether words in captions and texts count.",
@@ -66,21 +63,13 @@ if TYPE_CHECKING:
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
 @click.option("--no-cache", is_flag=True, help="Neither keep nor use the vector of this text.")
+@search_options
 def query(
     words: tuple[str, ...],
     image: str | None,
     like: tuple[int, ...],
     unlike: tuple[int, ...],
-    fusion: str,
-    k: int,
-    modality: str,
-    collapse: bool,
-    min_confidence: float | None,
-    min_score: float | None,
-    cut: bool,
-    words_too: bool,
-    exclude_self: bool,
-    filters: Filter | None,
+    options: SearchOptions,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -109,18 +98,6 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     written = None if composed is None else str(composed)
-    options = SearchOptions(
-        k=k,
-        modality=modality,
-        filters=filters,
-        exclude_self=exclude_self,
-        fusion=fusion,
-        collapse=collapse,
-        hybrid=words_too,
-        min_confidence=min_confidence,
-        min_score=min_score,
-        cut=cut,
-    )
     asked = SearchRequest(
         text=text,
         image=image,

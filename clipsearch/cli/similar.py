@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from clipsearch.cli.options import (
     library_option,
     read_settings,
     read_shape,
+    search_options,
     shape_options,
 )
 from clipsearch.cli.query import put_out
@@ -22,7 +24,7 @@ from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.cli.showing import Showing, show_options
 
 if TYPE_CHECKING:
-    from clipsearch.types import Filter
+    from clipsearch.query.options import SearchOptions
 
 
 @click.command(cls=FilteringCommand)
@@ -36,15 +38,10 @@ if TYPE_CHECKING:
 @show_options
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@search_options
 def similar(
     item: str,
-    k: int,
-    modality: str,
-    collapse: bool,
-    min_confidence: float | None,
-    min_score: float | None,
-    cut: bool,
-    filters: Filter | None,
+    options: SearchOptions,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -65,23 +62,13 @@ def similar(
     showing.check()
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.engine import open_library
-    from clipsearch.query.options import SearchOptions
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
     number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     found = int(number[1]) if number else item_at(engine.library, item)
     image, query = (item, None) if found is None else (None, f"id:{found}")
-    options = SearchOptions(
-        k=k,
-        modality=modality,
-        filters=filters,
-        exclude_self=True,
-        collapse=collapse,
-        min_confidence=min_confidence,
-        min_score=min_score,
-        cut=cut,
-    )
+    options = replace(options, exclude_self=True)
     asked = SearchRequest(
         image=image, query=query, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
     )
