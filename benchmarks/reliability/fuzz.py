@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing with atheris of what tests/test_fuzz.py runs with hypothesis; the targets are the same.
+"""Coverage-guided fuzzing with atheris of what tests/media/test_fuzz.py runs with hypothesis; the targets are the same.
 
     python -m pip install atheris          # CPython 3.11 to 3.13; no dependency of the project
     python benchmarks/reliability/fuzz.py --target xmp --seconds 300
