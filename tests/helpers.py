@@ -27,7 +27,7 @@ from indexer import pipeline
 from indexer.calibration import generic_queries
 from indexer.pipeline import IndexOptions
 from indexer.report import IndexReport
-from tests.pictures import encode, noise_picture
+from tests.support.pictures import encode, noise_picture
 
 GENERIC = frozenset(generic_queries())
 COMMAND = Path(sys.executable).with_name("clipsearch")

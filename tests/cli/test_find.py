@@ -16,7 +16,7 @@ from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import from_values, to_values
 from clipsearch.types import Filter
 from tests.helpers import index, run_cli
-from tests.pictures import noise_picture
+from tests.support.pictures import noise_picture
 
 PICTURES = [
     ("new.jpg", (64, 48), "Canon", "EOS 5D", "2024:07:02 12:00:00", 48.86),

@@ -21,7 +21,7 @@ from clipsearch.gallery.lettering import Lettering
 from clipsearch.gallery.page import render_page
 from clipsearch.gallery.sheet import draw_sheet
 from clipsearch.gallery.tiles import Tile, read_thumbnail, to_tiles
-from tests.pictures import encode, exif_block, pixel_bomb
+from tests.support.pictures import encode, exif_block, pixel_bomb
 
 SETTINGS = Settings(threads=2)
 RED, GREEN = (220, 30, 30), (20, 160, 40)

@@ -21,7 +21,7 @@ from clipsearch.cli.terminal import look_at
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from tests.helpers import COMMAND, environment, index, run_cli, start_cli
-from tests.pictures import noise_picture
+from tests.support.pictures import noise_picture
 
 RED = (220, 30, 30)
 QUERY = ["query", "a red wall", "--json"]

@@ -12,8 +12,8 @@ from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.media.decode import decode_picture
 from clipsearch.query.unicode_scripts import SCRIPTS, explain_unread
-from tests import tiny_openclip
-from tests.pictures import encode, exif_block, noise_picture, stored_turned
+from tests.support import tiny_openclip
+from tests.support.pictures import encode, exif_block, noise_picture, stored_turned
 
 TEXTS = ["a cat on a sofa", "", "two dogs", "a red car parked in front of a white house in the rain", "猫", "🐈"]
 NAMES = ["builtin-small", "builtin-base", "classic_clip", "siglip_like"]

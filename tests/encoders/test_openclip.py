@@ -24,7 +24,7 @@ from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
-from tests import tiny_openclip
+from tests.support import tiny_openclip
 
 SIZES = [(1, 1), (32, 32), (33, 31), (48, 40), (640, 427), (97, 301), (1, 57), (223, 225)]
 KINDS = ("classic_clip", "siglip_like")

@@ -14,7 +14,7 @@ import pytest
 
 from clipsearch.encoders import hub, openclip, registry
 from clipsearch.errors import EncoderMismatchError, EncoderUnavailableError
-from tests import tiny_openclip
+from tests.support import tiny_openclip
 
 DEFAULT = "openclip:ViT-B-32-SigLIP2-256/webli"
 

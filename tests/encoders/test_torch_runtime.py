@@ -18,9 +18,9 @@ from clipsearch.encoders.torch_compiling import Tower
 from clipsearch.encoders.torch_runtime import TorchEncoder
 from clipsearch.encoders.towers import ImageTower, SelfAttention, build_towers, text_tower
 from clipsearch.errors import EncoderError, EncoderUnavailableError, InvalidInputError
-from tests import tiny_openclip
 from tests.helpers import index, photo, photos, read_state, run_cli
-from tests.pictures import noise_picture
+from tests.support import tiny_openclip
+from tests.support.pictures import noise_picture
 
 KINDS = ("classic_clip", "siglip_like")
 TEXTS = [f"a photo of {'very ' * (number % 9)}old house {number}" for number in range(37)]

@@ -22,8 +22,8 @@ from clipsearch.types import Filter, Modality, Passage
 from indexer import captioning
 from tests.helpers import index, photo, photos, read_state, run_cli
 from tests.indexer.test_lifecycle import Place
-from tests.pictures import noise_picture
 from tests.store.test_compaction import compact
+from tests.support.pictures import noise_picture
 
 GARDEN = "A woman prunes red roses in her garden"
 HARBOUR = "Fishing boats in the old harbour"

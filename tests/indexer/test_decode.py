@@ -13,7 +13,7 @@ from clipsearch.errors import EncoderError, EncoderUnavailableError, StoreCorrup
 from clipsearch.store.records import Failed, FileRecord, Known
 from indexer.decode import Decoded, Decoder, Loaded, Vanished, hash_content
 from tests.helpers import counts, index
-from tests.pictures import encode, noise_picture
+from tests.support.pictures import encode, noise_picture
 
 WORDS = b"A dog runs along the beach.\n"
 

@@ -26,7 +26,7 @@ from indexer.isolation import IsolatedReader, Limits, WorkerUnavailableError, wo
 from indexer.isolation_protocol import ANSWER, READY, BadAnswerError, check_answer, pack_facts, read_facts
 from indexer.picture_reader import DirectReader
 from tests.helpers import counts, index, photos, run_cli
-from tests.pictures import FORMATS, encode, enlarge, exif_block, noise_picture, odd_corpus, png_file
+from tests.support.pictures import FORMATS, encode, enlarge, exif_block, noise_picture, odd_corpus, png_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
 

@@ -32,7 +32,7 @@ from tests.helpers import (
     run_cli,
     tree_digest,
 )
-from tests.pictures import encode, noise_picture, pixel_bomb
+from tests.support.pictures import encode, noise_picture, pixel_bomb
 
 
 class Place:

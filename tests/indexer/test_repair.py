@@ -24,9 +24,9 @@ from indexer import repair as repairing
 from indexer.importing import import_embeddings
 from indexer.repair import RepairReport
 from tests.helpers import Counting, index, photo, photos, read_state, run_cli, tree_digest
-from tests.pictures import noise_picture
 from tests.store.test_backup import approximate
 from tests.store.test_compaction import compact
+from tests.support.pictures import noise_picture
 
 SETTINGS = Settings(threads=1, offline=True)
 NOTHING = {Modality.IMAGE: np.empty(0, np.int64), Modality.TEXT: np.empty(0, np.int64)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from clipsearch.media.image_metadata import MAX_CAPTION, MAX_KEYWORD, MAX_KEYWORDS, Embedded, read_embedded
-from tests.pictures import FORMATS, encode, exif_block, noise_picture, png_file
+from tests.support.pictures import FORMATS, encode, exif_block, noise_picture, png_file
 
 PICTURE = noise_picture(1)
 JPEG = encode(PICTURE)

@@ -11,7 +11,7 @@ import clipsearch
 from clipsearch.errors import ClipSearchError, InvalidInputError, PictureError
 from clipsearch.media.fetch import MAX_REDIRECTS, fetch_picture, is_public
 from clipsearch.paths import is_url
-from tests.web import PICTURE, dripping, serving
+from tests.support.web import PICTURE, dripping, serving
 
 PUBLIC = "93.184.216.34"
 

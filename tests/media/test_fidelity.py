@@ -15,8 +15,8 @@ from PIL import Image
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.builtin import BUILTIN_VARIANTS, BuiltinEncoder
 from clipsearch.media.decode import decode_picture
-from tests.pictures import encode, enlarge
 from tests.support.paths import PHOTOGRAPHS
+from tests.support.pictures import encode, enlarge
 
 SIZES = [(600, 1, 7), (750, 2, 7), (1500, 4, 4), (3000, 8, 2)]
 """Pixels of the shorter side; by how much a JPEG of them is reduced for an input of 224 to 260; pictures to try."""

@@ -20,7 +20,7 @@ from clipsearch.query.parser import QuerySyntaxError, parse
 from clipsearch.words import normalize, separate
 from indexer.sources import captions as beside
 from indexer.sources.captions import FolderCaptions
-from tests.fuzz_targets import CORPUS, TARGETS
+from tests.support.fuzz_targets import CORPUS, TARGETS
 
 SEEDS = [(name, path) for name in TARGETS for path in sorted((CORPUS / name).iterdir())]
 

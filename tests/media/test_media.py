@@ -28,7 +28,7 @@ from clipsearch.media.decode import (
 )
 from clipsearch.media.exif import read_exif
 from clipsearch.types import PICTURE_SUFFIXES, PictureInfo
-from tests import pictures as make
+from tests.support import pictures as make
 from tests.support.paths import ROOT
 
 CAP = 10_000_000

@@ -74,7 +74,7 @@ def test_the_readme_is_short_and_leads_to_every_page():
 
 def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
     """The block of docs/python.md, word for word, in a folder that has what it names."""
-    from tests.pictures import noise_picture
+    from tests.support.pictures import noise_picture
 
     photos = tmp_path / "photos"
     (photos / ".clipsearch").mkdir(parents=True)

@@ -24,7 +24,7 @@ from indexer.importing import import_embeddings
 from indexer.plan import IndexPlan
 from indexer.report import SilentBuild
 from tests.helpers import index, photo, photos, run_cli, tree_digest
-from tests.pictures import noise_picture
+from tests.support.pictures import noise_picture
 
 SPEC = find_spec("skimage")
 DATA = Path(SPEC.origin).parent / "data" if SPEC and SPEC.origin else Path()

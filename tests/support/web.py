@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-from tests.pictures import encode, noise_picture
+from tests.support.pictures import encode, noise_picture
 
 PICTURE = encode(noise_picture(1, (64, 48)))
 

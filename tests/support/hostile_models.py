@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests import tiny_openclip
+from tests.support import tiny_openclip
 
 EVIL = """
 from pathlib import Path

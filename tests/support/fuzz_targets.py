@@ -31,7 +31,7 @@ from clipsearch.media.text import decode_text, split_passages
 from clipsearch.query.parser import QuerySyntaxError, parse, parse_arguments
 from indexer.isolation_protocol import BadAnswerError, read_facts
 from indexer.sources.captions import TABLES, FolderCaptions
-from tests.pictures import png_file
+from tests.support.pictures import png_file
 
 CORPUS = Path(__file__).parent / "corpus"
 NOW = datetime(2024, 6, 15, 12)
