@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import photos, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import photos
 
 COUNT = 300
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import clipsearch
-from tests.helpers import COMMAND, environment, run_cli
+from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.paths import ROOT
 
 COMMANDS = ["build", "daemon", "doctor", "dupes", "eval", "find", "forget"]

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from clipsearch import __version__
-from tests.helpers import COMMAND, environment, index, photo, photos, run_cli, start_cli
+from tests.support.cli import COMMAND, environment, run_cli, start_cli
+from tests.support.libraries import index, photo, photos
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
 ALONE = {"CLIPSEARCH_DAEMON": "0"}

@@ -15,7 +15,8 @@ from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import from_values, to_values
 from clipsearch.types import Filter
-from tests.helpers import index, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index
 from tests.support.pictures import noise_picture
 
 PICTURES = [

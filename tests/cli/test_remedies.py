@@ -12,8 +12,9 @@ from clipsearch.store.backup import back_up
 from clipsearch.store.library import Library
 from indexer import build
 from indexer.plan import IndexPlan
-from tests.helpers import index, photos, run_cli
 from tests.query.test_doctor import fill, unit
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photos
 from tests.support.paths import ROOT
 
 

@@ -20,7 +20,8 @@ from clipsearch.cli.showing import Showing, show
 from clipsearch.cli.terminal import look_at
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
-from tests.helpers import COMMAND, environment, index, run_cli, start_cli
+from tests.support.cli import COMMAND, environment, run_cli, start_cli
+from tests.support.libraries import index
 from tests.support.pictures import noise_picture
 
 RED = (220, 30, 30)

@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from clipsearch.cli.main import COMMANDS
-from tests.helpers import COMMAND, environment, index, photos, read_state
+from tests.support.cli import COMMAND, environment
+from tests.support.libraries import index, photos
+from tests.support.state import read_state
 
 pytestmark = pytest.mark.skipif(os.name != "posix" or not os.path.exists("/dev/full"), reason="needs /dev/full")
 

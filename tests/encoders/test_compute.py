@@ -5,7 +5,8 @@ import pytest
 from clipsearch.config import load_settings
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import InvalidInputError
-from tests.helpers import photos, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import photos
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15", "mps"])

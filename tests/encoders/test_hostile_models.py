@@ -11,8 +11,8 @@ import pytest
 
 from clipsearch.encoders import model_files, openclip
 from clipsearch.errors import EncoderUnavailableError
-from tests.helpers import environment
 from tests.support import hostile_models, tiny_openclip
+from tests.support.cli import environment
 from tests.support.paths import ROOT
 
 

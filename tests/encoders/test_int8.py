@@ -11,7 +11,8 @@ from PIL import Image
 from clipsearch.encoders import export_folder, int8, registry
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.errors import EncoderUnavailableError
-from tests.helpers import photos, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import photos
 
 TEXTS = ["a cat on a sofa", "", "two dogs", "a red car parked in front of a white house in the rain " * 3, "猫"]
 

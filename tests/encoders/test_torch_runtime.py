@@ -18,9 +18,11 @@ from clipsearch.encoders.torch_compiling import Tower
 from clipsearch.encoders.torch_runtime import TorchEncoder
 from clipsearch.encoders.towers import ImageTower, SelfAttention, build_towers, text_tower
 from clipsearch.errors import EncoderError, EncoderUnavailableError, InvalidInputError
-from tests.helpers import index, photo, photos, read_state, run_cli
 from tests.support import tiny_openclip
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photo, photos
 from tests.support.pictures import noise_picture
+from tests.support.state import read_state
 
 KINDS = ("classic_clip", "siglip_like")
 TEXTS = [f"a photo of {'very ' * (number % 9)}old house {number}" for number in range(37)]

@@ -25,8 +25,9 @@ from clipsearch.store.library import Library
 from indexer.calibration import encoder_loader
 from indexer.pipeline import IndexOptions
 from indexer.pipeline import index as run_index
-from tests.helpers import COMMAND, environment, index, photos, run_cli
 from tests.support import hostile_models
+from tests.support.cli import COMMAND, environment, run_cli
+from tests.support.libraries import index, photos
 
 PLAIN = Settings(threads=1, offline=True, query_cache=False)
 needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners of files")

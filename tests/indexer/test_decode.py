@@ -12,7 +12,7 @@ from clipsearch.config import Settings
 from clipsearch.errors import EncoderError, EncoderUnavailableError, StoreCorruptError
 from clipsearch.store.records import Failed, FileRecord, Known
 from indexer.decode import Decoded, Decoder, Loaded, Vanished, hash_content
-from tests.helpers import counts, index
+from tests.support.libraries import counts, index
 from tests.support.pictures import encode, noise_picture
 
 WORDS = b"A dog runs along the beach.\n"

@@ -16,8 +16,10 @@ from clipsearch.media.captions import read_pairs
 from indexer.importing import import_embeddings
 from indexer.sources import captions, parquet
 from indexer.sources.embeddings import EmbeddingSource, Matrix
-from tests.helpers import environment, index, photos, read_state
+from tests.support.cli import environment
+from tests.support.libraries import index, photos
 from tests.support.paths import ROOT
+from tests.support.state import read_state
 
 LONG = 100 << 20
 

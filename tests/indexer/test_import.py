@@ -31,7 +31,10 @@ from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer.importing import ImportReport, import_embeddings
 from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
-from tests.helpers import drop_checksums, index, photos, run_cli, start_cli, tree_digest
+from tests.support.catalogs import drop_checksums
+from tests.support.cli import run_cli, start_cli
+from tests.support.libraries import index, photos
+from tests.support.state import tree_digest
 
 DIM = 16
 NAME = "some model of ours"
@@ -853,7 +856,7 @@ def test_a_migrated_catalog_is_as_a_new_one(tmp_path):
 
 
 def test_a_catalog_of_before_on_a_medium_that_cannot_be_written_is_read(tmp_path):
-    from tests.helpers import run_cli_bound
+    from tests.support.cli import run_cli_bound
 
     rows = vectors(50)
     folder = v1_library(tmp_path, rows)

@@ -25,7 +25,8 @@ from indexer import isolation
 from indexer.isolation import IsolatedReader, Limits, WorkerUnavailableError, worker_command
 from indexer.isolation_protocol import ANSWER, READY, BadAnswerError, check_answer, pack_facts, read_facts
 from indexer.picture_reader import DirectReader
-from tests.helpers import counts, index, photos, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import counts, index, photos
 from tests.support.pictures import FORMATS, encode, enlarge, exif_block, noise_picture, odd_corpus, png_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")

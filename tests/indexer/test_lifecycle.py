@@ -19,20 +19,10 @@ from clipsearch.store.roots import RulesChange
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer import build
-from tests.helpers import (
-    REPORT_KEYS,
-    Counting,
-    counts,
-    index,
-    paths_found,
-    photo,
-    photos,
-    read_state,
-    remove,
-    run_cli,
-    tree_digest,
-)
+from tests.support.cli import run_cli
+from tests.support.libraries import REPORT_KEYS, Counting, counts, index, paths_found, photo, photos, remove
 from tests.support.pictures import encode, noise_picture, pixel_bomb
+from tests.support.state import read_state, tree_digest
 
 
 class Place:

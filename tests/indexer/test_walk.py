@@ -16,17 +16,9 @@ from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.store.roots import Rules, RulesChange
 from indexer.sources.folder import FolderWalk
-from tests.helpers import (
-    Counting,
-    counts,
-    index,
-    paths_found,
-    photo,
-    photos,
-    read_state,
-    run_cli,
-    run_cli_bound,
-)
+from tests.support.cli import run_cli, run_cli_bound
+from tests.support.libraries import Counting, counts, index, paths_found, photo, photos
+from tests.support.state import read_state
 
 
 def walk(root: Path, prefix: str = "", *, covered: list[Path] | None = None, **rules: object) -> list[str]:

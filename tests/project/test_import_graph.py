@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-from tests.helpers import COMMAND, environment, index, photos
+from tests.support.cli import COMMAND, environment
+from tests.support.libraries import index, photos
 
 SCRIPT = """
 import os, sys

@@ -14,7 +14,8 @@ import pytest
 from clipsearch.cli.daemon.protocol import socket_path
 from clipsearch.cli.main import COMMANDS, cli
 from clipsearch.config import Settings
-from tests.helpers import COMMAND, environment, index, photo, photos
+from tests.support.cli import COMMAND, environment
+from tests.support.libraries import index, photo, photos
 from tests.support.paths import ROOT
 
 PAGES = (

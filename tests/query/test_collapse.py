@@ -13,7 +13,8 @@ from clipsearch.query.engine import SearchEngine, open_library
 from clipsearch.query.parser import Indexed
 from clipsearch.store.library import Library
 from indexer.importing import import_embeddings
-from tests.helpers import index, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index
 
 DIM = 32
 

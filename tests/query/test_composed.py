@@ -17,7 +17,8 @@ from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.parser import FUSIONS, as_query
 from clipsearch.store.library import Library
-from tests.helpers import index, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index
 from tests.support.paths import PHOTOGRAPHS, ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))

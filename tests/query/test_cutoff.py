@@ -11,8 +11,9 @@ from clipsearch import Indexed, InvalidInputError
 from clipsearch.cli.query import query
 from clipsearch.ranking import SCORE_GAP_SHARE, score_gap_cutoff
 from clipsearch.types import Modality
-from tests.helpers import index, photos, run_cli
 from tests.query.test_engine import DIM, VectorLibrary, unit
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photos
 
 ASKED = np.eye(DIM, dtype=np.float32)[0]
 

@@ -18,7 +18,7 @@ from clipsearch.query.labelling import label_pictures
 from clipsearch.query.parser import parse
 from clipsearch.store.library import Library
 from indexer.report import SilentBuild
-from tests.helpers import index, photo, photos
+from tests.support.libraries import index, photo, photos
 
 BAD = {"zero": 0.0, "nan": np.nan, "infinite": np.inf, "large": 60000.0, "short": 0.01}
 

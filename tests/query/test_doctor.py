@@ -23,7 +23,9 @@ from clipsearch.types import Modality, Passage
 from indexer import build
 from indexer.importing import import_embeddings
 from indexer.plan import IndexPlan
-from tests.helpers import index, photos, run_cli, tree_digest
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photos
+from tests.support.state import tree_digest
 
 DIM = 32
 SEVERITIES = ["ok", "note", "warning", "problem"]

@@ -23,8 +23,10 @@ from indexer.build import build
 from indexer.importing import import_embeddings
 from indexer.plan import IndexPlan
 from indexer.report import SilentBuild
-from tests.helpers import index, photo, photos, run_cli, tree_digest
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photo, photos
 from tests.support.pictures import noise_picture
+from tests.support.state import tree_digest
 
 SPEC = find_spec("skimage")
 DATA = Path(SPEC.origin).parent / "data" if SPEC and SPEC.origin else Path()

@@ -19,7 +19,7 @@ from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
 from clipsearch.types import Modality, Passage
 from indexer import build
 from indexer.plan import IndexPlan
-from tests.helpers import index
+from tests.support.libraries import index
 
 PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg", "motorcycle_left.png", "moon.png"]
 NOTES = "Prune the roses in late winter.\n\n" + "\n\n".join(f"Line {n}: the tractor needs oil." for n in range(60))

@@ -14,7 +14,8 @@ from clipsearch.query.eval.evaluation import Side, evaluate
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
 from indexer.report import SilentBuild
-from tests.helpers import index, photo, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photo
 
 WORDS = ["a cat", "a red car", "two dogs", "a beach in summer", "a cup of coffee", "a rocket"]
 METRICS = [

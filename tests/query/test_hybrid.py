@@ -14,7 +14,7 @@ from clipsearch.query.hybrid import fuse
 from clipsearch.ranking import limit_demotion
 from clipsearch.store.library import Library
 from clipsearch.types import Filter, Modality
-from tests.helpers import index, photos
+from tests.support.libraries import index, photos
 
 
 @given(st.permutations(range(30)), st.lists(st.integers(0, 29), unique=True, max_size=30))

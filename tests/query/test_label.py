@@ -15,7 +15,8 @@ from clipsearch.query.engine import open_library
 from clipsearch.query.eval.evaluation import encode_templates
 from clipsearch.query.labelling import TEMPLATES, label_pictures
 from clipsearch.types import Filter, Modality
-from tests.helpers import index, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index
 
 LABELS = ["cat", "coffee", "rocket"]
 

@@ -17,7 +17,9 @@ from clipsearch.query.cache import SLOTS, QueryCache
 from clipsearch.query.embedding import Embedder, start_embedding
 from clipsearch.query.engine import open_library
 from clipsearch.store.reading import EncoderPin, peek_encoder
-from tests.helpers import COMMAND, environment, index, photos, run_cli, tree_digest
+from tests.support.cli import COMMAND, environment, run_cli
+from tests.support.libraries import index, photos
+from tests.support.state import tree_digest
 
 DIM = 24
 

@@ -10,7 +10,8 @@ from clipsearch.errors import ClipSearchError
 from clipsearch.store.library import Library
 from clipsearch.store.lookup import item_at
 from indexer.importing import import_embeddings
-from tests.helpers import index, photo, photos, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photo, photos
 
 
 @pytest.fixture(scope="module")

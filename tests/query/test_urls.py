@@ -13,7 +13,8 @@ from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from indexer.importing import import_embeddings
-from tests.helpers import index, photos, run_cli
+from tests.support.cli import run_cli
+from tests.support.libraries import index, photos
 
 ALLOWED = {"CLIPSEARCH_ALLOW_PRIVATE_URLS": "1"}
 

@@ -31,10 +31,12 @@ from clipsearch.store.restore import restore
 from clipsearch.types import Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
-from tests.helpers import COMMAND, environment, index, photo, photos, read_state, run_cli, start_cli, tree_digest
 from tests.store.test_compaction import compact
 from tests.store.test_store import add_root, hash_of, new_library, outcome
+from tests.support.cli import COMMAND, environment, run_cli, start_cli
+from tests.support.libraries import index, photo, photos
 from tests.support.paths import ROOT
+from tests.support.state import read_state, tree_digest
 
 needs_links = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 

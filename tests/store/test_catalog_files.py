@@ -16,7 +16,9 @@ from clipsearch.store import reading
 from clipsearch.store.database import writer_engine
 from clipsearch.store.library import Library
 from clipsearch.store.tags import count_tags
-from tests.helpers import index, photos, run_cli, run_cli_bound, tree_digest
+from tests.support.cli import run_cli, run_cli_bound
+from tests.support.libraries import index, photos
+from tests.support.state import tree_digest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 

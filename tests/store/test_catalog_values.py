@@ -18,7 +18,7 @@ from clipsearch.store.tags import count_tags
 from indexer import build
 from indexer.plan import IndexPlan
 from indexer.report import SilentBuild
-from tests.helpers import index, photos
+from tests.support.libraries import index, photos
 
 GARBAGE = [
     "",

@@ -32,7 +32,6 @@ from clipsearch.store.records import FileRecord, Record, RecordBlock, Scope
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Filter, Modality
-from tests.helpers import State, read_state
 from tests.store.test_durability import Steps, inode
 from tests.store.test_store import (
     CHANGES,
@@ -52,6 +51,7 @@ from tests.store.test_store import (
     vectors_of,
 )
 from tests.support.paths import ROOT
+from tests.support.state import State, read_state
 
 ROW_BYTES = DIM * 2
 

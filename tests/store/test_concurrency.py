@@ -23,21 +23,9 @@ from clipsearch.errors import LibraryLockedError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
-from tests.helpers import (
-    BIND,
-    REPORT_KEYS,
-    Counting,
-    counts,
-    index,
-    paths_found,
-    photo,
-    photos,
-    read_state,
-    run_cli,
-    run_cli_bound,
-    start_cli,
-    tree_digest,
-)
+from tests.support.cli import BIND, run_cli, run_cli_bound, start_cli
+from tests.support.libraries import REPORT_KEYS, Counting, counts, index, paths_found, photo, photos
+from tests.support.state import read_state, tree_digest
 
 MODEL = ("--model", "builtin-small")
 

@@ -28,8 +28,10 @@ from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
-from tests.helpers import COMMAND, checked, environment, paths_found, photo, photos, read_state, run_cli, start_cli
 from tests.store.test_store import add_root, hash_of, new_library, outcome
+from tests.support.cli import COMMAND, checked, environment, run_cli, start_cli
+from tests.support.libraries import paths_found, photo, photos
+from tests.support.state import read_state
 
 KILLS = 20
 BATCH = 4

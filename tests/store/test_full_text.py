@@ -16,8 +16,9 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
 from clipsearch.types import Filter, Modality, Passage
 from clipsearch.words import Phrase, parse_words
-from tests.helpers import drop_checksums, words_of
 from tests.store.test_store import DIM, add_root, hash_of, new_library, set_version, vectors_of
+from tests.support.catalogs import drop_checksums
+from tests.support.state import words_of
 
 CAPTIONS = [
     "A Dog runs along the beach.",

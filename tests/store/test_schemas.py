@@ -13,7 +13,9 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from clipsearch.store.migrations import MIGRATIONS
 from clipsearch.types import Filter, Modality
-from tests.helpers import counts, index, run_cli, tree_digest
+from tests.support.cli import run_cli
+from tests.support.libraries import counts, index
+from tests.support.state import tree_digest
 
 FOLDER = Path(__file__).parent / "schemas"
 VERSIONS = range(1, len(MIGRATIONS))

@@ -39,8 +39,9 @@ from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.store.summary import summarise
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality, Passage
-from tests.helpers import State, read_state, run_cli, tree_digest
+from tests.support.cli import run_cli
 from tests.support.paths import ROOT
+from tests.support.state import State, read_state, tree_digest
 
 DIM = 8
 PIN = EncoderPin("test", "abc", DIM)

@@ -27,9 +27,11 @@ from clipsearch.store.records import Encoded, FileRecord, Known, Record, RecordB
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Filter, Modality
 from clipsearch.words import fold_tag
-from tests.helpers import index, read_state, run_cli, run_cli_bound
 from tests.store.test_full_text import block
 from tests.store.test_store import add_root, hash_of, new_library, set_version, vectors_of
+from tests.support.cli import run_cli, run_cli_bound
+from tests.support.libraries import index
+from tests.support.state import read_state
 
 Kept = dict[tuple[int, str], list[str]]
 

@@ -1,180 +1,16 @@
-"""What several test modules need: small real files, the pipeline, the command, a full check of a library."""
+"""What a library holds, read past the code under test, and a full check of it; what a folder holds."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import shutil
 import sqlite3
-import subprocess
-import sys
-import threading
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-
-from clipsearch.config import Settings
-from clipsearch.store.library import Library
-from clipsearch.store.schema import SEALED
-from indexer import pipeline
-from indexer.calibration import generic_queries
-from indexer.pipeline import IndexOptions
-from indexer.report import IndexReport
-from tests.support.pictures import encode, noise_picture
-
-GENERIC = frozenset(generic_queries())
-COMMAND = Path(sys.executable).with_name("clipsearch")
-REPORT_KEYS = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "seconds"]
-
-
-def photo(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
-    """Write a small JPEG; the same seed gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(noise_picture(seed, size)))
-    return path
-
-
-def photos(folder: Path, count: int, *, first: int = 0, size: tuple[int, int] = (64, 48)) -> list[Path]:
-    """Write `count` different small JPEGs named p000.jpg and so on."""
-    return [photo(folder / f"p{first + i:03d}.jpg", first + i, size) for i in range(count)]
-
-
-def drop_checksums(db: sqlite3.Connection) -> None:
-    """Make a catalog as it was before checksums, apart from the version that it names."""
-    for table in SEALED:
-        db.execute(f"DROP TRIGGER {table.name}_changed")
-        db.execute(f"DROP INDEX ix_{table.name}_unsealed")
-        db.execute(f"ALTER TABLE {table.name} DROP COLUMN digest")
-    db.execute("ALTER TABLE vectors DROP COLUMN checksum")
-    db.execute("DELETE FROM settings WHERE key = 'row_checksums'")
-
-
-class Counting:
-    """The real encoder, counting what it is asked to do."""
-
-    def __init__(self, encoder: Any) -> None:
-        self._encoder = encoder
-        self._lock = threading.Lock()
-        self.preprocessed = 0
-        self.pictures = 0
-        self.texts = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
-
-    @property
-    def work(self) -> int:
-        """Everything that was decoded or encoded so far."""
-        return self.preprocessed + self.pictures + self.texts
-
-    def preprocess(self, picture: Any) -> Any:
-        with self._lock:
-            self.preprocessed += 1
-        return self._encoder.preprocess(picture)
-
-    def encode_pixels(self, batch: Sequence[Any]) -> Any:
-        self.pictures += len(batch)
-        return self._encoder.encode_pixels(batch)
-
-    def encode_texts(self, texts: Sequence[str]) -> Any:
-        self.texts += sum(text not in GENERIC for text in texts)  # which stand in for texts that a library lacks
-        return self._encoder.encode_texts(texts)
-
-
-def index(
-    library: Path,
-    *paths: Path | str,
-    encoder: Any,
-    settings: Settings | None = None,
-    should_stop: Any = None,
-    **options: Any,
-) -> IndexReport:
-    """Run the pipeline; options: fields of IndexOptions."""
-    extra = {"should_stop": should_stop} if should_stop else {}
-    names = [os.fspath(path) for path in paths]
-    chosen = settings or Settings(threads=1, offline=True)
-    return pipeline.index(library, names, chosen, IndexOptions(**options), encoder=encoder, **extra)
-
-
-def counts(report: IndexReport) -> dict[str, int]:
-    """The counts of a report that are not zero; `failed` is how many failed."""
-    names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
-    found = {name: getattr(report, name) for name in names} | {"failed": len(report.failed)}
-    return {name: value for name, value in found.items() if value}
-
-
-@dataclass
-class Ran:
-    """What a run of the installed command left."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a subprocess."""
-    return {**os.environ, **(extra or {})}
-
-
-def run_cli(
-    *args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 120, **popen: Any
-) -> Ran:
-    """Run the installed command to its end; fail on a traceback."""
-    command = [str(COMMAND), *(arg if isinstance(arg, bytes) else str(arg) for arg in args)]
-    done = subprocess.run(command, cwd=cwd, env=environment(env), capture_output=True, timeout=timeout, **popen)
-    return checked(done)
-
-
-def checked(done: subprocess.CompletedProcess[bytes]) -> Ran:
-    """Wrap what a run of the command left; fail on a traceback."""
-    ran = Ran(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
-    assert "Traceback" not in ran.err, ran.err
-    assert "Internal error" not in ran.err, ran.err
-    return ran
-
-
-def start_cli(*args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start the installed command."""
-    command = [str(COMMAND), *(str(arg) for arg in args)]
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-
-
-BIND = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH; gone for good at the next exec
-    if libc.prctl(24, capability, 0, 0, 0):
-        sys.exit(77)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""Runs a command as root whom file permissions bind, as they bind any other user."""
-
-
-def run_cli_bound(*args: Any, cwd: Path) -> Ran:
-    """Run the installed command such that file permissions bind it; skip where that cannot be done."""
-    if os.name != "posix":
-        pytest.skip("needs POSIX permissions")
-    if os.geteuid() != 0:
-        return run_cli(*args, cwd=cwd)
-    command = [sys.executable, "-c", BIND, str(COMMAND), *(str(arg) for arg in args)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, timeout=120)
-    if done.returncode == 77:
-        pytest.skip("root cannot be bound by permissions here")
-    return checked(done)
 
 
 @dataclass(frozen=True)
@@ -321,19 +157,3 @@ def tree_digest(folder: Path) -> dict[str, str]:
 
 def _is_readers(path: Path) -> bool:
     return path.name.endswith("-shm") or (path.name.endswith("-wal") and path.stat().st_size == 0)
-
-
-def paths_found(library: Path, encoder: Any, *, text: str = "a picture", k: int = 10_000) -> list[str]:
-    """All that a search can find, by path."""
-    from clipsearch.query.engine import SearchEngine
-
-    opened = Library(library)
-    try:
-        return sorted({hit.path for hit in SearchEngine(opened, encoder=encoder).search(text, k=k)})
-    finally:
-        opened.close()
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a tree."""
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
