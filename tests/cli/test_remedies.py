@@ -12,10 +12,10 @@ from clipsearch.store.backup import back_up
 from clipsearch.store.library import Library
 from indexer import build
 from indexer.plan import IndexPlan
-from tests.query.test_doctor import fill, unit
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
 from tests.support.paths import ROOT
+from tests.support.vectors import fill, unit
 
 
 @pytest.fixture

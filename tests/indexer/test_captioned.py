@@ -20,10 +20,8 @@ from clipsearch.store.records import Captions, FileRecord, Known
 from clipsearch.store.roots import RulesChange
 from clipsearch.types import Filter, Modality, Passage
 from indexer import captioning
-from tests.indexer.test_lifecycle import Place
-from tests.store.test_compaction import compact
 from tests.support.cli import run_cli
-from tests.support.libraries import index, photo, photos
+from tests.support.libraries import Place, compact, index, photo, photos
 from tests.support.pictures import noise_picture
 from tests.support.state import read_state
 

@@ -20,35 +20,9 @@ from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer import build
 from tests.support.cli import run_cli
-from tests.support.libraries import REPORT_KEYS, Counting, counts, index, paths_found, photo, photos, remove
+from tests.support.libraries import REPORT_KEYS, Counting, Place, index, paths_found, photo, photos, remove
 from tests.support.pictures import encode, noise_picture, pixel_bomb
 from tests.support.state import read_state, tree_digest
-
-
-class Place:
-    """A folder of pictures, its library, and runs that count what the real encoder does."""
-
-    def __init__(self, folder: Path, encoder: object) -> None:
-        self.root = folder / "photos"
-        self.root.mkdir(parents=True)
-        self.library = folder / "lib"
-        self.encoder = Counting(encoder)
-
-    def run(self, *paths: Path, **options: object) -> dict[str, int]:
-        """Index, and return the counts that are not zero with `worked`: the calls that decoded or encoded."""
-        self.encoder.preprocessed = self.encoder.pictures = self.encoder.texts = 0
-        report = index(self.library, *(paths or (self.root,)), encoder=self.encoder, **options)
-        self.reasons = {os.path.basename(path): reason for path, reason in report.failed}
-        self.offline = report.offline
-        return counts(report) | ({"worked": self.encoder.work} if self.encoder.work else {})
-
-    def ids(self) -> dict[str, int]:
-        return {path: entry.id for path, entry in read_state(self.library).live.items()}
-
-    def nearest(self, picture: Path) -> tuple[str, float]:
-        """The best match of a picture: its name and the score."""
-        (hit,) = SearchEngine(Library(self.library), encoder=self.encoder).search(image=picture, k=1)
-        return os.path.basename(hit.path), hit.score
 
 
 @pytest.fixture

@@ -23,12 +23,11 @@ from clipsearch.types import Filter, Modality
 from indexer import repair as repairing
 from indexer.importing import import_embeddings
 from indexer.repair import RepairReport
-from tests.store.test_backup import approximate
-from tests.store.test_compaction import compact
 from tests.support.cli import run_cli
-from tests.support.libraries import Counting, index, photo, photos
+from tests.support.libraries import Counting, compact, index, photo, photos
 from tests.support.pictures import noise_picture
 from tests.support.state import read_state, tree_digest
+from tests.support.vectors import approximate
 
 SETTINGS = Settings(threads=1, offline=True)
 NOTHING = {Modality.IMAGE: np.empty(0, np.int64), Modality.TEXT: np.empty(0, np.int64)}

@@ -11,9 +11,9 @@ from clipsearch import Indexed, InvalidInputError
 from clipsearch.cli.query import query
 from clipsearch.ranking import SCORE_GAP_SHARE, score_gap_cutoff
 from clipsearch.types import Modality
-from tests.query.test_engine import DIM, VectorLibrary, unit
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
+from tests.support.vectors import DIM, VectorLibrary, unit
 
 ASKED = np.eye(DIM, dtype=np.float32)[0]
 
@@ -47,7 +47,7 @@ def test_of_three_right_rows_three_are_left(rows, wanted):
 
 def test_nothing_is_cut_where_nothing_falls_off(tmp_path):
     library = VectorLibrary(tmp_path)
-    library.add(unit(np.random.default_rng(0), 600))
+    library.add(unit(600, 0))
     library.add(near(10, 0.93))
     assert len(library.engine.search(vector=ASKED, k=10, cut=True)) == 10
 
@@ -69,7 +69,7 @@ def test_where_nothing_is_left_the_answer_says_what_was_missing(rows):
 
 def test_a_library_too_small_to_tell_loses_nothing(tmp_path):
     library = VectorLibrary(tmp_path)
-    library.add(unit(np.random.default_rng(0), 9))
+    library.add(unit(9, 0))
     hits = library.engine.search(vector=ASKED, k=10, min_confidence=1.0, cut=True)
     assert len(hits) == 9 and hits[0].confidence is None
     assert not library.engine.search(vector=ASKED, k=10, min_score=1.0)
@@ -86,8 +86,8 @@ def test_the_other_kinds_of_query_are_trimmed_too(rows):
 
 def test_each_kind_of_item_is_set_against_its_own_in_one_cut(tmp_path):
     library = VectorLibrary(tmp_path)
-    library.add(unit(np.random.default_rng(0), 900))
-    library.add(unit(np.random.default_rng(1), 60), Modality.TEXT)
+    library.add(unit(900, 0))
+    library.add(unit(60, 1), Modality.TEXT)
     library.add(near(2, 0.93), Modality.TEXT)
     assert len(library.engine.search(vector=ASKED, k=10)) == 10
     assert {hit.modality for hit in library.engine.search(vector=ASKED, k=10, cut=True)} == {Modality.TEXT}

@@ -17,17 +17,15 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store.health import _odd_rows
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
-from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.store.vectors import VectorStore, new_segment
-from clipsearch.types import Modality, Passage
+from clipsearch.types import Modality
 from indexer import build
 from indexer.importing import import_embeddings
-from indexer.plan import IndexPlan
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
+from tests.support.vectors import DIM, built, fill, unit
 
-DIM = 32
 SEVERITIES = ["ok", "note", "warning", "problem"]
 
 
@@ -61,39 +59,6 @@ def worse_than(found, severity):
     """What is worse than a severity, without what is said of the encoder, which no library of given vectors has."""
     limit = SEVERITIES.index(severity)
     return {key for key, f in found.items() if SEVERITIES.index(f["severity"]) > limit and key != (None, "encoder")}
-
-
-def unit(rows, seed=0, noise=0.6):
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(9).standard_normal((30, DIM))
-    x = centres[rng.integers(30, size=rows)] + noise * rng.standard_normal((rows, DIM))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-def fill(folder, rows, modality=Modality.IMAGE, *, pin=None):
-    """Add an item for each row to a library, making it first where there is none."""
-    library = Library.create(folder)
-    library.pin(pin or EncoderPin("vectors", "0" * 40, DIM))
-    with library.query() as connection:
-        start = connection.exec_driver_sql("SELECT count(*) FROM items").scalar_one()
-    batch = []
-    with library.writer() as writer:
-        root = writer.add_root("", str(folder / "rows")).root_id
-        for i, row in enumerate(rows, start):
-            passages = (Passage(f"passage {i}", 1, 1),) if modality is Modality.TEXT else ()
-            record = FileRecord(root, f"{i:06d}", 1, 1)
-            batch.append(Encoded(record, f"{i:040x}", modality, row[None], passages=passages))
-        writer.commit(batch)
-    library.close()
-    return folder
-
-
-def built(folder, kind):
-    library = Library(folder)
-    with library.writer() as writer:
-        build.build(library, writer, IndexPlan(kind))
-    library.close()
-    return folder
 
 
 @pytest.fixture(scope="module")

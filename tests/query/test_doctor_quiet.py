@@ -12,9 +12,9 @@ from clipsearch.cli.main import cli
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
-from tests.query.test_doctor import built, fill, unit
 from tests.support.cli import run_cli_bound
 from tests.support.libraries import index, photo, photos
+from tests.support.vectors import built, fill, unit
 
 ALLOWED = {"empty": {"contents"}, "forgotten": {"contents"}}
 """Notes that a shape has; those of an encoder or of queries that are unavailable may be there for every shape."""

@@ -14,12 +14,11 @@ from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureEr
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
 from clipsearch.query.parser import Indexed, parse
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
 from clipsearch.types import Modality, Passage
 from indexer import build
-from indexer.plan import IndexPlan
 from tests.support.libraries import index
+from tests.support.vectors import DIM, VectorLibrary, unit
 
 PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg", "motorcycle_left.png", "moon.png"]
 NOTES = "Prune the roses in late winter.\n\n" + "\n\n".join(f"Line {n}: the tractor needs oil." for n in range(60))
@@ -209,70 +208,15 @@ def test_a_library_that_is_not_there_or_empty(tmp_path, encoder):
         SearchEngine(Library(tmp_path / "library"), encoder=encoder).search("a cat")
 
 
-DIM = 32
-
-
-def unit(rng, rows):
-    centres = np.random.default_rng(9).standard_normal((30, DIM))
-    x = centres[rng.integers(30, size=rows)] + 0.6 * rng.standard_normal((rows, DIM))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-class VectorLibrary:
-    """A library of rows given as vectors, one item each, that remembers them."""
-
-    def __init__(self, folder):
-        self.library = Library.create(folder)
-        self.library.pin(EncoderPin("vectors", "0" * 40, DIM))
-        self.engine = SearchEngine(self.library)
-        self.vectors = {}
-        with self.library.writer() as writer:
-            self.root = writer.add_root("", str(folder / "rows")).root_id
-
-    def add(self, rows, modality=Modality.IMAGE):
-        start = len(self.vectors)
-        batch = []
-        for i, row in enumerate(rows, start):
-            passages = (Passage(f"passage {i}", 1, 1),) if modality is Modality.TEXT else ()
-            record = FileRecord(self.root, f"{i:06d}", 1, 1)
-            batch.append(Encoded(record, f"{i:040x}", modality, row[None], passages=passages))
-            self.vectors[f"{i:06d}"] = row
-        with self.library.writer() as writer:
-            writer.commit(batch)
-
-    def remove(self, names):
-        from clipsearch.store.records import Scope
-
-        with self.library.writer() as writer:
-            for name in names:
-                writer.forget(Scope(self.root, name))
-                del self.vectors[name]
-
-    def build(self, kind):
-        with self.library.writer() as writer:
-            built = build.build(self.library, writer, IndexPlan(kind))
-        return {modality: what.kind for modality, what in built.items()}
-
-    def expected(self, query, k):
-        names = sorted(self.vectors)
-        rows = np.array([self.vectors[name] for name in names]).astype(np.float16).astype(np.float32)
-        scores = rows @ query / np.linalg.norm(rows, axis=1)
-        return [names[i] for i in np.argsort(-scores, kind="stable")[:k]]
-
-    def found(self, query, k):
-        results = self.engine.search(vector=query, k=k)
-        return [Path(hit.path).name for hit in results], results
-
-
 @pytest.fixture
 def rows(tmp_path):
     library = VectorLibrary(tmp_path)
-    library.add(unit(np.random.default_rng(0), 1200))
+    library.add(unit(1200, 0))
     return library
 
 
 def test_exact_search_is_exact(rows):
-    for query in unit(np.random.default_rng(1), 10):
+    for query in unit(10, 1):
         assert rows.found(query, 10)[0] == rows.expected(query, 10)
 
 
@@ -291,7 +235,7 @@ def test_ivfpq_answers_with_exact_scores_and_finds_each_row(rows):
 
 def test_rows_after_the_watermark_are_found_at_once(rows):
     rows.build("ivfpq")
-    rows.add(unit(np.random.default_rng(5), 20))
+    rows.add(unit(20, 5))
     for name in list(rows.vectors)[-20:]:
         assert rows.found(rows.vectors[name], 1)[0] == [name]
 
@@ -310,7 +254,7 @@ def test_deleted_rows_are_never_returned_and_k_is_filled(rows, kind):
 
 def test_k_is_filled_whatever_lists_are_probed(rows):
     rows.build("ivfpq")
-    query = unit(np.random.default_rng(7), 1)[0]
+    query = unit(1, 7)[0]
     for k in (119, 500, 1200, 5000):
         assert len(rows.found(query, k)[0]) == min(k, 1200)
     assert rows.found(query, 1200)[0] == rows.expected(query, 1200)
@@ -319,14 +263,14 @@ def test_k_is_filled_whatever_lists_are_probed(rows):
 def test_k_is_filled_where_nearly_all_is_deleted(rows):
     rows.build("ivfpq")
     rows.remove([name for i, name in enumerate(list(rows.vectors)) if i % 40])
-    for query in unit(np.random.default_rng(8), 5):
+    for query in unit(5, 8):
         assert rows.found(query, 10)[0] == rows.expected(query, 10)
 
 
 def test_an_answer_begins_as_a_longer_one_whatever_the_parts_of_items(tmp_path):
     """Many passages near the query are of few texts: others must not lose their places to pictures for that."""
     rows = VectorLibrary(tmp_path)
-    rows.add(unit(np.random.default_rng(0), 60))
+    rows.add(unit(60, 0))
     rng, query = np.random.default_rng(1), np.eye(DIM, dtype=np.float32)[0]
     batch = []
     for i in range(30):
@@ -342,7 +286,7 @@ def test_an_answer_begins_as_a_longer_one_whatever_the_parts_of_items(tmp_path):
         assert len({item for item, _ in whole}) == len(whole) >= 88
         for k in (1, 4, 10, 25):
             assert [(hit.item.id, hit.part) for hit in rows.engine.search(**wanted, k=k)] == whole[:k]
-    others = np.vstack([unit(np.random.default_rng(2), 3), query[None]])
+    others = np.vstack([unit(3, 2), query[None]])
     assert rows.engine.search(vector=others, k=10)[3].hits == rows.engine.search(vector=query, k=10).hits
 
 
@@ -371,7 +315,7 @@ def test_a_build_replaces_the_one_before_and_flat_removes_it(rows, tmp_path):
 def test_too_few_rows_for_ivfpq_are_searched_exactly(tmp_path):
     small = VectorLibrary(tmp_path)
     assert small.build("ivfpq") == {}
-    small.add(unit(np.random.default_rng(0), 40))
+    small.add(unit(40, 0))
     assert small.build("ivfpq") == {Modality.IMAGE: "flat"}
     assert small.found(small.vectors["000005"], 1)[0] == ["000005"]
 
@@ -400,7 +344,7 @@ def test_a_damaged_index_is_not_used_and_is_built_anew(rows, tmp_path, damage):
 
 def test_a_stale_index_is_built_anew_by_the_next_run(rows):
     rows.build("ivfpq")
-    rows.add(unit(np.random.default_rng(6), 800))
+    rows.add(unit(800, 6))
     with rows.library.writer() as writer:
         build.refresh(rows.library, writer)
     with rows.library.read() as snapshot:
@@ -438,7 +382,7 @@ def test_modalities_are_merged_by_what_stands_out_not_by_raw_cosine(tmp_path):
 
 def near(query, count, seed, noise):
     """Rows around a query."""
-    rows = query + noise * unit(np.random.default_rng(seed), count)
+    rows = query + noise * unit(count, seed)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -446,8 +390,8 @@ def near(query, count, seed, noise):
 def long_text(tmp_path):
     """Four hundred notes, and a text of 300 passages that are all nearer to the query than any of them."""
     library = VectorLibrary(tmp_path)
-    library.add(unit(np.random.default_rng(0), 400), Modality.TEXT)
-    query = unit(np.random.default_rng(1), 1)[0]
+    library.add(unit(400, 0), Modality.TEXT)
+    query = unit(1, 1)[0]
     passages = tuple(Passage(f"line {i}", i, i) for i in range(1, 301))
     record, rows = FileRecord(library.root, "long", 1, 1), near(query, 300, 2, 0.3)
     with library.library.writer() as writer:
@@ -473,7 +417,7 @@ def test_an_item_is_one_hit_of_a_composed_query_too(long_text):
 
 def test_a_record_with_a_picture_and_a_caption_is_one_hit_by_the_better_of_them(tmp_path):
     library = VectorLibrary(tmp_path)
-    rows = unit(np.random.default_rng(4), 200)
+    rows = unit(200, 4)
     pictures, captions = rows[:100], rows[100:]
     block = {m: each.astype(np.float16) for m, each in ((Modality.IMAGE, pictures), (Modality.TEXT, captions))}
     with library.library.writer() as writer:

@@ -19,9 +19,9 @@ from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from indexer import build
 from indexer.plan import IndexPlan
-from tests.query.test_doctor import DIM, fill, unit
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
+from tests.support.vectors import DIM, fill, unit
 
 needs_links = pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no links that are not followed")
 

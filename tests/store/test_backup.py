@@ -26,17 +26,17 @@ from clipsearch.store.folder import open_folder
 from clipsearch.store.forget import forget
 from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.store.records import FileRecord
 from clipsearch.store.restore import restore
 from clipsearch.types import Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
-from tests.store.test_compaction import compact
-from tests.store.test_store import add_root, hash_of, new_library, outcome
 from tests.support.cli import COMMAND, environment, run_cli, start_cli
-from tests.support.libraries import index, photo, photos
+from tests.support.contents import add_root, new_library, outcome
+from tests.support.libraries import compact, index, photo, photos
 from tests.support.paths import ROOT
 from tests.support.state import read_state, tree_digest
+from tests.support.vectors import approximate
 
 needs_links = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -192,21 +192,6 @@ def test_other_files_in_the_backup_are_left_alone(library, target):
         (target / name).write_text("mine")
     back_up(library, target)
     assert all((target / name).read_text() == "mine" for name in ("notes.txt", "vectors/mine.f16"))
-
-
-def approximate(folder: Path) -> Library:
-    library = Library.create(folder)
-    from clipsearch.store.reading import EncoderPin
-
-    library.pin(EncoderPin("test", "abc", 32))
-    vectors = np.random.default_rng(1).standard_normal((300, 1, 32)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    root = add_root(library)
-    batch = [Encoded(FileRecord(root, f"{i}", 1, 1), hash_of(f"{i}"), Modality.IMAGE, v) for i, v in enumerate(vectors)]
-    with library.writer() as opened:
-        opened.commit(batch)
-        build(library, opened, IndexPlan("ivfpq"))
-    return library
 
 
 def test_the_index_is_copied_where_it_is_asked_for(tmp_path, target):

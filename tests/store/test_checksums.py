@@ -24,8 +24,8 @@ from clipsearch.store.records import FileRecord, Known, Record, RecordBlock
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
 from clipsearch.types import Filter, Modality
-from tests.store.test_store import DIM, add_root, new_library, outcome
 from tests.support.cli import run_cli
+from tests.support.contents import DIM, add_root, new_library, outcome
 from tests.support.libraries import index, photos
 
 ROW_BYTES = 2 * DIM

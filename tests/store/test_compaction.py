@@ -26,21 +26,17 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store import compaction, rows
 from clipsearch.store import library as library_module
 from clipsearch.store.catalog import Generation
-from clipsearch.store.compaction import Compacted, commit, dead_share, is_due, prepare
+from clipsearch.store.compaction import commit, dead_share, is_due, prepare
 from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Record, RecordBlock, Scope
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Filter, Modality
-from tests.store.test_durability import Steps, inode
-from tests.store.test_store import (
+from tests.support.contents import (
     CHANGES,
     DIM,
     PIN,
-    Cut,
     Disk,
-    Faults,
-    _die_at,
     add_root,
     apply,
     check,
@@ -50,17 +46,12 @@ from tests.store.test_store import (
     synchronise,
     vectors_of,
 )
+from tests.support.disk import Cut, Faults, Steps, die_at, inode
+from tests.support.libraries import compact
 from tests.support.paths import ROOT
 from tests.support.state import State, read_state
 
 ROW_BYTES = DIM * 2
-
-
-def compact(library: Library, modality: Modality = Modality.IMAGE, generation: Generation | None = None) -> Compacted:
-    with library.writer() as opened:
-        done = prepare(opened, modality)
-        commit(opened, done, generation)
-    return done
 
 
 def run(library: Library, disk: Disk, root: int = 1) -> None:
@@ -432,8 +423,6 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
 
     Prints JSON: for each step the exit code and the folder.
     """
-    from sqlalchemy import Engine, event
-
     small_segments()
     found = []
     for fail_at in range(1, 1000):
@@ -441,7 +430,7 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
         shutil.copytree(prepared, folder)
         child = os.fork()
         if child == 0:
-            _die_at(fail_at, Engine, event)
+            die_at(fail_at)
             library = Library(folder)
             compact(library)
             library.close()

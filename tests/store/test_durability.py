@@ -11,13 +11,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection
 
 from clipsearch.store import rows
 from clipsearch.store.database import writer_engine
@@ -28,8 +26,9 @@ from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
-from tests.store.test_store import add_root, hash_of, new_library, outcome
 from tests.support.cli import COMMAND, checked, environment, run_cli, start_cli
+from tests.support.contents import add_root, hash_of, new_library, outcome
+from tests.support.disk import Steps, inode
 from tests.support.libraries import paths_found, photo, photos
 from tests.support.state import read_state
 
@@ -238,75 +237,6 @@ def test_a_writer_waits_for_the_disk_at_each_commit(tmp_path):
     with library.writer() as opened:
         assert pragmas(opened._connection) == (2, "wal")
         opened._connection.rollback()
-
-
-@dataclass(frozen=True)
-class Step:
-    """What was done, to which file (by inode, which a rename keeps) or table, and how much of it there was then."""
-
-    what: str
-    target: int | str
-    size: int = 0
-
-
-def inode(path: Path) -> int:
-    return path.stat().st_ino
-
-
-class Steps:
-    """Notes each write, fsync, rename, new folder and commit of a block in order; all of them are still done."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.taken: list[Step] = []
-        self._tables: set[str] = set()
-        for name in ("write", "fsync", "fdatasync"):
-            if hasattr(os, name):
-                patch.setattr(os, name, self._on_descriptor(name, getattr(os, name)))
-        for name in ("rename", "replace"):
-            patch.setattr(os, name, self._on_path("rename", getattr(os, name), 1))
-        patch.setattr(os, "mkdir", self._on_path("mkdir", os.mkdir, 0))
-        event.listen(Engine, "before_cursor_execute", self._on_statement)
-        event.listen(Engine, "commit", self._on_commit)
-
-    def stop(self) -> None:
-        event.remove(Engine, "before_cursor_execute", self._on_statement)
-        event.remove(Engine, "commit", self._on_commit)
-
-    def _on_descriptor(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(descriptor: int, *data: Any) -> Any:
-            done = real(descriptor, *data)
-            status = os.fstat(descriptor)
-            what, size = ("write", done) if name == "write" else ("fsync", status.st_size)
-            self.taken.append(Step(what, status.st_ino, size))
-            return done
-
-        return call
-
-    def _on_path(self, what: str, real: Callable[..., Any], place: int) -> Callable[..., Any]:
-        def call(*arguments: Any, **handles: Any) -> None:
-            real(*arguments, **handles)
-            handle = handles.get("dst_dir_fd", handles.get("dir_fd"))
-            self.taken.append(Step(what, os.stat(arguments[place], dir_fd=handle).st_ino))
-
-        return call
-
-    def _on_statement(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        words = statement.replace("INSERT INTO", "INSERT").split()
-        if words[0] in ("INSERT", "UPDATE") and "SET digest" not in statement:  # which comes with every commit
-            self._tables.add(words[1])
-
-    def _on_commit(self, connection: Any) -> None:
-        self.taken += [Step("commit", table) for table in sorted(self._tables)]
-        self._tables.clear()
-
-    def first(self, what: str, target: int | str, after: int = -1) -> int:
-        """The number of the first such step after a step; fails if there is none."""
-        found = [i for i, s in enumerate(self.taken) if (s.what, s.target) == (what, target) and i > after]
-        assert found, f"no {what} of {target} after step {after} of {self.taken}"
-        return found[0]
-
-    def of(self, what: str, target: int | str) -> list[int]:
-        return [i for i, step in enumerate(self.taken) if (step.what, step.target) == (what, target)]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from clipsearch.store.filters import matching_rows
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
 from clipsearch.store.tags import TagSource, set_tags
 from clipsearch.types import Filter, Item, Modality, Passage
-from tests.store.test_store import DIM, hash_of, new_library
+from tests.support.contents import DIM, hash_of, new_library
 
 ITEMS, TEXTS = 10_000, 400
 SOURCES = ["/photos/2023", "/photos/2024", "/photos/2024/Ålesund"]

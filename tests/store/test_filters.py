@@ -17,7 +17,7 @@ from clipsearch.store.filters import KEPT_FILTERS, matching_rows
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
 from clipsearch.types import Filter, Item, Modality, PictureInfo
-from tests.store.test_store import add_root, hash_of, new_library, outcome, vectors_of
+from tests.support.contents import add_root, hash_of, new_library, outcome, vectors_of
 
 BYTES = os.fsdecode(b"caf\xe9")  # no UTF-8
 FOLDERS = [

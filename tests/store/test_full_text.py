@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +12,11 @@ from hypothesis import strategies as st
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.store import compaction
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
+from clipsearch.store.records import Encoded, FileRecord, Scope
 from clipsearch.types import Filter, Modality, Passage
 from clipsearch.words import Phrase, parse_words
-from tests.store.test_store import DIM, add_root, hash_of, new_library, set_version, vectors_of
-from tests.support.catalogs import drop_checksums
+from tests.support.catalogs import drop_checksums, set_version
+from tests.support.contents import add_root, block, hash_of, new_library, vectors_of
 from tests.support.state import words_of
 
 CAPTIONS = [
@@ -32,13 +31,6 @@ CAPTIONS = [
     "บ้านริมทะเล",
     "Собака на пляже",
 ]
-
-
-def block(captions: list[str | None], *, first: int = 0) -> RecordBlock:
-    rows = np.zeros((len(captions), DIM), np.float16)
-    rows[:, 0] = 1
-    records = [Record(f"r{first + i}", caption) for i, caption in enumerate(captions)]
-    return RecordBlock(records, {Modality.IMAGE: rows})
 
 
 def note(root: int, name: str, *passages: str) -> Encoded:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
 import shutil
@@ -35,132 +33,34 @@ from clipsearch.store.database import writer_engine
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
-from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome, Scope
+from clipsearch.store.records import FileRecord, Outcome, Scope
 from clipsearch.store.summary import summarise
-from clipsearch.store.writer import Writer
-from clipsearch.types import Modality, Passage
+from clipsearch.types import Modality
+from tests.support.catalogs import set_version
 from tests.support.cli import run_cli
+from tests.support.contents import (
+    CHANGES,
+    DIM,
+    PIN,
+    Disk,
+    add_root,
+    apply,
+    check,
+    hash_of,
+    new_library,
+    outcome,
+    synchronise,
+    vectors_of,
+)
+from tests.support.disk import Cut, Faults, die_at
 from tests.support.paths import ROOT
 from tests.support.state import State, read_state, tree_digest
 
-DIM = 8
-PIN = EncoderPin("test", "abc", DIM)
-
-
-def vectors_of(content: str, parts: int = 1) -> np.ndarray:
-    """Unit vectors that only this content has."""
-    seed = int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
-    rows = np.random.default_rng(seed).standard_normal((parts, DIM)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def hash_of(content: str) -> str:
-    return hashlib.blake2b(content.encode(), digest_size=20).hexdigest()
-
-
-def parts_of(content: str) -> int:
-    """How many passages a content has; 0 for a picture."""
-    return int(content[1:]) % 3 + 1 if content.startswith("t") else 0
-
-
-def outcome(record: FileRecord, content: str, *, known: bool = False) -> Outcome:
-    """What the pipeline would say of a file; contents that start with `bad` fail."""
-    if content.startswith("bad"):
-        return Failed(record, f"reason {content}")
-    if known:
-        return Known(record, hash_of(content))
-    if parts := parts_of(content):
-        passages = tuple(Passage(f"{content} {i}", i + 1, i + 1) for i in range(parts))
-        return Encoded(record, hash_of(content), Modality.TEXT, vectors_of(content, parts), passages=passages)
-    return Encoded(record, hash_of(content), Modality.IMAGE, vectors_of(content))
-
-
-def new_library(folder: Path) -> Library:
-    library = Library.create(folder)
-    library.pin(PIN)
-    return library
-
-
-def add_root(library: Library, path: str = "/photos") -> int:
-    with library.writer() as opened:
-        return opened.add_root(library.base, path).root_id
-
-
-Disk = dict[str, tuple[str, int]]
-"""Path -> (content, mtime)."""
-
-
-def synchronise(opened: Writer, root: int, disk: Disk, *, batch: int, encode_anyway: bool = False) -> None:
-    """Do what an indexing run does, without files: compare, commit in batches, tombstone."""
-    records = [FileRecord(root, path, len(content), mtime) for path, (content, mtime) in sorted(disk.items())]
-    if records:
-        opened.ledger.note(records, retry_failed=False)
-    opened.ledger.find_missing([Scope(root)], [])
-    todo = list(opened.ledger.todo())
-    for start in range(0, len(todo), batch):
-        known = known_contents(opened)
-        outcomes: list[Outcome] = []
-        for record in todo[start : start + batch]:
-            content = disk[record.path][0]
-            outcomes.append(outcome(record, content, known=hash_of(content) in known and not encode_anyway))
-        committed = opened.commit(outcomes)
-        again = [outcome(record, disk[record.path][0]) for record in committed.unresolved]
-        if again:
-            assert not opened.commit(again).unresolved
-    opened.remove_missing()
-
-
-def known_contents(opened: Writer) -> set[str]:
-    connection = opened._connection
-    with connection.begin():
-        return set(connection.execute(text("SELECT content_hash FROM items")).scalars())
-
-
-def check(state: State, disk: Disk) -> None:
-    """Every good file is live with exactly its vectors, every bad one is a failure, nothing else is there."""
-    good = {path: content for path, (content, _) in disk.items() if not content.startswith("bad")}
-    bad = {path: content for path, (content, _) in disk.items() if content.startswith("bad")}
-    live = state.live
-    assert {path: entry.content_hash for path, entry in live.items()} == {p: hash_of(c) for p, c in good.items()}
-    for path, content in good.items():
-        expected = vectors_of(content, parts_of(content) or 1).astype("<f2").tobytes()
-        assert live[path].vectors == expected, f"{path} does not have the vectors of {content}"
-        texts = tuple(f"{content} {i}" for i in range(parts_of(content))) or (None,)
-        assert live[path].texts == texts
-    assert {path: reason for (_, path), reason in state.failures.items()} == {p: f"reason {c}" for p, c in bad.items()}
-
-
-PATHS = st.sampled_from(["a", "b", "c", "sub/a"])
-CONTENTS = st.sampled_from(["p0", "p1", "t1", "bad0"])
-CHANGES = st.one_of(
-    st.tuples(st.just("write"), PATHS, CONTENTS),
-    st.tuples(st.just("touch"), PATHS),
-    st.tuples(st.just("delete"), PATHS),
-    st.tuples(st.just("move"), PATHS, PATHS),
-    st.tuples(st.just("copy"), PATHS, PATHS),
-    st.tuples(st.just("swap"), PATHS, PATHS),
-)
 RUNS = st.lists(
     st.tuples(st.lists(CHANGES, max_size=4), st.integers(1, 5), st.sampled_from(["keep", "reopen", "encode"])),
     min_size=1,
     max_size=7,
 )
-
-
-def apply(disk: Disk, change: Sequence[str], clock: int) -> None:
-    kind, path, *rest = change
-    if kind == "write":
-        disk[path] = (rest[0], clock)
-    elif path in disk and kind == "touch":
-        disk[path] = (disk[path][0], clock)
-    elif path in disk and kind == "delete":
-        del disk[path]
-    elif path in disk and kind == "move":
-        disk[rest[0]] = disk.pop(path)
-    elif path in disk and kind == "copy":
-        disk[rest[0]] = (disk[path][0], clock)
-    elif kind == "swap" and path in disk and rest[0] in disk:
-        disk[path], disk[rest[0]] = disk[rest[0]], disk[path]
 
 
 @given(runs=RUNS, segment_rows=st.sampled_from([1, 3, 1 << 20]))
@@ -323,33 +223,6 @@ def test_a_lost_segment_stops_the_command_with_code_5(tmp_path):
 # --- A disk that refuses, at every step
 
 
-class Faults:
-    """Makes the n-th write, fsync or SQL step of a block fail with an error of the disk."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, fail_at: int) -> None:
-        self.steps = 0
-        self._fail_at = fail_at
-        real_write, real_fsync = os.write, os.fsync
-
-        def write(descriptor: int, data: Any) -> int:
-            if self._hit():
-                real_write(descriptor, data[: len(data) // 2])
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return real_write(descriptor, data)
-
-        def fsync(descriptor: int) -> None:
-            if self._hit():
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            real_fsync(descriptor)
-
-        patch.setattr(os, "write", write)
-        patch.setattr(os, "fsync", fsync)
-
-    def _hit(self) -> bool:
-        self.steps += 1
-        return self.steps == self._fail_at
-
-
 def test_a_disk_that_refuses_leaves_the_state_before_and_the_next_commit_works(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "SEGMENT_ROWS", 4)
     library, before = filled(tmp_path / "lib")
@@ -377,22 +250,6 @@ def test_a_disk_that_refuses_leaves_the_state_before_and_the_next_commit_works(t
 
 
 # --- Writes that are cut at any byte
-
-
-class Cut:
-    """A disk that takes so many bytes more, then no more."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, room: int) -> None:
-        self.room = room
-        self._write = os.write
-        patch.setattr(os, "write", self.write)
-
-    def write(self, descriptor: int, data: Any) -> int:
-        done = self._write(descriptor, data[: self.room]) if self.room else 0
-        self.room -= done
-        if done == len(data):
-            return done
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_vectors_cut_at_any_byte_leave_the_state_before_and_the_same_batch_then_commits(tmp_path, monkeypatch):
@@ -535,15 +392,13 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
     Steps: before and half-way through every write, before and after every fsync, before every SQL statement and
     every SQL commit. Prints JSON: for each step which state was found.
     """
-    from sqlalchemy import Engine, event
-
     found = []
     for fail_at in range(1, 1000):
         folder = scratch / str(fail_at)
         shutil.copytree(prepared, folder)
         child = os.fork()
         if child == 0:
-            _die_at(fail_at, Engine, event)
+            die_at(fail_at)
             scenario_change(folder)
             os._exit(0)
         _, status = os.waitpid(child, 0)
@@ -551,40 +406,6 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
         if found[-1][0] == 0:
             break
     sys.stdout.write(json.dumps(found))
-
-
-def _die_at(fail_at: int, engine: Any, event: Any) -> None:
-    steps = 0
-    real_write, real_fsync, real_truncate = os.write, os.fsync, os.truncate
-
-    def step(*arguments: Any, **_: Any) -> None:
-        nonlocal steps
-        if len(arguments) > 2 and not arguments[2].startswith(("INSERT INTO ", "UPDATE ", "DELETE FROM ")):
-            return  # a statement that only reads, or that is about the notes of the run
-        if len(arguments) > 2 and " run_" in arguments[2][:20]:
-            return
-        steps += 1
-        if steps == fail_at:
-            os._exit(99)
-
-    def write(descriptor: int, data: Any) -> int:
-        step()
-        done = real_write(descriptor, data[: (len(data) + 1) // 2])
-        step()
-        return done
-
-    def fsync(descriptor: int) -> None:
-        step()
-        real_fsync(descriptor)
-        step()
-
-    def truncate(path: Any, size: int) -> None:
-        step()
-        real_truncate(path, size)
-
-    os.write, os.fsync, os.truncate = write, fsync, truncate
-    event.listen(engine, "before_cursor_execute", step)
-    event.listen(engine, "commit", step)
 
 
 def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_path, monkeypatch):
@@ -619,12 +440,6 @@ def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_pa
 
 
 # --- Schema
-
-
-def set_version(library: Path, version: str) -> None:
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
-        db.execute("UPDATE settings SET value = ? WHERE key = 'schema_version'", (version,))
-        db.commit()
 
 
 def test_a_library_of_a_newer_version_is_refused_and_left_alone(tmp_path):

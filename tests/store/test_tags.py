@@ -27,9 +27,9 @@ from clipsearch.store.records import Encoded, FileRecord, Known, Record, RecordB
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Filter, Modality
 from clipsearch.words import fold_tag
-from tests.store.test_full_text import block
-from tests.store.test_store import add_root, hash_of, new_library, set_version, vectors_of
+from tests.support.catalogs import set_version
 from tests.support.cli import run_cli, run_cli_bound
+from tests.support.contents import add_root, block, hash_of, new_library, vectors_of
 from tests.support.libraries import index
 from tests.support.state import read_state
 

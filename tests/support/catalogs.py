@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 from clipsearch.store.schema import SEALED
 
@@ -15,3 +17,9 @@ def drop_checksums(db: sqlite3.Connection) -> None:
         db.execute(f"ALTER TABLE {table.name} DROP COLUMN digest")
     db.execute("ALTER TABLE vectors DROP COLUMN checksum")
     db.execute("DELETE FROM settings WHERE key = 'row_checksums'")
+
+
+def set_version(library: Path, version: str) -> None:
+    with closing(sqlite3.connect(library / "catalog.db")) as db:
+        db.execute("UPDATE settings SET value = ? WHERE key = 'schema_version'", (version,))
+        db.commit()

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.config import Settings
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.catalog import Generation
+from clipsearch.store.compaction import Compacted, commit, prepare
 from clipsearch.store.library import Library
+from clipsearch.types import Modality
 from indexer import pipeline
 from indexer.calibration import generic_queries
 from indexer.pipeline import IndexOptions
 from indexer.report import IndexReport
 from tests.support.pictures import encode, noise_picture
+from tests.support.state import read_state
 
 GENERIC = frozenset(generic_queries())
 REPORT_KEYS = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "seconds"]
@@ -89,8 +94,6 @@ def counts(report: IndexReport) -> dict[str, int]:
 
 def paths_found(library: Path, encoder: Any, *, text: str = "a picture", k: int = 10_000) -> list[str]:
     """All that a search can find, by path."""
-    from clipsearch.query.engine import SearchEngine
-
     opened = Library(library)
     try:
         return sorted({hit.path for hit in SearchEngine(opened, encoder=encoder).search(text, k=k)})
@@ -101,3 +104,36 @@ def paths_found(library: Path, encoder: Any, *, text: str = "a picture", k: int 
 def remove(path: Path) -> None:
     """Delete a file or a tree."""
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def compact(library: Library, modality: Modality = Modality.IMAGE, generation: Generation | None = None) -> Compacted:
+    with library.writer() as opened:
+        done = prepare(opened, modality)
+        commit(opened, done, generation)
+    return done
+
+
+class Place:
+    """A folder of pictures, its library, and runs that count what the real encoder does."""
+
+    def __init__(self, folder: Path, encoder: object) -> None:
+        self.root = folder / "photos"
+        self.root.mkdir(parents=True)
+        self.library = folder / "lib"
+        self.encoder = Counting(encoder)
+
+    def run(self, *paths: Path, **options: object) -> dict[str, int]:
+        """Index, and return the counts that are not zero with `worked`: the calls that decoded or encoded."""
+        self.encoder.preprocessed = self.encoder.pictures = self.encoder.texts = 0
+        report = index(self.library, *(paths or (self.root,)), encoder=self.encoder, **options)
+        self.reasons = {os.path.basename(path): reason for path, reason in report.failed}
+        self.offline = report.offline
+        return counts(report) | ({"worked": self.encoder.work} if self.encoder.work else {})
+
+    def ids(self) -> dict[str, int]:
+        return {path: entry.id for path, entry in read_state(self.library).live.items()}
+
+    def nearest(self, picture: Path) -> tuple[str, float]:
+        """The best match of a picture: its name and the score."""
+        (hit,) = SearchEngine(Library(self.library), encoder=self.encoder).search(image=picture, k=1)
+        return os.path.basename(hit.path), hit.score
