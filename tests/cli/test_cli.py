@@ -6,7 +6,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 import clipsearch
 from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.paths import ROOT
+from tests.support.pictures import photograph
 
 COMMANDS = ["build", "daemon", "doctor", "dupes", "eval", "find", "forget"]
 COMMANDS += ["import-embeddings", "index", "label", "models", "query", "similar", "status"]
@@ -23,13 +23,11 @@ HIT_KEYS = ["rank", "id", "path", "modality", "item_modality", "part", "score", 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, encoder):
     """A folder with photographs, notes, and a library in .clipsearch, made with the two commands of the README."""
-    spec = find_spec("skimage")
-    assert spec is not None and spec.origin is not None
     folder = tmp_path_factory.mktemp("home")
     (folder / "photos").mkdir()
     (folder / ".clipsearch").mkdir()
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
-        shutil.copy(Path(spec.origin).parent / "data" / name, folder / "photos" / name)
+        shutil.copy(photograph(name), folder / "photos" / name)
     (folder / "photos" / "notes.txt").write_text("Feed the cat.\n\nPrune the roses in winter.\n")
     (folder / "photos" / "broken.jpg").write_text("no picture")
     done = run_cli("index", "./photos", "--model", "builtin-small", cwd=folder)

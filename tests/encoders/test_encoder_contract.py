@@ -14,6 +14,7 @@ from clipsearch.media.decode import decode_picture
 from clipsearch.query.unicode_scripts import SCRIPTS, explain_unread
 from tests.support import tiny_openclip
 from tests.support.pictures import encode, exif_block, noise_picture, stored_turned
+from tests.support.vectors import cosines
 
 TEXTS = ["a cat on a sofa", "", "two dogs", "a red car parked in front of a white house in the rain", "猫", "🐈"]
 NAMES = ["builtin-small", "builtin-base", "classic_clip", "siglip_like"]
@@ -39,10 +40,6 @@ def pictures():
     return [
         noise_picture(seed, size) for seed, size in enumerate([(300, 200), (64, 64), (33, 500), (1, 1), (640, 480)])
     ]
-
-
-def cosines(one, other):
-    return np.einsum("nd,nd->n", one, other)
 
 
 def same(one, other, encoder):

@@ -13,6 +13,7 @@ from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.errors import EncoderUnavailableError
 from tests.support.cli import run_cli
 from tests.support.libraries import photos
+from tests.support.vectors import cosines
 
 TEXTS = ["a cat on a sofa", "", "two dogs", "a red car parked in front of a white house in the rain " * 3, "猫"]
 
@@ -39,10 +40,6 @@ def pictures(count=6):
     rng = np.random.default_rng(1)
     coarse = [Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)) for _ in range(count)]
     return [picture.resize((90, 70), Image.Resampling.BICUBIC) for picture in coarse]
-
-
-def cosines(one, other):
-    return np.einsum("nd,nd->n", one, other)
 
 
 def kept(export):

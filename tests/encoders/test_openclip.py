@@ -25,6 +25,7 @@ from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from tests.support import tiny_openclip
+from tests.support.vectors import cosines
 
 SIZES = [(1, 1), (32, 32), (33, 31), (48, 40), (640, 427), (97, 301), (1, 57), (223, 225)]
 KINDS = ("classic_clip", "siglip_like")
@@ -90,10 +91,6 @@ def cache(monkeypatch, tmp_path, exported):
 def noise(width, height, mode="RGB", seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
-
-
-def cosines(one, other):
-    return (one * other).sum(axis=1)
 
 
 def run(code, **environment):

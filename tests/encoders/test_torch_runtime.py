@@ -23,6 +23,7 @@ from tests.support.cli import run_cli
 from tests.support.libraries import index, photo, photos
 from tests.support.pictures import noise_picture
 from tests.support.state import read_state
+from tests.support.vectors import cosines
 
 KINDS = ("classic_clip", "siglip_like")
 TEXTS = [f"a photo of {'very ' * (number % 9)}old house {number}" for number in range(37)]
@@ -78,10 +79,6 @@ def hungry(folder, room, **options):
     model = encoder._reference.model
     model.visual = Hungry(model.visual, room)
     return encoder, model.visual.seen
-
-
-def cosines(one, other):
-    return np.einsum("nd,nd->n", one, other)
 
 
 @pytest.mark.parametrize("precision", WORST)

@@ -33,6 +33,7 @@ from indexer.importing import ImportReport, import_embeddings
 from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
 from tests.support.catalogs import drop_checksums
 from tests.support.cli import run_cli, start_cli
+from tests.support.hostile_models import Bomb
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
 
@@ -323,16 +324,6 @@ def test_a_row_of_a_part_is_named_with_its_file(tmp_path):
 )
 def test_arrays_that_are_no_rows_of_floats_are_refused(tmp_path, array, match):
     refused(tmp_path, save(tmp_path / "v.npy", array), match)
-
-
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_nothing_is_unpickled(tmp_path):

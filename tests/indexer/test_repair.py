@@ -24,6 +24,7 @@ from indexer import repair as repairing
 from indexer.importing import import_embeddings
 from indexer.repair import RepairReport
 from tests.support.cli import run_cli
+from tests.support.damage import segment, spoil_page, sql
 from tests.support.libraries import Counting, compact, index, photo, photos
 from tests.support.pictures import noise_picture
 from tests.support.state import read_state, tree_digest
@@ -58,7 +59,7 @@ class Place:
         return self.state.live[name].caption_rows
 
     def segment(self, modality: str = "image") -> Path:
-        return next((self.library / "vectors").glob(f"{modality}-*.f16"))
+        return segment(self.library, modality)
 
     def spoil(self, row: int, modality: str = "image", value: float = 0.0) -> None:
         dim = int(self.state.pins["dim"])
@@ -67,9 +68,7 @@ class Place:
             file.write(np.full(dim, value, "<f2").tobytes())
 
     def sql(self, *statements: str) -> None:
-        with closing(sqlite3.connect(self.library / "catalog.db")) as db, db:
-            for statement in statements:
-                db.execute(statement)
+        sql(self.library, *statements)
 
     def words(self, text: str) -> list[str]:
         with closing_library(self.library) as library, library.read() as snapshot:
@@ -296,15 +295,6 @@ def test_the_index_of_words_is_made_again(place):
     read_state(place.library)  # has exactly the words of all items
 
 
-def spoil_index_page(library: Path, name: str) -> None:
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
-        size = db.execute("PRAGMA page_size").fetchone()[0]
-        page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
-    data = bytearray((library / "catalog.db").read_bytes())
-    data[page * size - 300 : page * size] = bytes(300)
-    (library / "catalog.db").write_bytes(data)
-
-
 def test_an_approximate_index_is_made_again(tmp_path):
     approximate(tmp_path / "lib").close()
     file = next((tmp_path / "lib").glob("ann/*/index.faiss"))
@@ -340,7 +330,7 @@ def test_what_others_do_before_the_lock_is_taken_leads_to_no_other_item(place, m
 
 def test_an_index_of_sqlite_is_made_again(place):
     before = place.state
-    spoil_index_page(place.library, "ix_items_content_hash")
+    spoil_page(place.library, "ix_items_content_hash")
     report = place.repair()
     assert report.damage and report.remaining == []
     assert close(place.state) == close(before)
@@ -494,7 +484,7 @@ def test_the_damage_that_remains_is_an_exit_code(place):
 
 def test_a_catalog_beyond_repair_is_told_with_what_helps(place):
     """A table has lost a page of its own, so that no index can be made again from it."""
-    spoil_index_page(place.library, "items")
+    spoil_page(place.library, "items")
     with pytest.raises(StoreCorruptError, match="clipsearch restore DIR"):
         place.repair()
 

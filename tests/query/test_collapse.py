@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from clipsearch.store.library import Library
 from indexer.importing import import_embeddings
 from tests.support.cli import run_cli
 from tests.support.libraries import index
+from tests.support.pictures import photograph
 
 DIM = 32
 
@@ -84,11 +83,9 @@ def test_a_composed_query_and_a_batch_collapse_too(library):
 
 
 def test_many_copies_of_the_best_do_not_crowd_out_the_rest(tmp_path, encoder):
-    spec = find_spec("skimage")
-    assert spec is not None and spec.origin is not None
     (tmp_path / "photos").mkdir()
     for i, name in enumerate(("chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")):
-        shutil.copy(Path(spec.origin).parent / "data" / name, tmp_path / "photos" / f"p00{i}.jpg")
+        shutil.copy(photograph(name), tmp_path / "photos" / f"p00{i}.jpg")
     for number in range(40):
         shutil.copy(tmp_path / "photos" / "p001.jpg", tmp_path / "photos" / f"copy{number}.jpg")
     for name in ("a", "b"):

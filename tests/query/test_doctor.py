@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 
 import click
@@ -22,6 +20,7 @@ from clipsearch.types import Modality
 from indexer import build
 from indexer.importing import import_embeddings
 from tests.support.cli import run_cli
+from tests.support.damage import edit, segment, spoil_page, sql
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
 from tests.support.vectors import DIM, built, fill, unit
@@ -308,24 +307,8 @@ def test_leftovers_are_named_and_counted(doctor, library):
 # --- Damage
 
 
-def edit(file, change):
-    data = bytearray(file.read_bytes())
-    change(data)
-    file.write_bytes(data)
-
-
-def segment(library, modality="image"):
-    return next(library.glob(f"vectors/{modality}-*.f16"))
-
-
 def index_file(library, name="index.faiss"):
     return next(library.glob(f"ann/image-*/{name}"))
-
-
-def sql(library, *statements):
-    with closing(sqlite3.connect(library / "catalog.db")) as db, db:
-        for statement in statements:
-            db.execute(statement)
 
 
 def flip(data):
@@ -341,14 +324,6 @@ def put(library, row, value):
         data[row * 2 * DIM : row * 2 * DIM + 2] = np.float16(value).tobytes()
 
     edit(segment(library), change)
-
-
-def spoil_page(library):
-    """Break an index inside SQLite's file, such that the file still opens."""
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
-        size = db.execute("PRAGMA page_size").fetchone()[0]
-        page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_items_content_hash'").fetchone()[0]
-    edit(library / "catalog.db", lambda data: data.__setitem__(slice(page * size - 300, page * size), bytes(300)))
 
 
 DAMAGE = {

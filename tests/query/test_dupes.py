@@ -2,8 +2,6 @@
 
 import os
 import shutil
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,15 +23,12 @@ from indexer.plan import IndexPlan
 from indexer.report import SilentBuild
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photo, photos
-from tests.support.pictures import noise_picture
+from tests.support.pictures import noise_picture, photograph
 from tests.support.state import tree_digest
-
-SPEC = find_spec("skimage")
-DATA = Path(SPEC.origin).parent / "data" if SPEC and SPEC.origin else Path()
 
 
 def real_photo(name):
-    return Image.open(DATA / name).convert("RGB")
+    return Image.open(photograph(name)).convert("RGB")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
 from clipsearch.types import Modality, Passage
 from indexer import build
-from tests.support.libraries import index
+from tests.support.libraries import index, names
+from tests.support.pictures import photograph
 from tests.support.vectors import DIM, VectorLibrary, unit
 
 PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg", "motorcycle_left.png", "moon.png"]
@@ -26,11 +26,9 @@ NOTES = "Prune the roses in late winter.\n\n" + "\n\n".join(f"Line {n}: the trac
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    spec = find_spec("skimage")
-    assert spec is not None and spec.origin is not None
     folder = tmp_path_factory.mktemp("photos")
     for name in PHOTOS:
-        shutil.copy(Path(spec.origin).parent / "data" / name, folder / name)
+        shutil.copy(photograph(name), folder / name)
     shutil.copy(folder / "chelsea.png", folder / "copy of chelsea.png")
     (folder / "notes.md").write_text(NOTES)
     return folder
@@ -41,10 +39,6 @@ def engine(photos, encoder, tmp_path_factory):
     library = tmp_path_factory.mktemp("library")
     index(library, photos, encoder=encoder)
     return SearchEngine(Library(library), encoder=encoder)
-
-
-def names(results):
-    return [Path(hit.path).name for hit in results]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from clipsearch.query.hybrid import fuse
 from clipsearch.ranking import limit_demotion
 from clipsearch.store.library import Library
 from clipsearch.types import Filter, Modality
-from tests.support.libraries import index, photos
+from tests.support.libraries import index, names, photos
 
 
 @given(st.permutations(range(30)), st.lists(st.integers(0, 29), unique=True, max_size=30))
@@ -65,10 +65,6 @@ def album(tmp_path_factory, encoder):
 def engine(album, encoder):
     with SearchEngine(Library(album / "lib"), encoder=encoder) as opened:
         yield opened
-
-
-def names(results):
-    return [Path(hit.path).name for hit in results]
 
 
 def test_a_name_is_found_by_its_words(engine):

@@ -3,7 +3,6 @@
 import csv
 import io
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,17 @@ from clipsearch.query.labelling import TEMPLATES, label_pictures
 from clipsearch.types import Filter, Modality
 from tests.support.cli import run_cli
 from tests.support.libraries import index
+from tests.support.pictures import photograph
 
 LABELS = ["cat", "coffee", "rocket"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, encoder):
-    spec = find_spec("skimage")
-    assert spec is not None and spec.origin is not None
     folder = tmp_path_factory.mktemp("label")
     for place, name in (("a", "chelsea.png"), ("a", "coffee.png"), ("b", "rocket.jpg")):
         (folder / "photos" / place).mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(spec.origin).parent / "data" / name, folder / "photos" / place / name)
+        shutil.copy(photograph(name), folder / "photos" / place / name)
     (folder / "photos" / "notes.txt").write_text("Feed the cat.\n")
     index(folder / ".clipsearch", folder / "photos", encoder=encoder)
     return folder

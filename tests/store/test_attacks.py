@@ -21,7 +21,7 @@ from indexer import build
 from indexer.plan import IndexPlan
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
-from tests.support.vectors import DIM, fill, unit
+from tests.support.vectors import DIM, built, fill, unit
 
 needs_links = pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no links that are not followed")
 
@@ -29,12 +29,7 @@ needs_links = pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no links
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A library of 300 vectors with an IVF-PQ index."""
-    folder = fill(tmp_path_factory.mktemp("attacks") / "library", unit(300))
-    library = Library(folder)
-    with library.writer() as writer:
-        build.build(library, writer, IndexPlan("ivfpq"))
-    library.close()
-    return folder
+    return built(fill(tmp_path_factory.mktemp("attacks") / "library", unit(300)), "ivfpq")
 
 
 @pytest.fixture

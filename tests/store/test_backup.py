@@ -33,6 +33,7 @@ from indexer.build import build
 from indexer.plan import IndexPlan
 from tests.support.cli import COMMAND, environment, run_cli, start_cli
 from tests.support.contents import add_root, new_library, outcome
+from tests.support.damage import edit, segment
 from tests.support.libraries import compact, index, photo, photos
 from tests.support.paths import ROOT
 from tests.support.state import read_state, tree_digest
@@ -63,16 +64,6 @@ def target(tmp_path):
 
 def logical(folder: Path):
     return read_state(folder).logical()
-
-
-def segment(folder: Path, modality: str = "image") -> Path:
-    return next(folder.glob(f"vectors/{modality}-*.f16"))
-
-
-def edit(path: Path, change) -> None:
-    data = bytearray(path.read_bytes())
-    change(data)
-    path.write_bytes(data)
 
 
 def restored(target: Path, place: Path):

@@ -26,6 +26,7 @@ from clipsearch.store.schema import items
 from clipsearch.types import Filter, Modality
 from tests.support.cli import run_cli
 from tests.support.contents import DIM, add_root, new_library, outcome
+from tests.support.damage import segment
 from tests.support.libraries import index, photos
 
 ROW_BYTES = 2 * DIM
@@ -48,11 +49,6 @@ def made(tmp_path_factory):
 def library(made, tmp_path):
     """A copy that a test may damage."""
     return shutil.copytree(made, tmp_path / "library")
-
-
-def segment(library, modality=Modality.IMAGE):
-    (path,) = (library / "vectors").glob(f"{modality}-*.f16")
-    return path
 
 
 def change(path, start, data):

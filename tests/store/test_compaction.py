@@ -46,9 +46,8 @@ from tests.support.contents import (
     synchronise,
     vectors_of,
 )
-from tests.support.disk import Cut, Faults, Steps, die_at, inode
+from tests.support.disk import Cut, Faults, Steps, crash_at_every_step, in_runner, inode
 from tests.support.libraries import compact
-from tests.support.paths import ROOT
 from tests.support.state import State, read_state
 
 ROW_BYTES = DIM * 2
@@ -419,35 +418,15 @@ def small_segments() -> None:
 
 
 def crash_runner(prepared: Path, scratch: Path) -> None:
-    """Compact once for every step that this has, each time in a process that dies right there.
-
-    Prints JSON: for each step the exit code and the folder.
-    """
+    """Compact, and die at every step of it."""
     small_segments()
-    found = []
-    for fail_at in range(1, 1000):
-        folder = scratch / str(fail_at)
-        shutil.copytree(prepared, folder)
-        child = os.fork()
-        if child == 0:
-            die_at(fail_at)
-            library = Library(folder)
-            compact(library)
-            library.close()
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        found.append((os.waitstatus_to_exitcode(status), str(folder)))
-        if found[-1][0] == 0:
-            break
-    sys.stdout.write(json.dumps(found))
 
+    def change(folder: Path) -> None:
+        library = Library(folder)
+        compact(library)
+        library.close()
 
-def in_runner(name: str, *arguments: Path) -> list:
-    """Run a function of this module in a process of its own, which has no threads and may fork."""
-    code = f"import sys, {__name__} as t; t.{name}(*map(t.Path, sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=120)
-    return json.loads(done.stdout)
+    crash_at_every_step(prepared, scratch, change)
 
 
 def test_a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path, monkeypatch):
@@ -457,7 +436,7 @@ def test_a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new_one(tmp
     library.close()
     before = read_state(library.folder)
     (tmp_path / "scratch").mkdir()
-    results = in_runner("crash_runner", library.folder, tmp_path / "scratch")
+    results = in_runner(__name__, "crash_runner", library.folder, tmp_path / "scratch")
     assert [code for code, _ in results] == [99] * (len(results) - 1) + [0]
     seen = []
     for _, name in results:
@@ -527,7 +506,7 @@ def test_a_real_kill_at_any_moment_leaves_the_old_state_or_the_new_one(tmp_path)
     add_root(library)
     run(library, all_pictures())
     library.close()
-    results = in_runner("kill_runner", library.folder)
+    results = in_runner(__name__, "kill_runner", library.folder)
     left = [count for _, count, _ in results]
     assert left == sorted(left, reverse=True), "what was forgotten came back"
     assert [code for code, _, _ in results].count(-signal.SIGKILL) > 3, "they ended before they could be killed"

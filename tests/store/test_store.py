@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -52,8 +48,8 @@ from tests.support.contents import (
     synchronise,
     vectors_of,
 )
-from tests.support.disk import Cut, Faults, die_at
-from tests.support.paths import ROOT
+from tests.support.damage import segment
+from tests.support.disk import Cut, Faults, crash_at_every_step, in_runner
 from tests.support.state import State, read_state, tree_digest
 
 RUNS = st.lists(
@@ -153,15 +149,10 @@ def filled(folder: Path) -> tuple[Library, State]:
     return library, read_state(folder)
 
 
-def segment(library: Library, modality: str = "image") -> Path:
-    (path,) = (library.folder / "vectors").glob(f"{modality}*")
-    return path
-
-
 @pytest.mark.parametrize("garbage", [b"\0", b"\xff", b"\x3c"])
 def test_bytes_past_the_committed_rows_are_ignored_and_cut_off(tmp_path, garbage):
     library, before = filled(tmp_path / "lib")
-    path = segment(library)
+    path = segment(library.folder)
     clean = path.read_bytes()
     for extra in range(1, 2 * DIM * 2 + 2):
         path.write_bytes(clean + garbage * extra)
@@ -176,7 +167,7 @@ def test_bytes_past_the_committed_rows_are_ignored_and_cut_off(tmp_path, garbage
 
 def test_an_append_lands_right_after_the_committed_rows_of_a_torn_segment(tmp_path):
     library, before = filled(tmp_path / "lib")
-    path = segment(library)
+    path = segment(library.folder)
     with library.writer() as opened:
         # Torn after the writer opened: as when a commit before this one failed half-way.
         path.write_bytes(path.read_bytes() + b"x" * 21)
@@ -198,7 +189,7 @@ def test_files_that_were_never_committed_go(tmp_path):
 
 def test_a_segment_shorter_than_committed_is_an_error_at_every_length(tmp_path):
     library, _ = filled(tmp_path / "lib")
-    path = segment(library)
+    path = segment(library.folder)
     clean = path.read_bytes()
     for size in range(len(clean)):
         path.write_bytes(clean[:size])
@@ -214,7 +205,7 @@ def test_a_segment_shorter_than_committed_is_an_error_at_every_length(tmp_path):
 
 def test_a_lost_segment_stops_the_command_with_code_5(tmp_path):
     library, _ = filled(tmp_path / "lib")
-    segment(library).unlink()
+    segment(library.folder).unlink()
     ran = run_cli("build", "--library", library.folder)
     assert ran.code == 5
     assert "catalog has 5" in ran.err
@@ -387,25 +378,8 @@ def scenario_change(folder: Path) -> None:
 
 
 def crash_runner(prepared: Path, scratch: Path) -> None:
-    """Run the change once for every step it has, each time in a process that dies right there; then look.
-
-    Steps: before and half-way through every write, before and after every fsync, before every SQL statement and
-    every SQL commit. Prints JSON: for each step which state was found.
-    """
-    found = []
-    for fail_at in range(1, 1000):
-        folder = scratch / str(fail_at)
-        shutil.copytree(prepared, folder)
-        child = os.fork()
-        if child == 0:
-            die_at(fail_at)
-            scenario_change(folder)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        found.append((os.waitstatus_to_exitcode(status), str(folder)))
-        if found[-1][0] == 0:
-            break
-    sys.stdout.write(json.dumps(found))
+    """Run the change, and die at every step of it."""
+    crash_at_every_step(prepared, scratch, scenario_change)
 
 
 def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_path, monkeypatch):
@@ -416,9 +390,7 @@ def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_pa
     scenario_change(complete)
     before, final = read_state(prepared).logical(), read_state(complete).logical()
     assert before != final
-    run = f"import sys, {__name__} as t; t.crash_runner(*map(t.Path, sys.argv[1:]))"
-    command = [sys.executable, "-c", run, str(prepared), str(tmp_path)]
-    results = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=120).stdout)
+    results = in_runner(__name__, "crash_runner", prepared, tmp_path)
     assert [code for code, _ in results] == [99] * (len(results) - 1) + [0]
     seen = []
     for step, (_, folder) in enumerate(results):

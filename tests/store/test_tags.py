@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import unicodedata
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from tests.support.catalogs import set_version
 from tests.support.cli import run_cli, run_cli_bound
 from tests.support.contents import add_root, block, hash_of, new_library, vectors_of
 from tests.support.libraries import index
+from tests.support.pictures import photograph
 from tests.support.state import read_state
 
 Kept = dict[tuple[int, str], list[str]]
@@ -207,12 +207,10 @@ LABELS = ["cat", "coffee", "rocket"]
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory, encoder):
-    spec = find_spec("skimage")
-    assert spec is not None and spec.origin is not None
     folder = tmp_path_factory.mktemp("tags")
     (folder / "photos").mkdir()
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
-        shutil.copy(Path(spec.origin).parent / "data" / name, folder / "photos")
+        shutil.copy(photograph(name), folder / "photos")
     (folder / "photos" / "notes.txt").write_text("Feed the cat.\n")
     index(folder / ".clipsearch", folder / "photos", encoder=encoder)
     return folder

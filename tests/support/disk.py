@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +15,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+
+from tests.support.paths import ROOT
 
 
 class Faults:
@@ -89,6 +95,36 @@ def die_at(fail_at: int) -> None:
     os.write, os.fsync, os.truncate = write, fsync, truncate
     event.listen(Engine, "before_cursor_execute", step)
     event.listen(Engine, "commit", step)
+
+
+def crash_at_every_step(prepared: Path, scratch: Path, change: Callable[[Path], object]) -> None:
+    """Change a copy of a library once for every step that this has, each time in a process that dies right there.
+
+    Steps: before and half-way through every write, before and after every fsync, before every SQL statement and
+    every SQL commit. Prints JSON: for each step the exit code and the folder; the last is of a change that got through.
+    """
+    found = []
+    for fail_at in range(1, 1000):
+        folder = scratch / str(fail_at)
+        shutil.copytree(prepared, folder)
+        child = os.fork()
+        if child == 0:
+            die_at(fail_at)
+            change(folder)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        found.append((os.waitstatus_to_exitcode(status), str(folder)))
+        if found[-1][0] == 0:
+            break
+    sys.stdout.write(json.dumps(found))
+
+
+def in_runner(module: str, name: str, *arguments: Path) -> list:
+    """Run a function of a test module in a process of its own, which has no threads and may fork; read its JSON."""
+    code = f"import sys, {module} as t; t.{name}(*map(t.Path, sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=120)
+    return json.loads(done.stdout)
 
 
 @dataclass(frozen=True)

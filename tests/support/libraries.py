@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store.catalog import Generation
 from clipsearch.store.compaction import Compacted, commit, prepare
 from clipsearch.store.library import Library
-from clipsearch.types import Modality
+from clipsearch.types import Hit, Modality
 from indexer import pipeline
 from indexer.calibration import generic_queries
 from indexer.pipeline import IndexOptions
@@ -99,6 +99,11 @@ def paths_found(library: Path, encoder: Any, *, text: str = "a picture", k: int 
         return sorted({hit.path for hit in SearchEngine(opened, encoder=encoder).search(text, k=k)})
     finally:
         opened.close()
+
+
+def names(results: Iterable[Hit]) -> list[str]:
+    """The file names of hits, the best first."""
+    return [Path(hit.path).name for hit in results]
 
 
 def remove(path: Path) -> None:

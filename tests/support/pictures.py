@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -235,3 +236,10 @@ def _odd_but_good(picture: Image.Image, jpeg: bytes, png: bytes) -> dict[str, by
         "thin.png": encode(noise_picture(5, (3000, 1)), "PNG"),
         "bomb.png": pixel_bomb(),
     }
+
+
+def photograph(name: str) -> Path:
+    """The file of a photograph that scikit-image ships."""
+    spec = find_spec("skimage")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "data" / name

@@ -25,20 +25,30 @@ def unit(rows, seed=0, noise=0.6):
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
+def cosines(one, other):
+    """The cosine of each unit row and the row beside it."""
+    return np.einsum("nd,nd->n", one, other)
+
+
+def items_of(root, rows, start, modality):
+    """An item for each row, named by its number, of which the first is `start`."""
+    batch = []
+    for i, row in enumerate(rows, start):
+        passages = (Passage(f"passage {i}", 1, 1),) if modality is Modality.TEXT else ()
+        record = FileRecord(root, f"{i:06d}", 1, 1)
+        batch.append(Encoded(record, f"{i:040x}", modality, row[None], passages=passages))
+    return batch
+
+
 def fill(folder, rows, modality=Modality.IMAGE, *, pin=None):
     """Add an item for each row to a library, making it first where there is none."""
     library = Library.create(folder)
     library.pin(pin or EncoderPin("vectors", "0" * 40, DIM))
     with library.query() as connection:
         start = connection.exec_driver_sql("SELECT count(*) FROM items").scalar_one()
-    batch = []
     with library.writer() as writer:
         root = writer.add_root("", str(folder / "rows")).root_id
-        for i, row in enumerate(rows, start):
-            passages = (Passage(f"passage {i}", 1, 1),) if modality is Modality.TEXT else ()
-            record = FileRecord(root, f"{i:06d}", 1, 1)
-            batch.append(Encoded(record, f"{i:040x}", modality, row[None], passages=passages))
-        writer.commit(batch)
+        writer.commit(items_of(root, rows, start, modality))
     library.close()
     return folder
 
@@ -63,13 +73,8 @@ class VectorLibrary:
             self.root = writer.add_root("", str(folder / "rows")).root_id
 
     def add(self, rows, modality=Modality.IMAGE):
-        start = len(self.vectors)
-        batch = []
-        for i, row in enumerate(rows, start):
-            passages = (Passage(f"passage {i}", 1, 1),) if modality is Modality.TEXT else ()
-            record = FileRecord(self.root, f"{i:06d}", 1, 1)
-            batch.append(Encoded(record, f"{i:040x}", modality, row[None], passages=passages))
-            self.vectors[f"{i:06d}"] = row
+        batch = items_of(self.root, rows, len(self.vectors), modality)
+        self.vectors |= {item.record.path: row for item, row in zip(batch, rows, strict=True)}
         with self.library.writer() as writer:
             writer.commit(batch)
 
