@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.image_metadata import read_embedded
-from tests.pictures import exif_block
+from tests.support.pictures import exif_block
 
 SIZES = {"4000 x 3000": (4000, 3000, 12), "500 x 375": (500, 375, 200)}
 _XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">

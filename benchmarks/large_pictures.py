@@ -30,7 +30,7 @@ from clipsearch.encoders import registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.store.records import FileRecord
 from indexer.decode import Decoded, Decoder, load_all
-from tests.tiny_openclip import save_model
+from tests.support.tiny_openclip import save_model
 
 BATCH = 32
 STAGE_PICTURES = 192

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.tiny_openclip import Models
-
 # Real files and fsyncs take as long as the disk wants; no test here is about time.
 settings.register_profile("clipsearch", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("clipsearch")
@@ -58,15 +56,9 @@ def encoder(isolated_user: None) -> Any:
 
 
 @pytest.fixture(scope="session")
-def models(isolated_user: None, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """Small open_clip models, made and prepared when first asked for; the others take what is there."""
-    return Models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="session")
 def server() -> Iterator[Any]:
     """A real HTTP server of the tests' own."""
-    from tests.web import serving
+    from tests.support.web import serving
 
     with serving() as web:
         yield web

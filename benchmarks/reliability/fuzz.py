@@ -1,12 +1,12 @@
-"""Coverage-guided fuzzing with atheris of what tests/test_fuzz.py runs with hypothesis; the targets are the same.
+"""Coverage-guided fuzzing with atheris of what tests/media/test_fuzz.py runs with hypothesis; the targets are the same.
 
     python -m pip install atheris          # CPython 3.11 to 3.13; no dependency of the project
     python benchmarks/reliability/fuzz.py --target xmp --seconds 300
     python benchmarks/reliability/fuzz.py --seconds 60                 # every target in turn
 
-Starts from tests/corpus/TARGET and what was found before, which is kept under build/fuzz/TARGET. An input that crashes,
-takes longer than 20 s or more than 2 GiB ends its target and is left in build/fuzz/ for a look; it belongs into
-tests/corpus/TARGET once its fault is mended.
+Starts from tests/support/corpus/TARGET and what was found before, which is kept under build/fuzz/TARGET. An input that
+crashes, takes longer than 20 s or more than 2 GiB ends its target and is left in build/fuzz/ for a look; it belongs
+into tests/support/corpus/TARGET once its fault is mended.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     if arguments.target:
         fuzz(arguments.target, arguments.seconds)
         return
-    from tests.fuzz_targets import TARGETS
+    from tests.support.fuzz_targets import TARGETS
 
     failed = []
     for name in TARGETS:
@@ -45,7 +45,7 @@ def fuzz(target: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["clipsearch", "indexer"]):
-        from tests.fuzz_targets import CORPUS, TARGETS
+        from tests.support.fuzz_targets import CORPUS, TARGETS
     kept = KEPT / target
     kept.mkdir(parents=True, exist_ok=True)
     limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-max_len=65536"]

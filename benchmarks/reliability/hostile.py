@@ -34,7 +34,7 @@ from clipsearch.encoders import registry
 from clipsearch.paths import quote_path
 from clipsearch.store.records import FileRecord
 from indexer.decode import Decoder
-from tests.pictures import encode, noise_picture
+from tests.support.pictures import encode, noise_picture
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from PIL import Image
 
-from tests.pictures import FORMATS, encode, noise_picture, png_file, tiff_file
+from tests.support.pictures import FORMATS, encode, noise_picture, png_file, tiff_file
 
 GOOD, BAD, ANY, FREE = "good", "bad", "any", "free"
 """What must come of a file: indexed; reported with a reason; one of both; or nothing, as of a caption."""
