@@ -5,7 +5,8 @@ import re
 import tokenize
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 RETIRED = {
     "Asked", "Background", "Composed", "Neighbours", "Proposed", "Resident",
     "Retrieved", "Scored", "Trim", "Wanted", "before_fall_off", "by_words", "halves", "keep_promise",
