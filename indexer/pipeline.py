@@ -303,7 +303,7 @@ def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
         content_hash = hash_content(read_regular(path, record.size)[0], path)
     except (OSError, MediaError):
         return False
-    return writer.claim_missing(candidates, content_hash)
+    return writer.ledger.claim_missing(candidates, content_hash)
 
 
 def _check_paths(folder: Path, paths: Sequence[str]) -> None:

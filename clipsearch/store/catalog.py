@@ -232,6 +232,12 @@ def count_items(connection: Connection) -> dict[Modality, int]:
     return {m: count for name, count in connection.execute(query) for m in Modality if name == m}
 
 
+def count_items_of_root(connection: Connection, root_id: int) -> int:
+    """Count the items of a root that can be found."""
+    query = select(func.count()).select_from(items).where(items.c.root_id == root_id, ~items.c.deleted)
+    return int(connection.execute(query).scalar_one())
+
+
 def list_items(
     connection: Connection, allowed: ColumnElement[bool], limit: int | None
 ) -> tuple[Sequence[Row[Any]], int]:

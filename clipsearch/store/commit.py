@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, delete, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, insert, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.checksums import row_checksum
+from clipsearch.store.deletion import tombstone
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
 from clipsearch.store.resolve import Content, Rows, item_at
@@ -150,12 +151,6 @@ def _drop_captions(connection: Connection, item_id: int) -> None:
     hide(connection, [item_id], Modality.TEXT)
     own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT)
     connection.execute(delete(vectors).where(*own))
-
-
-def tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
-    """Mark items deleted and hide their rows; they stay, so that the files may come back."""
-    hide(connection, ids)
-    connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
 
 
 def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from clipsearch.store.database import mapped_errors
 from clipsearch.store.findings import counted
 from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
+from clipsearch.store.revision import get_revision
 from clipsearch.store.schema import failures, generations, items, tags
-from clipsearch.store.source import get_revision
 from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts
 from clipsearch.types import Modality
 

@@ -13,8 +13,8 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
 from clipsearch.store.folder import open_folder
 from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.revision import get_revision
 from clipsearch.store.vectors import ROW_DTYPE, Segment
-from clipsearch.store.writer import REVISION_KEY
 
 REPAIR = "Repair it first: clipsearch repair. The previous backup is unchanged."
 
@@ -66,8 +66,3 @@ def _open_segments(library: Library, source: Source, stack: ExitStack) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def get_revision(connection: Connection) -> int:
-    """Return the number that every change of a library counts up."""
-    return int(catalog.get_setting(connection, REVISION_KEY) or 0)

@@ -186,6 +186,20 @@ class VectorStore:
         )
 
 
+class SegmentReader:
+    """The segments of a library, for its readers. The encoder's dimension may change once the library is empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = VectorStore(folder, 0)
+
+    def view(self, segments: Sequence[Segment], dim: int) -> Rows:
+        """Open the committed rows, of `dim` dimensions, of one modality's segments; see `VectorStore.view`."""
+        store = self._store
+        if store.dim != dim:
+            self._store = store = VectorStore(store.folder, dim)
+        return store.view(segments)
+
+
 class _SegmentFile:
     """An open segment; reading is thread-safe. It is closed when nobody refers to it any more."""
 
