@@ -134,6 +134,11 @@ def get_segments(connection: Connection, modality: Modality | None = None) -> li
     return [segment for segment in found if modality in (None, segment.modality)]
 
 
+def count_rows(connection: Connection, modality: Modality) -> int:
+    """Count the committed rows of one modality, dead ones too."""
+    return sum(segment.committed_rows for segment in get_segments(connection, modality))
+
+
 def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:
     """Return the rows of one modality that must not be found: int64, ascending."""
     return numbers(connection.exec_driver_sql(_TOMBSTONES, (str(modality),)).scalars())

@@ -62,12 +62,12 @@ def dead_share(connection: Connection, modality: Modality) -> float:
     """Return which share of a modality's rows is dead, from 0 to 1."""
     count = select(func.count()).select_from(tombstones).where(tombstones.c.modality == modality)
     dead: int = connection.execute(count).scalar_one()
-    return dead / max(sum(segment.committed_rows for segment in catalog.get_segments(connection, modality)), 1)
+    return dead / max(catalog.count_rows(connection, modality), 1)
 
 
 def is_due(connection: Connection, modality: Modality) -> bool:
     """Tell whether so many rows of a modality are dead that a compaction pays."""
-    rows = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+    rows = catalog.count_rows(connection, modality)
     share = dead_share(connection, modality)
     return share > MAX_DEAD_SHARE and share * rows >= MIN_DEAD_ROWS
 

@@ -183,7 +183,7 @@ def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[st
 def _rows(library: Library, modality: Modality, quick: bool, stage: Stage) -> Iterator[Finding]:
     """Look at the rows: all against their checksums; or finite and of unit length, where there are none."""
     with library.query() as connection:
-        total = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+        total = catalog.count_rows(connection, modality)
         checksums = has_checksums(connection)
     if not total:
         return
@@ -237,7 +237,7 @@ def _odd_rows(rows: Rows, quick: bool = False) -> tuple[int, NDArray[np.int64]]:
 def _owners(library: Library, modality: Modality) -> Iterator[Finding]:
     """See that each row has an item or is dead, and none is both."""
     with library.query() as connection:
-        total = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+        total = catalog.count_rows(connection, modality)
         outside = _outside(connection, modality, total)
         owned = matching_rows(connection, modality, Filter(), "")
         dead = catalog.get_tombstones(connection, modality)
