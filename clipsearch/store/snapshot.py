@@ -61,6 +61,12 @@ class Snapshot:
         """Return which rows may be found: bool (rows,), or None where all may."""
         return self._cached(f"live {modality}", lambda: self._live(modality))
 
+    def live_count(self, modality: Modality | None = None) -> int:
+        """Count the rows that may be found, of one modality or of all."""
+        if modality is None:
+            return sum(map(self.live_count, Modality))
+        return self._cached(f"live count {modality}", lambda: self._live_count(modality))
+
     def sample(self, modality: Modality) -> NDArray[np.float32]:
         """Return up to SAMPLE_ROWS live rows, evenly spread, the same at every call: float32 (n, dim)."""
 
@@ -184,6 +190,10 @@ class Snapshot:
         mask = np.ones(len(self.rows(modality)), np.bool_)
         mask[dead[(dead >= 0) & (dead < len(mask))]] = False  # those outside are of a damaged catalog
         return mask
+
+    def _live_count(self, modality: Modality) -> int:
+        live = self.live(modality)
+        return len(self.rows(modality)) if live is None else int(np.count_nonzero(live))
 
     def _cached(self, key: str, compute: Callable[[], T]) -> T:
         return self._cache.get(self.revision, key, compute)
