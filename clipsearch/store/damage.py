@@ -17,6 +17,7 @@ from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
 from clipsearch.store.schema import failures, generations, items, tags
+from clipsearch.store.sql_values import listed
 from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts
 from clipsearch.types import Modality
 
@@ -79,7 +80,7 @@ def damaged_items(library: Library, damage: Damage) -> list[DamagedItem]:
         ids = set(damage.items)
         for modality, rows in damage.rows.items():
             ids |= set(catalog.item_ids_by_row(connection, modality, rows=rows.tolist()).values())
-        found = connection.execute(select(*columns).where(items.c.id.in_(catalog.listed(ids))).order_by(items.c.id))
+        found = connection.execute(select(*columns).where(items.c.id.in_(listed(ids))).order_by(items.c.id))
         known = [DamagedItem(*row) for row in found]
     return known + [DamagedItem(number, 0, "", "", True) for number in sorted(ids - {item.id for item in known})]
 

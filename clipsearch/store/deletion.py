@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from clipsearch.store import catalog, full_text, tags
+from clipsearch.store import full_text, tags
 from clipsearch.store.records import Scope
+from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
 from clipsearch.store.schema import failures, items, roots, vectors
 
@@ -29,11 +30,11 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
 
 def erase_scope(connection: Connection, scope: Scope) -> int:
     """Erase a scope's items and failures, and the root if it is the whole of it; return how many items were live."""
-    inside = catalog.under(items, scope)
+    inside = under(items, scope)
     live = select(func.count()).select_from(items).where(inside, ~items.c.deleted)
     count: int = connection.execute(live).scalar_one()
     erase_items(connection, select(items.c.id).where(inside))
-    connection.execute(delete(failures).where(catalog.under(failures, scope)))
+    connection.execute(delete(failures).where(under(failures, scope)))
     if not scope.prefix:
         connection.execute(delete(roots).where(roots.c.id == scope.root_id))
     return count

@@ -23,6 +23,7 @@ from clipsearch.store.log_check import examine_log
 from clipsearch.store.names import is_generation_name, is_segment_name, is_temporary_name
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import REPAIR
+from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import vectors
 from clipsearch.store.vectors import ROW_DTYPE, Rows, Segment
 from clipsearch.store.verification import Advance, count_damaged, damaged_rows, differs_from_texts, has_checksums
@@ -211,7 +212,7 @@ def _of_rows(library: Library, modality: Modality, looked: int, bad: NDArray[np.
 
 def _whose(library: Library, modality: Modality, row: int) -> str:
     with library.query() as connection:
-        paths = {root.id: root.folder for root in catalog.get_roots(connection, library.base)}
+        paths = {root.id: root.folder for root in get_roots(connection, library.base)}
         match = catalog.matches(connection, modality, [row], paths).get(row)
         return f", of {match.item.path}" if match else ""
 

@@ -35,10 +35,10 @@ from sqlalchemy import (
 
 from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store import catalog
-from clipsearch.store.catalog import chunks
 from clipsearch.store.database import transaction
 from clipsearch.store.records import CaptionSource, FileRecord, Scope
 from clipsearch.store.schema import failures, items
+from clipsearch.store.sql_values import chunks
 from clipsearch.types import Modality
 
 _temporary = MetaData()

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
-from clipsearch.store import catalog, full_text, schema
+from clipsearch.store import full_text, schema
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.deletion import erase_items
 from clipsearch.store.revision import change
 from clipsearch.store.schema import failures, generations
+from clipsearch.store.sql_values import chunks
 from clipsearch.store.writer import Writer
 
 
 def erase(writer: Writer, ids: Sequence[int]) -> None:
     """Take items out of a library, with all that belongs to them."""
     connection, _ = writer.storage
-    for chunk in catalog.chunks(ids):
+    for chunk in chunks(ids):
         with change(connection):
             erase_items(connection, chunk)
 
@@ -29,7 +30,7 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
     connection, _ = writer.storage
     with change(connection):
         for table, ids in ((generations, damage.generations), (failures, damage.failures)):
-            for chunk in catalog.chunks(ids):
+            for chunk in chunks(ids):
                 connection.execute(delete(table).where(table.c.id.in_(chunk)))
         for row in connection.execute(select(schema.tags)).all():
             if row.digest is None or not is_sound(row, schema.tags):

@@ -18,6 +18,7 @@ from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.revision import RevisionCache, get_revision
+from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
@@ -88,7 +89,7 @@ class Snapshot:
 
     def root_paths(self) -> Mapping[int, str]:
         """Return for each root the absolute path that those of its items start from."""
-        return self._cached("roots", lambda: {r.id: r.folder for r in catalog.get_roots(self._connection, self._base)})
+        return self._cached("roots", lambda: {r.id: r.folder for r in get_roots(self._connection, self._base)})
 
     def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
         """Look up the items behind rows."""

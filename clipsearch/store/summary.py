@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
@@ -16,6 +16,8 @@ from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Root
+from clipsearch.store.roots import get_roots
+from clipsearch.store.schema import failures
 from clipsearch.types import Modality
 
 
@@ -64,8 +66,8 @@ def summarise(library: Library) -> LibrarySummary:
     with library.query() as connection:
         files = catalog.count_items(connection)
         modalities = {m: _modality(connection, m, files.get(m, 0)) for m in Modality}
-        roots = tuple(catalog.get_roots(connection, library.base))
-        failed = tuple(catalog.list_failures(connection, library.base))
+        roots = tuple(get_roots(connection, library.base))
+        failed = tuple(_failures(connection, roots))
     size = _disk_usage(str(library.folder))
     return LibrarySummary(str(library.folder), size, pin, modalities, roots, failed, _problems(library))
 
@@ -82,6 +84,13 @@ def _problems(library: Library) -> tuple[str, ...]:
             except StoreCorruptError as error:
                 found.append(str(error))
     return tuple(found)
+
+
+def _failures(connection: Connection, roots: Sequence[Root]) -> Iterator[tuple[str, str]]:
+    """Yield (absolute path, reason) of the files that could not be indexed."""
+    paths = {root.id: root.path for root in roots}
+    query = select(failures.c.root_id, failures.c.path, failures.c.reason).order_by(failures.c.root_id, failures.c.path)
+    return ((catalog.path_of(paths, root, path), reason) for root, path, reason in connection.execute(query))
 
 
 def _modality(connection: Connection, modality: Modality, files: int) -> ModalitySummary:

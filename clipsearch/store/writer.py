@@ -29,7 +29,15 @@ from clipsearch.store.records import (
 )
 from clipsearch.store.resolve import Resolver
 from clipsearch.store.revision import change
-from clipsearch.store.roots import RulesChange, add_collection, add_root, change_rules, find_scope, set_offline
+from clipsearch.store.roots import (
+    RulesChange,
+    add_collection,
+    add_root,
+    change_rules,
+    find_scope,
+    get_roots,
+    set_offline,
+)
 from clipsearch.store.rows import advance, append
 from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
@@ -139,7 +147,7 @@ class Writer:
     def roots(self, base: str) -> list[Root]:
         """List the roots that are walked; base: the folder that portable ones are relative to."""
         with transaction(self._connection) as connection:
-            return [root for root in catalog.get_roots(connection, base) if root.kind is RootKind.FOLDER]
+            return [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
 
     def change_rules(self, root_id: int, rules: RulesChange) -> None:
         """Change which files of a root are wanted."""
