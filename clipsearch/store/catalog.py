@@ -20,7 +20,7 @@ from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
 from clipsearch.store.sql_values import chunks, listed, numbers
-from clipsearch.store.vectors import Segment
+from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
 DAMAGED = "damaged"
@@ -129,6 +129,11 @@ def get_segments(connection: Connection, modality: Modality | None = None) -> li
 def count_rows(connection: Connection, modality: Modality) -> int:
     """Count the committed rows of one modality, dead ones too."""
     return sum(segment.committed_rows for segment in get_segments(connection, modality))
+
+
+def get_row_bytes(connection: Connection) -> int:
+    """Return the bytes of a stored vector, 0 before an encoder is pinned."""
+    return int(get_setting(connection, "dim") or 0) * ROW_DTYPE.itemsize
 
 
 def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:

@@ -18,6 +18,9 @@ from clipsearch.types import Modality
 Advance = Callable[[int], None]
 """Called with the number of rows that were checked since the last call."""
 
+Stage = Callable[[str, int], Advance | None]
+"""Called with the name of a stage and its number of rows; returns the callback that advances it."""
+
 
 def has_checksums(connection: Connection) -> bool:
     """Tell whether every vector has a checksum; in a library of an earlier format none has."""
