@@ -26,18 +26,15 @@ from clipsearch.store.identity import get_library_id
 from clipsearch.store.library import Library, locked
 from clipsearch.store.manifest import (
     MANIFEST,
-    VECTORS,
     BackupState,
     Manifest,
     is_temporary,
     read_backup,
     read_manifest,
 )
-from clipsearch.store.names import is_generation_name, is_segment_name
+from clipsearch.store.names import LOCK, VECTORS, is_generation_name, is_segment_name
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.source import REPAIR, open_source
-
-_LOCK = "lock"
 
 
 @dataclass(slots=True)
@@ -134,7 +131,7 @@ class _Backup:
         with self._library.query() as connection:
             library_id = get_library_id(connection)
         place = os.path.realpath(self._library.folder)
-        names = {name for name in self._root.names() if not is_temporary(name)} - {_LOCK}
+        names = {name for name in self._root.names() if not is_temporary(name)} - {LOCK}
         if not names:
             return Manifest(library_id, place)
         if MANIFEST not in names:
@@ -199,8 +196,8 @@ def _make(folder: Path) -> None:
 
 def _check_lock(root: Folder) -> None:
     """Raise LibraryError if the name of the lock is a link or a special file, before it is opened for writing."""
-    if root.status(_LOCK) is not None:
-        os.close(root.open(_LOCK, os.O_RDONLY, own=True))
+    if root.status(LOCK) is not None:
+        os.close(root.open(LOCK, os.O_RDONLY, own=True))
 
 
 @contextmanager

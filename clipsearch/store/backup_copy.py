@@ -21,8 +21,8 @@ from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.generations import FOLDER as ANN
 from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
-from clipsearch.store.manifest import VECTORS, BackupState, temporary_name
-from clipsearch.store.names import is_generation_name
+from clipsearch.store.manifest import BackupState, temporary_name
+from clipsearch.store.names import VECTORS, is_generation_name
 from clipsearch.store.roots import BASE_KEY
 from clipsearch.store.schema import generations
 from clipsearch.store.source import Source

@@ -48,19 +48,24 @@ def store(connection: Connection, content: Content, appended: Appended, ledger: 
         item_id: int = connection.execute(insert(items).values(**values).returning(items.c.id)).scalar_one()
     else:
         item_id = own.id
-        tombstone(connection, select(literal(item_id)))
-        full_text.remove(connection, [item_id])
-        if own.content_hash != content.columns.content_hash:
-            # A text has no keywords; those of a picture stay until it is told what they are now.
-            is_picture = content.columns.modality == Modality.IMAGE
-            tags.remove(connection, [item_id], TagSource.LABEL if is_picture else None)
-        connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
+        _clear(connection, own, content)
         connection.execute(update(items).where(items.c.id == item_id).values(**values))
     if own is None or own.deleted:
         counts.added += 1
     else:
         counts.changed += 1
     _store_parts(connection, item_id, content, appended)
+
+
+def _clear(connection: Connection, own: Row[Any], content: Content) -> None:
+    """Take from an item what belongs to its content, which another one replaces."""
+    tombstone(connection, select(literal(own.id)))
+    full_text.remove(connection, [own.id])
+    if own.content_hash != content.columns.content_hash:
+        # A text has no keywords; those of a picture stay until the store is given new ones.
+        is_picture = content.columns.modality == Modality.IMAGE
+        tags.remove(connection, [own.id], TagSource.LABEL if is_picture else None)
+    connection.execute(delete(vectors).where(vectors.c.item_id == own.id))
 
 
 def _move(

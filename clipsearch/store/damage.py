@@ -18,10 +18,8 @@ from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
 from clipsearch.store.schema import failures, generations, items, tags
 from clipsearch.store.sql_values import listed
-from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts
+from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts, integrity_problems
 from clipsearch.types import Modality
-
-_MESSAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +95,9 @@ def find_damage(library: Library) -> Damage:
 
 def _look(library: Library) -> tuple[int, Damage]:
     with library.query() as connection:
-        said = connection.exec_driver_sql(f"PRAGMA integrity_check({_MESSAGES})").scalars().all()
-        lines = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
+        lines = integrity_problems(connection)
         about_words = [line for line in lines if "full_text" in line or "inverted index" in line]
-        whole = tuple(line for line in lines if line != "ok" and line not in about_words)
+        whole = tuple(line for line in lines if line not in about_words)
         unsound = count_damaged(connection)
         ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
         tags_damaged, _ = unsound.pop(tags.name)

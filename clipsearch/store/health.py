@@ -12,16 +12,21 @@ from sqlalchemy.exc import DatabaseError
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog, generations
 from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
-from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.library import Library
 from clipsearch.store.log_check import examine_log
-from clipsearch.store.names import is_generation_name, is_segment_name, is_temporary_name
+from clipsearch.store.names import VECTORS, is_generation_name, is_segment_name, is_temporary_name
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.row_health import examine_owners, examine_rows, examine_segments, regular_size
-from clipsearch.store.verification import Stage, count_damaged, differs_from_texts, has_checksums
+from clipsearch.store.verification import (
+    MESSAGES,
+    Stage,
+    count_damaged,
+    differs_from_texts,
+    has_checksums,
+    integrity_problems,
+)
 from clipsearch.types import Modality
-
-_MESSAGES = 5
 
 
 def examine(
@@ -60,14 +65,13 @@ def _log(library: Library) -> Iterator[Finding]:
 
 def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
     """Let SQLite look through its file."""
-    check = "quick_check" if quick else "integrity_check"
     with library.query() as connection:
-        said = connection.exec_driver_sql(f"PRAGMA {check}({_MESSAGES})").scalars().all()
-    if said == ["ok"]:
-        yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
+        problems = integrity_problems(connection, quick=quick)
+    if problems:
+        found = f"SQLite finds the catalog damaged: {'; '.join(problems)}."
+        yield Finding("catalog", Severity.PROBLEM, found, REPAIR)
     else:
-        said = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
-        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", REPAIR)
+        yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
 
 
 def _references(library: Library) -> Iterator[Finding]:
@@ -160,7 +164,7 @@ def _leftovers(library: Library) -> Iterator[Finding]:
     total = sum(rests.values())
     values = {"files": len(rests), "bytes": total}
     if rests:
-        names = ", ".join(sorted(rests)[:_MESSAGES])
+        names = ", ".join(sorted(rests)[:MESSAGES])
         found = f"{total:,} bytes that do not count, of a run that was cut off or is at work now: {names}."
         yield Finding("leftovers", Severity.NOTE, found, f"The next run deletes them: {INDEX}", None, values)
     else:

@@ -20,7 +20,7 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
-from clipsearch.store.names import is_segment_name
+from clipsearch.store.names import LOCK, VECTORS, is_segment_name
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.refusals import unreadable
 from clipsearch.store.revision import RevisionCache, change, get_revision
@@ -30,8 +30,6 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
 from clipsearch.store.vectors import SegmentReader, VectorStore
 from clipsearch.store.writer import Writer
-
-VECTORS, LOCK = "vectors", "lock"
 
 
 class Library:

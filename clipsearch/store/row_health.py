@@ -14,7 +14,8 @@ from sqlalchemy import Connection, func, or_, select
 from clipsearch.store import catalog
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.findings import Finding, Severity, counted
-from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.library import Library
+from clipsearch.store.names import VECTORS
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import vectors

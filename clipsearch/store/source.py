@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
 from clipsearch.store.folder import open_folder
-from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.library import Library
+from clipsearch.store.names import VECTORS
 from clipsearch.store.revision import get_revision
 from clipsearch.store.vectors import Segment
 
