@@ -24,6 +24,14 @@ def unquote_path(stored: str) -> str:
     return _ESCAPE.sub(lambda match: "%" if match[1] == "25" else chr(0xDC00 + int(match[1], 16)), stored)
 
 
+def join(root: str, stored: str) -> str:
+    """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is."""
+    path = unquote_path(stored)
+    if "://" in path or os.path.isabs(path):
+        return path
+    return os.path.join(root, *path.split("/")) if path else root
+
+
 def printable(text: str) -> str:
     """Escape what could steer a terminal or break a line: control characters, surrogates, direction marks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -76,7 +76,7 @@ class Builder:
 
         Raises InvalidInputError if nothing fits the budget.
         """
-        rows, total = _live_count(snapshot, modality), sum(_live_count(snapshot, m) for m in Modality)
+        rows, total = snapshot.live_count(modality), snapshot.live_count()
         budget = self._plan.memory_budget * rows // max(total, 1)
         return registry.choose(self._plan.kind, rows, snapshot.rows(modality).dim, budget)
 
@@ -292,11 +292,6 @@ def activate(writer: Writer, modality: Modality, generation: Generation | None) 
         writer.deactivate(modality)
     else:
         writer.activate(generation)
-
-
-def _live_count(snapshot: Snapshot, modality: Modality) -> int:
-    live = snapshot.live(modality)
-    return len(snapshot.rows(modality)) if live is None else int(np.count_nonzero(live))
 
 
 def _sample_size(choice: Choice) -> int:

@@ -17,8 +17,7 @@ from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureErr
 from clipsearch.media.decode import is_picture, read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
-from clipsearch.paths import quote_path
-from clipsearch.store.catalog import join
+from clipsearch.paths import join, quote_path
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 from indexer.captioning import read_captions

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from clipsearch.paths import quote_path, unquote_path
-from clipsearch.store.catalog import join
+from clipsearch.paths import join, quote_path, unquote_path
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import FileRecord, Root, Scope
 from clipsearch.store.roots import Rules

@@ -18,9 +18,8 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
 from clipsearch.media.decode import read_regular
-from clipsearch.paths import quote_path
+from clipsearch.paths import join, quote_path
 from clipsearch.store import catalog
-from clipsearch.store.catalog import join
 from clipsearch.store.library import Library, encoder_mismatch
 from clipsearch.store.reading import CATALOG, EncoderPin, is_imported
 from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
@@ -303,7 +302,7 @@ def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
         content_hash = hash_content(read_regular(path, record.size)[0], path)
     except (OSError, MediaError):
         return False
-    return writer.claim_missing(candidates, content_hash)
+    return writer.ledger.claim_missing(candidates, content_hash)
 
 
 def _check_paths(folder: Path, paths: Sequence[str]) -> None:

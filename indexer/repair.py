@@ -14,13 +14,12 @@ from shlex import quote
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ClipSearchError, StoreCorruptError
-from clipsearch.paths import quote_path, unquote_path
-from clipsearch.store import catalog, repairs
-from clipsearch.store.catalog import join
+from clipsearch.paths import join, quote_path, unquote_path
+from clipsearch.store import repairs
 from clipsearch.store.damage import Damage, DamagedItem, damaged_items, find_damage
 from clipsearch.store.library import Library
 from clipsearch.store.records import ARRAY_SUFFIX, Encoded, Failed, FileRecord, Known, Outcome, Root, RootKind
-from clipsearch.store.roots import Rules
+from clipsearch.store.roots import Rules, get_roots
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer import build
@@ -215,7 +214,7 @@ class _Planner:
         self._library = library
         try:
             with library.query() as connection:
-                self.roots = {root.id: root for root in catalog.get_roots(connection, library.base)}
+                self.roots = {root.id: root for root in get_roots(connection, library.base)}
         except StoreCorruptError as error:  # where its files are is not known
             raise beyond_repair(library.folder, "the folders that it covers are damaged") from error
         pin = library.encoder

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.paths import printable
+
+if TYPE_CHECKING:
+    from clipsearch.store.summary import LibrarySummary
 
 
 @click.command()
@@ -23,9 +26,9 @@ def status(as_json: bool, failed: bool, library: str | None) -> None:
     _, folder = read_settings(library=library)
     summary = summarise(Library(folder))
     if as_json:
-        write_bytes(present.to_json(summary))
+        write_bytes(present.to_json(summary.to_payload()))
         return
-    lines = [f"{printable(f['path'])}: {f['reason']}" for f in summary["failed"]] if failed else _describe(summary)
+    lines = [f"{printable(path)}: {reason}" for path, reason in summary.failed] if failed else _describe(summary)
     for line in lines:
         click.echo(line)
 
@@ -46,18 +49,18 @@ def forget(paths: tuple[str, ...], library: str | None) -> None:
     note(f"Forgotten: {count_files(count)}. Your files were not touched.")
 
 
-def _describe(summary: dict[str, Any]) -> list[str]:
-    lines = [f"library   {printable(summary['library'])} ({summary['bytes']:,} bytes)"]
-    encoder = summary["encoder"]
-    lines.append(f"encoder   {encoder['name']} ({encoder['dim']} dimensions)" if encoder else "encoder   none yet")
-    for name, part in summary["modalities"].items():
-        index = part["index"]
-        kind = "exact scan" if index is None else f"{index['kind']}, {index['watermark']:,} rows in it"
-        counts = f"{count_files(part['files'])}, {part['vectors']:,} vectors, {part['deleted']:,} deleted"
-        lines.append(f"{name:<9} {counts}; {kind}")
-    for root in summary["roots"]:
-        lines.append(f"{root['kind']:<9} {printable(root['path'])}" + ("  (offline)" if root["offline"] else ""))
-    lines += [f"problem   {printable(problem)}" for problem in summary["problems"]]
-    if summary["failed"]:
-        lines.append(f"failed    {count_files(len(summary['failed']))}; list them: clipsearch status --failed")
+def _describe(summary: LibrarySummary) -> list[str]:
+    lines = [f"library   {printable(summary.library)} ({summary.bytes:,} bytes)"]
+    encoder = summary.encoder
+    lines.append(f"encoder   {encoder.name} ({encoder.dim} dimensions)" if encoder else "encoder   none yet")
+    for modality, part in summary.modalities.items():
+        index = part.index
+        kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it"
+        counts = f"{count_files(part.files)}, {part.vectors:,} vectors, {part.deleted:,} deleted"
+        lines.append(f"{modality:<9} {counts}; {kind}")
+    for root in summary.roots:
+        lines.append(f"{root.kind:<9} {printable(root.path)}" + ("  (offline)" if root.offline else ""))
+    lines += [f"problem   {printable(problem)}" for problem in summary.problems]
+    if summary.failed:
+        lines.append(f"failed    {count_files(len(summary.failed))}; list them: clipsearch status --failed")
     return lines

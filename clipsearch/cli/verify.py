@@ -13,8 +13,7 @@ from clipsearch.errors import InvalidInputError, StoreCorruptError
 
 if TYPE_CHECKING:
     from clipsearch.store.findings import Finding
-    from clipsearch.store.health import Stage
-    from clipsearch.store.verification import Advance
+    from clipsearch.store.verification import Advance, Stage
 
 
 @click.command()

@@ -22,7 +22,6 @@ from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.ann.registry import OpenIndex
 from clipsearch.errors import AnnIndexError, StoreCorruptError
-from clipsearch.query.scoring import count_rows
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library
@@ -164,7 +163,8 @@ def _ask(
     """Ask the index, and scan the rows that it does not hold; None if only a scan of all rows fills k places."""
     modality, watermark = generation.modality, generation.watermark
     rows, queries = batch.snapshot.rows(modality), batch.queries
-    share = count_rows(allowed, watermark) / max(watermark, 1)
+    allowed_rows = watermark if allowed is None else int(np.count_nonzero(allowed[:watermark]))
+    share = allowed_rows / max(watermark, 1)
     probe = _widened(opened.calibration.probe(batch.kind), k, share)
     if share * watermark <= probe.candidates:
         return None

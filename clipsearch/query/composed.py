@@ -17,7 +17,7 @@ from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import Ranking, build_hits, fill
-from clipsearch.query.scoring import ScoredRow, all_count, first_of_items, live_count, merge_modalities, score_rows
+from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, score_rows
 from clipsearch.ranking import (
     PRIOR_SPREAD,
     NullModel,
@@ -144,7 +144,7 @@ def _rank(
         return score_rows(snapshot, modality, whole, ids, item_ids, kind)
     if not len(ids):
         return []
-    near, total = snapshot.rows(modality).gather(ids), live_count(snapshot, modality)
+    near, total = snapshot.rows(modality).gather(ids), snapshot.live_count(modality)
     sound = are_unit(near)
     snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     near, ids = near[sound], ids[sound]
@@ -153,7 +153,7 @@ def _rank(
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
     score_scale = snapshot.spreads().score_scale_of(kind, modality)
-    among_all = replace(seen, rows=all_count(snapshot))
+    among_all = replace(seen, rows=snapshot.live_count())
     worth = [log_evalue(value, seen) for value in merit]
     order = np.array(
         [cross_modal_score(w, log_evalue(value, among_all), score_scale) for w, value in zip(worth, merit, strict=True)]

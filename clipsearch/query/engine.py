@@ -25,7 +25,6 @@ from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import Query, Term, as_query
 from clipsearch.query.retrieval import Ranking, retrieve
-from clipsearch.query.scoring import live_count
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
@@ -296,7 +295,7 @@ class SearchEngine:
             return self._results(str(query), pin, snapshot, ranking, options.cutoff)
 
     def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
-        hits = cutoff.apply(found.hits, {modality: live_count(snapshot, modality) for modality in Modality})
+        hits = cutoff.apply(found.hits, {modality: snapshot.live_count(modality) for modality in Modality})
         left_out = len(found.hits) - len(hits)
         why = (cutoff.explain(found.hits),) if left_out and not hits else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)

@@ -64,9 +64,9 @@ def score_rows(
     ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
     known = snapshot.spreads()
     spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
-    sample, count = snapshot.sample(modality) @ query, live_count(snapshot, modality)
+    sample, count = snapshot.sample(modality) @ query, snapshot.live_count(modality)
     seen = null_model(sample, count, spread=spread, centre=centre)
-    among_all, score_scale = replace(seen, rows=all_count(snapshot)), known.score_scale_of(kind, modality)
+    among_all, score_scale = replace(seen, rows=snapshot.live_count()), known.score_scale_of(kind, modality)
     ranked = []
     for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):
         score = float(scores[i])
@@ -94,18 +94,3 @@ def merge_modalities(lists: Sequence[list[ScoredRow]]) -> list[ScoredRow]:
     merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
     pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.order > 0]
     return limit_demotion(merged, pictures) if len(lists) > 1 else merged
-
-
-def live_count(snapshot: Snapshot, modality: Modality) -> int:
-    """Count the rows that may be found."""
-    return count_rows(snapshot.live(modality), len(snapshot.rows(modality)))
-
-
-def all_count(snapshot: Snapshot) -> int:
-    """Count the rows of all modalities that may be found."""
-    return sum(live_count(snapshot, modality) for modality in Modality)
-
-
-def count_rows(live: NDArray[np.bool_] | None, rows: int) -> int:
-    """Count the live ones among the first rows."""
-    return rows if live is None else int(np.count_nonzero(live[:rows]))

@@ -8,49 +8,33 @@ renamed, and a state counts when its catalog is renamed into place; see clipsear
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy import Connection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import InvalidInputError, LibraryError, StoreCorruptError
 from clipsearch.locations import LOCAL_LIBRARY
-from clipsearch.store import catalog, migrations
-from clipsearch.store import generations as generations_on_disk
-from clipsearch.store.catalog import Generation
-from clipsearch.store.copying import CopyProgress, FileEntry, SilentCopy, copy_grown, copy_new, file_entry
+from clipsearch.store.backup_copy import StateCopy
+from clipsearch.store.copying import CopyProgress, SilentCopy
 from clipsearch.store.damage import find_damage
-from clipsearch.store.database import mapped_errors, transaction, writer_engine
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.generations import FOLDER as ANN
 from clipsearch.store.identity import get_library_id
 from clipsearch.store.library import Library, locked
 from clipsearch.store.manifest import (
     MANIFEST,
-    VECTORS,
     BackupState,
     Manifest,
     is_temporary,
     read_backup,
     read_manifest,
-    temporary_name,
 )
-from clipsearch.store.names import is_generation_name, is_segment_name
+from clipsearch.store.names import LOCK, VECTORS, is_generation_name, is_segment_name
 from clipsearch.store.reading import CATALOG
-from clipsearch.store.roots import BASE_KEY
-from clipsearch.store.schema import generations
-from clipsearch.store.source import REPAIR, Source, open_source
-from clipsearch.types import Modality
-
-_PAGES = 4096
-_LOCK = "lock"
+from clipsearch.store.source import REPAIR, open_source
 
 
 @dataclass(slots=True)
@@ -133,23 +117,21 @@ class _Backup:
         known = dict(before.files) if before else {}
         for name in filter(is_temporary, self._root.names()):
             self._root.unlink(name)
+        copy = StateCopy(self._library, self._root, known, self._progress)
         with open_source(self._library) as source:
             manifest.library_id = get_library_id(source.connection)
-            entries = self._copy_segments(source, known)
-            index, whole = self._copy_indexes(source, known)
-            temporary, copied = self._copy_catalog(source, whole)
-            made = datetime.now(UTC).isoformat(timespec="seconds")
-            state = BackupState(made, source.revision, copied, {**entries, **index})
+            state, temporary = copy.run(source, with_index=self._with_index)
         self._flip(manifest, state, temporary)
-        self.report.revision = state.revision
-        self.report.files, self.report.bytes = len(state.files) + 1, state.size
+        report = self.report
+        report.revision, report.files, report.bytes = state.revision, len(state.files) + 1, state.size
+        report.copied_files, report.copied_bytes, report.indexes = copy.files, copy.bytes, copy.indexes
 
     def identify(self) -> Manifest:
         """Read what backup the folder holds. Raises InvalidInputError unless it is empty or one of this library."""
         with self._library.query() as connection:
             library_id = get_library_id(connection)
         place = os.path.realpath(self._library.folder)
-        names = {name for name in self._root.names() if not is_temporary(name)} - {_LOCK}
+        names = {name for name in self._root.names() if not is_temporary(name)} - {LOCK}
         if not names:
             return Manifest(library_id, place)
         if MANIFEST not in names:
@@ -170,93 +152,6 @@ class _Backup:
         if damage := replace(find_damage(self._library), indexes=()):  # which are not needed
             found = "; ".join(damage.describe())
             raise StoreCorruptError(f"The library in {self._library.folder} is damaged ({found}). {REPAIR}")
-
-    def _copy_segments(self, source: Source, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
-        sizes = {segment: source.size(segment) for segment in source.segments}
-        self._progress.stage("copying vectors", sum(sizes.values()))
-        self._root.make(VECTORS)
-        entries = {}
-        with self._root.child(VECTORS) as folder:
-            for segment, descriptor in source.segments.items():
-                path = f"{VECTORS}/{segment.name}"
-                entries[path] = self._copy(descriptor, sizes[segment], folder, segment.name, known.get(path))
-            folder.sync()
-        return entries
-
-    def _copy(self, descriptor: int, size: int, folder: Folder, name: str, known: FileEntry | None) -> FileEntry:
-        if known is None:
-            entry = copy_new(descriptor, size, folder, name, self._progress)
-        else:
-            try:
-                entry = copy_grown(descriptor, size, folder, name, known, self._progress)
-            except (StoreCorruptError, FileNotFoundError) as error:
-                reason = "its copy is missing" if isinstance(error, FileNotFoundError) else error
-                raise StoreCorruptError(
-                    f"{name} cannot be added to the backup in {self._root.path}: {reason}. Either is damaged, or the "
-                    "library went back to an earlier state. Back up into a new folder."
-                ) from error
-        written = max(0, entry.size - (known.size if known else 0))
-        self.report.copied_files += known is None or written > 0
-        self.report.copied_bytes += written
-        return entry
-
-    def _copy_indexes(self, source: Source, known: Mapping[str, FileEntry]) -> tuple[dict[str, FileEntry], set[str]]:
-        """Copy the files of the active indexes; return their entries, and the names of the indexes that are whole."""
-        entries: dict[str, FileEntry] = {}
-        whole = set()
-        for generation in filter(None, (catalog.get_generation(source.connection, m) for m in Modality)):
-            if not generation.checksums:  # it searches the vectors and has no files of its own
-                whole.add(generation.name)
-            elif self._with_index and is_generation_name(generation.name):
-                with suppress(StoreCorruptError, FileNotFoundError):  # it is built again from the vectors
-                    generations_on_disk.verify(self._library.folder, generation)
-                    entries |= self._copy_index(generation, known)
-                    whole.add(generation.name)
-                    self.report.indexes += 1
-        return entries, whole
-
-    def _copy_index(self, generation: Generation, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
-        self._progress.stage("copying the index", 0)
-        self._root.make(ANN)
-        entries = {}
-        with ExitStack() as stack:
-            library = stack.enter_context(open_folder(self._library.folder))
-            origin = stack.enter_context(stack.enter_context(library.child(ANN)).child(generation.name))
-            parent = stack.enter_context(self._root.child(ANN))
-            parent.make(generation.name)
-            folder = stack.enter_context(parent.child(generation.name))
-            for file in generation.checksums:
-                path = f"{ANN}/{generation.name}/{file}"
-                entry, present = known.get(path), folder.status(file)
-                if entry is None or present is None or present.st_size != entry.size:
-                    descriptor = origin.open(file, os.O_RDONLY)
-                    stack.callback(os.close, descriptor)
-                    entry = self._copy(descriptor, os.fstat(descriptor).st_size, folder, file, None)
-                entries[path] = entry
-            folder.sync()
-        return entries
-
-    def _copy_catalog(self, source: Source, whole: set[str]) -> tuple[str, FileEntry]:
-        """Copy the catalog under a temporary name, durably; whole: the indexes that the backup has."""
-        name = temporary_name("catalog")
-        os.close(self._root.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        path = self._root.path / name
-        with mapped_errors(), closing(sqlite3.connect(path)) as copy:
-            self._progress.stage("copying the catalog", 0)
-            _driver_connection(source.connection).backup(copy, pages=_PAGES)
-        engine = writer_engine(path)
-        migrations.migrate(engine)
-        with engine.connect() as connection, transaction(connection):
-            catalog.set_setting(connection, BASE_KEY, self._library.base or None)
-            connection.execute(delete(generations).where(generations.c.name.not_in(whole)))
-        engine.dispose()
-        with mapped_errors(), closing(sqlite3.connect(path)) as copy:
-            copy.execute("PRAGMA journal_mode=DELETE")  # a backup is one file, and may lie on a medium without writing
-        entry = file_entry(self._root, name)
-        fsync_path(path)
-        self.report.copied_files += 1
-        self.report.copied_bytes += entry.size
-        return name, entry
 
     def _flip(self, manifest: Manifest, state: BackupState, temporary: str) -> None:
         """Make a state the one that the backup holds, and delete what only the one before had."""
@@ -287,12 +182,6 @@ def _sweep(root: Folder, state: BackupState) -> None:
                 parent.rmdir(name)
 
 
-def _driver_connection(connection: Connection) -> sqlite3.Connection:
-    found: Any = connection.connection.driver_connection
-    assert isinstance(found, sqlite3.Connection)
-    return found
-
-
 def _make(folder: Path) -> None:
     """Make the folder of a backup, durably."""
     try:
@@ -307,8 +196,8 @@ def _make(folder: Path) -> None:
 
 def _check_lock(root: Folder) -> None:
     """Raise LibraryError if the name of the lock is a link or a special file, before it is opened for writing."""
-    if root.status(_LOCK) is not None:
-        os.close(root.open(_LOCK, os.O_RDONLY, own=True))
+    if root.status(LOCK) is not None:
+        os.close(root.open(LOCK, os.O_RDONLY, own=True))
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
-from clipsearch.store import catalog
 from clipsearch.store.schema import items, vectors
+from clipsearch.store.sql_values import numbers
 from clipsearch.types import Modality
 
 
@@ -22,7 +22,7 @@ def caption_rows(connection: Connection, count: int) -> NDArray[np.int64]:
         select(func.count()).select_from(vectors).where(vectors.c.modality == Modality.TEXT)
     ).scalar_one()
     spread = of_pictures.where(vectors.c.row % max(1, total // max(1, count)) == 0).order_by(vectors.c.row)
-    return catalog.numbers(connection.execute(spread.limit(count)).scalars())
+    return numbers(connection.execute(spread.limit(count)).scalars())
 
 
 def captions(connection: Connection, count: int) -> list[str]:

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.paths import unquote_path
+from clipsearch.paths import join
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
-from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.refusals import REPAIR
-from clipsearch.store.schema import failures, generations, items, roots, segments, settings, vectors
-from clipsearch.store.vectors import Segment
+from clipsearch.store.schema import generations, items, segments, settings, vectors
+from clipsearch.store.sql_values import chunks, listed, numbers
+from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
-
-MAX_PARAMETERS = 500
-"""Values in one IN (...): far below any database's limit, and a statement that is cached."""
 
 DAMAGED = "damaged"
 """The name, and the only file, of a generation that cannot be what the catalog says: it is passed over and replaced."""
-
-COLLECTION_END = "/"
-"""Ends the stored path of a collection, see clipsearch.store.roots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +126,19 @@ def get_segments(connection: Connection, modality: Modality | None = None) -> li
     return [segment for segment in found if modality in (None, segment.modality)]
 
 
+def count_rows(connection: Connection, modality: Modality) -> int:
+    """Count the committed rows of one modality, dead ones too."""
+    return sum(segment.committed_rows for segment in get_segments(connection, modality))
+
+
+def get_row_bytes(connection: Connection) -> int:
+    """Return the bytes of a stored vector, 0 before an encoder is pinned."""
+    return int(get_setting(connection, "dim") or 0) * ROW_DTYPE.itemsize
+
+
 def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int64]:
     """Return the rows of one modality that must not be found: int64, ascending."""
     return numbers(connection.exec_driver_sql(_TOMBSTONES, (str(modality),)).scalars())
-
-
-def numbers(found: Iterable[int]) -> NDArray[np.int64]:
-    """Return whole numbers that a query found: int64, in its order. Raises StoreCorruptError for anything else."""
-    try:
-        return np.fromiter(found, np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise StoreCorruptError(f"The catalog has {error} in the place of a number. {REPAIR}") from error
 
 
 def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
@@ -168,11 +162,6 @@ def get_generation(connection: Connection, modality: Modality) -> Generation | N
     if not is_known or not is_sound(row, generations) or not is_generation_name(row.name):
         return Generation(modality, DAMAGED, "", {}, 0, {DAMAGED: ""})
     return Generation(modality, row.name, row.kind, params, row.watermark, checksums)
-
-
-def get_roots(connection: Connection, base: str) -> list[Root]:
-    """List the roots; base: the folder that portable roots are relative to."""
-    return [_root(row, base) for row in connection.execute(select(roots).order_by(roots.c.id))]
 
 
 def matches(
@@ -214,13 +203,6 @@ def is_known(connection: Connection, content_hash: str, caption: str | None = No
     return connection.execute(query).first() is not None
 
 
-def holds(connection: Connection, scope: Scope) -> bool:
-    """Tell whether there is anything in a scope: a root, an item, or a file that failed."""
-    if not scope.prefix:
-        return True
-    return any(connection.execute(select(t.c.id).where(under(t, scope)).limit(1)).first() for t in (items, failures))
-
-
 def is_empty(connection: Connection) -> bool:
     """Tell whether there is no item at all, not even a deleted one."""
     return connection.execute(select(items.c.id).limit(1)).first() is None
@@ -230,6 +212,12 @@ def count_items(connection: Connection) -> dict[Modality, int]:
     """Count the files that can be found, by modality."""
     query = select(items.c.modality, func.count()).where(~items.c.deleted).group_by(items.c.modality)
     return {m: count for name, count in connection.execute(query) for m in Modality if name == m}
+
+
+def count_items_of_root(connection: Connection, root_id: int) -> int:
+    """Count the items of a root that can be found."""
+    query = select(func.count()).select_from(items).where(items.c.root_id == root_id, ~items.c.deleted)
+    return int(connection.execute(query).scalar_one())
 
 
 def list_items(
@@ -249,13 +237,6 @@ def list_items(
     return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
 
 
-def list_failures(connection: Connection, base: str) -> list[tuple[str, str]]:
-    """List (absolute path, reason) of the files that could not be indexed."""
-    paths = {root.id: root.path for root in get_roots(connection, base)}
-    query = select(failures.c.root_id, failures.c.path, failures.c.reason).order_by(failures.c.root_id, failures.c.path)
-    return [(path_of(paths, root, path), reason) for root, path, reason in connection.execute(query)]
-
-
 def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
     """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they make no sense."""
     try:
@@ -268,35 +249,6 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog describes item {row.id} wrongly ({error}). {REPAIR}") from error
     return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
-
-
-def join(root: str, stored: str) -> str:
-    """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is."""
-    path = unquote_path(stored)
-    if "://" in path or os.path.isabs(path):
-        return path
-    return os.path.join(root, *path.split("/")) if path else root
-
-
-def under(table: Table, scope: Scope) -> ColumnElement[bool]:
-    """Build the condition "a row of items or failures that lies in this scope"."""
-    in_root, path = table.c.root_id == scope.root_id, table.c.path
-    if not scope.prefix:
-        return in_root
-    below = and_(path >= scope.prefix + "/", path < scope.prefix + "0")  # "0" follows "/" in ASCII
-    return and_(in_root, or_(path == scope.prefix, below))
-
-
-def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[Any]]:
-    """Cut values into lists short enough for one IN (...)."""
-    values = list(values)
-    return (values[i : i + size] for i in range(0, len(values), size))
-
-
-def listed(values: Iterable[int | str]) -> Select[tuple[int | str]]:
-    """Build the query for these values: one parameter, however many they are."""
-    found = func.json_each(json.dumps(sorted(values), default=int)).table_valued("value")
-    return select(found.c.value)
 
 
 def _passage(row: Row[Any], modality: Modality) -> Passage | None:
@@ -317,25 +269,3 @@ def _segment(row: Row[Any]) -> Segment:
             f"The catalog names {segment.name!r} as a file of vectors, which it cannot be. {REPAIR}"
         )
     return segment
-
-
-def _root(row: Row[Any], base: str) -> Root:
-    require_sound(row, roots)
-    try:
-        return _read_root(row, base)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {REPAIR}") from error
-
-
-def _read_root(row: Row[Any], base: str) -> Root:
-    kind = RootKind(row.kind)
-    path = unquote_path(row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path)
-    if row.portable:
-        path = os.path.normpath(os.path.join(base, path))
-    return Root(row.id, path, *_rules(row.rules), row.offline, kind)
-
-
-@lru_cache(maxsize=64)  # thousands of single files as roots share one
-def _rules(stored: str) -> tuple[tuple[str, ...], bool]:
-    rules = json.loads(stored)
-    return tuple(rules["exclude"]), rules["include_hidden"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, delete, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, insert, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.checksums import row_checksum
+from clipsearch.store.deletion import tombstone
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
 from clipsearch.store.resolve import Content, Rows, item_at
@@ -35,9 +37,9 @@ def store(connection: Connection, content: Content, appended: Appended, ledger: 
         return
     own = item_at(connection, record)
     values = {
-        "caption": None,
+        **asdict(content.columns),
+        "caption": content.caption,
         "caption_stamp": None,
-        **content.columns,
         **_stamp(content),
         **place,
         "deleted": False,
@@ -46,19 +48,24 @@ def store(connection: Connection, content: Content, appended: Appended, ledger: 
         item_id: int = connection.execute(insert(items).values(**values).returning(items.c.id)).scalar_one()
     else:
         item_id = own.id
-        tombstone(connection, select(literal(item_id)))
-        full_text.remove(connection, [item_id])
-        if own.content_hash != values["content_hash"]:
-            # A text has no keywords; those of a picture stay until it is told what they are now.
-            is_picture = values["modality"] == Modality.IMAGE
-            tags.remove(connection, [item_id], TagSource.LABEL if is_picture else None)
-        connection.execute(delete(vectors).where(vectors.c.item_id == item_id))
+        _clear(connection, own, content)
         connection.execute(update(items).where(items.c.id == item_id).values(**values))
     if own is None or own.deleted:
         counts.added += 1
     else:
         counts.changed += 1
     _store_parts(connection, item_id, content, appended)
+
+
+def _clear(connection: Connection, own: Row[Any], content: Content) -> None:
+    """Take from an item what belongs to its content, which another one replaces."""
+    tombstone(connection, select(literal(own.id)))
+    full_text.remove(connection, [own.id])
+    if own.content_hash != content.columns.content_hash:
+        # A text has no keywords; those of a picture stay until the store is given new ones.
+        is_picture = content.columns.modality == Modality.IMAGE
+        tags.remove(connection, [own.id], TagSource.LABEL if is_picture else None)
+    connection.execute(delete(vectors).where(vectors.c.item_id == own.id))
 
 
 def _move(
@@ -71,11 +78,11 @@ def _move(
     if before.deleted:
         _uncover(connection, before.id)
     # Rows that were appended are taken whatever there is by now: those of the next file come after them.
-    has_new_captions = bool(content.rows) or content.columns["caption"] != before.caption
+    has_new_captions = bool(content.rows) or content.caption != before.caption
     if has_new_captions:
         full_text.remove(connection, [before.id])
         _drop_captions(connection, before.id)
-    values = {"caption": content.columns["caption"], **_stamp(content), **place, "deleted": False}
+    values = {"caption": content.caption, **_stamp(content), **place, "deleted": False}
     connection.execute(update(items).where(items.c.id == item_id).values(**values))
     if has_new_captions:
         _store_parts(connection, before.id, content, appended)
@@ -132,14 +139,13 @@ def _store_parts(connection: Connection, item_id: int, content: Content, appende
     vectors_of = {modality: iter(rows) for modality, rows in content.rows.items()}
     places = []
     for part in content.parts:
-        modality = part["modality"]
-        passage = (part["text"], part["line"], part["end_line"])
-        checksum = row_checksum(next(vectors_of[modality]).data, modality, item_id, part["part"], passage)
-        places.append({**part, "item_id": item_id, "row": next_row[modality], "checksum": checksum})
+        modality = part.modality
+        checksum = row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage)
+        places.append({**asdict(part), "item_id": item_id, "row": next_row[modality], "checksum": checksum})
         next_row[modality] += 1
     if places:
         connection.execute(insert(vectors), places)
-    words = content.columns.get("caption") or full_text.join_passages(part["text"] for part in content.parts)
+    words = content.caption or full_text.join_passages(part.text for part in content.parts)
     full_text.add(connection, [(item_id, words)])
     if content.captions is not None:
         tags.set_tags(connection, item_id, content.captions.keywords, TagSource.FILE)
@@ -150,12 +156,6 @@ def _drop_captions(connection: Connection, item_id: int) -> None:
     hide(connection, [item_id], Modality.TEXT)
     own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT)
     connection.execute(delete(vectors).where(*own))
-
-
-def tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
-    """Mark items deleted and hide their rows; they stay, so that the files may come back."""
-    hide(connection, ids)
-    connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
 
 
 def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]) -> None:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, and_, delete, exists, func, insert, select, update
 
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, full_text, tags
+from clipsearch.store import catalog, full_text, generations, tags
 from clipsearch.store.database import transaction
 from clipsearch.store.filters import matching_rows
+from clipsearch.store.revision import change
 from clipsearch.store.row_checks import require_sound
 from clipsearch.store.rows import Appended, advance
 from clipsearch.store.schema import items, segments, tombstones, vectors
@@ -61,12 +62,12 @@ def dead_share(connection: Connection, modality: Modality) -> float:
     """Return which share of a modality's rows is dead, from 0 to 1."""
     count = select(func.count()).select_from(tombstones).where(tombstones.c.modality == modality)
     dead: int = connection.execute(count).scalar_one()
-    return dead / max(sum(segment.committed_rows for segment in catalog.get_segments(connection, modality)), 1)
+    return dead / max(catalog.count_rows(connection, modality), 1)
 
 
 def is_due(connection: Connection, modality: Modality) -> bool:
     """Tell whether so many rows of a modality are dead that a compaction pays."""
-    rows = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+    rows = catalog.count_rows(connection, modality)
     share = dead_share(connection, modality)
     return share > MAX_DEAD_SHARE and share * rows >= MIN_DEAD_ROWS
 
@@ -94,7 +95,7 @@ def commit(writer: Writer, compacted: Compacted, generation: catalog.Generation 
     """
     connection, _ = writer.storage
     modality = compacted.modality
-    with transaction(connection):
+    with change(connection):
         connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")  # most pages change, many of them often
         if not np.array_equal(_live_rows(connection, modality), compacted.old_rows):
             raise LibraryError("The library was changed while it was compacted. Nothing is lost; run again.")
@@ -104,9 +105,9 @@ def commit(writer: Writer, compacted: Compacted, generation: catalog.Generation 
             connection.execute(delete(table).where(table.c.modality == modality))
         advance(connection, Appended(list(compacted.segments)))
         if generation is None:
-            writer.deactivate(modality)
+            generations.deactivate(connection, modality)
         else:
-            writer.activate(generation)
+            generations.activate(connection, generation)
 
 
 def _live_rows(connection: Connection, modality: Modality) -> NDArray[np.int64]:

@@ -15,12 +15,11 @@ from clipsearch.store.database import mapped_errors
 from clipsearch.store.findings import counted
 from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
+from clipsearch.store.revision import get_revision
 from clipsearch.store.schema import failures, generations, items, tags
-from clipsearch.store.source import get_revision
-from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts
+from clipsearch.store.sql_values import listed
+from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts, integrity_problems
 from clipsearch.types import Modality
-
-_MESSAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def damaged_items(library: Library, damage: Damage) -> list[DamagedItem]:
         ids = set(damage.items)
         for modality, rows in damage.rows.items():
             ids |= set(catalog.item_ids_by_row(connection, modality, rows=rows.tolist()).values())
-        found = connection.execute(select(*columns).where(items.c.id.in_(catalog.listed(ids))).order_by(items.c.id))
+        found = connection.execute(select(*columns).where(items.c.id.in_(listed(ids))).order_by(items.c.id))
         known = [DamagedItem(*row) for row in found]
     return known + [DamagedItem(number, 0, "", "", True) for number in sorted(ids - {item.id for item in known})]
 
@@ -96,10 +95,9 @@ def find_damage(library: Library) -> Damage:
 
 def _look(library: Library) -> tuple[int, Damage]:
     with library.query() as connection:
-        said = connection.exec_driver_sql(f"PRAGMA integrity_check({_MESSAGES})").scalars().all()
-        lines = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
+        lines = integrity_problems(connection)
         about_words = [line for line in lines if "full_text" in line or "inverted index" in line]
-        whole = tuple(line for line in lines if line != "ok" and line not in about_words)
+        whole = tuple(line for line in lines if line not in about_words)
         unsound = count_damaged(connection)
         ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
         tags_damaged, _ = unsound.pop(tags.name)

@@ -14,11 +14,11 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import absolute
-from clipsearch.store import catalog, full_text, tags
-from clipsearch.store.catalog import listed
+from clipsearch.store import full_text, tags
 from clipsearch.store.records import Scope
-from clipsearch.store.roots import find_scope, scopes_below
+from clipsearch.store.roots import find_scope, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
+from clipsearch.store.sql_values import listed, numbers
 from clipsearch.types import Filter, Modality, file_endings
 
 KEPT_FILTERS = 4
@@ -46,7 +46,7 @@ def matching_rows(connection: Connection, modality: Modality, wanted: Filter, ba
     allowed = select(items.c.id).where(~items.c.deleted, condition(connection, wanted, base))
     # Through the ids, because the index of vectors by item holds the rows too: the texts beside them are not read.
     query = select(vectors.c.row).where(vectors.c.modality == modality, vectors.c.item_id.in_(allowed))
-    return np.sort(catalog.numbers(connection.execute(query).scalars()))
+    return np.sort(numbers(connection.execute(query).scalars()))
 
 
 def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElement[bool]:
@@ -161,8 +161,8 @@ def _box(latitude: float, longitude: float, angle: float) -> ColumnElement[bool]
 def _ids_below(connection: Connection, scope: Scope) -> NDArray[np.int64]:
     """Return the ids of all items in a part of a root: int64."""
     one_range = and_(items.c.path >= scope.prefix, items.c.path < scope.prefix + "0")  # so the index alone is read
-    inside = select(items.c.id).where(catalog.under(items, scope), one_range)
-    return catalog.numbers(connection.execute(inside).scalars())
+    inside = select(items.c.id).where(under(items, scope), one_range)
+    return numbers(connection.execute(inside).scalars())
 
 
 def _checked_scopes(connection: Connection, folder: str, base: str) -> list[Scope]:

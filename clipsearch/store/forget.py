@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.store import catalog
 from clipsearch.store.filters import scopes_of
 from clipsearch.store.library import Library
 from clipsearch.store.records import Scope
+from clipsearch.store.roots import holds
 
 
 def forget(library: Library, paths: Sequence[str]) -> int:
@@ -22,7 +22,7 @@ def forget(library: Library, paths: Sequence[str]) -> int:
             if not path:
                 raise InvalidInputError("A path is empty. Name what to forget; . is the folder you are in.")
             found = scopes_of(connection, path, library.base)
-            if not any(catalog.holds(connection, scope) for scope in found):
+            if not any(holds(connection, scope) for scope in found):
                 raise InvalidInputError(
                     f"The library in {library.folder} has nothing at {path}. See: clipsearch status"
                 )

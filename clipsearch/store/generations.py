@@ -7,10 +7,13 @@ which also keeps a checksum of every file: FAISS accepts most damaged files with
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert
 
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.store.catalog import DAMAGED, Generation
@@ -22,6 +25,7 @@ from clipsearch.store.names import (
     is_temporary_name,
     temporary_name,
 )
+from clipsearch.store.schema import generations
 from clipsearch.types import Modality
 
 FOLDER = "ann"
@@ -62,6 +66,25 @@ def _write(parent: Folder, name: str, write: Callable[[Path], None]) -> dict[str
     finally:
         _remove(parent, temporary)
     return checksums
+
+
+def activate(connection: Connection, generation: Generation) -> None:
+    """Make a generation the one that answers for its modality; its files must be durable."""
+    deactivate(connection, generation.modality)
+    values = {
+        "modality": generation.modality,
+        "name": generation.name,
+        "kind": generation.kind,
+        "params": json.dumps(dict(generation.params)),
+        "watermark": generation.watermark,
+        "checksums": json.dumps(dict(generation.checksums)),
+    }
+    connection.execute(insert(generations).values(**values))
+
+
+def deactivate(connection: Connection, modality: Modality) -> None:
+    """Go back to exact search for a modality."""
+    connection.execute(delete(generations).where(generations.c.modality == modality))
 
 
 def verify(library: Path, generation: Generation) -> None:

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
-from clipsearch.store.catalog import chunks
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import items, vectors
+from clipsearch.store.sql_values import chunks
 from clipsearch.types import Modality
 
 

@@ -34,10 +34,11 @@ from sqlalchemy import (
 )
 
 from clipsearch.paths import quote_path, unquote_path
-from clipsearch.store.catalog import chunks
+from clipsearch.store import catalog
 from clipsearch.store.database import transaction
 from clipsearch.store.records import CaptionSource, FileRecord, Scope
 from clipsearch.store.schema import failures, items
+from clipsearch.store.sql_values import chunks
 from clipsearch.types import Modality
 
 _temporary = MetaData()
@@ -195,6 +196,15 @@ class Ledger:
         """Take an item off the missing list; call it inside a transaction of the same connection."""
         self._connection.execute(delete(_missing).where(_missing.c.id == item_id))
 
+    def claim_missing(self, candidates: Sequence[int], content_hash: str) -> bool:
+        """Take one of these missing items that has that content off the missing list; False if none has."""
+        same = select(items.c.id).where(items.c.id.in_(candidates), items.c.content_hash == content_hash).limit(1)
+        with transaction(self._connection) as connection:
+            item_id = connection.execute(same).scalar_one_or_none()
+            if item_id is not None:
+                self.found_again(item_id)
+        return item_id is not None
+
     @property
     def missing(self) -> Select[tuple[int]]:
         """Return the query for the ids of what is still missing, for use inside another statement."""
@@ -202,8 +212,8 @@ class Ledger:
 
     def has_items(self, root_id: int) -> bool:
         """Tell whether a root has items that can be found."""
-        query = select(func.count()).select_from(items).where(items.c.root_id == root_id, ~items.c.deleted)
-        return self._count(query) > 0
+        with transaction(self._connection) as connection:
+            return catalog.count_items_of_root(connection, root_id) > 0
 
     def is_single_file(self, root_id: int) -> bool:
         """Tell whether a root is itself an indexed file."""

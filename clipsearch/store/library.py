@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import (
@@ -22,19 +20,16 @@ from clipsearch.errors import (
 from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
-from clipsearch.store.names import is_segment_name
+from clipsearch.store.names import LOCK, VECTORS, is_segment_name
 from clipsearch.store.reading import CATALOG, EncoderPin
 from clipsearch.store.refusals import unreadable
+from clipsearch.store.revision import RevisionCache, change, get_revision
 from clipsearch.store.roots import BASE_KEY, library_base
-from clipsearch.store.schema import generations, items, segments, tombstones, vectors
+from clipsearch.store.schema import generations, segments, tombstones, vectors
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
-from clipsearch.store.vectors import VectorStore
-from clipsearch.store.writer import Writer, bump_revision
-
-VECTORS, LOCK = "vectors", "lock"
-
-T = TypeVar("T")
+from clipsearch.store.vectors import SegmentReader, VectorStore
+from clipsearch.store.writer import Writer
 
 
 class Library:
@@ -53,10 +48,8 @@ class Library:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
         self._engine = reader_engine(path)
-        self._store = VectorStore(self.folder / VECTORS, 0)
-        self._cache: dict[str, object] = {}
-        self._cache_revision = -1
-        self._cache_lock = threading.RLock()
+        self._segments = SegmentReader(self.folder / VECTORS)
+        self._cache = RevisionCache()
         version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
@@ -99,7 +92,7 @@ class Library:
         """
         while True:
             with self.query() as connection:
-                snapshot = Snapshot(self, connection)
+                snapshot = Snapshot(connection, self.base, self._segments, self._cache)
                 if snapshot.holds_rows() or snapshot.revision == self._revision():
                     yield snapshot
                     return
@@ -173,39 +166,21 @@ class Library:
 
     def _store_pin(self, pin: EncoderPin) -> None:
         engine = writer_engine(self.folder / CATALOG)
-        with transaction(engine) as connection:
+        with change(engine) as connection:
             for table in (segments, tombstones, vectors, generations):  # rows of an encoder before, all forgotten
                 connection.execute(delete(table))
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)
             catalog.set_setting(connection, SPREADS_KEY, None)
-            bump_revision(connection)
         engine.dispose()
 
     def _is_empty(self) -> bool:
         with self.query() as connection:
-            return connection.execute(select(items.c.id).limit(1)).first() is None
-
-    def vector_store(self, dim: int) -> VectorStore:
-        """Return the segments, for reading; dim: that of the encoder, which may be another once nothing is held."""
-        if self._store.dim != dim:
-            self._store = VectorStore(self.folder / VECTORS, dim)
-        return self._store
+            return catalog.is_empty(connection)
 
     def _revision(self) -> int:
         with self.query() as connection:
-            return Snapshot(self, connection).revision
-
-    def cached(self, revision: int, key: str, compute: Callable[[], T]) -> T:
-        """Return what was computed for this revision, or compute it; older revisions are dropped."""
-        with self._cache_lock:
-            if revision > self._cache_revision:
-                self._cache, self._cache_revision = {}, revision
-            if revision < self._cache_revision:
-                return compute()
-            if key not in self._cache:
-                self._cache[key] = compute()
-            return self._cache[key]  # type: ignore[return-value]
+            return get_revision(connection)
 
     def close(self) -> None:
         """Close all connections."""

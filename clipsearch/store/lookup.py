@@ -7,10 +7,10 @@ import os
 from sqlalchemy import select
 
 from clipsearch.paths import quote_path
-from clipsearch.store import catalog
 from clipsearch.store.filters import scopes_of
 from clipsearch.store.library import Library
 from clipsearch.store.records import RootKind
+from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 
 
@@ -30,7 +30,7 @@ def item_at(library: Library, path: str) -> int | None:
             own = query.where(items.c.root_id == scope.root_id, items.c.path == scope.prefix)
             if (found := connection.execute(own).scalar_one_or_none()) is not None:
                 return int(found)
-        for root in catalog.get_roots(connection, library.base):
+        for root in get_roots(connection, library.base):
             if root.kind is RootKind.COLLECTION:
                 own = query.where(items.c.root_id == root.id, items.c.path.in_(names))
                 if (found := connection.execute(own.limit(1)).scalar_one_or_none()) is not None:

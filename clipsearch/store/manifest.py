@@ -22,7 +22,6 @@ from clipsearch.store.names import is_generation_name, is_index_file_name, is_se
 from clipsearch.store.reading import CATALOG
 
 MANIFEST = "backup.json"
-VECTORS = "vectors"
 _FORMAT = 1
 _MOST_BYTES = 1 << 28
 

@@ -7,6 +7,7 @@ import time
 
 from clipsearch.types import Modality
 
+VECTORS, LOCK = "vectors", "lock"
 SUFFIX = ".f16"
 
 _MODALITIES = "|".join(Modality)

@@ -12,6 +12,7 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items, vectors
+from clipsearch.store.sql_values import chunks
 from clipsearch.types import Item, Modality
 
 
@@ -56,7 +57,7 @@ def rows_of_pictures(connection: Connection, ids: Sequence[int]) -> dict[int, in
     """Return the row of each of these items that has one as a picture."""
     query = select(vectors.c.item_id, vectors.c.row).where(vectors.c.modality == Modality.IMAGE)
     found: dict[int, int] = {}
-    for chunk in catalog.chunks(ids):
+    for chunk in chunks(ids):
         found |= {item: row for item, row in connection.execute(query.where(vectors.c.item_id.in_(chunk)))}
     return found
 

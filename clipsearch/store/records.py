@@ -148,11 +148,6 @@ class CommitCounts:
     unchanged: int = 0
     encoded: int = 0
 
-    def add(self, other: CommitCounts) -> None:
-        """Add another commit's counts."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
 
 class Record(NamedTuple):
     """A record of a collection. name: unique in it; a path, a URL or any other. width, height: pixels, both or none."""

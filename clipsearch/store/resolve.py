@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,71 @@ from clipsearch.types import Modality, Passage
 Rows = dict[Modality, NDArray[np.float16]]
 
 
+@dataclass(frozen=True, slots=True)
+class ItemColumns:
+    """The columns of an item that its file decides, as they are stored. taken_at: ISO 8601, local time."""
+
+    modality: str
+    content_hash: str
+    width: int | None = None
+    height: int | None = None
+    taken_at: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+    @classmethod
+    def of_row(cls, item: Row[Any]) -> ItemColumns:
+        """Take the columns of an item that is stored."""
+        return cls(*(getattr(item, column.name) for column in fields(cls)))
+
+    @classmethod
+    def of_encoded(cls, encoded: Encoded) -> ItemColumns:
+        """Take what was read of a file."""
+        picture = encoded.picture
+        if picture is None:
+            return cls(encoded.modality, encoded.content_hash)
+        return cls(
+            encoded.modality,
+            encoded.content_hash,
+            picture.width,
+            picture.height,
+            picture.taken_at.isoformat() if picture.taken_at else None,
+            picture.camera,
+            picture.latitude,
+            picture.longitude,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a file that has a vector. part: its number in the modality. text, line, end_line: of a passage."""
+
+    modality: Modality
+    part: int
+    text: str | None = None
+    line: int | None = None
+    end_line: int | None = None
+
+    @property
+    def passage(self) -> tuple[str | None, int | None, int | None]:
+        """The text and its lines, as `row_checksum` takes them."""
+        return self.text, self.line, self.end_line
+
+
 @dataclass(slots=True)
 class Content:
     """What is to be stored for one file.
 
-    columns: of its item, but for its place. parts: columns of its vectors; those of one modality belong to the rows,
+    columns: of its item, but for its place and caption. parts: those of one modality belong to the rows,
     float16 (parts, dim), of that modality, in order. moved_from: an item that keeps its id and what it has, but for its
     captions where `captions` has others. captions: None keeps those of an item that is moved.
     """
 
     record: FileRecord
-    columns: dict[str, Any] = field(default_factory=dict)
-    parts: list[dict[str, Any]] = field(default_factory=list)
+    columns: ItemColumns
+    caption: str | None = None
+    parts: list[Part] = field(default_factory=list)
     rows: Rows = field(default_factory=dict)
     moved_from: int | None = None
     captions: Captions | None = None
@@ -85,7 +138,7 @@ class Resolver:
             return copy
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
-            return Content(known.record, dict(twin.columns), list(twin.parts), dict(twin.rows))
+            return Content(known.record, twin.columns, twin.caption, list(twin.parts), dict(twin.rows))
         return None
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
@@ -104,7 +157,7 @@ class Resolver:
 
     def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content | None:
         """Return the content of an item for another file; None where its rows are damaged."""
-        content = Content(record, {name: getattr(source, name) for name in _COPIED})
+        content = Content(record, ItemColumns.of_row(source), source.caption)
         found = catalog.rows_of_item(connection, source.id)
         for modality in dict.fromkeys(Modality(part.modality) for part in found):
             own = [part for part in found if part.modality == modality]
@@ -113,7 +166,7 @@ class Resolver:
             if not all(map(_is_sound, own, rows)):
                 return None
             content.rows[modality] = rows
-            content.parts += [{name: getattr(part, name) for name in _PART} for part in own]
+            content.parts += [Part(modality, p.part, p.text, p.line, p.end_line) for p in own]
         return content
 
 
@@ -124,12 +177,8 @@ def _is_sound(place: Row[Any], vector: NDArray[np.float16]) -> bool:
     return place.checksum is None or bool(place.checksum == computed)
 
 
-_COPIED = ("modality", "content_hash", "width", "height", "taken_at", "camera", "latitude", "longitude", "caption")
-_PART = ("modality", "part", "text", "line", "end_line")
-
-
 def _moved(record: FileRecord, item: Row[Any]) -> Content:
-    return Content(record, {"caption": item.caption, "modality": item.modality}, moved_from=item.id)
+    return Content(record, ItemColumns.of_row(item), item.caption, moved_from=item.id)
 
 
 def _add_captions(content: Content, captions: Captions | None) -> bool:
@@ -140,12 +189,12 @@ def _add_captions(content: Content, captions: Captions | None) -> bool:
     if captions is not None and captions.stamp is None and content.moved_from is not None:
         captions = None
     content.captions = captions
-    if captions is None or captions.text == content.columns.get("caption"):
+    if captions is None or captions.text == content.caption:
         return True
     if captions.text is not None and captions.vectors is None:
         return False
-    content.columns["caption"] = captions.text
-    content.parts = [part for part in content.parts if part["modality"] != Modality.TEXT]
+    content.caption = captions.text
+    content.parts = [part for part in content.parts if part.modality is not Modality.TEXT]
     content.parts += _parts(Modality.TEXT, captions.passages)
     content.rows.pop(Modality.TEXT, None)
     if captions.vectors is not None:
@@ -160,28 +209,15 @@ def item_at(connection: Connection, record: FileRecord) -> Row[Any] | None:
 
 
 def _from_encoded(encoded: Encoded) -> Content:
-    columns: dict[str, Any] = {"modality": encoded.modality, "content_hash": encoded.content_hash}
-    picture = encoded.picture
-    columns |= {
-        "width": picture.width if picture else None,
-        "height": picture.height if picture else None,
-        "taken_at": picture.taken_at.isoformat() if picture and picture.taken_at else None,
-        "camera": picture.camera if picture else None,
-        "latitude": picture.latitude if picture else None,
-        "longitude": picture.longitude if picture else None,
-    }
     parts = _parts(encoded.modality, encoded.passages or [None] * len(encoded.vectors))
-    return Content(encoded.record, columns, parts, {encoded.modality: encoded.vectors.astype(ROW_DTYPE)})
+    rows = {encoded.modality: encoded.vectors.astype(ROW_DTYPE)}
+    return Content(encoded.record, ItemColumns.of_encoded(encoded), parts=parts, rows=rows)
 
 
-def _parts(modality: Modality, passages: Sequence[Passage | None]) -> list[dict[str, Any]]:
+def _parts(modality: Modality, passages: Sequence[Passage | None]) -> list[Part]:
     return [
-        {
-            "modality": modality,
-            "part": i,
-            "text": passage and passage.text,
-            "line": passage and passage.line,
-            "end_line": passage and passage.end_line,
-        }
-        for i, passage in enumerate(passages)
+        Part(modality, number)
+        if passage is None
+        else Part(modality, number, passage.text, passage.line, passage.end_line)
+        for number, passage in enumerate(passages)
     ]

@@ -31,13 +31,12 @@ from clipsearch.store.identity import get_library_id
 from clipsearch.store.library import Library, locked
 from clipsearch.store.manifest import (
     MANIFEST,
-    VECTORS,
     BackupState,
     Manifest,
     read_backup,
     read_manifest,
 )
-from clipsearch.store.names import is_generation_name, is_segment_name
+from clipsearch.store.names import LOCK, VECTORS, is_generation_name, is_segment_name
 from clipsearch.store.reading import CATALOG
 
 _NEW = ".new-"
@@ -108,8 +107,8 @@ def _place(place: Path, manifest: Manifest) -> Iterator[bool]:
         return
     _check_same(place, manifest)
     with open_folder(place) as folder:
-        if folder.status("lock") is not None:
-            os.close(folder.open("lock", os.O_RDONLY, own=True))
+        if folder.status(LOCK) is not None:
+            os.close(folder.open(LOCK, os.O_RDONLY, own=True))
     with locked(place):
         yield True
 
@@ -200,7 +199,7 @@ def _delete(library: Path) -> None:
                     _delete_entry(inside, entry)
             with suppress(OSError):
                 folder.rmdir(name)
-        for name in (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", "lock", MANIFEST):
+        for name in (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", LOCK, MANIFEST):
             if folder.status(name) is not None:
                 folder.unlink(name)
     with suppress(OSError):

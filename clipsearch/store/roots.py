@@ -9,15 +9,35 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, case, delete, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    case,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
+from clipsearch.errors import StoreCorruptError
 from clipsearch.locations import LOCAL_LIBRARY
-from clipsearch.paths import quote_path
-from clipsearch.store.catalog import COLLECTION_END, get_roots
+from clipsearch.paths import quote_path, unquote_path
+from clipsearch.store.checksums import require_sound
 from clipsearch.store.records import Root, RootKind, Scope
+from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import failures, items, roots
+
+COLLECTION_END = "/"
+"""Ends the stored path of a collection."""
 
 BASE_KEY = "portable_base"
 """The setting by which the backup of a portable library knows the folder that its roots are relative to. It counts
@@ -45,6 +65,11 @@ def library_base(folder: Path) -> str:
     return os.path.realpath(folder.parent) if folder.name == LOCAL_LIBRARY else ""
 
 
+def get_roots(connection: Connection, base: str) -> list[Root]:
+    """List the roots; base: the folder that portable roots are relative to."""
+    return [_root(row, base) for row in connection.execute(select(roots).order_by(roots.c.id))]
+
+
 def find_scope(connection: Connection, base: str, path: str) -> Scope | None:
     """Find the root that holds an absolute path, and where in it the path lies; None if no root does.
 
@@ -64,6 +89,22 @@ def find_scope(connection: Connection, base: str, path: str) -> Scope | None:
 def scopes_below(connection: Connection, base: str, path: str) -> list[Scope]:
     """List the roots at or below an absolute path."""
     return [Scope(root.id) for root in get_roots(connection, base) if relative(root.path, path) is not None]
+
+
+def holds(connection: Connection, scope: Scope) -> bool:
+    """Tell whether there is anything in a scope: a root, an item, or a file that failed."""
+    if not scope.prefix:
+        return True
+    return any(connection.execute(select(t.c.id).where(under(t, scope)).limit(1)).first() for t in (items, failures))
+
+
+def under(table: Table, scope: Scope) -> ColumnElement[bool]:
+    """Build the condition "a row of items or failures that lies in this scope"."""
+    in_root, path = table.c.root_id == scope.root_id, table.c.path
+    if not scope.prefix:
+        return in_root
+    below = and_(path >= scope.prefix + "/", path < scope.prefix + "0")  # "0" follows "/" in ASCII
+    return and_(in_root, or_(path == scope.prefix, below))
 
 
 def add_root(connection: Connection, base: str, path: str) -> Scope:
@@ -132,3 +173,25 @@ def _merge(connection: Connection, root: Root, into: int, prefix: str) -> None:
         longer = case((table.c.path == "", prefix), else_=literal(prefix + "/") + table.c.path)
         connection.execute(update(table).where(table.c.root_id == root.id).values(root_id=into, path=longer))
     connection.execute(delete(roots).where(roots.c.id == root.id))
+
+
+def _root(row: Row[Any], base: str) -> Root:
+    require_sound(row, roots)
+    try:
+        return _read_root(row, base)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {REPAIR}") from error
+
+
+def _read_root(row: Row[Any], base: str) -> Root:
+    kind = RootKind(row.kind)
+    path = unquote_path(row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path)
+    if row.portable:
+        path = os.path.normpath(os.path.join(base, path))
+    return Root(row.id, path, *_rules(row.rules), row.offline, kind)
+
+
+@lru_cache(maxsize=64)  # thousands of single files as roots share one
+def _rules(stored: str) -> tuple[tuple[str, ...], bool]:
+    rules = json.loads(stored)
+    return tuple(rules["exclude"]), rules["include_hidden"]

@@ -40,7 +40,7 @@ def append(connection: Connection, store: VectorStore, rows: Mapping[Modality, N
     for modality, block in rows.items():
         with transaction(connection):
             present = catalog.get_segments(connection, modality)
-        last = present[-1] if present else next_segment(modality, None)
+        last = present[-1] if present else _next_segment(modality, None)
         appended.next_row[modality] = last.first_row + last.committed_rows
         appended.grown += _append_rows(store, last, block)
     return appended
@@ -57,7 +57,7 @@ def advance(connection: Connection, appended: Appended) -> None:
             connection.execute(insert(segments).values(**values, committed_rows=segment.committed_rows))
 
 
-def next_segment(modality: Modality, last: Segment | None) -> Segment:
+def _next_segment(modality: Modality, last: Segment | None) -> Segment:
     """Return the segment that follows another one, or the first."""
     first_row = last.first_row + last.committed_rows if last else 0
     return new_segment(modality, first_row)
@@ -75,7 +75,7 @@ def _append_rows(store: VectorStore, last: Segment, rows: NDArray[np.float16]) -
     grown = []
     while len(rows):
         if last.committed_rows >= SEGMENT_ROWS:
-            last = next_segment(last.modality, last)
+            last = _next_segment(last.modality, last)
         taken = rows[: SEGMENT_ROWS - last.committed_rows]
         store.append(last, taken)
         last = replace(last, committed_rows=last.committed_rows + len(taken))

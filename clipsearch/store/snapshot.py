@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,12 @@ from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.refusals import REPAIR
+from clipsearch.store.revision import RevisionCache, get_revision
+from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
-from clipsearch.store.vectors import Rows
-from clipsearch.store.writer import REVISION_KEY
+from clipsearch.store.vectors import Rows, SegmentReader
 from clipsearch.types import Filter, Item, Modality
-
-if TYPE_CHECKING:
-    from clipsearch.store.library import Library
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -35,10 +33,13 @@ T = TypeVar("T")
 class Snapshot:
     """One state of a library, fixed while it is open. Rows and masks are shared between snapshots of one revision."""
 
-    def __init__(self, library: Library, connection: Connection) -> None:
-        self._library = library
+    def __init__(self, connection: Connection, base: str, segments: SegmentReader, cache: RevisionCache) -> None:
+        """Read a state. connection: in a transaction. base: the folder that portable roots are relative to."""
         self._connection = connection
-        self.revision = catalog.get_number(connection, REVISION_KEY)
+        self._base = base
+        self._segments = segments
+        self._cache = cache
+        self.revision = get_revision(connection)
         self._rows: dict[Modality, Rows] = {}
         self._unsound: set[int | None] = set()
 
@@ -61,6 +62,12 @@ class Snapshot:
         """Return which rows may be found: bool (rows,), or None where all may."""
         return self._cached(f"live {modality}", lambda: self._live(modality))
 
+    def live_count(self, modality: Modality | None = None) -> int:
+        """Count the rows that may be found, of one modality or of all."""
+        if modality is None:
+            return sum(map(self.live_count, Modality))
+        return self._cached(f"live count {modality}", lambda: self._live_count(modality))
+
     def sample(self, modality: Modality) -> NDArray[np.float32]:
         """Return up to SAMPLE_ROWS live rows, evenly spread, the same at every call: float32 (n, dim)."""
 
@@ -82,9 +89,7 @@ class Snapshot:
 
     def root_paths(self) -> Mapping[int, str]:
         """Return for each root the absolute path that those of its items start from."""
-        return self._cached(
-            "roots", lambda: {r.id: r.folder for r in catalog.get_roots(self._connection, self._library.base)}
-        )
+        return self._cached("roots", lambda: {r.id: r.folder for r in get_roots(self._connection, self._base)})
 
     def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
         """Look up the items behind rows."""
@@ -140,12 +145,12 @@ class Snapshot:
 
     def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
         """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
-        allowed = condition(self._connection, absolute(wanted or Filter()), self._library.base)
+        allowed = condition(self._connection, absolute(wanted or Filter()), self._base)
         return full_text.ranked(self._connection, text, allowed, limit)
 
     def list_items(self, wanted: Filter, limit: int | None) -> tuple[list[Item], int]:
         """Return the first items that a filter allows, newest first, and how many there are in all."""
-        allowed = condition(self._connection, absolute(wanted), self._library.base)
+        allowed = condition(self._connection, absolute(wanted), self._base)
         found, total = catalog.list_items(self._connection, allowed, limit)
         sound = [row for row in found if is_sound(row, items)]
         self._unsound |= {row.id for row in found} - {row.id for row in sound}
@@ -172,11 +177,11 @@ class Snapshot:
         return copied_pictures(self._connection)
 
     def _map(self, modality: Modality) -> Rows:
-        store = self._library.vector_store(catalog.get_number(self._connection, "dim"))
-        return store.view(catalog.get_segments(self._connection, modality))
+        dim = catalog.get_number(self._connection, "dim")
+        return self._segments.view(catalog.get_segments(self._connection, modality), dim)
 
     def _matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
-        found = matching_rows(self._connection, modality, wanted, self._library.base)
+        found = matching_rows(self._connection, modality, wanted, self._base)
         return found[(found >= 0) & (found < len(self.rows(modality)))]  # those outside are of a damaged catalog
 
     def _live(self, modality: Modality) -> NDArray[np.bool_] | None:
@@ -187,5 +192,9 @@ class Snapshot:
         mask[dead[(dead >= 0) & (dead < len(mask))]] = False  # those outside are of a damaged catalog
         return mask
 
+    def _live_count(self, modality: Modality) -> int:
+        live = self.live(modality)
+        return len(self.rows(modality)) if live is None else int(np.count_nonzero(live))
+
     def _cached(self, key: str, compute: Callable[[], T]) -> T:
-        return self._library.cached(self.revision, key, compute)
+        return self._cache.get(self.revision, key, compute)

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
 from clipsearch.store.folder import open_folder
-from clipsearch.store.library import VECTORS, Library
-from clipsearch.store.vectors import ROW_DTYPE, Segment
-from clipsearch.store.writer import REVISION_KEY
+from clipsearch.store.library import Library
+from clipsearch.store.names import VECTORS
+from clipsearch.store.revision import get_revision
+from clipsearch.store.vectors import Segment
 
 REPAIR = "Repair it first: clipsearch repair. The previous backup is unchanged."
 
@@ -39,7 +40,7 @@ def open_source(library: Library) -> Iterator[Source]:
     while True:
         with library.query() as connection, ExitStack() as stack:
             revision = get_revision(connection)
-            row_bytes = int(catalog.get_setting(connection, "dim") or 0) * ROW_DTYPE.itemsize
+            row_bytes = catalog.get_row_bytes(connection)
             source = Source(connection, revision, row_bytes)
             if _open_segments(library, source, stack):
                 yield source
@@ -66,8 +67,3 @@ def _open_segments(library: Library, source: Source, stack: ExitStack) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def get_revision(connection: Connection) -> int:
-    """Return the number that every change of a library counts up."""
-    return int(catalog.get_setting(connection, REVISION_KEY) or 0)

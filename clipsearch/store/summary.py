@@ -3,46 +3,76 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog
+from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
+from clipsearch.store.reading import EncoderPin
+from clipsearch.store.records import Root
+from clipsearch.store.roots import get_roots
+from clipsearch.store.schema import failures
 from clipsearch.types import Modality
 
 
-def summarise(library: Library) -> dict[str, Any]:
-    """Return JSON values: library, bytes, encoder, modalities, roots, failed, and problems found in its files."""
+@dataclass(frozen=True, slots=True)
+class ModalitySummary:
+    """What a library has of one modality.
+
+    files: how many can be found. vectors, deleted: rows that can be found, and that cannot. index: None if search is
+    exact.
+    """
+
+    files: int
+    vectors: int
+    deleted: int
+    index: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySummary:
+    """What a library holds. failed: (path, reason) of each file that could not be indexed. problems: of its files."""
+
+    library: str
+    bytes: int
+    encoder: EncoderPin | None
+    modalities: Mapping[Modality, ModalitySummary]
+    roots: tuple[Root, ...]
+    failed: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "library": self.library,
+            "bytes": self.bytes,
+            "encoder": self.encoder and asdict(self.encoder),
+            "modalities": {str(modality): _modality_payload(part) for modality, part in self.modalities.items()},
+            "roots": [_root_payload(root) for root in self.roots],
+            "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
+            "problems": list(self.problems),
+        }
+
+
+def summarise(library: Library) -> LibrarySummary:
+    """Say what a library holds, and what is wrong with its files."""
     pin = library.encoder
     with library.query() as connection:
         files = catalog.count_items(connection)
-        modalities = {str(m): _modality(connection, m, files.get(m, 0)) for m in Modality}
-        roots = catalog.get_roots(connection, library.base)
-        failed = catalog.list_failures(connection, library.base)
-    return {
-        "library": str(library.folder),
-        "bytes": _disk_usage(str(library.folder)),
-        "encoder": pin and {"name": pin.name, "fingerprint": pin.fingerprint, "dim": pin.dim},
-        "modalities": modalities,
-        "roots": [
-            {
-                "path": r.path,
-                "kind": str(r.kind),
-                "offline": r.offline,
-                "exclude": list(r.exclude),
-                "include_hidden": r.include_hidden,
-            }
-            for r in roots
-        ],
-        "failed": [{"path": path, "reason": reason} for path, reason in failed],
-        "problems": _problems(library),
-    }
+        modalities = {m: _modality(connection, m, files.get(m, 0)) for m in Modality}
+        roots = tuple(get_roots(connection, library.base))
+        failed = tuple(_failures(connection, roots))
+    size = _disk_usage(str(library.folder))
+    return LibrarySummary(str(library.folder), size, pin, modalities, roots, failed, _problems(library))
 
 
-def _problems(library: Library) -> list[str]:
+def _problems(library: Library) -> tuple[str, ...]:
     """Check that segments are as long as the catalog says, and index files as they were written."""
     found: list[str] = []
     with library.read() as snapshot:
@@ -53,15 +83,35 @@ def _problems(library: Library) -> list[str]:
                     verify(library.folder, generation)
             except StoreCorruptError as error:
                 found.append(str(error))
-    return found
+    return tuple(found)
 
 
-def _modality(connection: Connection, modality: Modality, files: int) -> dict[str, Any]:
-    rows = sum(segment.committed_rows for segment in catalog.get_segments(connection, modality))
+def _failures(connection: Connection, roots: Sequence[Root]) -> Iterator[tuple[str, str]]:
+    """Yield (absolute path, reason) of the files that could not be indexed."""
+    paths = {root.id: root.path for root in roots}
+    query = select(failures.c.root_id, failures.c.path, failures.c.reason).order_by(failures.c.root_id, failures.c.path)
+    return ((catalog.path_of(paths, root, path), reason) for root, path, reason in connection.execute(query))
+
+
+def _modality(connection: Connection, modality: Modality, files: int) -> ModalitySummary:
+    rows = catalog.count_rows(connection, modality)
     deleted = len(catalog.get_tombstones(connection, modality))
-    generation = catalog.get_generation(connection, modality)
-    index = generation and {"kind": generation.kind, "watermark": generation.watermark, **generation.params}
-    return {"files": files, "vectors": rows - deleted, "deleted": deleted, "index": index}
+    return ModalitySummary(files, rows - deleted, deleted, catalog.get_generation(connection, modality))
+
+
+def _modality_payload(part: ModalitySummary) -> dict[str, Any]:
+    index = part.index and {"kind": part.index.kind, "watermark": part.index.watermark, **part.index.params}
+    return {"files": part.files, "vectors": part.vectors, "deleted": part.deleted, "index": index}
+
+
+def _root_payload(root: Root) -> dict[str, Any]:
+    return {
+        "path": root.path,
+        "kind": str(root.kind),
+        "offline": root.offline,
+        "exclude": list(root.exclude),
+        "include_hidden": root.include_hidden,
+    }
 
 
 def _disk_usage(folder: str) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, inspect, select
 
 from clipsearch.errors import LibraryError, StoreCorruptError
-from clipsearch.store.catalog import listed
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items, tags
+from clipsearch.store.sql_values import listed
 from clipsearch.words import fold_tag, tidy_tag
 
 

@@ -3,8 +3,7 @@
 A segment file may be longer than what is committed (a torn write); it is never shorter. Readers look only at
 committed rows. Appending fsyncs the file, and its folder when the file is new, before it returns.
 
-Rows are read, never mapped: where a mapped file is shortened by another program, the next access ends the process by
-a signal (SIGBUS). What reading costs: benchmarks/reliability/reading.py.
+How the files are read: clipsearch.store.segment_file.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ from clipsearch.float16 import widen
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.names import is_segment_name, segment_name
 from clipsearch.store.refusals import REPAIR, unreadable
+from clipsearch.store.segment_file import SegmentFile
 from clipsearch.types import Modality
 
 ROW_DTYPE = np.dtype("<f2")
 SEGMENT_ROWS = 1 << 20
 MAX_DIM = 1 << 16
-
-_HAS_PREAD, _HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class VectorStore:
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder = folder
         self.dim = dim
-        self._files: dict[tuple[Modality, str], _SegmentFile] = {}
+        self._files: dict[tuple[Modality, str], SegmentFile] = {}
         self._lock = threading.Lock()
 
     def append(self, segment: Segment, rows: NDArray[np.float16]) -> None:
@@ -158,14 +156,14 @@ class VectorStore:
             with open(folder.open(segment.name, flags, own=True), "r+b", buffering=0) as file:
                 file.truncate(end)
 
-    def _file(self, segment: Segment) -> _SegmentFile:
+    def _file(self, segment: Segment) -> SegmentFile:
         """Return the open file of a segment, which is as long as it must be."""
         key = (segment.modality, segment.name)
         try:
             file = self._files.get(key)
             if file is None:
                 with self._open_folder() as folder:
-                    file = _SegmentFile(folder.path / segment.name, folder.open(segment.name, os.O_RDONLY))
+                    file = SegmentFile(folder.path / segment.name, folder.open(segment.name, os.O_RDONLY))
                 self._files[key] = file
             size = file.size()
         except FileNotFoundError:
@@ -175,7 +173,7 @@ class VectorStore:
             raise unreadable(self.folder / segment.name, error) from error
         if file is None or size < segment.committed_rows * self._row_bytes:
             if segment.committed_rows == 0:
-                return _SegmentFile(self.folder / segment.name, -1)
+                return SegmentFile(self.folder / segment.name, -1)
             raise self._short(segment, size)
         return file
 
@@ -186,71 +184,24 @@ class VectorStore:
         )
 
 
-class _SegmentFile:
-    """An open segment; reading is thread-safe. It is closed when nobody refers to it any more."""
+class SegmentReader:
+    """The segments of a library, for its readers. The encoder's dimension may change once the library is empty."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        self._lock = threading.Lock()
+    def __init__(self, folder: Path) -> None:
+        self._store = VectorStore(folder, 0)
 
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            with suppress(OSError):
-                os.close(self.descriptor)
-
-    def size(self) -> int:
-        """Return the bytes of the file."""
-        return os.fstat(self.descriptor).st_size
-
-    def read(self, offsets: Sequence[int], sizes: Sequence[int]) -> bytes:
-        """Read pieces of the file, joined in their order. Raises StoreCorruptError if they are not there."""
-        try:
-            data = b"".join(map(self._read, offsets, sizes))
-        except OSError as error:
-            raise unreadable(self.path, error) from error
-        if len(data) < sum(sizes):
-            raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
-        return data
-
-    def read_one(self, offset: int, size: int) -> bytes:
-        """Read a piece of the file. Raises StoreCorruptError if it is not there."""
-        try:
-            data = self._read(offset, size)
-        except OSError as error:
-            raise unreadable(self.path, error) from error
-        if len(data) < size:
-            raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
-        return data
-
-    def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill a buffer with what stands from an offset on. Raises StoreCorruptError if that is not there."""
-        while buffer:
-            try:
-                read = os.preadv(self.descriptor, [buffer], offset) if _HAS_PREADV else self._copy(buffer, offset)
-            except OSError as error:
-                raise unreadable(self.path, error) from error
-            if not read:
-                raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
-            buffer, offset = buffer[read:], offset + read
-
-    def _copy(self, buffer: memoryview, offset: int) -> int:
-        data = self._read(offset, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _read(self, offset: int, size: int) -> bytes:
-        if _HAS_PREAD:
-            return os.pread(self.descriptor, size, offset)
-        with self._lock:
-            os.lseek(self.descriptor, offset, os.SEEK_SET)
-            return os.read(self.descriptor, size)
+    def view(self, segments: Sequence[Segment], dim: int) -> Rows:
+        """Open the committed rows, of `dim` dimensions, of one modality's segments; see `VectorStore.view`."""
+        store = self._store
+        if store.dim != dim:
+            self._store = store = VectorStore(store.folder, dim)
+        return store.view(segments)
 
 
 class Rows:
     """The committed rows of one modality at one moment; immutable and thread-safe."""
 
-    def __init__(self, files: Sequence[_SegmentFile], counts: Sequence[int], dim: int) -> None:
+    def __init__(self, files: Sequence[SegmentFile], counts: Sequence[int], dim: int) -> None:
         """Take the files of the segments in order, and how many rows each of them holds."""
         self._files = list(files)
         self._first = np.cumsum([0, *counts])

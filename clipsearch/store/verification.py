@@ -10,18 +10,34 @@ from sqlalchemy import Connection, inspect
 
 from clipsearch.store import catalog, full_text
 from clipsearch.store.checksums import COVERED, count_unsound
-from clipsearch.store.library import VECTORS, Library
+from clipsearch.store.library import Library
+from clipsearch.store.names import VECTORS
 from clipsearch.store.row_checks import COMPLETE_KEY, find_damaged
 from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
 
+MESSAGES = 5
+"""How many messages of one kind are shown."""
+
 Advance = Callable[[int], None]
 """Called with the number of rows that were checked since the last call."""
+
+Stage = Callable[[str, int], Advance | None]
+"""Called with the name of a stage and its number of rows; returns the callback that advances it."""
 
 
 def has_checksums(connection: Connection) -> bool:
     """Tell whether every vector has a checksum; in a library of an earlier format none has."""
     return catalog.get_setting(connection, COMPLETE_KEY) is not None
+
+
+def integrity_problems(connection: Connection, *, quick: bool = False) -> list[str]:
+    """Let SQLite check its file, and return up to MESSAGES lines of what it finds wrong."""
+    check = "quick_check" if quick else "integrity_check"
+    said = connection.exec_driver_sql(f"PRAGMA {check}({MESSAGES})").scalars().all()
+    if said == ["ok"]:
+        return []
+    return [line for message in said for line in str(message).splitlines()][:MESSAGES]
 
 
 def count_damaged(connection: Connection) -> dict[str, tuple[int, list[int]]]:

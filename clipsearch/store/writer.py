@@ -6,14 +6,13 @@ library is as after the last commit that returned, or the one in flight.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection
 
-from clipsearch.store import catalog, commit, full_text, imports, tags
+from clipsearch.store import catalog, commit, deletion, generations, imports, tags
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import (
@@ -29,13 +28,19 @@ from clipsearch.store.records import (
     Scope,
 )
 from clipsearch.store.resolve import Resolver
-from clipsearch.store.roots import RulesChange, add_collection, add_root, change_rules, find_scope, set_offline
+from clipsearch.store.revision import change
+from clipsearch.store.roots import (
+    RulesChange,
+    add_collection,
+    add_root,
+    change_rules,
+    find_scope,
+    get_roots,
+    set_offline,
+)
 from clipsearch.store.rows import advance, append
-from clipsearch.store.schema import failures, generations, items, roots, vectors
 from clipsearch.store.vectors import VectorStore
 from clipsearch.types import Modality
-
-REVISION_KEY = "revision"
 
 
 @dataclass(slots=True)
@@ -47,7 +52,10 @@ class Committed:
 
 
 class Writer:
-    """The only way to change a library; not thread-safe."""
+    """The only way to change a library; not thread-safe.
+
+    What a method changes is one transaction, which raises the revision unless a comment says why it need not.
+    """
 
     def __init__(self, connection: Connection, store: VectorStore) -> None:
         self._connection = connection
@@ -69,14 +77,13 @@ class Writer:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
         appended = append(self._connection, self._store, commit.rows_of_contents(contents))
-        with transaction(self._connection) as connection:
+        with change(self._connection) as connection:
             advance(connection, appended)
             for content in contents:
                 commit.store(connection, content, appended, self.ledger, result.counts)
             for failed in batch:
                 if isinstance(failed, Failed):
                     commit.store_failure(connection, failed)
-            bump_revision(connection)
         return result
 
     def commit_records(self, root_id: int, block: RecordBlock) -> ImportCounts:
@@ -86,22 +93,20 @@ class Writer:
         Raises LibraryError when the disk refuses; nothing of the block counts then.
         """
         with transaction(self._connection) as connection:
-            change = imports.compare(connection, root_id, block)
-        if len(change.chosen):
-            appended = append(self._connection, self._store, change.rows())
-            with transaction(self._connection) as connection:
+            changes = imports.compare(connection, root_id, block)
+        if len(changes.chosen):
+            appended = append(self._connection, self._store, changes.rows())
+            with change(self._connection) as connection:
                 advance(connection, appended)
-                imports.store(connection, change, appended)
-                bump_revision(connection)
-        return change.counts
+                imports.store(connection, changes, appended)
+        return changes.counts
 
     def remove_missing(self) -> int:
         """Tombstone every item that the run found missing; return how many."""
         removed = self.ledger.count_missing()
         if removed:
-            with transaction(self._connection) as connection:
-                commit.tombstone(connection, self.ledger.missing)
-                bump_revision(connection)
+            with change(self._connection) as connection:
+                deletion.tombstone(connection, self.ledger.missing)
         return removed
 
     def forget(self, scope: Scope) -> int:
@@ -109,97 +114,65 @@ class Writer:
 
         Their rows stay on disk, unfindable, until a compaction.
         """
-        inside = catalog.under(items, scope)
-        ids = select(items.c.id).where(inside)
-        with transaction(self._connection) as connection:
-            count = connection.execute(
-                select(func.count()).select_from(items).where(inside, ~items.c.deleted)
-            ).scalar_one()
-            commit.tombstone(connection, ids)
-            full_text.remove(connection, ids)
-            tags.remove(connection, ids)
-            connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
-            connection.execute(delete(items).where(inside))
-            connection.execute(delete(failures).where(catalog.under(failures, scope)))
-            if not scope.prefix:
-                connection.execute(delete(roots).where(roots.c.id == scope.root_id))
-            bump_revision(connection)
-        return count
+        with change(self._connection) as connection:
+            return deletion.erase_scope(connection, scope)
 
     def save_labels(self, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]) -> None:
         """Make what labels say of items their tags, in the place of what the same labels said of them before.
 
         best: for each of these items that gets a tag, its label and the chance of that, from 0 to 1.
         """
-        with transaction(self._connection) as connection:
+        with change(self._connection) as connection:
             tags.set_labels(connection, labels, ids, best)
-            bump_revision(connection)
 
     def add_root(self, base: str, path: str) -> Scope:
         """Cover a resolved absolute path, by the root that holds it or by a new one."""
         with transaction(self._connection) as connection:
             scope = find_scope(connection, base, path)
-            if scope is None:
-                scope = add_root(connection, base, path)
-                bump_revision(connection)  # a reader keeps the roots that it knows, and some may have been merged
-        return scope
+        if scope is not None:
+            return scope
+        with change(self._connection) as connection:
+            return add_root(connection, base, path)
+
+    def add_collection(self, base: str, source: str) -> int:
+        """Return the root of the collection that comes from a resolved absolute path, adding it if it is new."""
+        with change(self._connection) as connection:
+            return add_collection(connection, base, source)
 
     def count_records(self, root_id: int) -> int:
         """Count the records of a collection."""
-        count = select(func.count()).select_from(items).where(items.c.root_id == root_id, ~items.c.deleted)
         with transaction(self._connection) as connection:
-            return int(connection.execute(count).scalar_one())
-
-    def add_collection(self, base: str, source: str) -> int:
-        """Return the root of the collection that comes from a resolved absolute path, making it where it is new."""
-        with transaction(self._connection) as connection:
-            bump_revision(connection)  # a reader keeps the roots that it knows
-            return add_collection(connection, base, source)
-
-    def change_rules(self, root_id: int, change: RulesChange) -> None:
-        """Change which files of a root are wanted."""
-        with transaction(self._connection) as connection:
-            change_rules(connection, root_id, change)
+            return catalog.count_items_of_root(connection, root_id)
 
     def roots(self, base: str) -> list[Root]:
         """List the roots that are walked; base: the folder that portable ones are relative to."""
         with transaction(self._connection) as connection:
-            return [root for root in catalog.get_roots(connection, base) if root.kind is RootKind.FOLDER]
+            return [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
 
-    def claim_missing(self, candidates: Sequence[int], content_hash: str) -> bool:
-        """Take one of these missing items that has that content off the missing list; False if none has."""
-        same = select(items.c.id).where(items.c.id.in_(candidates), items.c.content_hash == content_hash).limit(1)
-        with transaction(self._connection) as connection:
-            item_id = connection.execute(same).scalar_one_or_none()
-            if item_id is not None:
-                self.ledger.found_again(item_id)
-        return item_id is not None
+    def change_rules(self, root_id: int, rules: RulesChange) -> None:
+        """Change which files of a root are wanted."""
+        with transaction(self._connection) as connection:  # no new revision: a reader keeps no rules
+            change_rules(connection, root_id, rules)
 
     def set_offline(self, root_id: int, offline: bool) -> None:
         """Note whether a root can be reached."""
-        with transaction(self._connection) as connection:
+        with transaction(self._connection) as connection:  # no new revision: a reader keeps only the paths of roots
             set_offline(connection, root_id, offline)
 
     def activate(self, generation: catalog.Generation) -> None:
         """Make a generation the one that answers for its modality; its files must be durable."""
-        with transaction(self._connection) as connection:
-            connection.execute(delete(generations).where(generations.c.modality == generation.modality))
-            values = {
-                "modality": generation.modality,
-                "name": generation.name,
-                "kind": generation.kind,
-                "params": json.dumps(dict(generation.params)),
-                "watermark": generation.watermark,
-                "checksums": json.dumps(dict(generation.checksums)),
-            }
-            connection.execute(insert(generations).values(**values))
-            bump_revision(connection)
+        with change(self._connection) as connection:
+            generations.activate(connection, generation)
 
     def deactivate(self, modality: Modality) -> None:
         """Go back to exact search for a modality."""
-        with transaction(self._connection) as connection:
-            connection.execute(delete(generations).where(generations.c.modality == modality))
-            bump_revision(connection)
+        with change(self._connection) as connection:
+            generations.deactivate(connection, modality)
+
+    def set_setting(self, key: str, value: str | None) -> None:
+        """Store one setting of the library."""
+        with change(self._connection) as connection:
+            catalog.set_setting(connection, key, value)
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
@@ -207,15 +180,3 @@ class Writer:
         with mapped_errors(), self._connection.begin() as outer:
             yield
             outer.rollback()
-
-    def set_setting(self, key: str, value: str | None) -> None:
-        """Store one setting of the library."""
-        with transaction(self._connection) as connection:
-            catalog.set_setting(connection, key, value)
-            bump_revision(connection)
-
-
-def bump_revision(connection: Connection) -> None:
-    """Count a change of the library, so that readers know when what they cached is old."""
-    revision = catalog.get_number(connection, REVISION_KEY)
-    catalog.set_setting(connection, REVISION_KEY, str(revision + 1))

@@ -580,7 +580,7 @@ def test_an_import_while_another_writes_is_told(tmp_path):
 
 
 def roots(library):
-    return {(root["kind"], root["path"]) for root in summarise(Library(library))["roots"]}
+    return {(root.kind, root.path) for root in summarise(Library(library)).roots}
 
 
 def test_an_indexing_run_leaves_a_collection_alone(tmp_path, encoder):

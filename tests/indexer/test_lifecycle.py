@@ -185,7 +185,7 @@ def test_bad_files_are_reported_once_and_left_alone_until_they_change(place):
         assert place.reasons[name]
         assert hint in place.reasons[name]
     assert place.run(settings=small) == {"unchanged": 4 + len(bad)}
-    listed = {os.path.basename(f["path"]): f["reason"] for f in summarise(Library(place.library))["failed"]}
+    listed = {os.path.basename(path): reason for path, reason in summarise(Library(place.library)).failed}
     assert listed.keys() == bad.keys()
     assert place.run(settings=small, retry_failed=True) == {"unchanged": 4, "failed": len(bad)}
     large = Settings(threads=2, offline=True, max_pixels=200_000_000)
@@ -193,7 +193,7 @@ def test_bad_files_are_reported_once_and_left_alone_until_they_change(place):
     (place.root / "cut.jpg").write_bytes(good)
     remove(place.root / "zero.jpg")
     assert place.run() == {"added": 1, "encoded": 1, "unchanged": 2 + len(bad), "worked": 2}
-    listed = {os.path.basename(f["path"]) for f in summarise(Library(place.library))["failed"]}
+    listed = {os.path.basename(path) for path, _ in summarise(Library(place.library)).failed}
     assert listed == bad.keys() - {"cut.jpg", "zero.jpg", "bomb.png"}
 
 
@@ -356,7 +356,7 @@ def test_forget_a_file_a_folder_and_a_root_and_index_anew(place):
     state = read_state(place.library)
     assert not state.entries
     assert len(state.tombstones["image"]) == state.committed["image"]
-    assert summarise(library)["roots"] == []
+    assert summarise(library).roots == ()
     found = place.run()
     assert (found["added"], found["encoded"]) == (7, 7)
     assert not old & set(place.ids().values())
@@ -386,12 +386,12 @@ def test_an_offline_root_keeps_its_items_and_they_come_back_at_no_cost(tmp_path,
     assert report.offline == [str(place.root)]
     assert len(paths_found(place.library, encoder)) == 4
     index(place.library, tmp_path / "other", encoder=place.encoder)
-    offline = {r["path"]: r["offline"] for r in summarise(Library(place.library))["roots"]}
+    offline = {root.path: root.offline for root in summarise(Library(place.library)).roots}
     assert offline == {str(place.root): True, str(tmp_path / "other"): False}
     remove(place.root) if how != "gone" else None
     os.rename(away, place.root)
     assert place.run(place.root, tmp_path / "other") == {"unchanged": 4}
-    assert not any(r["offline"] for r in summarise(Library(place.library))["roots"])
+    assert not any(root.offline for root in summarise(Library(place.library)).roots)
 
 
 def test_a_folder_deleted_from_a_root_that_is_there_is_removed(place):

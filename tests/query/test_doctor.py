@@ -12,9 +12,9 @@ from clipsearch.ann.base import Probe
 from clipsearch.ann.calibrate import Calibrated, calibrate
 from clipsearch.cli.main import cli
 from clipsearch.query.engine import SearchEngine
-from clipsearch.store.health import _odd_rows
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
+from clipsearch.store.row_health import _odd_rows
 from clipsearch.store.vectors import VectorStore, new_segment
 from clipsearch.types import Modality
 from indexer import build

@@ -30,6 +30,7 @@ from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import FileRecord, Outcome, Scope
+from clipsearch.store.revision import RevisionCache
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from tests.support.catalogs import set_version
@@ -45,6 +46,7 @@ from tests.support.contents import (
     hash_of,
     new_library,
     outcome,
+    parts_of,
     synchronise,
     vectors_of,
 )
@@ -147,6 +149,28 @@ def filled(folder: Path) -> tuple[Library, State]:
     with library.writer() as opened:
         synchronise(opened, root, {f"{i:02d}": (f"p{i}", 1) for i in range(5)} | {"t": ("t2", 1)}, batch=3)
     return library, read_state(folder)
+
+
+def test_live_rows_are_counted_by_modality_and_in_all(tmp_path):
+    library, _ = filled(tmp_path / "lib")
+    with library.read() as snapshot:
+        before = [snapshot.live_count(modality) for modality in (Modality.IMAGE, Modality.TEXT, None)]
+        assert before == [5, parts_of("t2"), 5 + parts_of("t2")]
+    with library.writer() as opened:
+        opened.forget(Scope(1, "03"))
+    with library.read() as snapshot:
+        assert snapshot.live_count(Modality.IMAGE) == 4 and len(snapshot.rows(Modality.IMAGE)) == 5
+        assert snapshot.live_count() == 4 + parts_of("t2")
+
+
+def test_a_cache_keeps_values_of_the_newest_revision_only():
+    cache, computed = RevisionCache(), []
+
+    def get(revision: int, value: str) -> str:
+        return cache.get(revision, "key", lambda: computed.append(value) or value)
+
+    assert [get(1, "a"), get(1, "b"), get(2, "c"), get(1, "d"), get(2, "e")] == ["a", "a", "c", "d", "c"]
+    assert computed == ["a", "c", "d"]
 
 
 @pytest.mark.parametrize("garbage", [b"\0", b"\xff", b"\x3c"])

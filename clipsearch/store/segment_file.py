@@ -1,0 +1,79 @@
+"""Reading a segment file.
+
+It is read, never mapped: where a mapped file is shortened by another program, the next access ends the process by a
+signal (SIGBUS). What reading costs: benchmarks/reliability/reading.py.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from clipsearch.errors import StoreCorruptError
+from clipsearch.store.refusals import REPAIR, unreadable
+
+_HAS_PREAD, _HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")
+
+
+class SegmentFile:
+    """An open segment; reading is thread-safe. It is closed when nobody refers to it any more."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            with suppress(OSError):
+                os.close(self.descriptor)
+
+    def size(self) -> int:
+        """Return the bytes of the file."""
+        return os.fstat(self.descriptor).st_size
+
+    def read(self, offsets: Sequence[int], sizes: Sequence[int]) -> bytes:
+        """Read pieces of the file, joined in their order. Raises StoreCorruptError if they are not there."""
+        try:
+            data = b"".join(map(self._read, offsets, sizes))
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if len(data) < sum(sizes):
+            raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
+        return data
+
+    def read_one(self, offset: int, size: int) -> bytes:
+        """Read a piece of the file. Raises StoreCorruptError if it is not there."""
+        try:
+            data = self._read(offset, size)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if len(data) < size:
+            raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
+        return data
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with what stands from an offset on. Raises StoreCorruptError if that is not there."""
+        while buffer:
+            try:
+                read = os.preadv(self.descriptor, [buffer], offset) if _HAS_PREADV else self._copy(buffer, offset)
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+            if not read:
+                raise StoreCorruptError(f"{self.path} was shortened while it was read. {REPAIR}")
+            buffer, offset = buffer[read:], offset + read
+
+    def _copy(self, buffer: memoryview, offset: int) -> int:
+        data = self._read(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if _HAS_PREAD:
+            return os.pread(self.descriptor, size, offset)
+        with self._lock:
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            return os.read(self.descriptor, size)

@@ -1,0 +1,37 @@
+"""Many values in one statement, and the numbers that a query found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Select, func, select
+
+from clipsearch.errors import StoreCorruptError
+from clipsearch.store.refusals import REPAIR
+
+MAX_PARAMETERS = 500
+"""Values in one IN (...): far below any database's limit, and a statement that is cached."""
+
+
+def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[Any]]:
+    """Cut values into lists short enough for one IN (...)."""
+    values = list(values)
+    return (values[i : i + size] for i in range(0, len(values), size))
+
+
+def listed(values: Iterable[int | str]) -> Select[tuple[int | str]]:
+    """Build the query for these values: one parameter, however many they are."""
+    found = func.json_each(json.dumps(sorted(values), default=int)).table_valued("value")
+    return select(found.c.value)
+
+
+def numbers(found: Iterable[int]) -> NDArray[np.int64]:
+    """Return whole numbers that a query found: int64, in its order. Raises StoreCorruptError for anything else."""
+    try:
+        return np.fromiter(found, np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise StoreCorruptError(f"The catalog has {error} in the place of a number. {REPAIR}") from error
