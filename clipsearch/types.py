@@ -38,6 +38,32 @@ class Modality(StrEnum):
     TEXT = "text"
 
 
+_IMPORTED = "imported:"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPin:
+    """The encoder that made a library's vectors.
+
+    name: canonical. fingerprint: of the encoder; of imported vectors, which come with only a name, made of that name.
+    dim: length of the vectors.
+    """
+
+    name: str
+    fingerprint: str
+    dim: int
+
+    @classmethod
+    def imported(cls, name: str, dim: int) -> EncoderPin:
+        """Return the pin of vectors that came with only the name of their encoder."""
+        return cls(name, _IMPORTED + name, dim)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the fingerprint says no more than the name."""
+        return self.fingerprint.startswith(_IMPORTED)
+
+
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
     """What a picture says of itself.

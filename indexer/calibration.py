@@ -17,7 +17,6 @@ from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavail
 from clipsearch.store.captions import caption_rows
 from clipsearch.store.captions import captions as captions_of
 from clipsearch.store.library import Library
-from clipsearch.store.reading import is_imported
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Modality
@@ -41,7 +40,7 @@ def encoder_loader(library: Library, settings: Settings) -> LoadEncoder:
         pin = library.encoder
         if pin is None:
             raise EncoderUnavailableError("The library has no encoder yet.")
-        known = None if is_imported(pin.fingerprint) else pin.fingerprint
+        known = None if pin.is_imported else pin.fingerprint
         encoder = registry.load_pinned(
             pin.name, model=settings.model, threads=settings.cores, offline=True, fingerprint=known
         )

@@ -17,9 +17,9 @@ from clipsearch.errors import (
 )
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
-from clipsearch.store.reading import CATALOG, EncoderPin, imported_fingerprint, is_imported
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.writer import Writer
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer import build
 from indexer.calibration import encoder_loader
 from indexer.report import Progress, Silent
@@ -99,7 +99,7 @@ def _refresh(library: Library, writer: Writer, settings: Settings) -> None:
     pin, load = library.encoder, encoder_loader(library, settings)
     try:
         build.refresh(library, writer, load)
-        if pin is not None and not is_imported(pin.fingerprint):
+        if pin is not None and not pin.is_imported:
             refresh_spreads(library, writer, load)
     except ClipSearchError as error:
         logger.warning("%s", error)
@@ -115,7 +115,7 @@ def _pin(folder: Path, encoder: str, dim: int) -> EncoderPin:
         return present
     fingerprint, made_dim = _known(name)
     _check_dim(dim, made_dim or dim, f"{name} makes")
-    return EncoderPin(name, fingerprint or imported_fingerprint(name), dim)
+    return EncoderPin(name, fingerprint, dim) if fingerprint else EncoderPin.imported(name, dim)
 
 
 def _present_pin(folder: Path, name: str) -> EncoderPin | None:

@@ -22,10 +22,11 @@ from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.catalog import join
 from clipsearch.store.library import Library, encoder_mismatch
-from clipsearch.store.reading import CATALOG, EncoderPin, is_imported
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
+from clipsearch.types import EncoderPin
 from indexer import build
 from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
@@ -261,7 +262,7 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
     """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
     pin = library.encoder
     assert pin is not None, "a library is pinned before anything is encoded"
-    known = None if is_imported(pin.fingerprint) else pin.fingerprint
+    known = None if pin.is_imported else pin.fingerprint
     encoder = registry.load_pinned(pin.name, **_options(settings), model=settings.model, fingerprint=known)
     if encoder.dim != pin.dim:
         raise encoder_mismatch(library.folder, f"vectors of {pin.dim}", f"those of {encoder.dim}")

@@ -194,7 +194,7 @@ def test_other_files_in_the_backup_are_left_alone(library, target):
 
 def approximate(folder: Path) -> Library:
     library = Library.create(folder)
-    from clipsearch.store.reading import EncoderPin
+    from clipsearch.types import EncoderPin
 
     library.pin(EncoderPin("test", "abc", 32))
     vectors = np.random.default_rng(1).standard_normal((300, 1, 32)).astype(np.float32)

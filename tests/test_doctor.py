@@ -16,10 +16,9 @@ from clipsearch.cli.main import cli
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.health import _odd_rows
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.store.vectors import VectorStore, new_segment
-from clipsearch.types import Modality, Passage
+from clipsearch.types import EncoderPin, Modality, Passage
 from indexer import build
 from indexer.importing import import_embeddings
 from indexer.plan import IndexPlan

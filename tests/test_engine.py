@@ -14,9 +14,8 @@ from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureEr
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
 from clipsearch.query.parser import Indexed, parse
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
-from clipsearch.types import Modality, Passage
+from clipsearch.types import EncoderPin, Modality, Passage
 from indexer import build
 from indexer.plan import IndexPlan
 from tests.helpers import index

@@ -21,9 +21,8 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.query.retrieval import MAX_EXACT_ROWS
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Record, RecordBlock, Scope
-from clipsearch.types import Filter, Modality
+from clipsearch.types import EncoderPin, Filter, Modality
 from indexer import background, build
 from indexer.background import BackgroundBuild
 from indexer.build import Builder

@@ -25,10 +25,9 @@ from clipsearch.errors import (
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer.importing import ImportReport, import_embeddings
 from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
 from tests.helpers import drop_checksums, index, photos, run_cli, start_cli, tree_digest

@@ -16,7 +16,8 @@ from clipsearch.locations import cache_dir
 from clipsearch.query.cache import SLOTS, QueryCache
 from clipsearch.query.embedding import Embedder, start_embedding
 from clipsearch.query.engine import open_library
-from clipsearch.store.reading import EncoderPin, peek_encoder
+from clipsearch.store.reading import peek_encoder
+from clipsearch.types import EncoderPin
 from tests.helpers import COMMAND, environment, index, photos, run_cli, tree_digest
 
 DIM = 24

@@ -34,11 +34,10 @@ from clipsearch.store import migrations, rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome, Scope
 from clipsearch.store.summary import summarise
 from clipsearch.store.writer import Writer
-from clipsearch.types import Modality, Passage
+from clipsearch.types import EncoderPin, Modality, Passage
 from tests.helpers import State, read_state, run_cli, tree_digest
 
 DIM = 8

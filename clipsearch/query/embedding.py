@@ -24,7 +24,8 @@ from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
 from clipsearch.query.cache import QueryCache
 from clipsearch.query.handover import Embedded, pack, unpack
-from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
+from clipsearch.store.reading import peek_encoder
+from clipsearch.types import EncoderPin
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +43,7 @@ class Embedder:
         self._encoder = encoder
         self._lock = threading.Lock()
         self._ahead: _Ahead | None = None
-        keep = settings.query_cache and encoder is None and not is_imported(pin.fingerprint)
+        keep = settings.query_cache and encoder is None and not pin.is_imported
         self._cache = QueryCache(cache_dir() / "queries", pin.fingerprint, pin.dim) if keep else None
 
     @property
@@ -53,7 +54,7 @@ class Embedder:
                 from clipsearch.encoders import registry
 
                 pin, settings = self.pin, self._settings
-                known = None if is_imported(pin.fingerprint) else pin.fingerprint
+                known = None if pin.is_imported else pin.fingerprint
                 loaded = registry.load_pinned(
                     pin.name,
                     model=settings.model,

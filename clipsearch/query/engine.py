@@ -26,9 +26,8 @@ from clipsearch.query.scoring import live_count
 from clipsearch.query.validation import as_floats, check_k, check_kinds, read_modalities, unit_rows
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Filter, Hit, Listing, Modality, Results
+from clipsearch.types import EncoderPin, Filter, Hit, Listing, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture

@@ -23,7 +23,7 @@ from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import is_segment_name
-from clipsearch.store.reading import CATALOG, EncoderPin
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import unreadable
 from clipsearch.store.roots import BASE_KEY, library_base
 from clipsearch.store.schema import generations, items, segments, tombstones, vectors
@@ -31,6 +31,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
 from clipsearch.store.vectors import VectorStore
 from clipsearch.store.writer import Writer, bump_revision
+from clipsearch.types import EncoderPin
 
 VECTORS, LOCK = "vectors", "lock"
 
