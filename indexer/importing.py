@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.config import Settings
-from clipsearch.encoders import export_folder, registry
+from clipsearch.encoders import listing, names
 from clipsearch.errors import (
     ClipSearchError,
     EncoderUnavailableError,
@@ -113,7 +113,7 @@ def _pin(folder: Path, encoder: str, dim: int) -> EncoderPin:
         # Vectors carry no fingerprint: that they are of the library's encoder, their name alone says.
         _check_dim(dim, present.dim, f"the library in {folder} has")
         return present
-    fingerprint, made_dim = _known(name)
+    fingerprint, made_dim = listing.identify(name)
     _check_dim(dim, made_dim or dim, f"{name} makes")
     return EncoderPin(name, fingerprint, dim) if fingerprint else EncoderPin.imported(name, dim)
 
@@ -142,19 +142,9 @@ def _check_dim(dim: int, wanted: int, who: str) -> None:
 def _canonical(name: str) -> str:
     """Return a name as the registry writes it, or as it is where the registry has never heard of it."""
     given = name.strip()
-    if not given or given.lower() == registry.AUTO:
+    if not given or given.lower() == names.AUTO:
         raise InvalidInputError(f"--encoder names what made the vectors, such as ViT-B-32/openai; not {name!r}.")
     try:
-        return registry.resolve(given, offline=True).name
+        return names.resolve(given, offline=True).name
     except EncoderUnavailableError:
         return given
-
-
-def _known(name: str) -> tuple[str | None, int | None]:
-    """Return the fingerprint and the dimensions of an encoder, as far as this machine knows them; nothing is loaded."""
-    if name in registry.BUILTINS:
-        encoder = registry.load_pinned(name, model=registry.AUTO, threads=1, offline=True, fingerprint=None)
-        return encoder.fingerprint, encoder.dim
-    for _, meta in export_folder.find_exports(registry.exports_root(), name):
-        return meta.fingerprint, meta.dim
-    return None, next((preset.dim for preset in registry.PRESETS.values() if preset.name == name), None)

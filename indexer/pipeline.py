@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.config import Settings
-from clipsearch.encoders import registry
+from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
@@ -198,7 +198,7 @@ class _Run:
             return
         if self.encoder is None:
             if asked is not None:
-                self.library.check_encoder(registry.resolve(asked, offline=self.settings.offline).name)
+                self.library.check_encoder(names.resolve(asked, offline=self.settings.offline).name)
             self.encoder = _choose(asked, self.settings, self.notify)
         self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
 
@@ -252,7 +252,7 @@ class _Run:
 
 def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:
     """Load the encoder that was asked for, or that the settings name."""
-    resolution = registry.resolve(model or settings.model, offline=settings.offline)
+    resolution = names.resolve(model or settings.model, offline=settings.offline)
     if resolution.notice:
         notify(resolution.notice)
     return registry.load(resolution.name, **_options(settings))
@@ -270,8 +270,8 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    names = ("offline", "device", "precision")
-    return {"threads": settings.cores} | {name: getattr(settings, name) for name in names}
+    fields = ("offline", "device", "precision")
+    return {"threads": settings.cores} | {name: getattr(settings, name) for name in fields}
 
 
 def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:

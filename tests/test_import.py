@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import clipsearch
+from clipsearch.encoders import listing
 from clipsearch.errors import (
     EncoderMismatchError,
     EncoderUnavailableError,
@@ -689,9 +690,7 @@ def test_words_find_imported_vectors_of_the_builtin_encoder(tmp_path, encoder):
 
 def test_words_need_no_fingerprint_where_only_a_name_came(tmp_path, encoder, monkeypatch):
     """As where the encoder was not on the machine at the time of the import, and is there at that of the query."""
-    from indexer import importing
-
-    monkeypatch.setattr(importing, "_known", lambda name: (None, None))
+    monkeypatch.setattr(listing, "identify", lambda name: (None, None))
     rows = encoder.encode_texts(["a cat", "a motorcycle"])
     bring(tmp_path / "lib", save(tmp_path / "v.npy", rows), "builtin-small")
     assert Library(tmp_path / "lib").encoder.fingerprint == "imported:builtin-small"
@@ -704,9 +703,7 @@ def test_words_need_no_fingerprint_where_only_a_name_came(tmp_path, encoder, mon
 
 
 def test_the_dimensions_are_checked_where_only_a_name_came(tmp_path, monkeypatch):
-    from indexer import importing
-
-    monkeypatch.setattr(importing, "_known", lambda name: (None, None))
+    monkeypatch.setattr(listing, "identify", lambda name: (None, None))
     bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(3)), "builtin-small")
     with clipsearch.open(tmp_path / "lib") as engine:
         with pytest.raises(EncoderMismatchError, match=r"16 dimensions .* builtin-small makes"):

@@ -485,8 +485,8 @@ def refuse(*arguments):
     raise AssertionError("a connection was tried")
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
-from clipsearch.encoders import registry
-name = registry.resolve("local-dir:{source}", offline=True).name
+from clipsearch.encoders import names, registry
+name = names.resolve("local-dir:{source}", offline=True).name
 encoder = registry.load(name, threads=2, offline=True)
 print(encoder.encode_texts(["a cat"]).shape, encoder.name == name)
 """
