@@ -40,13 +40,7 @@ def encoder_loader(library: Library, settings: Settings) -> LoadEncoder:
         pin = library.encoder
         if pin is None:
             raise EncoderUnavailableError("The library has no encoder yet.")
-        known = None if pin.is_imported else pin.fingerprint
-        encoder = registry.load_pinned(
-            pin.name, model=settings.model, threads=settings.cores, offline=True, fingerprint=known
-        )
-        if encoder.dim != pin.dim:
-            raise EncoderUnavailableError(f"{pin.name} makes vectors of {encoder.dim} dimensions, not {pin.dim}.")
-        return encoder
+        return registry.load_pinned(pin, model=settings.model, threads=settings.cores, offline=True)
 
     return load
 

@@ -21,7 +21,7 @@ from clipsearch.media.decode import read_regular
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.catalog import join
-from clipsearch.store.library import Library, encoder_mismatch
+from clipsearch.store.library import Library
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
@@ -262,11 +262,7 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
     """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
     pin = library.encoder
     assert pin is not None, "a library is pinned before anything is encoded"
-    known = None if pin.is_imported else pin.fingerprint
-    encoder = registry.load_pinned(pin.name, **_options(settings), model=settings.model, fingerprint=known)
-    if encoder.dim != pin.dim:
-        raise encoder_mismatch(library.folder, f"vectors of {pin.dim}", f"those of {encoder.dim}")
-    return encoder
+    return registry.load_pinned(pin, **_options(settings), model=settings.model)
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import clipsearch
+from clipsearch.config import Settings
 from clipsearch.encoders import listing
 from clipsearch.errors import (
     EncoderMismatchError,
@@ -29,7 +30,9 @@ from clipsearch.store.library import Library
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
 from clipsearch.types import EncoderPin, Modality
+from indexer.calibration import encoder_loader
 from indexer.importing import ImportReport, import_embeddings
+from indexer.pipeline import pinned_encoder
 from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
 from tests.helpers import drop_checksums, index, photos, run_cli, start_cli, tree_digest
 
@@ -709,6 +712,9 @@ def test_the_dimensions_are_checked_where_only_a_name_came(tmp_path, monkeypatch
         with pytest.raises(EncoderMismatchError, match=r"16 dimensions .* builtin-small makes"):
             engine.search("a cat")
         assert len(engine.search(vector=vectors(1)[0])) == 3
+        for load in (encoder_loader(engine.library, Settings()), lambda: pinned_encoder(engine.library, Settings())):
+            with pytest.raises(EncoderMismatchError, match=r"16 dimensions .* builtin-small makes"):
+                load()
 
 
 @pytest.mark.parametrize(("name", "match"), [(NAME, "no encoder named"), ("fast", "weights")])

@@ -15,6 +15,7 @@ from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.export_folder import ExportMeta, exports_root
 from clipsearch.encoders.names import AUTO, BUILTINS, HUB, LOCAL, OPENCLIP, PRESETS, resolve
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
+from clipsearch.types import EncoderPin
 
 if TYPE_CHECKING:
     import tempfile
@@ -25,22 +26,32 @@ _scratch: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def load_pinned(
-    name: str,
+    pin: EncoderPin,
     *,
     model: str,
     threads: int,
     offline: bool,
-    fingerprint: str | None,
     device: str = "cpu",
     precision: str = "auto",
 ) -> Encoder:
-    """Load the encoder that a library names, which is all that may load one by a library's word.
+    """Load the encoder that a library is pinned to, which is all that may load one by a library's word.
 
     Builtin encoders and open_clip's own load. One from a folder or a hub must be trusted (clipsearch.encoders.trust),
     or be what the user names now. model: as in Settings, of who asks. Else as `load`.
-    Raises EncoderUnavailableError also for an encoder that is not trusted, with the command that trusts it.
+    Raises EncoderUnavailableError also for an encoder that is not trusted, with the command that trusts it;
+    EncoderMismatchError also for one whose vectors have another length: imported ones came with only its name.
     """
-    options = Options(threads, offline, fingerprint, device, precision)
+    fingerprint = None if pin.is_imported else pin.fingerprint
+    encoder = _load_trusted(pin.name, model, Options(threads, offline, fingerprint, device, precision))
+    if encoder.dim != pin.dim:
+        raise EncoderMismatchError(
+            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
+            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
+        )
+    return encoder
+
+
+def _load_trusted(name: str, model: str, options: Options) -> Encoder:
     if not name.startswith((OPENCLIP + LOCAL, OPENCLIP + HUB)):
         return _load(name, options)
     if _is_named(name, model):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import EncoderMismatchError, InvalidInputError, MediaError
+from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
 from clipsearch.query.cache import QueryCache
@@ -53,17 +53,10 @@ class Embedder:
             if self._encoder is None:
                 from clipsearch.encoders import registry
 
-                pin, settings = self.pin, self._settings
-                known = None if pin.is_imported else pin.fingerprint
-                loaded = registry.load_pinned(
-                    pin.name,
-                    model=settings.model,
-                    threads=settings.cores,
-                    offline=settings.offline,
-                    fingerprint=known,
+                settings = self._settings
+                self._encoder = registry.load_pinned(
+                    self.pin, model=settings.model, threads=settings.cores, offline=settings.offline
                 )
-                _check_dim(loaded, pin)
-                self._encoder = loaded
             return self._encoder
 
     def start(self, text: str | None, image: str | None) -> None:
@@ -226,12 +219,3 @@ def _check_text(text: object) -> None:
         raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
     if not text.strip():
         raise InvalidInputError('The query is empty. Say what to look for: clipsearch query "a cat on a sofa"')
-
-
-def _check_dim(encoder: Encoder, pin: EncoderPin) -> None:
-    """Raise EncoderMismatchError for an encoder of another length of vectors: imported ones came with only its name."""
-    if encoder.dim != pin.dim:
-        raise EncoderMismatchError(
-            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
-            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
-        )
