@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.parser import Indexed
 from clipsearch.store import checksums
@@ -23,7 +24,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Known, Record, RecordBlock
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from tests.helpers import index, photos, run_cli
 from tests.test_store import DIM, add_root, new_library, outcome
 

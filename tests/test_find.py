@@ -13,8 +13,7 @@ import clipsearch
 from clipsearch.cli.find import find as command
 from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
-from clipsearch.filtering import from_values, to_values
-from clipsearch.types import Filter
+from clipsearch.filtering import Filter, from_values, to_values
 from tests.helpers import index, run_cli
 from tests.pictures import noise_picture
 

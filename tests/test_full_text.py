@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError, LibraryError
+from clipsearch.filtering import Filter
 from clipsearch.store import compaction
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
-from clipsearch.types import Filter, Modality, Passage
+from clipsearch.types import Modality, Passage
 from clipsearch.words import Phrase, parse_words
 from tests.helpers import drop_checksums, words_of
 from tests.test_store import DIM, add_root, hash_of, new_library, set_version, vectors_of

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from clipsearch.store.migrations import MIGRATIONS
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from tests.helpers import counts, index, run_cli, tree_digest
 
 FOLDER = Path(__file__).parent / "schemas"

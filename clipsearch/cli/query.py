@@ -38,7 +38,7 @@ from clipsearch.query.parser import (
 )
 
 if TYPE_CHECKING:
-    from clipsearch.types import Filter
+    from clipsearch.filtering import Filter
 
 
 @click.command(cls=FilteringCommand)

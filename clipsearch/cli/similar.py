@@ -22,7 +22,7 @@ from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.cli.showing import Showing, show_options
 
 if TYPE_CHECKING:
-    from clipsearch.types import Filter
+    from clipsearch.filtering import Filter
 
 
 @click.command(cls=FilteringCommand)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
@@ -27,7 +28,7 @@ from clipsearch.ranking import (
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 
 MAX_TERMS = 32
 

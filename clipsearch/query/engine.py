@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
@@ -27,7 +28,7 @@ from clipsearch.query.validation import as_floats, check_k, check_kinds, read_mo
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import EncoderPin, Filter, Hit, Listing, Modality, Results
+from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture

@@ -21,6 +21,7 @@ from clipsearch.ann.calibrate import DEPTH, Calibration
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.errors import AnnIndexError, StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
 from clipsearch.query.scoring import ScoredRow, count_rows, merge_modalities, score_rows
@@ -29,7 +30,7 @@ from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
-from clipsearch.types import Filter, Hit, Modality
+from clipsearch.types import Hit, Modality
 
 logger = logging.getLogger("clipsearch")
 

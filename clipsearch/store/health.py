@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.exc import DatabaseError
 
 from clipsearch.errors import StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.store import catalog, generations
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
@@ -26,7 +27,7 @@ from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import vectors
 from clipsearch.store.vectors import ROW_DTYPE, Rows, Segment
 from clipsearch.store.verification import Advance, count_damaged, damaged_rows, differs_from_texts, has_checksums
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 
 Stage = Callable[[str, int], Advance | None]
 
