@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     )
     from clipsearch.filtering import Filter
     from clipsearch.query.engine import SearchEngine
-    from clipsearch.query.parser import Indexed, Picture, Query, QuerySyntaxError, Text, parse
+    from clipsearch.query.parser import QuerySyntaxError, parse
+    from clipsearch.query.terms import Indexed, Picture, Query, Text
     from clipsearch.types import Hit, Item, Listing, Modality, Passage, PictureInfo, Results
 
 __version__ = "0.1.0"
@@ -46,7 +47,8 @@ _HOMES = {
     ),
     "clipsearch.filtering": ("Filter",),
     "clipsearch.query.engine": ("SearchEngine",),
-    "clipsearch.query.parser": ("Indexed", "Picture", "Query", "QuerySyntaxError", "Text", "parse"),
+    "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
+    "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results"),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import pytest
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.parser import Indexed
+from clipsearch.query.terms import Indexed
 from clipsearch.store import checksums
 from clipsearch.store.catalog import get_segments
 from clipsearch.store.compaction import prepare

@@ -12,7 +12,8 @@ from PIL import Image
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.query.parser import Indexed, parse
+from clipsearch.query.parser import parse
+from clipsearch.query.terms import Indexed
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
 from clipsearch.types import EncoderPin, Modality, Passage

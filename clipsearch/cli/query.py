@@ -26,16 +26,8 @@ from clipsearch.cli.requests import Answer, SearchRequest, answer
 from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.parser import (
-    FUSIONS,
-    Indexed,
-    Picture,
-    Query,
-    QuerySyntaxError,
-    Text,
-    Weighted,
-    parse_arguments,
-)
+from clipsearch.query.parser import QuerySyntaxError, parse_arguments
+from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
 
 if TYPE_CHECKING:
     from clipsearch.filtering import Filter

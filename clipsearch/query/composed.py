@@ -14,9 +14,9 @@ from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
-from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import DEEPER, Candidates, QueryBatch, Ranking, Retriever, build_hits
 from clipsearch.query.scoring import ScoredRow, all_count, first_of_items, live_count, merge_modalities, score_rows
+from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
     PRIOR_SPREAD,
     NullModel,

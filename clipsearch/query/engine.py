@@ -21,9 +21,9 @@ from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.parser import FUSIONS, Query, Term, as_query
 from clipsearch.query.retrieval import Ranking, Retriever
 from clipsearch.query.scoring import live_count
+from clipsearch.query.terms import FUSIONS, Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_k, check_kinds, read_modalities, unit_rows
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
