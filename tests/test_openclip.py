@@ -22,7 +22,8 @@ from clipsearch.encoders import export_folder, exporting, openclip, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
+from clipsearch.encoders.tokenizer import TextRules, TextTokenizer
+from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS, convert_tokenizer
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from tests import tiny_openclip
 
