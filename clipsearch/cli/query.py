@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,10 +152,6 @@ def plain(filters: Filter | None) -> dict[str, Any] | None:
 
 def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answer:
     """Answer in this process, and embed the query beside."""
-    gc.disable()  # this process ends soon: a tenth of its time would go into looking at modules that stay
-    from clipsearch.query.embedding import start_embedding
+    from clipsearch.cli.cold_start import open_for_one_query
 
-    embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
-    from clipsearch.query.engine import open_library
-
-    return answer(open_library(folder, settings, embedder), asked)
+    return answer(open_for_one_query(folder, settings, text=asked.text, image=asked.image), asked)
