@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from clipsearch.config import Settings
-from clipsearch.encoders import registry
+from clipsearch.encoders import names, registry
 from clipsearch.query.eval.metrics import knn_recall
 from indexer.pipeline import index
 
@@ -46,7 +46,7 @@ def main() -> None:
         contenders["sentence-transformers"] = SentenceTransformers(model)
     if installed("faster-clip"):
         contenders["faster-clip"] = FasterClip(model)
-    name = registry.resolve(f"local-dir:{ROOT / 'model'}", offline=True).name
+    name = names.resolve(f"local-dir:{ROOT / 'model'}", offline=True).name
     for precision in ("fp32", "int8"):
         contenders[f"clipsearch {precision}"] = Clipsearch(name, precision)
     vectors = {name: one.files(files) for name, one in contenders.items()}

@@ -25,9 +25,8 @@ from harness import median_ratio, write_result
 
 from clipsearch.store import full_text
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Record, RecordBlock
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from clipsearch.words import separate
 
 COMMON = "a the man woman dog cat child red blue black white running jumping beach street snow grass water ball".split()

@@ -28,7 +28,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.openclip import Reference, quiet
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizer import convert_tokenizer
+from clipsearch.encoders.tokenizer_export import convert_tokenizer
 from clipsearch.encoders.torch_runtime import COMMIT_BATCH, DEVICE_BATCH, TorchEncoder
 from clipsearch.encoders.towers import build_towers
 from clipsearch.media.decode import decode_picture

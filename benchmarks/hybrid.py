@@ -22,10 +22,11 @@ from harness import write_result
 
 import clipsearch
 from clipsearch.config import Settings
+from clipsearch.filtering import Filter
 from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.fusion import RRF_RANKS
 from clipsearch.query.retrieval import retrieve
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from indexer import pipeline
 from indexer.pipeline import IndexOptions
 

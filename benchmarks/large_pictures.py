@@ -26,7 +26,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from clipsearch.config import Settings
-from clipsearch.encoders import registry
+from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.store.records import FileRecord
 from indexer.decode import Decoded, Decoder, load_all
@@ -136,7 +136,7 @@ def _plain_open_clip(name: str) -> Callable[[Sequence[Path]], object]:
 def _stages(name: str, paths: list[Path]) -> tuple[float, float]:
     """Return pictures a second of decoding alone and of encoding alone, as `clipsearch index` does each."""
     settings = Settings()
-    encoder = registry.load(registry.resolve(name, offline=True).name, threads=settings.cores, offline=True)
+    encoder = registry.load(names.resolve(name, offline=True).name, threads=settings.cores, offline=True)
     decoder = Decoder(encoder, settings, {1: str(paths[0].parent)}, lambda content_hash: False)
     records = [FileRecord(1, path.name, 0, 0) for path in paths]
     started = time.perf_counter()

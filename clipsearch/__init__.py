@@ -30,9 +30,11 @@ if TYPE_CHECKING:
         StoreCorruptError,
         TextError,
     )
+    from clipsearch.filtering import Filter
     from clipsearch.query.engine import SearchEngine
-    from clipsearch.query.parser import Indexed, Picture, Query, QuerySyntaxError, Text, parse
-    from clipsearch.types import Filter, Hit, Item, Listing, Modality, Passage, PictureInfo, Results
+    from clipsearch.query.parser import QuerySyntaxError, parse
+    from clipsearch.query.terms import Indexed, Picture, Query, Text
+    from clipsearch.types import Hit, Item, Listing, Modality, Passage, PictureInfo, Results
 
 __version__ = "0.1.0"
 
@@ -43,9 +45,11 @@ _HOMES = {
         "InvalidInputError", "LibraryError", "LibraryLockedError", "LibraryNotFoundError", "MediaError", "PictureError",
         "SchemaVersionError", "StoreCorruptError", "TextError",
     ),
+    "clipsearch.filtering": ("Filter",),
     "clipsearch.query.engine": ("SearchEngine",),
-    "clipsearch.query.parser": ("Indexed", "Picture", "Query", "QuerySyntaxError", "Text", "parse"),
-    "clipsearch.types": ("Filter", "Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results"),
+    "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
+    "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
+    "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results"),
 }  # fmt: skip
 
 __all__ = [

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, overload
-
-from clipsearch.errors import InvalidInputError
-from clipsearch.words import fold_tag, parse_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +21,38 @@ PICTURE_SUFFIXES: frozenset[str] = frozenset(
 TEXT_SUFFIXES: frozenset[str] = frozenset({".txt", ".md", ".rst"})
 """The endings of files that are looked at as texts."""
 
-ORIENTATIONS = ("landscape", "portrait", "square")
-
-_ONE_FORMAT = (frozenset({".jpg", ".jpeg", ".jfif"}), frozenset({".tif", ".tiff"}), frozenset({".heic", ".heif"}))
-"""Endings that mean the same."""
-
 
 class Modality(StrEnum):
     """What a vector was made from."""
 
     IMAGE = "image"
     TEXT = "text"
+
+
+_IMPORTED = "imported:"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPin:
+    """The encoder that made a library's vectors.
+
+    name: canonical. fingerprint: of the encoder; of imported vectors, which come with only a name, made of that name.
+    dim: length of the vectors.
+    """
+
+    name: str
+    fingerprint: str
+    dim: int
+
+    @classmethod
+    def imported(cls, name: str, dim: int) -> EncoderPin:
+        """Return the pin of vectors that came with only the name of their encoder."""
+        return cls(name, _IMPORTED + name, dim)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the fingerprint says no more than the name."""
+        return self.fingerprint.startswith(_IMPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,129 +98,6 @@ class Item:
     content_hash: str
     picture: PictureInfo | None = None
     caption: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which items may be found. Every condition that is given must hold; Filter() allows all.
-
-    ids: of items. folders: absolute, or relative to the current folder; items at or below any of them.
-    taken_from, taken_until: local time of the camera, no zone; the second is excluded. cameras: parts of names as
-    PictureInfo has them, any of them, upper and lower case of ASCII alike. min_width, min_height: pixels.
-    types: `image`, `text` or the endings of files (`jpeg` stands for .jpg too), any of them. orientation: one of
-    ORIENTATIONS, by width and height. near: latitude and longitude in degrees and a radius in km, along the great
-    circle. caption: words that the caption, or a text, has, as `clipsearch.words.parse_words` reads them. tags: any of
-    them, whole, as `clipsearch.words.fold_tag` compares them.
-
-    `a & b` allows what both allow, `~a` what a does not; all_of and none_of hold such parts. What an item does not
-    have, as a text has no camera, meets no condition, and so meets the opposite of any. Records of a collection lie
-    where its source does. Raises InvalidInputError for a value that none of these can be.
-    """
-
-    ids: frozenset[int] | None = None
-    folders: tuple[str, ...] = ()
-    taken_from: datetime | None = None
-    taken_until: datetime | None = None
-    cameras: tuple[str, ...] = ()
-    min_width: int | None = None
-    min_height: int | None = None
-    types: tuple[str, ...] = ()
-    orientation: str | None = None
-    near: tuple[float, float, float] | None = None
-    caption: str | None = None
-    tags: tuple[str, ...] = ()
-    all_of: tuple[Filter, ...] = ()
-    none_of: tuple[Filter, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, made in (("ids", frozenset), *((name, tuple) for name in _LISTS)):
-            value = getattr(self, name)
-            if isinstance(value, str) or (value is not None and not isinstance(value, Iterable)):
-                raise InvalidInputError(f"{name} is a list, even of one; not {value!r}.")
-            object.__setattr__(self, name, None if value is None else made(value))
-        if self.near is not None:
-            object.__setattr__(self, "near", _checked_place(self.near))
-        if "" in self.folders:
-            raise InvalidInputError("A folder to search in is empty. Name it; . is the folder you are in.")
-        _check_times(self.taken_from, self.taken_until)
-        self._check_pictures()
-        if self.caption is not None:
-            parse_words(self.caption)
-        for tag in self.tags:
-            if not isinstance(tag, str) or not fold_tag(tag):
-                raise InvalidInputError(f"A tag is a word or several, not {tag!r}.")
-        for part in (*self.all_of, *self.none_of):
-            if not isinstance(part, Filter):
-                raise InvalidInputError(f"A filter is made of filters, not of {part!r}.")
-
-    def _check_pictures(self) -> None:
-        for name in ("min_width", "min_height"):
-            size = getattr(self, name)
-            if size is not None and (not isinstance(size, int) or not 0 <= size < 2**63):
-                raise InvalidInputError(f"{name} is {size!r}; it is a whole number of pixels, and not negative.")
-        if "" in self.cameras:
-            raise InvalidInputError("The name of a camera is empty. Write a part of it.")
-        for kind in self.types:
-            file_endings(kind)
-        if self.orientation is not None and self.orientation not in ORIENTATIONS:
-            raise InvalidInputError(f"There is no orientation {self.orientation!r}; there are {_listed(ORIENTATIONS)}.")
-
-    def __and__(self, other: Filter) -> Filter:
-        if not isinstance(other, Filter):
-            return NotImplemented
-        return Filter(all_of=(*self._parts(), *other._parts()))
-
-    def __invert__(self) -> Filter:
-        is_opposite = len(self.none_of) == 1 and self == Filter(none_of=self.none_of)
-        return self.none_of[0] if is_opposite else Filter(none_of=(self,))
-
-    def _parts(self) -> tuple[Filter, ...]:
-        return self.all_of if self == Filter(all_of=self.all_of) else (self,)
-
-
-_LISTS = ("folders", "cameras", "types", "tags", "all_of", "none_of")
-
-
-def file_endings(kind: str) -> frozenset[str]:
-    """Return the endings of files that a type of a filter stands for; none for a modality.
-
-    Raises InvalidInputError for what is no type.
-    """
-    if kind in set(Modality):
-        return frozenset()
-    known = PICTURE_SUFFIXES | TEXT_SUFFIXES
-    ending = f".{kind}".lower() if isinstance(kind, str) else ""
-    if ending not in known:
-        names = _listed([*Modality, *sorted(each[1:] for each in known)])
-        raise InvalidInputError(f"There is no type {kind!r}; there are {names}.")
-    return next((same for same in _ONE_FORMAT if ending in same), frozenset({ending}))
-
-
-def _check_times(start: object, end: object) -> None:
-    for time in (start, end):
-        if time is not None and not isinstance(time, datetime):
-            raise InvalidInputError(f"A time is a datetime, not {time!r}.")
-        if time is not None and time.tzinfo is not None:
-            raise InvalidInputError(f"Pictures say local times, and {time} has a zone. Leave the zone out.")
-    if isinstance(start, datetime) and isinstance(end, datetime) and start >= end:
-        raise InvalidInputError(f"Nothing was taken from {start} until before {end}. Swap the times.")
-
-
-def _checked_place(place: object) -> tuple[float, float, float]:
-    try:
-        latitude, longitude, radius = map(float, place)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"A place is a latitude, a longitude and kilometres, not {place!r}.") from None
-    for name, degrees, most in (("latitude", latitude, 90), ("longitude", longitude, 180)):
-        if not abs(degrees) <= most:
-            raise InvalidInputError(f"The {name} {degrees:g} is none; it lies from -{most} to {most} degrees.")
-    if not 0 < radius < math.inf:
-        raise InvalidInputError(f"A radius of {radius:g} km is none; it is above 0.")
-    return latitude, longitude, radius
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from clipsearch.ann.calibrate import Calibration, calibrate, truth
 from clipsearch.ann.faiss_ivfpq import MAX_CODEBOOK_ROWS, TRAINING_ROWS_PER_LIST, IvfPqIndex, IvfPqParams
 from clipsearch.ann.registry import Choice
 from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptError
+from clipsearch.progress import SilentStages, Stages
 from clipsearch.store import compaction
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, publish, sweep, verify
@@ -26,7 +27,6 @@ from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder, query_sets
 from indexer.plan import IndexPlan
-from indexer.report import BuildProgress, SilentBuild
 
 logger = logging.getLogger("clipsearch")
 
@@ -63,13 +63,13 @@ class Builder:
         library: Library,
         plan: IndexPlan,
         load_encoder: LoadEncoder | None = None,
-        progress: BuildProgress | None = None,
+        progress: Stages | None = None,
     ) -> None:
         """Build after a plan. load_encoder: gives the library's encoder, for text queries to calibrate with."""
         self._library = library
         self._plan = plan
         self._load_encoder = load_encoder
-        self._progress = progress or SilentBuild()
+        self._progress = progress or SilentStages()
 
     def choose(self, snapshot: Snapshot, modality: Modality) -> Choice:
         """Choose the index for the rows that may be found; the memory budget is shared out by rows.
@@ -228,7 +228,7 @@ def build(
     writer: Writer,
     plan: IndexPlan,
     load_encoder: LoadEncoder | None = None,
-    progress: BuildProgress | None = None,
+    progress: Stages | None = None,
 ) -> dict[Modality, Built]:
     """Build the index of every modality anew and make it active; the plan is kept as the library's choice.
 
@@ -250,7 +250,7 @@ def refresh(
     library: Library,
     writer: Writer,
     load_encoder: LoadEncoder | None = None,
-    progress: BuildProgress | None = None,
+    progress: Stages | None = None,
 ) -> None:
     """Do what is due, after the library's own plan: compact, mend, add what came since, or learn anew."""
     builder = Builder(library, IndexPlan.of(library), load_encoder, progress)

@@ -18,7 +18,6 @@ from clipsearch.linalg import unit_rows
 from clipsearch.store.captions import caption_rows
 from clipsearch.store.captions import captions as captions_of
 from clipsearch.store.library import Library
-from clipsearch.store.reading import is_imported
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.types import Modality
@@ -42,13 +41,7 @@ def encoder_loader(library: Library, settings: Settings) -> LoadEncoder:
         pin = library.encoder
         if pin is None:
             raise EncoderUnavailableError("The library has no encoder yet.")
-        known = None if is_imported(pin.fingerprint) else pin.fingerprint
-        encoder = registry.load_pinned(
-            pin.name, model=settings.model, threads=settings.cores, offline=True, fingerprint=known
-        )
-        if encoder.dim != pin.dim:
-            raise EncoderUnavailableError(f"{pin.name} makes vectors of {encoder.dim} dimensions, not {pin.dim}.")
-        return encoder
+        return registry.load_pinned(pin, model=settings.model, threads=settings.cores, offline=True)
 
     return load
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.config import Settings
-from clipsearch.encoders import export_folder, registry
+from clipsearch.encoders import listing, names
 from clipsearch.errors import (
     ClipSearchError,
     EncoderUnavailableError,
@@ -17,9 +17,9 @@ from clipsearch.errors import (
 )
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
-from clipsearch.store.reading import CATALOG, EncoderPin, imported_fingerprint, is_imported
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.writer import Writer
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer import build
 from indexer.calibration import encoder_loader
 from indexer.report import Progress, Silent
@@ -99,7 +99,7 @@ def _refresh(library: Library, writer: Writer, settings: Settings) -> None:
     pin, load = library.encoder, encoder_loader(library, settings)
     try:
         build.refresh(library, writer, load)
-        if pin is not None and not is_imported(pin.fingerprint):
+        if pin is not None and not pin.is_imported:
             refresh_spreads(library, writer, load)
     except ClipSearchError as error:
         logger.warning("%s", error)
@@ -113,9 +113,9 @@ def _pin(folder: Path, encoder: str, dim: int) -> EncoderPin:
         # Vectors carry no fingerprint: that they are of the library's encoder, their name alone says.
         _check_dim(dim, present.dim, f"the library in {folder} has")
         return present
-    fingerprint, made_dim = _known(name)
+    fingerprint, made_dim = listing.identify(name)
     _check_dim(dim, made_dim or dim, f"{name} makes")
-    return EncoderPin(name, fingerprint or imported_fingerprint(name), dim)
+    return EncoderPin(name, fingerprint, dim) if fingerprint else EncoderPin.imported(name, dim)
 
 
 def _present_pin(folder: Path, name: str) -> EncoderPin | None:
@@ -142,19 +142,9 @@ def _check_dim(dim: int, wanted: int, who: str) -> None:
 def _canonical(name: str) -> str:
     """Return a name as the registry writes it, or as it is where the registry has never heard of it."""
     given = name.strip()
-    if not given or given.lower() == registry.AUTO:
+    if not given or given.lower() == names.AUTO:
         raise InvalidInputError(f"--encoder names what made the vectors, such as ViT-B-32/openai; not {name!r}.")
     try:
-        return registry.resolve(given, offline=True).name
+        return names.resolve(given, offline=True).name
     except EncoderUnavailableError:
         return given
-
-
-def _known(name: str) -> tuple[str | None, int | None]:
-    """Return the fingerprint and the dimensions of an encoder, as far as this machine knows them; nothing is loaded."""
-    if name in registry.BUILTINS:
-        encoder = registry.load_pinned(name, model=registry.AUTO, threads=1, offline=True, fingerprint=None)
-        return encoder.fingerprint, encoder.dim
-    for _, meta in export_folder.find_exports(registry.exports_root(), name):
-        return meta.fingerprint, meta.dim
-    return None, next((preset.dim for preset in registry.PRESETS.values() if preset.name == name), None)

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.config import Settings
-from clipsearch.encoders import registry
+from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
 from clipsearch.media.decode import read_regular
 from clipsearch.paths import join, quote_path
 from clipsearch.store import catalog
-from clipsearch.store.library import Library, encoder_mismatch
-from clipsearch.store.reading import CATALOG, EncoderPin, is_imported
+from clipsearch.store.library import Library
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
+from clipsearch.types import EncoderPin
 from indexer import build
 from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
@@ -196,7 +197,7 @@ class _Run:
             return
         if self.encoder is None:
             if asked is not None:
-                self.library.check_encoder(registry.resolve(asked, offline=self.settings.offline).name)
+                self.library.check_encoder(names.resolve(asked, offline=self.settings.offline).name)
             self.encoder = _choose(asked, self.settings, self.notify)
         self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
 
@@ -250,7 +251,7 @@ class _Run:
 
 def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:
     """Load the encoder that was asked for, or that the settings name."""
-    resolution = registry.resolve(model or settings.model, offline=settings.offline)
+    resolution = names.resolve(model or settings.model, offline=settings.offline)
     if resolution.notice:
         notify(resolution.notice)
     return registry.load(resolution.name, **_options(settings))
@@ -260,16 +261,12 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
     """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
     pin = library.encoder
     assert pin is not None, "a library is pinned before anything is encoded"
-    known = None if is_imported(pin.fingerprint) else pin.fingerprint
-    encoder = registry.load_pinned(pin.name, **_options(settings), model=settings.model, fingerprint=known)
-    if encoder.dim != pin.dim:
-        raise encoder_mismatch(library.folder, f"vectors of {pin.dim}", f"those of {encoder.dim}")
-    return encoder
+    return registry.load_pinned(pin, **_options(settings), model=settings.model)
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    names = ("offline", "device", "precision")
-    return {"threads": settings.cores} | {name: getattr(settings, name) for name in names}
+    fields = ("offline", "device", "precision")
+    return {"threads": settings.cores} | {name: getattr(settings, name) for name in fields}
 
 
 def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:

@@ -40,26 +40,6 @@ class Silent:
         """Ignore it."""
 
 
-class BuildProgress(Protocol):
-    """Where the building of an index says how far it is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Start a stage of so many steps; 0 if their number is unknown."""
-
-    def advance(self, steps: int) -> None:
-        """Say that so many more steps are done."""
-
-
-class SilentBuild:
-    """Progress of a build that goes nowhere."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Ignore it."""
-
-    def advance(self, steps: int) -> None:
-        """Ignore it."""
-
-
 @dataclass(slots=True)
 class IndexReport:
     """The outcome of a run, in files.

@@ -162,8 +162,9 @@ class Questions:
 
     def _questions(self, engine: Any) -> dict[str, Any]:
         from clipsearch import present
-        from clipsearch.query.parser import Indexed
-        from clipsearch.types import Filter, Modality
+        from clipsearch.filtering import Filter
+        from clipsearch.query.terms import Indexed
+        from clipsearch.types import Modality
 
         def search(**asked: Any) -> Any:
             def run() -> tuple[str, bool]:

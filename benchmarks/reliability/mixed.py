@@ -134,7 +134,8 @@ class Mixed:
             errors.append(f"{type(error).__name__}: {error}")
 
     def _ask(self, engine: Any, chance: random.Random, errors: list[str]) -> None:
-        from clipsearch.types import Filter, Modality
+        from clipsearch.filtering import Filter
+        from clipsearch.types import Modality
 
         path = chance.choice(self.kept)
         item = next(item for item in self.first["items"].values() if item["path"] == path.name)

@@ -24,11 +24,10 @@ from harness import median_ratio, write_result
 from clipsearch.float16 import widen
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Record, RecordBlock
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.types import ORIENTATIONS, Filter
+from clipsearch.filtering import ORIENTATIONS, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 Fields = dict[str, Any]

@@ -18,7 +18,8 @@ from clipsearch.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from clipsearch.types import Filter, Listing
+    from clipsearch.filtering import Filter
+    from clipsearch.types import Listing
 
 SHOWN = 100
 """So many stand in a table, unless more are asked for."""

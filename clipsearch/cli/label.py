@@ -66,9 +66,9 @@ def label(
     if min_chance is not None and not save:
         raise InvalidInputError("--min-chance is about what --save writes. Add --save.")
     settings, folder = read_settings(library=library, offline=offline)
+    from clipsearch.filtering import Filter
     from clipsearch.query.engine import open_library
     from clipsearch.query.labelling import MIN_CHANCE, TEMPLATES, label_pictures, save_labels
-    from clipsearch.types import Filter
 
     names = read_labels(labels)
     filters = Filter(folders=paths) if paths else None

@@ -17,7 +17,7 @@ def models(as_json: bool) -> None:
     Any open_clip model works too: ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH.
     """
     from clipsearch import present
-    from clipsearch.encoders.registry import catalogue
+    from clipsearch.encoders.listing import catalogue
 
     found = catalogue()
     if as_json:

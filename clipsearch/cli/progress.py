@@ -14,7 +14,8 @@ from clipsearch.cli.options import note
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from indexer.report import BuildProgress, Progress
+    from clipsearch.progress import Stages
+    from indexer.report import Progress
 
 EVERY_SECONDS = 5.0
 
@@ -55,7 +56,7 @@ def make_progress(words: Words | None = None) -> Iterator[Progress]:
 
 
 @contextmanager
-def make_build_progress() -> Iterator[BuildProgress]:
+def make_build_progress() -> Iterator[Stages]:
     """Give the progress of a build that fits stderr."""
     if not sys.stderr.isatty():
         yield BuildLines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
@@ -27,16 +26,8 @@ from clipsearch.cli.showing import Showing, show, show_options
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.parser import (
-    FUSIONS,
-    Indexed,
-    Picture,
-    Query,
-    QuerySyntaxError,
-    Text,
-    Weighted,
-    parse_arguments,
-)
+from clipsearch.query.parser import QuerySyntaxError, parse_arguments
+from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
 
 
 @click.command(cls=FilteringCommand)
@@ -149,10 +140,6 @@ def _read(
 
 def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answer:
     """Answer in this process, and embed the query beside."""
-    gc.disable()  # this process ends soon: a tenth of its time would go into looking at modules that stay
-    from clipsearch.query.embedding import start_embedding
+    from clipsearch.cli.cold_start import open_for_one_query
 
-    embedder = start_embedding(folder, settings, text=asked.text, image=asked.image)
-    from clipsearch.query.engine import open_library
-
-    return answer(open_library(folder, settings, embedder), asked)
+    return answer(open_for_one_query(folder, settings, text=asked.text, image=asked.image), asked)

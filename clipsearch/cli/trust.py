@@ -42,7 +42,8 @@ def trust(name: str | None, listing: bool, remove: str | None, as_json: bool) ->
 
 def _list(as_json: bool) -> None:
     from clipsearch import present
-    from clipsearch.encoders.trust import OPENCLIP, list_trusted
+    from clipsearch.encoders.names import OPENCLIP
+    from clipsearch.encoders.trust import list_trusted
 
     found = [{"name": each.name.removeprefix(OPENCLIP), "content": each.content} for each in list_trusted()]
     if as_json:
@@ -55,16 +56,16 @@ def _list(as_json: bool) -> None:
 
 
 def _remove(name: str) -> None:
-    from clipsearch.encoders import registry, trust
+    from clipsearch.encoders import names, trust
 
-    trust.forget(registry.resolve(name, offline=True).name)
+    trust.forget(names.resolve(name, offline=True).name)
     note(f"No library loads {printable(name)} any more by its own word.")
 
 
 def _add(name: str) -> None:
-    from clipsearch.encoders import registry, trust
+    from clipsearch.encoders import names, trust
 
-    resolved = registry.resolve(name, offline=True).name
+    resolved = names.resolve(name, offline=True).name
     if not trust.needs_trust(resolved):
         note(f"{printable(resolved)} loads without being trusted.")
         return
@@ -72,4 +73,4 @@ def _add(name: str) -> None:
     if resolved.startswith(trust.LOCAL) and not os.path.isdir(folder):
         raise InvalidInputError(f"There is no folder {printable(folder)}. Check the path.")
     trust.remember(trust.describe(resolved, read=True))
-    note(f"Libraries may now load {printable(resolved.removeprefix(trust.OPENCLIP))}.")
+    note(f"Libraries may now load {printable(resolved.removeprefix(names.OPENCLIP))}.")

@@ -24,6 +24,7 @@ from typing import Any
 from clipsearch.durable import fsync_path
 from clipsearch.encoders.preprocessing import PictureTransform
 from clipsearch.encoders.tokenizer import TextRules
+from clipsearch.locations import cache_dir
 from clipsearch.private import check_folder, open_private, read_private
 
 log = logging.getLogger("clipsearch")
@@ -219,6 +220,11 @@ def publish(work: Path, folder: Path) -> Path:
         shutil.rmtree(old, ignore_errors=True)
     fsync_path(folder.parent)
     return folder
+
+
+def exports_root() -> Path:
+    """Return the folder of prepared open_clip models, in the user's cache."""
+    return cache_dir() / "openclip"
 
 
 def find_exports(root: Path, name: str | None = None) -> list[tuple[Path, ExportMeta]]:

@@ -18,13 +18,8 @@ from numpy.typing import NDArray
 from clipsearch.encoders import export_folder
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.openclip import Reference, brief, quiet
-from clipsearch.encoders.tokenizer import (
-    DIFFICULT_TEXTS,
-    TextRules,
-    TextTokenizer,
-    convert_tokenizer,
-    tokenizer_identity,
-)
+from clipsearch.encoders.tokenizer import TextRules, TextTokenizer
+from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS, convert_tokenizer, tokenizer_identity
 from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:

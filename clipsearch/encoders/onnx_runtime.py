@@ -17,7 +17,6 @@ from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.export_folder import IMAGE_GRAPH, TEXT_GRAPH, ExportMeta
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.prepared import PreparedModel
-from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:
@@ -144,6 +143,7 @@ class OnnxEncoder(PreparedModel):
     def _int8_text_session(self) -> Any:  # noqa: ANN401
         """Return the text tower in 8 bits, or None where 8 bits do not serve it."""
         from clipsearch.encoders.int8 import open_int8
+        from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS
 
         tokenizer = self._load_tokenizer()
         with self._text_lock:

@@ -1,155 +1,57 @@
-"""Names of encoders: what they mean, whether they can be had here, and how they are loaded."""
+"""How an encoder is loaded by its name: builtin, prepared on this machine, or prepared now."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from clipsearch.encoders import export_folder
+from clipsearch.encoders import export_folder, names
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
-from clipsearch.encoders.export_folder import ExportMeta
+from clipsearch.encoders.export_folder import ExportMeta, exports_root
+from clipsearch.encoders.names import AUTO, BUILTINS, HUB, LOCAL, OPENCLIP, PRESETS, resolve
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
-from clipsearch.locations import cache_dir
+from clipsearch.types import EncoderPin
 
 if TYPE_CHECKING:
     import tempfile
 
 log = logging.getLogger("clipsearch")
 
-AUTO = "auto"
-OPENCLIP = "openclip:"
-LOCAL = "local-dir:"
-HUB = "hf-hub:"
-DEFAULT_BUILTIN = "builtin-base"
-BUILTINS = ("builtin-small", "builtin-base")
-
 _scratch: list[tempfile.TemporaryDirectory[str]] = []
-
-SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """An open_clip model with a short name.
-
-    name: canonical. repository: where its weights are on the hub. needed: files beside the weights.
-    """
-
-    name: str
-    repository: str
-    needed: tuple[str, ...]
-    dim: int
-    licence: str
-    note: str
-
-
-# All three may be used commercially. MobileCLIP, DFN and MetaCLIP 2 may not, so they are never a preset.
-# fast: the smallest download and the cheapest towers whose answers are still good: 50 tokens a picture against
-#   64, and a causal text tower of half the width that stops where the text ends. English only.
-# default: multilingual; text to picture R@1 on COCO 47.2, the most of any model of this cost.
-# best: the same family at 400 million parameters and 384 pixels. Its sister at 512 pixels costs nearly twice as
-#   much per picture, and the next size, of 1.1 billion parameters, two and a half times, for little more.
-PRESETS = {
-    "fast": Preset(
-        "openclip:ViT-B-32/datacomp_xl_s13b_b90k",
-        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
-        (),
-        512,
-        "MIT",
-        "quickest and smallest (0.6 GB), English",
-    ),
-    "default": Preset(
-        "openclip:ViT-B-32-SigLIP2-256/webli",
-        "timm/ViT-B-32-SigLIP2-256",
-        ("tokenizer.json",),
-        768,
-        "Apache-2.0",
-        "good answers in many languages (1.5 GB)",
-    ),
-    "best": Preset(
-        "openclip:ViT-SO400M-16-SigLIP2-384/webli",
-        "timm/ViT-SO400M-16-SigLIP2-384",
-        ("tokenizer.json",),
-        1152,
-        "Apache-2.0",
-        "best answers in many languages, slow without a GPU (4.5 GB)",
-    ),
-}
-
-ALIASES = {
-    "builtin": DEFAULT_BUILTIN,
-    **{name: name for name in BUILTINS},
-    **{alias: preset.name for alias, preset in PRESETS.items()},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """A canonical name, and what the user should know about the choice."""
-
-    name: str
-    notice: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A line of `clipsearch models`. ready: whether it can be used without a connection."""
-
-    name: str
-    aliases: tuple[str, ...]
-    dim: int
-    licence: str
-    ready: bool
-    note: str
-
-
-def resolve(name: str, *, offline: bool) -> Resolution:
-    """Turn what a user may write into a canonical name; only `auto` looks at the machine or the network.
-
-    name: `auto`, `builtin`, a preset, `ARCH/PRETRAINED`, `hf-hub:ORG/NAME`, `local-dir:PATH`, or canonical.
-    offline: make no connection. A connection is given up after three seconds.
-    Raises EncoderUnavailableError for a name of none of these forms.
-    """
-    wanted = name.strip()
-    if wanted.lower() == AUTO:
-        return _resolve_auto(offline)
-    if wanted.lower() in ALIASES:
-        return Resolution(ALIASES[wanted.lower()], None)
-    inner = wanted.removeprefix(OPENCLIP)
-    if inner.startswith(LOCAL) and inner != LOCAL:
-        return Resolution(f"{OPENCLIP}{LOCAL}{os.path.abspath(os.path.expanduser(inner.removeprefix(LOCAL)))}", None)
-    if inner.startswith(HUB) and all(inner.removeprefix(HUB).partition("/")):
-        return Resolution(f"{OPENCLIP}{inner}", None)
-    architecture, _, tag = inner.rpartition("/")
-    if architecture and tag and ":" not in inner:
-        # open_clip takes both spellings of either part, and two names for one model would be two libraries.
-        return Resolution(f"{OPENCLIP}{architecture.replace('/', '-')}/{tag.lower().replace('-', '_')}", None)
-    raise _unknown(name)
 
 
 def load_pinned(
-    name: str,
+    pin: EncoderPin,
     *,
     model: str,
     threads: int,
     offline: bool,
-    fingerprint: str | None,
     device: str = "cpu",
     precision: str = "auto",
 ) -> Encoder:
-    """Load the encoder that a library names, which is all that may load one by a library's word.
+    """Load the encoder that a library is pinned to, which is all that may load one by a library's word.
 
     Builtin encoders and open_clip's own load. One from a folder or a hub must be trusted (clipsearch.encoders.trust),
     or be what the user names now. model: as in Settings, of who asks. Else as `load`.
-    Raises EncoderUnavailableError also for an encoder that is not trusted, with the command that trusts it.
+    Raises EncoderUnavailableError also for an encoder that is not trusted, with the command that trusts it;
+    EncoderMismatchError also for one whose vectors have another length: imported ones came with only its name.
     """
-    options = Options(threads, offline, fingerprint, device, precision)
+    fingerprint = None if pin.is_imported else pin.fingerprint
+    encoder = _load_trusted(pin.name, model, Options(threads, offline, fingerprint, device, precision))
+    if encoder.dim != pin.dim:
+        raise EncoderMismatchError(
+            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
+            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
+        )
+    return encoder
+
+
+def _load_trusted(name: str, model: str, options: Options) -> Encoder:
     if not name.startswith((OPENCLIP + LOCAL, OPENCLIP + HUB)):
         return _load(name, options)
     if _is_named(name, model):
@@ -229,7 +131,7 @@ def _load(name: str, options: Options, check_source: Callable[[], None] = lambda
     elif name.startswith(OPENCLIP):
         encoder = _load_openclip(name, compute, options, check_source)
     else:
-        raise _unknown(name)
+        raise names.unknown(name)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
         raise EncoderMismatchError(
             f"The library was made with {name} of fingerprint {fingerprint[:12]}, but {name} here has "
@@ -237,39 +139,6 @@ def _load(name: str, options: Options, check_source: Callable[[], None] = lambda
             "with, or index again into a new library."
         )
     return encoder
-
-
-def catalogue() -> list[ModelInfo]:
-    """List the builtin encoders, the presets, and every other model that is prepared on this machine."""
-    exports = export_folder.find_exports(exports_root())
-    prepared = {meta.name: meta for _path, meta in exports}
-    named = {preset.name for preset in PRESETS.values()}
-    others = [_describe_export(meta) for name, meta in sorted(prepared.items()) if name not in named]
-    return [*map(_describe_builtin, BUILTINS), *(_describe_preset(alias, prepared) for alias in PRESETS), *others]
-
-
-def exports_root() -> Path:
-    """Return the folder of prepared open_clip models, in the user's cache."""
-    return cache_dir() / "openclip"
-
-
-def _resolve_auto(offline: bool) -> Resolution:
-    from clipsearch.encoders import hub
-
-    preset = PRESETS["default"]
-    if export_folder.find_exports(exports_root(), preset.name) or hub.is_cached(preset.repository, preset.needed):
-        return Resolution(preset.name, None)
-    if hub.is_offline(offline):
-        reason = "its weights are not on this machine, and offline mode forbids to get them"
-    elif hub.offers(preset.repository):
-        return Resolution(preset.name, None)
-    else:
-        reason = "its weights are not on this machine, and the model hub cannot be reached"
-    notice = (
-        f"Using {DEFAULT_BUILTIN} instead of {preset.name}: {reason}. The answers will be of lower quality. "
-        f"To switch once it can be had: {SWITCH}"
-    )
-    return Resolution(DEFAULT_BUILTIN, notice)
 
 
 def _load_openclip(name: str, compute: Compute, options: Options, check_source: Callable[[], None]) -> Encoder:
@@ -403,35 +272,3 @@ def _require_at_hand(name: str, offline: bool) -> None:
             "mirror. Until then use the builtin encoder (`--model builtin`) or a folder with the weights "
             "(`--model local-dir:PATH`)."
         )
-
-
-def _describe_builtin(name: str) -> ModelInfo:
-    from clipsearch.encoders.builtin import BuiltinEncoder
-
-    variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
-    dim = BuiltinEncoder(variant, threads=1).dim
-    aliases = ("builtin",) if name == DEFAULT_BUILTIN else ()
-    return ModelInfo(name, aliases, dim, "Apache-2.0", True, "needs no hub; object words in English, lower quality")
-
-
-def _describe_preset(alias: str, prepared: dict[str, ExportMeta]) -> ModelInfo:
-    from clipsearch.encoders import hub
-
-    preset = PRESETS[alias]
-    ready = preset.name in prepared or hub.is_cached(preset.repository, preset.needed)
-    return ModelInfo(preset.name, (alias,), preset.dim, preset.licence, ready, preset.note)
-
-
-def _describe_export(meta: ExportMeta) -> ModelInfo:
-    return ModelInfo(meta.name, (), meta.dim, "as its publisher says", True, "prepared on this machine")
-
-
-def _unknown(name: str) -> EncoderUnavailableError:
-    import difflib  # here, because a query has no use for it
-
-    close = difflib.get_close_matches(name.lower(), [*ALIASES, AUTO], n=1, cutoff=0.6)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return EncoderUnavailableError(
-        f"There is no encoder named {name!r}.{hint} Write auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
-        "hf-hub:ORG/NAME or local-dir:PATH."
-    )

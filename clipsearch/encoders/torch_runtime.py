@@ -24,7 +24,7 @@ from clipsearch.encoders.base import Pixels
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.exporting import compute_fingerprint
 from clipsearch.encoders.prepared import PreparedModel
-from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS
+from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS
 from clipsearch.encoders.torch_compiling import COMPILE_AFTER, Tower
 from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, DeviceBatch, Lane, Lanes
 from clipsearch.errors import EncoderError, EncoderUnavailableError

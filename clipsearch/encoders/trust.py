@@ -15,6 +15,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from clipsearch.encoders import names
 from clipsearch.encoders.export_folder import local_source
 from clipsearch.errors import EncoderUnavailableError, InvalidInputError
 from clipsearch.locations import state_dir
@@ -23,9 +24,8 @@ from clipsearch.private import read_private, write_private
 
 log = logging.getLogger("clipsearch")
 
-OPENCLIP = "openclip:"
-LOCAL = f"{OPENCLIP}local-dir:"
-HUB = f"{OPENCLIP}hf-hub:"
+LOCAL = names.OPENCLIP + names.LOCAL
+HUB = names.OPENCLIP + names.HUB
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def describe(name: str, *, read: bool = False) -> TrustedEncoder:
     read: read the files of a folder even where their sizes and times are those remembered.
     Raises EncoderUnavailableError for a folder that cannot be read.
     """
-    source = local_source(name.removeprefix(OPENCLIP))
+    source = local_source(name.removeprefix(names.OPENCLIP))
     known = _load(_path(name))
     if known is not None and (known.source == source or not source) and not read:
         return known
@@ -123,7 +123,7 @@ def digest_files(name: str) -> str:
     """
     folder, digest = Path(name.removeprefix(LOCAL)), hashlib.sha256()
     try:
-        for file, size, _time in local_source(name.removeprefix(OPENCLIP)):
+        for file, size, _time in local_source(name.removeprefix(names.OPENCLIP)):
             with open(folder / file, "rb") as content:
                 digest.update(repr((file, size, hashlib.file_digest(content, "sha256").hexdigest())).encode())
     except OSError as error:
@@ -160,11 +160,9 @@ def _origin(name: str) -> str:
 
 
 def _remedy(name: str) -> str:
-    from clipsearch.encoders import registry
-
-    inner = name.removeprefix(OPENCLIP)
+    inner = name.removeprefix(names.OPENCLIP)
     try:
-        is_ours = inner.isprintable() and registry.resolve(inner, offline=True).name == name
+        is_ours = inner.isprintable() and names.resolve(inner, offline=True).name == name
     except EncoderUnavailableError:
         is_ours = False
     if not is_ours:  # the command would trust another name, or could not be typed

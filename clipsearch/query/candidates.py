@@ -22,12 +22,13 @@ from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.ann.registry import OpenIndex
 from clipsearch.errors import AnnIndexError, StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, verify
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 
 logger = logging.getLogger("clipsearch")
 

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.query.candidates import Candidates, QueryBatch, Retriever
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.parser import Indexed, Picture, Query, Term, Text
 from clipsearch.query.retrieval import Ranking, build_hits, fill
 from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, score_rows
+from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
     PRIOR_SPREAD,
     NullModel,
@@ -29,7 +30,7 @@ from clipsearch.ranking import (
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Filter, Hit, Modality
+from clipsearch.types import Hit, Modality
 
 MAX_TERMS = 32
 

@@ -23,7 +23,6 @@ from clipsearch.query.index_state import WORDS, IndexGoal, IndexState, examine_i
 from clipsearch.query.measuring import recall, search_ms, text_ms
 from clipsearch.store.findings import INDEX, VERIFY, Finding, Severity, counted, guarded
 from clipsearch.store.library import Library
-from clipsearch.store.reading import is_imported
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -46,7 +45,7 @@ def examine_encoder(library: Library, load: Callable[[], Encoder]) -> tuple[Find
         severity = Severity.WARNING if isinstance(error, EncoderMismatchError) else Severity.NOTE
         found = f"{pin.name} cannot be used here, so nothing is found by words or picture, only by vector: {error}"
         return Finding("encoder", severity, found, "See what there is: clipsearch models", None, values), None
-    known = "of which only the name is known" if is_imported(pin.fingerprint) else "which made the vectors"
+    known = "of which only the name is known" if pin.is_imported else "which made the vectors"
     found = f"{pin.name}, {known}, can be used; one text takes it {values['text_ms']:,.1f} ms."
     return Finding("encoder", Severity.OK, found, "", None, values), encoder
 

@@ -6,28 +6,26 @@ Nothing here loads the store, so that a process that was just started can embed 
 from __future__ import annotations
 
 import os
-import sys
 import threading
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import EncoderMismatchError, InvalidInputError, MediaError
+from clipsearch.errors import InvalidInputError
 from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
 from clipsearch.query.cache import QueryCache
-from clipsearch.query.handover import Embedded, pack, unpack
-from clipsearch.store.reading import EncoderPin, is_imported, peek_encoder
+from clipsearch.query.handover import Embedded
+from clipsearch.types import EncoderPin
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from clipsearch.query.prefetch import Prefetch
 
     Picture = str | os.PathLike[str] | Image
 
@@ -41,8 +39,8 @@ class Embedder:
         self._settings = settings
         self._encoder = encoder
         self._lock = threading.Lock()
-        self._ahead: _Ahead | None = None
-        keep = settings.query_cache and encoder is None and not is_imported(pin.fingerprint)
+        self._prefetched: Prefetch | None = None
+        keep = settings.query_cache and encoder is None and not pin.is_imported
         self._cache = QueryCache(cache_dir() / "queries", pin.fingerprint, pin.dim) if keep else None
 
     @property
@@ -52,37 +50,24 @@ class Embedder:
             if self._encoder is None:
                 from clipsearch.encoders import registry
 
-                pin, settings = self.pin, self._settings
-                known = None if is_imported(pin.fingerprint) else pin.fingerprint
-                loaded = registry.load_pinned(
-                    pin.name,
-                    model=settings.model,
-                    threads=settings.cores,
-                    offline=settings.offline,
-                    fingerprint=known,
+                settings = self._settings
+                self._encoder = registry.load_pinned(
+                    self.pin, model=settings.model, threads=settings.cores, offline=settings.offline
                 )
-                _check_dim(loaded, pin)
-                self._encoder = loaded
             return self._encoder
 
-    def start(self, text: str | None, image: str | None) -> None:
-        """Begin to embed the text, or the picture of that path or URL, that will be asked for next.
+    def is_known(self, text: str) -> bool:
+        """Tell whether the vector of a text is in the cache, so that no encoder is needed."""
+        return self._cache is not None and self._cache.get(text) is not None
 
-        It is done in a process of its own where there is a core for it. What is wrong with the query itself is told
-        when that is asked for; what else fails, fails again then, and loudly.
-        """
-        if text is None and image is None:
-            return
-        if text is not None and (not text.strip() or (self._cache and self._cache.get(text) is not None)):
-            return
-        if self._settings.cores > 1 and hasattr(os, "fork") and sys.platform != "darwin":
-            with suppress(OSError):  # such as no process left
-                self._ahead = _Ahead(self, text, image)
+    def expect(self, prefetched: Prefetch) -> None:
+        """Take the vector of a query that another process embeds, if that query is the next one."""
+        self._prefetched = prefetched
 
     def text(self, text: str) -> Embedded:
         """Embed a search text. Raises InvalidInputError for one that is empty or no text."""
         _check_text(text)
-        return self._from_ahead(text, None) or self.embed_text(text)
+        return self._take_prefetched(text, None) or self.embed_text(text)
 
     def texts(self, texts: Sequence[str]) -> list[Embedded]:
         """Embed several search texts, as `text` does, in order."""
@@ -95,7 +80,7 @@ class Embedder:
 
     def picture(self, image: Picture) -> Embedded:
         """Embed a picture to search by. Raises InvalidInputError or PictureError for one that cannot be read."""
-        return self._from_ahead(None, image) or self.embed_picture(image)
+        return self._take_prefetched(None, image) or self.embed_picture(image)
 
     def embed_text(self, text: str) -> Embedded:
         """Embed a text that is one, by cache or encoder."""
@@ -136,9 +121,9 @@ class Embedder:
 
         return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
 
-    def _from_ahead(self, text: str | None, image: Picture | None) -> Embedded | None:
-        ahead, self._ahead = self._ahead, None
-        return None if ahead is None or (text, image) != (ahead.text, ahead.image) else ahead.result()
+    def _take_prefetched(self, text: str | None, image: Picture | None) -> Embedded | None:
+        begun, self._prefetched = self._prefetched, None
+        return None if begun is None or (text, image) != (begun.text, begun.image) else begun.result()
 
     def _remarks(self, text: str) -> tuple[str, ...]:
         """Say what of a text the encoder does not read."""
@@ -155,82 +140,8 @@ class Embedder:
         return explain_unread(text, self.encoder)
 
 
-class _Ahead:
-    """A query that is embedded by a fork of this process, beside what this one has to import.
-
-    A thread would not do: opening a model holds the lock of the interpreter, as imports do. Nothing may run in other
-    threads of Python at this time.
-    """
-
-    def __init__(self, embedder: Embedder, text: str | None, image: str | None) -> None:
-        self.text = text
-        self.image = image
-        self._reader, writer = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the threads of BLAS, which are made for this
-            try:
-                self._child = os.fork()
-            except OSError:
-                os.close(self._reader)
-                os.close(writer)
-                raise
-        if self._child == 0:
-            self._embed(embedder, writer)
-        os.close(writer)
-
-    def result(self) -> Embedded | None:
-        """Wait for it; None where it failed. Raises InvalidInputError or MediaError for a query that is no good."""
-        with os.fdopen(self._reader, "rb") as pipe:
-            sent = pipe.read()
-        with suppress(ChildProcessError):  # where nobody wants to hear of children, none is waited for
-            os.waitpid(self._child, 0)
-        done = unpack(sent)
-        if isinstance(done, Exception):
-            raise done
-        return done
-
-    def _embed(self, embedder: Embedder, writer: int) -> NoReturn:
-        try:
-            os.close(self._reader)
-            done = self._embedded(embedder)
-            with os.fdopen(writer, "wb") as pipe:
-                pipe.write(pack(done))
-        finally:
-            if (registry := sys.modules.get("clipsearch.encoders.registry")) is not None:
-                registry.drop_scratch()
-            os._exit(0)  # not a step further: all else belongs to the other process
-
-    def _embedded(self, embedder: Embedder) -> Embedded | InvalidInputError | MediaError:
-        try:
-            if self.text is not None:
-                return embedder.embed_text(self.text)
-            assert self.image is not None
-            return embedder.embed_picture(self.image)
-        except (InvalidInputError, MediaError) as error:  # it would be no other the second time; a server may be slow
-            return error
-
-
-def start_embedding(library: Path, settings: Settings, *, text: str | None, image: str | None) -> Embedder | None:
-    """Begin to embed a query for the library in a folder; None where the library itself has to be opened first."""
-    pin = peek_encoder(library)
-    if pin is None:
-        return None
-    embedder = Embedder(pin, settings)
-    embedder.start(text, image)
-    return embedder
-
-
 def _check_text(text: object) -> None:
     if not isinstance(text, str):
         raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
     if not text.strip():
         raise InvalidInputError('The query is empty. Say what to look for: clipsearch query "a cat on a sofa"')
-
-
-def _check_dim(encoder: Encoder, pin: EncoderPin) -> None:
-    """Raise EncoderMismatchError for an encoder of another length of vectors: imported ones came with only its name."""
-    if encoder.dim != pin.dim:
-        raise EncoderMismatchError(
-            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
-            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
-        )

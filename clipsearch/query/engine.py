@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
 from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.collapse import fill_collapsed
@@ -23,14 +24,13 @@ from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.parser import Query, Term, as_query
 from clipsearch.query.retrieval import Ranking, retrieve
+from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
 from clipsearch.ranking import CONFIDENT
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Filter, Hit, Listing, Modality, Results
+from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture

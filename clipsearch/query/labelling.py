@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter
 from clipsearch.linalg import softmax, unit_rows
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.eval.evaluation import check_templates, encode_templates
 from clipsearch.ranking import are_unit
 from clipsearch.store.pictures import PictureRow
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from clipsearch.words import fold_tag
 
 TEMPLATES = ("a photo of a {}",)

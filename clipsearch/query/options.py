@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.parser import FUSIONS
-from clipsearch.types import Filter, Modality
+from clipsearch.filtering import Filter
+from clipsearch.query.terms import FUSIONS
+from clipsearch.types import Modality
 
 if TYPE_CHECKING:
     from clipsearch.query.cutoff import Cutoff

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from clipsearch.encoders.base import Encoder
-from clipsearch.encoders.registry import SWITCH
+from clipsearch.encoders.names import SWITCH
 
 SPELT_OUT = 0.88
 """Tokens a letter of a sample. Measured: 0.95 and more of MiniLM and CLIP, which read English; 0.81 and less of the

@@ -17,8 +17,8 @@ from pathlib import Path
 from clipsearch.durable import fsync_path
 from clipsearch.errors import InvalidInputError, LibraryError, StoreCorruptError
 from clipsearch.locations import LOCAL_LIBRARY
+from clipsearch.progress import SilentStages, Stages
 from clipsearch.store.backup_copy import StateCopy
-from clipsearch.store.copying import CopyProgress, SilentCopy
 from clipsearch.store.damage import find_damage
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.generations import FOLDER as ANN
@@ -57,7 +57,7 @@ class BackupReport:
 
 
 def back_up(
-    library: Library, folder: Path, *, with_index: bool = False, progress: CopyProgress | None = None
+    library: Library, folder: Path, *, with_index: bool = False, progress: Stages | None = None
 ) -> BackupReport:
     """Bring the backup of a library in a folder up to date, or make one in a new or empty folder.
 
@@ -74,7 +74,7 @@ def back_up(
         )
     _make(folder)
     with _disk_errors(folder), open_folder(folder) as root:
-        backup = _Backup(library, root, with_index, progress or SilentCopy())
+        backup = _Backup(library, root, with_index, progress or SilentStages())
         backup.identify()  # before anything is written, and be it the lock
         _check_lock(root)
         with locked(folder):
@@ -97,7 +97,7 @@ def check_apart(library: Path, folder: Path) -> None:
 class _Backup:
     """One run, under the lock of the backup's folder."""
 
-    def __init__(self, library: Library, root: Folder, with_index: bool, progress: CopyProgress) -> None:
+    def __init__(self, library: Library, root: Folder, with_index: bool, progress: Stages) -> None:
         self._library = library
         self._root = root
         self._with_index = with_index

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import StoreCorruptError
+from clipsearch.progress import Stages
 from clipsearch.store import catalog, migrations
 from clipsearch.store.catalog import Generation
-from clipsearch.store.copying import CopyProgress, FileEntry, copy_grown, copy_new, file_entry
+from clipsearch.store.copying import FileEntry, copy_grown, copy_new, file_entry
 from clipsearch.store.database import mapped_errors, transaction, writer_engine
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.generations import FOLDER as ANN
@@ -34,7 +35,7 @@ _PAGES = 4096
 class StateCopy:
     """The copy of one state. files, bytes: what was written for it. indexes: how many approximate indexes are in it."""
 
-    def __init__(self, library: Library, root: Folder, known: Mapping[str, FileEntry], progress: CopyProgress) -> None:
+    def __init__(self, library: Library, root: Folder, known: Mapping[str, FileEntry], progress: Stages) -> None:
         """Prepare a copy. root: the folder of the backup. known: the files of the state that it holds, by path."""
         self._library = library
         self._root = root

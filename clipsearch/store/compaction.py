@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, and_, delete, exists, func, insert, select, update
 
 from clipsearch.errors import LibraryError
+from clipsearch.filtering import Filter
 from clipsearch.store import catalog, full_text, generations, tags
 from clipsearch.store.database import transaction
 from clipsearch.store.filters import matching_rows
@@ -25,7 +26,7 @@ from clipsearch.store.rows import Appended, advance
 from clipsearch.store.schema import items, segments, tombstones, vectors
 from clipsearch.store.vectors import SEGMENT_ROWS, Rows, Segment, VectorStore, new_segment
 from clipsearch.store.writer import Writer
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 
 MAX_DEAD_SHARE = 0.25
 """With more of its rows dead than that, a modality should be compacted."""

@@ -6,33 +6,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from clipsearch.errors import StoreCorruptError
+from clipsearch.progress import Stages
 from clipsearch.store.folder import Folder
 
 _BLOCK = 1 << 20
 _DIGEST_BYTES = 32
-
-
-class CopyProgress(Protocol):
-    """Where a copy says how far it is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Start a stage of so many steps; 0 if their number is unknown."""
-
-    def advance(self, steps: int) -> None:
-        """Say that so many more steps are done."""
-
-
-class SilentCopy:
-    """Progress of a copy that goes nowhere."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Ignore it."""
-
-    def advance(self, steps: int) -> None:
-        """Ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +52,7 @@ def file_entry(folder: Folder, name: str, size: int | None = None) -> FileEntry:
         os.close(descriptor)
 
 
-def copy_new(source: int, size: int, folder: Folder, name: str, progress: CopyProgress) -> FileEntry:
+def copy_new(source: int, size: int, folder: Folder, name: str, progress: Stages) -> FileEntry:
     """Copy the first `size` bytes of an open file into a new one, durably but for its name."""
     if folder.status(name) is not None:  # left by a copy that was cut off: nothing refers to it
         folder.unlink(name)
@@ -85,9 +65,7 @@ def copy_new(source: int, size: int, folder: Folder, name: str, progress: CopyPr
         os.close(target)
 
 
-def copy_grown(
-    source: int, size: int, folder: Folder, name: str, known: FileEntry, progress: CopyProgress
-) -> FileEntry:
+def copy_grown(source: int, size: int, folder: Folder, name: str, known: FileEntry, progress: Stages) -> FileEntry:
     """Append to a copy what its source has more than `known`, durably; what is there already is compared.
 
     Raises StoreCorruptError if the source no longer begins with what was copied from it.
@@ -111,7 +89,7 @@ def copy_grown(
     return FileEntry(size, digest.hexdigest())
 
 
-def _copy(source: int, start: int, stop: int, target: int, digest: hashlib.blake2b, progress: CopyProgress) -> None:
+def _copy(source: int, start: int, stop: int, target: int, digest: hashlib.blake2b, progress: Stages) -> None:
     os.lseek(target, start, os.SEEK_SET)
     for block in read_blocks(source, start, stop):
         view = memoryview(block)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or_, select, true
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.filtering import absolute
+from clipsearch.filtering import Filter, absolute, file_endings
 from clipsearch.store import full_text, tags
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
 from clipsearch.store.sql_values import listed, numbers
-from clipsearch.types import Filter, Modality, file_endings
+from clipsearch.types import Modality
 
 KEPT_FILTERS = 4
 """Of as many filters the rows are kept: 8 bytes for each that matches."""

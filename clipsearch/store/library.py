@@ -21,7 +21,7 @@ from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import LOCK, VECTORS, is_segment_name
-from clipsearch.store.reading import CATALOG, EncoderPin
+from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import unreadable
 from clipsearch.store.revision import RevisionCache, change, get_revision
 from clipsearch.store.roots import BASE_KEY, library_base
@@ -30,6 +30,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
 from clipsearch.store.vectors import SegmentReader, VectorStore
 from clipsearch.store.writer import Writer
+from clipsearch.types import EncoderPin
 
 
 class Library:

@@ -9,24 +9,14 @@ import os
 import sqlite3
 import stat
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from clipsearch.errors import ClipSearchError, LibraryError, StoreCorruptError
+from clipsearch.types import EncoderPin
 
 CATALOG = "catalog.db"
 BUSY_SECONDS = 30.0
-_IMPORTED = "imported:"
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderPin:
-    """The encoder that made a library's vectors."""
-
-    name: str
-    fingerprint: str
-    dim: int
 
 
 class Frozen(sqlite3.Connection):
@@ -193,13 +183,3 @@ def peek_encoder(library: Path) -> EncoderPin | None:
         return EncoderPin(found["encoder"], found["fingerprint"], int(found["dim"]))
     except (sqlite3.Error, ClipSearchError, OSError, KeyError, ValueError, TypeError, OverflowError):
         return None
-
-
-def imported_fingerprint(name: str) -> str:
-    """Return the fingerprint of an encoder that nobody has looked at: vectors came, and with them only its name."""
-    return _IMPORTED + name
-
-
-def is_imported(fingerprint: str) -> bool:
-    """Tell whether a fingerprint says no more than the name that vectors came with."""
-    return fingerprint.startswith(_IMPORTED)

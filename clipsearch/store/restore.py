@@ -23,8 +23,9 @@ from clipsearch.errors import (
     SchemaVersionError,
     StoreCorruptError,
 )
+from clipsearch.progress import SilentStages, Stages
 from clipsearch.store.backup import check_apart
-from clipsearch.store.copying import CopyProgress, FileEntry, SilentCopy, copy_new
+from clipsearch.store.copying import FileEntry, copy_new
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.generations import FOLDER as ANN
 from clipsearch.store.identity import get_library_id
@@ -61,7 +62,7 @@ def recorded_place(folder: Path) -> Path:
         return Path(read_manifest(root).library)
 
 
-def restore(folder: Path, place: Path, *, replace: bool = False, progress: CopyProgress | None = None) -> RestoreReport:
+def restore(folder: Path, place: Path, *, replace: bool = False, progress: Stages | None = None) -> RestoreReport:
     """Make the library that a folder is a backup of at a place.
 
     What is there is kept under the name that the report tells, or with `replace` deleted. Raises StoreCorruptError if
@@ -78,7 +79,7 @@ def restore(folder: Path, place: Path, *, replace: bool = False, progress: CopyP
                 _sweep(place)
             fresh = place.with_name(f"{place.name}{_NEW}{os.urandom(8).hex()}")
             try:
-                _copy(root, state, place, fresh, progress or SilentCopy())
+                _copy(root, state, place, fresh, progress or SilentStages())
                 kept = _put(fresh, place, is_taken)
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -137,7 +138,7 @@ def _sweep(place: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _copy(root: Folder, state: BackupState, place: Path, fresh: Path, progress: CopyProgress) -> None:
+def _copy(root: Folder, state: BackupState, place: Path, fresh: Path, progress: Stages) -> None:
     """Copy a backup to a new folder, durably; place: the library whose permissions it is to have."""
     progress.stage("restoring", state.size)
     fresh.mkdir()
@@ -150,7 +151,7 @@ def _copy(root: Folder, state: BackupState, place: Path, fresh: Path, progress: 
     Library(fresh).close()  # raises SchemaVersionError for one of a newer clipsearch
 
 
-def _copy_file(root: Folder, target: Folder, path: str, entry: FileEntry, progress: CopyProgress) -> None:
+def _copy_file(root: Folder, target: Folder, path: str, entry: FileEntry, progress: Stages) -> None:
     *folders, name = path.split("/")
     with ExitStack() as stack:
         for part in folders:

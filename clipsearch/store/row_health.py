@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, or_, select
 
+from clipsearch.filtering import Filter
 from clipsearch.store import catalog
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.findings import Finding, Severity, counted
@@ -21,7 +22,7 @@ from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import vectors
 from clipsearch.store.vectors import Rows, Segment
 from clipsearch.store.verification import Stage, damaged_rows, has_checksums
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 
 UNIT_TOLERANCE = 0.01
 """The length of a row is 1, by so much; float16 costs less than a tenth of it."""

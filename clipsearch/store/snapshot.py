@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.filtering import absolute
+from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import are_unit
 from clipsearch.store import catalog, full_text, tags
 from clipsearch.store.checksums import is_sound
@@ -22,7 +22,7 @@ from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
-from clipsearch.types import Filter, Item, Modality
+from clipsearch.types import Item, Modality
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""

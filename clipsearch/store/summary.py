@@ -14,11 +14,10 @@ from clipsearch.store import catalog
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Root
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import failures
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 
 
 @dataclass(frozen=True, slots=True)

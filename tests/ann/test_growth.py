@@ -17,13 +17,13 @@ from clipsearch.ann import calibrate
 from clipsearch.ann.calibrate import Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 from clipsearch.errors import AnnIndexError, InvalidInputError
+from clipsearch.filtering import Filter
 from clipsearch.query.candidates import MAX_EXACT_ROWS
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Record, RecordBlock, Scope
-from clipsearch.types import Filter, Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer import background, build
 from indexer.background import BackgroundBuild
 from indexer.build import Builder

@@ -12,9 +12,8 @@ import clipsearch
 from clipsearch.cli.find import find as command
 from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
-from clipsearch.filtering import from_values
+from clipsearch.filtering import Filter, from_values
 from clipsearch.query.options import SearchOptions
-from clipsearch.types import Filter
 from tests.support.cli import run_cli
 from tests.support.libraries import index
 from tests.support.pictures import noise_picture

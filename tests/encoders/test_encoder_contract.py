@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from clipsearch.encoders import registry
+from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.media.decode import decode_picture
 from clipsearch.query.unicode_scripts import SCRIPTS, explain_unread
@@ -50,7 +50,7 @@ def same(one, other, encoder):
 def test_it_is_an_encoder(any_encoder):
     assert isinstance(any_encoder, Encoder)
     assert any_encoder.dim > 0 and any_encoder.picture_side > 0 and any_encoder.max_tokens > 0
-    assert any_encoder.name == registry.resolve(any_encoder.name, offline=True).name
+    assert any_encoder.name == names.resolve(any_encoder.name, offline=True).name
     assert any_encoder.logit_scale > 0
     assert set(any_encoder.fingerprint) <= set("0123456789abcdef") and len(any_encoder.fingerprint) >= 32
 

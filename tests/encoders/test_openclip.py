@@ -22,7 +22,8 @@ from clipsearch.encoders import export_folder, exporting, openclip, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizer import DIFFICULT_TEXTS, TextRules, TextTokenizer, convert_tokenizer
+from clipsearch.encoders.tokenizer import TextRules, TextTokenizer
+from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS, convert_tokenizer
 from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from tests.support import tiny_openclip
 from tests.support.vectors import cosines
@@ -482,8 +483,8 @@ def refuse(*arguments):
     raise AssertionError("a connection was tried")
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
-from clipsearch.encoders import registry
-name = registry.resolve("local-dir:{source}", offline=True).name
+from clipsearch.encoders import names, registry
+name = names.resolve("local-dir:{source}", offline=True).name
 encoder = registry.load(name, threads=2, offline=True)
 print(encoder.encode_texts(["a cat"]).shape, encoder.name == name)
 """

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from clipsearch.encoders import hub, openclip, registry
+from clipsearch.encoders import hub, listing, names, openclip, registry
 from clipsearch.errors import EncoderMismatchError, EncoderUnavailableError
 from tests.support import tiny_openclip
 
@@ -107,31 +107,31 @@ def small_hub(monkeypatch):
     ],
 )
 def test_resolve(written, canonical):
-    assert registry.resolve(written, offline=True) == registry.Resolution(canonical, None)
-    assert registry.resolve(canonical, offline=True).name == canonical
+    assert names.resolve(written, offline=True) == names.Resolution(canonical, None)
+    assert names.resolve(canonical, offline=True).name == canonical
 
 
 def test_resolve_makes_a_folder_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert registry.resolve("local-dir:model", offline=True).name == f"openclip:local-dir:{tmp_path}/model"
+    assert names.resolve("local-dir:model", offline=True).name == f"openclip:local-dir:{tmp_path}/model"
 
 
 @pytest.mark.parametrize("name", ["", "  ", "bultin", "ViT-B-32", "hf-hub:org", "hf-hub:", "local-dir:", "a:b/c", "/x"])
 def test_resolve_refuses_what_it_cannot_read(name):
     with pytest.raises(EncoderUnavailableError, match="ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH"):
-        registry.resolve(name, offline=True)
+        names.resolve(name, offline=True)
 
 
 def test_resolve_names_a_close_match():
     with pytest.raises(EncoderUnavailableError, match=r"Did you mean builtin\?"):
-        registry.resolve("bultin", offline=True)
+        names.resolve("bultin", offline=True)
 
 
 def test_presets_are_in_open_clip_and_may_be_used_commercially():
     repositories = openclip.known_repositories()
     with openclip.quiet():
         import open_clip
-    for preset in registry.PRESETS.values():
+    for preset in names.PRESETS.values():
         name = preset.name.removeprefix("openclip:")
         assert repositories[name] == preset.repository
         config = open_clip.get_model_config(name.split("/")[0])
@@ -144,7 +144,7 @@ def test_presets_are_in_open_clip_and_may_be_used_commercially():
 
 def test_auto_falls_back_when_no_hub_is_reached(no_hub):
     started = time.monotonic()
-    found = registry.resolve("auto", offline=False)
+    found = names.resolve("auto", offline=False)
     assert time.monotonic() - started < 5
     assert found.name == "builtin-base"
     assert "cannot be reached" in found.notice
@@ -154,7 +154,7 @@ def test_auto_falls_back_when_no_hub_is_reached(no_hub):
 
 def test_auto_gives_up_on_a_hub_that_says_nothing(silent_hub):
     started = time.monotonic()
-    assert "cannot be reached" in registry.resolve("auto", offline=False).notice
+    assert "cannot be reached" in names.resolve("auto", offline=False).notice
     assert 1 < time.monotonic() - started < 5
 
 
@@ -162,7 +162,7 @@ def test_auto_gives_up_on_names_that_are_never_resolved(monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: release.wait(60) or [])
     started = time.monotonic()
-    assert "cannot be reached" in registry.resolve("auto", offline=False).notice
+    assert "cannot be reached" in names.resolve("auto", offline=False).notice
     assert 1 < time.monotonic() - started < 5
     release.set()
 
@@ -176,7 +176,7 @@ def test_auto_makes_no_connection_offline(by_environment, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     if by_environment:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = registry.resolve("auto", offline=not by_environment)
+    found = names.resolve("auto", offline=not by_environment)
     assert found.name == "builtin-base"
     assert "offline mode" in found.notice
 
@@ -188,13 +188,13 @@ def test_auto_takes_the_default_where_its_weights_are_cached(empty_caches):
     references = snapshot.parent.parent / "refs"
     references.mkdir()
     (references / "main").write_text("0" * 40)
-    assert registry.resolve("auto", offline=True).name == "builtin-base"
+    assert names.resolve("auto", offline=True).name == "builtin-base"
     (snapshot / "tokenizer.json").touch()
-    assert registry.resolve("auto", offline=True) == registry.Resolution(DEFAULT, None)
+    assert names.resolve("auto", offline=True) == names.Resolution(DEFAULT, None)
 
 
 def test_auto_takes_the_default_where_the_hub_offers_it(small_hub):
-    assert registry.resolve("auto", offline=False) == registry.Resolution(DEFAULT, None)
+    assert names.resolve("auto", offline=False) == names.Resolution(DEFAULT, None)
     assert hub.answers("no/such-repository")
     assert not hub.offers("no/such-repository")
 
@@ -202,10 +202,10 @@ def test_auto_takes_the_default_where_the_hub_offers_it(small_hub):
 def test_no_heavy_import_to_find_that_no_hub_is_there(tmp_path):
     code = """
 import sys, time
-from clipsearch.encoders import registry
+from clipsearch.encoders import listing, names, registry
 from clipsearch.errors import EncoderUnavailableError
 started = time.monotonic()
-print(registry.resolve("auto", offline=False).name)
+print(names.resolve("auto", offline=False).name)
 for name in ("openclip:ViT-B-32-SigLIP2-256/webli", "openclip:hf-hub:org/name"):
     try:
         registry.load(name, threads=1, offline=False)
@@ -295,7 +295,7 @@ def test_changed_weights_are_another_model_and_the_first_stays(tmp_path, caplog)
     assert np.abs(second.encode_texts(["a cat"]) - row).max() > 0.01
     pinned = registry.load(name, threads=1, offline=True, fingerprint=first.fingerprint)
     assert np.allclose(pinned.encode_texts(["a cat"]), row, atol=1e-6)
-    listed = [info for info in registry.catalogue() if info.name == name]
+    listed = [info for info in listing.catalogue() if info.name == name]
     assert [(info.dim, info.ready, info.aliases) for info in listed] == [(32, True, ())]
 
 
@@ -307,7 +307,7 @@ def test_load_builtin():
 
 
 def test_catalogue_lists_builtins_and_presets():
-    infos = {info.name: info for info in registry.catalogue()}
+    infos = {info.name: info for info in listing.catalogue()}
     assert infos["builtin-base"].aliases == ("builtin",)
     assert infos["builtin-small"].ready
     assert infos[DEFAULT].aliases == ("default",)

@@ -196,10 +196,11 @@ def test_what_is_prepared_of_a_trusted_name_needs_no_folder(home, state, tmp_pat
 def test_a_prepared_model_answers_to_its_own_name_alone(home, state):
     """Two names may give one name of a folder, which says the first eight digits of a digest only."""
     name, other = f"openclip:local-dir:{home / 'model'}", "openclip:ViT-B-32/openai"
-    (found, meta), *_ = export_folder.find_exports(registry.exports_root(), name)
-    posing = shutil.copytree(found, registry.exports_root() / f"{export_folder.slug(other)}.{meta.fingerprint[:16]}")
+    exports = export_folder.exports_root()
+    (found, meta), *_ = export_folder.find_exports(exports, name)
+    posing = shutil.copytree(found, exports / f"{export_folder.slug(other)}.{meta.fingerprint[:16]}")
     try:
-        assert export_folder.find_exports(registry.exports_root(), other) == []
+        assert export_folder.find_exports(exports, other) == []
     finally:
         shutil.rmtree(posing)
 
@@ -303,7 +304,6 @@ def test_only_one_place_loads_what_a_library_names():
     assert found == {
         "clipsearch/query/embedding.py registry.load_pinned",
         "indexer/calibration.py registry.load_pinned",
-        "indexer/importing.py registry.load_pinned",
         "indexer/pipeline.py registry.load",
         "indexer/pipeline.py registry.load_pinned",
     }

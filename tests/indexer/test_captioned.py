@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.findings import Severity
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.records import Captions, FileRecord, Known
 from clipsearch.store.roots import RulesChange
-from clipsearch.types import Filter, Modality, Passage
+from clipsearch.types import Modality, Passage
 from indexer import captioning
 from tests.support.cli import run_cli
 from tests.support.libraries import Place, compact, index, photo, photos

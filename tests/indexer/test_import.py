@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import clipsearch
+from clipsearch.config import Settings
+from clipsearch.encoders import listing
 from clipsearch.errors import (
     EncoderMismatchError,
     EncoderUnavailableError,
@@ -25,11 +27,12 @@ from clipsearch.errors import (
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
+from indexer.calibration import encoder_loader
 from indexer.importing import ImportReport, import_embeddings
+from indexer.pipeline import pinned_encoder
 from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
 from tests.support.catalogs import drop_checksums
 from tests.support.cli import run_cli, start_cli
@@ -684,9 +687,7 @@ def test_words_find_imported_vectors_of_the_builtin_encoder(tmp_path, encoder):
 
 def test_words_need_no_fingerprint_where_only_a_name_came(tmp_path, encoder, monkeypatch):
     """As where the encoder was not on the machine at the time of the import, and is there at that of the query."""
-    from indexer import importing
-
-    monkeypatch.setattr(importing, "_known", lambda name: (None, None))
+    monkeypatch.setattr(listing, "identify", lambda name: (None, None))
     rows = encoder.encode_texts(["a cat", "a motorcycle"])
     bring(tmp_path / "lib", save(tmp_path / "v.npy", rows), "builtin-small")
     assert Library(tmp_path / "lib").encoder.fingerprint == "imported:builtin-small"
@@ -699,14 +700,15 @@ def test_words_need_no_fingerprint_where_only_a_name_came(tmp_path, encoder, mon
 
 
 def test_the_dimensions_are_checked_where_only_a_name_came(tmp_path, monkeypatch):
-    from indexer import importing
-
-    monkeypatch.setattr(importing, "_known", lambda name: (None, None))
+    monkeypatch.setattr(listing, "identify", lambda name: (None, None))
     bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(3)), "builtin-small")
     with clipsearch.open(tmp_path / "lib") as engine:
         with pytest.raises(EncoderMismatchError, match=r"16 dimensions .* builtin-small makes"):
             engine.search("a cat")
         assert len(engine.search(vector=vectors(1)[0])) == 3
+        for load in (encoder_loader(engine.library, Settings()), lambda: pinned_encoder(engine.library, Settings())):
+            with pytest.raises(EncoderMismatchError, match=r"16 dimensions .* builtin-small makes"):
+                load()
 
 
 @pytest.mark.parametrize(("name", "match"), [(NAME, "no encoder named"), ("fast", "weights")])

@@ -15,11 +15,12 @@ from sqlalchemy import text
 
 from clipsearch.config import Settings
 from clipsearch.errors import EncoderError, LibraryLockedError, StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.store.damage import Damage, find_damage
 from clipsearch.store.database import transaction
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from indexer import repair as repairing
 from indexer.importing import import_embeddings
 from indexer.repair import RepairReport

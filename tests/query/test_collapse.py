@@ -8,7 +8,7 @@ import pytest
 
 from clipsearch.query.collapse import ALIKE, BURST_ALIKE
 from clipsearch.query.engine import SearchEngine, open_library
-from clipsearch.query.parser import Indexed
+from clipsearch.query.terms import Indexed
 from clipsearch.store.library import Library
 from indexer.importing import import_embeddings
 from tests.support.cli import run_cli

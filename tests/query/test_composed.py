@@ -15,7 +15,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.parser import FUSIONS, as_query
+from clipsearch.query.terms import FUSIONS, as_query
 from clipsearch.store.library import Library
 from tests.support.cli import run_cli
 from tests.support.libraries import index

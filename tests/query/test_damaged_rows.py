@@ -12,12 +12,12 @@ import pytest
 from clipsearch.cli.main import cli
 from clipsearch.config import Settings
 from clipsearch.errors import StoreCorruptError
+from clipsearch.progress import SilentStages
 from clipsearch.query.duplicates import find_duplicates
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.labelling import label_pictures
 from clipsearch.query.parser import parse
 from clipsearch.store.library import Library
-from indexer.report import SilentBuild
 from tests.support.libraries import index, photo, photos
 
 BAD = {"zero": 0.0, "nan": np.nan, "infinite": np.inf, "large": 60000.0, "short": 0.01}
@@ -81,7 +81,7 @@ def test_labels_and_copies_pass_damaged_rows_over(damaged, encoder):
         for part in label_pictures(engine, ["cat", "dog"]):
             assert len(part.pictures) == 39 and not {p.id for p in part.pictures} & set(bad)
             assert np.isfinite(part.chances).all()
-        found = find_duplicates(engine.library, Settings(), SilentBuild(), similarity=0.0)
+        found = find_duplicates(engine.library, Settings(), SilentStages(), similarity=0.0)
     assert not {copy.item.id for group in found.groups for copy in group.copies} & set(bad)
 
 

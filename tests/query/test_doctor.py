@@ -13,10 +13,9 @@ from clipsearch.ann.calibrate import Calibrated, calibrate
 from clipsearch.cli.main import cli
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.row_health import _odd_rows
 from clipsearch.store.vectors import VectorStore, new_segment
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer import build
 from indexer.importing import import_embeddings
 from tests.support.cli import run_cli

@@ -13,6 +13,7 @@ from clipsearch.cli.dupes import dupes
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.phash import distance, perceptual_hash
+from clipsearch.progress import SilentStages
 from clipsearch.query import neighbors
 from clipsearch.query.duplicates import MAX_BITS, find_duplicates
 from clipsearch.query.neighbors import Groups, near_pairs
@@ -20,7 +21,6 @@ from clipsearch.store.library import Library
 from indexer.build import build
 from indexer.importing import import_embeddings
 from indexer.plan import IndexPlan
-from indexer.report import SilentBuild
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photo, photos
 from tests.support.pictures import noise_picture, photograph
@@ -55,7 +55,7 @@ def home(tmp_path_factory, encoder):
 
 def found(folder, **options):
     library = Library(folder / ".clipsearch")
-    result = find_duplicates(library, Settings(threads=2), SilentBuild(), **options)
+    result = find_duplicates(library, Settings(threads=2), SilentStages(), **options)
     library.close()
     groups = {tuple(os.path.basename(c.item.path) for c in group.copies): group for group in result.groups}
     return groups, result.unchecked

@@ -12,8 +12,9 @@ import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.candidates import QueryBatch
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
-from clipsearch.query.parser import Indexed, parse
+from clipsearch.query.parser import parse
 from clipsearch.query.retrieval import retrieve
+from clipsearch.query.terms import Indexed
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
 from clipsearch.types import Modality, Passage

@@ -8,12 +8,12 @@ import pytest
 from clipsearch.cli.eval import eval as eval_command
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_captions
+from clipsearch.progress import SilentStages
 from clipsearch.query.engine import open_library
 from clipsearch.query.eval.benchmark_set import find_pictures, pair_up
 from clipsearch.query.eval.evaluation import Side, evaluate
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
-from indexer.report import SilentBuild
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photo
 
@@ -45,7 +45,7 @@ def run(home, encoder, path="captions.csv", sides=1, **options):
     engine = open_library(home / ".clipsearch")
     engine._encoder = encoder
     with engine:
-        return evaluate(home / path, [Side(engine)] * sides, SilentBuild(), **options)
+        return evaluate(home / path, [Side(engine)] * sides, SilentStages(), **options)
 
 
 def expected_ranks(home, encoder, asked, gallery_names):

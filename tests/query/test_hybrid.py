@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.hybrid import fuse
 from clipsearch.ranking import limit_demotion
 from clipsearch.store.library import Library
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from tests.support.libraries import index, names, photos
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.query.parser import Indexed, Picture, Query, QuerySyntaxError, Text, Weighted, parse, parse_arguments
+from clipsearch.query.parser import QuerySyntaxError, parse, parse_arguments
+from clipsearch.query.terms import Indexed, Picture, Query, Text, Weighted
 
 ZEBRA = Text("horse") + Text("stripes")
 POOL = Picture("./pool.jpg") + 2 * Text("golden retriever") - Text("fence")

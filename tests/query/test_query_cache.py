@@ -14,9 +14,11 @@ import pytest
 from clipsearch.config import Settings
 from clipsearch.locations import cache_dir
 from clipsearch.query.cache import SLOTS, QueryCache
-from clipsearch.query.embedding import Embedder, start_embedding
+from clipsearch.query.embedding import Embedder
 from clipsearch.query.engine import open_library
-from clipsearch.store.reading import EncoderPin, peek_encoder
+from clipsearch.query.prefetch import start_embedding
+from clipsearch.store.reading import peek_encoder
+from clipsearch.types import EncoderPin
 from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from clipsearch.encoders.token_density import tokens_per_letter
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.unicode_scripts import SCRIPTS, SPELT_OUT, explain_unread
-from clipsearch.store.reading import EncoderPin
+from clipsearch.types import EncoderPin
 
 READ = [
     "a cat", "naïve café déjà vu", "🐱 cat ❤️ 👨‍👩‍👧", "Łódź, Çeşme, Ærøskøbing, Nguyễn", "5 μm, 3 Ω, π ≈ 3.14",

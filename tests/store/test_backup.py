@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import InvalidInputError, LibraryError, LibraryLockedError, StoreCorruptError
+from clipsearch.progress import SilentStages
 from clipsearch.store import manifest as manifests
 from clipsearch.store import restore as restoring
 from clipsearch.store import rows, source
 from clipsearch.store.backup import back_up
-from clipsearch.store.copying import SilentCopy
 from clipsearch.store.folder import open_folder
 from clipsearch.store.forget import forget
 from clipsearch.store.generations import verify
@@ -231,7 +231,7 @@ def test_a_backup_while_an_indexer_commits_is_always_one_state(tmp_path, encoder
     assert logical(target) == logical(lib)
 
 
-class Meanwhile(SilentCopy):
+class Meanwhile(SilentStages):
     """Does something when a backup begins a stage."""
 
     def __init__(self, name, act):

@@ -8,6 +8,7 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError
+from clipsearch.progress import SilentStages
 from clipsearch.query.duplicates import find_duplicates
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.parser import parse
@@ -17,7 +18,6 @@ from clipsearch.store.summary import summarise
 from clipsearch.store.tags import count_tags
 from indexer import build
 from indexer.plan import IndexPlan
-from indexer.report import SilentBuild
 from tests.support.libraries import index, photos
 
 GARBAGE = [
@@ -79,7 +79,7 @@ def use(library, encoder):
         engine.find,
         lambda: summarise(library),
         list_tags,
-        lambda: find_duplicates(library, Settings(), SilentBuild(), similarity=0.9),
+        lambda: find_duplicates(library, Settings(), SilentStages(), similarity=0.9),
     ):
         try:
             run()

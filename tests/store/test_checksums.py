@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.parser import Indexed
+from clipsearch.query.terms import Indexed
 from clipsearch.store import checksums
 from clipsearch.store.catalog import get_segments
 from clipsearch.store.compaction import prepare
@@ -23,7 +24,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Known, Record, RecordBlock
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from tests.support.cli import run_cli
 from tests.support.contents import DIM, add_root, new_library, outcome
 from tests.support.damage import segment

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch.errors import LibraryError, StoreCorruptError
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store import compaction, rows
 from clipsearch.store import library as library_module
@@ -31,7 +32,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord, Record, RecordBlock, Scope
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from tests.support.contents import (
     CHANGES,
     DIM,

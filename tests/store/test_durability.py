@@ -21,9 +21,8 @@ from clipsearch.store import rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
 from tests.support.cli import COMMAND, checked, environment, run_cli, start_cli

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from clipsearch.filtering import from_values, to_values
+from clipsearch.filtering import Filter, from_values, to_values
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
 from clipsearch.store.tags import TagSource, set_tags
-from clipsearch.types import Filter, Item, Modality, Passage
+from clipsearch.types import Item, Modality, Passage
 from tests.support.contents import DIM, hash_of, new_library
 
 ITEMS, TEXTS = 10_000, 400

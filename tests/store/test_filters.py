@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter
 from clipsearch.store.filters import KEPT_FILTERS, matching_rows
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
-from clipsearch.types import Filter, Item, Modality, PictureInfo
+from clipsearch.types import Item, Modality, PictureInfo
 from tests.support.contents import add_root, hash_of, new_library, outcome, vectors_of
 
 BYTES = os.fsdecode(b"caf\xe9")  # no UTF-8

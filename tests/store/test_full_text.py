@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError, LibraryError
+from clipsearch.filtering import Filter
 from clipsearch.store import compaction
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
-from clipsearch.types import Filter, Modality, Passage
+from clipsearch.types import Modality, Passage
 from clipsearch.words import Phrase, parse_words
 from tests.support.catalogs import drop_checksums, set_version
 from tests.support.contents import add_root, block, hash_of, new_library, vectors_of

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from clipsearch.store.migrations import MIGRATIONS
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from tests.support.cli import run_cli
 from tests.support.libraries import counts, index
 from tests.support.state import tree_digest

@@ -28,11 +28,10 @@ from clipsearch.store import migrations, rows
 from clipsearch.store.database import writer_engine
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import FileRecord, Outcome, Scope
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.summary import summarise
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from tests.support.catalogs import set_version
 from tests.support.cli import run_cli
 from tests.support.contents import (

@@ -17,6 +17,7 @@ from clipsearch.cli.find import find
 from clipsearch.cli.label import label
 from clipsearch.cli.tags import tags as tags_command
 from clipsearch.errors import InvalidInputError, LibraryError
+from clipsearch.filtering import Filter
 from clipsearch.query import labelling
 from clipsearch.query.engine import open_library
 from clipsearch.query.labelling import Saved, label_pictures, save_labels
@@ -24,7 +25,7 @@ from clipsearch.store import compaction, tags
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Known, Record, RecordBlock, Scope
 from clipsearch.store.tags import TagSource
-from clipsearch.types import Filter, Modality
+from clipsearch.types import Modality
 from clipsearch.words import fold_tag
 from tests.support.catalogs import set_version
 from tests.support.cli import run_cli, run_cli_bound

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome, Record, RecordBlock, Scope
 from clipsearch.store.writer import Writer
-from clipsearch.types import Modality, Passage
+from clipsearch.types import EncoderPin, Modality, Passage
 from tests.support.state import State
 
 DIM = 8

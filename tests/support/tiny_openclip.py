@@ -95,7 +95,7 @@ def export(folder: Path) -> tuple[Path, Any]:
 
     name = f"openclip:local-dir:{folder}"
     registry.load(name, threads=2, offline=True)
-    return export_folder.find_exports(registry.exports_root(), name)[0]
+    return export_folder.find_exports(export_folder.exports_root(), name)[0]
 
 
 def on_torch(folder: Path, devices: list[str], **options: Any) -> Any:

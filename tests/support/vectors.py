@@ -8,9 +8,8 @@ import numpy as np
 
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from clipsearch.store.reading import EncoderPin
 from clipsearch.store.records import Encoded, FileRecord, Scope
-from clipsearch.types import Modality, Passage
+from clipsearch.types import EncoderPin, Modality, Passage
 from indexer import build
 from indexer.plan import IndexPlan
 from tests.support.contents import add_root, hash_of
