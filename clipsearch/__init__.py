@@ -91,11 +91,23 @@ __all__ = [
 def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | None = None) -> SearchEngine:
     """Open a library for search.
 
-    library: its folder; None finds it as the command line does (environment, nearest `.clipsearch/`, data folder).
-    settings: None reads environment and config file. A library of a `local-dir:` or `hf-hub:` model loads it only if
-    the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and `index --model` do.
-    Raises LibraryNotFoundError if the library does not exist. A search that needs an untrusted encoder raises
-    EncoderUnavailableError.
+    Args:
+        library: Its folder; None finds it as the command line does: the environment, the nearest `.clipsearch/`, the
+            data folder.
+        settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
+            it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
+            `index --model` do.
+
+    Returns:
+        A search engine, safe to share between threads. Close it, or use it as a context manager.
+
+    Raises:
+        LibraryNotFoundError: The library does not exist. An untrusted encoder is an EncoderUnavailableError of the
+            first search that needs it.
+
+    Example:
+        >>> with clipsearch.open("photos/.clipsearch") as engine:
+        ...     hits = engine.search("a cat on a sofa", k=10)
     """
     from clipsearch.config import load_settings
     from clipsearch.locations import library_path

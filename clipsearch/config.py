@@ -17,18 +17,26 @@ _AUTOMATIC = {"threads", "batch_size"}
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What can be set. Sizes are in pixels and bytes; `threads` 0 means all cores.
+    """All settings, at their defaults unless given.
 
-    model: the encoder of a new library; a `local-dir:` or `hf-hub:` model that is named here is trusted, so that a
-    library of it loads it too, see clipsearch.encoders.trust. offline: never ask a model hub. max_pixels: the
-    largest picture that is decoded, in pixels of three bytes; deeper ones count more. max_picture_bytes,
-    max_text_bytes: the largest file of each kind that is read. batch_size: pictures or passages a commit; 0
-    (`auto`) for what suits the encoder. device, precision: where and how `index` encodes, as in
-    clipsearch.encoders.compute. query_cache: keep the vectors of texts that were searched for. daemon: let
-    `clipsearch daemon` answer where it runs. preview: how the terminal takes pictures: auto, kitty, iterm2, sixel
-    or blocks. allow_private_urls: fetch pictures from addresses that are not public too.
-    isolate: `index` decodes pictures in processes of their own, where one picture may take decode_seconds and
-    decode_memory bytes; docs/hostile-input.md says what that costs.
+    Attributes:
+        library: Folder of the library; None finds it.
+        model: Encoder of a new library. A `local-dir:` or `hf-hub:` model that is named here is trusted.
+        offline: Never ask a model hub.
+        max_pixels: The largest picture that is decoded, in pixels of three bytes; deeper ones count more.
+        max_picture_bytes: The largest picture file that is read.
+        max_text_bytes: The largest text file that is read.
+        batch_size: Pictures or passages in a commit; 0 (`auto`) for what suits the encoder.
+        threads: Threads to use; 0 (`auto`) for all cores.
+        device: Where `index` encodes: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: Of that: `auto`, `fp32`, `bf16` or `fp16`.
+        query_cache: Keep the vectors of texts that were searched for.
+        daemon: Let `clipsearch daemon` answer if it runs.
+        preview: How the terminal takes pictures: `auto`, `kitty`, `iterm2`, `sixel` or `blocks`.
+        allow_private_urls: Fetch pictures from addresses that are not public too.
+        isolate: Decode pictures in processes of their own.
+        decode_seconds: The longest time that one picture may take there.
+        decode_memory: The most bytes that one picture may take there.
     """
 
     library: str | None = None
@@ -51,16 +59,22 @@ class Settings:
 
     @property
     def cores(self) -> int:
-        """Threads to use: `threads`, but no more than the cores this process may run on; those if it is 0."""
+        """Threads to use: `threads`, but no more than the cores of this process; all of those if it is 0."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(self.threads, cores) if self.threads else cores
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
-    """Read the settings.
+    """Read the settings: flags over environment (CLIPSEARCH_*) over the config file over defaults.
 
-    overrides: values given as flags; None counts as not given.
-    Raises InvalidInputError for an unknown key or a value of the wrong type, naming where it stands.
+    Args:
+        overrides: Values given as flags, by name; None counts as not given.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InvalidInputError: A key is unknown, or a value has the wrong type; the message names where it is.
     """
     settings = Settings()
     path = config_file()

@@ -23,17 +23,27 @@ _ONE_FORMAT = (frozenset({".jpg", ".jpeg", ".jfif"}), frozenset({".tif", ".tiff"
 class Filter:
     """Which items may be found. Every condition that is given must hold; Filter() allows all.
 
-    ids: of items. folders: absolute, or relative to the current folder; items at or below any of them.
-    taken_from, taken_until: local time of the camera, no zone; the second is excluded. cameras: parts of names as
-    PictureInfo has them, any of them, upper and lower case of ASCII alike. min_width, min_height: pixels.
-    types: `image`, `text` or the endings of files (`jpeg` stands for .jpg too), any of them. orientation: one of
-    ORIENTATIONS, by width and height. near: latitude and longitude in degrees and a radius in km, along the great
-    circle. caption: words that the caption, or a text, has, as `clipsearch.words.parse_words` reads them. tags: any of
-    them, whole, as `clipsearch.words.fold_tag` compares them.
+    `a & b` allows what both allow, `~a` what `a` does not. A value that an item lacks, as a text has no camera, meets
+    no condition, and so meets the opposite of any. The records of a collection are in the folder of its source.
 
-    `a & b` allows what both allow, `~a` what a does not; all_of and none_of hold such parts. What an item does not
-    have, as a text has no camera, meets no condition, and so meets the opposite of any. Records of a collection lie
-    where its source does. Raises InvalidInputError for a value that none of these can be.
+    Attributes:
+        ids: Ids of items.
+        folders: Absolute, or relative to the current folder; items at or below any of them.
+        taken_from: Earliest local time of the camera, without a time zone.
+        taken_until: The time before which it was taken.
+        cameras: Parts of camera names, any of them; ASCII letters match in either case.
+        min_width: Pixels.
+        min_height: Pixels.
+        types: `image`, `text` or endings of files (`jpeg` stands for .jpg too), any of them.
+        orientation: `landscape`, `portrait` or `square`.
+        near: Latitude and longitude in degrees, and a radius in km along the great circle.
+        caption: Words that the caption, or a text, has: all of them, `"in this order"`, or `beginning*`.
+        tags: Whole tags, any of them, in either case.
+        all_of: Filters that must all hold.
+        none_of: Filters of which none may hold.
+
+    Raises:
+        InvalidInputError: A value is out of its range.
     """
 
     ids: frozenset[int] | None = None

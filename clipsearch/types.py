@@ -34,10 +34,12 @@ _IMPORTED = "imported:"
 
 @dataclass(frozen=True, slots=True)
 class EncoderPin:
-    """The encoder that made a library's vectors.
+    """The encoder that a library is bound to.
 
-    name: canonical. fingerprint: of the encoder; of imported vectors, which come with only a name, made of that name.
-    dim: length of the vectors.
+    Attributes:
+        name: Canonical name.
+        fingerprint: Of the encoder's weights; of imported vectors, which come with only a name, made of that name.
+        dim: Length of the vectors.
     """
 
     name: str
@@ -57,10 +59,15 @@ class EncoderPin:
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """What a picture says of itself.
+    """What the metadata of a picture says.
 
-    width, height: pixels, after the EXIF orientation. taken_at: local time of the camera, no zone.
-    latitude, longitude: degrees, north and east positive.
+    Attributes:
+        width: Pixels, after the EXIF orientation.
+        height: Pixels, after the EXIF orientation.
+        taken_at: Local time of the camera, without a time zone.
+        camera: Maker and model.
+        latitude: Degrees, north is positive.
+        longitude: Degrees, east is positive.
     """
 
     width: int
@@ -73,7 +80,13 @@ class PictureInfo:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A run of a text that fits the encoder. `line` and `end_line` count from 1, both included."""
+    """A part of a text that fits the encoder.
+
+    Attributes:
+        text: The passage.
+        line: Its first line, counted from 1.
+        end_line: Its last line.
+    """
 
     text: str
     line: int
@@ -82,12 +95,17 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file in a library, or a record of a collection that was imported.
+    """A file of a library, or a record of an imported collection.
 
-    path: absolute, as os.fsdecode gives it; of a record maybe a URL. modality: of the file; of a record, that of its
-    first vector. size: bytes. mtime_ns: nanoseconds since the epoch; both 0 for a record. content_hash: hexadecimal
-    BLAKE2b-160 of the bytes; of a record, a number and BLAKE2b-128. picture: None for a text. caption: what a record
-    came with.
+    Attributes:
+        id: Stays the same as long as the item is in the library.
+        path: Absolute path, as os.fsdecode gives it; of a record maybe a URL.
+        modality: Of the file; of a record, that of its first vector.
+        size: Bytes; 0 for a record.
+        mtime_ns: Last change, in nanoseconds since the epoch; 0 for a record.
+        content_hash: Hexadecimal BLAKE2b-160 of the bytes; of a record, a number and BLAKE2b-128.
+        picture: None for a text.
+        caption: What a record came with.
     """
 
     id: int
@@ -104,12 +122,18 @@ class Item:
 class Hit:
     """One match.
 
-    rank: from 1. score: the exact cosine in [-1, 1]. confidence: in [0, 1], the chance that nothing in this
-    library that is unrelated to the query would score as high; None where the library is too small to tell.
-    modality: what the matched vector was made from. part: which passage of a text matched, from 0. passage: that
-    passage; None for a picture. also: items that repeat this one, where an answer is collapsed; else None.
-    log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high: `confidence`
-    without its limits.
+    Attributes:
+        rank: Place in the answer, from 1.
+        item: What matched.
+        score: The exact cosine, from -1 to 1.
+        confidence: The chance, from 0 to 1, that nothing in this library that is unrelated to the query would score as
+            high; None if the library is too small to tell.
+        modality: What the matched vector was made from.
+        part: Which passage of a text matched, from 0.
+        passage: That passage; None for a picture.
+        also: Items that repeat this one, if the answer is collapsed; else None.
+        log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high:
+            `confidence` without its limits.
     """
 
     rank: int
@@ -137,9 +161,14 @@ class Hit:
 class Results(Sequence[Hit]):
     """The ranked answer to one query, best first; a sequence of Hit.
 
-    query: as it is shown. encoder, library: what answered. confident: whether anything stands out.
-    warnings: what the user should know (a truncated query, an index that was not used). left_out: how many hits were
-    left out because they had too little confidence or score, or came after the scores fell off.
+    Attributes:
+        query: The query as it is shown.
+        encoder: Name of the encoder that answered.
+        library: Folder of the library.
+        hits: The hits.
+        confident: Whether any hit stands out.
+        warnings: What the user should know, such as a truncated query or an index that was not used.
+        left_out: How many hits had too little confidence or score, or came after the gap in the scores.
     """
 
     query: str
@@ -168,8 +197,12 @@ class Results(Sequence[Hit]):
 class Listing(Sequence[Item]):
     """What filters alone allow, newest first; a sequence of Item.
 
-    library: its folder. items: the first of them. total: how many there are. tags: those of each item that has any, by
-    its id. warnings: what else the user should know.
+    Attributes:
+        library: Folder of the library.
+        items: The first of them.
+        total: How many there are.
+        tags: Tags of each item that has any, by its id.
+        warnings: What the user should know.
     """
 
     library: str
@@ -194,10 +227,11 @@ class Listing(Sequence[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The nearest rows of a batch of queries, best first.
+    """The nearest rows of a batch of queries, best first; equal scores are in order of id.
 
-    ids: int64 (n_queries, k), -1 where there are fewer than k. scores: float32 (n_queries, k), inner
-    products, -inf where ids is -1. Equal scores stand in order of id.
+    Attributes:
+        ids: int64 (n_queries, k), -1 if there are fewer than k.
+        scores: float32 (n_queries, k), inner products, -inf where ids is -1.
     """
 
     ids: NDArray[np.int64]

@@ -43,7 +43,11 @@ MAX_QUERIES = 64
 
 
 class SearchEngine:
-    """Ranked search over one library; safe to use from several threads."""
+    """Ranked search over one library; safe to use from several threads.
+
+    Attributes:
+        library: The library that is searched.
+    """
 
     def __init__(
         self,
@@ -54,7 +58,11 @@ class SearchEngine:
     ) -> None:
         """Search a library.
 
-        encoder: the one it is pinned to, loaded when first needed unless given. embedder: one that is at work already.
+        Args:
+            library: An open library.
+            settings: Defaults if not given.
+            encoder: The encoder that the library is pinned to; loaded when first needed if not given.
+            embedder: One that is at work already.
         """
         self.library = library
         self._settings = settings or Settings()
@@ -268,10 +276,18 @@ class SearchEngine:
         return answers
 
     def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
-        """List the items that filters allow, newest first: by when they were taken, else by their last change.
+        """List the items that a filter allows, newest first: by when they were taken, else by their last change.
 
-        limit: so many of them at most; None for all. Raises InvalidInputError for what cannot be a limit or a folder
-        of the library, LibraryNotFoundError for an empty library.
+        Args:
+            filters: None lists all items.
+            limit: List at most so many; None for all.
+
+        Returns:
+            The items, how many there are in all, and their tags.
+
+        Raises:
+            InvalidInputError: The limit is below 1, or a folder is not in the library.
+            LibraryNotFoundError: The library is empty.
         """
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise InvalidInputError(f"The limit must be a whole number of at least 1, not {limit!r}.")

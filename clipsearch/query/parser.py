@@ -32,7 +32,17 @@ class QuerySyntaxError(InvalidInputError):
 
 
 def parse(text: str) -> Query:
-    """Read a query. Raises QuerySyntaxError, which names the column, counted from 1."""
+    """Read a query in the language of the command line.
+
+    Args:
+        text: Such as `"horse" + 2:"stripes" - ./fence.jpg`.
+
+    Returns:
+        The query; `str` of it can be read again.
+
+    Raises:
+        QuerySyntaxError: The text is not a query; the message names the column, counted from 1.
+    """
     return _combine(_read(text))
 
 

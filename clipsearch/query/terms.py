@@ -43,7 +43,14 @@ class _Combines:
 
 @dataclass(frozen=True, slots=True)
 class Text(_Combines):
-    """Words to look for. Raises InvalidInputError for none."""
+    """Words to look for.
+
+    Attributes:
+        text: The words.
+
+    Raises:
+        InvalidInputError: There is no word.
+    """
 
     text: str
 
@@ -61,7 +68,14 @@ class Text(_Combines):
 
 @dataclass(frozen=True, slots=True)
 class Picture(_Combines):
-    """A picture to look for. source: a path or a URL. Raises InvalidInputError for an empty one."""
+    """A picture to look for.
+
+    Attributes:
+        source: A path or a URL.
+
+    Raises:
+        InvalidInputError: The source is empty.
+    """
 
     source: str
 
@@ -75,7 +89,14 @@ class Picture(_Combines):
 
 @dataclass(frozen=True, slots=True)
 class Indexed(_Combines):
-    """An item of the library, by its id, to look for more of its kind. Raises InvalidInputError below 1."""
+    """An item of the library, to look for more of its kind.
+
+    Attributes:
+        id: The id of the item.
+
+    Raises:
+        InvalidInputError: The id is below 1.
+    """
 
     id: int
 
@@ -110,9 +131,19 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class Query(_Combines):
-    """Terms that add to and take from each other. Raises InvalidInputError for none.
+    """Terms that add to and take from each other.
 
-    One with nothing but negative terms can be written, as a part of another; it cannot be searched for.
+    A query of only negative terms can be written, as a part of another; it cannot be searched for.
+
+    Attributes:
+        terms: Terms with their weights.
+
+    Raises:
+        InvalidInputError: There is no term.
+
+    Example:
+        >>> str(Text("horse") + 2 * Text("stripes") - Text("fence"))
+        '"horse" + 2:"stripes" - "fence"'
     """
 
     terms: tuple[Weighted, ...]
