@@ -74,7 +74,7 @@ def test_the_readme_is_short_and_leads_to_every_page():
 
 
 def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
-    """The block of docs/python.md, word for word, in a folder that has what it names."""
+    """The blocks of docs/python.md, word for word, in a folder that has what it names."""
     from tests.support.pictures import noise_picture
 
     photos = tmp_path / "photos"
@@ -84,11 +84,17 @@ def test_the_python_example_runs(tmp_path, encoder, monkeypatch):
     noise_picture(9, (64, 48)).save(tmp_path / "cat.jpg")
     index(photos / ".clipsearch", photos, encoder=encoder)
     monkeypatch.chdir(tmp_path)
-    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    assert block is not None
+    page = (ROOT / "docs" / "python.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict = {}
-    exec(block[1], names)
+    for block in blocks:
+        exec(block, names)
     assert [len(results) for results in names["answers"]] == [3, 3]
+    assert len(names["lines"]) == 3 and all("pixels" in line for line in names["lines"])
+    import clipsearch
+
+    used = set(re.findall(r"\w+", " ".join(blocks))) | set(re.findall(r"`(\w+)`", page))
+    assert {*clipsearch.__all__} <= used
 
 
 @pytest.fixture
