@@ -46,7 +46,7 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
     from clipsearch.ann.faiss_ivfpq import MIN_ROWS
 
     if kind not in KINDS:
-        raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
+        raise AnnIndexError(f"There is no index of kind {kind!r}. Use one of: {', '.join(KINDS)}.")
     if kind == "auto":
         cost = rows * dim / REFERENCE_DIM
         kind = "ivfpq" if cost >= IVFPQ_ROWS else "pq4" if cost >= PQ4_ROWS else "flat"
@@ -78,7 +78,7 @@ def _check_budget(least: int, rows: int, dim: int, memory_budget: int) -> None:
     if memory_budget and least > memory_budget:
         raise InvalidInputError(
             f"An index of {rows:,} vectors of {dim} dimensions takes at least {least:,} bytes; the budget "
-            f"is {memory_budget:,} bytes. Raise --memory-budget, or take --index flat, which needs none."
+            f"is {memory_budget:,} bytes. Raise --memory-budget, or use --index flat, which needs none."
         )
 
 
@@ -109,7 +109,7 @@ def _load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, w
 
         return FaissFlatIndex.over(rows, stop=watermark)
     if kind not in APPROXIMATE:
-        raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
+        raise AnnIndexError(f"There is no index of kind {kind!r}. Use one of: {', '.join(KINDS)}.")
     from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 
     index = IvfPqIndex.load(folder, params)

@@ -22,29 +22,44 @@ from clipsearch.paths import printable
 
 INTERRUPTED, INTERNAL = 130, 70
 
-COMMANDS = {
-    "backup": "clipsearch.cli.backup",
-    "build": "clipsearch.cli.build",
-    "daemon": "clipsearch.cli.daemon.command",
-    "doctor": "clipsearch.cli.doctor",
-    "dupes": "clipsearch.cli.dupes",
-    "eval": "clipsearch.cli.eval",
-    "find": "clipsearch.cli.find",
-    "forget": "clipsearch.cli.maintain",
-    "import-embeddings": "clipsearch.cli.import_embeddings",
-    "index": "clipsearch.cli.index",
-    "label": "clipsearch.cli.label",
-    "models": "clipsearch.cli.models",
-    "query": "clipsearch.cli.query",
-    "repair": "clipsearch.cli.repair",
-    "restore": "clipsearch.cli.restore",
-    "similar": "clipsearch.cli.similar",
-    "status": "clipsearch.cli.maintain",
-    "tags": "clipsearch.cli.tags",
-    "trust": "clipsearch.cli.trust",
-    "verify": "clipsearch.cli.verify",
+SECTIONS = {
+    "Index": {
+        "index": ("clipsearch.cli.index", "Add files, or bring the library up to date."),
+        "import-embeddings": ("clipsearch.cli.import_embeddings", "Import vectors that were made elsewhere."),
+        "forget": ("clipsearch.cli.maintain", "Remove files or folders from the library."),
+    },
+    "Search": {
+        "query": ("clipsearch.cli.query", "Search by words, a picture, or several terms."),
+        "similar": ("clipsearch.cli.similar", "Search by an item of the library, or a picture."),
+        "find": ("clipsearch.cli.find", "List the files that filters allow, newest first."),
+        "label": ("clipsearch.cli.label", "Classify pictures by labels that you choose."),
+        "dupes": ("clipsearch.cli.dupes", "Find copies, and pictures that look the same."),
+    },
+    "Look": {
+        "status": ("clipsearch.cli.maintain", "Show what the library holds."),
+        "tags": ("clipsearch.cli.tags", "List the tags, and how many files have each."),
+        "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
+        "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),
+    },
+    "Maintain": {
+        "doctor": ("clipsearch.cli.doctor", "Examine the library and suggest what to do."),
+        "verify": ("clipsearch.cli.verify", "Compare the library with its checksums."),
+        "repair": ("clipsearch.cli.repair", "Encode again what is damaged."),
+        "build": ("clipsearch.cli.build", "Build the search index again."),
+        "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),
+    },
+    "Share": {
+        "backup": ("clipsearch.cli.backup", "Back up the library, copying only new data."),
+        "restore": ("clipsearch.cli.restore", "Restore the library from a backup."),
+        "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub."),
+    },
 }
-"""Command -> module; a module is imported when its command runs, so that a query starts fast."""
+"""Heading of the help -> command -> its module and its line of the help."""
+
+COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
+"""Command -> module; a module is imported when its command runs, so that a query and the help start fast."""
+
+_SHORT_HELP = {name: text for section in SECTIONS.values() for name, (_, text) in section.items()}
 
 
 class _ReaderGoneError(Exception):
@@ -78,7 +93,15 @@ class _Commands(click.Group):
             return None
         command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
+        command.short_help = _SHORT_HELP[cmd_name]
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings, without importing one."""
+        width = max(map(len, COMMANDS))
+        for heading, section in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), text) for name, (_, text) in section.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
@@ -88,7 +111,14 @@ class _Commands(click.Group):
 ))  # fmt: skip
 @click.version_option(__version__, prog_name="clipsearch")
 def cli() -> None:
-    """Find pictures and texts by meaning: in words, or by a picture."""
+    """Search your pictures and texts by meaning: by words, or by a picture.
+
+    \b
+    clipsearch index ./photos
+    clipsearch query "a cat on a sofa"
+
+    `clipsearch COMMAND --help` explains a command and its options.
+    """  # noqa: D301 - click wants the character itself
 
 
 def main() -> NoReturn:
@@ -140,7 +170,9 @@ def explain(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):  # whoever read our output has gone
         return 0
-    complain(f"The system refuses: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.")
+    complain(
+        f"The system reports an error: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
+    )
     return 1
 
 

@@ -51,7 +51,7 @@ def _builtin(name: str) -> Encoder:
 def _describe_builtin(name: str) -> ModelInfo:
     dim = _builtin(name).dim
     aliases = ("builtin",) if name == DEFAULT_BUILTIN else ()
-    return ModelInfo(name, aliases, dim, "Apache-2.0", True, "needs no hub; object words in English, lower quality")
+    return ModelInfo(name, aliases, dim, "Apache-2.0", True, "needs no hub; English object words, lower quality")
 
 
 def _describe_preset(alias: str, prepared: dict[str, ExportMeta]) -> ModelInfo:

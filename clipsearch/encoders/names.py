@@ -47,7 +47,7 @@ PRESETS = {
         (),
         512,
         "MIT",
-        "quickest and smallest (0.6 GB), English",
+        "fastest and smallest (0.6 GB), English",
     ),
     "default": Preset(
         "openclip:ViT-B-32-SigLIP2-256/webli",
@@ -113,14 +113,14 @@ def _resolve_auto(offline: bool) -> Resolution:
     if export_folder.find_exports(exports_root(), preset.name) or hub.is_cached(preset.repository, preset.needed):
         return Resolution(preset.name, None)
     if hub.is_offline(offline):
-        reason = "its weights are not on this machine, and offline mode forbids to get them"
+        reason = "its weights are not on this machine, and offline mode forbids fetching them"
     elif hub.offers(preset.repository):
         return Resolution(preset.name, None)
     else:
         reason = "its weights are not on this machine, and the model hub cannot be reached"
     notice = (
         f"Using {DEFAULT_BUILTIN} instead of {preset.name}: {reason}. The answers will be of lower quality. "
-        f"To switch once it can be had: {SWITCH}"
+        f"To switch once it is available: {SWITCH}"
     )
     return Resolution(DEFAULT_BUILTIN, notice)
 
@@ -132,6 +132,6 @@ def unknown(name: str) -> EncoderUnavailableError:
     close = difflib.get_close_matches(name.lower(), [*ALIASES, AUTO], n=1, cutoff=0.6)
     hint = f" Did you mean {close[0]}?" if close else ""
     return EncoderUnavailableError(
-        f"There is no encoder named {name!r}.{hint} Write auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
+        f"There is no encoder named {name!r}.{hint} Use auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
         "hf-hub:ORG/NAME or local-dir:PATH."
     )

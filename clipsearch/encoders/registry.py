@@ -45,8 +45,8 @@ def load_pinned(
     encoder = _load_trusted(pin.name, model, Options(threads, offline, fingerprint, device, precision))
     if encoder.dim != pin.dim:
         raise EncoderMismatchError(
-            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
-            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
+            f"The library was made with vectors of {pin.dim} dimensions, imported as those of {pin.name}, but "
+            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with the right --encoder."
         )
     return encoder
 
@@ -114,7 +114,7 @@ def _load_remembered(name: str, options: Options) -> Encoder:
     try:
         trust.remember(described)
     except OSError as error:
-        log.warning("That you trust %s cannot be remembered: %s.", name, error)
+        log.warning("Your trust in %s cannot be saved: %s.", name, error)
     return encoder
 
 
@@ -164,7 +164,7 @@ def _load_openclip(name: str, compute: Compute, options: Options, check_source: 
 def _require_int8(name: str, compute: Compute) -> None:
     if compute.device not in ("auto", "cpu"):
         raise EncoderUnavailableError(
-            f"{name} runs on the processor only, not on {compute.device}: it is too small to gain. "
+            f"{name} runs on the processor only, not on {compute.device}: it is too small to gain from a GPU. "
             "Use --device auto, or another model."
         )
     if compute.precision not in ("auto", "int8"):
@@ -176,7 +176,7 @@ def _require_int8(name: str, compute: Compute) -> None:
 def _require_fp32_or_int8(name: str, compute: Compute) -> None:
     if compute.precision in ("bf16", "fp16"):
         raise EncoderUnavailableError(
-            f"{name} cannot run in {compute.precision} on a processor: ONNX Runtime does not compute in it there. "
+            f"{name} cannot run in {compute.precision} on a processor, because ONNX Runtime does not support it there. "
             "Use --precision fp32, or int8, which is faster and changes the vectors a little."
         )
 
@@ -198,7 +198,7 @@ def _load_on(
     except EncoderUnavailableError as error:
         if compute.device != "auto":
             raise
-        log.warning("%s runs on the processor, though there is a GPU: %s", meta.name, error)
+        log.warning("%s runs on the processor, although there is a GPU: %s", meta.name, error)
         return None
 
 
@@ -223,7 +223,8 @@ def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
             return folder, export_folder.verify_export(folder)
         except (OSError, export_folder.ExportDamagedError) as error:
             log.warning(
-                "%s cannot be kept in %s (%s), and is prepared again by every command. Make room or rights there, or "
+                "%s cannot be stored in %s (%s), so every command prepares it again. Free "
+                "some space or allow writing there, or "
                 "set CLIPSEARCH_CACHE to another folder.", name, exports_root(), error,
             )  # fmt: skip
         folder = exporting.export(reference, name, _scratch_root(), threads=options.threads)
@@ -232,12 +233,12 @@ def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
         if options.fingerprint is None:
             raise
         raise EncoderUnavailableError(
-            f"The library was made with {name}, which is not prepared on this machine and cannot be: {error}"
+            f"The library was made with {name}, which is not prepared on this machine and cannot be prepared: {error}"
         ) from error
     except (OSError, export_folder.ExportDamagedError) as error:
         raise EncoderError(
             f"{name} cannot be prepared, neither in {exports_root()} nor in the system's temporary folder: {error}. "
-            "Make room or rights there, or set CLIPSEARCH_CACHE to another folder."
+            "Free some space or allow writing there, or set CLIPSEARCH_CACHE to another folder."
         ) from error
 
 
@@ -265,7 +266,7 @@ def _require_at_hand(name: str, offline: bool) -> None:
     source = presets.get(name, named_on_hub)
     if source is None or hub.is_cached(*source):
         return
-    why = "offline mode forbids to get them" if hub.is_offline(offline) else "the model hub cannot be reached"
+    why = "offline mode forbids fetching them" if hub.is_offline(offline) else "the model hub cannot be reached"
     if hub.is_offline(offline) or not hub.answers(source[0]):
         raise EncoderUnavailableError(
             f"The weights of {name} are not on this machine, and {why}. Go online once, or set HF_ENDPOINT to a "

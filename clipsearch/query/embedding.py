@@ -131,7 +131,8 @@ class Embedder:
         tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
         if tokens <= limit:
             return unread
-        cut = f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored."
+        cut = f"The query has {tokens} tokens; {self.encoder.name} reads only the first "
+        f"{limit}. Shorten it to use all of it."
         return (*unread, cut)
 
     def _find_unread(self, text: str) -> tuple[str, ...]:

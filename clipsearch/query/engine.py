@@ -180,7 +180,7 @@ class SearchEngine:
         """Find the best matches of one query, as `search`, with its options in one object. vector: (dim,)."""
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
-            raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
+            raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:

@@ -52,7 +52,7 @@ class SearchOptions:
             raise InvalidInputError(f"k must be a whole number of at least 1, not {self.k!r}.")
         read_modalities(self.modality)
         if self.fusion not in FUSIONS:
-            raise InvalidInputError(f"There is no fusion {self.fusion!r}; there are {', '.join(FUSIONS)}.")
+            raise InvalidInputError(f"There is no fusion {self.fusion!r}. Use one of: {', '.join(FUSIONS)}.")
         _check_least("confidence", self.min_confidence, 0, "0.9 is what a table shows as 90%")
         _check_least("score", self.min_score, -1, "it is a cosine")
 
@@ -99,7 +99,7 @@ def read_modalities(modality: Modality | str | None) -> tuple[Modality, ...]:
     try:
         return (Modality(modality),)
     except ValueError:
-        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+        raise InvalidInputError(f"There is no modality {modality!r}. Use image, text or any.") from None
 
 
 def _check_least(name: str, value: object, low: int, hint: str) -> None:
@@ -107,4 +107,4 @@ def _check_least(name: str, value: object, low: int, hint: str) -> None:
     if value is None:
         return
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= 1:
-        raise InvalidInputError(f"The least {name} is {value!r}; it is a number from {low} to 1: {hint}.")
+        raise InvalidInputError(f"The least {name} is {value!r}, but it must be a number from {low} to 1: {hint}.")

@@ -74,7 +74,8 @@ class StateCopy:
             except (StoreCorruptError, FileNotFoundError) as error:
                 reason = "its copy is missing" if isinstance(error, FileNotFoundError) else error
                 raise StoreCorruptError(
-                    f"{name} cannot be added to the backup in {self._root.path}: {reason}. Either is damaged, or the "
+                    f"{name} cannot be added to the backup in {self._root.path}: "
+                    f"{reason}. Either one is damaged, or the "
                     "library went back to an earlier state. Back up into a new folder."
                 ) from error
         written = max(0, entry.size - (known.size if known else 0))

@@ -59,7 +59,7 @@ def _log(library: Library) -> Iterator[Finding]:
     """Look through SQLite's write-ahead log, of which it drops what follows damage without a word."""
     damage = examine_log(library.folder / f"{CATALOG}-wal")
     if damage:
-        todo = f"What was committed last is lost. Index again: {INDEX}; or go back to a backup: clipsearch restore DIR"
+        todo = f"The last commits are lost. Index again: {INDEX}. Or restore a backup: clipsearch restore DIR"
         yield Finding("log", Severity.PROBLEM, damage, todo)
 
 
@@ -68,10 +68,10 @@ def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
     with library.query() as connection:
         problems = integrity_problems(connection, quick=quick)
     if problems:
-        found = f"SQLite finds the catalog damaged: {'; '.join(problems)}."
+        found = f"SQLite finds damage in the catalog: {'; '.join(problems)}."
         yield Finding("catalog", Severity.PROBLEM, found, REPAIR)
     else:
-        yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
+        yield Finding("catalog", Severity.OK, "SQLite finds no damage in the catalog.")
 
 
 def _references(library: Library) -> Iterator[Finding]:
@@ -83,7 +83,9 @@ def _references(library: Library) -> Iterator[Finding]:
             counts[name] = counts.get(name, 0) + 1
     if counts:
         what = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", REPAIR)
+        yield Finding(
+            "references", Severity.PROBLEM, f"Rows of the catalog refer to rows that are missing: {what}.", REPAIR
+        )
     else:
         yield Finding("references", Severity.OK, "Every vector has its item, every item its root.")
 
@@ -92,15 +94,22 @@ def _digests(library: Library) -> Iterator[Finding]:
     """See that each row of the catalog is as it was written."""
     with library.query() as connection:
         if not has_checksums(connection):
-            found = "The library is of an earlier format, which has no checksums."
+            found = "The library has an earlier format, without checksums."
             yield Finding("digests", Severity.NOTE, found, f"The next run adds them: {INDEX}")
             return
         counts = {table: count for table, (count, _) in count_damaged(connection).items() if count}
     if counts:
         what = ", ".join(f"{count:,} of {table}" for table, count in counts.items())
-        yield Finding("digests", Severity.PROBLEM, f"Rows of the catalog have changed: {what}.", REPAIR, None, counts)
+        yield Finding(
+            "digests",
+            Severity.PROBLEM,
+            f"Rows of the catalog do not match their checksums: {what}.",
+            REPAIR,
+            None,
+            counts,
+        )
     else:
-        yield Finding("digests", Severity.OK, "Each row of the catalog is as it was written.")
+        yield Finding("digests", Severity.OK, "Each row of the catalog matches its checksum.")
 
 
 def _words(library: Library) -> Iterator[Finding]:
@@ -111,10 +120,10 @@ def _words(library: Library) -> Iterator[Finding]:
         except DatabaseError:  # what SQLite says of a damaged one
             differs = True
     if differs:
-        found = "The index of words is not that of the captions and passages; words may be found wrongly."
+        found = "The full-text index does not match the captions and passages; searches for words may be wrong."
         yield Finding("words", Severity.PROBLEM, found, REPAIR)
     else:
-        yield Finding("words", Severity.OK, "The index of words is that of the captions and passages.")
+        yield Finding("words", Severity.OK, "The full-text index matches the captions and passages.")
 
 
 def _contents(library: Library) -> Iterator[Finding]:
@@ -125,7 +134,7 @@ def _contents(library: Library) -> Iterator[Finding]:
         yield Finding("contents", Severity.OK, f"{counted(files, 'file')} can be found.", "", None, {"files": files})
     else:
         todo = f"{INDEX} FOLDER"
-        yield Finding("contents", Severity.NOTE, "The library holds nothing.", todo, None, {"files": 0})
+        yield Finding("contents", Severity.NOTE, "The library is empty.", todo, None, {"files": 0})
 
 
 def _generation(library: Library, modality: Modality, build: str) -> Iterator[Finding]:
@@ -139,11 +148,11 @@ def _generation(library: Library, modality: Modality, build: str) -> Iterator[Fi
         if _active(library, modality) != generation:
             yield from _generation(library, modality, build)  # a build replaced it meanwhile
             return
-        found = f"{error} Every search is exact until it is mended, and slower."
+        found = f"{error} Until it is built again, every search is exact and slower."
         yield Finding("index_files", Severity.PROBLEM, found, build, modality)
         return
     if generation.checksums:
-        found = f"{counted(len(generation.checksums), 'file')} of the index, as they were written."
+        found = f"{counted(len(generation.checksums), 'file')} of the index match their checksums."
         yield Finding("index_files", Severity.OK, found, "", modality)
 
 
@@ -165,10 +174,10 @@ def _leftovers(library: Library) -> Iterator[Finding]:
     values = {"files": len(rests), "bytes": total}
     if rests:
         names = ", ".join(sorted(rests)[:MESSAGES])
-        found = f"{total:,} bytes that do not count, of a run that was cut off or is at work now: {names}."
+        found = f"{total:,} bytes of leftover files, from an interrupted run or one in progress: {names}."
         yield Finding("leftovers", Severity.NOTE, found, f"The next run deletes them: {INDEX}", None, values)
     else:
-        yield Finding("leftovers", Severity.OK, "No files lie about.", "", None, values)
+        yield Finding("leftovers", Severity.OK, "There are no leftover files.", "", None, values)
 
 
 def _active(library: Library, modality: Modality) -> catalog.Generation | None:

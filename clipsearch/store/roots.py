@@ -180,7 +180,7 @@ def _root(row: Row[Any], base: str) -> Root:
     try:
         return _read_root(row, base)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has a wrong entry for root {row.id} ({error}). {REPAIR}") from error
 
 
 def _read_root(row: Row[Any], base: str) -> Root:

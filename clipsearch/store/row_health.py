@@ -54,7 +54,7 @@ def examine_segments(library: Library, modality: Modality) -> Iterator[Finding]:
 def _gaps(segments: list[Segment]) -> list[str]:
     ends = [0, *(segment.first_row + segment.committed_rows for segment in segments)]
     return [
-        f"{segment.name} starts at row {segment.first_row:,}, the one before it ends at {end:,}."
+        f"{segment.name} starts at row {segment.first_row:,}, but the previous one ends at {end:,}."
         for segment, end in zip(segments, ends, strict=False)
         if segment.first_row != end
     ]
@@ -65,9 +65,9 @@ def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[st
         return ["The catalog does not say how long a row is."]
     sizes = [regular_size(library.folder / VECTORS / segment.name) for segment in segments]
     return [
-        f"{segment.name} is missing, or no regular file."
+        f"{segment.name} is missing, or is not a regular file."
         if size is None
-        else f"{segment.name} holds {size // row_bytes:,} rows, the catalog has {segment.committed_rows:,}."
+        else f"{segment.name} holds {size // row_bytes:,} rows, but the catalog has {segment.committed_rows:,}."
         for segment, size in zip(segments, sizes, strict=True)
         if (size or 0) < segment.committed_rows * row_bytes
     ]
@@ -94,9 +94,9 @@ def _of_rows(library: Library, modality: Modality, looked: int, bad: NDArray[np.
     values = {"looked_at": looked, "bad": len(bad)}
     as_it_was = "as they were written" if checksums else "finite and of unit length"
     if not len(bad):
-        found = f"{counted(looked, 'row')} looked at, all {as_it_was}."
+        found = f"{counted(looked, 'row')} checked, all {as_it_was}."
         return Finding("rows", Severity.OK, found, "", modality, values)
-    found = f"{len(bad):,} of {looked:,} rows looked at are not {as_it_was}; the first is {bad[0]:,}"
+    found = f"{len(bad):,} of {looked:,} rows checked are not {as_it_was}; the first is {bad[0]:,}"
     return Finding(
         "rows", Severity.PROBLEM, f"{found}{_whose(library, modality, int(bad[0]))}.", REPAIR, modality, values
     )
@@ -142,14 +142,14 @@ def examine_owners(library: Library, modality: Modality) -> Iterator[Finding]:
     }
     said = {
         "outside": "rows of the catalog lie outside the segments",
-        "lost": "rows belong to no file, though they are not deleted",
-        "hidden": "rows of files that are there are marked as deleted",
+        "lost": "rows belong to no file but are not marked as deleted",
+        "hidden": "rows of indexed files are marked as deleted",
     }
     wrong = [f"{count:,} {said[name]}" for name, count in counts.items() if count]
     if wrong:
         yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", REPAIR, modality, counts)
     elif total:
-        yield Finding("owners", Severity.OK, "Each row has an item, or is deleted.", "", modality, counts)
+        yield Finding("owners", Severity.OK, "Each row has an item or is deleted.", "", modality, counts)
 
 
 def _outside(connection: Connection, modality: Modality, total: int) -> int:

@@ -34,4 +34,4 @@ def numbers(found: Iterable[int]) -> NDArray[np.int64]:
     try:
         return np.fromiter(found, np.int64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise StoreCorruptError(f"The catalog has {error} in the place of a number. {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has {error} instead of a number. {REPAIR}") from error

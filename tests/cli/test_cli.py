@@ -6,17 +6,18 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import clipsearch
+from clipsearch.cli import main
 from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.paths import ROOT
 from tests.support.pictures import photograph
 
-COMMANDS = ["build", "daemon", "doctor", "dupes", "eval", "find", "forget"]
-COMMANDS += ["import-embeddings", "index", "label", "models", "query", "similar", "status"]
 HIT_KEYS = ["rank", "id", "path", "modality", "item_modality", "part", "score", "confidence"]
 
 
@@ -95,7 +96,7 @@ def test_a_second_run_encodes_nothing_and_reports_it(home):
 def test_retry_failed_tries_again_and_prints_the_reason(home):
     done = run_cli("index", "--retry-failed", "--json", cwd=home)
     assert done.json["failed"] == [
-        {"path": str(home / "photos" / "broken.jpg"), "reason": "not a picture that clipsearch reads"}
+        {"path": str(home / "photos" / "broken.jpg"), "reason": "not a picture that clipsearch can read"}
     ]
 
 
@@ -125,11 +126,36 @@ def test_results_only_on_stdout(home, tmp_path):
     assert "failed: " in done.err
 
 
-@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]])
+@pytest.mark.parametrize("command", [[], *[[name] for name in sorted(main.COMMANDS)]])
 def test_help_everywhere(command):
     for flag in ("--help", "-h"):
         done = run_cli(*command, flag)
         assert done.code == 0 and done.out.decode().startswith("Usage: clipsearch")
+
+
+def test_the_help_has_a_whole_line_for_each_command():
+    """The table of main.py and the commands agree, and no line is cut or too long."""
+    lines = run_cli("--help", env={"COLUMNS": "80"}).out.decode().splitlines()
+    assert not [line for line in lines[1:] if line.endswith("...") or len(line) > 80]
+    context = click.Context(main.cli)
+    for heading, section in main.SECTIONS.items():
+        assert f"{heading}:" in lines
+        for name, (_, text) in section.items():
+            assert f"  {name:<17}  {text}" in lines
+            assert len(text) <= 50 and text.endswith(".")
+            command = main.cli.get_command(context, name)
+            assert command.short_help == text
+            assert command.help.splitlines()[0].endswith(".")
+
+
+def test_the_help_imports_no_command():
+    script = (
+        "import sys; from clipsearch.cli import main; sys.argv = ['clipsearch', '--help']; "
+        "main.cli(standalone_mode=False); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not set(main.COMMANDS.values()) & set(done.stdout.split())
+    assert not {"numpy", "sqlalchemy", "PIL"} & set(done.stdout.split())
 
 
 def test_version():
@@ -242,7 +268,6 @@ def test_an_encoder_may_be_changed_while_there_is_nothing_to_compare(home, tmp_p
 def test_exit_codes_are_documented_wherever_they_are_listed():
     """Each code an error or the command line itself has stands in the help, in the manual and in errors.py."""
     from clipsearch import errors
-    from clipsearch.cli import main
 
     def below(kind):
         return {kind.exit_code}.union(*map(below, kind.__subclasses__()))
