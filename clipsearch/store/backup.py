@@ -1,4 +1,4 @@
-"""Backups: a state of a library in another folder, which is a library itself; the next one adds what is new.
+"""Backups: a state of a library in another folder, which is a library itself; the next backup adds what is new.
 
 A backup reads one state and needs no lock of the library: segments only grow, and the catalog is copied inside one
 reading transaction. In the backup's folder segments are appended to, everything else is written under another name and
@@ -63,7 +63,7 @@ def back_up(
 
     with_index: also copy approximate indexes, which can be built again. Raises InvalidInputError for a folder that is
     something else, StoreCorruptError for a damaged library, or where the backup was changed; LibraryLockedError,
-    LibraryError when the disk refuses. The backup before is as it was then.
+    LibraryError when the disk refuses. The previous backup is unchanged then.
     """
     started = time.monotonic()
     check_apart(library.folder, folder)
@@ -75,7 +75,7 @@ def back_up(
     _make(folder)
     with _disk_errors(folder), open_folder(folder) as root:
         backup = _Backup(library, root, with_index, progress or SilentStages())
-        backup.identify()  # before anything is written, and be it the lock
+        backup.identify()  # before anything is written, even the lock
         _check_lock(root)
         with locked(folder):
             backup.run()
@@ -95,7 +95,7 @@ def check_apart(library: Path, folder: Path) -> None:
 
 
 class _Backup:
-    """One run, under the lock of the backup's folder."""
+    """One backup run, under the lock of the backup's folder."""
 
     def __init__(self, library: Library, root: Folder, with_index: bool, progress: Stages) -> None:
         self._library = library
@@ -105,7 +105,7 @@ class _Backup:
         self.report = BackupReport(str(library.folder), str(root.path))
 
     def run(self) -> None:
-        """Copy what is new, then make it count."""
+        """Copy what is new, then make it current."""
         manifest = self.identify()
         before = None
         if self._root.status(CATALOG) is not None:  # else the first backup was cut off
@@ -153,7 +153,7 @@ class _Backup:
             raise StoreCorruptError(f"The library in {self._library.folder} is damaged ({found}). {REPAIR}")
 
     def _flip(self, manifest: Manifest, state: BackupState, temporary: str) -> None:
-        """Make a state the one that the backup holds, and delete what only the one before had."""
+        """Make a state current, and delete what only the previous state had."""
         manifest.states[state.catalog.blake2b] = state
         manifest.write(self._root)
         self._root.rename(temporary, CATALOG)

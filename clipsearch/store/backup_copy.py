@@ -1,4 +1,4 @@
-"""Copying one state of a library into the folder of a backup, where it does not count yet."""
+"""Copying one state of a library into the folder of a backup, before it becomes current."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class StateCopy:
             if not generation.checksums:  # it searches the vectors and has no files of its own
                 whole.add(generation.name)
             elif with_index and is_generation_name(generation.name):
-                with suppress(StoreCorruptError, FileNotFoundError):  # it is built again from the vectors
+                with suppress(StoreCorruptError, FileNotFoundError):  # it can be rebuilt from the vectors
                     verify(self._library.folder, generation)
                     entries |= self._copy_index(generation)
                     whole.add(generation.name)

@@ -41,7 +41,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What stands behind a row of a modality, read when asked for.
+    """The item and the part that a row belongs to; they are parsed on access.
 
     place: the columns of the item, then those of the row but its modality. root_paths: as of `matches`.
     """
@@ -57,7 +57,7 @@ class Match:
 
     @property
     def item(self) -> Item:
-        """The item. Raises StoreCorruptError for one that makes no sense."""
+        """The item. Raises StoreCorruptError if its columns are invalid."""
         return to_item(self.place, self.root_paths)
 
     @property
@@ -67,11 +67,11 @@ class Match:
 
     @property
     def passage(self) -> Passage | None:
-        """The passage that the row is of."""
+        """The passage that the row encodes; None for an image."""
         return _passage(self.place, self.modality)
 
     def is_sound(self, vector: NDArray[np.float16]) -> bool:
-        """Tell whether the item, the passage and the vector, float16 (dim,), are as they were written."""
+        """Tell whether the item, the passage and the vector, float16 (dim,), match their checksums."""
         item_id, part, text, line, end_line, stored = tuple(self.place)[-6:]
         if not is_sound(self.place, items):
             return False
@@ -94,7 +94,7 @@ _GENERATION = (
 
 
 def get_setting(connection: Connection, key: str) -> str | None:
-    """Return a setting's value, None where it was never set. Raises StoreCorruptError for a damaged one."""
+    """Return a setting's value, or None if it is not set. Raises StoreCorruptError if it is damaged."""
     row = connection.exec_driver_sql(_SETTING, (key,)).one_or_none()
     if row is None:
         return None
@@ -103,7 +103,7 @@ def get_setting(connection: Connection, key: str) -> str | None:
 
 
 def get_number(connection: Connection, key: str) -> int:
-    """Return a setting that is a whole number, 0 where it was never set. Raises StoreCorruptError for another one."""
+    """Return an integer setting, or 0 if it is not set. Raises StoreCorruptError if it is no integer or is damaged."""
     value = get_setting(connection, key)
     try:
         return int(value or 0)
@@ -142,7 +142,7 @@ def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int
 
 
 def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
-    """Return the absolute path of an item. Raises StoreCorruptError for one of no root, or whose path is no text."""
+    """Return the absolute path of an item. Raises StoreCorruptError if its root is unknown or its path is not text."""
     try:
         return join(root_paths[root_id], path)
     except (LookupError, TypeError, ValueError) as error:
@@ -150,7 +150,7 @@ def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
 
 
 def get_generation(connection: Connection, modality: Modality) -> Generation | None:
-    """Return the active generation of one modality; where the catalog describes it wrongly, one that fails to load."""
+    """Return the active generation of one modality; if its entry is damaged, a generation that fails to load."""
     row = connection.exec_driver_sql(_GENERATION, (str(modality),)).one_or_none()
     if row is None:
         return None
@@ -204,7 +204,7 @@ def is_known(connection: Connection, content_hash: str, caption: str | None = No
 
 
 def is_empty(connection: Connection) -> bool:
-    """Tell whether there is no item at all, not even a deleted one."""
+    """Tell whether there are no items, live or deleted."""
     return connection.execute(select(items.c.id).limit(1)).first() is None
 
 
@@ -238,7 +238,7 @@ def list_items(
 
 
 def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
-    """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they make no sense."""
+    """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they are invalid."""
     try:
         picture = None
         if row.width is not None:
@@ -258,7 +258,7 @@ def _passage(row: Row[Any], modality: Modality) -> Passage | None:
 
 
 def _segment(row: Row[Any]) -> Segment:
-    """Build a Segment. Raises StoreCorruptError for one that is damaged, or that names a file elsewhere."""
+    """Build a Segment. Raises StoreCorruptError if the row is damaged, or its name is not that of a segment."""
     require_sound(row, segments)
     try:
         segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))

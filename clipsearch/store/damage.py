@@ -1,4 +1,4 @@
-"""Damage of a library that `clipsearch repair` can do something about, and that a backup must not take over."""
+"""Damage of a library: what `clipsearch repair` handles, and what a backup must not copy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Damage:
         return bool(self.describe())
 
     def describe(self) -> list[str]:
-        """Say what is damaged, a line each."""
+        """Describe the damage, a line for each kind."""
         found = [f"{counted(len(rows), 'vector')} of {modality}" for modality, rows in self.rows.items() if len(rows)]
         found += [counted(len(self.items), "item")] if self.items else []
         found += [counted(len(self.generations), "approximate index")] if self.generations else []
@@ -88,7 +88,7 @@ def find_damage(library: Library) -> Damage:
     while True:
         revision, damage = _look(library)
         with library.query() as connection:
-            # An index that a build has replaced meanwhile is not missing.
+            # An index that a build has replaced during the check is not missing.
             if not damage.indexes or get_revision(connection) == revision:
                 return damage
 

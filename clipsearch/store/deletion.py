@@ -1,4 +1,4 @@
-"""Deleting items: marked as deleted, so that their files may come back, or erased with all that belongs to them."""
+"""Deleting items: marking them deleted, so that they can be restored, or erasing them with their data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipsearch.store.schema import failures, items, roots, vectors
 
 
 def tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
-    """Mark items deleted and hide their rows; they stay, so that the files may come back."""
+    """Mark items deleted and hide their rows. They are kept, so that files that come back need no encoding."""
     hide(connection, ids)
     connection.execute(update(items).where(items.c.id.in_(ids)).values(deleted=True))
 
@@ -29,7 +29,7 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
 
 
 def erase_scope(connection: Connection, scope: Scope) -> int:
-    """Erase a scope's items and failures, and the root if it is the whole of it; return how many items were live."""
+    """Erase a scope's items and failures, and the root if the scope is all of it; return how many items were live."""
     inside = under(items, scope)
     live = select(func.count()).select_from(items).where(inside, ~items.c.deleted)
     count: int = connection.execute(live).scalar_one()

@@ -1,7 +1,7 @@
 """Generations: approximate indexes on disk, derived from the rows, each in a folder of its own.
 
 A generation is written under a temporary name, made durable, renamed, and only then made active by the catalog,
-which also keeps a checksum of every file: FAISS accepts most damaged files without a word.
+which also keeps a checksum of every file: FAISS silently accepts most damaged files.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def verify(library: Path, generation: Generation) -> None:
 
 
 def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
-    """Delete the generations that are not active, and what a crash left half-written.
+    """Delete the generations that are not active, and incomplete ones left by a crash.
 
     Only folders with the name of a generation are touched, and in them only files with the name of an index file.
     Raises LibraryError if `ann` is a link: what it leads to is not the library's.
@@ -115,7 +115,7 @@ def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
             for name in parent.names():
                 if (is_generation_name(name) and name not in active) or is_temporary_name(name):
                     _remove(parent, name)
-    except OSError:  # there is none, or it cannot be listed: then the next run sweeps
+    except OSError:  # it does not exist, or cannot be listed: the next run sweeps
         return
 
 

@@ -1,4 +1,4 @@
-"""The health of a library's files: what is examined here changes nothing, and damage is a finding, never an error."""
+"""The health of a library's files. Examination is read-only; damage is returned as a finding, never raised."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from clipsearch.types import Modality
 def examine(
     library: Library, build: str, *, quick: bool = False, stage: Stage = lambda name, total: None
 ) -> Iterator[Finding]:
-    """Examine the files of a library: catalog, segments, rows, generations, and what lies about.
+    """Examine the files of a library: catalog, segments, rows, generations, and leftover files.
 
-    build: the command that builds its index again. quick: look at a sample of the rows, and pass the words over.
+    build: the command that rebuilds its index. quick: check a sample of the rows, and skip the index of words.
     stage: called with the name of the next stage and its number of rows; returns the callback that advances it.
     """
     yield from guarded("log", partial(_log, library))
@@ -48,7 +48,7 @@ def examine(
         segments = guarded("segments", partial(examine_segments, library, modality), modality)
         yield from segments
         if quick and any(finding.severity is Severity.PROBLEM for finding in segments):
-            continue  # a sample would name rows that are not there
+            continue  # a sample would name rows that do not exist
         yield from guarded("rows", partial(examine_rows, library, modality, quick, stage), modality)
         yield from guarded("owners", partial(examine_owners, library, modality), modality)
         yield from guarded("index_files", partial(_generation, library, modality, build), modality)
@@ -56,7 +56,7 @@ def examine(
 
 
 def _log(library: Library) -> Iterator[Finding]:
-    """Look through SQLite's write-ahead log, of which it drops what follows damage without a word."""
+    """Check SQLite's write-ahead log: SQLite silently drops what follows damage in it."""
     damage = examine_log(library.folder / f"{CATALOG}-wal")
     if damage:
         todo = f"The last commits are lost. Index again: {INDEX}. Or restore a backup: clipsearch restore DIR"
@@ -64,7 +64,7 @@ def _log(library: Library) -> Iterator[Finding]:
 
 
 def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
-    """Let SQLite look through its file."""
+    """Run the integrity check of SQLite."""
     with library.query() as connection:
         problems = integrity_problems(connection, quick=quick)
     if problems:
@@ -75,7 +75,7 @@ def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
 
 
 def _references(library: Library) -> Iterator[Finding]:
-    """See that whatever names an item or a root names one that is there."""
+    """Check that all references to items and roots are valid."""
     counts: dict[str, int] = {}
     with library.query() as connection:
         for table, _, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
@@ -91,7 +91,7 @@ def _references(library: Library) -> Iterator[Finding]:
 
 
 def _digests(library: Library) -> Iterator[Finding]:
-    """See that each row of the catalog is as it was written."""
+    """Compare each row of the catalog with its digest."""
     with library.query() as connection:
         if not has_checksums(connection):
             found = "The library has an earlier format, without checksums."
@@ -117,7 +117,7 @@ def _words(library: Library) -> Iterator[Finding]:
     with library.query() as connection:
         try:
             differs = differs_from_texts(connection)
-        except DatabaseError:  # what SQLite says of a damaged one
+        except DatabaseError:  # the index is damaged
             differs = True
     if differs:
         found = "The full-text index does not match the captions and passages; searches for words may be wrong."
@@ -146,7 +146,7 @@ def _generation(library: Library, modality: Modality, build: str) -> Iterator[Fi
         generations.verify(library.folder, generation)
     except StoreCorruptError as error:
         if _active(library, modality) != generation:
-            yield from _generation(library, modality, build)  # a build replaced it meanwhile
+            yield from _generation(library, modality, build)  # a build replaced it during the check
             return
         found = f"{error} Until it is built again, every search is exact and slower."
         yield Finding("index_files", Severity.PROBLEM, found, build, modality)
@@ -157,7 +157,7 @@ def _generation(library: Library, modality: Modality, build: str) -> Iterator[Fi
 
 
 def _leftovers(library: Library) -> Iterator[Finding]:
-    """Look for what no catalog names: rests of a crash, or of what was replaced."""
+    """Look for files that the catalog does not name: remains of a crash, or replaced files."""
     with library.query() as connection:
         row_bytes = catalog.get_row_bytes(connection)
         expected = {s.name: s.committed_rows * row_bytes for s in catalog.get_segments(connection)}

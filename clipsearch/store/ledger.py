@@ -1,6 +1,6 @@
-"""The notebook of one indexing run: which files were seen, which need work, which are missing.
+"""The state of one indexing run: which files were seen, which need work, which are missing.
 
-It lives in temporary tables of the writer's connection, so memory stays flat however many files there are, and
+It is kept in temporary tables of the writer's connection, so memory use does not grow with the number of files, and
 nothing of it outlives the run.
 """
 
@@ -82,7 +82,7 @@ _scopes = Table(
 
 @dataclass(slots=True)
 class Tally:
-    """Files of a walk by what is known of them before any is read."""
+    """How many files of a walk are unchanged, new or changed, before any is read."""
 
     unchanged: int = 0
     new: int = 0
@@ -90,7 +90,7 @@ class Tally:
 
 
 class Ledger:
-    """One run's notes, on the connection of the writer."""
+    """The state of one run, on the connection of the writer."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -146,7 +146,7 @@ class Ledger:
         return {row.path: row for row in self._connection.execute(query)}
 
     def find_missing(self, scopes: Sequence[Scope], unreadable: Sequence[Scope]) -> int:
-        """Note the items in scope that the walk did not see; return how many.
+        """Record the items in scope that the walk did not see; return how many.
 
         unreadable: folders that could not be listed; what is below them is not missing.
         """
@@ -251,7 +251,7 @@ def _from_row(row: Row[Any]) -> FileRecord:
 def _gone_from(table: Table) -> ColumnElement[bool]:
     """Build the condition "in a scope that was walked, and in no folder that could not be listed".
 
-    The scopes stand in a table, for there may be more of them than a statement can name.
+    The scopes are in a table, because there may be more of them than a statement has parameters.
     """
 
     def lies_in(what: str) -> ColumnElement[bool]:

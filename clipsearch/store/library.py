@@ -63,7 +63,7 @@ class Library:
 
     @classmethod
     def create(cls, folder: Path) -> Library:
-        """Open a library, making it first where there is none. Raises LibraryError if the folder cannot be used."""
+        """Open a library, and create it if it does not exist. Raises LibraryError if the folder cannot be used."""
         folder = Path(os.path.abspath(folder))
         try:
             new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -87,9 +87,9 @@ class Library:
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
-        """Open one state of the library; what is committed meanwhile is not in it.
+        """Open one state of the library; later commits are not visible in it.
 
-        A state whose files a compaction has replaced before they could be mapped is passed over for the newest one.
+        If a compaction replaces the files of a state before they are opened, the newest state is opened instead.
         """
         while True:
             with self.query() as connection:
@@ -106,12 +106,12 @@ class Library:
 
     @contextmanager
     def writer(self, *, repair: bool = False) -> Iterator[Writer]:
-        """Take the lock, cut off what a crash left, and change the library.
+        """Take the lock, remove the remains of a crash, and yield the writer.
 
-        Vectors can be committed once an encoder is pinned. repair: open a library of which vectors are missing, too;
+        Vectors can be committed once an encoder is pinned. repair: also open a library that lacks vectors;
         see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
         """
-        from clipsearch.store.row_checks import fill  # which a query has no use for
+        from clipsearch.store.row_checks import fill  # deferred: a query does not need it
 
         with locked(self.folder):
             pin = self.encoder
@@ -143,7 +143,7 @@ class Library:
             return EncoderPin(name, fingerprint, catalog.get_number(connection, "dim"))
 
     def pin(self, pin: EncoderPin) -> None:
-        """Pin the encoder of a library that holds nothing. Raises EncoderMismatchError if another one is pinned."""
+        """Pin the encoder of an empty library. Raises EncoderMismatchError if another one is pinned."""
         if self.encoder != pin and self._is_empty():
             with locked(self.folder):
                 if self._is_empty():
@@ -154,7 +154,7 @@ class Library:
             raise encoder_mismatch(self.folder, *names)
 
     def check_pin(self, pin: EncoderPin) -> None:
-        """Raise EncoderMismatchError if another encoder was pinned meanwhile; certain while a writer is open."""
+        """Raise EncoderMismatchError if another encoder is pinned now; the pin cannot change while a writer is open."""
         present = self.encoder
         if present != pin:
             raise encoder_mismatch(self.folder, present.name if present else "no encoder", pin.name)
@@ -168,7 +168,7 @@ class Library:
     def _store_pin(self, pin: EncoderPin) -> None:
         engine = writer_engine(self.folder / CATALOG)
         with change(engine) as connection:
-            for table in (segments, tombstones, vectors, generations):  # rows of an encoder before, all forgotten
+            for table in (segments, tombstones, vectors, generations):  # all that is left of the previous encoder
                 connection.execute(delete(table))
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)

@@ -1,4 +1,4 @@
-"""Which item of a library a path is."""
+"""Finding the item of a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipsearch.store.schema import items
 
 
 def item_at(library: Library, path: str) -> int | None:
-    """Return the id of the item that is the file of a path, or a record of that name; None if there is none."""
+    """Return the id of the item that is the file of a path, or a record of that name; None if it does not exist."""
     try:
         names = {quote_path(path), quote_path(os.path.abspath(path))}
     except OSError:  # the current folder is gone

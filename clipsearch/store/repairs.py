@@ -1,4 +1,4 @@
-"""What a repair changes in a library past its ordinary commits."""
+"""Changes that only a repair makes to a library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clipsearch.store.writer import Writer
 
 
 def erase(writer: Writer, ids: Sequence[int]) -> None:
-    """Take items out of a library, with all that belongs to them."""
+    """Erase items with their words, tags and vectors."""
     connection, _ = writer.storage
     for chunk in chunks(ids):
         with change(connection):
@@ -26,7 +26,7 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 
 
 def drop_notes(writer: Writer, damage: Damage) -> None:
-    """Forget approximate indexes, failures and tags whose entries are damaged: a run makes or finds them again."""
+    """Delete damaged entries of approximate indexes, failures and tags; an indexing run creates them again."""
     connection, _ = writer.storage
     with change(connection):
         for table, ids in ((generations, damage.generations), (failures, damage.failures)):
@@ -39,14 +39,14 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
 
 
 def rebuild_words(writer: Writer) -> None:
-    """Make the index of words again from captions and passages."""
+    """Rebuild the index of words from captions and passages."""
     connection, _ = writer.storage
     with change(connection):
         full_text.rebuild(connection)
 
 
 def rebuild_indexes(writer: Writer) -> None:
-    """Make SQLite's own indexes again from their tables."""
+    """Rebuild SQLite's own indexes from their tables."""
     connection, _ = writer.storage
     with transaction(connection):  # no new revision: the rows of the tables stay as they are
         connection.execute(text("REINDEX"))

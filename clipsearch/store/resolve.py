@@ -104,7 +104,7 @@ class Resolver:
         contents: list[Content] = []
         unresolved: list[FileRecord] = []
         fresh: dict[str, Content] = {}
-        # An item at the place of a file of this batch is about to be that file: it cannot also move elsewhere.
+        # An item at the path of a file of this batch will become that file, so it cannot also move elsewhere.
         taken = {own.id for outcome in batch if (own := item_at(connection, outcome.record)) is not None}
         for outcome in batch:
             content: Content | None

@@ -1,7 +1,7 @@
 """Roots: the folders, and single files, that a library covers. They never overlap: each file belongs to one root.
 
-A collection is a root of another kind: it is not walked, and may lie in a folder that is, or be one. Its path is
-stored with "/" at its end, which that of no folder has, so that the two stand beside each other.
+A collection is a root that is not walked. It may be a folder that is also a root, or lie in one. Its path is stored
+with "/" at its end, which no path of a folder has, so that both can be stored.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RulesChange:
 
 
 def library_base(folder: Path) -> str:
-    """Return the folder that portable roots are relative to: the parent of a `.clipsearch/`, else none."""
+    """Return the folder that portable roots are relative to: the parent of a `.clipsearch/`, else ""."""
     return os.path.realpath(folder.parent) if folder.name == LOCAL_LIBRARY else ""
 
 
@@ -108,7 +108,7 @@ def under(table: Table, scope: Scope) -> ColumnElement[bool]:
 
 
 def add_root(connection: Connection, base: str, path: str) -> Scope:
-    """Make a folder or a single file a root, unless it lies in one; roots below it are merged into it, items kept.
+    """Add a folder or a file as a root, unless a root contains it; merge the roots below it into it with their items.
 
     path: absolute and resolved. Returns what an indexing run of that path covers.
     """
@@ -124,7 +124,7 @@ def add_root(connection: Connection, base: str, path: str) -> Scope:
 
 
 def add_collection(connection: Connection, base: str, source: str) -> int:
-    """Return the root of the collection that comes from an absolute and resolved path, making it where it is new."""
+    """Return the root of the collection that comes from an absolute and resolved path, adding it if it is new."""
     path, portable = _stored(base, source)
     path = (path or os.curdir) + COLLECTION_END
     known = select(roots.c.id).where(roots.c.path == path, roots.c.portable == portable)
@@ -142,7 +142,7 @@ def change_rules(connection: Connection, root_id: int, change: RulesChange) -> N
 
 
 def set_offline(connection: Connection, root_id: int, offline: bool) -> None:
-    """Note whether a root can be reached."""
+    """Record whether a root can be reached."""
     connection.execute(update(roots).where(roots.c.id == root_id).values(offline=offline))
 
 
@@ -168,7 +168,7 @@ def _insert(connection: Connection, kind: RootKind, path: str, portable: bool) -
 
 
 def _merge(connection: Connection, root: Root, into: int, prefix: str) -> None:
-    """Hand a root's items and failures to one above it."""
+    """Move a root's items and failures to a root above it, and delete the root."""
     for table in (items, failures):
         longer = case((table.c.path == "", prefix), else_=literal(prefix + "/") + table.c.path)
         connection.execute(update(table).where(table.c.root_id == root.id).values(root_id=into, path=longer))

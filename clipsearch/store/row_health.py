@@ -33,13 +33,13 @@ _BLOCK_ROWS = 8192
 
 
 def examine_segments(library: Library, modality: Modality) -> Iterator[Finding]:
-    """See that the segments follow each other and are as long as the catalog says."""
+    """Check that the segments are contiguous and as long as the catalog says."""
     segments, row_bytes = _read_segments(library, modality)
     if not segments:
         return
     damage = _gaps(segments) or _short(library, segments, row_bytes)
     if damage and (segments, row_bytes) != _read_segments(library, modality):
-        yield from examine_segments(library, modality)  # a compaction replaced them meanwhile
+        yield from examine_segments(library, modality)  # a compaction replaced them during the check
         return
     rows = sum(segment.committed_rows for segment in segments)
     values = {"segments": len(segments), "rows": rows, "row_bytes": row_bytes}
@@ -74,7 +74,7 @@ def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[st
 
 
 def examine_rows(library: Library, modality: Modality, quick: bool, stage: Stage) -> Iterator[Finding]:
-    """Look at the rows: all against their checksums; or finite and of unit length, where there are none."""
+    """Compare all rows with their checksums; without checksums, check that rows are finite and of unit length."""
     with library.query() as connection:
         total = catalog.count_rows(connection, modality)
         checksums = has_checksums(connection)
@@ -110,9 +110,9 @@ def _whose(library: Library, modality: Modality, row: int) -> str:
 
 
 def _odd_rows(rows: Rows, quick: bool = False) -> tuple[int, NDArray[np.int64]]:
-    """Return how many rows were looked at, and which of them are no unit vectors: int64, ascending.
+    """Return how many rows were checked, and which of them are not unit vectors: int64, ascending.
 
-    quick: look at a sample, in runs that are spread evenly.
+    quick: check a sample, in runs that are spread evenly.
     """
     runs = min(-(-len(rows) // _RUN_ROWS), _QUICK_ROWS // _RUN_ROWS) if quick else 1
     edges = np.linspace(0, len(rows), runs + 1).astype(np.int64).tolist()
@@ -128,7 +128,7 @@ def _odd_rows(rows: Rows, quick: bool = False) -> tuple[int, NDArray[np.int64]]:
 
 
 def examine_owners(library: Library, modality: Modality) -> Iterator[Finding]:
-    """See that each row has an item or is dead, and none is both."""
+    """Check that each row either belongs to an item or is a tombstone."""
     with library.query() as connection:
         total = catalog.count_rows(connection, modality)
         outside = _outside(connection, modality, total)
@@ -172,7 +172,7 @@ def _read_segments(library: Library, modality: Modality) -> tuple[list[Segment],
 
 
 def regular_size(path: Path) -> int | None:
-    """Return the bytes of a regular file; None if it is not there, or is reached through a link."""
+    """Return the size of a regular file in bytes; None if it does not exist or is reached through a link."""
     if path.parent.is_symlink():
         return None
     try:

@@ -1,7 +1,7 @@
-"""Rows come and go: appended to the segments, durable first and counted by the catalog then; or hidden.
+"""Adding and hiding rows. Rows are appended to the segments durably first, and then counted by the catalog.
 
-What was appended does not count before `advance`, which the transaction of a commit calls; an append whose
-transaction never came is cut off by the next writer.
+Appended rows do not count before `advance`, which is called inside the transaction of a commit. The next writer removes
+rows whose transaction was never committed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from clipsearch.types import Modality
 
 @dataclass(slots=True)
 class Appended:
-    """What was written to the segments: them as they will be once committed, and the next row to give out."""
+    """Rows that were appended. grown: the segments as they will be after the commit. next_row: the next to allocate."""
 
     grown: list[Segment] = field(default_factory=list)
     next_row: dict[Modality, int] = field(default_factory=dict)
 
     def take(self, modality: Modality, count: int) -> int:
-        """Give out the next rows of a modality, in the order they were appended; return the first."""
+        """Allocate the next rows of a modality, in the order they were appended; return the first."""
         first = self.next_row[modality]
         self.next_row[modality] = first + count
         return first
@@ -47,7 +47,7 @@ def append(connection: Connection, store: VectorStore, rows: Mapping[Modality, N
 
 
 def advance(connection: Connection, appended: Appended) -> None:
-    """Make the rows count, together with what else the transaction does."""
+    """Commit appended rows as part of the current transaction."""
     for segment in appended.grown:
         if segment.id:
             statement = update(segments).where(segments.c.id == segment.id)
@@ -64,7 +64,7 @@ def _next_segment(modality: Modality, last: Segment | None) -> Segment:
 
 
 def hide(connection: Connection, ids: Select[tuple[int]] | Sequence[int], modality: Modality | None = None) -> None:
-    """Put the rows of items among the tombstones, those of one modality or of all."""
+    """Add the rows of items to the tombstones, of one modality or of all."""
     rows = select(vectors.c.modality, vectors.c.row).where(vectors.c.item_id.in_(ids))
     if modality is not None:
         rows = rows.where(vectors.c.modality == modality)

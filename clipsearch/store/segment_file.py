@@ -1,7 +1,7 @@
 """Reading a segment file.
 
-It is read, never mapped: where a mapped file is shortened by another program, the next access ends the process by a
-signal (SIGBUS). What reading costs: benchmarks/reliability/reading.py.
+Files are read, never memory-mapped: if another program truncates a mapped file, the next access kills the process
+(SIGBUS). The cost of reading is measured by benchmarks/reliability/reading.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HAS_PREAD, _HAS_PREADV = hasattr(os, "pread"), hasattr(os, "preadv")
 
 
 class SegmentFile:
-    """An open segment; reading is thread-safe. It is closed when nobody refers to it any more."""
+    """An open segment file; reading is thread-safe. It is closed with its last reference."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -32,11 +32,11 @@ class SegmentFile:
                 os.close(self.descriptor)
 
     def size(self) -> int:
-        """Return the bytes of the file."""
+        """Return the size of the file in bytes."""
         return os.fstat(self.descriptor).st_size
 
     def read(self, offsets: Sequence[int], sizes: Sequence[int]) -> bytes:
-        """Read pieces of the file, joined in their order. Raises StoreCorruptError if they are not there."""
+        """Read ranges of the file and concatenate them. Raises StoreCorruptError if the file ends before one."""
         try:
             data = b"".join(map(self._read, offsets, sizes))
         except OSError as error:
@@ -46,7 +46,7 @@ class SegmentFile:
         return data
 
     def read_one(self, offset: int, size: int) -> bytes:
-        """Read a piece of the file. Raises StoreCorruptError if it is not there."""
+        """Read a range of the file. Raises StoreCorruptError if the file ends before it."""
         try:
             data = self._read(offset, size)
         except OSError as error:
@@ -56,7 +56,7 @@ class SegmentFile:
         return data
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill a buffer with what stands from an offset on. Raises StoreCorruptError if that is not there."""
+        """Fill a buffer from an offset on. Raises StoreCorruptError if the file ends before that."""
         while buffer:
             try:
                 read = os.preadv(self.descriptor, [buffer], offset) if _HAS_PREADV else self._copy(buffer, offset)

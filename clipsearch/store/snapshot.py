@@ -50,7 +50,7 @@ class Snapshot:
         return self._rows[modality]
 
     def holds_rows(self) -> bool:
-        """Map all rows, after which nothing that is deleted matters here; False if a file is missing or damaged."""
+        """Open all rows, which then stay readable if their files are deleted; False if one is missing or damaged."""
         try:
             for modality in Modality:
                 self.rows(modality)
@@ -59,7 +59,7 @@ class Snapshot:
         return True
 
     def live(self, modality: Modality) -> NDArray[np.bool_] | None:
-        """Return which rows may be found: bool (rows,), or None where all may."""
+        """Return a mask of the rows that may be found: bool (rows,), or None if all may."""
         return self._cached(f"live {modality}", lambda: self._live(modality))
 
     def live_count(self, modality: Modality | None = None) -> int:
@@ -75,12 +75,12 @@ class Snapshot:
             rows, live = self.rows(modality), self.live(modality)
             numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
             found = rows.gather(numbers[:: max(1, -(-len(numbers) // SAMPLE_ROWS))])
-            return found[are_unit(found)]  # damaged ones would shift what is typical
+            return found[are_unit(found)]  # damaged rows would shift the distribution
 
         return self._cached(f"sample {modality}", compute)
 
     def spreads(self) -> Spreads:
-        """Return how wide queries at large score."""
+        """Return the typical spreads of scores."""
         return self._cached("spreads", lambda: get_spreads(self._connection))
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
@@ -88,7 +88,7 @@ class Snapshot:
         return self._cached(f"generation {modality}", lambda: catalog.get_generation(self._connection, modality))
 
     def root_paths(self) -> Mapping[int, str]:
-        """Return for each root the absolute path that those of its items start from."""
+        """Return the absolute folder of each root by its id; the paths of items are relative to it."""
         return self._cached("roots", lambda: {r.id: r.folder for r in get_roots(self._connection, self._base)})
 
     def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
@@ -96,31 +96,31 @@ class Snapshot:
         return catalog.matches(self._connection, modality, rows, self.root_paths())
 
     def is_sound(self, match: catalog.Match) -> bool:
-        """Tell whether a match is as it was written; one that is not must not be shown, and counts as `unsound`."""
+        """Tell whether a match passes its checksums; one that fails must not be shown, and is in `warnings`."""
         sound = match.is_sound(self.rows(match.modality).row(match.place.row))
         if not sound:
             self._unsound.add(match.item_id)
         return sound
 
     def leave_out(self, ids: Iterable[int | None]) -> None:
-        """Note items of which damage was seen, so that `warnings` says so."""
+        """Record items that were found damaged, so that `warnings` reports them."""
         self._unsound |= {*ids} - {None}
 
     def require_sound(self, modality: Modality, rows: NDArray[np.int64]) -> None:
-        """Raise StoreCorruptError if one of these rows, or its item, is not as it was written."""
+        """Raise StoreCorruptError if one of these rows, or its item, fails its checksum."""
         for match in self.matches(modality, rows.tolist()).values():
             if not self.is_sound(match):
                 raise StoreCorruptError(f"Item {match.item_id} of the library is damaged. {REPAIR}")
 
     def require_all_sound(self, modality: Modality, start: int = 0) -> None:
-        """Raise StoreCorruptError if a row from number `start` on is not as it was written."""
-        from clipsearch.store.row_checks import require_sound  # which a query has no use for
+        """Raise StoreCorruptError if a row from number `start` on fails its checksum."""
+        from clipsearch.store.row_checks import require_sound  # deferred: a query does not need it
 
         require_sound(self._connection, self.rows(modality), modality, start)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know: items that were found to be damaged, and were left out."""
+        """Messages for the user about damaged items that were left out."""
         if not self._unsound:
             return ()
         count = len(self._unsound)
@@ -137,7 +137,7 @@ class Snapshot:
     def matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
         """Return the rows of a modality that may be found and whose items a filter allows: int64, ascending, read-only.
 
-        Raises InvalidInputError for a folder that lies in no root.
+        Raises InvalidInputError for a folder outside all roots.
         """
         wanted = absolute(wanted)
         recent = self._cached("matching", RecentRows)

@@ -1,4 +1,4 @@
-"""One state of a library as open files, which stay readable whatever a writer does meanwhile."""
+"""One state of a library as open files, which stay readable while a writer changes the library."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Source:
 
 @contextmanager
 def open_source(library: Library) -> Iterator[Source]:
-    """Open one state; a state whose files a compaction has deleted meanwhile is passed over for the newest one."""
+    """Open one state; if a compaction deletes its files before they are opened, open the newest state instead."""
     while True:
         with library.query() as connection, ExitStack() as stack:
             revision = get_revision(connection)

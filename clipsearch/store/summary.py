@@ -120,5 +120,5 @@ def _disk_usage(folder: str) -> int:
             try:
                 total += os.lstat(os.path.join(where, name)).st_size
             except OSError:
-                continue  # it went meanwhile: SQLite's WAL, or a generation that was replaced
+                continue  # it was deleted since: SQLite's WAL, or a generation that was replaced
     return total

@@ -44,7 +44,7 @@ class Segment:
 
 
 def new_segment(modality: Modality, first_row: int) -> Segment:
-    """Return an empty segment, under a name that no other ever has: readers keep its file open by it."""
+    """Return an empty segment with a name that is never used again: readers keep files open by name."""
     return Segment(0, modality, segment_name(modality, first_row), first_row, 0)
 
 
@@ -91,7 +91,7 @@ class VectorStore:
             return 0
 
     def recover(self, segments: Sequence[Segment], *, pad: bool = False) -> None:
-        """Cut off what does not count: torn writes past the committed rows, and segments that no catalog names.
+        """Remove what is not committed: torn writes past the committed rows, and segments that no catalog names.
 
         Those were never committed, or a compaction replaced them: readers that still need one have it open. Files of
         any other name are left alone. pad: fill what is missing of a segment with zeros, which fail their checksums,
@@ -113,14 +113,14 @@ class VectorStore:
             raise LibraryError(f"The vectors in {self.folder} cannot be used: {error.strerror}.") from error
 
     def discard(self, segments: Sequence[Segment]) -> None:
-        """Delete the files of uncommitted segments, as far as the disk lets; the next writer does the rest."""
+        """Delete the files of uncommitted segments; the next writer deletes those that could not be deleted."""
         with suppress(OSError, LibraryError), self._open_folder() as folder:
             for segment in segments:
                 with suppress(OSError):
                     folder.unlink(segment.name)
 
     def view(self, segments: Sequence[Segment]) -> Rows:
-        """Open the committed rows of one modality's segments, and let go of the segments that it had before.
+        """Open the committed rows of one modality's segments, and close the segments that it had before.
 
         Raises StoreCorruptError if a segment is missing or shorter than what is committed.
         """
@@ -145,7 +145,7 @@ class VectorStore:
             yield folder
 
     def _cut(self, folder: Folder, segment: Segment, pad: bool) -> None:
-        """Cut a segment to its committed rows, or with `pad` bring it to their length."""
+        """Truncate a segment to its committed rows; pad: extend it if it is shorter."""
         end = segment.committed_rows * self._row_bytes
         status = folder.status(segment.name)
         size = status.st_size if status else 0
@@ -241,7 +241,7 @@ class Rows:
         return np.frombuffer(self._files[segment].read_one(offset, self._row_bytes), ROW_DTYPE)
 
     def _take(self, segment: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Read rows of a segment by their numbers in it; where most of them are neighbours, runs of them at once."""
+        """Read rows of a segment by their numbers in it; if most of them are consecutive, read them in runs."""
         follows = rows[1:] == rows[:-1] + 1
         lengths: NDArray[np.int64] | int = 1
         starts = rows
@@ -257,7 +257,7 @@ class Rows:
     ) -> Iterator[tuple[int, NDArray[np.float16]]]:
         """Yield (number of the first row, float16 (n, dim)) over rows start to stop, at most `size` at a time.
 
-        A block is valid until the next one is asked for, which takes its memory.
+        A block is valid until the next one is requested, which reuses its memory.
         """
         stop = len(self) if stop is None else min(stop, len(self))
         buffer = np.empty((max(min(size, stop - start), 0), self.dim), ROW_DTYPE)

@@ -1,4 +1,4 @@
-"""What of a library is damaged: every vector against its checksum, every row of the catalog against its digest."""
+"""Verifying a library: every vector against its checksum, every row of the catalog against its digest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def has_checksums(connection: Connection) -> bool:
 
 
 def integrity_problems(connection: Connection, *, quick: bool = False) -> list[str]:
-    """Let SQLite check its file, and return up to MESSAGES lines of what it finds wrong."""
+    """Run the integrity check of SQLite, and return up to MESSAGES lines about what is wrong."""
     check = "quick_check" if quick else "integrity_check"
     said = connection.exec_driver_sql(f"PRAGMA {check}({MESSAGES})").scalars().all()
     if said == ["ok"]:
@@ -48,7 +48,7 @@ def count_damaged(connection: Connection) -> dict[str, tuple[int, list[int]]]:
 
 
 def damaged_rows(library: Library, modality: Modality, advance: Advance = lambda rows: None) -> NDArray[np.int64]:
-    """Return the rows of a modality that are not as they were written: int64, ascending."""
+    """Return the rows of a modality that fail their checksums: int64, ascending."""
     while True:
         with library.query() as connection:
             segments = catalog.get_segments(connection, modality)
@@ -59,11 +59,11 @@ def damaged_rows(library: Library, modality: Modality, advance: Advance = lambda
                 found.append(checked.damaged)
         damaged = np.concatenate(found)
         if not len(damaged) or {segment.name for segment in segments} <= _names_now(library, modality):
-            return damaged  # else a compaction has replaced the files meanwhile
+            return damaged  # else a compaction has replaced the files during the check
 
 
 def differs_from_texts(connection: Connection) -> bool:
-    """Tell whether the index of words is not the one of the captions and passages that there are."""
+    """Tell whether the index of words differs from that of the stored captions and passages."""
     if not inspect(connection).has_table(full_text.NAME):
         return False
     return full_text.differs(connection)

@@ -1,7 +1,7 @@
 """Committing to a library: vectors first and durable, then one transaction that makes them count.
 
-At most one Writer exists per library at any time; it holds the lock. Whatever instant a process dies at, the
-library is as after the last commit that returned, or the one in flight.
+At most one Writer exists per library at any time; it holds the lock. If the process dies, the library is in the state
+of the last commit that returned, or of the one in flight.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from clipsearch.types import Modality
 
 @dataclass(slots=True)
 class Committed:
-    """The outcome of a commit. unresolved: files whose known content is gone meanwhile; read and encode them."""
+    """The outcome of a commit. unresolved: files whose known content was deleted since; read and encode them."""
 
     counts: CommitCounts = field(default_factory=CommitCounts)
     unresolved: list[FileRecord] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Writer:
     def commit_records(self, root_id: int, block: RecordBlock) -> ImportCounts:
         """Store a block of a collection's records; when it returns they are durable and findable.
 
-        What the collection holds already as it is, is skipped; a record that has changed is replaced and keeps its id.
+        Records that have not changed are skipped; a record that has changed is replaced and keeps its id.
         Raises LibraryError when the disk refuses; nothing of the block counts then.
         """
         with transaction(self._connection) as connection:
@@ -110,23 +110,23 @@ class Writer:
         return removed
 
     def forget(self, scope: Scope) -> int:
-        """Erase a scope's items and failures, and the root when it is the whole of it; return how many were live.
+        """Erase a scope's items and failures, and the root if the scope is all of it; return how many items were live.
 
-        Their rows stay on disk, unfindable, until a compaction.
+        Their rows stay on disk, hidden, until a compaction.
         """
         with change(self._connection) as connection:
             return deletion.erase_scope(connection, scope)
 
     def save_labels(self, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]) -> None:
-        """Make what labels say of items their tags, in the place of what the same labels said of them before.
+        """Store the labels of items as tags, and remove the tags that the same labels gave these items before.
 
-        best: for each of these items that gets a tag, its label and the chance of that, from 0 to 1.
+        best: the label and its probability, 0 to 1, of each item that gets a tag.
         """
         with change(self._connection) as connection:
             tags.set_labels(connection, labels, ids, best)
 
     def add_root(self, base: str, path: str) -> Scope:
-        """Cover a resolved absolute path, by the root that holds it or by a new one."""
+        """Return the scope of a resolved absolute path; add a root if no root contains it."""
         with transaction(self._connection) as connection:
             scope = find_scope(connection, base, path)
         if scope is not None:
@@ -155,7 +155,7 @@ class Writer:
             change_rules(connection, root_id, rules)
 
     def set_offline(self, root_id: int, offline: bool) -> None:
-        """Note whether a root can be reached."""
+        """Record whether a root can be reached."""
         with transaction(self._connection) as connection:  # no new revision: a reader keeps only the paths of roots
             set_offline(connection, root_id, offline)
 
@@ -176,7 +176,7 @@ class Writer:
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
-        """Undo at the end all that was changed in this block."""
+        """Roll back at the end all changes made in this block."""
         with mapped_errors(), self._connection.begin() as outer:
             yield
             outer.rollback()
