@@ -278,7 +278,7 @@ def test_an_index_that_is_due_and_not_there(doctor, library):
         writer.deactivate(Modality.IMAGE)
     opened.close()
     _, found = doctor(library, "--queries", "20")
-    assert found["image", "index"]["severity"] == "warning" and "ivfpq is due" in found["image", "index"]["found"]
+    assert found["image", "index"]["severity"] == "warning" and "ivfpq is preferred" in found["image", "index"]["found"]
     assert found["image", "recall_image"]["values"]["recall"] == 1.0
 
 
