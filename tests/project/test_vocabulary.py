@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 RETIRED = {
-    "Asked", "BuildProgress", "CopyProgress", "SilentBuild", "Background", "Composed", "Neighbours", "Proposed", "Resident",
+    "Asked", "Background", "BuildProgress", "CopyProgress", "SilentBuild",
+    "Composed", "Neighbours", "Proposed", "Resident",
     "Retrieved", "Scored", "Trim", "Wanted", "before_fall_off", "by_words", "halves", "keep_promise",
     "name_hits", "perceptual", "reach_of", "rows_of", "standing",
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """The store by itself: commits against a model, torn segments and logs, crashes at every step, schema, damage."""
 
-from __future__ import annotations
+from __future__ import json
 
 import shutil
 import sqlite3
@@ -29,7 +29,7 @@ from clipsearch.store.catalog import Generation
 from clipsearch.store.database import writer_engine
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
-from clipsearch.store.records import FileRecord, Outcome, Scope
+from clipsearch.store.records import Failed, FileRecord, Outcome, Scope
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.summary import summarise
 from clipsearch.types import EncoderPin, Modality
