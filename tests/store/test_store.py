@@ -1,7 +1,6 @@
 """The store by itself: commits against a model, torn segments and logs, crashes at every step, schema, damage."""
 
-from __future__ import json
-
+import json
 import shutil
 import sqlite3
 from collections.abc import Sequence
