@@ -84,21 +84,23 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(f"The config file {path} cannot be read: {error}. Fix it or delete it.") from error
+        raise InvalidInputError(f"The config file {path} cannot be read: {error}. Correct it or delete it.") from error
 
 
 def _merge(settings: Settings, values: Mapping[str, object], where: str) -> Settings:
     known = {field.name for field in fields(Settings)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise InvalidInputError(f"Unknown setting {unknown[0]!r} in {where}; known: {', '.join(sorted(known))}.")
+        raise InvalidInputError(
+            f"There is no setting {unknown[0]!r}, named in {where}. Use one of: {', '.join(sorted(known))}."
+        )
     return replace(settings, **{key: _convert(key, value, where) for key, value in values.items()})  # type: ignore[arg-type]
 
 
 def _convert(key: str, value: object, where: str) -> object:
     default = getattr(Settings(), key)
     example = "/data/library" if default is None else default
-    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}; an example is {example!r}.")
+    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}. An example is {example!r}.")
     if isinstance(default, bool):
         word = str(value).lower()
         if word not in TRUE | _FALSE:

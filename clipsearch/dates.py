@@ -43,7 +43,7 @@ def parse_period(text: str, now: datetime) -> Period:
     """
     words = " ".join(text.split())
     if len(words) > _MAX_LENGTH:
-        raise InvalidInputError(f"{words[:_MAX_LENGTH]!r}... is no date that can be read: it is too long. {_EXAMPLES}")
+        raise InvalidInputError(f"{words[:_MAX_LENGTH]!r}... cannot be read as a date: it is too long. {_EXAMPLES}")
     if iso := _ISO.fullmatch(words):
         return _from_iso(words, iso)
     if season := _SEASON.fullmatch(words.lower()):
@@ -61,7 +61,7 @@ def _from_iso(words: str, iso: re.Match[str]) -> Period:
         least, most = limits[i]
         if not least <= numbers[i] <= most:
             raise InvalidInputError(
-                f"There is no {words}: the {name} at column {iso.start(group) + 1} is {iso[group]}, and lies from "
+                f"There is no {words}: the {name} at column {iso.start(group) + 1} is {iso[group]}, but must be from "
                 f"{least} to {most}."
             )
         if name == "month":
@@ -88,12 +88,12 @@ def _written_out(words: str, now: datetime) -> Period:
     """Read a date in one of LANGUAGES."""
     mixed = _MIXED.fullmatch(words)
     if mixed and int(mixed[1]) <= 12 and int(mixed[2]) <= 12 and mixed[1] != mixed[2]:
-        raise InvalidInputError(f"{words!r} may be a day of two months. Write the year first, as in 2024-06-01.")
+        raise InvalidInputError(f"{words!r} may mean two different days. Write the year first, as in 2024-06-01.")
     found = None
     if mixed or not words.isascii() or len(re.findall("[A-Za-z]", words)) > 2:  # dateparser takes "a" for January
         found = _relative(words, now) or _absolute(words, now)
     if found is None:
-        raise InvalidInputError(f"{words!r} is no date that can be read. {_EXAMPLES}")
+        raise InvalidInputError(f"{words!r} cannot be read as a date. {_EXAMPLES}")
     return found
 
 

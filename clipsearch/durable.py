@@ -32,9 +32,9 @@ def check_replaceable(path: Path) -> None:
     Raises InvalidInputError.
     """
     if not path.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {path.parent} for {path.name}. Make it first.")
+        raise InvalidInputError(f"The folder {path.parent} for {path.name} does not exist. Make it first.")
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise InvalidInputError(f"{path} is no regular file, and is not written over. Name another.")
+        raise InvalidInputError(f"{path} is not a regular file, so it is not overwritten. Name another file.")
 
 
 def replace_file(path: Path, data: bytes) -> None:

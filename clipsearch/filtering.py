@@ -39,7 +39,7 @@ def from_values(values: Mapping[str, Any]) -> Filter:
             read[name] = tuple(map(from_values, read.get(name, ())))
         return Filter(**read)
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"These are no values of a filter: {values!r} ({error}).") from error
+        raise InvalidInputError(f"{values!r} are not values of a filter ({error}).") from error
 
 
 def _absolute(folder: str) -> str:
@@ -48,7 +48,9 @@ def _absolute(folder: str) -> str:
     try:
         return os.path.join(os.getcwd(), folder)
     except OSError as error:
-        raise InvalidInputError(f"The current folder is gone ({error.strerror}). Name folders from /.") from error
+        raise InvalidInputError(
+            f"The current folder no longer exists ({error.strerror}). Name folders by absolute paths."
+        ) from error
 
 
 def _plain(value: object) -> object:

@@ -80,9 +80,9 @@ def _check(status: os.stat_result, path: str | os.PathLike[str]) -> None:
     if not _HAS_OWNERS:
         return
     if status.st_uid not in (os.geteuid(), 0):
-        raise _refused(f"it belongs to another user, of number {status.st_uid}", path)
+        raise _refused(f"it belongs to another user, with the number {status.st_uid}", path)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _refused(f"others may write it; run: chmod go-w '{os.fspath(path)}'", path)
+        raise _refused(f"others can write to it; run: chmod go-w '{os.fspath(path)}'", path)
 
 
 def _refused(reason: str, path: str | os.PathLike[str]) -> PermissionError:

@@ -119,34 +119,34 @@ class Filter:
         for name, made in (("ids", frozenset), *((name, tuple) for name in _LISTS)):
             value = getattr(self, name)
             if isinstance(value, str) or (value is not None and not isinstance(value, Iterable)):
-                raise InvalidInputError(f"{name} is a list, even of one; not {value!r}.")
+                raise InvalidInputError(f"{name} must be a list, even for one value, not {value!r}.")
             object.__setattr__(self, name, None if value is None else made(value))
         if self.near is not None:
             object.__setattr__(self, "near", _checked_place(self.near))
         if "" in self.folders:
-            raise InvalidInputError("A folder to search in is empty. Name it; . is the folder you are in.")
+            raise InvalidInputError("The name of a folder to search in is empty. Name a folder; . is the current one.")
         _check_times(self.taken_from, self.taken_until)
         self._check_pictures()
         if self.caption is not None:
             parse_words(self.caption)
         for tag in self.tags:
             if not isinstance(tag, str) or not fold_tag(tag):
-                raise InvalidInputError(f"A tag is a word or several, not {tag!r}.")
+                raise InvalidInputError(f"A tag is one or more words, not {tag!r}.")
         for part in (*self.all_of, *self.none_of):
             if not isinstance(part, Filter):
-                raise InvalidInputError(f"A filter is made of filters, not of {part!r}.")
+                raise InvalidInputError(f"A filter is combined from filters, not from {part!r}.")
 
     def _check_pictures(self) -> None:
         for name in ("min_width", "min_height"):
             size = getattr(self, name)
             if size is not None and (not isinstance(size, int) or not 0 <= size < 2**63):
-                raise InvalidInputError(f"{name} is {size!r}; it is a whole number of pixels, and not negative.")
+                raise InvalidInputError(f"{name} is {size!r}, but it must be a whole number of pixels of at least 0.")
         if "" in self.cameras:
-            raise InvalidInputError("The name of a camera is empty. Write a part of it.")
+            raise InvalidInputError("The name of a camera is empty. Write at least part of it.")
         for kind in self.types:
             file_endings(kind)
         if self.orientation is not None and self.orientation not in ORIENTATIONS:
-            raise InvalidInputError(f"There is no orientation {self.orientation!r}; there are {_listed(ORIENTATIONS)}.")
+            raise InvalidInputError(f"There is no orientation {self.orientation!r}. Use {_listed(ORIENTATIONS)}.")
 
     def __and__(self, other: Filter) -> Filter:
         if not isinstance(other, Filter):
@@ -175,7 +175,7 @@ def file_endings(kind: str) -> frozenset[str]:
     ending = f".{kind}".lower() if isinstance(kind, str) else ""
     if ending not in known:
         names = _listed([*Modality, *sorted(each[1:] for each in known)])
-        raise InvalidInputError(f"There is no type {kind!r}; there are {names}.")
+        raise InvalidInputError(f"There is no type {kind!r}. Use {names}.")
     return next((same for same in _ONE_FORMAT if ending in same), frozenset({ending}))
 
 
@@ -184,9 +184,9 @@ def _check_times(start: object, end: object) -> None:
         if time is not None and not isinstance(time, datetime):
             raise InvalidInputError(f"A time is a datetime, not {time!r}.")
         if time is not None and time.tzinfo is not None:
-            raise InvalidInputError(f"Pictures say local times, and {time} has a zone. Leave the zone out.")
+            raise InvalidInputError(f"Pictures have local times, but {time} has a time zone. Leave out the zone.")
     if isinstance(start, datetime) and isinstance(end, datetime) and start >= end:
-        raise InvalidInputError(f"Nothing was taken from {start} until before {end}. Swap the times.")
+        raise InvalidInputError(f"No time is from {start} until before {end}. Swap the times.")
 
 
 def _checked_place(place: object) -> tuple[float, float, float]:
@@ -196,9 +196,9 @@ def _checked_place(place: object) -> tuple[float, float, float]:
         raise InvalidInputError(f"A place is a latitude, a longitude and kilometres, not {place!r}.") from None
     for name, degrees, most in (("latitude", latitude, 90), ("longitude", longitude, 180)):
         if not abs(degrees) <= most:
-            raise InvalidInputError(f"The {name} {degrees:g} is none; it lies from -{most} to {most} degrees.")
+            raise InvalidInputError(f"The {name} is {degrees:g}, but it must be from -{most} to {most} degrees.")
     if not 0 < radius < math.inf:
-        raise InvalidInputError(f"A radius of {radius:g} km is none; it is above 0.")
+        raise InvalidInputError(f"The radius is {radius:g} km, but it must be above 0.")
     return latitude, longitude, radius
 
 

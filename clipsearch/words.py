@@ -65,7 +65,7 @@ def parse_words(text: str) -> tuple[Phrase, ...]:
     Raises InvalidInputError where there is no word, or a quote is not closed; it names the column, counted from 1.
     """
     if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
-        raise InvalidInputError(f"Words to look for are text, not {text!r}.")
+        raise InvalidInputError(f"Words to search for must be text, not {text!r}.")
     found: list[Phrase] = []
     for piece in re.finditer(_PIECE, text.replace("\0", " ")):
         phrase, word, quote = piece.groups()
@@ -76,7 +76,7 @@ def parse_words(text: str) -> tuple[Phrase, ...]:
         if any(c.isalnum() for c in words):
             found.append(Phrase(words, word is not None and word.endswith("*")))
     if not found:
-        raise InvalidInputError(f"There is no word in {text!r} to look for.")
+        raise InvalidInputError(f"{text!r} contains no word to search for. Write at least one.")
     return tuple(found)
 
 

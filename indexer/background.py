@@ -73,5 +73,7 @@ class BackgroundBuild:
             with self._library.read() as snapshot:
                 self._made = modality, self._builder.make(snapshot, modality)
         except Exception as error:  # whatever it is, the run goes on, and its end tries again
-            logger.warning("The %s index could not be made while the run goes on: %s", modality, error)
+            logger.warning(
+                "The %s index could not be built during the run, and is tried again at its end: %s", modality, error
+            )
             self._failed.add(modality)

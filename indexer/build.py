@@ -156,7 +156,7 @@ class Builder:
             index = IvfPqIndex.load(folder, generation.params)
             calibration = Calibration.load(folder)
         except (AnnIndexError, TypeError) as error:
-            logger.warning("%s It is built anew.", error)
+            logger.warning("%s It is built again.", error)
             return nothing
         if index.params["m"] != choice.m or len(rows) >= RETRAIN_GROWTH * index.params["rows"]:
             return nothing
@@ -190,15 +190,16 @@ class Builder:
             self._progress.advance(1)
             if not found[kind].met:
                 logger.warning(
-                    "No setting of the %s index finds %.0f%% of the true first ten for queries by %s; the best finds "
-                    "%.1f%% and is used. Raise --memory-budget, or take --index flat.",
+                    "No setting of the %s index finds %.0f%% of the true first ten for "
+                    "queries by %s; the best one, with "
+                    "%.1f%%, is used. Raise --memory-budget, or use --index flat.",
                     modality, 100 * found[kind].target, "words" if kind == "text" else "picture",
                     100 * found[kind].recall,
                 )  # fmt: skip
         if "text" not in found:
             logger.warning(
                 "The %s index could not be calibrated for queries by words: there are no captions, and the encoder "
-                "cannot be loaded here. Such queries use what queries by picture need, which may be too little.",
+                "cannot be loaded here. They are scanned as far as queries by picture, which may be too little.",
                 modality,
             )
         return Calibration(len(index), found)
@@ -215,7 +216,7 @@ class Builder:
         try:
             verify(self._library.folder, generation)
         except StoreCorruptError as error:
-            logger.warning("%s It is built anew.", error)
+            logger.warning("%s It is built again.", error)
             return False
         return True
 

@@ -43,11 +43,13 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
         texts = [*([_read_sidecar(beside.sidecar)] if beside.sidecar else []), *texts]
     except (OSError, MediaError) as error:
         reason = getattr(error, "strerror", None) or error
-        logger.warning("%s captions a picture, but cannot be read: %s", printable(beside.sidecar), reason)
+        logger.warning("%s holds the caption of a picture, but cannot be read: %s", printable(beside.sidecar), reason)
         stamp = None
     texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
     if sum(map(len, texts)) > MAX_CAPTIONS:
-        logger.warning("%s has captions of more than %s characters; the first count.", printable(path), MAX_CAPTIONS)
+        logger.warning(
+            "%s has captions of more than %s characters; the rest is ignored.", printable(path), MAX_CAPTIONS
+        )
         texts = _first(texts, MAX_CAPTIONS)
     passages: list[Passage] = []
     kept: list[str] = []

@@ -88,7 +88,7 @@ def _import(source: EmbeddingSource, writer: Writer, base: str, progress: Progre
     left = writer.count_records(root_id) - source.rows
     if left > 0:
         logger.warning(
-            "%s records of earlier imports from %s are not in it as it is now; they stay. To drop them: "
+            "%s records of earlier imports are no longer in %s; they stay in the library. To remove them: "
             "clipsearch forget %s, then import again.", f"{left:,}", source.path, source.path,
         )  # fmt: skip
     return report
@@ -136,14 +136,16 @@ def _present_pin(folder: Path, name: str) -> EncoderPin | None:
 
 def _check_dim(dim: int, wanted: int, who: str) -> None:
     if dim != wanted:
-        raise InvalidInputError(f"The vectors have {dim} dimensions, {who} {wanted}. Nothing was imported.")
+        raise InvalidInputError(f"The vectors have {dim} dimensions, but {who} {wanted}. Nothing was imported.")
 
 
 def _canonical(name: str) -> str:
     """Return a name as the registry writes it, or as it is where the registry has never heard of it."""
     given = name.strip()
     if not given or given.lower() == registry.AUTO:
-        raise InvalidInputError(f"--encoder names what made the vectors, such as ViT-B-32/openai; not {name!r}.")
+        raise InvalidInputError(
+            f"--encoder is {name!r}, but it must name what made the vectors, such as ViT-B-32/openai."
+        )
     try:
         return registry.resolve(given, offline=True).name
     except EncoderUnavailableError:

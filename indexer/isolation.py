@@ -142,7 +142,7 @@ class IsolatedReader:
                 answer = worker.ask(data, min_side, max_pixels)
             except _DeadWorkerError as error:
                 if is_last:
-                    raise PictureError(f"decoding it ended the decoding process twice ({error})") from None
+                    raise PictureError(f"it ended the decoding process twice ({error})") from None
                 continue
             finally:
                 self._put(worker) if worker.is_sound else worker.end()
@@ -165,7 +165,7 @@ class IsolatedReader:
                 return worker
             worker.end()
         raise WorkerUnavailableError(
-            f"{_MAX_STARTS} processes for decoding ended at once. Index with --no-isolate to decode without them."
+            f"{_MAX_STARTS} decoding processes ended at once. To decode without them: --no-isolate"
         )
 
 
@@ -193,7 +193,7 @@ class _Worker:
         except OSError as error:
             self._socket.close()
             raise WorkerUnavailableError(
-                f"No process for decoding can be started: {error.strerror}. Index with --no-isolate to do without."
+                f"No decoding process can be started: {error.strerror}. To decode without: --no-isolate"
             ) from error
         self._deadline = time.monotonic() + _START_SECONDS
         self._most_memory = 0
@@ -221,7 +221,7 @@ class _Worker:
         try:
             answer = self._read_answer(number, max_pixels)
         except BadAnswerError as error:
-            raise PictureError(f"the process that decodes it gave a false answer: {error}") from error
+            raise PictureError(f"its decoding process gave a false answer: {error}") from error
         self.is_sound = True
         return answer
 

@@ -311,10 +311,10 @@ def _check_paths(folder: Path, paths: Sequence[str]) -> None:
     known: Library | None = None
     for path in paths:
         if not path:
-            raise InvalidInputError("A path is empty. Name a folder or a file; . is the folder you are in.")
+            raise InvalidInputError("A path is empty. Name a folder or a file; . is the current folder.")
         if os.path.lexists(path):
             if not (os.path.isdir(path) or os.path.isfile(path)):
-                raise InvalidInputError(f"{path} is neither a folder nor a regular file.")
+                raise InvalidInputError(f"{path} is neither a folder nor a regular file. Name one of these.")
             continue
         if known is None and (folder / CATALOG).exists():
             known = Library(folder)
@@ -322,4 +322,4 @@ def _check_paths(folder: Path, paths: Sequence[str]) -> None:
             with known.query() as connection:
                 if find_scope(connection, known.base, os.path.realpath(path)) is not None:
                     continue
-        raise InvalidInputError(f"There is no file or folder {path}.")
+        raise InvalidInputError(f"There is no file or folder {path}. Check the path.")

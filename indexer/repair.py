@@ -241,7 +241,7 @@ class _Planner:
             plan.erase.append(item.id)
             plan.dropped.append(Lost(path, _no_file(root, self._encoder)))
         elif not self._is_reached(root, item):
-            plan.unreachable.append(Lost(path, f"{root.path} cannot be reached; mount it, then run again"))
+            plan.unreachable.append(Lost(path, f"{root.path} cannot be reached; mount it and run again"))
         else:
             self._look(plan, root, item, path)
 
@@ -255,7 +255,7 @@ class _Planner:
             plan.unreachable.append(Lost(path, walk.unreadable[0][1]))
         else:
             plan.erase.append(item.id)
-            reason = f"the file is gone; if it was moved, it is found again by: clipsearch index {quote(root.path)}"
+            reason = f"the file is gone; if it was moved, index it again: clipsearch index {quote(root.path)}"
             plan.dropped.append(Lost(path, reason))
 
     def _is_reached(self, root: Root, item: DamagedItem) -> bool:
@@ -277,7 +277,7 @@ class _Planner:
 def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorruptError:
     """Build the error for a catalog that cannot be mended."""
     return StoreCorruptError(
-        f"The catalog in {folder} cannot be mended: {found}. Go back to a backup: clipsearch restore DIR --library "
+        f"The catalog in {folder} cannot be repaired: {found}. Restore a backup: clipsearch restore DIR --library "
         f"{quote(str(folder))}. Without one, move the library away and index again: mv {quote(str(folder))} "
         f"{quote(f'{folder}.damaged')}; clipsearch index --library {quote(str(folder))} FOLDER"
     )
@@ -285,10 +285,10 @@ def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorrup
 
 def _no_file(root: Root | None, encoder: str) -> str:
     if root is None:
-        return "its folder is not known any more; find it again by: clipsearch index FOLDER"
+        return "its folder is no longer known; to index it again: clipsearch index FOLDER"
     command = f"clipsearch import-embeddings {quote(root.path)} --encoder {quote(encoder)}"
     items = " --items FILE" if root.path.endswith(ARRAY_SUFFIX) else ""
-    return f"its vectors were imported, there is no file to encode; import again: {command}{items}"
+    return f"its vector was imported, so there is no file to encode; import again: {command}{items}"
 
 
 def _encode_batch(encoder: Encoder, batch: Sequence[Loaded]) -> list[Outcome]:

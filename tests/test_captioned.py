@@ -263,7 +263,7 @@ def test_a_sidecar_that_is_no_text_is_told_and_loses_no_caption(album, caplog):
     (album.root / "p000.txt").write_bytes(bytes(range(256)))
     with caplog.at_level(logging.WARNING, "clipsearch"):
         assert album.run() == {"unchanged": 3}
-    assert "p000.txt captions a picture, but cannot be read" in caplog.text
+    assert "p000.txt holds the caption of a picture, but cannot be read" in caplog.text
     assert album.captions()["p000.jpg"] == GARDEN
     album.write("p000.txt", HARBOUR)
     assert album.run() == {"changed": 1, "unchanged": 2, "passages": 1}

@@ -15,11 +15,11 @@ from clipsearch.media import captions
 from clipsearch.media.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Pair, read_captions, read_pairs
 
 WRONG = {
-    "empty.csv": (b"", r"line 1: the columns must be image,caption; there is nothing"),
-    "only-names.csv": (b"image,caption\n", "no captions in it"),
-    "columns.csv": (b"photo,words\na,b\n", r"line 1: .* there is photo,words. Other names are file, "),
-    "semicolons.csv": (b"image;caption\na.jpg;x\n", r"line 1: .* there is image;caption"),
-    "tab.tsv": (b"image\tcaption\na.jpg\tone\ttwo\n", r"line 2: 3 fields where there are 2 .* a tab"),
+    "empty.csv": (b"", r"line 1: the columns must be image,caption; found nothing"),
+    "only-names.csv": (b"image,caption\n", "has no captions"),
+    "columns.csv": (b"photo,words\na,b\n", r"line 1: .* found photo,words. Other names are file, "),
+    "semicolons.csv": (b"image;caption\na.jpg;x\n", r"line 1: .* found image;caption"),
+    "tab.tsv": (b"image\tcaption\na.jpg\tone\ttwo\n", r"line 2: 3 fields for 2 columns.* a tab"),
     "gbk.csv": (
         "image,caption\na.jpg,x\nb.jpg,一只猫坐在沙发上\n".encode("gbk"),
         r"line 3: byte 0xd7 is not UTF-8.*iconv",
@@ -27,15 +27,15 @@ WRONG = {
     "late.jsonl": (b'{"image": "a", "caption": "b"}\n' * 9999 + b'{"image": "\xff"}', "line 10000: byte 0xff is not"),
     "cut.csv": ("image,caption\na.jpg,猫".encode()[:-1], "line 2: byte 0xe7 is not UTF-8"),
     "utf16.csv": ("image,caption\na.jpg,x\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
-    "comma.csv": (b"image,caption\na.jpg,one\na.jpg,one, two\n", r"line 3: 3 fields where there are 2"),
+    "comma.csv": (b"image,caption\na.jpg,one\na.jpg,one, two\n", r"line 3: 3 fields for 2 columns"),
     "no-caption.csv": (b"image,caption\na.jpg,\n", r"line 2: `caption` is empty"),
     "quote.csv": (b'image,caption\na.jpg,"open\nb.jpg,x\n', r"line 2: not CSV"),
-    "nothing.jsonl": (b"\n\n", "no captions in it"),
+    "nothing.jsonl": (b"\n\n", "has no captions"),
     "broken.jsonl": (b'{"image": "a", "caption": "b"}\n{"image"\n', "line 2: not JSON"),
     "list.jsonl": (b"[1]\n", "line 1: each line must be a JSON object"),
     "number.jsonl": (b'{"image": "a", "caption": 3}\n', "line 1: `caption` cannot be 3"),
     "missing.jsonl": (b'\n{"image": "a"}\n', "line 2: `caption` is missing"),
-    "captions.xlsx": (b"PK", "neither .csv, .tsv nor .jsonl"),
+    "captions.xlsx": (b"PK", "not a .csv, .tsv or .jsonl file"),
 }
 
 
@@ -126,7 +126,7 @@ def test_pairs_before_a_fault_are_there_before_it(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("image,caption\na.jpg,x\nb.jpg,y\nc.jpg\n")
     assert list(islice(read_pairs(path), 2)) == [Pair("a.jpg", "x", 2), Pair("b.jpg", "y", 3)]
-    with pytest.raises(InvalidInputError, match="line 4: 1 fields where there are 2"):
+    with pytest.raises(InvalidInputError, match="line 4: 1 fields for 2 columns"):
         list(read_pairs(path))
 
 
@@ -151,5 +151,5 @@ def test_a_table_that_goes_while_it_is_read_is_a_clear_error(tmp_path):
     pairs = read_pairs(path)
     next(pairs)
     path.unlink()
-    with pytest.raises(InvalidInputError, match="was changed while it was read"):
+    with pytest.raises(InvalidInputError, match="changed while it was read"):
         list(pairs)

@@ -186,7 +186,7 @@ def test_the_command_says_what_is_damaged(library):
     assert run_cli("verify", "--quick", "--library", library).code == 0
     change(segment(library), 7 * ROW_BYTES, bytes(ROW_BYTES))
     ran = run_cli("verify", "--library", library)
-    assert ran.code == 5 and b"1 of 60 rows looked at are not as they were written; the first is 7, of" in ran.out
+    assert ran.code == 5 and b"1 of 60 rows checked are not as they were written; the first is 7, of" in ran.out
     assert b"clipsearch repair" in ran.out
     assert run_cli("verify", "--quick", "--library", library).code == 5
     assert run_cli("verify", "--quick", "--full", "--library", library).code == 2
@@ -234,7 +234,10 @@ def test_compaction_and_build_refuse_damaged_rows(library):
 
 def test_a_term_whose_own_row_is_damaged_is_an_error(library):
     change(segment(library), 0, bytes(ROW_BYTES))
-    with SearchEngine(Library(library)) as engine, pytest.raises(StoreCorruptError, match="Item 1 is damaged"):
+    with (
+        SearchEngine(Library(library)) as engine,
+        pytest.raises(StoreCorruptError, match="Item 1 of the library is damaged"),
+    ):
         engine.search(Indexed(1))
 
 

@@ -97,7 +97,7 @@ def test_a_second_run_encodes_nothing_and_reports_it(home):
 def test_retry_failed_tries_again_and_prints_the_reason(home):
     done = run_cli("index", "--retry-failed", "--json", cwd=home)
     assert done.json["failed"] == [
-        {"path": str(home / "photos" / "broken.jpg"), "reason": "not a picture that clipsearch reads"}
+        {"path": str(home / "photos" / "broken.jpg"), "reason": "not a picture that clipsearch can read"}
     ]
 
 

@@ -97,7 +97,7 @@ def test_what_is_no_confidence_or_score_is_refused(rows, value):
     for name in ("min_confidence", "min_score"):
         with pytest.raises(InvalidInputError, match=name.removeprefix("min_")):
             rows.engine.search(vector=ASKED, **{name: value})
-    with pytest.raises(InvalidInputError, match=r"-0\.5; it is a number from 0 to 1"):
+    with pytest.raises(InvalidInputError, match=r"-0\.5, but it must be a number from 0 to 1"):
         rows.engine.search(Indexed(1), min_confidence=-0.5)
 
 
@@ -140,5 +140,5 @@ def test_the_command_says_what_was_cut(home):
 @pytest.mark.parametrize("arguments", [["--min-confidence", "90"], ["--min-confidence", "nan"], ["--min-score", "-2"]])
 def test_wrong_limits_are_wrong_usage(home, monkeypatch, arguments):
     monkeypatch.chdir(home)
-    with pytest.raises(InvalidInputError, match="it is a number from"):
+    with pytest.raises(InvalidInputError, match="it must be a number from"):
         query.main(["a cat", *arguments], standalone_mode=False)

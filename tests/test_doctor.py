@@ -138,7 +138,7 @@ def test_the_table_has_a_line_for_each_finding(prepared):
     assert ran.code == 0, ran
     lines = ran.out.decode().splitlines()
     assert any(line.split()[:3] == ["ok", "image", "recall_text"] and "20 texts" in line for line in lines)
-    assert any("To do: See what there is: clipsearch models" in line for line in lines)
+    assert any("To do: List the encoders: clipsearch models" in line for line in lines)
     count = sum(line.split()[0] in SEVERITIES for line in lines)
     assert lines[-1] == f"{prepared}: 1 note, {count - 1} ok"
 
@@ -274,7 +274,7 @@ def test_imported_vectors_of_an_encoder_that_nobody_has(doctor, tmp_path):
     import_embeddings(tmp_path / "library", str(tmp_path / "v.npy"), encoder="some model of ours")
     code, found = doctor(tmp_path / "library")
     assert code == 0 and found[None, "encoder"]["severity"] == "note"
-    assert "only by vector" in found[None, "encoder"]["found"]
+    assert "only searches by vector" in found[None, "encoder"]["found"]
     assert found["image", "recall_image"]["values"]["recall"] == 1.0
 
 
@@ -313,7 +313,7 @@ def test_an_index_that_is_due_and_not_there(doctor, library):
         writer.deactivate(Modality.IMAGE)
     opened.close()
     _, found = doctor(library, "--queries", "20")
-    assert found["image", "index"]["severity"] == "warning" and "ivfpq is due" in found["image", "index"]["found"]
+    assert found["image", "index"]["severity"] == "warning" and "ivfpq is preferred" in found["image", "index"]["found"]
     assert found["image", "recall_image"]["values"]["recall"] == 1.0
 
 

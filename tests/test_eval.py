@@ -116,7 +116,7 @@ def test_a_name_of_two_pictures_is_refused_with_its_line(encoder, tmp_path):
         photo(tmp_path / "photos" / folder / "p.jpg", seed)
     index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
     write(tmp_path / "c.csv", [("a/p.jpg", "x"), ("p.jpg", "y")])
-    with pytest.raises(InvalidInputError, match=r"(?s)Line 3: 'p.jpg' may be any of 2 .*Write more"):
+    with pytest.raises(InvalidInputError, match=r"(?s)Line 3: 'p.jpg' matches 2 .*Write more"):
         run(tmp_path, encoder, "c.csv")
 
 
@@ -166,10 +166,10 @@ def test_the_table_compares_two_libraries(home, encoder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["captions.csv", "--compare", ".", "--template", "{}"], "two comparisons"),
-        (["captions.csv", "--template", "a photo"], r"must have \{\} in it once"),
-        (["captions.csv", "--plot", "r.gif"], "not as 'r.gif'"),
-        (["captions.csv", "--plot", "nowhere/r.png"], "no folder 'nowhere'"),
+        (["captions.csv", "--compare", ".", "--template", "{}"], "each make a comparison"),
+        (["captions.csv", "--template", "a photo"], r"must contain \{\} once"),
+        (["captions.csv", "--plot", "r.gif"], "cannot be written as 'r.gif'"),
+        (["captions.csv", "--plot", "nowhere/r.png"], "folder 'nowhere' for the plot"),
         (["nowhere.csv"], "cannot be read"),
     ],
 )

@@ -195,13 +195,13 @@ def test_a_hundred_thousand_ids_and_thousands_of_folders_fit_one_filter(library)
 
 def test_a_folder_that_is_in_no_root_is_named(library):
     for folder in ("/elsewhere", "/photosphere", "/phot"):
-        with pytest.raises(InvalidInputError, match=f"'{folder}' is in no root"):
+        with pytest.raises(InvalidInputError, match=f"'{folder}' is not in any indexed folder"):
             matching(library, Modality.IMAGE, Filter(folders=("/photos", folder)))
 
 
 @pytest.mark.parametrize("folder", ["a\0b", "/photos/\ud800"])
 def test_a_folder_that_is_no_path_is_told(library, folder):
-    with pytest.raises(InvalidInputError, match="is no path"), library.read() as snapshot:
+    with pytest.raises(InvalidInputError, match="is not a path"), library.read() as snapshot:
         snapshot.matching(Modality.IMAGE, Filter(folders=(folder,)))
 
 
@@ -216,20 +216,20 @@ def test_a_folder_that_is_no_path_is_told(library, folder):
         ({"min_height": -5}, "min_height is -5"),
         ({"cameras": ("",)}, "empty"),
         ({"types": ("jpeg", "banana")}, "no type 'banana'"),
-        ({"types": "jpeg"}, "types is a list"),
+        ({"types": "jpeg"}, "types must be a list"),
         ({"orientation": "round"}, "no orientation 'round'"),
-        ({"near": (91, 0, 1)}, "latitude 91"),
-        ({"near": (0, -181, 1)}, "longitude -181"),
-        ({"near": (0, 0, 0)}, "radius of 0 km"),
-        ({"near": (float("nan"), 0, 1)}, "latitude nan"),
+        ({"near": (91, 0, 1)}, "latitude is 91"),
+        ({"near": (0, -181, 1)}, "longitude is -181"),
+        ({"near": (0, 0, 0)}, "radius is 0 km"),
+        ({"near": (float("nan"), 0, 1)}, "latitude is nan"),
         ({"near": (1, 2)}, "a latitude, a longitude and kilometres"),
         ({"caption": "..."}, "no word"),
         ({"caption": 'a "b'}, "quote at column 3"),
-        ({"caption": "\udcff"}, "are text"),
-        ({"tags": "cat"}, "tags is a list"),
-        ({"tags": (" ",)}, "A tag is a word or several, not ' '"),
+        ({"caption": "\udcff"}, "must be text"),
+        ({"tags": "cat"}, "tags must be a list"),
+        ({"tags": (" ",)}, "A tag is one or more words, not ' '"),
         ({"tags": (3,)}, "not 3"),
-        ({"none_of": ("x",)}, "made of filters"),
+        ({"none_of": ("x",)}, "combined from filters"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_when_it_is_made(wrong, message):
@@ -271,7 +271,7 @@ def test_a_folder_is_found_through_a_link(two_folders, tmp_path):
 def test_a_current_folder_that_is_gone_is_told(two_folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "a")
     (tmp_path / "a").rmdir()
-    with pytest.raises(InvalidInputError, match="current folder is gone"):
+    with pytest.raises(InvalidInputError, match="current folder no longer exists"):
         matching(two_folders, Modality.IMAGE, Filter(folders=(".",)))
     assert matching(two_folders, Modality.IMAGE, Filter(folders=(str(tmp_path / "b"),))) == [1]
 

@@ -124,21 +124,21 @@ def test_json_says_what_is_known_of_each(home):
     [
         (
             ["--paths", "--after", "2024-02-30"],
-            "column 9 is 30, and lies from 1 to 29. This is about --after '2024-02-30', argument 2.",
+            "column 9 is 30, but must be from 1 to 29. This is about --after '2024-02-30', argument 2.",
         ),
-        (["--on", "banana"], "'banana' is no date"),
-        (["--type", "jpeg,banana"], "There is no type 'banana'; there are image, text, avif"),
+        (["--on", "banana"], "'banana' cannot be read as a date"),
+        (["--type", "jpeg,banana"], "There is no type 'banana'. Use image, text, avif"),
         (["--in", "photos", "--orientation=round"], "This is about --orientation 'round', argument 3."),
-        (["--near", "48,x,3"], "There is no number at column 4 of '48,x,3', but 'x'"),
-        (["--near", "48,3"], "are not three numbers"),
-        (["--near", "148,3,1"], "The latitude 148 is none"),
-        (["--min-width", "1.5"], "'1.5' is no whole number of pixels"),
+        (["--near", "48,x,3"], "'x' at column 4 of '48,x,3' is not a number"),
+        (["--near", "48,3"], "is not three numbers"),
+        (["--near", "148,3,1"], "The latitude is 148, but"),
+        (["--min-width", "1.5"], "'1.5' is not a whole number of pixels"),
         (["--caption", 'a "b'], "The quote at column 3"),
-        (["--in", "/nowhere"], "'/nowhere' is in no root"),
+        (["--in", "/nowhere"], "'/nowhere' is not in any indexed folder"),
         (["--after", "2024", "--before", "2023"], "Swap the times"),
-        (["--not", "-k", "3"], "--not stands before the filter"),
-        (["--camera", "x", "--not"], "--not stands before the filter"),
-        (["--not", "--not", "--camera", "x"], "--not stands before the filter"),
+        (["--not", "-k", "3"], "no filter after --not"),
+        (["--camera", "x", "--not"], "no filter after --not"),
+        (["--not", "--not", "--camera", "x"], "no filter after --not"),
         (["--json", "--paths"], "Only one of"),
     ],
 )
@@ -151,7 +151,7 @@ def test_bad_input_is_named_with_its_place(run, arguments, message):
 def test_bad_input_is_wrong_usage_on_the_command_line(home):
     done = run_cli("query", "x", "--after", "2024-13", cwd=home)
     assert (done.code, done.out) == (2, b"")
-    assert done.err.endswith("lies from 1 to 12. This is about --after '2024-13', argument 2.\n")
+    assert done.err.endswith("must be from 1 to 12. This is about --after '2024-13', argument 2.\n")
 
 
 def test_a_query_takes_filters_and_fills_k(home, encoder):

@@ -156,7 +156,7 @@ def test_a_table_that_is_too_large_is_reported(tmp_path, monkeypatch):
     found = FolderCaptions(lambda path: str(tmp_path / path), lambda path: True)
     assert found.of("a.jpg", frozenset({"captions.csv"})).stamp is None
     assert found.unreadable == [
-        ("captions.csv", "no captions can be read from it: 26 bytes, over the limit of 20. Split it over folders.")
+        ("captions.csv", "its captions cannot be read: 26 bytes, over the limit of 20. Split it over folders.")
     ]
 
 

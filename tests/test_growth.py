@@ -213,7 +213,9 @@ def test_a_build_that_fails_in_the_background_is_not_tried_again_by_the_run(vect
         for _ in range(4):
             building.tend(writer)
             building.finish(writer)
-    assert len(tried) == 1 and "could not be made while the run goes on: no room" in caplog.text
+    assert (
+        len(tried) == 1 and "could not be built during the run, and is tried again at its end: no room" in caplog.text
+    )
 
 
 def test_a_run_that_is_stopped_does_not_wait_for_an_index(vectors, monkeypatch):

@@ -100,7 +100,7 @@ def test_transformers_imports_nothing_beside_a_model_even_if_it_is_told_to(tmp_p
     folder = hostile_models.with_tokenizer_code(tmp_path / "model", marker)
     with (
         openclip.quiet(),
-        pytest.raises(EncoderUnavailableError, match="Python of its own"),
+        pytest.raises(EncoderUnavailableError, match="its own Python code"),
         model_files.without_code(),
     ):
         AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
@@ -151,6 +151,6 @@ def test_no_repository_that_a_model_of_a_hub_leads_to_runs_code(tmp_path):
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["org/tower", "org/words", "org/direct"], done.stdout
     for line in lines[:2]:
-        assert "Python of its own" in line
+        assert "its own Python code" in line
     assert "trust_remote_code = True" in lines[2]
     assert not marker.exists()

@@ -48,9 +48,9 @@ def head(shape="(4, 8)", descr="'<f4'", order="False", extra="", version=1, text
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (head("(4611686018427387904, 4)"), "its head says"),
-        (head("(2305843009213693952, 8)"), "its head says"),
-        (head("(1099511627776, 65536)"), "its head says"),
+        (head("(4611686018427387904, 4)"), "its header claims"),
+        (head("(2305843009213693952, 8)"), "its header claims"),
+        (head("(1099511627776, 65536)"), "its header claims"),
         (head("(-4, 8)"), "no shape"),
         (head("(4, -8)"), "no shape"),
         (head("(True, 8)"), "no shape"),
@@ -69,11 +69,11 @@ def head(shape="(4, 8)", descr="'<f4'", order="False", extra="", version=1, text
         (head(text="[" * 9000), "cannot be read"),
         (head(text="-" * 9000 + "1"), "cannot be read"),
         (head(text="1"), "not that of an array"),
-        (head(text="{'shape': (4, 8)}" + " " * 20_000), "its head is of"),
-        (head(version=2)[:8] + b"\xff\xff\xff\xff", "its head is of 4,294,967,295 bytes"),
+        (head(text="{'shape': (4, 8)}" + " " * 20_000), "its header has"),
+        (head(version=2)[:8] + b"\xff\xff\xff\xff", "its header has 4,294,967,295 bytes"),
         (head(version=2)[:8] + b"\xff", "ends within its head"),
         (head()[:40], "cannot be read"),
-        (head(version=4), "version 4.0"),
+        (head(version=4), "version is 4.0"),
         (b"PK\x03\x04" + bytes(100), "an .npz archive"),
         (b"\x80\x04\x95" + bytes(100), "in another format"),
     ],
@@ -98,7 +98,7 @@ def test_an_array_that_is_cut_while_it_is_read_is_an_error_and_no_signal(source,
     blocks = matrix.blocks(0, matrix.rows)
     next(blocks)
     os.truncate(source, 1000)
-    with pytest.raises(InvalidInputError, match="become shorter"):
+    with pytest.raises(InvalidInputError, match="became shorter"):
         list(blocks)
 
 
@@ -171,7 +171,7 @@ def evil_parquet(path, table, **options):
 )
 def test_columns_that_no_record_has_are_refused(tmp_path, source, column):
     items = evil_parquet(tmp_path / "i.parquet", pa.table({"id": column}))
-    refused(tmp_path, source, "its column id is of the type", items)
+    refused(tmp_path, source, "its column id has the type", items)
 
 
 def test_values_of_a_category_are_read(tmp_path, source):

@@ -340,7 +340,7 @@ def test_nothing_is_unpickled(tmp_path):
     import pickle
 
     (tmp_path / "p.npy").write_bytes(pickle.dumps(bomb))
-    refused(tmp_path, tmp_path / "p.npy", "no whole .npy file")
+    refused(tmp_path, tmp_path / "p.npy", "not a complete .npy file")
     assert not (tmp_path / "boom").exists()
 
 
@@ -364,9 +364,11 @@ def test_a_file_that_is_cut_or_garbled_anywhere_is_refused(tmp_path):
 
 def test_a_wrong_number_of_dimensions_is_refused(tmp_path):
     bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(5)))
-    with pytest.raises(InvalidInputError, match=r"have 8 dimensions, the library in .* has 16"):
+    with pytest.raises(InvalidInputError, match=r"have 8 dimensions, but the library in .* has 16"):
         bring(tmp_path / "lib", save(tmp_path / "w.npy", vectors(5, dim=8)))
-    refused(tmp_path / "other", tmp_path / "w.npy", "have 8 dimensions, builtin-small makes", encoder="builtin-small")
+    refused(
+        tmp_path / "other", tmp_path / "w.npy", "have 8 dimensions, but builtin-small makes", encoder="builtin-small"
+    )
     refused(tmp_path / "other", tmp_path / "w.npy", "have 8 dimensions, .* makes 512", encoder="fast")
     folder = layout(tmp_path / "laion")
     save(folder / "img_emb" / "img_emb_9.npy", vectors(4, dim=8))
@@ -396,7 +398,7 @@ def test_parts_that_do_not_pair_are_refused(tmp_path):
     (folder / "metadata" / "metadata_9.parquet").unlink()
     refused(tmp_path, folder, "do not pair: img_emb has 3 from 8 to 10, .*metadata has 2 from 8 to 10")
     (folder / "img_emb" / "img_emb_9.npy").rename(folder / "img_emb" / "img_emb_x.npy")
-    refused(tmp_path, folder, "img_emb_x.npy has no number")
+    refused(tmp_path, folder, "img_emb_x.npy has no unique number")
 
 
 @pytest.mark.parametrize(
@@ -407,12 +409,12 @@ def test_parts_that_do_not_pair_are_refused(tmp_path):
         ({"id": True}, "id is neither"),
         ({"path": "a\0b"}, "NUL"),
         ({"path": "a\ud800"}, "surrogates not allowed"),
-        ({"caption": 5}, "caption is no text"),
-        ({"width": "wide"}, "width is no number of pixels"),
-        ({"width": 1e400, "height": 5}, "width is no number of pixels"),
-        ({"width": -4, "height": 5}, "width is no number of pixels"),
+        ({"caption": 5}, "caption is not text"),
+        ({"width": "wide"}, "width is not a number of pixels"),
+        ({"width": 1e400, "height": 5}, "width is not a number of pixels"),
+        ({"width": -4, "height": 5}, "width is not a number of pixels"),
         ({"taken_at": "yesterday"}, "yesterday"),
-        ({"taken_at": 17}, "taken_at is no time"),
+        ({"taken_at": 17}, "taken_at is not a time"),
     ],
 )
 def test_records_that_cannot_be_used_are_named(tmp_path, record, reason):
@@ -462,11 +464,11 @@ def test_parquet_without_pyarrow_names_the_command_that_helps(tmp_path, monkeypa
         ({"source": "i.jsonl"}, "neither a .npy file nor a folder"),
         ({"source": "empty"}, "neither img_emb"),
         ({"items": "missing.jsonl"}, "no file 'missing.jsonl'"),
-        ({"items": "v.npy"}, "neither .jsonl nor .parquet"),
-        ({"source": "laion", "items": "i.jsonl"}, "belong to a .npy file"),
-        ({"source": "laion", "modality": Modality.TEXT}, "belong to a .npy file"),
-        ({"encoder": " "}, "names what made the vectors"),
-        ({"encoder": "auto"}, "names what made the vectors"),
+        ({"items": "v.npy"}, "not a .jsonl or .parquet file"),
+        ({"source": "laion", "items": "i.jsonl"}, "apply only to a .npy file"),
+        ({"source": "laion", "modality": Modality.TEXT}, "apply only to a .npy file"),
+        ({"encoder": " "}, "must name what made the vectors"),
+        ({"encoder": "auto"}, "must name what made the vectors"),
     ],
 )
 def test_wrong_use_is_told(tmp_path, monkeypatch, options, match):
@@ -572,7 +574,7 @@ def test_the_command_reports_and_goes_by_its_own_words(tmp_path):
     assert run_cli(*command[:2], "--library", tmp_path / "lib").code == 2
     (tmp_path / "v.npy").write_bytes(b"no array")
     failed = run_cli(*command)
-    assert failed.code == 2 and "no whole .npy file" in failed.err
+    assert failed.code == 2 and "not a complete .npy file" in failed.err
 
 
 def test_an_import_while_another_writes_is_told(tmp_path):
@@ -710,7 +712,7 @@ def test_the_dimensions_are_checked_where_only_a_name_came(tmp_path, monkeypatch
     monkeypatch.setattr(importing, "_known", lambda name: (None, None))
     bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(3)), "builtin-small")
     with clipsearch.open(tmp_path / "lib") as engine:
-        with pytest.raises(EncoderMismatchError, match=r"16 dimensions .* builtin-small makes"):
+        with pytest.raises(EncoderMismatchError, match=r"16 dimensions.* builtin-small makes"):
             engine.search("a cat")
         assert len(engine.search(vector=vectors(1)[0])) == 3
 

@@ -89,7 +89,7 @@ def test_a_cache_that_cannot_be_written_still_serves_int8(export, caplog):
     shutil.rmtree(kept(export))
     kept(export).write_text("a file stands where the folder would be")
     assert np.array_equal(encoder(export).encode_images(pictures(2)), expected)
-    assert "cannot be kept" in caplog.text
+    assert "cannot be stored" in caplog.text
     assert kept(export).is_file() and len(os.listdir(export.parent)) == 2
 
 
@@ -117,7 +117,7 @@ def test_a_tower_of_convolutions_is_refused(export):
 
 def test_what_int8_does_not_serve_is_refused_when_it_is_loaded(model, export, monkeypatch):
     monkeypatch.setattr(int8, "MIN_COSINE", 1.1)
-    with pytest.raises(EncoderUnavailableError, match="int8 does not serve"):
+    with pytest.raises(EncoderUnavailableError, match="int8 is not suitable for"):
         registry.load(model[1], threads=1, offline=True, device="cpu", precision="int8")
 
 

@@ -211,7 +211,7 @@ def test_one_that_grows_is_ended_even_where_the_system_does_not_limit_it():
 
 @pytest.mark.parametrize(("what", "how"), [("exit", "exit code 3"), ("killed", "signal 9"), ("close", "signal 9")])
 def test_one_that_ends_costs_the_file_that_ended_it(odd_reader, what, how):
-    assert refusal(odd_reader, what) == f"decoding it ended the decoding process twice ({how})"
+    assert refusal(odd_reader, what) == f"it ended the decoding process twice ({how})"
 
 
 @pytest.mark.parametrize("what", LIES)

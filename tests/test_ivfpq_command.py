@@ -113,7 +113,7 @@ def test_a_damaged_index_is_told_and_searched_around_and_the_next_run_mends_it(f
     assert names(hits)[0] == "p042.jpg"
     ran = run_cli("index", cwd=folder)
     assert ran.code == 0, ran
-    assert "built anew" in ran.err
+    assert "built again" in ran.err
     assert not set(index_files(folder)) & set(whole)
     found = status(folder)
     assert (found["index"]["kind"], found["index"]["watermark"]) == ("ivfpq", COUNT)

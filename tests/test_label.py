@@ -99,10 +99,10 @@ def test_labels_come_from_a_file_where_there_is_one(tmp_path):
     [
         (["--labels", "cat"], "two or more"),
         (["--labels", "cat,,dog"], "empty"),
-        (["--labels", "cat,dog,cat"], "'cat' is there twice"),
+        (["--labels", "cat,dog,cat"], "'cat' occurs twice"),
         (["--labels", "cat,dog", "--template", "a photo"], "once, where the text goes"),
         (["--labels", "cat,dog", "--csv", "--json"], "Only one"),
-        (["--labels", "cat,dog", "nowhere"], "in no root"),
+        (["--labels", "cat,dog", "nowhere"], "not in any indexed folder"),
         (["--labels", "cat,dog", "--library", "nowhere"], "no library"),
     ],
 )

@@ -242,7 +242,7 @@ def test_a_tokenizer_that_cannot_be_reproduced_is_refused():
             return super().encode(text)[::-1]
 
     Reversed.__name__ = "SimpleTokenizer"
-    with pytest.raises(EncoderUnavailableError, match=r"reads .* in another way"):
+    with pytest.raises(EncoderUnavailableError, match=r"reads .* differently"):
         convert_tokenizer(Reversed(), 77, bucketed=False)
 
 

@@ -110,7 +110,7 @@ def test_an_export_names_the_files_of_an_export_alone(export, name):
     fields.pop("checksum")
     fields["files"][name] = fields["files"]["image.onnx"]
     (folder / "meta.json").write_text(json.dumps({**fields, "checksum": export_folder._checksum(fields)}))
-    with pytest.raises(export_folder.ExportDamagedError, match="no prepared model has"):
+    with pytest.raises(export_folder.ExportDamagedError, match="does not belong to a prepared model"):
         export_folder.verify_export(folder)
 
 

@@ -172,7 +172,7 @@ def test_a_text_that_was_cut_says_so_every_time(library, own_cache):
     long = "word " * 400
     for _ in range(2):
         with open_library(library, Settings(offline=True)) as engine:
-            assert "reads the first" in engine.search(long).warnings[0]
+            assert "reads only the first" in engine.search(long).warnings[0]
     assert slots(own_cache) == []
 
 

@@ -246,7 +246,7 @@ def test_load_says_that_it_is_offline():
 
 @pytest.mark.parametrize("name", ["ViT-B-32/laion2b_s34b_b79", "ViT-B-23/openai"])
 def test_load_names_close_matches(name):
-    with pytest.raises(EncoderUnavailableError, match=r"knows no model .* Did you mean ViT-B-32/"):
+    with pytest.raises(EncoderUnavailableError, match=r"has no model .* Did you mean ViT-B-32/"):
         registry.load(f"openclip:{name}", threads=1, offline=True)
 
 

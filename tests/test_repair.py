@@ -446,7 +446,7 @@ def test_the_command_says_what_it_would_do_does_it_and_says_what_it_did(place):
     assert tree_digest(place.library) == before
     ran = run_cli("repair", "--library", place.library)
     assert ran.code == 0, ran
-    assert "Encoded again: 1 file; taken out: 1 file" in ran.err and str(place.root / "p002.jpg") in ran.err
+    assert "Encoded again: 1 file; removed: 1 file" in ran.err and str(place.root / "p002.jpg") in ran.err
     assert "Nothing is damaged" in run_cli("repair", "--library", place.library).err
 
 

@@ -28,7 +28,7 @@ UNREAD = {
 def test_scripts_that_an_encoder_does_not_read_are_told(encoder):
     for text, named in UNREAD.items():
         (warning,) = explain_unread(text, encoder)
-        assert warning.startswith(f"{encoder.name} does not read {named}: ") and "--model default" in warning
+        assert warning.startswith(f"{encoder.name} does not read {named}, so ") and "--model default" in warning
     for script in SCRIPTS:
         assert script.find_words(script.sample) and encoder.tokens_per_letter(script.sample) >= SPELT_OUT
 

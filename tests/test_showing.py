@@ -94,7 +94,7 @@ def test_what_an_indexing_run_would_take_in_is_told(home, tmp_path, capfd):
     (home / "new").mkdir()
     showing = Showing(sheet=str(home / "new" / "s.png"), copy_to=str(home / "new" / "copies"))
     show(payload_of(home / "red.png"), showing, Settings(), home / ".clipsearch")
-    assert capfd.readouterr().err.count("lies in an indexed folder") == 2
+    assert capfd.readouterr().err.count("is in an indexed folder") == 2
     showing = Showing(sheet=str(tmp_path / "s.png"), link_to=str(home / "new" / "links"))
     show(payload_of(home / "red.png"), showing, Settings(), home / ".clipsearch")
     assert "indexed folder" not in capfd.readouterr().err
@@ -104,11 +104,11 @@ def test_what_an_indexing_run_would_take_in_is_told(home, tmp_path, capfd):
     ("wrong", "message"),
     [
         ({"sheet": "out.gif"}, "does not end in .png"),
-        ({"sheet": "nowhere/out.png"}, "There is no folder nowhere"),
-        ({"sheet": "folder.png"}, "no regular file"),
+        ({"sheet": "nowhere/out.png"}, "The folder nowhere"),
+        ({"sheet": "folder.png"}, "not a regular file"),
         ({"html": "out.txt"}, "does not end in .html"),
-        ({"copy_to": "a.png"}, "no folder"),
-        ({"link_to": ""}, "no folder"),
+        ({"copy_to": "a.png"}, "is not a folder"),
+        ({"link_to": ""}, "is not a folder"),
     ],
 )
 def test_what_cannot_be_made_is_refused_before_any_work(tmp_path, monkeypatch, wrong, message):
@@ -124,7 +124,7 @@ def test_a_sheet_is_not_drawn_over_what_it_shows(home, capfd):
     before = (home / "red.png").read_bytes()
     os.link(home / "red.png", home / "same.png")
     for name in ("red.png", "same.png"):
-        with pytest.raises(InvalidInputError, match="not written over"):
+        with pytest.raises(InvalidInputError, match="not overwritten"):
             show(payload_of(home / "red.png"), Showing(sheet=str(home / name)), Settings(), home / ".clipsearch")
     os.unlink(home / "same.png")
     assert (home / "red.png").read_bytes() == before

@@ -86,7 +86,7 @@ def test_one_stream_closed(library, arguments, closed):
 )
 def test_a_full_disk_under_stdout_is_an_error_that_is_reported_once(library, words):
     code, _, err = run(library, words.split(), ">/dev/full")
-    assert code == 1 and err.count("The system refuses: No space left on device.") == 1
+    assert code == 1 and err.count("The system reports an error: No space left on device.") == 1
 
 
 @pytest.mark.parametrize("words", ["index", "dupes", "build", "daemon --stop"])

@@ -100,7 +100,7 @@ def test_whatever_is_a_tag_is_found_however_it_is_written_and_all_else_is_refuse
     assert len(shown) == len({fold_tag(name) for name in names} - {""})
     for name in names:
         if not fold_tag(name):
-            with pytest.raises(InvalidInputError, match="A tag is a word"):
+            with pytest.raises(InvalidInputError, match="A tag is one or more words"):
                 Filter(tags=[name])
             continue
         for written in (name, f" {name}\n", unicodedata.normalize("NFD", name), fold_tag(name)):
@@ -177,7 +177,7 @@ def test_an_older_library_is_read_but_for_its_tags(library):
     set_version(library.folder, "3")
     with open_library(library.folder) as engine:
         assert (engine.find().total, engine.find().tags) == (3, {})
-        with pytest.raises(LibraryError, match=r"kept no tags\. Run once: clipsearch index"):
+        with pytest.raises(LibraryError, match=r"without tags\. Run once: clipsearch index"):
             engine.find(Filter(tags=("cat",)))
         with pytest.raises(LibraryError, match="Run once"), engine.library.query() as connection:
             tags.count_tags(connection)
@@ -309,7 +309,10 @@ def names(lines: str) -> list[str]:
 
 
 def test_labels_are_saved_listed_and_asked_for(run):
-    assert run(tags_command) == ("", "No tags. Make some: clipsearch label --labels cat,dog,bird --save\n")
+    assert run(tags_command) == (
+        "",
+        "The library has no tags. Make some: clipsearch label --labels cat,dog,bird --save\n",
+    )
     plain, _ = run(label, "--labels", ",".join(LABELS))
     assert run(label, "--labels", ",".join(LABELS), "--save") == (
         plain,
@@ -324,7 +327,7 @@ def test_labels_are_saved_listed_and_asked_for(run):
     assert run(find, "--tag", "ca")[1] == "No match.\n"
     table = run(tags_command)[0].splitlines()
     assert table[0] == "    files  tag" and "        1  cat" in table and len(table) == 5
-    with pytest.raises(InvalidInputError, match=r"A tag is a word or several, not ' '\. This is about --tag"):
+    with pytest.raises(InvalidInputError, match=r"A tag is one or more words, not ' '\. This is about --tag"):
         run(find, "--tag", " ")
     with pytest.raises(InvalidInputError, match="Add --save"):
         run(label, "--labels", "cat,dog", "--min-chance", "0.9")

@@ -210,7 +210,7 @@ def test_no_device_no_memory_and_wrong_dimensions_are_our_error():
     with pytest.raises(AnnIndexError, match=r"1 rows on cpu: .*Free memory"):
         vast.add(np.broadcast_to(np.float16(0), (1, 1 << 58)))
     index = index_of(unit(10, 8, 25).astype(np.float16))
-    with pytest.raises(AnnIndexError, match=r"queries of shape \(n, 8\), these are \(1, 9\)"):
+    with pytest.raises(AnnIndexError, match=r"queries of shape \(n, 8\), but these are \(1, 9\)"):
         index.search(unit(1, 9, 0), 3)
     with pytest.raises(AnnIndexError, match=r"rows of shape \(n, 8\)"):
         index.add(unit(1, 9, 0).astype(np.float16))

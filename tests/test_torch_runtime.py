@@ -278,7 +278,7 @@ def test_weights_that_changed_or_are_gone_leave_the_export(one_device, tmp_path,
     source = tiny_openclip.classic_clip(tmp_path / "model")
     expected = load(source, device="cpu").fingerprint
     tiny_openclip.classic_clip(source, seed=1)
-    for message in ("was prepared from others", "does not exist"):
+    for message in ("was prepared from other weights", "does not exist"):
         with pytest.raises(EncoderUnavailableError, match=message):
             load(source, device="cuda", fingerprint=expected)
         caplog.clear()

@@ -252,7 +252,7 @@ def test_the_command_is_told_what_is_wrong(state, tmp_path):
     for arguments in ([], ["a", "--list"], ["--remove", "local-dir:/x", "--list"], ["hf-hub:a/b", "--json"]):
         assert run_cli("trust", *arguments).code == 2
     assert "There is no folder" in run_cli("trust", f"local-dir:{tmp_path / 'none'}").err
-    assert "loads without being trusted" in run_cli("trust", "builtin").err
+    assert "needs no trust" in run_cli("trust", "builtin").err
     with pytest.raises(InvalidInputError, match="clipsearch trust --list"):
         trust.forget("openclip:hf-hub:a/b")
 
@@ -313,5 +313,5 @@ def test_a_state_folder_that_cannot_be_written_only_forgets(home, tmp_path, monk
     settings = Settings(model=f"local-dir:{home / 'model'}", threads=1, offline=True)
     with clipsearch.open(home / "library", settings=settings) as engine:
         assert np.isfinite([hit.score for hit in engine.search("a cat")]).all()
-    assert "cannot be remembered" in caplog.text
+    assert "cannot be saved" in caplog.text
     assert trust.list_trusted() == [] and not state_dir().exists()

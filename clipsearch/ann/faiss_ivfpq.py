@@ -72,7 +72,7 @@ class IvfPqIndex:
 
     def __init__(self, params: IvfPqParams) -> None:
         if params.m < 2 or params.m % 2 or params.nlist < 1:
-            raise AnnIndexError(f"IVF-PQ takes an even number of sub-quantisers and at least one list, not {params}.")
+            raise AnnIndexError(f"IVF-PQ needs an even number of sub-quantisers and at least one list, not {params}.")
         self._params = params
         self._mean = np.zeros(params.dim, np.float32)
         self._rotation = np.eye(params.dim, params.padded_dim, dtype=np.float32)
@@ -103,7 +103,9 @@ class IvfPqIndex:
     def train(self, sample: NDArray[np.float32]) -> None:
         """Learn mean, lists, rotation and codebooks. Raises AnnIndexError below MIN_ROWS rows."""
         if len(sample) < MIN_ROWS:
-            raise AnnIndexError(f"IVF-PQ needs {MIN_ROWS} vectors to learn from, there are {len(sample)}. Use flat.")
+            raise AnnIndexError(
+                f"IVF-PQ needs {MIN_ROWS} vectors to learn from, but there are {len(sample)}. Use flat."
+            )
         faiss = import_faiss()
         self._mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = sample - self._mean

@@ -77,7 +77,7 @@ def _check_budget(least: int, rows: int, dim: int, memory_budget: int) -> None:
     if memory_budget and least > memory_budget:
         raise InvalidInputError(
             f"An index of {rows:,} vectors of {dim} dimensions takes at least {least:,} bytes; the budget "
-            f"is {memory_budget:,} bytes. Raise --memory-budget, or take --index flat, which needs none."
+            f"is {memory_budget:,} bytes. Raise --memory-budget, or use --index flat, which needs none."
         )
 
 

@@ -139,7 +139,9 @@ class TorchFlatIndex:
 
     def _check(self, array: NDArray[Any], what: str) -> None:
         if array.ndim != 2 or array.shape[1] != self._params.dim:
-            raise AnnIndexError(f"The index takes {what} of shape (n, {self._params.dim}), these are {array.shape}.")
+            raise AnnIndexError(
+                f"The index takes {what} of shape (n, {self._params.dim}), but these are {array.shape}."
+            )
 
     def _append(self, chunk: torch.Tensor) -> None:
         """Keep a chunk, joined with those before it while they are as small: few chunks, and few copies of a row."""

@@ -14,16 +14,21 @@ from clipsearch.paths import printable
 
 @click.command()
 @click.argument("folder", metavar="DIR")
-@click.option("--with-index", is_flag=True, help="Also the approximate index, which can be built again without it.")
+@click.option("--with-index", is_flag=True, help="Also copy the approximate index, which could be built again instead.")
 @json_option
 @library_option
 def backup(folder: str, with_index: bool, as_json: bool, library: str | None) -> None:
-    """Back up the library into DIR, which is a new folder or an earlier backup of it. Only new data is copied.
+    """Back up the library into the folder DIR.
 
-    A backup holds the catalog and the vectors, not your files. The library may be searched and written meanwhile. An
-    interrupted backup leaves the previous one intact. If the library is damaged, nothing is written and the exit code
-    is 5. To restore it: clipsearch restore DIR.
-    """
+    \b
+    clipsearch backup /mnt/disk/backup
+
+    DIR is a new folder, or an earlier backup of this library; only new data is copied. A backup holds the catalog and
+    the vectors, not your files. You can search and index during a backup. An interrupted backup leaves the previous
+    one intact. If the library is damaged, nothing is written and the exit code is 5.
+
+    To restore it: clipsearch restore DIR.
+    """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress
     from clipsearch.store.backup import back_up

@@ -26,7 +26,7 @@ class Size(click.ParamType[int]):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", str(value).lower())
         size = float(match[1]) * _UNITS[match[2]] if match else 0.0
         if not 1 <= size < 2**63:
-            self.fail(f"{value!r} is no size; write it as 500MB or 2GiB.", param, ctx)
+            self.fail(f"{value!r} is not a size. Write it as 500MB or 2GiB.", param, ctx)
         return int(size)
 
 
@@ -37,8 +37,9 @@ class Size(click.ParamType[int]):
     type=click.Choice(KINDS),
     default="auto",
     show_default=True,
-    help="flat: exact scan, no index. pq4: scan of 4-bit codes. ivfpq: inverted lists of 4-bit codes. "
-    "torch_flat, faiss_flat: exact scan on a GPU, of 2 or 4 bytes a value. auto: flat, pq4 or ivfpq, by size. "
+    help="The kind of index. flat: exact scan, no index. pq4: scan of 4-bit codes. "
+    "ivfpq: inverted lists of 4-bit codes. "
+    "torch_flat, faiss_flat: exact scan on a GPU, with 2 or 4 bytes per value. auto: flat, pq4 or ivfpq, by size. "
     "Scores are exact with every kind.",
 )
 @click.option(
@@ -46,18 +47,25 @@ class Size(click.ParamType[int]):
     type=click.FloatRange(0.5, 1.0),
     default=0.95,
     show_default=True,
-    help="The share of the true first ten hits that an approximate search is to find; measured for words and for "
-    "pictures apart.",
+    help="The share of the true first ten hits that an approximate search should find; measured separately for "
+    "queries by words and by picture.",
 )
 @click.option(
     "--memory-budget",
     type=Size(),
     metavar="SIZE",
-    help="What the index may take in memory, such as 500MB. Rows stay on disk.  [default: what serves best]",
+    help="How much memory the index may use, such as 500MB. Vectors stay on disk.  [default: what serves best]",
 )
 @library_option
 def build(kind: str, target_recall: float, memory_budget: int | None, library: str | None) -> None:
-    """Build the search index anew, from the stored vectors; no file is read. The options are kept for later runs."""
+    """Build the search index again from the stored vectors.
+
+    \b
+    clipsearch build
+    clipsearch build --target-recall 0.99
+
+    No file is read. The options are kept for later runs.
+    """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.progress import make_build_progress
     from clipsearch.store.library import Library
     from indexer.build import build as run
@@ -77,12 +85,12 @@ def build(kind: str, target_recall: float, memory_budget: int | None, library: s
 
 
 def _describe(built: Built, asked: str) -> list[str]:
-    why = "" if asked in ("auto", built.kind) else f" (too few vectors for {asked}; a scan is exact and fast)"
+    why = "" if asked in ("auto", built.kind) else f" (too few vectors for {asked}; an exact scan is fast)"
     lines = [f"{built.kind}, {built.rows:,} vectors{why}"]
     for kind, found in built.calibration.kinds.items():
         asked_with = "words" if kind == "text" else "a picture"
         lines.append(
             f"queries by {asked_with}: recall {found.recall:.3f} ± {found.error:.3f} of the exact first ten "
-            f"({found.queries} queries, {found.source}), looking at {found.scanned:,.0f} vectors"
+            f"({found.queries} queries, {found.source}), scanning {found.scanned:,.0f} vectors"
         )
     return lines

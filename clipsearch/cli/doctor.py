@@ -37,17 +37,20 @@ MAX_QUERIES = 500
     type=click.IntRange(1, MAX_QUERIES),
     default=200,
     show_default=True,
-    help="How many queries of each kind to measure with, at most.",
+    help="The most queries of each kind to measure with.",
 )
 @library_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool, queries: int, library: str | None) -> None:
-    """Examine a library and say what to do about each finding; nothing is changed.
+    """Examine the library, and say what to do about each finding.
 
-    It measures how many of the exact first ten answers the search finds, for queries by words and by picture, and how
-    long a search takes; and it looks for damage in the catalog, the vectors and the index. Where it finds damage, the
-    exit code is 5.
-    """
+    \b
+    clipsearch doctor
+
+    It measures how many of the exact first ten answers a search finds, for queries by words and by picture, and how
+    long a search takes. It also looks for damage in the catalog, the vectors and the index. Nothing is changed. If
+    something is damaged, the exit code is 5.
+    """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.findings import report
     from clipsearch.cli.progress import make_build_progress
 
@@ -82,7 +85,7 @@ def _examine_library(
 
     plan = _plan(library)
     wanted = IndexGoal(plan.kind, plan.target_recall, _build_command(plan))
-    stage("looking at the files")
+    stage("examining the files")
     yield from health.examine(library, wanted.command)
     yield from guarded("search", partial(_examine_search, library, wanted, settings, count, stage))
 

@@ -16,22 +16,26 @@ _SHOWN_UNCHECKED = 5
 
 
 @click.command()
-@click.option("--exact", is_flag=True, help="Only files that are equal to the byte; no picture is read.")
+@click.option("--exact", is_flag=True, help="Only find files with identical bytes; no picture is read.")
 @click.option(
     "--similarity", type=click.FloatRange(0, 1), metavar="COSINE",
-    help="Compare pictures whose vectors are at least this near; 0.85 unless given.",
+    help="Compare pictures whose vectors are at least this similar.  [default: 0.85]",
 )  # fmt: skip
 @json_option
 @library_option
 def dupes(exact: bool, similarity: float | None, as_json: bool, library: str | None) -> None:
-    """Find files that are copies of each other: equal to the byte, or pictures that look the same.
+    """Find identical files, and pictures that look the same.
 
-    Looks: near in the library, then compared by a perceptual hash, for which the files are read. Scaled, recompressed,
-    brightened and slightly cropped pictures are found, other photographs of the same thing are not. Nothing is deleted
-    or changed. In each group the file with most pixels, then most bytes, comes first.
-    """
+    \b
+    clipsearch dupes
+    clipsearch dupes --exact
+
+    Pictures with similar vectors are read and compared by a perceptual hash. Scaled, recompressed, brightened and
+    slightly cropped copies are found; other photographs of the same subject are not. In each group the file with the
+    most pixels, then the most bytes, comes first. Nothing is deleted or changed.
+    """  # noqa: D301 - click wants the character itself
     if exact and similarity is not None:
-        raise InvalidInputError("--exact compares bytes, --similarity pictures. Use one of them.")
+        raise InvalidInputError("--exact compares bytes and --similarity compares pictures. Use only one of them.")
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress
     from clipsearch.query.duplicates import SIMILARITY, find_duplicates
@@ -87,6 +91,6 @@ def _remark(found: Duplicates) -> None:
     files = sum(len(group.copies) for group in found.groups)
     note(f"{len(found.groups):,} groups, {files:,} files. Nothing was changed." if files else "No copies.")
     if found.unchecked:
-        note(f"Could not be compared, because they cannot be read now: {len(found.unchecked):,} pictures.")
+        note(f"Not compared, because they cannot be read now: {len(found.unchecked):,} pictures.")
         for _, reason in found.unchecked[:_SHOWN_UNCHECKED]:
             note(f"  {printable(reason)}")

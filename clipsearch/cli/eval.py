@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("captions", type=click.Path(path_type=Path))
-@click.option("--compare", metavar="DIR", help="Ask this library too, and compare the two.")
+@click.option("--compare", metavar="DIR", help="Measure this library too, and compare the two.")
 @click.option(
     "--template", "templates", multiple=True, metavar="TEXT",
-    help='Put captions into this, such as "a photo of {}", and compare with captions as they are. '
-    "Given several times, the vectors are averaged.",
+    help='Also measure with captions put into this text, such as "a photo of {}", and compare. '
+    "Of several templates, the vectors are averaged.",
 )  # fmt: skip
-@click.option("--captioned-only", is_flag=True, help="Rank among the pictures with captions, not among all.")
-@click.option("--plot", metavar="FILE", help="Draw the recall curves: .png, .svg or .pdf.")
+@click.option(
+    "--captioned-only", is_flag=True, help="Rank only the pictures that have captions, not all of the library."
+)
+@click.option("--plot", metavar="FILE", help="Draw the recall curves into a .png, .svg or .pdf file.")
 @json_option
 @library_option
-@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 def eval(
     captions: Path,
     compare: str | None,
@@ -40,18 +42,18 @@ def eval(
     library: str | None,
     offline: bool | None,
 ) -> None:
-    """Measure how well a library finds its pictures by captions, and captions by pictures.
-
-    CAPTIONS is a .csv or .jsonl file in UTF-8 with `image` and `caption`. A picture is a path from where the file lies,
-    or the end of one in the library. Nothing is encoded but the captions.
+    """Measure how well the library finds pictures by their captions, and captions by their pictures.
 
     \b
     clipsearch eval captions.csv
     clipsearch eval captions.csv --compare ./other-library --plot recall.png
     clipsearch eval captions.csv --template "a photo of {}"
+
+    CAPTIONS is a .csv, .tsv or .jsonl file in UTF-8 with the columns `image` and `caption`. An image is a path relative
+    to that file, or the end of a path in the library. Only the captions are encoded.
     """  # noqa: D301 - click wants the character itself
     if compare and templates:
-        raise InvalidInputError("--compare and --template are two comparisons. Make one at a time.")
+        raise InvalidInputError("--compare and --template each make a comparison. Use only one of them.")
     if plot:
         from clipsearch.cli.plotting import check_plot
 
@@ -92,9 +94,12 @@ def _remark(found: Evaluation) -> None:
         where = "both libraries" if len(found.sides) > 1 else "the library"
         note(f"Left out: {len(asked.left_out):,} captions of pictures not in {where} ({shown_lines(asked.left_out)}).")
     if asked.repeated:
-        note(f"Counted once: {len(asked.repeated):,} captions said before ({shown_lines(asked.repeated)}).")
+        note(f"Counted once: {len(asked.repeated):,} captions that occur twice ({shown_lines(asked.repeated)}).")
     if len({side.gallery for side in found.sides}) > 1:
-        note("The libraries hold different numbers of pictures, which makes one harder; --captioned-only does not.")
+        note(
+            "The libraries hold different numbers of pictures, so one is a harder "
+            "test. To compare fairly: --captioned-only"
+        )
 
 
 def to_payload(found: Evaluation) -> dict[str, Any]:

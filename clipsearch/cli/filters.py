@@ -44,7 +44,9 @@ def filter_options(command: F) -> F:
         del values["negate"]
         return command(filters=_build(_written(click.get_current_context(), given)), **values)
 
-    negate = click.option("--not", "negate", is_flag=True, multiple=True, help="Turn the filter after it round.")
+    negate = click.option(
+        "--not", "negate", is_flag=True, multiple=True, help="Reverse the filter that follows: --not --camera Canon."
+    )
     decorated = negate(run)
     for option, (_, metavar, text) in reversed(_OPTIONS.items()):
         decorated = click.option(option, _name(option), multiple=True, metavar=metavar, help=text)(decorated)
@@ -68,7 +70,9 @@ def _written(ctx: click.Context, given: dict[str, Iterator[str]]) -> Iterator[_W
             break
         is_negated = option == "--not"
     if is_negated:
-        raise InvalidInputError("--not stands before the filter that it turns round: --not --camera Canon.")
+        raise InvalidInputError(
+            "There is no filter after --not. Put it before the filter that it reverses: --not --camera Canon."
+        )
 
 
 def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
@@ -131,7 +135,7 @@ def _period(value: str, now: datetime) -> tuple[datetime, datetime]:
 
 def _pixels(value: str) -> int:
     if not value.isascii() or not value.isdigit():
-        raise InvalidInputError(f"{value!r} is no whole number of pixels.")
+        raise InvalidInputError(f"{value!r} is not a whole number of pixels. Write one, such as 1024.")
     return int(value[:20])
 
 
@@ -143,10 +147,12 @@ def _place(value: str) -> tuple[float, ...]:
         try:
             float(part)
         except ValueError:
-            raise InvalidInputError(f"There is no number at column {column} of {value!r}, but {part!r}.") from None
+            raise InvalidInputError(
+                f"{part!r} at column {column} of {value!r} is not a number. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20."
+            ) from None
         column += len(part) + 1
     if len(parts) != 3:
-        raise InvalidInputError(f"{value!r} are not three numbers. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")
+        raise InvalidInputError(f"{value!r} is not three numbers. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")
     return tuple(map(float, parts))
 
 
@@ -154,44 +160,48 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
         "FOLDER",
-        "At or below this folder. Of several folders, cameras, types or tags any will do; all other filters must all "
-        "hold.",
+        "In this folder or below it. Of several folders, cameras, types or tags, one must match; all other filters "
+        "must match.",
     ),
     "--after": (
         lambda value, now: {"taken_from": _period(value, now)[0]},
         "DATE",
-        "Taken then or later, from the beginning of DATE on: 2024, 2024-06, 2024-06-01T12:00, 'last summer', "
-        "'3 weeks ago'. A date is the one that the camera wrote; what has none was taken at no time.",
+        "Taken at or after the beginning of DATE: 2024, 2024-06, 2024-06-01T12:00, 'last summer', '3 weeks ago'. Only "
+        "dates written by a camera count; a file without one never matches.",
     ),
     "--before": (
         lambda value, now: {"taken_until": _period(value, now)[0]},
         "DATE",
-        "Taken before DATE begins.",
+        "Taken before the beginning of DATE.",
     ),
-    "--on": (_during, "DATE", "Taken within DATE, the whole of it: a year, a month, a season, a day."),
-    "--camera": (lambda value, now: {"cameras": (value,)}, "NAME", "Taken with it; a part of the name will do."),
+    "--on": (_during, "DATE", "Taken within DATE: a year, a month, a season or a day."),
+    "--camera": (
+        lambda value, now: {"cameras": (value,)},
+        "NAME",
+        "Taken with this camera; part of the name is enough.",
+    ),
     "--type": (
         lambda value, now: {"types": tuple(kind.strip() for kind in value.split(","))},
         "TYPE",
-        "image, text, or by the ending of the file: jpeg, png, heic, txt, ...; several with commas.",
+        "image, text, or a file extension such as jpeg, png, heic or txt. Separate several with commas.",
     ),
-    "--min-width": (lambda value, now: {"min_width": _pixels(value)}, "PIXELS", "At least so wide."),
-    "--min-height": (lambda value, now: {"min_height": _pixels(value)}, "PIXELS", "At least so high."),
+    "--min-width": (lambda value, now: {"min_width": _pixels(value)}, "PIXELS", "At least this wide."),
+    "--min-height": (lambda value, now: {"min_height": _pixels(value)}, "PIXELS", "At least this high."),
     "--orientation": (
         lambda value, now: {"orientation": value},
         "|".join(ORIENTATIONS),
-        "Wider than high, higher than wide, or neither.",
+        "Wider than high, higher than wide, or square.",
     ),
     "--near": (
         lambda value, now: {"near": _place(value)},
         "LAT,LON,KM",
-        "Taken within so many kilometres of a place, in degrees: 48.86,2.35,20.",
+        "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
     ),
     "--caption": (
         lambda value, now: {"caption": value},
         "WORDS",
-        "With all these words in the caption or the text; '\"in this order\"', 'begin*'.",
+        "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
-    "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With this tag, the whole of it; see `clipsearch tags`."),
+    "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With exactly this tag; see `clipsearch tags`."),
 }
 """Each filter option: how it is read, and what the help says."""

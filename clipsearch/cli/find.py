@@ -27,7 +27,10 @@ SHOWN = 100
 @click.command(cls=FilteringCommand)
 @filter_options
 @click.option(
-    "-k", "--limit", type=click.IntRange(min=1), help=f"How many; else {SHOWN} in a table, and all elsewhere."
+    "-k",
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"The most files to list.  [default: {SHOWN} in a table, else all]",
 )
 @shape_options
 @library_option
@@ -39,14 +42,14 @@ def find(
     print0: bool,
     library: str | None,
 ) -> None:
-    """List what filters alone allow, newest first.
-
-    Newest by the date that the camera wrote, else by that of the file, which is shown with a ~.
+    """List the files that the filters allow, newest first.
 
     \b
     clipsearch find --after "last summer" --type image
     clipsearch find --in ./photos --orientation portrait --not --camera Canon
     clipsearch find --near 48.86,2.35,20 -0 | xargs -0 ls -l
+
+    Files are sorted by the date that the camera wrote. A file without one is sorted by its own date, shown with a ~.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.query.engine import open_library

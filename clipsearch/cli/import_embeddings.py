@@ -16,32 +16,37 @@ if TYPE_CHECKING:
 
 @click.command("import-embeddings")
 @click.argument("source")
-@click.option("--encoder", required=True, metavar="NAME", help="What made the vectors, such as ViT-B-32/openai.")
+@click.option(
+    "--encoder", required=True, metavar="NAME", help="The encoder that made the vectors, such as ViT-B-32/openai."
+)
 @click.option(
     "--items",
     metavar="FILE",
-    help="The records of a .npy file, one a row: .jsonl, or .parquet. Each has a path, image_path, url, id or key, "
+    help="The records of a .npy file, one per row, as .jsonl or .parquet. Each has a path, image_path, url, id or key, "
     "and may have caption or text, width, height, taken_at.",
 )
 @click.option(
     "--modality",
     type=click.Choice([str(modality) for modality in Modality]),
-    help="What the vectors of a .npy file were made from; image unless given.",
+    help="What the vectors of a .npy file were made from.  [default: image]",
 )
 @json_option
 @library_option
 def import_embeddings(
     source: str, encoder: str, items: str | None, modality: str | None, as_json: bool, library: str | None
 ) -> None:
-    """Take vectors in that were made elsewhere, so that nothing is encoded again.
-
-    SOURCE is a .npy file of rows, or a folder of clip-retrieval with img_emb/*.npy, text_emb/*.npy and
-    metadata/*.parquet in it. All of it is checked before anything is stored. Stop it at any time and run it again: what
-    is there already is skipped, and a record that has changed is replaced. To take it out: clipsearch forget SOURCE.
+    """Import vectors that were made elsewhere, without encoding anything.
 
     \b
-    clipsearch import-embeddings photos.npy --items photos.jsonl --encoder ViT-B-32/openai
+    clipsearch import-embeddings photos.npy --items photos.jsonl \\
+        --encoder ViT-B-32/openai
     clipsearch import-embeddings ./laion --encoder ViT-L-14/openai
+
+    SOURCE is a .npy file with one vector per row, or a folder made by clip-retrieval, with img_emb/*.npy,
+    text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop at any time
+    and run it again: vectors that are already there are skipped, and changed records are replaced.
+
+    To remove the import: clipsearch forget SOURCE.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.cli.progress import Words, make_progress

@@ -34,25 +34,29 @@ _SHOW_CURSOR = "\x1b[?25h\n"
     "--exclude",
     multiple=True,
     metavar="PATTERN",
-    help="Leave out files and folders of that name, or of that path below PATH if it has a slash; * and ? work. "
+    help="Leave out files and folders with this name; with a slash, this path below PATH. * and ? are wildcards. "
     "Kept for later runs. May be repeated.",
 )
 @click.option("--no-exclude", is_flag=True, help="Forget the patterns of earlier runs.")
 @click.option(
     "--include-hidden/--no-include-hidden",
     default=None,
-    help="Also what starts with a dot, or no longer. Kept for later runs.",
+    help="Index files and folders that start with a dot, or leave them out. Kept for later runs.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try files again that failed before and have not changed.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, by names, sizes and times, and do nothing.")
+@click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, judged by names, sizes and times, and change nothing."
+)
 @json_option
 @library_option
-@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @click.option("--device", metavar="DEVICE", help="Where to encode: auto, cpu, cuda (every GPU), cuda:N or mps.")
-@click.option("--precision", type=click.Choice(PRECISIONS), help="How precisely; auto is what costs no recall.")
-@click.option("--batch-size", metavar="N", help="Pictures or passages a commit; auto for what suits the encoder.")
-@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 for all.")
-@click.option("--isolate/--no-isolate", default=None, help="Decode pictures in processes of their own, or in this one.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="The precision of the encoder; auto costs no recall.")
+@click.option("--batch-size", metavar="N", help="Pictures or passages per commit; auto for what suits the encoder.")
+@click.option("--threads", type=click.IntRange(min=0), help="CPU threads to use; 0 for all.")
+@click.option(
+    "--isolate/--no-isolate", default=None, help="Decode pictures in separate, limited processes, or in this one."
+)
 def index(
     paths: tuple[str, ...],
     model: str | None,
@@ -70,14 +74,15 @@ def index(
     threads: int | None,
     isolate: bool | None,
 ) -> None:
-    """Index folders and files; run again to bring the library up to date.
-
-    Only new and changed files are encoded; what is gone is forgotten, what was moved is recognised. Without PATHS
-    everything indexed before is brought up to date.
+    """Index folders and files, or bring the library up to date.
 
     \b
     clipsearch index ./photos
     clipsearch index ~/Pictures ~/notes --exclude '*.tmp'
+    clipsearch index
+
+    Run it again at any time: only new and changed files are encoded, moved files are recognised, and files that are
+    gone are removed. Without PATHS, everything indexed before is brought up to date.
     """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.progress import make_progress
     from clipsearch.store.roots import RulesChange
@@ -125,7 +130,7 @@ def _stop_flag() -> Iterator[threading.Event]:
             note("Interrupted.")
             os._exit(130)
         flag.set()
-        note("Stopping after this batch; once more stops at once. What is committed stays.")
+        note("Stopping after this batch. Press Ctrl-C again to stop at once; what is committed stays.")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -23,22 +23,28 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("paths", nargs=-1)
 @click.option(
-    "--labels", required=True, metavar="LIST|FILE", help="Labels with commas between them, or a file of one a line."
+    "--labels",
+    required=True,
+    metavar="LIST|FILE",
+    help="Labels separated by commas, or a file with one label per line.",
 )
 @click.option(
     "--template", "templates", multiple=True, metavar="TEXT",
-    help='What labels are put into; "a photo of a {}" unless given. Given several times, the vectors are averaged.',
+    help='The text that each label is put into. Of several templates, the vectors are averaged.  '
+    '[default: "a photo of a {}"]',
 )  # fmt: skip
-@click.option("-k", default=3, show_default=True, type=click.IntRange(min=1), help="How many labels of each picture.")
-@click.option("--save", is_flag=True, help="Make the best label of each picture its tag, for `find --tag`.")
+@click.option(
+    "-k", default=3, show_default=True, type=click.IntRange(min=1), help="How many labels to show for each picture."
+)
+@click.option("--save", is_flag=True, help="Save the best label of each picture as its tag, for `find --tag`.")
 @click.option(
     "--min-chance", type=click.FloatRange(0, 1), metavar="CHANCE",
-    help="Save a label only from this chance on, from 0 to 1; 0.5 unless given.",
+    help="With --save: the least chance of a label that is saved, from 0 to 1.  [default: 0.5]",
 )  # fmt: skip
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a column for each label.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a column for each label.")
 @json_option
 @library_option
-@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 def label(
     paths: tuple[str, ...],
     labels: str,
@@ -51,20 +57,21 @@ def label(
     library: str | None,
     offline: bool | None,
 ) -> None:
-    """Say which of some labels fits each picture of the library, or of those at or below PATHS.
-
-    No picture is read: the labels are compared with the stored vectors. The chances of a picture add up to 1, so they
-    only mean something where one of the labels does fit.
+    """Show which of several labels fits each picture best.
 
     \b
     clipsearch label --labels cat,dog,bird
     clipsearch label photos/old --labels labels.txt --csv
     clipsearch label --labels cat,dog,bird --save
+
+    Without PATHS, all pictures of the library are labelled; with PATHS, those in these files and folders. No picture is
+    read: the labels are compared with the stored vectors. The chances of a picture add up to 1, so they only mean
+    something if one of the labels fits.
     """  # noqa: D301 - click wants the character itself
     if as_csv and as_json:
         raise InvalidInputError("Only one of --csv and --json can be used.")
     if min_chance is not None and not save:
-        raise InvalidInputError("--min-chance is about what --save writes. Add --save.")
+        raise InvalidInputError("--min-chance has no effect without --save. Add --save.")
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.engine import open_library
     from clipsearch.query.labelling import MIN_CHANCE, TEMPLATES, label_pictures, save_labels

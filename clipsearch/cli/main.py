@@ -170,7 +170,9 @@ def explain(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):  # whoever read our output has gone
         return 0
-    complain(f"The system refuses: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}.")
+    complain(
+        f"The system reports an error: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
+    )
     return 1
 
 

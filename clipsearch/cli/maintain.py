@@ -12,10 +12,15 @@ from clipsearch.paths import printable
 
 @click.command()
 @json_option
-@click.option("--failed", is_flag=True, help="List the files that could not be indexed, with the reason.")
+@click.option("--failed", is_flag=True, help="List the files that could not be indexed, and why.")
 @library_option
 def status(as_json: bool, failed: bool, library: str | None) -> None:
-    """Say what a library holds and how it is."""
+    """Show what the library holds, and problems with it.
+
+    \b
+    clipsearch status
+    clipsearch status --failed
+    """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.store.library import Library
     from clipsearch.store.summary import summarise
@@ -34,10 +39,13 @@ def status(as_json: bool, failed: bool, library: str | None) -> None:
 @click.argument("paths", nargs=-1, required=True)
 @library_option
 def forget(paths: tuple[str, ...], library: str | None) -> None:
-    """Take files or folders out of the library; the files themselves are not touched.
+    """Remove files or folders from the library; your files are not touched.
 
-    A file that still lies in an indexed folder comes back with the next `clipsearch index`, unless it is excluded.
-    """
+    \b
+    clipsearch forget ./photos/old
+
+    A file in an indexed folder comes back with the next `clipsearch index`, unless it is excluded.
+    """  # noqa: D301 - click wants the character itself
     from clipsearch.store.forget import forget as run
     from clipsearch.store.library import Library
 

@@ -12,10 +12,13 @@ from clipsearch.cli.options import json_option, write_bytes
 @click.command()
 @json_option
 def models(as_json: bool) -> None:
-    """List the encoders that --model takes.
+    """List the encoders that you can name with `clipsearch index --model`.
 
-    Any open_clip model works too: ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH.
-    """
+    \b
+    clipsearch index ./photos --model builtin
+
+    Any other open_clip model works too: ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH.
+    """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.encoders.registry import catalogue
 

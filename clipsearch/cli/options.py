@@ -23,8 +23,8 @@ def library_option(command: F) -> F:
     return click.option(
         "--library",
         metavar="DIR",
-        help="The library to use. Else $CLIPSEARCH_LIBRARY, the nearest .clipsearch/ folder here or above, "
-        "or the one in your data folder.",
+        help="The library to use. Default: $CLIPSEARCH_LIBRARY, else the nearest .clipsearch/ folder here or above, "
+        "else the one in your data folder.",
     )(command)
 
 
@@ -35,8 +35,8 @@ def json_option(command: F) -> F:
 
 def shape_options(command: F) -> F:
     """Add --json, --paths and --print0; `read_shape` reads them."""
-    command = click.option("-0", "--print0", is_flag=True, help="Print paths only, each ended by NUL.")(command)
-    command = click.option("--paths", is_flag=True, help="Print paths only, one a line.")(command)
+    command = click.option("-0", "--print0", is_flag=True, help="Print paths only, each followed by NUL.")(command)
+    command = click.option("--paths", is_flag=True, help="Print paths only, one per line.")(command)
     return json_option(command)
 
 
@@ -57,13 +57,13 @@ def current_folder() -> str:
 
 def collapse_option(command: F) -> F:
     """Add --collapse."""
-    return click.option("--collapse", is_flag=True, help="Show copies and bursts of pictures once.")(command)
+    return click.option("--collapse", is_flag=True, help="Show copies of a picture, and bursts, once.")(command)
 
 
 def cutoff_options(command: F) -> F:
     """Add --min-confidence, --min-score and --cut."""
-    command = click.option("--cut", is_flag=True, help="End the answer where scores fall off.")(command)
-    least = "Leave out what has less {}, {}."
+    command = click.option("--cut", is_flag=True, help="End the answer where the scores fall off.")(command)
+    least = "Leave out matches with a lower {}, {}."
     score = least.format("score", "from -1 to 1")
     command = click.option("--min-score", type=float, metavar="S", help=score)(command)
     confidence = least.format("confidence", "from 0 to 1")

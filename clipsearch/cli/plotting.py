@@ -20,11 +20,13 @@ _MOST_RANKS = 1000
 def check_plot(path: str) -> None:
     """Raise InvalidInputError where no plot can be drawn into a file, before any work is done."""
     if not path.lower().endswith(SUFFIXES):
-        raise InvalidInputError(f"A plot is written as {', '.join(SUFFIXES)}, not as {path!r}.")
+        raise InvalidInputError(
+            f"A plot cannot be written as {path!r}. Name a file that ends in {', '.join(SUFFIXES)}."
+        )
     if importlib.util.find_spec("matplotlib") is None:
-        raise InvalidInputError("A plot takes matplotlib, which is not installed: pip install 'clipsearch[plot]'")
+        raise InvalidInputError("A plot needs matplotlib, which is not installed. Run: pip install 'clipsearch[plot]'")
     if not os.path.isdir(os.path.dirname(path) or "."):
-        raise InvalidInputError(f"There is no folder {os.path.dirname(path)!r} for the plot.")
+        raise InvalidInputError(f"The folder {os.path.dirname(path)!r} for the plot does not exist. Make it first.")
 
 
 def draw_recall(found: Evaluation, path: str) -> None:

@@ -46,25 +46,31 @@ if TYPE_CHECKING:
 @click.option("--image", metavar="FILE|URL", help="Search by this picture instead of words.")
 @click.option("--like", type=click.IntRange(min=1), multiple=True, metavar="ID", help="More like this item.")
 @click.option("--unlike", type=click.IntRange(min=1), multiple=True, metavar="ID", help="Less like this item.")
-@click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are fused.")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
-@click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are combined.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches to show.")
+@click.option(
+    "--modality",
+    type=click.Choice(["image", "text", "any"]),
+    default="any",
+    show_default=True,
+    help="The kind of matches.",
+)
 @click.option(
     "--words/--no-words",
     "words_too",
     default=True,
     show_default=True,
-    help="Whether words in captions and texts count.",
+    help="Also match the words of captions and texts, or search by meaning alone.",
 )
 @collapse_option
 @cutoff_options
-@click.option("--exclude-self", is_flag=True, help="Leave the file that --image names out.")
+@click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
 @filter_options
 @shape_options
 @show_options
 @library_option
-@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
-@click.option("--no-cache", is_flag=True, help="Neither keep nor use the vector of this text.")
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
+@click.option("--no-cache", is_flag=True, help="Neither store nor reuse the vector of this text.")
 def query(
     words: tuple[str, ...],
     image: str | None,
@@ -88,10 +94,7 @@ def query(
     no_cache: bool,
     showing: Showing,
 ) -> None:
-    """Find pictures and texts that match WORDS, or a picture.
-
-    Several terms are set apart by + and -. A term may be words, the path or URL of a picture, or id:N, an item
-    of the library; 2: before it doubles its weight.
+    """Find pictures and texts that match words or a picture.
 
     \b
     clipsearch query "a cat on a sofa"
@@ -100,6 +103,9 @@ def query(
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
+
+    Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
+    library. A number and a colon before a term is its weight: 2:cat counts twice.
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0)
     if bool(words or like or unlike) == (image is not None):

@@ -21,8 +21,12 @@ from clipsearch.paths import printable
 def restore(folder: str, replace: bool, as_json: bool, library: str | None) -> None:
     """Restore the library from the backup in DIR.
 
+    \b
+    clipsearch restore /mnt/disk/backup
+
     Every byte is compared with its checksum first. If the backup is damaged, nothing is changed and the exit code is 5.
-    """
+    The present library, if there is one, is kept under another name.
+    """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress
     from clipsearch.store.restore import recorded_place
@@ -33,14 +37,14 @@ def restore(folder: str, replace: bool, as_json: bool, library: str | None) -> N
     recorded = recorded_place(origin)
     if not settings.library and os.path.realpath(place) != os.path.realpath(recorded):
         raise InvalidInputError(
-            f"The backup is of the library {recorded}, the one used here is {place}. Say which is to be restored: "
+            f"The backup is of the library {recorded}, but the library used here is {place}. Say which one to restore: "
             "--library DIR"
         )
     with make_build_progress() as progress:
         report = run(origin, place, replace=replace, progress=progress)
     if as_json:
         write_bytes(present.to_json(asdict(report)))
-    kept = f" What was there is kept in {printable(report.kept)}." if report.kept else ""
+    kept = f" The previous library is kept in {printable(report.kept)}." if report.kept else ""
     note(
         f"Restored to {printable(report.library)} as of {printable(report.made)}: {report.bytes:,} bytes in "
         f"{report.seconds:,.1f} s.{kept}"

@@ -30,12 +30,12 @@ OPENED = 3
 
 _SHEETS, _PAGES = (".png", ".jpg", ".jpeg"), (".html", ".htm")
 _OPTIONS = (
-    click.option("--preview", is_flag=True, help="Draw the matches in the terminal too."),
-    click.option("--sheet", metavar="FILE", help="Draw a contact sheet of the matches, a .png or .jpg."),
-    click.option("--html", metavar="FILE", help="Write a web page of the matches, whole in one file."),
-    click.option("--open", "open_it", is_flag=True, help="Open the sheet or page, else the first matches."),
-    click.option("--copy-to", metavar="DIR", help="Copy the files found to a folder, named by rank."),
-    click.option("--link-to", metavar="DIR", help="Make symbolic links to the files found, named by rank."),
+    click.option("--preview", is_flag=True, help="Also draw the matches in the terminal."),
+    click.option("--sheet", metavar="FILE", help="Write a contact sheet of the matches, as .png or .jpg."),
+    click.option("--html", metavar="FILE", help="Write a web page of the matches, in one file."),
+    click.option("--open", "open_it", is_flag=True, help="Open the sheet or page, or else the first matches."),
+    click.option("--copy-to", metavar="DIR", help="Copy the matching files to a folder, named by rank."),
+    click.option("--link-to", metavar="DIR", help="Make symbolic links to the matching files, named by rank."),
 )
 
 
@@ -62,11 +62,13 @@ class Showing:
         for name, option, endings in ((self.sheet, "--sheet", _SHEETS), (self.html, "--html", _PAGES)):
             if name is not None:
                 if not name.lower().endswith(endings):
-                    raise InvalidInputError(f"{option} {name} does not end in {' or '.join(endings)}.")
+                    raise InvalidInputError(
+                        f"{option} {name} does not end in {' or '.join(endings)}. Name such a file."
+                    )
                 check_replaceable(Path(name))
         for name in (self.copy_to, self.link_to):
             if name == "" or (name is not None and os.path.lexists(name) and not os.path.isdir(name)):
-                raise InvalidInputError(f"{name!r} is no folder. Name one; it is made where it is not there.")
+                raise InvalidInputError(f"{name!r} is not a folder. Name a folder; it is made if it does not exist.")
         if self.open_it:
             _opener()
 
@@ -94,7 +96,7 @@ def show(payload: Mapping[str, Any], showing: Showing, settings: Settings, libra
     tiles = to_tiles(payload["hits"])
     drawn = tiles[:MAX_TILES]
     if len(tiles) > MAX_TILES and (showing.preview or showing.sheet or showing.html):
-        note(f"Only the first {MAX_TILES:,} of {len(tiles):,} are drawn.")
+        note(f"Only the first {MAX_TILES:,} of {len(tiles):,} matches are drawn.")
     if showing.preview:
         _preview(drawn, settings)
     if showing.sheet is not None:
@@ -121,12 +123,15 @@ def _write_sheet(
     from clipsearch.gallery.sheet import FORMATS, draw_sheet
 
     if any(_is_same(name, path) for path in (payload["query"], *(tile.path for tile in tiles))):
-        raise InvalidInputError(f"{name} is one of these pictures, and is not written over. Name another file.")
+        raise InvalidInputError(f"{name} is one of the matching pictures, and is not overwritten. Name another file.")
     sheet = draw_sheet(payload["query"], tiles, settings)
     replace_file(Path(name), sheet.encode(FORMATS[Path(name).suffix.lower()]))
     if sheet.escaped:
         missing = "".join(sorted(sheet.escaped)[:10])
-        note(f"No font here has {printable(missing)}; the sheet says \\uXXXX for such. A font like Noto Sans helps.")
+        note(
+            f"No font here has {printable(missing)}, so the sheet shows \\uXXXX "
+            "instead. Install a font such as Noto Sans."
+        )
     _warn_if_indexed(name, library)
 
 
@@ -155,7 +160,7 @@ def _fill_folders(showing: Showing, tiles: Sequence[Tile], library: Path) -> Non
 
 
 def _report(filled: Filled, done: str, folder: str) -> None:
-    there = f", {filled.there:,} there already" if filled.there else ""
+    there = f", {filled.there:,} already there" if filled.there else ""
     skipped = f", {len(filled.skipped):,} skipped" if filled.skipped else ""
     note(f"{count_files(filled.made)} {done} to {printable(folder)}{there}{skipped}.")
     for path, reason in filled.skipped:
@@ -176,7 +181,7 @@ def _warn_if_indexed(name: str, library: Path) -> None:
     except ClipSearchError:  # the answer stands, whatever has become of its library
         return
     if scope is not None:
-        note(f"Note: {printable(name)} lies in an indexed folder; the next indexing run takes it in.")
+        note(f"Note: {printable(name)} is in an indexed folder, so the next `clipsearch index` will index it.")
 
 
 def _first_files(tiles: Sequence[Tile]) -> list[str]:
@@ -194,10 +199,10 @@ def _opener() -> str:
 
     name = "open" if sys.platform == "darwin" else "xdg-open"
     if name == "xdg-open" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise InvalidInputError("There is no display to open anything on. Leave --open out.")
+        raise InvalidInputError("There is no display to open files on. Leave out --open.")
     program = which(name)
     if program is None:
-        raise InvalidInputError(f"Nothing can be opened without {name}, which is not installed. Leave --open out.")
+        raise InvalidInputError(f"Opening files needs {name}, which is not installed. Install it, or leave out --open.")
     return program
 
 

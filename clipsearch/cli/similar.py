@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 
 @click.command(cls=FilteringCommand)
 @click.argument("item", metavar="ID|PATH|URL")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches.")
-@click.option("--modality", type=click.Choice(["image", "text", "any"]), default="any", show_default=True)
+@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches to show.")
+@click.option(
+    "--modality",
+    type=click.Choice(["image", "text", "any"]),
+    default="any",
+    show_default=True,
+    help="The kind of matches.",
+)
 @collapse_option
 @cutoff_options
 @filter_options
 @shape_options
 @show_options
 @library_option
-@click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 def similar(
     item: str,
     k: int,
@@ -52,14 +58,14 @@ def similar(
     offline: bool | None,
     showing: Showing,
 ) -> None:
-    """Find what is most like an item of the library, or like any picture; itself is left out.
-
-    A whole number is the id of an item, as --json shows it; anything else is a path or a URL. What is in the library
-    needs no encoder: its own vector is the query.
+    """Find what is most similar to an item of the library, or to any other picture.
 
     \b
-    clipsearch similar 17
-    clipsearch similar photos/cat.jpg -k 5
+    clipsearch similar photos/cat.jpg
+    clipsearch similar 17 -k 5
+
+    A whole number is the id of an item, as --json shows it; anything else is a path or a URL. An item of the library
+    needs no encoder, because its vector is stored. The item itself is left out.
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0)
     showing.check()

@@ -13,7 +13,7 @@ from clipsearch.cli.options import json_option, library_option, note, read_setti
 @json_option
 @library_option
 def tags(as_json: bool, library: str | None) -> None:
-    """List the tags of a library and how many files have each, most frequent first.
+    """List the tags of the library, most frequent first, with the number of files.
 
     \b
     clipsearch tags
@@ -32,6 +32,6 @@ def tags(as_json: bool, library: str | None) -> None:
         write_bytes(present.to_json({"library": str(folder), "tags": listed}))
         return
     if not found:
-        note("No tags. Make some: clipsearch label --labels cat,dog,bird --save")
+        note("The library has no tags. Make some: clipsearch label --labels cat,dog,bird --save")
     lines = [f"{'files':>9}  tag", *(f"{count:>9,}  {printable(tag)}" for tag, count in found)] if found else []
     write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace"))

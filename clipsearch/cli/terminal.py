@@ -48,7 +48,7 @@ def find_terminal() -> TextIO:
 def look_at(stream: TextIO, protocol: str) -> Terminal:
     """Find out what a terminal can do; protocol: one of PROTOCOLS, or `auto` to ask it."""
     if protocol not in {"auto", *PROTOCOLS}:
-        raise InvalidInputError(f"Setting 'preview' is {protocol!r}; it can be auto, {', '.join(PROTOCOLS)}.")
+        raise InvalidInputError(f"Setting 'preview' is {protocol!r}; it must be auto, {', '.join(PROTOCOLS)}.")
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding="utf-8")  # as the table is written, whatever the locale says
     size = os.get_terminal_size(stream.fileno())

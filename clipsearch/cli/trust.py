@@ -17,21 +17,22 @@ from clipsearch.paths import printable
 @click.option("--remove", metavar="NAME", help="Stop trusting this encoder.")
 @json_option
 def trust(name: str | None, listing: bool, remove: str | None, as_json: bool) -> None:
-    """Let libraries load the encoder NAME, which is local-dir:PATH or hf-hub:ORG/NAME.
-
-    A library may come from a stranger, so it cannot load such a model by itself. A model that you named with --model,
-    or as `model` in your settings, is trusted already. Trust in a folder covers its present files: after they change,
-    you are asked again. A model never runs Python code of its own, trusted or not.
+    """Allow libraries to load the model NAME, from a folder or a hub.
 
     \b
     clipsearch trust 'local-dir:/models/my-clip'
     clipsearch trust --list
     clipsearch trust --remove 'local-dir:/models/my-clip'
+
+    NAME is local-dir:PATH or hf-hub:ORG/NAME. A library may come from a stranger, so it cannot load such a model
+    without your permission. A model that you named with --model, or as `model` in your settings, is already trusted.
+    Trust in a folder covers its present files: after they change, you are asked again. A model never runs Python code
+    of its own, trusted or not.
     """  # noqa: D301 - click wants the character itself
     if (name is not None) + listing + (remove is not None) != 1:
         raise InvalidInputError("Name one encoder to trust, or use one of --list and --remove NAME.")
     if as_json and not listing:
-        raise InvalidInputError("--json belongs to --list.")
+        raise InvalidInputError("--json works only with --list. Add --list.")
     if listing:
         _list(as_json)
     elif remove is not None:
@@ -58,7 +59,7 @@ def _remove(name: str) -> None:
     from clipsearch.encoders import registry, trust
 
     trust.forget(registry.resolve(name, offline=True).name)
-    note(f"No library loads {printable(name)} any more by its own word.")
+    note(f"Libraries can no longer load {printable(name)} without your permission.")
 
 
 def _add(name: str) -> None:
@@ -66,10 +67,10 @@ def _add(name: str) -> None:
 
     resolved = registry.resolve(name, offline=True).name
     if not trust.needs_trust(resolved):
-        note(f"{printable(resolved)} loads without being trusted.")
+        note(f"{printable(resolved)} needs no trust: any library may load it.")
         return
     folder = resolved.removeprefix(trust.LOCAL)
     if resolved.startswith(trust.LOCAL) and not os.path.isdir(folder):
         raise InvalidInputError(f"There is no folder {printable(folder)}. Check the path.")
     trust.remember(trust.describe(resolved, read=True))
-    note(f"Libraries may now load {printable(resolved.removeprefix(trust.OPENCLIP))}.")
+    note(f"Libraries can now load {printable(resolved.removeprefix(trust.OPENCLIP))}.")

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Check sizes, the catalog and a sample of the vectors; takes seconds.")
-@click.option("--full", is_flag=True, help="Check every committed byte; the default.")
+@click.option("--quick", is_flag=True, help="Check sizes, the catalog and a sample of the vectors; this takes seconds.")
+@click.option("--full", is_flag=True, help="Check every committed byte.  [default]")
 @json_option
 @library_option
 @click.pass_context
 def verify(context: click.Context, quick: bool, full: bool, as_json: bool, library: str | None) -> None:
-    """Compare a library with its checksums. It changes nothing.
+    """Compare the library with its checksums, without changing anything.
+
+    \b
+    clipsearch verify
+    clipsearch verify --quick
 
     It checks every vector, every row of the catalog, the full-text index and the search index. If something is
     damaged, the exit code is 5; `clipsearch repair` repairs it from your files.
-    """
+    """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.findings import report
     from clipsearch.cli.progress import make_build_progress
 

@@ -96,4 +96,4 @@ def check_unit_rows(vectors: NDArray[np.float32]) -> None:
     """Raise EncoderError for a row of (n, dim) that is not of unit length, such as one that holds NaN."""
     lengths = np.linalg.norm(vectors, axis=1)
     if not np.all(np.abs(lengths - 1) < _TOLERANCE):
-        raise EncoderError("the encoder gave a vector that is not of unit length")
+        raise EncoderError("the encoder returned a vector that is not of unit length")

@@ -27,13 +27,13 @@ class Compute:
 
     def __post_init__(self) -> None:
         if not _DEVICE.fullmatch(self.device):
-            raise InvalidInputError(f"There is no device {self.device!r}. Write auto, cpu, cuda, cuda:0 or mps.")
+            raise InvalidInputError(f"There is no device {self.device!r}. Use auto, cpu, cuda, cuda:0 or mps.")
         if self.precision not in PRECISIONS:
-            raise InvalidInputError(f"There is no precision {self.precision!r}. Write {', '.join(PRECISIONS)}.")
+            raise InvalidInputError(f"There is no precision {self.precision!r}. Use one of {', '.join(PRECISIONS)}.")
         if self.threads < 1:
-            raise InvalidInputError(f"An encoder cannot use {self.threads} threads; give 1 or more.")
+            raise InvalidInputError(f"An encoder cannot use {self.threads} threads. Use 1 or more.")
         if self.precision == "int8" and self.device not in ("auto", "cpu"):
             raise InvalidInputError(
-                f"{self.device} cannot encode with int8, which is for the processor. Write --precision auto, or "
+                f"{self.device} cannot encode with int8, which runs only on the processor. Use --precision auto, or "
                 "--device cpu."
             )

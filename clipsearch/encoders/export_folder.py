@@ -131,7 +131,7 @@ def verify_export(folder: Path) -> ExportMeta:
     meta = ExportMeta.load(folder)
     for name, entry in meta.files.items():
         if name not in FILES:
-            raise ExportDamagedError(f"{META} names {name!r}, which no prepared model has")
+            raise ExportDamagedError(f"{META} names {name!r}, which does not belong to a prepared model")
         _verify_file(folder / name, entry)
     return meta
 

@@ -144,8 +144,8 @@ def _compare(path: Path, inputs: list[NDArray[Any]], expected: NDArray[np.float3
         cosine = float((rows * expected[: len(rows)]).sum(axis=1).min())
         if not cosine >= _MIN_COSINE:
             raise EncoderError(
-                f"The exported graph {path.name} differs from the model: cosine {cosine:.6f}, "
-                f"at least {_MIN_COSINE} is needed. Choose another model."
+                f"The exported graph {path.name} differs from the model: the cosine is {cosine:.6f}, "
+                f"but must be at least {_MIN_COSINE}. Choose another model."
             )
 
 

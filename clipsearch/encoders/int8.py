@@ -51,7 +51,11 @@ def open_int8(export: Path, meta: ExportMeta, tower: str, trials: Sequence[NDArr
         try:
             _make(export / tower, kept, meta, trials)
         except OSError as error:
-            log.warning("What is prepared in int8 cannot be kept in %s: %s.", kept.parent, error)
+            log.warning(
+                "The int8 model cannot be stored in %s, so it is prepared again each time: %s. Free some space there.",
+                kept.parent,
+                error,
+            )
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
                 _write(export / tower, Path(scratch) / tower, meta.name, trials)
                 return open_session(Path(scratch) / tower, 1)
@@ -72,7 +76,7 @@ def _write(source: Path, target: Path, name: str, trials: Sequence[NDArray[Any]]
     cosine = _least_cosine(source, target, trials)
     if not cosine >= MIN_COSINE:
         raise _unfit(name, f"changes the vectors of {source.name} to a cosine of {cosine:.4f}, below {MIN_COSINE}")
-    log.info("%s of %s in int8: cosine %.4f or more to fp32.", source.name, name, cosine)
+    log.info("%s of %s in int8: a cosine of %.4f or more to fp32.", source.name, name, cosine)
 
 
 def _round_graph(source: Path, target: Path, name: str) -> None:
@@ -205,4 +209,4 @@ class _Product:
 
 
 def _unfit(name: str, fact: str) -> EncoderUnavailableError:
-    return EncoderUnavailableError(f"int8 does not serve {name}: it {fact}. Use --precision fp32.")
+    return EncoderUnavailableError(f"int8 is not suitable for {name}: it {fact}. Use --precision fp32.")

@@ -86,7 +86,7 @@ def without_code() -> Iterator[None]:
 
 def remote_code(what: str) -> str:
     """Say that a model asks for code. what: which."""
-    return f"The model asks to run Python of its own ({what}), which clipsearch never does. Choose another model."
+    return f"The model asks to run its own Python code ({what}), which clipsearch never does. Choose another model."
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401
@@ -122,7 +122,7 @@ def _table(config: Any, key: str) -> Mapping[str, Any]:  # noqa: ANN401
 
 def _refused(path: Path, key: str, value: object) -> EncoderUnavailableError:
     return EncoderUnavailableError(
-        f"{printable(str(path))} has {key} = {printable(repr(value)[:80])}. Code that a model brings never "
+        f"{printable(str(path))} has {key} = {printable(repr(value)[:80])}. Code that comes with a model never "
         "runs, and files from elsewhere are not loaded. Remove that key if the model works without it, or choose "
         "another model."
     )

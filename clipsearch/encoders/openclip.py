@@ -65,7 +65,7 @@ def _fetch(name: str, offline: bool) -> Reference:
             raise EncoderUnavailableError(_local_failure(name, error)) from error
         _require_hub(name, repo, error, offline=offline)
     try:
-        log.info("Getting the weights of %s; this happens once.", name)
+        log.info("Fetching the weights of %s; this happens once.", name)
         return load_reference(name)
     except (EncoderError, ImportError):
         raise
@@ -87,7 +87,7 @@ def _repository(name: str) -> str | None:
         return found
     close = difflib.get_close_matches(name, from_catalogue, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise EncoderUnavailableError(f"open_clip knows no model {name!r}.{hint} {ALTERNATIVES}")
+    raise EncoderUnavailableError(f"open_clip has no model {name!r}.{hint} {ALTERNATIVES}")
 
 
 def _check_folder(folder: Path) -> None:
@@ -109,7 +109,7 @@ def _local_failure(name: str, error: Exception) -> str:
     if (reason := _refused_code(error)) is not None:
         return f"{name} cannot be loaded: {reason} {ALTERNATIVES}"
     return (
-        f"{name} cannot be loaded, its files may be damaged, incomplete or not fit each other: {brief(error)}. "
+        f"{name} cannot be loaded; its files may be damaged, incomplete or mismatched: {brief(error)}. "
         f"Copy the folder again. {ALTERNATIVES}"
     )
 
@@ -118,7 +118,7 @@ def _refused_code(error: Exception) -> str | None:
     """Say what of a model was not run, if that is what its loading failed of."""
     said = str(error)
     if "trust_remote_code" in said:
-        return model_files.remote_code("a class of transformers that it brings")
+        return model_files.remote_code("its own class of transformers")
     if "weights_only" in said:
         return (
             "its weights are a pickle or a TorchScript archive that holds more than tensors, which is never run. "
@@ -130,12 +130,12 @@ def _refused_code(error: Exception) -> str | None:
 def _require_hub(name: str, repo: str, error: Exception, *, offline: bool) -> None:
     if hub.is_offline(offline):
         raise EncoderUnavailableError(
-            f"{name} is not whole on this machine ({brief(error)}), and offline mode forbids to get it. "
+            f"{name} is incomplete on this machine ({brief(error)}), and offline mode forbids fetching it. "
             f"Go online once. {ALTERNATIVES}"
         ) from error
     if not hub.answers(repo):
         raise EncoderUnavailableError(
-            f"{name} is not whole on this machine ({brief(error)}), and the model hub cannot be reached. "
+            f"{name} is incomplete on this machine ({brief(error)}), and the model hub cannot be reached. "
             f"Check the network, or HF_ENDPOINT for a mirror. {ALTERNATIVES}"
         ) from error
 

@@ -68,7 +68,7 @@ class PictureTransform:
         interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
         if config["resize_mode"] not in ("shortest", "longest", "squash"):
             raise EncoderUnavailableError(
-                f"The model resizes pictures in a way that clipsearch does not know: {config['resize_mode']!r}. "
+                f"The model resizes pictures in a way that clipsearch does not support: {config['resize_mode']!r}. "
                 "Choose another model."
             )
         return cls(

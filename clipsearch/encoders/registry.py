@@ -62,7 +62,7 @@ PRESETS = {
         (),
         512,
         "MIT",
-        "quickest and smallest (0.6 GB), English",
+        "fastest and smallest (0.6 GB), English",
     ),
     "default": Preset(
         "openclip:ViT-B-32-SigLIP2-256/webli",
@@ -212,7 +212,7 @@ def _load_remembered(name: str, options: Options) -> Encoder:
     try:
         trust.remember(described)
     except OSError as error:
-        log.warning("That you trust %s cannot be remembered: %s.", name, error)
+        log.warning("Your trust in %s cannot be saved: %s.", name, error)
     return encoder
 
 
@@ -260,14 +260,14 @@ def _resolve_auto(offline: bool) -> Resolution:
     if export_folder.find_exports(exports_root(), preset.name) or hub.is_cached(preset.repository, preset.needed):
         return Resolution(preset.name, None)
     if hub.is_offline(offline):
-        reason = "its weights are not on this machine, and offline mode forbids to get them"
+        reason = "its weights are not on this machine, and offline mode forbids fetching them"
     elif hub.offers(preset.repository):
         return Resolution(preset.name, None)
     else:
         reason = "its weights are not on this machine, and the model hub cannot be reached"
     notice = (
         f"Using {DEFAULT_BUILTIN} instead of {preset.name}: {reason}. The answers will be of lower quality. "
-        f"To switch once it can be had: {SWITCH}"
+        f"To switch once it is available: {SWITCH}"
     )
     return Resolution(DEFAULT_BUILTIN, notice)
 
@@ -295,7 +295,7 @@ def _load_openclip(name: str, compute: Compute, options: Options, check_source: 
 def _require_int8(name: str, compute: Compute) -> None:
     if compute.device not in ("auto", "cpu"):
         raise EncoderUnavailableError(
-            f"{name} runs on the processor only, not on {compute.device}: it is too small to gain. "
+            f"{name} runs on the processor only, not on {compute.device}: it is too small to gain from a GPU. "
             "Use --device auto, or another model."
         )
     if compute.precision not in ("auto", "int8"):
@@ -307,7 +307,7 @@ def _require_int8(name: str, compute: Compute) -> None:
 def _require_fp32_or_int8(name: str, compute: Compute) -> None:
     if compute.precision in ("bf16", "fp16"):
         raise EncoderUnavailableError(
-            f"{name} cannot run in {compute.precision} on a processor: ONNX Runtime does not compute in it there. "
+            f"{name} cannot run in {compute.precision} on a processor, because ONNX Runtime does not support it there. "
             "Use --precision fp32, or int8, which is faster and changes the vectors a little."
         )
 
@@ -329,7 +329,7 @@ def _load_on(
     except EncoderUnavailableError as error:
         if compute.device != "auto":
             raise
-        log.warning("%s runs on the processor, though there is a GPU: %s", meta.name, error)
+        log.warning("%s runs on the processor, although there is a GPU: %s", meta.name, error)
         return None
 
 
@@ -354,7 +354,8 @@ def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
             return folder, export_folder.verify_export(folder)
         except (OSError, export_folder.ExportDamagedError) as error:
             log.warning(
-                "%s cannot be kept in %s (%s), and is prepared again by every command. Make room or rights there, or "
+                "%s cannot be stored in %s (%s), so every command prepares it again. Free "
+                "some space or allow writing there, or "
                 "set CLIPSEARCH_CACHE to another folder.", name, exports_root(), error,
             )  # fmt: skip
         folder = exporting.export(reference, name, _scratch_root(), threads=options.threads)
@@ -363,12 +364,12 @@ def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
         if options.fingerprint is None:
             raise
         raise EncoderUnavailableError(
-            f"The library was made with {name}, which is not prepared on this machine and cannot be: {error}"
+            f"The library was made with {name}, which is not prepared on this machine and cannot be prepared: {error}"
         ) from error
     except (OSError, export_folder.ExportDamagedError) as error:
         raise EncoderError(
             f"{name} cannot be prepared, neither in {exports_root()} nor in the system's temporary folder: {error}. "
-            "Make room or rights there, or set CLIPSEARCH_CACHE to another folder."
+            "Free some space or allow writing there, or set CLIPSEARCH_CACHE to another folder."
         ) from error
 
 
@@ -396,7 +397,7 @@ def _require_at_hand(name: str, offline: bool) -> None:
     source = presets.get(name, named_on_hub)
     if source is None or hub.is_cached(*source):
         return
-    why = "offline mode forbids to get them" if hub.is_offline(offline) else "the model hub cannot be reached"
+    why = "offline mode forbids fetching them" if hub.is_offline(offline) else "the model hub cannot be reached"
     if hub.is_offline(offline) or not hub.answers(source[0]):
         raise EncoderUnavailableError(
             f"The weights of {name} are not on this machine, and {why}. Go online once, or set HF_ENDPOINT to a "
@@ -411,7 +412,7 @@ def _describe_builtin(name: str) -> ModelInfo:
     variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
     dim = BuiltinEncoder(variant, threads=1).dim
     aliases = ("builtin",) if name == DEFAULT_BUILTIN else ()
-    return ModelInfo(name, aliases, dim, "Apache-2.0", True, "needs no hub; object words in English, lower quality")
+    return ModelInfo(name, aliases, dim, "Apache-2.0", True, "needs no hub; English object words, lower quality")
 
 
 def _describe_preset(alias: str, prepared: dict[str, ExportMeta]) -> ModelInfo:
@@ -432,6 +433,6 @@ def _unknown(name: str) -> EncoderUnavailableError:
     close = difflib.get_close_matches(name.lower(), [*ALIASES, AUTO], n=1, cutoff=0.6)
     hint = f" Did you mean {close[0]}?" if close else ""
     return EncoderUnavailableError(
-        f"There is no encoder named {name!r}.{hint} Write auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
+        f"There is no encoder named {name!r}.{hint} Use auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
         "hf-hub:ORG/NAME or local-dir:PATH."
     )

@@ -184,7 +184,7 @@ def convert_tokenizer(reference: Any, context_length: int, *, bucketed: bool) ->
     elif kind == "HFTokenizer":
         text, rules = _convert_fast(reference, context_length, bucketed)
     else:
-        raise _not_reproducible(f"its kind, {kind}, is not known")
+        raise _not_reproducible(f"its kind, {kind}, is not supported")
     _prove(reference, text, rules)
     return text, rules
 
@@ -206,7 +206,7 @@ def _clean_name(reference: Any) -> str:  # noqa: ANN401
     for name in ("lower", "whitespace", "canonicalize"):
         if reference.clean_fn is get_clean_fn(name):
             return name
-    raise _not_reproducible("its way of cleaning a text is not known")
+    raise _not_reproducible("its way of cleaning text is not supported")
 
 
 def _convert_simple(reference: Any, context_length: int, bucketed: bool) -> tuple[str, TextRules]:  # noqa: ANN401
@@ -288,7 +288,7 @@ def _surroundings(backend: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]
     for start in range(len(whole) - len(body) + 1):
         if whole[start : start + len(body)] == body:
             return tuple(whole[:start]), tuple(whole[start + len(body) :])
-    raise _not_reproducible("its special tokens do not stand around the text")
+    raise _not_reproducible("its special tokens are not around the text")
 
 
 def _prove(reference: Any, text: str, rules: TextRules) -> None:  # noqa: ANN401
@@ -300,7 +300,7 @@ def _prove(reference: Any, text: str, rules: TextRules) -> None:  # noqa: ANN401
         found = converted.rows([example])
         cut = expected[:, : found.shape[1]]
         if not np.array_equal(cut, found) or (expected[:, found.shape[1] :] != rules.pad_id).any():
-            raise _not_reproducible(f"it reads {example[:40]!r} in another way")
+            raise _not_reproducible(f"it reads {example[:40]!r} differently")
 
 
 def _not_reproducible(reason: str) -> EncoderUnavailableError:

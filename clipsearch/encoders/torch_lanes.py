@@ -52,7 +52,8 @@ class DeviceBatch:
         """Go on with half of a size that did not fit. Raises EncoderError when a single row did not."""
         if failed == 1:
             raise EncoderError(
-                f"The memory of the device does not hold {self._name} with a single input: {reason}. Stop what else "
+                f"The memory of the device is too small for {self._name}, even with a "
+                f"single input: {reason}. Stop what else "
                 "uses it, or write `--device cpu`."
             )
         with self._lock:
@@ -60,7 +61,7 @@ class DeviceBatch:
                 return
             self._size = failed // 2
             if not self._warned:
-                log.warning("The device has not the memory for %d inputs at a time; going on with fewer.", failed)
+                log.warning("The device lacks the memory for %d inputs at a time; going on with fewer.", failed)
             self._warned = True
         log.debug("%s: %d inputs at a time from now on: %s", self._name, failed // 2, reason)
 

@@ -55,8 +55,8 @@ def load(folder: Path, meta: ExportMeta, devices: Sequence[str], precision: str,
     found = compute_fingerprint(reference, (folder / TOKENIZER).read_text(encoding="utf-8"), meta.text)
     if found != meta.fingerprint:
         raise EncoderUnavailableError(
-            f"The weights of {name} have fingerprint {found[:12]}, but the model was prepared from others, of "
-            f"{meta.fingerprint[:12]}. Restore those, or write `--device cpu` to go on with the prepared model."
+            f"The weights of {name} have fingerprint {found[:12]}, but the model was prepared from other weights, "
+            f"{meta.fingerprint[:12]}. Restore those, or use `--device cpu` to go on with the prepared model."
         )
     return TorchEncoder(folder, meta, reference, devices, precision=precision)
 
@@ -172,8 +172,8 @@ class TorchEncoder(PreparedModel):
             if cosine >= _MIN_COSINE[dtype]:
                 return lanes
             del lanes  # its memory may be needed for the next
-            reason = f"{self.name} in {dtype} gives vectors of cosine {cosine:.4f} to those it should give"
-        raise EncoderError(f"{reason}. Write `--precision fp32` or `--device cpu`.")
+            reason = f"{self.name} in {dtype} gives vectors with a cosine of {cosine:.4f} to the right ones"
+        raise EncoderError(f"{reason}. Use `--precision fp32` or `--device cpu`.")
 
     def _lanes_of(self, reference: openclip.Reference, dtype: torch.dtype) -> tuple[Lanes, Lanes]:
         from clipsearch.encoders.towers import build_towers

@@ -54,7 +54,7 @@ def require(name: str) -> TrustedEncoder:
     found = _load(_path(name))
     if found is None or found.name != name:
         raise EncoderUnavailableError(
-            f"The library names the encoder {printable(name)}, which comes from {_origin(name)}. It loads only once "
+            f"The library names the encoder {printable(name)}, which comes from {_origin(name)}. It loads only after "
             f"you say that you trust it. {_remedy(name)}"
         )
     return found
@@ -65,7 +65,7 @@ def check_content(trusted: TrustedEncoder) -> None:
     if trusted.name.startswith(LOCAL) and digest_files(trusted.name) != trusted.content:
         folder = printable(trusted.name.removeprefix(LOCAL))
         raise EncoderUnavailableError(
-            f"The files in {folder} are not those that you trusted: they have changed since. {_remedy(trusted.name)}"
+            f"The files in {folder} have changed since you trusted them. {_remedy(trusted.name)}"
         )
 
 
@@ -95,7 +95,7 @@ def forget(name: str) -> None:
         _path(name).unlink()
     except FileNotFoundError:
         raise InvalidInputError(
-            f"{printable(name)} is not among the encoders that you trust. List them: clipsearch trust --list"
+            f"{printable(name)} is not an encoder that you trust. List these: clipsearch trust --list"
         ) from None
 
 
@@ -149,9 +149,9 @@ def _load(path: Path) -> TrustedEncoder | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        log.warning("What is trusted is not read from %s: %s.", path, error.strerror)
+        log.warning("Trusted encoders cannot be read from %s: %s.", path, error.strerror)
     except (OSError, ValueError, KeyError, TypeError):
-        log.warning("What is trusted cannot be read from %s: the file is damaged. Delete it.", path)
+        log.warning("Trusted encoders cannot be read from %s: the file is damaged. Delete it.", path)
     return None
 
 
@@ -168,6 +168,6 @@ def _remedy(name: str) -> str:
     except EncoderUnavailableError:
         is_ours = False
     if not is_ours:  # the command would trust another name, or could not be typed
-        return "It is no name that clipsearch gives, and cannot be trusted: index the files into a new library."
+        return "The name is not one that clipsearch gives, so it cannot be trusted: index the files into a new library."
     quoted = inner.replace("'", "'\"'\"'")
-    return f"If you do: clipsearch trust '{quoted}'"
+    return f"If you trust it: clipsearch trust '{quoted}'"

@@ -39,7 +39,7 @@ def read_captions(path: Path) -> list[Pair]:
     """Read all pairs of a file, as `read_pairs` does. Raises InvalidInputError also for a file without any."""
     pairs = list(read_pairs(path))
     if not pairs:
-        raise InvalidInputError(f"{path} has no captions in it. Each line names an image and a caption of it.")
+        raise InvalidInputError(f"{path} has no captions. Each line must name an image and a caption.")
     return pairs
 
 
@@ -52,7 +52,7 @@ def read_pairs(path: Path) -> Iterator[Pair]:
     """
     is_json = path.suffix.lower() in _JSON_LINES
     if path.suffix.lower() not in _SUFFIXES:
-        raise InvalidInputError(f"{path} is neither .csv, .tsv nor .jsonl.")
+        raise InvalidInputError(f"{path} is not a .csv, .tsv or .jsonl file. Name such a file.")
     try:
         # JSON has no line ends within a value; CSV has, and ends its lines as it likes.
         with path.open(encoding="utf-8-sig", newline="\n" if is_json else "") as file:
@@ -83,9 +83,9 @@ def _wrong_byte(path: Path) -> InvalidInputError:
             except UnicodeDecodeError as error:
                 return InvalidInputError(
                     f"{path}, line {line}: byte 0x{written[error.start]:02x} is not UTF-8. Save the file as UTF-8, or "
-                    "convert it, as with: iconv -f GB18030 -t UTF-8"
+                    "convert it, for example: iconv -f GB18030 -t UTF-8"
                 )
-    return InvalidInputError(f"{path} was changed while it was read. Run again.")
+    return InvalidInputError(f"{path} changed while it was read. Run again.")
 
 
 def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -98,7 +98,7 @@ def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[s
         line = reader.line_num + 1
         for row in reader:
             if row and len(row) != len(names):
-                problem = f"{len(row)} fields where there are {len(names)} columns"
+                problem = f"{len(row)} fields for {len(names)} columns"
                 shown = {",": "a comma", "\t": "a tab"}.get(delimiter, delimiter)
                 raise InvalidInputError(f'{path}, line {line}: {problem}. Put "" around a caption with {shown} in it.')
             if row:
@@ -115,7 +115,7 @@ def _columns(header: str, path: Path) -> tuple[str, list[str]]:
         if not set(IMAGE_COLUMNS).isdisjoint(names) and not set(CAPTION_COLUMNS).isdisjoint(names):
             return delimiter, names
     raise InvalidInputError(
-        f"{path}, line 1: the columns must be image,caption; there is {header.strip()[:100] or 'nothing'}. "
+        f"{path}, line 1: the columns must be image,caption; found {header.strip()[:100] or 'nothing'}. "
         f"Other names are {', '.join(IMAGE_COLUMNS[1:])}; {', '.join(CAPTION_COLUMNS[1:])}."
     )
 

@@ -49,7 +49,7 @@ _HEAD = 256
 _WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0}
 """How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""
 
-_NOT_A_PICTURE = "not a picture that clipsearch reads"
+_NOT_A_PICTURE = "not a picture that clipsearch can read"
 _MAGIC = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
@@ -245,7 +245,7 @@ def _jpeg_scale(picture: Image.Image, data: bytes, side: int) -> int:
     """Return the DCT scale, 1, 2, 4 or 8, that leaves at least `side` pixels on the shorter side."""
     # A few kilobytes can hold thousands of scans, each of which costs a pass over all pixels.
     if "progressive" in picture.info and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise PictureError(f"a progressive JPEG of more than {_MAX_SCANS} scans")
+        raise PictureError(f"a progressive JPEG with more than {_MAX_SCANS} scans")
     return next((scale for scale in (8, 4, 2) if min(picture.size) >= side * scale), 1)
 
 
@@ -270,7 +270,7 @@ def _reason(kind: str, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
-        return f"{kind} of more pixels than Pillow allows"
+        return f"{kind} with more pixels than Pillow allows"
     text = " ".join(str(error).split())[:120]
     cut = ("truncated", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
     if isinstance(error, EOFError) or any(word in text.lower() for word in cut):

@@ -165,7 +165,8 @@ class _Guard(httpcore2.NetworkBackend):
             return
         what = f"{address} is" if host == address else f"{host} is at {address},"
         raise PictureError(
-            f"{what} not a public address, so nothing was fetched. To allow those of this machine and its networks, "
+            f"{what} not a public address, so nothing was fetched. To allow "
+            "addresses of this machine and its networks, "
             "set CLIPSEARCH_ALLOW_PRIVATE_URLS=1 (setting allow_private_urls)."
         )
 
@@ -199,12 +200,12 @@ def _parse(text: str) -> httpx2.URL:
     """Read a URL as it was written. Raises InvalidInputError for one that is not taken."""
     _check_scheme(text.partition(":")[0].lower())
     if re.search(r"\s", text):
-        advice = "Write %20 for a space of the URL, and a + of its own before another term"
+        advice = "Write %20 for a space in the URL, and a separate + before another term"
         raise InvalidInputError(f"There is a space in the URL {_cut(text)!r}. {advice}.")
     try:
         url = httpx2.URL(text)
     except (httpx2.InvalidURL, UnicodeError) as error:  # the second for bytes of an argument that are no UTF-8
-        raise InvalidInputError(f"{_cut(text)!r} is no URL: {error} {_ADVICE}") from error
+        raise InvalidInputError(f"{_cut(text)!r} is not a URL: {error} {_ADVICE}") from error
     _check(url)
     return url
 
@@ -213,17 +214,17 @@ def _check(url: httpx2.URL) -> None:
     _check_scheme(url.scheme)
     if url.userinfo:
         raise InvalidInputError(
-            f"The URL {_shown(url)} has a user name or a password in it, which are not sent. Download the picture and "
+            f"The URL {_shown(url)} contains a user name or a password, which are not sent. Download the picture and "
             "name the file."
         )
     if not url.host or not 0 < (1 if url.port is None else url.port) < 65536:
-        raise InvalidInputError(f"The URL {_shown(url)} names no server, or no port that there can be. {_ADVICE}")
+        raise InvalidInputError(f"The URL {_shown(url)} names no server, or an impossible port. {_ADVICE}")
 
 
 def _check_scheme(scheme: str) -> None:
     if scheme not in {"http", "https"}:
         raise InvalidInputError(
-            f"The URL begins with {printable(scheme)}:, and pictures are fetched over http: and https: only. Name a "
+            f"The URL begins with {printable(scheme)}:, but pictures are fetched only over http: and https:. Name a "
             "file by its path instead."
         )
 
@@ -237,7 +238,7 @@ def _follow(pool: httpcore2.ConnectionPool, url: httpx2.URL, limit: int, deadlin
         except PictureError as error:
             raise PictureError(f"{where}{error}") from error
         except InvalidInputError as error:
-            raise PictureError(f"{where}it redirects to what is not taken. {error}") from error
+            raise PictureError(f"{where}it redirects to an address that is not allowed. {error}") from error
         except Exception as error:
             raise PictureError(f"{where}{_reason(error, deadline)}. {_ADVICE}") from error
         if isinstance(found, bytes):
@@ -266,7 +267,7 @@ def _redirected(url: httpx2.URL, location: str) -> httpx2.URL:
     found = url.join(location)
     _check(found)
     if url.scheme == "https" and found.scheme == "http":
-        raise PictureError(f"redirects from https to {_shown(found)}, which anyone may read and change. {_ADVICE}")
+        raise PictureError(f"redirects from https to {_shown(found)}, which others can read and change. {_ADVICE}")
     return found
 
 
@@ -294,7 +295,7 @@ def _check_head(head: bytes, facts: dict[bytes, str]) -> None:
         return
     if facts.get(b"content-type", "").lower().startswith(("text/html", "application/xhtml")):
         raise PictureError("a web page, not a picture. Open it, and copy the address of the picture itself.")
-    raise PictureError("not a picture that clipsearch reads" if head else "the answer is empty")
+    raise PictureError("not a picture that clipsearch can read" if head else "the answer is empty")
 
 
 def _reason(error: Exception, deadline: _Deadline) -> str:
@@ -303,15 +304,15 @@ def _reason(error: Exception, deadline: _Deadline) -> str:
     if isinstance(error, httpcore2.TimeoutException | TimeoutError):
         return f"it took longer than {deadline.seconds:g} seconds"
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the server cannot prove who it is ({cause.verify_message.rstrip('.')})"
+        return f"the server cannot prove its identity ({cause.verify_message.rstrip('.')})"
     if isinstance(cause, ssl.SSLError):
-        return "the server does not speak TLS as it should"
+        return "the server does not use TLS correctly"
     if isinstance(error, httpcore2.ConnectError):
         return f"the server cannot be reached ({getattr(cause, 'strerror', None) or cause})"
     if isinstance(error, httpcore2.ProtocolError | httpcore2.NetworkError):
-        return "the answer of the server breaks off, or is not HTTP"
+        return "the answer of the server is cut off, or is not HTTP"
     if isinstance(error, httpx2.InvalidURL):
-        return "it redirects to what is no URL"
+        return "it redirects to something that is not a URL"
     return f"it cannot be fetched ({type(error).__name__})"
 
 

@@ -20,7 +20,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NOT_A_TEXT = "not a text"
+_NOT_A_TEXT = "not a text file"
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _MOST_CONTROLS = 0.02
 _SAMPLE = 200_000
@@ -53,7 +53,7 @@ def decode_text(data: bytes) -> str:
     if "\0" in text or len(_CONTROLS.findall(text)) > _MOST_CONTROLS * len(text):
         raise TextError(_NOT_A_TEXT)
     if not text or text.isspace():
-        raise TextError("no words in it")
+        raise TextError("it contains no words")
     return normalize(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

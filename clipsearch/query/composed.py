@@ -59,7 +59,9 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[E
     if not any(part.weight > 0 for part in query):
         raise InvalidInputError(f"The query {query} only says what not to find. Add a term without a -.")
     if len(query.terms) > MAX_TERMS:
-        raise InvalidInputError(f"The query has {len(query.terms)} terms; at most {MAX_TERMS} are taken.")
+        raise InvalidInputError(
+            f"The query has {len(query.terms)} terms, but at most {MAX_TERMS} are allowed. Leave some out."
+        )
     vectors, pictures = [], []
     notes: list[str] = []
     for number, part in enumerate(query, 1):
@@ -98,12 +100,13 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
             rows = snapshot.rows(modality).gather(chosen)
             if not are_unit(rows).all():
                 raise StoreCorruptError(
-                    f"The stored vector of item {term} is damaged: its length is not 1. See what else is: clipsearch "
+                    f"The stored vector of item {term} is damaged: its length is not 1. "
+                    "See what else is damaged: clipsearch "
                     "verify. Encode it again from its file: clipsearch repair"
                 )
             mean = rows.mean(axis=0)
             return mean / np.linalg.norm(mean), modality is Modality.IMAGE, ()
-    raise InvalidInputError(f"There is no item {term} in the library. `clipsearch query --json` shows the ids of hits.")
+    raise InvalidInputError(f"There is no item {term} in the library. To see ids: clipsearch query --json")
 
 
 def retrieve_composed(

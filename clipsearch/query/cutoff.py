@@ -60,7 +60,7 @@ def _check(name: str, value: object, low: int, hint: str) -> None:
     if value is None:
         return
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= 1:
-        raise InvalidInputError(f"The least {name} is {value!r}; it is a number from {low} to 1: {hint}.")
+        raise InvalidInputError(f"The least {name} is {value!r}, but it must be a number from {low} to 1: {hint}.")
 
 
 def _reaches(value: float | None, least: float | None) -> bool:

@@ -44,10 +44,10 @@ def examine_encoder(library: Library, load: Callable[[], Encoder]) -> tuple[Find
         values["text_ms"] = text_ms(encoder)
     except (EncoderError, EncoderMismatchError) as error:
         severity = Severity.WARNING if isinstance(error, EncoderMismatchError) else Severity.NOTE
-        found = f"{pin.name} cannot be used here, so nothing is found by words or picture, only by vector: {error}"
-        return Finding("encoder", severity, found, "See what there is: clipsearch models", None, values), None
-    known = "of which only the name is known" if is_imported(pin.fingerprint) else "which made the vectors"
-    found = f"{pin.name}, {known}, can be used; one text takes it {values['text_ms']:,.1f} ms."
+        found = f"{pin.name} cannot be used here, so only searches by vector work, not by words or by picture: {error}"
+        return Finding("encoder", severity, found, "List the encoders: clipsearch models", None, values), None
+    known = "known by name only" if is_imported(pin.fingerprint) else "the encoder of these vectors"
+    found = f"{pin.name}, {known}, can be used; one text takes {values['text_ms']:,.1f} ms."
     return Finding("encoder", Severity.OK, found, "", None, values), encoder
 
 
@@ -81,12 +81,14 @@ def _draw(state: IndexState, draw: Draw, count: int, into: dict[str, Queries]) -
     try:
         sets = draw(state.snapshot, state.modality, _half(state, count))
     except (StoreCorruptError, LookupError) as error:  # damage of the other modality, from which queries are drawn
-        yield Finding("recall", Severity.NOTE, f"Not measured; no queries can be drawn: {error}", "", state.modality)
+        yield Finding(
+            "recall", Severity.NOTE, f"Not measured, because no queries can be drawn: {error}", "", state.modality
+        )
         return
     into.update({kind: _spread(queries, count) for kind, queries in sets.items()})
     for kind, word in WORDS.items():
         if kind not in sets and state.index is not None:
-            found = f"There is nothing to measure queries by {word} with."
+            found = f"Not measured: there are no queries by {word}."
             yield Finding(f"recall_{kind}", Severity.NOTE, found, "", state.modality)
 
 
@@ -144,7 +146,7 @@ def _latency(state: IndexState, queries: Queries) -> Iterator[Finding]:
     values = {"p50_ms": round(middle, 2), "p95_ms": round(slow, 2), "queries": len(times)}
     found = (
         f"One search by vector takes {middle:,.1f} ms (median; 95th percentile {slow:,.1f} ms; "
-        f"{counted(len(times), 'measurement')}). Embedding a text or picture comes on top."
+        f"{counted(len(times), 'measurement')}). Embedding the text or picture is extra."
     )
     severity, todo = (Severity.WARNING, state.wanted.command) if warnings else (Severity.OK, "")
     yield Finding("latency", severity, " ".join([found, *warnings]), todo, state.modality, values)

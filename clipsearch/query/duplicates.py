@@ -68,7 +68,7 @@ def find_duplicates(
     similarity: the cosine from which pictures are compared by their looks; None for files equal to the byte only.
     """
     with library.read() as snapshot:
-        stages.stage("looking for equal files", 0)
+        stages.stage("looking for identical files", 0)
         equal = [list(files) for _, files in groupby(snapshot.copies(), key=lambda item: item.content_hash)]
         exact = [DuplicateGroup(True, tuple(Copy(item) for item in sorted(files, key=_worth))) for files in equal]
         if similarity is None:

@@ -146,7 +146,8 @@ class Embedder:
         tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
         if tokens <= limit:
             return unread
-        cut = f"The query has {tokens} tokens; {self.encoder.name} reads the first {limit}, the rest is ignored."
+        cut = f"The query has {tokens} tokens; {self.encoder.name} reads only the first "
+        f"{limit}. Shorten it to use all of it."
         return (*unread, cut)
 
     def _find_unread(self, text: str) -> tuple[str, ...]:
@@ -231,6 +232,6 @@ def _check_dim(encoder: Encoder, pin: EncoderPin) -> None:
     """Raise EncoderMismatchError for an encoder of another length of vectors: imported ones came with only its name."""
     if encoder.dim != pin.dim:
         raise EncoderMismatchError(
-            f"The library was made with vectors of {pin.dim} dimensions that were said to come from {pin.name}, but "
-            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with --encoder naming their maker."
+            f"The library was made with vectors of {pin.dim} dimensions, imported as those of {pin.name}, but "
+            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with the right --encoder."
         )

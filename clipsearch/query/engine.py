@@ -126,7 +126,7 @@ class SearchEngine:
         """
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
-            raise InvalidInputError(f"A search takes one of text, image and vector; {len(given)} were given.")
+            raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
         if isinstance(text, Query | Term):
             trim = Cutoff(min_confidence, min_score, cut)
             return self._search_composed(as_query(text), k, modality, filters, fusion, collapse, trim)

@@ -108,10 +108,10 @@ def _vectors(state: IndexState) -> Iterator[Finding]:
     dead = 0 if live is None else int(np.count_nonzero(~live))
     share, row_bytes = dead / len(state.rows), ROW_DTYPE.itemsize * state.rows.dim
     vectors = len(state.rows) - dead
-    found = f"{counted(vectors, 'vector')}, {row_bytes:,} bytes each on disk; {share:.1%} of all rows are deleted ones."
+    found = f"{counted(vectors, 'vector')}, {row_bytes:,} bytes each on disk; {share:.1%} of all rows are deleted."
     values = {"vectors": vectors, "tombstones": dead, "dead_share": round(share, 4), "row_bytes": row_bytes}
     too_many = share > MAX_DEAD_SHARE and dead >= MIN_DEAD_ROWS
-    todo = f"The next run takes them out: {INDEX}" if too_many else ""
+    todo = f"The next run removes them: {INDEX}" if too_many else ""
     yield Finding("vectors", Severity.NOTE if too_many else Severity.OK, found, todo, state.modality, values)
 
 
@@ -120,16 +120,16 @@ def _index(state: IndexState) -> Iterator[Finding]:
     kind = "flat" if state.generation is None else state.generation.kind
     due, best = (registry.choose(each, len(state.rows), state.rows.dim).kind for each in (state.wanted.kind, "auto"))
     memory = _index_bytes(state)
-    found = f"{kind}, {memory:,.1f} bytes of memory a vector." if memory else f"{kind}: every vector is looked at."
+    found = f"{kind}, {memory:,.1f} bytes of memory per vector." if memory else f"{kind}: a search scans every vector."
     severity, todo = Severity.OK, ""
     if state.trouble:
-        found = f"{kind} cannot be used, so every search is exact, and slower: {state.trouble}"
+        found = f"{kind} cannot be used, so every search is exact and slower: {state.trouble}"
         severity, todo = Severity.WARNING, state.wanted.command
     elif kind != due:
-        found = f"{found} With so many vectors {due} is due."
+        found = f"{found} For this many vectors, {due} is preferred."
         severity, todo = Severity.WARNING, state.wanted.command
     elif kind == "flat" != best:
-        found = f"{found} With so many vectors {best} would answer faster."
+        found = f"{found} For this many vectors, {best} would answer faster."
         severity, todo = Severity.NOTE, f"{BUILD} --index auto"
     yield Finding("index", severity, found, todo, state.modality, {"kind": kind, "bytes_per_vector": memory})
     if isinstance(state.index, IvfPqIndex) and state.index.nlist > 1:
@@ -153,7 +153,9 @@ def _lists(sizes: NDArray[np.int64], state: IndexState) -> Finding:
     values = {"lists": len(sizes), "imbalance": round(factor, 3), "largest": largest, "empty": empty}
     found = f"{len(sizes):,} lists, imbalance {factor:.2f}; the largest has {largest:,} vectors, {empty:,} are empty."
     if factor > MAX_IMBALANCE:
-        return Finding("lists", Severity.NOTE, found, f"Learn new ones: {state.wanted.command}", state.modality, values)
+        return Finding(
+            "lists", Severity.NOTE, found, f"Build the lists again: {state.wanted.command}", state.modality, values
+        )
     return Finding("lists", Severity.OK, found, "", state.modality, values)
 
 
@@ -164,7 +166,7 @@ def _tail(watermark: int, state: IndexState) -> Finding:
         return Finding("tail", Severity.OK, "All vectors are in the index.", "", state.modality, {"tail": 0})
     many = tail > max(MAX_TAIL_ROWS, MAX_TAIL_SHARE * len(state.rows))
     severity, todo = (Severity.NOTE, f"The next run adds them: {INDEX}") if many else (Severity.OK, "")
-    found = f"{tail:,} vectors are not in the index yet; each search looks at all of them."
+    found = f"{tail:,} vectors are not in the index yet; each search scans all of them."
     return Finding("tail", severity, found, todo, state.modality, {"tail": tail})
 
 
@@ -178,10 +180,11 @@ def _calibrated(state: IndexState) -> Iterator[Finding]:
         yield Finding("calibration", severity, what, todo, state.modality, values)
     if not wrong:
         looks = " and ".join(
-            f"{counted(found.probe.nprobe, 'list')} and {found.probe.candidates:,} candidates by {WORDS[kind]}"
+            f"{counted(found.probe.nprobe, 'list')} and {found.probe.candidates:,} "
+            f"candidates for queries by {WORDS[kind]}"
             for kind, found in calibration.kinds.items()
         )
-        found = f"For {calibration.rows:,} vectors: a search looks at {looks}."
+        found = f"Calibrated for {calibration.rows:,} vectors: a search scans {looks}."
         yield Finding("calibration", Severity.OK, found, "", state.modality, values)
 
 
@@ -194,13 +197,13 @@ def _what_is_wrong(calibration: Calibration, now: int, wanted: IndexGoal) -> Ite
         yield "The index was never calibrated.", wanted.command, Severity.WARNING
         return
     if "text" not in calibration.kinds:
-        what = "Not calibrated for queries by words, which need to look at more than those by picture."
-        yield what, f"{wanted.command} (where the encoder can be used)", Severity.NOTE
+        what = "Not calibrated for queries by words, which must scan more than queries by picture."
+        yield what, f"{wanted.command} (on a machine where the encoder can be used)", Severity.NOTE
     if now >= STALE_GROWTH * calibration.rows:
-        what = f"Calibrated for {calibration.rows:,} vectors, and there are {now:,} now."
+        what = f"Calibrated for {calibration.rows:,} vectors, but there are now {now:,}."
         yield what, wanted.command, Severity.WARNING
     for kind, found in calibration.kinds.items():
         if not found.met:
-            best = f"the best finds {found.recall:.3f} and is used"
+            best = f"the best one, with {found.recall:.3f}, is used"
             what = f"No setting reached {found.target:.3f} for queries by {WORDS[kind]}; {best}."
             yield what, wanted.better, Severity.WARNING

@@ -102,7 +102,7 @@ def save_labels(found: Labelling, min_chance: float = MIN_CHANCE) -> Saved:
     LibraryLockedError if another process is writing, LibraryError if the library cannot be written.
     """
     if not 0 <= min_chance <= 1:
-        raise InvalidInputError(f"The least chance is {min_chance:g}; it lies from 0 to 1.")
+        raise InvalidInputError(f"The least chance is {min_chance:g}, but it must be from 0 to 1.")
     pictures = tagged = 0
     with found.engine.library.writer() as writer:
         for part in found:
@@ -127,12 +127,12 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _check_labels(labels: Sequence[str]) -> None:
     if any(not fold_tag(label) for label in labels):
-        raise InvalidInputError("A label is empty. Name what a picture may show.")
+        raise InvalidInputError("A label is empty. Write what a picture may show.")
     twice = [label for i, label in enumerate(labels) if label in labels[:i]]
     if twice:
-        raise InvalidInputError(f"The label {twice[0]!r} is there twice. Name each once.")
+        raise InvalidInputError(f"The label {twice[0]!r} occurs twice. Name each label once.")
     if len(labels) < 2:
         raise InvalidInputError(
-            f"{len(labels)} labels leave no choice; give two or more. With one, add what else a picture may show: "
+            f"{len(labels)} labels leave no choice. Give two or more. For one label, add what else a picture may show: "
             "--labels cat,something"
         )

@@ -68,7 +68,7 @@ class Text(_Combines):
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
-            raise InvalidInputError(f"A text to search for needs words; {self.text!r} has none.")
+            raise InvalidInputError(f"The text to search for, {self.text!r}, has no words. Write at least one.")
 
     def __str__(self) -> str:
         try:
@@ -119,7 +119,7 @@ class Weighted:
     def __post_init__(self) -> None:
         if not 0 < abs(self.weight) <= MAX_WEIGHT:
             raise InvalidInputError(
-                f"The weight of {self.term} must be above 0, at most {MAX_WEIGHT:g}: {self.weight}."
+                f"The weight of {self.term} is {self.weight}, but it must be above 0 and at most {MAX_WEIGHT:g}."
             )
 
     def __str__(self) -> str:

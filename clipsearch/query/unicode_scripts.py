@@ -77,7 +77,7 @@ def explain_unread(text: str, encoder: Encoder) -> tuple[str, ...]:
     if not unread:
         return ()
     listed, one = " and ".join(unread), encoder.name
-    return (f"{one} does not read {listed}: what it finds by meaning is chance. An encoder that does: {SWITCH}",)
+    return (f"{one} does not read {listed}, so matches by meaning are random. To use an encoder that does: {SWITCH}",)
 
 
 def _cut(word: str) -> str:

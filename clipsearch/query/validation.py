@@ -18,7 +18,7 @@ def read_modalities(modality: Modality | str | None) -> list[Modality]:
     try:
         return [Modality(modality)]
     except ValueError:
-        raise InvalidInputError(f"There is no modality {modality!r}; there are image, text and any.") from None
+        raise InvalidInputError(f"There is no modality {modality!r}. Use image, text or any.") from None
 
 
 def check_k(k: object) -> None:
@@ -44,13 +44,13 @@ def as_floats(values: object) -> NDArray[np.float64]:
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"A query vector is made of numbers, all of one length: {error}.") from error
+        raise InvalidInputError(f"Query vectors must be numbers, all of the same length: {error}.") from error
 
 
 def check_kinds(*kinds: object) -> None:
     """Raise InvalidInputError unless exactly one sequence of queries is given."""
     given = [kind for kind in kinds if kind is not None]
     if len(given) != 1:
-        raise InvalidInputError(f"A batch is one of texts, images and vectors; {len(given)} were given.")
+        raise InvalidInputError(f"A batch takes one of texts, images and vectors, but {len(given)} were given.")
     if isinstance(given[0], str | bytes | os.PathLike):
-        raise InvalidInputError("A batch takes a list of queries; for a single one use `search`.")
+        raise InvalidInputError("A batch takes a list of queries. For a single query, use `search`.")

@@ -85,7 +85,7 @@ def back_up(
     check_apart(library.folder, folder)
     if folder.name == LOCAL_LIBRARY:
         raise InvalidInputError(
-            f"A folder called {LOCAL_LIBRARY} is the library of the folder that it lies in, so it cannot hold a "
+            f"A folder called {LOCAL_LIBRARY} is the library of the folder around it, so it cannot hold a "
             "backup. Give the backup another name."
         )
     _make(folder)
@@ -106,7 +106,7 @@ def check_apart(library: Path, folder: Path) -> None:
         os.path.commonpath([first, second]) in (first, second)
     ):
         raise InvalidInputError(
-            f"The library {first} and the backup {second} lie in each other. Name a folder outside of the library."
+            f"The library {first} and the backup {second} contain each other. Name a folder outside the library."
         )
 
 
@@ -154,13 +154,12 @@ class _Backup:
             return Manifest(library_id, place)
         if MANIFEST not in names:
             raise InvalidInputError(
-                f"{self._root.path} is not empty, and is not a backup of a library. Name a new or an empty folder."
+                f"{self._root.path} is not empty and is not a backup. Name a new or an empty folder."
             )
         manifest = read_manifest(self._root)
         if not manifest.is_of(library_id, place):
             raise InvalidInputError(
-                f"{self._root.path} holds the backup of another library, that of {manifest.library}. Name another "
-                "folder."
+                f"{self._root.path} holds the backup of another library, {manifest.library}. Name another folder."
             )
         return manifest
 
@@ -192,7 +191,8 @@ class _Backup:
             except (StoreCorruptError, FileNotFoundError) as error:
                 reason = "its copy is missing" if isinstance(error, FileNotFoundError) else error
                 raise StoreCorruptError(
-                    f"{name} cannot be added to the backup in {self._root.path}: {reason}. Either is damaged, or the "
+                    f"{name} cannot be added to the backup in {self._root.path}: "
+                    f"{reason}. Either one is damaged, or the "
                     "library went back to an earlier state. Back up into a new folder."
                 ) from error
         written = max(0, entry.size - (known.size if known else 0))
@@ -302,7 +302,7 @@ def _make(folder: Path) -> None:
         elif not folder.is_dir():
             raise InvalidInputError(f"{folder} is not a folder. Name a new or an empty one.")
     except OSError as error:
-        raise LibraryError(f"The folder {folder} cannot be made: {error.strerror}. Name another.") from error
+        raise LibraryError(f"The folder {folder} cannot be made: {error.strerror}. Name another folder.") from error
 
 
 def _check_lock(root: Folder) -> None:
@@ -318,5 +318,5 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise LibraryError(
             f"The backup could not be written to {folder}: {error.strerror}. Free some space there or name another "
-            "folder, and run again; the backup before is as it was."
+            "folder, and run again; the previous backup is unchanged."
         ) from error

@@ -144,7 +144,7 @@ def numbers(found: Iterable[int]) -> NDArray[np.int64]:
     try:
         return np.fromiter(found, np.int64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise StoreCorruptError(f"The catalog has {error} in the place of a number. {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has {error} instead of a number. {REPAIR}") from error
 
 
 def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
@@ -152,7 +152,7 @@ def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
     try:
         return join(root_paths[root_id], path)
     except (LookupError, TypeError, ValueError) as error:
-        raise StoreCorruptError(f"The catalog names a file of root {root_id!r} wrongly ({error}). {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has a wrong file name in root {root_id!r} ({error}). {REPAIR}") from error
 
 
 def get_generation(connection: Connection, modality: Modality) -> Generation | None:
@@ -266,7 +266,7 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         path = path_of(root_paths, row.root_id, row.path)
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise StoreCorruptError(f"The catalog describes item {row.id} wrongly ({error}). {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has a wrong entry for item {row.id} ({error}). {REPAIR}") from error
     return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
 
 
@@ -311,10 +311,10 @@ def _segment(row: Row[Any]) -> Segment:
     try:
         segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))
     except (ValueError, TypeError, OverflowError) as error:
-        raise StoreCorruptError(f"The catalog describes a segment wrongly ({error}). {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has a wrong entry for a segment ({error}). {REPAIR}") from error
     if not isinstance(segment.name, str) or not is_segment_name(segment.name):
         raise StoreCorruptError(
-            f"The catalog names {segment.name!r} as a file of vectors, which it cannot be. {REPAIR}"
+            f"The catalog names {segment.name!r} as a file of vectors, which is not a valid name. {REPAIR}"
         )
     return segment
 
@@ -324,7 +324,7 @@ def _root(row: Row[Any], base: str) -> Root:
     try:
         return _read_root(row, base)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise StoreCorruptError(f"The catalog describes root {row.id} wrongly ({error}). {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has a wrong entry for root {row.id} ({error}). {REPAIR}") from error
 
 
 def _read_root(row: Row[Any], base: str) -> Root:

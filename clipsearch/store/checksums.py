@@ -76,7 +76,9 @@ def is_sound(row: Row[Any], table: Table) -> bool:
 def require_sound(row: Row[Any], table: Table) -> None:
     """Raise StoreCorruptError for a row of a table that is not as it was written."""
     if not is_sound(row, table):
-        raise StoreCorruptError(f"The catalog is damaged: a row of its table {table.name} has changed. {REPAIR}")
+        raise StoreCorruptError(
+            f"The catalog is damaged: a row of its table {table.name} does not match its checksum. {REPAIR}"
+        )
 
 
 def _stored(value: object) -> object:

@@ -97,7 +97,7 @@ def commit(writer: Writer, compacted: Compacted, generation: catalog.Generation 
     with transaction(connection):
         connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")  # most pages change, many of them often
         if not np.array_equal(_live_rows(connection, modality), compacted.old_rows):
-            raise LibraryError("The library was changed while it was compacted. Nothing is lost; run again.")
+            raise LibraryError("The library was changed while it was compacted. Nothing is lost. Run again.")
         _erase_deleted(connection, modality)
         _renumber(connection, modality)
         for table in (tombstones, segments):

@@ -99,11 +99,11 @@ def copy_grown(
         digest.update(block)
         progress.advance(len(block))
     if digest.hexdigest() != known.blake2b:
-        raise StoreCorruptError("it no longer begins with what was backed up of it")
+        raise StoreCorruptError("it no longer begins with the part that was backed up")
     target = folder.open(name, os.O_RDWR, own=True)
     try:
         if os.fstat(target).st_size < known.size:
-            raise StoreCorruptError("its copy is shorter than it was")
+            raise StoreCorruptError("its copy has become shorter")
         if size > known.size:
             _copy(source, known.size, size, target, digest, progress)
     finally:

@@ -54,7 +54,7 @@ class Damage:
         found += [counted(len(self.failures), "failed file")] if self.failures else []
         found += [counted(self.tags, "tag")] if self.tags else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
-        found += ["the index of words"] if self.words else []
+        found += ["the full-text index"] if self.words else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
 
 

@@ -84,29 +84,28 @@ def mapped_errors() -> Iterator[None]:
 def _translate(cause: str, code: str) -> LibraryError:
     """Build our error; cause: SQLite's message; code: its extended error code, by name."""
     if "locked" in cause:
-        return LibraryLockedError(f"The catalog is busy ({cause}). Wait for the other process, then try again.")
+        return LibraryLockedError(f"The catalog is busy ({cause}). Wait for the other process to end, then run again.")
     if "full" in cause:
         return LibraryError(f"The disk is full ({cause}). Free some space and run again; nothing committed is lost.")
     if code in _DAMAGED or any(words in cause for words in _DAMAGED_WORDS):
         return StoreCorruptError(f"The catalog is damaged ({cause}). {REPAIR}")
     if code.startswith("SQLITE_IOERR_READ"):
         return LibraryError(
-            f"The disk does not read the catalog ({cause}). See that it is attached; copy the library to another one, "
+            f"The disk cannot read the catalog ({cause}). Check that it is attached. Copy the library to another disk, "
             "then see: clipsearch verify"
         )
     if code.startswith("SQLITE_IOERR"):  # a quota, a limit of size, a disk that breaks
         return LibraryError(
-            f"The catalog could not be written ({cause}). Free some space or mend the disk and run again; nothing "
+            f"The catalog could not be written ({cause}). Free some space or repair the disk, and run again; nothing "
             "committed is lost."
         )
     if code in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY"):
-        return LibraryError(
-            f"The catalog was cut off while it was written ({cause}). Let a writer mend it: clipsearch index FOLDER"
-        )
+        return LibraryError(f"A write to the catalog was interrupted ({cause}). Complete it: clipsearch index FOLDER")
     if code.startswith(_FORBIDDEN):
         return LibraryError(
-            f"The catalog may not be used ({cause}). Give this user the right to read and write the library's folder "
-            "and what is in it: chmod -R u+rwX FOLDER"
+            f"The catalog cannot be accessed ({cause}). Give this user the right to "
+            "read and write the library's folder "
+            "and its files: chmod -R u+rwX FOLDER"
         )
     return LibraryError(f"The catalog could not be used: {cause}. See what is damaged: clipsearch verify")
 

@@ -169,9 +169,9 @@ def _checked_scopes(connection: Connection, folder: str, base: str) -> list[Scop
     try:
         found = scopes_of(connection, folder, base)
     except ValueError as error:  # a NUL, or half of a character
-        raise InvalidInputError(f"{folder!r} is no path: {error}.") from error
+        raise InvalidInputError(f"{folder!r} is not a path: {error}. Name a folder.") from error
     if not found:
-        raise InvalidInputError(f"The folder {folder!r} is in no root of the library. See: clipsearch status")
+        raise InvalidInputError(f"The folder {folder!r} is not in any indexed folder. List these: clipsearch status")
     return found
 
 

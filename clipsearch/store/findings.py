@@ -57,8 +57,8 @@ def guarded(check: str, run: Callable[[], Iterable[Finding]], modality: Modality
     except (StoreCorruptError, SchemaVersionError) as error:
         found.append(Finding(check, Severity.PROBLEM, str(error), RESTORE, modality))
     except (ClipSearchError, OSError) as error:
-        found.append(Finding(check, Severity.WARNING, f"It could not be examined: {error}", "Try again.", modality))
+        found.append(Finding(check, Severity.WARNING, f"This could not be examined: {error}", "Try again.", modality))
     except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError) as error:
-        what = f"The catalog holds values that make no sense ({type(error).__name__}: {error})."
+        what = f"The catalog holds invalid values ({type(error).__name__}: {error})."
         found.append(Finding(check, Severity.PROBLEM, what, RESTORE, modality))
     return found

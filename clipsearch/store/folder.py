@@ -129,7 +129,7 @@ class Folder:
     def _foreign(self, name: str, expected: str) -> LibraryError:
         return LibraryError(
             f"{self.path / name} is not {expected} of the library, but a link or a special file. Nothing was changed. "
-            "Put the real one in its place; a library on another disk is linked as a whole."
+            "Put the real one in its place. To keep a library on another disk, link its whole folder."
         )
 
 
@@ -149,4 +149,4 @@ def open_folder(path: Path) -> Iterator[Folder]:
 def _check_name(name: str) -> None:
     """Raise LibraryError for what is not the plain name of a file."""
     if not name or name in (os.curdir, os.pardir) or "/" in name or os.sep in name or "\0" in name:
-        raise LibraryError(f"{name!r} cannot be the name of a file of a library. Run: clipsearch verify")
+        raise LibraryError(f"{name!r} is not a valid name for a file of a library. Run: clipsearch verify")

@@ -20,11 +20,11 @@ def forget(library: Library, paths: Sequence[str]) -> int:
     with library.query() as connection:
         for path in paths:
             if not path:
-                raise InvalidInputError("A path is empty. Name what to forget; . is the folder you are in.")
+                raise InvalidInputError("A path is empty. Name a file or folder to forget; . is the current folder.")
             found = scopes_of(connection, path, library.base)
             if not any(catalog.holds(connection, scope) for scope in found):
                 raise InvalidInputError(
-                    f"The library in {library.folder} has nothing at {path}. See: clipsearch status"
+                    f"The library in {library.folder} has nothing at {path}. List what it holds: clipsearch status"
                 )
             scopes += found
     with library.writer() as writer:

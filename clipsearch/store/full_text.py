@@ -101,7 +101,8 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
     """
     if not _is_there(connection):
         raise LibraryError(
-            "The library was written by an earlier clipsearch, which did not index words. Run once: clipsearch index"
+            "The library was written by an earlier version of clipsearch, which did not "
+            "index words. Run once: clipsearch index"
         )
     found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_phrase, parse_words(wanted)))))
     return select(_table.c.rowid).where(found)

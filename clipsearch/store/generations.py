@@ -67,7 +67,7 @@ def _write(parent: Folder, name: str, write: Callable[[Path], None]) -> dict[str
 def verify(library: Path, generation: Generation) -> None:
     """Compare a generation's files with the catalog. Raises StoreCorruptError for a missing, changed or linked one."""
     if generation.name == DAMAGED:
-        raise StoreCorruptError(f"The catalog describes the {generation.modality} index wrongly.")
+        raise StoreCorruptError(f"The catalog has a wrong entry for the {generation.modality} index.")
     folder = generation_path(library, generation.name)
     try:
         with open_folder(library) as own, own.child(FOLDER) as parent, parent.child(generation.name) as files:

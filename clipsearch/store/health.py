@@ -69,7 +69,7 @@ def _log(library: Library) -> Iterator[Finding]:
     """Look through SQLite's write-ahead log, of which it drops what follows damage without a word."""
     damage = examine_log(library.folder / f"{CATALOG}-wal")
     if damage:
-        todo = f"What was committed last is lost. Index again: {INDEX}; or go back to a backup: clipsearch restore DIR"
+        todo = f"The last commits are lost. Index again: {INDEX}. Or restore a backup: clipsearch restore DIR"
         yield Finding("log", Severity.PROBLEM, damage, todo)
 
 
@@ -79,10 +79,10 @@ def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
     with library.query() as connection:
         said = connection.exec_driver_sql(f"PRAGMA {check}({_MESSAGES})").scalars().all()
     if said == ["ok"]:
-        yield Finding("catalog", Severity.OK, "SQLite finds the catalog whole.")
+        yield Finding("catalog", Severity.OK, "SQLite finds no damage in the catalog.")
     else:
         said = [line for message in said for line in str(message).splitlines()][:_MESSAGES]
-        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds the catalog damaged: {'; '.join(said)}.", REPAIR)
+        yield Finding("catalog", Severity.PROBLEM, f"SQLite finds damage in the catalog: {'; '.join(said)}.", REPAIR)
 
 
 def _references(library: Library) -> Iterator[Finding]:
@@ -94,7 +94,9 @@ def _references(library: Library) -> Iterator[Finding]:
             counts[name] = counts.get(name, 0) + 1
     if counts:
         what = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        yield Finding("references", Severity.PROBLEM, f"Rows of the catalog miss what they name: {what}.", REPAIR)
+        yield Finding(
+            "references", Severity.PROBLEM, f"Rows of the catalog refer to rows that are missing: {what}.", REPAIR
+        )
     else:
         yield Finding("references", Severity.OK, "Every vector has its item, every item its root.")
 
@@ -103,15 +105,22 @@ def _digests(library: Library) -> Iterator[Finding]:
     """See that each row of the catalog is as it was written."""
     with library.query() as connection:
         if not has_checksums(connection):
-            found = "The library is of an earlier format, which has no checksums."
+            found = "The library has an earlier format, without checksums."
             yield Finding("digests", Severity.NOTE, found, f"The next run adds them: {INDEX}")
             return
         counts = {table: count for table, (count, _) in count_damaged(connection).items() if count}
     if counts:
         what = ", ".join(f"{count:,} of {table}" for table, count in counts.items())
-        yield Finding("digests", Severity.PROBLEM, f"Rows of the catalog have changed: {what}.", REPAIR, None, counts)
+        yield Finding(
+            "digests",
+            Severity.PROBLEM,
+            f"Rows of the catalog do not match their checksums: {what}.",
+            REPAIR,
+            None,
+            counts,
+        )
     else:
-        yield Finding("digests", Severity.OK, "Each row of the catalog is as it was written.")
+        yield Finding("digests", Severity.OK, "Each row of the catalog matches its checksum.")
 
 
 def _words(library: Library) -> Iterator[Finding]:
@@ -122,10 +131,10 @@ def _words(library: Library) -> Iterator[Finding]:
         except DatabaseError:  # what SQLite says of a damaged one
             differs = True
     if differs:
-        found = "The index of words is not that of the captions and passages; words may be found wrongly."
+        found = "The full-text index does not match the captions and passages; searches for words may be wrong."
         yield Finding("words", Severity.PROBLEM, found, REPAIR)
     else:
-        yield Finding("words", Severity.OK, "The index of words is that of the captions and passages.")
+        yield Finding("words", Severity.OK, "The full-text index matches the captions and passages.")
 
 
 def _contents(library: Library) -> Iterator[Finding]:
@@ -136,7 +145,7 @@ def _contents(library: Library) -> Iterator[Finding]:
         yield Finding("contents", Severity.OK, f"{counted(files, 'file')} can be found.", "", None, {"files": files})
     else:
         todo = f"{INDEX} FOLDER"
-        yield Finding("contents", Severity.NOTE, "The library holds nothing.", todo, None, {"files": 0})
+        yield Finding("contents", Severity.NOTE, "The library is empty.", todo, None, {"files": 0})
 
 
 def _segments(library: Library, modality: Modality) -> Iterator[Finding]:
@@ -161,7 +170,7 @@ def _segments(library: Library, modality: Modality) -> Iterator[Finding]:
 def _gaps(segments: list[Segment]) -> list[str]:
     ends = [0, *(segment.first_row + segment.committed_rows for segment in segments)]
     return [
-        f"{segment.name} starts at row {segment.first_row:,}, the one before it ends at {end:,}."
+        f"{segment.name} starts at row {segment.first_row:,}, but the previous one ends at {end:,}."
         for segment, end in zip(segments, ends, strict=False)
         if segment.first_row != end
     ]
@@ -172,9 +181,9 @@ def _short(library: Library, segments: list[Segment], row_bytes: int) -> list[st
         return ["The catalog does not say how long a row is."]
     sizes = [_size(library.folder / VECTORS / segment.name) for segment in segments]
     return [
-        f"{segment.name} is missing, or no regular file."
+        f"{segment.name} is missing, or is not a regular file."
         if size is None
-        else f"{segment.name} holds {size // row_bytes:,} rows, the catalog has {segment.committed_rows:,}."
+        else f"{segment.name} holds {size // row_bytes:,} rows, but the catalog has {segment.committed_rows:,}."
         for segment, size in zip(segments, sizes, strict=True)
         if (size or 0) < segment.committed_rows * row_bytes
     ]
@@ -201,9 +210,9 @@ def _of_rows(library: Library, modality: Modality, looked: int, bad: NDArray[np.
     values = {"looked_at": looked, "bad": len(bad)}
     as_it_was = "as they were written" if checksums else "finite and of unit length"
     if not len(bad):
-        found = f"{counted(looked, 'row')} looked at, all {as_it_was}."
+        found = f"{counted(looked, 'row')} checked, all {as_it_was}."
         return Finding("rows", Severity.OK, found, "", modality, values)
-    found = f"{len(bad):,} of {looked:,} rows looked at are not {as_it_was}; the first is {bad[0]:,}"
+    found = f"{len(bad):,} of {looked:,} rows checked are not {as_it_was}; the first is {bad[0]:,}"
     return Finding(
         "rows", Severity.PROBLEM, f"{found}{_whose(library, modality, int(bad[0]))}.", REPAIR, modality, values
     )
@@ -249,14 +258,14 @@ def _owners(library: Library, modality: Modality) -> Iterator[Finding]:
     }
     said = {
         "outside": "rows of the catalog lie outside the segments",
-        "lost": "rows belong to no file, though they are not deleted",
-        "hidden": "rows of files that are there are marked as deleted",
+        "lost": "rows belong to no file but are not marked as deleted",
+        "hidden": "rows of indexed files are marked as deleted",
     }
     wrong = [f"{count:,} {said[name]}" for name, count in counts.items() if count]
     if wrong:
         yield Finding("owners", Severity.PROBLEM, f"{'; '.join(wrong)}.", REPAIR, modality, counts)
     elif total:
-        yield Finding("owners", Severity.OK, "Each row has an item, or is deleted.", "", modality, counts)
+        yield Finding("owners", Severity.OK, "Each row has an item or is deleted.", "", modality, counts)
 
 
 def _outside(connection: Connection, modality: Modality, total: int) -> int:
@@ -283,11 +292,11 @@ def _generation(library: Library, modality: Modality, build: str) -> Iterator[Fi
         if _active(library, modality) != generation:
             yield from _generation(library, modality, build)  # a build replaced it meanwhile
             return
-        found = f"{error} Every search is exact until it is mended, and slower."
+        found = f"{error} Until it is built again, every search is exact and slower."
         yield Finding("index_files", Severity.PROBLEM, found, build, modality)
         return
     if generation.checksums:
-        found = f"{counted(len(generation.checksums), 'file')} of the index, as they were written."
+        found = f"{counted(len(generation.checksums), 'file')} of the index match their checksums."
         yield Finding("index_files", Severity.OK, found, "", modality)
 
 
@@ -309,10 +318,10 @@ def _leftovers(library: Library) -> Iterator[Finding]:
     values = {"files": len(rests), "bytes": total}
     if rests:
         names = ", ".join(sorted(rests)[:_MESSAGES])
-        found = f"{total:,} bytes that do not count, of a run that was cut off or is at work now: {names}."
+        found = f"{total:,} bytes of leftover files, from an interrupted run or one in progress: {names}."
         yield Finding("leftovers", Severity.NOTE, found, f"The next run deletes them: {INDEX}", None, values)
     else:
-        yield Finding("leftovers", Severity.OK, "No files lie about.", "", None, values)
+        yield Finding("leftovers", Severity.OK, "There are no leftover files.", "", None, values)
 
 
 def _active(library: Library, modality: Modality) -> catalog.Generation | None:

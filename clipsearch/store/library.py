@@ -217,7 +217,7 @@ def _check_no_vectors(folder: Path) -> None:
     if any(is_segment_name(path.name) and path.lstat().st_size for path in (folder / VECTORS).glob("*")):
         raise StoreCorruptError(
             f"The library in {folder} has vectors, but its catalog is lost: {CATALOG} is damaged, empty or missing. "
-            "Bring the catalog back: clipsearch restore BACKUP. Without a backup, move the folder away and index "
+            "Restore a backup: clipsearch restore BACKUP. Without one, move the folder away and index "
             "again: clipsearch index FOLDER"
         )
 
@@ -226,7 +226,7 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
     """Build the error for an encoder that is not the library's."""
     return EncoderMismatchError(
         f"The library in {folder} was made with {pinned}, not with {other}; vectors of two encoders cannot be "
-        "compared. Go on with its own encoder, or make another library with --library."
+        "compared. Use its own encoder, or make another library with --library."
     )
 
 

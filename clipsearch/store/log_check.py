@@ -72,7 +72,7 @@ def _find_damage(data: bytes) -> str | None:
         return None  # a writer that died before it wrote anything
     log = _parse(data)
     if log is None:
-        return "The header of the catalog's log does not agree with its checksum."
+        return "The header of the catalog's log does not match its checksum."
     sums = log.start
     for number in range(log.frames):
         after = _sums_after(log, number, sums)

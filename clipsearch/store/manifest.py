@@ -76,14 +76,14 @@ def read_manifest(folder: Folder) -> Manifest:
             data = file.read(_MOST_BYTES)
     except FileNotFoundError:
         raise InvalidInputError(
-            f"{folder.path} is no backup: it has no {MANIFEST}. Name the folder that was given to clipsearch backup."
+            f"{folder.path} is not a backup: it has no {MANIFEST}. Name the folder that you gave to clipsearch backup."
         ) from None
     try:
         content = json.loads(data)
         if content.pop("checksum") != _checksum(content):
-            raise ValueError("it is not as it was written")
+            raise ValueError("it does not match its checksum")
         if content["format"] != _FORMAT:
-            raise ValueError(f"its format is {content['format']}, this clipsearch knows {_FORMAT}")
+            raise ValueError(f"its format is {content['format']}, this version of clipsearch reads {_FORMAT}")
         if "\0" in (library := str(content["library"])):
             raise ValueError("it names no path")
         return Manifest(

@@ -128,7 +128,7 @@ def check_version(version: int, newest: int = len(MIGRATIONS)) -> None:
     """Raise SchemaVersionError unless this clipsearch reads that version as it is."""
     if version > newest:
         raise SchemaVersionError(
-            f"The library has schema version {version}, this clipsearch knows up to {newest}. Upgrade clipsearch."
+            f"The library has schema version {version}, but this clipsearch reads up to {newest}. Upgrade clipsearch."
         )
 
 

@@ -43,13 +43,13 @@ def _time(value: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(value) if value else None
     except (ValueError, TypeError) as error:
-        raise StoreCorruptError(f"The catalog has {value!r} in the place of a time. {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog has {value!r} instead of a time. {REPAIR}") from error
 
 
 def _number(value: object) -> int:
     if isinstance(value, int):
         return value
-    raise StoreCorruptError(f"The catalog has {value!r} in the place of a row. {REPAIR}")
+    raise StoreCorruptError(f"The catalog has {value!r} instead of a row. {REPAIR}")
 
 
 def rows_of_pictures(connection: Connection, ids: Sequence[int]) -> dict[int, int]:

@@ -95,7 +95,7 @@ def check_catalog(path: Path, *, for_writing: bool = False) -> None:
         if not stat.S_ISREG(status.st_mode):
             kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a regular file"
             raise LibraryError(
-                f"{name} is {kind}, as none is in a library, and is not followed. Put the file itself there; to keep a "
+                f"{name} is {kind}, which a library must not contain. Put the file itself there; to keep a "
                 "library elsewhere, link its whole folder."
             )
         if for_writing and status.st_nlink > 1:
@@ -136,8 +136,8 @@ def _copied(path: Path) -> Path:
         size, free = sum(map(_size, names)), shutil.disk_usage(gettempdir()).free
         if size > free:
             raise LibraryError(
-                f"{path.parent} cannot be written, and a copy of its catalog, {size:,} bytes, has no room in "
-                f"{gettempdir()}, where {free:,} are free. Set TMPDIR to a folder with more room."
+                f"{path.parent} cannot be written, and there is no room for a copy of its catalog, {size:,} bytes, in "
+                f"{gettempdir()}, where {free:,} bytes are free. Set TMPDIR to a folder with more room."
             )
         folder = mkdtemp(prefix="clipsearch-")  # for this user alone
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -25,7 +25,7 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> LibraryError:
     if error.errno in _EXHAUSTED:
         return LibraryError(f"{fact} Close other programs or raise the limit (ulimit -n), then run again.")
     if error.errno == errno.EIO:
-        return LibraryError(f"{fact} The disk fails: copy the library to another one, then see: clipsearch verify")
+        return LibraryError(f"{fact} The disk is failing: copy the library to another one, then see: clipsearch verify")
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
         return StoreCorruptError(f"{fact} {REPAIR}")
-    return LibraryError(f"{fact} Correct that, then run again.")
+    return LibraryError(f"{fact} Remove the cause, then run again.")

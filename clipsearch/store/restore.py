@@ -96,12 +96,12 @@ def restore(folder: Path, place: Path, *, replace: bool = False, progress: CopyP
 def _place(place: Path, manifest: Manifest) -> Iterator[bool]:
     """Hold the lock of the library at a place, and tell whether there is one; its folder may be empty."""
     if not place.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {place.parent} for the library. Make it first.")
+        raise InvalidInputError(f"The folder {place.parent} for the library does not exist. Make it first.")
     if not place.exists():
         yield False
         return
     if not place.is_dir() or not ({CATALOG, VECTORS} & {*os.listdir(place)} or not os.listdir(place)):
-        raise InvalidInputError(f"{place} is no library, and is not replaced. Name another place with --library.")
+        raise InvalidInputError(f"{place} is not a library, so it is not replaced. Name another place with --library.")
     if not os.listdir(place):
         place.rmdir()
         yield False
@@ -125,7 +125,7 @@ def _check_same(place: Path, manifest: Manifest) -> None:
         return
     if library_id and manifest.library_id and library_id != manifest.library_id:
         raise InvalidInputError(
-            f"{place} holds another library than this backup, which is of {manifest.library}. Name another place with "
+            f"{place} holds another library than the backup, which is of {manifest.library}. Name another place with "
             "--library."
         )
 
@@ -165,8 +165,8 @@ def _copy_file(root: Folder, target: Folder, path: str, entry: FileEntry, progre
             is_same = False
         if not is_same:
             raise StoreCorruptError(
-                f"The backup is damaged: {root.path / name} is not as it was written. Nothing was changed. Restore "
-                "another backup, or mend the library itself: clipsearch repair"
+                f"The backup is damaged: {root.path / name} does not match its checksum. Nothing was changed. Restore "
+                "another backup, or repair the library itself: clipsearch repair"
             )
         target.sync()
 
@@ -224,10 +224,10 @@ def _backup_errors(folder: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         if not folder.is_dir():
-            raise InvalidInputError(f"There is no folder {folder}. Name the folder of a backup.") from error
+            raise InvalidInputError(f"The folder {folder} does not exist. Name the folder of a backup.") from error
         raise StoreCorruptError(
             f"The backup in {folder} is damaged: {error.filename} is missing. Nothing was changed. Restore another "
-            "backup, or mend the library itself: clipsearch repair"
+            "backup, or repair the library itself: clipsearch repair"
         ) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

@@ -105,7 +105,7 @@ class Snapshot:
         """Raise StoreCorruptError if one of these rows, or its item, is not as it was written."""
         for match in self.matches(modality, rows.tolist()).values():
             if not self.is_sound(match):
-                raise StoreCorruptError(f"Item {match.item_id} is damaged in the library. {REPAIR}")
+                raise StoreCorruptError(f"Item {match.item_id} of the library is damaged. {REPAIR}")
 
     def require_all_sound(self, modality: Modality, start: int = 0) -> None:
         """Raise StoreCorruptError if a row from number `start` on is not as it was written."""

@@ -47,7 +47,7 @@ def open_source(library: Library) -> Iterator[Source]:
         with library.query() as connection:
             is_newest = get_revision(connection) == revision
         if is_newest:
-            raise StoreCorruptError(f"The library in {library.folder} lacks vectors that its catalog has. {REPAIR}")
+            raise StoreCorruptError(f"The library in {library.folder} lacks vectors that its catalog names. {REPAIR}")
 
 
 def _open_segments(library: Library, source: Source, stack: ExitStack) -> bool:

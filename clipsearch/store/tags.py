@@ -92,7 +92,7 @@ def count_tags(connection: Connection) -> list[tuple[str, int]]:
     try:
         return [(names[folded], items_with_it) for folded, items_with_it in found]
     except KeyError as error:  # SQLite answers the two queries from different places
-        raise StoreCorruptError(f"The catalog is damaged: it disagrees on the tag {error}. {REPAIR}") from error
+        raise StoreCorruptError(f"The catalog is damaged: its entries for the tag {error} differ. {REPAIR}") from error
 
 
 def _row(item_id: int, name: str, source: TagSource, probability: float | None = None) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
 def _require(connection: Connection) -> None:
     if not _is_there(connection):
         raise LibraryError(
-            "The library was written by an earlier clipsearch, which kept no tags. Run once: clipsearch index"
+            "The library was written by an earlier version of clipsearch, without tags. Run once: clipsearch index"
         )
 
 

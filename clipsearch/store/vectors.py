@@ -65,7 +65,7 @@ class VectorStore:
         Raises LibraryError when the disk refuses; the segment's committed rows are untouched then.
         """
         if rows.shape[1] != self.dim:
-            raise LibraryError(f"Vectors of {rows.shape[1]} dimensions do not fit a library of {self.dim}.")
+            raise LibraryError(f"Vectors of {rows.shape[1]} dimensions do not fit a library of {self.dim} dimensions.")
         start = segment.committed_rows * self._row_bytes
         try:
             with self._open_folder() as folder:
@@ -81,7 +81,7 @@ class VectorStore:
         except OSError as error:
             raise LibraryError(
                 f"Vectors could not be written to {self.folder / segment.name}: {error.strerror}. "
-                "Free some space or mend the disk and run again; nothing committed is lost."
+                "Free some space or repair the disk, and run again; nothing committed is lost."
             ) from error
 
     def readable_rows(self, segment: Segment) -> int:
@@ -182,7 +182,7 @@ class VectorStore:
     def _short(self, segment: Segment, size: int) -> StoreCorruptError:
         held = size // max(self._row_bytes, 1)
         return StoreCorruptError(
-            f"{self.folder / segment.name} holds {held} rows, the catalog has {segment.committed_rows}. {REPAIR}"
+            f"{self.folder / segment.name} holds {held} rows, but the catalog has {segment.committed_rows}. {REPAIR}"
         )
 
 
@@ -328,7 +328,7 @@ def _check_order(segments: Sequence[Segment]) -> None:
     for segment in segments:
         if segment.first_row != end or segment.committed_rows < 0:
             raise StoreCorruptError(
-                f"The catalog has segment {segment.name} begin at row {segment.first_row}. {REPAIR}"
+                f"The catalog says that segment {segment.name} begins at row {segment.first_row}. {REPAIR}"
             )
         end += segment.committed_rows
 

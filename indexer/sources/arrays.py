@@ -52,7 +52,7 @@ def read_head(path: Path) -> ArrayHead:
     head = _check(path, fields, offset)
     claimed = offset + head.shape[0] * head.shape[1] * head.dtype.itemsize
     if claimed > status.st_size:
-        raise _unusable(path, f"its head says {claimed:,} bytes, and it has {status.st_size:,}")
+        raise _unusable(path, f"its header claims {claimed:,} bytes, but it has {status.st_size:,}")
     return head
 
 
@@ -63,35 +63,37 @@ def _read_fields(path: Path, file: BinaryIO) -> tuple[object, int]:
         raise _unusable(path, f"it is {what}")
     width = {1: "<H", 2: "<I", 3: "<I"}.get(start[6])
     if width is None:
-        raise _unusable(path, f"its format is of version {start[6]}.{start[7]}, which is not known")
+        raise _unusable(path, f"its format version is {start[6]}.{start[7]}, which is not supported")
     try:
         (length,) = struct.unpack(width, file.read(struct.calcsize(width)))
         if length > _MAX_HEADER:
-            raise _unusable(path, f"its head is of {length:,} bytes, which no array of rows needs")
+            raise _unusable(path, f"its header has {length:,} bytes, which is too much")
         written = file.read(length)
         if len(written) != length:
-            raise _unusable(path, "it ends within its head")
+            raise _unusable(path, "it ends within its header")
         return ast.literal_eval(written.decode("utf-8" if start[6] == 3 else "latin-1").strip()), file.tell()
     except InvalidInputError:
         raise
     except (struct.error, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise _unusable(path, "its head cannot be read; Python 2 may have written it. Save it again") from error
+        raise _unusable(path, "its header cannot be read; Python 2 may have written it. Save it again") from error
 
 
 def _check(path: Path, fields: object, offset: int) -> ArrayHead:
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
-        raise _unusable(path, "its head is not that of an array")
+        raise _unusable(path, "its header is not that of an array")
     described, shape, by_column = fields["descr"], fields["shape"], fields["fortran_order"]
     if not isinstance(described, str) or described not in _TYPES:
         kind = _name(described)
         raise InvalidInputError(f"{path} holds numbers of the type {kind}; it must be float16, float32 or float64.")
     is_shape = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
     if not is_shape or type(by_column) is not bool:
-        raise _unusable(path, "its head gives no shape")
+        raise _unusable(path, "its header gives no shape")
     if len(shape) != 2 or 0 in shape:
         raise InvalidInputError(f"{path} holds an array of shape {shape}; it must be (rows, dimensions).")
     if shape[1] > MAX_DIM:
-        raise InvalidInputError(f"{path} holds vectors of {shape[1]:,} dimensions; there may be {MAX_DIM:,}.")
+        raise InvalidInputError(
+            f"{path} holds vectors of {shape[1]:,} dimensions, but at most {MAX_DIM:,} are allowed."
+        )
     return ArrayHead((shape[0], shape[1]), np.dtype(described), by_column, offset)
 
 
@@ -105,4 +107,4 @@ def _name(described: object) -> str:
 
 
 def _unusable(path: Path, why: str) -> InvalidInputError:
-    return InvalidInputError(f"{path} is no whole .npy file of numbers: {why}.")
+    return InvalidInputError(f"{path} is not a complete .npy file of numbers: {why}.")

@@ -120,10 +120,10 @@ class FolderCaptions:
                 raise InvalidInputError(f"{size:,} bytes, over the limit of {MAX_TABLE:,}. Split it over folders.")
             return _table(absolute)
         except OSError as error:
-            self.unreadable.append((path, f"no captions can be read from it: {error.strerror}"))
+            self.unreadable.append((path, f"its captions cannot be read: {error.strerror}"))
             return None
         except InvalidInputError as error:
-            self.unreadable.append((path, f"no captions can be read from it: {error}"))
+            self.unreadable.append((path, f"its captions cannot be read: {error}"))
             return None
 
 

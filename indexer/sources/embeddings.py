@@ -78,7 +78,7 @@ class Matrix:
         file.seek(start)
         data = file.read(size)
         if len(data) != size:
-            raise InvalidInputError(f"{self.path} has become shorter while it was read. Run again.")
+            raise InvalidInputError(f"{self.path} became shorter while it was read. Run again.")
         return data
 
     def unit_rows(self, start: int, stop: int) -> NDArray[np.float16]:
@@ -87,7 +87,7 @@ class Matrix:
         for first, values in self.blocks(start, stop):
             norms = _norms(values)
             if not np.all(np.isfinite(norms) & (norms > 0)):
-                raise InvalidInputError(f"{self.path} has changed while it was read. Run again.")
+                raise InvalidInputError(f"{self.path} changed while it was read. Run again.")
             unit[first - start : first - start + len(values)] = (values / norms[:, None]).astype(np.float32)
         return unit
 
@@ -145,10 +145,12 @@ class EmbeddingSource:
         """
         self.path = Path(os.path.realpath(source))
         if not source or not self.path.exists():
-            raise InvalidInputError(f"There is no file or folder {source!r}.")
+            raise InvalidInputError(f"There is no file or folder {source!r}. Check the path.")
         if self.path.is_dir():
             if items is not None or modality is not None:
-                raise InvalidInputError("--items and --modality belong to a .npy file; a folder says both by itself.")
+                raise InvalidInputError(
+                    "--items and --modality apply only to a .npy file. Leave them out for a folder."
+                )
             self.parts = _layout(self.path)
         else:
             self.parts = [_single(self.path, items, modality or Modality.IMAGE)]
@@ -157,7 +159,7 @@ class EmbeddingSource:
         for matrix in matrices:
             if matrix.dim != self.dim:
                 raise InvalidInputError(
-                    f"{matrix.path} has {matrix.dim} dimensions, {matrices[0].path} has {self.dim}; all must be equal."
+                    f"{matrix.path} has {matrix.dim} dimensions, {matrices[0].path} has {self.dim}. All must be equal."
                 )
         self.rows = sum(part.rows for part in self.parts)
 
@@ -196,7 +198,7 @@ class EmbeddingSource:
                 stop = min(start + BLOCK_ROWS, part.rows)
                 block = [record for record in islice(records, stop - start) if isinstance(record, Record)]
                 if len(block) != stop - start:
-                    raise InvalidInputError(f"{part.items} has changed while it was read. Run again.")
+                    raise InvalidInputError(f"{part.items} changed while it was read. Run again.")
                 yield RecordBlock(block, {m: matrix.unit_rows(start, stop) for m, matrix in part.matrices.items()})
 
     def _check_rows(self, matrix: Matrix, start: int, stop: int, not_finite: _Tally, zero: _Tally) -> None:
@@ -222,7 +224,7 @@ class EmbeddingSource:
                     if record.name in seen:
                         tally.add(f"{self._where(part.items, row)} ({record.name})")
                     seen.add(record.name)
-        return [f"{tally}; give each a name of its own, such as an `id`"] if tally.count else []
+        return [f"{tally}; give each its own name, such as an `id`"] if tally.count else []
 
 
 class _Names:
@@ -256,7 +258,7 @@ def _single(path: Path, items: str | None, modality: Modality) -> Part:
     if path.suffix != ARRAY_SUFFIX or not path.is_file():
         raise InvalidInputError(f"{path} is neither a .npy file nor a folder with img_emb or text_emb in it.")
     if items is not None and not os.path.isfile(items):
-        raise InvalidInputError(f"There is no file {items!r}.")
+        raise InvalidInputError(f"There is no file {items!r}. Check the path.")
     # two arrays of one folder must not give the same paths
     return Part({modality: Matrix.open(path)}, None if items is None else Path(items), 0, f"{path.name}/")
 
@@ -264,7 +266,7 @@ def _single(path: Path, items: str | None, modality: Modality) -> Part:
 def _layout(folder: Path) -> list[Part]:
     """Pair the files of clip-retrieval's folders, in order of their numbers."""
     if folder.suffix == ARRAY_SUFFIX:
-        raise InvalidInputError(f"{folder} is a folder that is named like a file. Give it another name.")
+        raise InvalidInputError(f"{folder} is a folder with the name of a file. Give it another name.")
     files = {modality: _numbered(folder / name, ARRAY_SUFFIX) for modality, name in _FOLDERS.items()}
     arrays = {modality: found for modality, found in files.items() if found}
     if not arrays:
@@ -287,7 +289,7 @@ def _pair(arrays: Mapping[Modality, dict[int, Path]], metadata: dict[int, Path],
         matrices = {modality: Matrix.open(found[number]) for modality, found in arrays.items()}
         if len({matrix.rows for matrix in matrices.values()}) > 1:
             said = " and ".join(f"{matrix.path} has {matrix.rows:,} rows" for matrix in matrices.values())
-            raise InvalidInputError(f"{said}; they must have as many.")
+            raise InvalidInputError(f"{said}. All must have the same number.")
         parts.append(Part(matrices, metadata.get(number), first_row))
     return parts
 
@@ -298,7 +300,7 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
     for path in sorted(folder.glob(f"[!.]*{suffix}")) if folder.is_dir() else ():
         digits = re.findall(r"\d+", path.stem)
         if not digits or (number := int(digits[-1])) in found:
-            raise InvalidInputError(f"{path} has no number of its own in its name, such as img_emb_0{suffix}.")
+            raise InvalidInputError(f"{path} has no unique number in its name. Rename it, such as img_emb_0{suffix}.")
         found[number] = path
     return dict(sorted(found.items()))
 

@@ -37,7 +37,7 @@ def read_items(path: Path, first_row: int) -> Iterator[Record | BadRecord]:
     """
     read = {".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}.get(path.suffix.lower())
     if read is None:
-        raise InvalidInputError(f"{path} is neither .jsonl nor .parquet.")
+        raise InvalidInputError(f"{path} is not a .jsonl or .parquet file. Name such a file.")
     return (_record(number, fields) for number, fields in enumerate(read(path), first_row))
 
 
@@ -68,7 +68,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
         yield from parquet.read_rows(os.fspath(path), _WANTED)
     except ModuleNotFoundError as error:
         raise InvalidInputError(
-            f"Reading {path} takes pyarrow, which is not installed: pip install 'clipsearch[parquet]'"
+            f"Reading {path} needs pyarrow, which is not installed. Run: pip install 'clipsearch[parquet]'"
         ) from error
     except (parquet.UnreadableError, OSError, ValueError) as error:
         raise InvalidInputError(f"{path} cannot be read as parquet: {error}.") from error
@@ -92,7 +92,7 @@ def _name(number: int, fields: Mapping[str, Any]) -> str:
         if key == "image_path" and fields.get("url") and str(value) == str(fields.get("key")):
             continue  # of a picture from the web clip-retrieval writes only its key there
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise ValueError(f"{key} is neither a text nor a whole number")
+            raise ValueError(f"{key} is neither text nor a whole number")
         name = str(value)
         if not name.isascii():
             quote_path(name).encode()  # a UnicodeEncodeError is a ValueError
@@ -108,7 +108,7 @@ def _caption(fields: Mapping[str, Any]) -> str | None:
         if value is None or value == "":
             continue
         if not isinstance(value, str):
-            raise ValueError(f"{key} is no text")
+            raise ValueError(f"{key} is not text")
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     return None
 
@@ -118,7 +118,7 @@ def _pixels(fields: Mapping[str, Any], key: str) -> int | None:
     if value is None or value != value or value == 0:  # a NaN stands for nothing where a column was made by pandas
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31 or value != int(value):
-        raise ValueError(f"{key} is no number of pixels")
+        raise ValueError(f"{key} is not a number of pixels")
     return int(value)
 
 
@@ -131,5 +131,5 @@ def _taken_at(value: object) -> datetime | None:
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if not isinstance(value, datetime):
-        raise ValueError("taken_at is no time such as 2024-07-31T12:00:00")
+        raise ValueError("taken_at is not a time such as 2024-07-31T12:00:00")
     return value.replace(tzinfo=None)

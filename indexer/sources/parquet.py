@@ -94,7 +94,7 @@ def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: A
     for field in columns:
         plain = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
         if not any(getattr(arrow.types, f"is_{kind}")(plain) for kind in _SCALARS):
-            raise ValueError(f"its column {field.name} is of the type {str(field.type)[:60]}, which no record has")
+            raise ValueError(f"its column {field.name} has the type {str(field.type)[:60]}, which is not supported")
     if not columns:
         left = file.metadata.num_rows
         while left > 0:  # a claim that costs nothing: whoever reads stops where it is too much

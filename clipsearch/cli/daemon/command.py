@@ -22,18 +22,25 @@ _STOP_SECONDS = 10.0
     default=30.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True, max=10**6),
-    help="End after so long without a query.",
+    help="Stop after this many minutes without a query.",
 )
-@click.option("--status", is_flag=True, help="Say whether one is at work; exit code 1 if none is.")
-@click.option("--stop", is_flag=True, help="End the one that is at work.")
+@click.option("--status", is_flag=True, help="Show whether the daemon is running; exit code 1 if it is not.")
+@click.option("--stop", is_flag=True, help="Stop the running daemon.")
 def daemon(idle: float, status: bool, stop: bool) -> int:
-    """Hold libraries open, so that `clipsearch query` answers at once.
+    """Keep libraries open, so that `clipsearch query` answers faster.
 
-    It serves this user alone, any library, and sees what is indexed meanwhile. Without it, or when it cannot answer,
-    a query does all by itself.
-    """
+    \b
+    clipsearch daemon &
+    clipsearch daemon --status
+    clipsearch daemon --stop
+
+    The daemon serves only you, for any library, and sees files as soon as they are indexed. If it is not running or
+    cannot answer, `clipsearch query` answers by itself.
+    """  # noqa: D301 - click wants the character itself
     if not hasattr(socket, "AF_UNIX"):
-        raise ClipSearchError("This system has no Unix sockets, so there is no daemon here. Queries work without it.")
+        raise ClipSearchError(
+            "This system has no Unix sockets, which the daemon needs. Use `clipsearch query` without it."
+        )
     if status:
         return _status()
     if stop:
@@ -48,9 +55,11 @@ def _serve(seconds: float) -> int:
     try:
         with contextlib.suppress(KeyboardInterrupt), resident.listening() as listener:
             if listener is None:
-                note(f"A daemon is at work already: {socket_path()}")
+                note(f"A daemon is already running: {socket_path()}")
                 return 0
-            note(f"Listening: {socket_path()}. Ends after {seconds / 60:g} minutes without a query, or by Ctrl-C.")
+            note(
+                f"Listening: {socket_path()}. It stops after {seconds / 60:g} minutes without a query, or with Ctrl-C."
+            )
             resident.DaemonServer(seconds).serve(listener)
     except OSError as error:
         raise ClipSearchError(
@@ -63,16 +72,16 @@ def _serve(seconds: float) -> int:
 def _status() -> int:
     reply = ask({"do": "status"})
     if not reply:
-        click.echo("No daemon is at work.")
+        click.echo("No daemon is running.")
         return 1
     libraries = "1 library" if reply["libraries"] == 1 else f"{reply['libraries']} libraries"
-    click.echo(f"Process {reply['process']} is at work: {libraries} open, {reply['answered']:,} queries answered.")
+    click.echo(f"Process {reply['process']} is running: {libraries} open, {reply['answered']:,} queries answered.")
     return 0
 
 
 def _stop() -> int:
     if not ask({"do": "stop"}):
-        note("No daemon is at work.")
+        note("No daemon is running.")
         return 0
     until = time.monotonic() + _STOP_SECONDS
     while socket_path().exists() and time.monotonic() < until:

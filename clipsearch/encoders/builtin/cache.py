@@ -66,8 +66,7 @@ def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, b
         return load(dict(files))
     except DamagedTowerError as error:
         raise EncoderError(
-            f"The encoder that was just built for {folder} does not load: {error}. "
-            "Install clipsearch and onnxruntime again."
+            f"The encoder that was built in {folder} does not load: {error}. Install clipsearch and onnxruntime again."
         ) from error
 
 
@@ -78,7 +77,8 @@ def _warn_once(message: str) -> None:
 
 def _warn_unkept(folder: Path, error: OSError) -> None:
     _warn_once(
-        f"The built encoder cannot be kept in {folder} ({error.strerror or error}), so every command builds it again. "
+        f"The built encoder cannot be stored in {folder} "
+        f"({error.strerror or error}), so every command builds it again. "
         "Free some space, or set CLIPSEARCH_CACHE to a folder that can be written."
     )
 
@@ -89,11 +89,11 @@ def _read(folder: Path) -> dict[str, bytes]:
         check_folder(folder)
         meta: dict[str, dict[str, object]] = json.loads(read_private(folder / _META))
         if not meta.keys() <= _FILES:
-            raise DamagedTowerError(f"{_META} names files that no tower has")
+            raise DamagedTowerError(f"{_META} names files that do not belong to a tower")
         files = {name: read_private(folder / name) for name in meta}
         for name, data in files.items():
             if len(data) != meta[name]["size"] or hashlib.sha256(data).hexdigest() != meta[name]["sha256"]:
-                raise DamagedTowerError(f"{name} is not what was written")
+                raise DamagedTowerError(f"{name} does not match its checksum")
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -69,9 +69,11 @@ class BuiltinEncoder:
         Raises InvalidInputError for another variant or number.
         """
         if variant not in VARIANTS:
-            raise InvalidInputError(f"The builtin encoder has no variant {variant!r}; known: {', '.join(VARIANTS)}.")
+            raise InvalidInputError(
+                f"The builtin encoder has no variant {variant!r}. Use one of: {', '.join(VARIANTS)}."
+            )
         if threads < 1:
-            raise InvalidInputError(f"The builtin encoder cannot use {threads} threads; give 1 or more.")
+            raise InvalidInputError(f"The builtin encoder cannot use {threads} threads. Use 1 or more.")
         self._variant = variant
         self._threads = threads
         self._backbones = VARIANTS[variant]

