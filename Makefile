@@ -5,7 +5,7 @@ BIN := .venv/bin
 PHOTOS ?=
 QUERY ?=
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check docs-check bench clean
 
 demo: .venv/demo.stamp
 	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --query "$(QUERY)" --work build/demo
@@ -20,6 +20,9 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs-check: .venv/dev.stamp
+	$(BIN)/python -m pytest -q tests/test_docs.py
 
 bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/run.py
