@@ -22,7 +22,7 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 
 docs-check: .venv/dev.stamp
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/project/test_docs.py
 
 bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/run.py

@@ -34,7 +34,7 @@ def commands():
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_is_named(name):
-    """What says the same of its options is tests/test_docs.py."""
+    """What says the same of its options is tests/project/test_docs.py."""
     assert f"clipsearch {name}" in MANUAL
 
 

@@ -45,7 +45,7 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
     from clipsearch.ann.faiss_ivfpq import MIN_ROWS
 
     if kind not in KINDS:
-        raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
+        raise AnnIndexError(f"There is no index of kind {kind!r}. Use one of: {', '.join(KINDS)}.")
     if kind == "auto":
         cost = rows * dim / REFERENCE_DIM
         kind = "ivfpq" if cost >= IVFPQ_ROWS else "pq4" if cost >= PQ4_ROWS else "flat"
@@ -92,7 +92,7 @@ def load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, wa
 
         return FaissFlatIndex.over(rows, stop=watermark)
     if kind not in APPROXIMATE:
-        raise AnnIndexError(f"There is no index of kind {kind!r}; there are {', '.join(KINDS)}.")
+        raise AnnIndexError(f"There is no index of kind {kind!r}. Use one of: {', '.join(KINDS)}.")
     from clipsearch.ann.faiss_ivfpq import IvfPqIndex
 
     index = IvfPqIndex.load(folder, params)

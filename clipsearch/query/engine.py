@@ -214,7 +214,7 @@ class SearchEngine:
         wanted, pin = read_modalities(modality), self._pin()
         check_k(k)
         if fusion not in FUSIONS:
-            raise InvalidInputError(f"There is no fusion {fusion!r}; there are {', '.join(FUSIONS)}.")
+            raise InvalidInputError(f"There is no fusion {fusion!r}. Use one of: {', '.join(FUSIONS)}.")
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
             composed, notes = embed_terms(query, self._embedder_for(pin), snapshot)

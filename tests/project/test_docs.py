@@ -9,7 +9,7 @@ import pytest
 
 from clipsearch.cli.main import COMMANDS, cli
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *PAGES]
 SHARED = {"--json", "--paths", "-0", "--print0", "--library", "--offline", "-h", "--help", "--version"}
