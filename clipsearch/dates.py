@@ -39,7 +39,7 @@ def parse_period(text: str, now: datetime) -> Period:
 
     Seasons are those of meteorologists in the northern hemisphere: summer is June to August, winter 2023 begins in
     December 2023; `last summer` is the latest that is over. `last week` begins on a Monday; what is so many days,
-    weeks, months or years ago is a day. Raises InvalidInputError for what is no date, or a date that there is not.
+    weeks, months or years ago is a day. Raises InvalidInputError for anything else, or a date that does not exist.
     """
     words = " ".join(text.split())
     if len(words) > _MAX_LENGTH:
@@ -113,7 +113,7 @@ def _absolute(words: str, now: datetime) -> Period | None:
 
 
 def _ask_library(words: str, now: datetime, parser: str, missing: str) -> tuple[datetime | None, str]:
-    """Return a moment, and of what period. missing: the day to take where there is none, `current` or `first`."""
+    """Return a moment, and of what period. missing: the day to take if there is none, `current` or `first`."""
     from dateparser.date import DateDataParser
 
     settings = {

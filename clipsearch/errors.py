@@ -91,7 +91,7 @@ class EncoderError(ClipSearchError):
 
 
 class EncoderUnavailableError(EncoderError):
-    """An encoder that cannot be had here: unknown name, no weights, no hub, or a missing package."""
+    """An encoder that is unavailable: unknown name, no weights, no hub, or a missing package."""
 
 
 class AnnIndexError(ClipSearchError):

@@ -113,7 +113,7 @@ _LISTS = ("folders", "cameras", "types", "tags", "all_of", "none_of")
 def file_endings(kind: str) -> frozenset[str]:
     """Return the endings of files that a type of a filter stands for; none for a modality.
 
-    Raises InvalidInputError for what is no type.
+    Raises InvalidInputError for an unknown type.
     """
     if kind in set(Modality):
         return frozenset()

@@ -57,7 +57,7 @@ def read_private(path: str | os.PathLike[str]) -> bytes:
 def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file of mode 0600 atomically; create its folder, of mode 0700, if it does not exist.
 
-    replace: also where there is one of that name; else FileExistsError is raised then. Raises OSError.
+    replace: also if there is one of that name; else FileExistsError is raised then. Raises OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f".{os.urandom(8).hex()}.tmp")

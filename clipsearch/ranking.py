@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 T = TypeVar("T", bound=Hashable)
 
 MIN_SAMPLE = 32
-"""From fewer scores than this no confidence is told: too few to know how scores are spread."""
+"""With fewer scores than this there is no confidence: too few to know how scores are spread."""
 
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.1, 8
 """The spread (cosine) that is assumed of a library before any score is seen, and how many scores that counts for."""

@@ -52,7 +52,7 @@ def separate(text: str) -> str:
     """Return a text in which spaces and marks set all words apart; the same whenever it is called.
 
     Forms of one character (wide, narrow, composed) become one: NFKC. What is in a library's index was written so:
-    another rule needs a migration that writes it anew.
+    another rule needs a migration that writes it again.
     """
     if text.isascii():
         return text
@@ -62,7 +62,7 @@ def separate(text: str) -> str:
 def parse_words(text: str) -> tuple[Phrase, ...]:
     """Read what is looked for: words in any order, `"words in this order"`, and `beginning*` of a word.
 
-    Raises InvalidInputError where there is no word, or a quote is not closed; it names the column, counted from 1.
+    Raises InvalidInputError if there is no word, or a quote is not closed; it names the column, counted from 1.
     """
     if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
         raise InvalidInputError(f"Words to search for must be text, not {text!r}.")

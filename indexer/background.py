@@ -38,7 +38,8 @@ class BackgroundBuild:
             if self._thread is not None:
                 self._thread = None
                 if self._made is not None:
-                    activate(writer, *self._made)
+                    modality, generation = self._made
+                    activate(writer, modality, generation)
                     sweep_generations(self._library)
             else:
                 self._begin()

@@ -35,13 +35,13 @@ MERGE_ROWS, MERGE_SHARES = 10_000, (0.01, 0.2)
 or once they are the second."""
 
 RETRAIN_GROWTH = 4.0
-"""An index learns anew once there are so many times the rows that it was made for."""
+"""An index is trained again once there are so many times the rows that it was made for."""
 
 RETRAIN_DISTORTION = 1.3
-"""An index learns anew once coding new rows loses so many times what coding those it learnt from did."""
+"""An index is trained again once coding new rows loses so many times what coding those it learnt from did."""
 
 CALIBRATE_GROWTH = 2.0
-"""An index is calibrated anew once it has grown by this factor."""
+"""An index is calibrated again once it has grown by this factor."""
 
 _PROBE_ROWS = 4096
 
@@ -106,13 +106,13 @@ class Builder:
         return rows - (generation.watermark if generation else 0) >= max(MERGE_ROWS, MERGE_SHARES[1] * rows)
 
     def make(
-        self, snapshot: Snapshot, modality: Modality, *, anew: bool = False, rows: Rows | None = None
+        self, snapshot: Snapshot, modality: Modality, *, retrain: bool = False, rows: Rows | None = None
     ) -> Generation | None:
         """Make and publish the generation that is due; None where exact search serves best.
 
-        What is there is kept and filled up where it still fits. anew: learn all anew. rows: those of a compaction, all
-        live, instead of the snapshot's. Raises AnnIndexError, StoreCorruptError if a row is damaged, LibraryError when
-        the disk refuses.
+        The present one is kept and filled up if it still fits. retrain: train all again. rows: those of a compaction,
+        all live, instead of the snapshot's. Raises AnnIndexError, StoreCorruptError if a row is damaged, LibraryError
+        when the disk refuses.
         """
         live = snapshot.live(modality) if rows is None else None
         compacted = rows is not None
@@ -122,7 +122,7 @@ class Builder:
             return None
         if choice.kind not in registry.APPROXIMATE:  # it searches the library's rows and has no files of its own
             return self._publish(choice.kind, {"dim": rows.dim}, len(rows), modality, lambda folder: None)
-        index, calibration = self._reusable(snapshot.generation(modality), choice, rows, anew)
+        index, calibration = self._reusable(snapshot.generation(modality), choice, rows, retrain)
         if not compacted:  # whose rows were verified when they were written
             self._progress.stage(f"{modality}: verifying", 0)
             snapshot.require_all_sound(modality, start=len(index) if index else 0)
@@ -145,11 +145,11 @@ class Builder:
         return self._publish(index.kind, index.params, len(index), modality, write)
 
     def _reusable(
-        self, generation: Generation | None, choice: Choice, rows: Rows, anew: bool
+        self, generation: Generation | None, choice: Choice, rows: Rows, retrain: bool
     ) -> tuple[IvfPqIndex | None, Calibration]:
         """Return the index that is there, if new rows can be added to it, and its calibration."""
         nothing = None, Calibration(0, {})
-        if anew or generation is None or generation.kind != choice.kind or not self._is_whole(generation):
+        if retrain or generation is None or generation.kind != choice.kind or not self._is_whole(generation):
             return nothing
         folder = generation_path(self._library.folder, generation.name)
         params, watermark = generation.params, generation.watermark
@@ -231,7 +231,7 @@ def build(
     load_encoder: LoadEncoder | None = None,
     progress: Stages | None = None,
 ) -> dict[Modality, Built]:
-    """Build the index of every modality anew and make it active; the plan is kept as the library's choice.
+    """Rebuild the index of every modality and make it active; the plan is kept as the library's choice.
 
     Returns what each modality with rows has now. Raises InvalidInputError for a memory budget that nothing fits,
     LibraryError when the disk refuses; the generation before stays active then.
@@ -242,7 +242,7 @@ def build(
             builder.choose(snapshot, modality)
     plan.save(writer)
     for modality in Modality:
-        _renew(library, writer, builder, modality, anew=True)
+        _renew(library, writer, builder, modality, retrain=True)
     sweep_generations(library)
     return describe(library)
 
@@ -253,10 +253,10 @@ def refresh(
     load_encoder: LoadEncoder | None = None,
     progress: Stages | None = None,
 ) -> None:
-    """Do what is due, after the library's own plan: compact, mend, add what came since, or learn anew."""
+    """Do what is due, after the library's own plan: compact, repair, add what came since, or train again."""
     builder = Builder(library, IndexPlan.of(library), load_encoder, progress)
     for modality in Modality:
-        _renew(library, writer, builder, modality, anew=False)
+        _renew(library, writer, builder, modality, retrain=False)
     sweep_generations(library)
 
 
@@ -274,17 +274,17 @@ def describe(library: Library) -> dict[Modality, Built]:
     return found
 
 
-def _renew(library: Library, writer: Writer, builder: Builder, modality: Modality, *, anew: bool) -> None:
+def _renew(library: Library, writer: Writer, builder: Builder, modality: Modality, *, retrain: bool) -> None:
     """Bring the index of one modality up to date, and compact its rows first where too many are dead."""
     with library.query() as connection:
         is_sparse = compaction.is_due(connection, modality)
     with library.read() as snapshot:
         if is_sparse:
             compacted = compaction.prepare(writer, modality)
-            generation = builder.make(snapshot, modality, anew=anew, rows=compacted.rows)
+            generation = builder.make(snapshot, modality, retrain=retrain, rows=compacted.rows)
             compaction.commit(writer, compacted, generation)
-        elif anew or builder.is_due(snapshot, modality):
-            activate(writer, modality, builder.make(snapshot, modality, anew=anew))
+        elif retrain or builder.is_due(snapshot, modality):
+            activate(writer, modality, builder.make(snapshot, modality, retrain=retrain))
 
 
 def activate(writer: Writer, modality: Modality, generation: Generation | None) -> None:

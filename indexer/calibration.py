@@ -60,19 +60,25 @@ def query_sets(
     live: NDArray[np.bool_] | None,
     load_encoder: LoadEncoder | None,
 ) -> dict[str, Queries]:
-    """Return queries by kind, `text` and `image`, for the index of a modality; without those that cannot be had.
+    """Return queries by kind, `text` and `image`, for the index of a modality; without those that are unavailable.
 
     Text queries are captions of the library, whose vectors it may hold; else generic queries. Picture queries are
     pictures of the library, which do not count as their own answers. rows, live: those of the index, which may be
     other ones than the snapshot has.
     """
-    stored = {m: (snapshot.rows(m), snapshot.live(m), m is modality) for m in Modality} | {modality: (rows, live, True)}
-    texts = _stored(*stored[Modality.TEXT], "texts of the library")
+
+    def stored(kind: Modality) -> Queries | None:
+        source = "texts of the library" if kind is Modality.TEXT else "pictures of the library"
+        if kind is modality:
+            return _stored(rows, live, source, own=True)
+        return _stored(snapshot.rows(kind), snapshot.live(kind), source, own=False)
+
+    texts = stored(Modality.TEXT)
     found = {
         "text": texts
         if texts and modality is Modality.TEXT
         else _text_queries(library, snapshot, load_encoder) or texts,
-        "image": _stored(*stored[Modality.IMAGE], "pictures of the library"),
+        "image": stored(Modality.IMAGE),
     }
     return {kind: queries for kind, queries in found.items() if queries is not None}
 
@@ -92,7 +98,7 @@ def _text_queries(library: Library, snapshot: Snapshot, load_encoder: LoadEncode
         return None
 
 
-def _stored(rows: Rows, live: NDArray[np.bool_] | None, own: bool, source: str) -> Queries | None:
+def _stored(rows: Rows, live: NDArray[np.bool_] | None, source: str, *, own: bool) -> Queries | None:
     """Take live rows, evenly spread, as queries; own: they are rows of the index itself."""
     numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
     if not len(numbers):

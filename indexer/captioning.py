@@ -72,7 +72,7 @@ def _first(texts: Iterable[str], most: int) -> list[str]:
 def encode_captions(
     encoder: Encoder, spoken: Sequence[tuple[FileRecord, Captions]]
 ) -> dict[FileRecord, Captions | None]:
-    """Encode the passages of captions; None for captions that make the encoder fail, which is told."""
+    """Encode the passages of captions; None for captions that make the encoder fail, which is reported."""
     try:
         vectors = _encode(encoder, [passage.text for _, captions in spoken for passage in captions.passages])
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:

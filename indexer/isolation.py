@@ -290,7 +290,7 @@ class _Worker:
 
 
 def _resident(pid: int) -> int:
-    """Return the bytes of memory that a process holds; 0 where that cannot be told."""
+    """Return the bytes of memory that a process holds; 0 if that is unknown."""
     with suppress(OSError, ValueError):
         statm = Path(f"/proc/{pid}/statm")
         if statm.exists():

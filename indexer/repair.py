@@ -198,7 +198,7 @@ class _Run:
             plan.dropped.append(Lost(path, reason))
 
     def _refresh(self, writer: Writer) -> None:
-        """Renew the approximate index; what was mended stands whether or not that succeeds."""
+        """Renew the approximate index; what was repaired stays whether or not that succeeds."""
         try:
             encoder = self._encoder
             load = (lambda: encoder) if encoder else encoder_loader(self._library, self._settings)
@@ -274,7 +274,7 @@ class _Planner:
 
 
 def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorruptError:
-    """Build the error for a catalog that cannot be mended."""
+    """Build the error for a catalog that cannot be repaired."""
     return StoreCorruptError(
         f"The catalog in {folder} cannot be repaired: {found}. Restore a backup: clipsearch restore DIR --library "
         f"{quote(str(folder))}. Without one, move the library away and index again: mv {quote(str(folder))} "

@@ -1,4 +1,4 @@
-"""What an indexing run tells: progress while it runs, a report at its end."""
+"""What an indexing run reports: progress while it runs, a report at its end."""
 
 from __future__ import annotations
 

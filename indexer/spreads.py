@@ -34,7 +34,7 @@ _QUERIES = 32
 def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder) -> None:
     """Measure the spreads if they were not measured yet or the library has grown.
 
-    Where the encoder cannot be had all stays as it is, and the next run tries again.
+    If the encoder is unavailable, all stays as it is, and the next run tries again.
     """
     with library.query() as connection:
         known = get_spreads(connection)

@@ -1,4 +1,4 @@
-"""Exact search by FAISS, on a GPU where there is one: all rows in its memory as float32."""
+"""Exact search by FAISS, on a GPU if there is one: all rows in its memory as float32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FaissFlatIndex(FlatIndex):
     kind = "faiss_flat"
 
     def __init__(self, dim: int, *, place: Callable[[Any], Any] | None = None) -> None:
-        """Make an empty index. place: moves a flat FAISS index to a device; None for the first GPU where there is one.
+        """Make an empty index. place: moves a flat FAISS index to a device; None for the first GPU if there is one.
 
         Raises AnnIndexError if the device refuses.
         """

@@ -124,7 +124,7 @@ class IvfPqIndex:
 
     @contextmanager
     def filling(self, place: Callable[[Any], Any] | None = None) -> Iterator[None]:
-        """Have rows that are added meanwhile find their lists on the first GPU, where there is one.
+        """Have rows that are added meanwhile find their lists on the first GPU, if there is one.
 
         That is nearly all the work of adding. place: moves the flat FAISS index of the centroids there.
         """

@@ -1,4 +1,4 @@
-"""Exact search as a matrix product, on a GPU where there is one, by PyTorch.
+"""Exact search as a matrix product, on a GPU if there is one, by PyTorch.
 
 The rows lie on the device as float16. A block of them at a time is multiplied with the queries, which are split into
 two float16 halves so that tensor cores lose nothing of them. These products only estimate: how they round depends on
@@ -48,7 +48,7 @@ class TorchFlatIndex:
     kind = "torch_flat"
 
     def __init__(self, params: TorchFlatParams, *, device: str | None = None, block_bytes: int | None = None) -> None:
-        """Make an empty index on a device: None for CUDA where there is one, else the CPU.
+        """Make an empty index on a device: None for CUDA if there is one, else the CPU.
 
         block_bytes: limit of a block of scores; None for that of BLOCK_BYTES. Raises AnnIndexError without the device.
         """

@@ -117,7 +117,7 @@ def _plan(library: Library) -> IndexPlan:
 
 
 def _build_command(plan: IndexPlan) -> str:
-    """Return the command that builds the index anew as it is wanted: one without options would go back to defaults."""
+    """Return the command that rebuilds the index as configured: one without options would go back to defaults."""
     from clipsearch.store.findings import BUILD
 
     default, options = type(plan)(), ""

@@ -95,7 +95,7 @@ def label(
 
 
 def read_labels(labels: str) -> list[str]:
-    """Read labels from a file where there is one of that name, one a line; else from between commas.
+    """Read labels from a file if there is one of that name, one a line; else from between commas.
 
     Raises InvalidInputError for a file that cannot be read as UTF-8.
     """

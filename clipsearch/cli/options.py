@@ -114,7 +114,7 @@ def count_files(count: int) -> str:
 
 
 def note(message: str) -> None:
-    """Write a remark to stderr, above a progress bar where there is one."""
+    """Write a remark to stderr, above a progress bar if there is one."""
     if sys.stderr is not None:
         # A remark that nobody can read must not stop the work.
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ Pixels = tuple[NDArray[np.uint8], ...]
 
 
 BATCH_SIZE = 64
-"""What a processor had best get at a time: more is no faster, and a commit after each loses little to a crash."""
+"""What a processor prefers at a time: more is no faster, and a commit after each loses little to a crash."""
 
 
 _TOLERANCE = 1e-2
@@ -56,7 +56,7 @@ class Encoder(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures or passages a call had best get, and a commit."""
+        """How many pictures or passages preferred for a call, and for a commit."""
 
     @property
     def streams(self) -> int:

@@ -44,7 +44,7 @@ def open_int8(export: Path, meta: ExportMeta, tower: str, trials: Sequence[NDArr
     """Open a tower of an export in 8 bits, for one thread a run; it is made where it is missing or damaged.
 
     tower: the file name of its graph. trials: inputs of one row, on which it must come near the exact tower.
-    It is kept in `int8` beside the export, or made anew each time where that cannot be written.
+    It is kept in `int8` beside the export, or made again each time if that cannot be written.
     Raises EncoderUnavailableError where 8 bits do not serve the model, EncoderError where ONNX Runtime refuses it.
     """
     kept = export.parent / FOLDER / f"{export.name}.{Path(tower).stem}.v{_VERSION}"

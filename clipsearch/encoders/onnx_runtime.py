@@ -55,7 +55,7 @@ class OnnxEncoder(PreparedModel):
 
     @property
     def batch_size(self) -> int:
-        """Pictures or passages a call had best get."""
+        """Pictures or passages preferred for a call."""
         return BATCH_SIZE
 
     @property

@@ -76,7 +76,7 @@ def load(
     name: canonical. threads: of the processor, at most. offline: make no connection.
     fingerprint: of the encoder that made the library; a prepared model that has it is preferred. device, precision:
     as in Compute; a query takes the processor, which is ready first.
-    Raises EncoderUnavailableError when the model cannot be had or cannot run so, EncoderMismatchError when its
+    Raises EncoderUnavailableError if the model is unavailable or cannot run so, EncoderMismatchError when its
     fingerprint is another, InvalidInputError for an unknown device or precision.
     """
     options = Options(threads, offline, fingerprint, device, precision)

@@ -95,7 +95,7 @@ class TorchEncoder(PreparedModel):
 
     @property
     def batch_size(self) -> int:
-        """Pictures or passages a call had best get."""
+        """Pictures or passages preferred for a call."""
         return COMMIT_BATCH
 
     @property

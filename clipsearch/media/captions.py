@@ -47,8 +47,8 @@ def read_pairs(path: Path) -> Iterator[Pair]:
     """Read the pairs of a file in UTF-8 one after the other, so that memory does not grow with the file.
 
     The header of a table says by itself whether commas, tabs or | stand between its columns. Raises InvalidInputError
-    when it comes to it, which names the line, for what is no such table or has an empty field; and for a file that
-    cannot be read. Pairs before the fault may have been yielded by then.
+    when it comes to it, which names the line, if the file is not such a table or has an empty field; and if it cannot
+    be read. Pairs before the fault may have been yielded by then.
     """
     is_json = path.suffix.lower() in _JSON_LINES
     if path.suffix.lower() not in _SUFFIXES:

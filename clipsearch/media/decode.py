@@ -35,7 +35,7 @@ from clipsearch.media.rgb import to_rgb
 from clipsearch.types import PictureInfo
 
 MAX_PICTURE_BYTES = 1 << 30
-"""The largest file that `read_picture` reads where it is not told otherwise, in bytes."""
+"""The largest file that `read_picture` reads by default, in bytes."""
 
 REDUCED_OVER_CAP = 4
 """How far a JPEG that is decoded at reduced size may exceed `max_pixels` at its full size, as a factor."""
@@ -103,7 +103,7 @@ def read_regular(
     """Read a whole regular file of at most `limit` bytes, never waiting for a pipe or a device.
 
     setting: what the limit is called, for the message. Returns the bytes and what fstat said before they were read.
-    Raises OSError, ValueError for a path with a zero byte, MediaError for what is no regular file or too large.
+    Raises OSError, ValueError for a path with a zero byte, MediaError if it is not a regular file or is too large.
     """
     if os.path.isdir(path):
         raise MediaError("is a folder, not a file")
@@ -166,7 +166,7 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
 
 
 def picture_kind(head: bytes) -> str | None:
-    """Tell the format of a picture by its first bytes (256 are enough), as Pillow names it; None for what is none."""
+    """Tell the format of a picture by its first bytes (256 are enough), as Pillow names it; None for any other."""
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), len(head))
         brands = {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
@@ -177,7 +177,7 @@ def picture_kind(head: bytes) -> str | None:
 
 
 def open_picture(kind: str, data: bytes) -> Image.Image:
-    """Read the head of a picture of a kind that `picture_kind` told; no pixel is decoded.
+    """Read the head of a picture of a kind that `picture_kind` returned; no pixel is decoded.
 
     data: the bytes of the whole file. Raises whatever Pillow raises for damaged ones.
     """

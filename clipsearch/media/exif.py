@@ -134,7 +134,7 @@ def _unpack(code: str, value: bytes, default: int) -> int:
 def _read_ifd(
     block: bytes, base: int, order: str, offset: int, wanted: frozenset[int] = _FACTS, most: int = _MAX_VALUE
 ) -> dict[int, tuple[int, bytes]]:
-    """Read the wanted entries of at most so many bytes of the directory at `offset`; {} where there is none."""
+    """Read the wanted entries of at most so many bytes of the directory at `offset`; {} if it does not exist."""
     start = base + offset
     if offset < 8 or start + 2 > len(block):
         return {}

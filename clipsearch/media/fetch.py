@@ -48,7 +48,7 @@ _PROTOCOLS = IPv4Network("192.0.0.0/24")
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, as the system knows them. Raises OSError or UnicodeError where there is none."""
+    """Return the addresses of a name, as the system knows them. Raises OSError or UnicodeError if there is none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
@@ -283,7 +283,7 @@ def _read(answer: httpcore2.Response, facts: dict[bytes, str], limit: int) -> by
         is_begun = len(data) >= _HEAD
         data += chunk
         if not is_begun and len(data) >= _HEAD:
-            _check_head(bytes(data[:_HEAD]), facts)  # what is no picture is not worth the rest
+            _check_head(bytes(data[:_HEAD]), facts)  # the rest of anything that is not a picture is not needed
         if len(data) > limit:
             raise PictureError(f"more bytes than the limit of {limit} (setting max_picture_bytes)")
     _check_head(bytes(data[:_HEAD]), facts)

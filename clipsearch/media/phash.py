@@ -24,7 +24,7 @@ _COSINES = np.cos(np.pi / SIDE * (_POSITIONS + 0.5) * np.arange(_LOW)[:, None]).
 
 
 def perceptual_hash(picture: Image) -> int | None:
-    """Return the bits of an upright picture; None for one that is all but of one grey, of which nothing is told.
+    """Return the bits of an upright picture; None for one that is all but of one grey, which has no hash.
 
     There are 63, as 64 bits; the mean brightness is left out.
     """

@@ -76,7 +76,7 @@ def _search(library: Library, modality: Modality, draw: Draw, wanted: IndexGoal,
 
 
 def _draw(state: IndexState, draw: Draw, count: int, into: dict[str, Queries]) -> Iterator[Finding]:
-    """Draw at most `count` queries of each kind, evenly spread; say which kind cannot be had."""
+    """Draw at most `count` queries of each kind, evenly spread; report which kind is unavailable."""
     try:
         sets = draw(state.snapshot, state.modality, _half(state, count))
     except (StoreCorruptError, LookupError) as error:  # damage of the other modality, from which queries are drawn

@@ -34,7 +34,7 @@ MAX_BITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file of a group. score: its cosine with the first of the group; None where files are told by content alone.
+    """A file of a group. score: its cosine with the first of the group; None where files are compared by content alone.
 
     bits: in how many its perceptual hash differs from that of the first; a group may hang together by others.
     """

@@ -45,7 +45,7 @@ class Embedder:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder, loaded on first use. Raises EncoderError or EncoderMismatchError if it cannot be had."""
+        """The encoder, loaded on first use. Raises EncoderError or EncoderMismatchError if it is unavailable."""
         with self._lock:
             if self._encoder is None:
                 from clipsearch.encoders import registry

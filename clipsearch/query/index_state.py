@@ -42,7 +42,7 @@ _INDEX_FILE = "index.faiss"
 class IndexGoal:
     """What a library wants of its index: the kind, and the recall that queries are to reach.
 
-    command: what builds that index anew.
+    command: what builds that index again.
     """
 
     kind: str

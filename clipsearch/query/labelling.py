@@ -43,7 +43,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """What labels say of pictures: iterate over it to be told, some pictures at a time in order of their rows.
+    """What labels say of pictures: iterate over it, some pictures at a time in order of their rows.
 
     vectors: those of the labels, unit rows, float32 (labels, dim).
     """
@@ -87,7 +87,7 @@ def label_pictures(
     """Label the pictures of a library, or those that a filter allows.
 
     Raises InvalidInputError for fewer than two labels, one that is empty or there twice, and a template without {};
-    EncoderError if the encoder cannot be had.
+    EncoderError if the encoder is unavailable.
     """
     _check_labels(labels)
     check_templates(templates)

@@ -34,7 +34,7 @@ def near_pairs(
 ) -> Iterator[Near]:
     """Yield the pairs of pictures whose cosine is at least so much, some at a time; a pair may come twice.
 
-    chosen: rows to compare, int64, ascending. advance: is told how many of them are done.
+    chosen: rows to compare, int64, ascending. advance: called with how many of them are done.
     """
     rows, least = snapshot.rows(Modality.IMAGE), max(least, _MIN_COSINE)
     exact = len(chosen) <= MAX_EXACT_ROWS or snapshot.generation(Modality.IMAGE) is None

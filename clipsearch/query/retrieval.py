@@ -103,7 +103,7 @@ def build_hits(
 ) -> list[Hit]:
     """Turn rows into hits, best first: k items, each by its best row, none of them excluded by its file or id.
 
-    What is damaged is no hit; see `Snapshot.warnings`.
+    A damaged row is not a hit; see `Snapshot.warnings`.
     """
     matches: dict[tuple[Modality, int], Match] = {}
     for modality in Modality:

@@ -169,7 +169,7 @@ def as_query(term: Term | Query) -> Query:
 def build_term(weight: float | None, kind: str | None, content: str) -> tuple[float, Term]:
     """Make a term and its weight of what is written; what is not said outside of the quotes may stand within.
 
-    weight, kind: what stands before the content, if anything. Raises InvalidInputError for what is no term.
+    weight, kind: what stands before the content, if anything. Raises InvalidInputError for anything that is not a term.
     """
     if weight is None and kind is None and (found := WEIGHT.match(content)):
         weight, content = float(found[1]), content[found.end() :].strip()

@@ -11,7 +11,7 @@ from clipsearch.errors import InvalidInputError
 
 
 def read_vectors(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
-    """Return query vectors (n, dim) at unit length. Raises InvalidInputError for what are none."""
+    """Return query vectors (n, dim) at unit length. Raises InvalidInputError for anything else."""
     rows = as_floats(vectors)
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InvalidInputError(f"Query vectors must have the shape (n, {dim}), not {rows.shape}.")
@@ -23,7 +23,7 @@ def read_vectors(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.f
 
 
 def as_floats(values: object) -> NDArray[np.float64]:
-    """Return numbers as an array. Raises InvalidInputError for what are none."""
+    """Return numbers as an array. Raises InvalidInputError for anything else."""
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:

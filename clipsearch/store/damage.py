@@ -27,8 +27,8 @@ class Damage:
     """What is damaged.
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
-    tags: how many. indexes: the modalities whose approximate index is. words: whether the index of words is. catalog:
-    what SQLite says of its file, but for the index of words. other: what no repair can mend, a line each.
+    tags: how many. indexes: the modalities whose approximate index is. words: whether the full-text index is. catalog:
+    what SQLite says of its file, but for the full-text index. other: what no repair can fix, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]

@@ -59,7 +59,7 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     if wanted.types:
         terms.append(or_(*map(_of_type, dict.fromkeys(wanted.types))))
     if wanted.near is not None:
-        terms.append(items.c.id.in_(listed(_near(connection, *wanted.near))))
+        terms.append(items.c.id.in_(listed(_near(connection, wanted.near))))
     if wanted.caption is not None:
         terms.append(items.c.id.in_(full_text.matching(connection, wanted.caption)))
     if wanted.tags:
@@ -132,8 +132,9 @@ def _ends_with(path: Column[str], endings: Iterable[str]) -> ColumnElement[bool]
     return or_(*(path.like(f"%{ending}") for ending in sorted(endings)))  # ASCII, where LIKE knows no case
 
 
-def _near(connection: Connection, latitude: float, longitude: float, radius: float) -> list[int]:
-    """Return the ids of the items within a radius in km, along the great circle."""
+def _near(connection: Connection, circle: tuple[float, float, float]) -> list[int]:
+    """Return the ids of the items within a radius in km of a place, along the great circle."""
+    latitude, longitude, radius = circle
     angle = radius / EARTH_KM
     query = select(items.c.id, items.c.latitude, items.c.longitude).where(_box(latitude, longitude, angle))
     rows = map(tuple, connection.execute(query))  # a Row costs numpy ten times as much to look into

@@ -34,7 +34,7 @@ def examine(
 ) -> Iterator[Finding]:
     """Examine the files of a library: catalog, segments, rows, generations, and leftover files.
 
-    build: the command that rebuilds its index. quick: check a sample of the rows, and skip the index of words.
+    build: the command that rebuilds its index. quick: check a sample of the rows, and skip the full-text index.
     stage: called with the name of the next stage and its number of rows; returns the callback that advances it.
     """
     yield from guarded("log", partial(_log, library))
@@ -113,7 +113,7 @@ def _digests(library: Library) -> Iterator[Finding]:
 
 
 def _words(library: Library) -> Iterator[Finding]:
-    """Compare the index of words with the captions and passages."""
+    """Compare the full-text index with the captions and passages."""
     with library.query() as connection:
         try:
             differs = differs_from_texts(connection)

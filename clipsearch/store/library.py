@@ -150,8 +150,8 @@ class Library:
                     self._store_pin(pin)
         present = self.encoder
         if present is not None and present != pin:
-            names = [f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin)]
-            raise encoder_mismatch(self.folder, *names)
+            one, other = (f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin))
+            raise encoder_mismatch(self.folder, one, other)
 
     def check_pin(self, pin: EncoderPin) -> None:
         """Raise EncoderMismatchError if another encoder is pinned now; the pin cannot change while a writer is open."""

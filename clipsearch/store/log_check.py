@@ -1,7 +1,7 @@
 """Damage in SQLite's write-ahead log, which SQLite itself takes for the end of the log.
 
 Recovery reads the log up to the first frame whose checksum fails: behind it, after a crash, lies what was never
-committed. After damage there lie commits, which are lost without a word. Two things tell damage from a crash: a crash
+committed. After damage there lie commits, which are lost silently. Two things tell damage from a crash: a crash
 leaves no commit behind the frame that it tore, and no frame that is wrong in one bit only.
 
 The format is that of https://www.sqlite.org/fileformat2.html#the_write_ahead_log.

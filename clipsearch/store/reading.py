@@ -152,7 +152,7 @@ def _state(names: list[Path]) -> tuple[int, ...]:
 
 
 def _not_opened(path: Path, error: sqlite3.OperationalError) -> LibraryError:
-    """Find out what SQLite does not tell. Not by opening the file: closing it would drop the locks on it."""
+    """Find out what SQLite does not report. Not by opening the file: closing it would drop the locks on it."""
     import errno
 
     from clipsearch.store.refusals import unreadable
@@ -175,7 +175,7 @@ def uri(path: Path, mode: str) -> str:
 
 
 def peek_encoder(library: Path) -> EncoderPin | None:
-    """Return the encoder of the library in a folder, as `Library.encoder` does; None if that cannot be told so soon."""
+    """Return the encoder of the library in a folder, as `Library.encoder` does; None if that is not known so soon."""
     statement = "SELECT key, value FROM settings WHERE key IN ('encoder', 'fingerprint', 'dim')"
     try:
         with closing(connect_reader(library / CATALOG)) as connection:

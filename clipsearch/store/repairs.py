@@ -39,7 +39,7 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
 
 
 def rebuild_words(writer: Writer) -> None:
-    """Rebuild the index of words from captions and passages."""
+    """Rebuild the full-text index from captions and passages."""
     connection, _ = writer.storage
     with change(connection):
         full_text.rebuild(connection)

@@ -65,7 +65,7 @@ def recorded_place(folder: Path) -> Path:
 def restore(folder: Path, place: Path, *, replace: bool = False, progress: Stages | None = None) -> RestoreReport:
     """Make the library that a folder is a backup of at a place.
 
-    What is there is kept under the name that the report tells, or with `replace` deleted. Raises StoreCorruptError if
+    What is there is kept under the name that the report gives, or with `replace` deleted. Raises StoreCorruptError if
     the backup is damaged, InvalidInputError for a folder that is no backup and for a place that holds something else;
     LibraryLockedError, LibraryError when the disk refuses. Nothing is changed then.
     """

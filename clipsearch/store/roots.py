@@ -116,7 +116,8 @@ def add_root(connection: Connection, base: str, path: str) -> Scope:
     if scope is not None:
         return scope
     folders = [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
-    root_id = _insert(connection, RootKind.FOLDER, *_stored(base, path))
+    stored, portable = _stored(base, path)
+    root_id = _insert(connection, RootKind.FOLDER, stored, portable)
     for root in folders:
         if (inside := relative(root.path, path)) is not None:
             _merge(connection, root, root_id, quote_path(inside))
@@ -188,7 +189,8 @@ def _read_root(row: Row[Any], base: str) -> Root:
     path = unquote_path(row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path)
     if row.portable:
         path = os.path.normpath(os.path.join(base, path))
-    return Root(row.id, path, *_rules(row.rules), row.offline, kind)
+    exclude, include_hidden = _rules(row.rules)
+    return Root(row.id, path, exclude, include_hidden, row.offline, kind)
 
 
 @lru_cache(maxsize=64)  # thousands of single files as roots share one

@@ -63,7 +63,7 @@ def damaged_rows(library: Library, modality: Modality, advance: Advance = lambda
 
 
 def differs_from_texts(connection: Connection) -> bool:
-    """Tell whether the index of words differs from that of the stored captions and passages."""
+    """Tell whether the full-text index differs from that of the stored captions and passages."""
     if not inspect(connection).has_table(full_text.NAME):
         return False
     return full_text.differs(connection)

@@ -169,7 +169,7 @@ def test_a_precision_that_changes_the_vectors_is_not_used(sources, monkeypatch):
 
     encoder = load("fp16")
     for _ in range(2):
-        with pytest.raises(EncoderError, match=r"cosine nan .*--precision fp32"):
+        with pytest.raises(EncoderError, match=r"cosine of nan .*--precision fp32"):
             encoder.encode_texts(["a"])
     monkeypatch.setattr(torch_runtime, "_dtypes", lambda *_: [torch.float16, torch.float32])
     assert np.isfinite(load("auto").encode_images([noise_picture(0, (50, 50))])).all()

@@ -328,7 +328,7 @@ def test_a_text_without_words_fails_and_shifts_no_vector(tmp_path, encoder):
     for name, text in texts.items():
         (place.root / name).write_text(text)
     assert place.run() == {"added": 2, "encoded": 2, "failed": 2, "worked": 2}
-    assert set(place.reasons.values()) == {"no words in it"}
+    assert set(place.reasons.values()) == {"it contains no words"}
     engine = SearchEngine(Library(place.library), encoder=encoder)
     for name in ("1.md", "2.md"):
         hit = engine.search(texts[name])[0]

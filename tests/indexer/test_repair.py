@@ -291,7 +291,7 @@ def test_the_index_of_words_is_made_again(place):
         for number, length in rows:
             db.execute("UPDATE full_text_data SET block = zeroblob(?) WHERE id = ?", (length, number))
     report = place.repair()
-    assert report.damage == ["the index of words"] and report.remaining == []
+    assert report.damage == ["the full-text index"] and report.remaining == []
     assert place.words("lawn") == ["p001.jpg"]
     read_state(place.library)  # has exactly the words of all items
 

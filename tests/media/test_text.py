@@ -96,8 +96,8 @@ def test_line_ends_and_composition():
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "empty file"), (b" \n\t\r\n ", "no words in it"), (b"\xef\xbb\xbf", "no words in it"),
-     (b"\xff\xfe", "no words in it"), (b"\x7fELF\2\1\1\0\0", "not a text"), (b"text\0text", "not a text"),
+    [(b"", "empty file"), (b" \n\t\r\n ", "it contains no words"), (b"\xef\xbb\xbf", "it contains no words"),
+     (b"\xff\xfe", "it contains no words"), (b"\x7fELF\2\1\1\0\0", "not a text"), (b"text\0text", "not a text"),
      (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text"), (bytes(range(1, 32)) * 20, "not a text")],
 )  # fmt: skip
 def test_what_is_no_text(data, reason):

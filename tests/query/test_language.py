@@ -77,8 +77,8 @@ def test_arguments_are_terms_and_signs(arguments, query):
         ("cat + id:", "no content.*|column 7"),
         ("0:cat", "weight of \"cat\".*column 1"),
         ("cat - 5000:dog", "weight.*5000.*column 7"),
-        ('""', "has none.*column 1"),
-        ('2:" "', "has none.*column 1"),
+        ('""', "has no words.*column 1"),
+        ('2:" "', "has no words.*column 1"),
         ("id:0", "at least 1.*column 1"),
     ],
 )  # fmt: skip
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_refused_with_its_place(written, message):
         (["cat", "-"], "after the - at argument 2"),
         (["cat", "+", "+", "dog"], "at argument 3"),
         (["a", "cat", "-", "id:dog"], "'dog'.*argument 4"),
-        (["cat", "+", ""], "has none.*argument 3"),
+        (["cat", "+", ""], "has no words.*argument 3"),
         (["cat", "-", "0:dog"], "weight.*argument 4|argument 3"),
     ],
 )

@@ -125,7 +125,7 @@ def test_verify_calls_a_linked_folder_of_vectors_damage(library, tmp_path):
     opened = Library(library)
     found = {finding.check: finding for finding in examine(opened, "clipsearch build") if finding.modality == "image"}
     opened.close()
-    assert found["segments"].severity == "problem" and "no regular file" in found["segments"].found
+    assert found["segments"].severity == "problem" and "not a regular file" in found["segments"].found
 
 
 @needs_links

@@ -39,7 +39,7 @@ def ask_daemon(asked: SearchRequest, library: Path, settings: Settings) -> Answe
 def identify(path: str) -> list[int]:
     """Return what tells a regular file from all others, so that the daemon can tell that it sees the same.
 
-    It does not for a URL or the likes of /dev/stdin. Raises OSError or ValueError for what is no file.
+    It does not for a URL or the likes of /dev/stdin. Raises OSError or ValueError for anything that is not a file.
     """
     if is_url(path):
         raise ValueError(f"{path} is no file")

@@ -87,7 +87,7 @@ def send(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 def receive(connection: socket.socket, limit: int) -> dict[str, Any]:
-    """Receive one message. Raises OSError, and ValueError for what is none or longer than the limit."""
+    """Receive one message. Raises OSError, and ValueError if it is not a message or is longer than the limit."""
     with connection.makefile("rb") as stream:
         line = stream.readline(limit)
     if not line.endswith(b"\n"):

@@ -143,7 +143,7 @@ def _swap(temporary: Path, folder: Path) -> None:
         except OSError:
             if attempt == _SWAPS - 1 or not temporary.is_dir():
                 raise
-        # Another process may rename at the same instant, so the folder may be gone again or be there anew.
+        # Another process may rename at the same instant, so the folder may be gone again or exist again.
         aside = temporary.with_name(f"{temporary.name}-old{attempt}")
         try:
             os.rename(folder, aside)

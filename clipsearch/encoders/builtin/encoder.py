@@ -111,7 +111,7 @@ class BuiltinEncoder:
 
     @property
     def batch_size(self) -> int:
-        """Pictures or passages a call had best get."""
+        """Pictures or passages preferred for a call."""
         return BATCH_SIZE
 
     @property

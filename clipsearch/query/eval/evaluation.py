@@ -76,7 +76,7 @@ def evaluate(path: Path, sides: Sequence[Side], stages: Stages, *, captioned_onl
     """Evaluate one side, or compare two with the same queries.
 
     path: a file of captions. captioned_only: rank among the pictures that it names, not among all of the library.
-    Raises InvalidInputError for captions that cannot be used, EncoderError if an encoder cannot be had.
+    Raises InvalidInputError for captions that cannot be used, EncoderError if an encoder is unavailable.
     """
     check_templates(template for side in sides for template in side.templates)
     pairs = read_captions(path)
