@@ -145,7 +145,7 @@ class Decoder:
         encoder = self._encoder
         passages = split_passages(decode_text(data), count=encoder.count_tokens, limit=encoder.max_tokens)
         if not passages:
-            raise TextError("no words in it")
+            raise TextError("it contains no words")
         return Decoded(record, content_hash, passages=tuple(passages))
 
 

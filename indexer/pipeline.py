@@ -216,29 +216,33 @@ class _Run:
         encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(batches(loaded, size))
         with closing(loaded), closing(encoded):
             for batch, outcomes in encoded:
-                self._commit(encoder, writer, outcomes, decoder, roots)
+                self._commit(writer, outcomes, decoder, roots)
                 self.progress.advance(len(batch))
                 if self.should_stop():
                     return
                 background.tend(writer)
             background.finish(writer, self.should_stop)
 
-    def _commit(
-        self, encoder: Encoder, writer: Writer, outcomes: list[Outcome], decoder: Decoder, roots: dict[int, str]
-    ) -> None:
-        committed = writer.commit(outcomes)
-        self.report.count(committed.counts)
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                record = outcome.record
-                self.report.failed.append((join(roots[record.root_id], quote_path(record.path)), outcome.reason))
-        if committed.unresolved:
-            again = [decoder(record, trust_known=False) for record in committed.unresolved]
-            fresh = [entry for entry in again if isinstance(entry, Decoded)]
-            done = encode_batch(encoder, fresh, self.should_stop, works=True) if fresh else []
-            done += [entry for entry in again if isinstance(entry, Known | Failed)]
-            captions = encode_captions(encoder, captions_of(fresh)) if fresh else {}
-            self._commit(encoder, writer, attach(done, captions), decoder, roots)
+    def _commit(self, writer: Writer, outcomes: list[Outcome], decoder: Decoder, roots: dict[int, str]) -> None:
+        """Commit outcomes; encode again what the writer cannot resolve, since its known content has gone."""
+        while outcomes:
+            committed = writer.commit(outcomes)
+            self.report.count(committed.counts)
+            for outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
+                    self.report.failed.append((path, outcome.reason))
+            outcomes = self._encode_again(committed.unresolved, decoder)
+
+    def _encode_again(self, records: Sequence[FileRecord], decoder: Decoder) -> list[Outcome]:
+        again = [decoder(record, trust_known=False) for record in records]
+        fresh = [entry for entry in again if isinstance(entry, Decoded)]
+        done: list[Outcome] = [entry for entry in again if isinstance(entry, Known | Failed)]
+        if not fresh:
+            return done
+        encoder = self._pinned_encoder()
+        encoded = encode_batch(encoder, fresh, self.should_stop, works=True)
+        return attach([*encoded, *done], encode_captions(encoder, captions_of(fresh)))
 
     def _is_known(self, content_hash: str) -> bool:
         with self.library.query() as connection:

@@ -32,7 +32,8 @@ def recall(
 ) -> NDArray[np.float64]:
     """Return the share of the exact first ten that each query finds: float64 (n,), without those that have none.
 
-    What is counted are items, as in an answer, each by its best row. A query that is a row itself is asked like any
+    Calibration counts rows among the candidates of an index, and benchmarks/ann rows of other programs; this counts
+    items, as in an answer, each by its best row. A query that is a row itself is asked like any
     other, but its item counts neither as found nor as missed. A hit that scores no less than the last of the exact ones
     is as right as that: copies of a picture are alike.
     """

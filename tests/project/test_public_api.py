@@ -1,5 +1,8 @@
 """What `import clipsearch` promises."""
 
+import dataclasses
+import inspect
+import re
 import subprocess
 import sys
 
@@ -49,6 +52,38 @@ def test_all_is_what_is_documented():
 def test_every_public_name_is_there_and_documented():
     for name in clipsearch.__all__:
         assert getattr(clipsearch, name).__doc__, name
+
+
+def sections(documented: object) -> set[str]:
+    """The sections of a docstring in Google form."""
+    return set(
+        re.findall(r"^(Args|Attributes|Returns|Raises|Example):$", inspect.getdoc(documented) or "", re.MULTILINE)
+    )
+
+
+def test_docstrings_have_the_sections_of_what_they_describe():
+    engine = clipsearch.SearchEngine
+    for function in (
+        clipsearch.open,
+        clipsearch.parse,
+        clipsearch.load_settings,
+        engine.search,
+        engine.search_batch,
+        engine.find,
+    ):
+        assert {"Args", "Returns", "Raises"} <= sections(function), function
+        described = inspect.getdoc(function) or ""
+        for name in inspect.signature(function).parameters:
+            assert name == "self" or re.search(rf"^ +{name}: ", described, re.MULTILINE), f"{function} {name}"
+    assert {"Example"} <= sections(clipsearch.open) & sections(engine.search)
+    kinds = {name for name in clipsearch.__all__ if dataclasses.is_dataclass(getattr(clipsearch, name))}
+    assert {"Filter", "Hit", "Item", "Query", "Results", "Settings"} <= kinds
+    for name in kinds:
+        kind = getattr(clipsearch, name)
+        described = inspect.getdoc(kind) or ""
+        assert "Attributes" in sections(kind), name
+        for field in dataclasses.fields(kind):
+            assert re.search(rf"^ +{field.name}: ", described, re.MULTILINE), f"{name}.{field.name}"
 
 
 def test_importing_loads_nothing_heavy():
