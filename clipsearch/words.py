@@ -19,7 +19,7 @@ _ALONE = (
     "([\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af"
     "\uf900-\ufaff\U00020000-\U0003ffff])"
 )
-_BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # what is no character, or none to be seen
+_BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # not a character, or an invisible one
 _PIECE = r'"([^"]*)"|([^\s"]+)|(")'
 
 

@@ -295,6 +295,6 @@ def _resident(pid: int) -> int:
         statm = Path(f"/proc/{pid}/statm")
         if statm.exists():
             return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        told = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=False)
-        return int(told.stdout) * 1024
+        listed = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=False)
+        return int(listed.stdout) * 1024
     return 0

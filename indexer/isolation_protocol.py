@@ -91,7 +91,7 @@ def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
         raise ValueError("other facts than those of a picture")
     width, height = facts["width"], facts["height"]
     if not (type(width) is int and type(height) is int and 0 < width and 0 < height):
-        raise ValueError("a size that is none")
+        raise ValueError("not a size")
     if width * height > max_pixels * REDUCED_OVER_CAP:
         raise ValueError("a size over the limit")
     taken_at, camera = facts["taken_at"], facts["camera"]
@@ -108,7 +108,7 @@ def _degrees(value: object, most: float) -> float | None:
     if value is None:
         return None
     if not isinstance(value, float) or not math.isfinite(value) or abs(value) > most:
-        raise ValueError("degrees that are none")
+        raise ValueError("not degrees")
     return value
 
 
@@ -120,7 +120,7 @@ def _texts(value: object, count: int, length: int) -> tuple[str, ...]:
 
 def _text(value: object, length: int) -> str:
     if not isinstance(value, str) or len(value) > length:
-        raise ValueError("a text that is none, or too long")
+        raise ValueError("not a text, or too long")
     # Lone surrogates too, which JSON can name and a catalog cannot hold.
     if NO_TEXT.search(value):
         raise ValueError("a text with characters that are no text")

@@ -76,8 +76,8 @@ def find_duplicates(
         search = _Search(library, snapshot, settings)
         search.run(similarity, stages)
         near = search.groups({files[0].content_hash: files for files in equal})
-    told = {copy.item.content_hash for group in near for copy in group.copies}
-    alone = [group for group in exact if group.copies[0].item.content_hash not in told]
+    paired = {copy.item.content_hash for group in near for copy in group.copies}
+    alone = [group for group in exact if group.copies[0].item.content_hash not in paired]
     return Duplicates(_largest_first([*alone, *near]), tuple(sorted(search.unchecked.items())))
 
 

@@ -147,13 +147,13 @@ class FolderWalk:
         if _is_named_picture(name):
             absolute = partial(os.path.join, folder)
             captions = self._neighbours.captions(folder, Rules(), absolute, lambda path: True)
-            told = len(captions.unreadable)
+            reported = len(captions.unreadable)
             try:
                 names = self._neighbours.names(folder)
             except OSError:
                 names = frozenset()
             beside = captions.of(name, names)
-            self._unlisted += [(absolute(path), reason) for path, reason in captions.unreadable[told:]]
+            self._unlisted += [(absolute(path), reason) for path, reason in captions.unreadable[reported:]]
         yield FileRecord(self._root_id, "", status.st_size, mtime_ns(status), beside)
 
     def _record(self, path: str, status: os.stat_result, names: Collection[str]) -> FileRecord:
