@@ -58,13 +58,15 @@ def forget(paths: tuple[str, ...], library: str | None) -> None:
 
 
 def _describe(summary: LibrarySummary) -> list[str]:
+    from clipsearch.store.findings import counted
+
     lines = [f"library   {printable(summary.library)} ({summary.bytes:,} bytes)"]
     encoder = summary.encoder
     lines.append(f"encoder   {encoder.name} ({encoder.dim} dimensions)" if encoder else "encoder   none yet")
     for modality, part in summary.modalities.items():
         index = part.index
         kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it"
-        counts = f"{count_files(part.files)}, {part.vectors:,} vectors, {part.deleted:,} deleted"
+        counts = f"{count_files(part.files)}, {counted(part.vectors, 'vector')}, {part.deleted:,} deleted"
         lines.append(f"{modality:<9} {counts}; {kind}")
     for root in summary.roots:
         lines.append(f"{root.kind:<9} {printable(root.path)}" + ("  (offline)" if root.offline else ""))
