@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -154,6 +155,7 @@ class Hit:
     @property
     def surprise(self) -> float:
         """The former name of `log_evalue`; it goes with the next release."""
+        warnings.warn("Hit.surprise is Hit.log_evalue now", DeprecationWarning, stacklevel=2)
         return self.log_evalue
 
 

@@ -53,12 +53,12 @@ def compare(
     covered = [root.path for root in roots]
     reached: list[Scope] = []
     unreadable: list[Scope] = []
-    neighbours = SiblingCache()
+    siblings = SiblingCache()
     for scope in scopes:
         root = by_id[scope.root_id]
         rules = Rules(root.exclude, root.include_hidden)
         prefix = unquote_path(scope.prefix)
-        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library, neighbours=neighbours)
+        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library, siblings=siblings)
         whole = FolderWalk(root.id, root.path, "", Rules((), True), covered=covered, skip=library)
         files = 0
         for chunk in _chunks(iter(walk)):

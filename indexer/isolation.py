@@ -165,7 +165,7 @@ class IsolatedReader:
                 return worker
             worker.end()
         raise WorkerUnavailableError(
-            f"{_MAX_STARTS} decoding processes ended at once. To decode without them: --no-isolate"
+            f"{_MAX_STARTS} decoding processes ended at once. To decode in this process: --no-isolate"
         )
 
 
@@ -193,7 +193,7 @@ class _Worker:
         except OSError as error:
             self._socket.close()
             raise WorkerUnavailableError(
-                f"No decoding process can be started: {error.strerror}. To decode without: --no-isolate"
+                f"No decoding process can be started: {error.strerror}. To decode in this process: --no-isolate"
             ) from error
         self._deadline = time.monotonic() + _START_SECONDS
         self._most_memory = 0

@@ -78,7 +78,7 @@ def index(
                 raise InvalidInputError("Say what to index: clipsearch index FOLDER")
             if options.dry_run:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            else:  # before anything is made: an encoder that are unavailable must leave no library behind
+            else:  # before anything is made: an encoder that is unavailable must leave no library behind
                 encoder = encoder or _choose(options.model, settings, notify)
         library = Library.create(folder)
         stack.callback(library.close)

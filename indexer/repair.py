@@ -220,7 +220,7 @@ class _Planner:
         pin = library.encoder
         self._encoder = pin.name if pin else "NAME"
         self._covered = [root.path for root in self.roots.values()]
-        self._neighbours = SiblingCache()
+        self._siblings = SiblingCache()
         self._reached: dict[int, bool] = {}
 
     def plan(self, damage: Damage) -> _Plan:
@@ -267,10 +267,10 @@ class _Planner:
                 self._reached[root.id] = not item.path and os.path.isdir(os.path.dirname(root.path))
         return self._reached[root.id]
 
-    def _walk(self, root: Root, prefix: str, rules: Rules, neighbours: SiblingCache | None = None) -> FolderWalk:
+    def _walk(self, root: Root, prefix: str, rules: Rules, siblings: SiblingCache | None = None) -> FolderWalk:
         skip = os.path.realpath(self._library.folder)
-        neighbours = neighbours or self._neighbours
-        return FolderWalk(root.id, root.path, prefix, rules, covered=self._covered, skip=skip, neighbours=neighbours)
+        siblings = siblings or self._siblings
+        return FolderWalk(root.id, root.path, prefix, rules, covered=self._covered, skip=skip, siblings=siblings)
 
 
 def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorruptError:

@@ -1,4 +1,4 @@
-"""From an index's candidates to exact neighbours."""
+"""From an index's candidates to exact neighbors."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
 
 MAX_GPU_K = 2048
-"""The most neighbours that FAISS returns from a GPU."""
+"""The most neighbors that FAISS returns from a GPU."""
 
 _BLOCK = 1 << 16
 

@@ -94,7 +94,7 @@ def _remark(found: Evaluation) -> None:
         where = "both libraries" if len(found.sides) > 1 else "the library"
         note(f"Left out: {len(asked.left_out):,} captions of pictures not in {where} ({shown_lines(asked.left_out)}).")
     if asked.repeated:
-        note(f"Counted once: {len(asked.repeated):,} captions that occur twice ({shown_lines(asked.repeated)}).")
+        note(f"Counted once: {len(asked.repeated):,} repeated captions ({shown_lines(asked.repeated)}).")
     if len({side.gallery for side in found.sides}) > 1:
         note(
             "The libraries hold different numbers of pictures, so one is a harder "

@@ -174,7 +174,7 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "DATE",
         "Taken before the beginning of DATE.",
     ),
-    "--on": (_during, "DATE", "Taken within DATE: a year, a month, a season or a day."),
+    "--on": (_during, "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
     "--camera": (
         lambda value, now: {"cameras": (value,)},
         "NAME",

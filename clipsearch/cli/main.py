@@ -46,12 +46,12 @@ SECTIONS = {
         "verify": ("clipsearch.cli.verify", "Compare the library with its checksums."),
         "repair": ("clipsearch.cli.repair", "Encode again what is damaged."),
         "build": ("clipsearch.cli.build", "Build the search index again."),
+        "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub."),
         "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),
     },
     "Share": {
         "backup": ("clipsearch.cli.backup", "Back up the library, copying only new data."),
         "restore": ("clipsearch.cli.restore", "Restore the library from a backup."),
-        "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub."),
     },
 }
 """Heading of the help -> command -> its module and its line of the help."""

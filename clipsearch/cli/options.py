@@ -64,7 +64,7 @@ def collapse_option(command: F) -> F:
 
 def cutoff_options(command: F) -> F:
     """Add --min-confidence, --min-score and --cut."""
-    command = click.option("--cut", is_flag=True, help="End the answer where the scores fall off.")(command)
+    command = click.option("--cut", is_flag=True, help="End the answer at the gap in the scores.")(command)
     least = "Leave out matches with a lower {}, {}."
     score = least.format("score", "from -1 to 1")
     command = click.option("--min-score", type=float, metavar="S", help=score)(command)

@@ -35,7 +35,9 @@ from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weigh
 @click.option("--image", metavar="FILE|URL", help="Search by this picture instead of words.")
 @click.option("--like", type=click.IntRange(min=1), multiple=True, metavar="ID", help="More like this item.")
 @click.option("--unlike", type=click.IntRange(min=1), multiple=True, metavar="ID", help="Less like this item.")
-@click.option("--fusion", type=click.Choice(FUSIONS), default="auto", help="How several terms are combined.")
+@click.option(
+    "--fusion", type=click.Choice(FUSIONS), default="auto", show_default=True, help="How several terms are combined."
+)
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches to show.")
 @click.option(
     "--modality",

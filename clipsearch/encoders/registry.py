@@ -46,7 +46,8 @@ def load_pinned(
     if encoder.dim != pin.dim:
         raise EncoderMismatchError(
             f"The library was made with vectors of {pin.dim} dimensions, imported as those of {pin.name}, but "
-            f"{encoder.name} makes {encoder.dim}. Search by vector, or import again with the right --encoder."
+            f"{encoder.name} makes {encoder.dim}. Search by vector, import again with the "
+            "right --encoder, or index into another library with --library."
         )
     return encoder
 

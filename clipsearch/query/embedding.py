@@ -131,8 +131,7 @@ class Embedder:
         tokens, limit = self.encoder.count_tokens(text), self.encoder.max_tokens
         if tokens <= limit:
             return unread
-        cut = f"The query has {tokens} tokens; {self.encoder.name} reads only the first "
-        f"{limit}. Shorten it to use all of it."
+        cut = f"The query has {tokens} tokens; {self.encoder.name} reads only the first {limit}. Shorten it to use all."
         return (*unread, cut)
 
     def _find_unread(self, text: str) -> tuple[str, ...]:

@@ -165,19 +165,33 @@ class SearchEngine:
             min_score=min_score,
             cut=cut,
         )
-        if vector is not None and np.ndim(rows := as_floats(vector)) != 1 and text is None and image is None:
+        rows = None if vector is None else as_floats(vector)
+        if rows is not None and rows.ndim != 1 and text is None and image is None:
             return self._search_batch(options, vectors=rows)
-        return self.answer(text, image=image, vector=vector, options=options)
+        return self.answer(text, image=image, vector=rows, options=options)
 
     def answer(
         self,
         text: str | Term | Query | None = None,
         *,
         image: Picture | None = None,
-        vector: Vector | Vectors | None = None,
+        vector: Vector | None = None,
         options: SearchOptions,
     ) -> Results:
-        """Find the best matches of one query, as `search`, with its options in one object. vector: (dim,)."""
+        """Find the best matches of one query: `search`, with its options in one object.
+
+        Args:
+            text: See `search`.
+            image: See `search`.
+            vector: One vector of numbers, shape (dim,).
+            options: The options of the search.
+
+        Returns:
+            The ranked hits.
+
+        Raises:
+            ClipSearchError: As in `search`.
+        """
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")

@@ -1,8 +1,8 @@
 """Hybrid search: the ranking by vectors, and the items that have all telling words of a text, in one ranking.
 
 The two are added up by reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009). Alone it would bury what has no
-words: a photograph without a caption, first by meaning, stands behind everything that two rankings name. So it comes
-with a promise: what is r-th by vectors never stands below place 2r. benchmarks/hybrid.py compares the ways.
+words: a photograph without a caption, first by meaning, stands behind everything that two rankings name. So the
+demotion is limited: what is r-th by vectors never stands below place 2r. benchmarks/hybrid.py compares the ways.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def fuse_words(hits: Sequence[Hit], keyword_ids: Sequence[int]) -> list[Hit]:
     return [replace(by_id[item], rank=rank) for rank, item in enumerate(fused, 1)]
 
 
-def fuse(by_vectors: Sequence[int], keyword_search: Sequence[int]) -> list[int]:
+def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:
     """Fuse two rankings of ids, of which the first has all that the second has; ties as by vectors.
 
     What is r-th by vectors is at place 2r or before.
     """
     merit = {item: 1.0 / (RRF_RANKS + rank) for rank, item in enumerate(by_vectors, 1)}
-    for rank, item in enumerate(keyword_search, 1):
+    for rank, item in enumerate(by_keywords, 1):
         merit[item] += 1.0 / (RRF_RANKS + rank)
     return limit_demotion(sorted(by_vectors, key=lambda item: -merit[item]), by_vectors)

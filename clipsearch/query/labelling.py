@@ -127,6 +127,6 @@ def _check_labels(labels: Sequence[str]) -> None:
         raise InvalidInputError(f"The label {twice[0]!r} occurs twice. Name each label once.")
     if len(labels) < 2:
         raise InvalidInputError(
-            f"There is no choice with {len(labels) or 'no'} label. Give two or more, such as what else a picture may "
-            "show: --labels cat,something"
+            f"There is no choice with {len(labels) or 'no'} label. Give two or more; with one, add what else a "
+            "picture may show: --labels cat,something"
         )

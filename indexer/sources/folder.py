@@ -89,11 +89,11 @@ class FolderWalk:
         *,
         covered: Sequence[str],
         skip: str | None = None,
-        neighbours: SiblingCache | None = None,
+        siblings: SiblingCache | None = None,
     ) -> None:
         """Prepare a walk of `prefix` in a root.
 
-        covered: the paths of all roots. skip: a folder to leave out. neighbours: what this walk shares with others;
+        covered: the paths of all roots. skip: a folder to leave out. siblings: what this walk shares with others;
         a file that several of them are asked for is found by the first alone.
         """
         self._root_id = root_id
@@ -104,8 +104,8 @@ class FolderWalk:
         self._skip = skip
         self._foreign: set[tuple[int, int]] = set()
         self._linked: set[str] = set()
-        self._neighbours = neighbours or SiblingCache()
-        self._captions = self._neighbours.captions(root, rules, self._absolute, self._is_wanted)
+        self._siblings = siblings or SiblingCache()
+        self._captions = self._siblings.captions(root, rules, self._absolute, self._is_wanted)
         self._told = len(self._captions.unreadable)
         self._unlisted: list[tuple[str, str]] = []
 
@@ -137,7 +137,7 @@ class FolderWalk:
         for path in list(self._captions.pictures_of(self._prefix, names)) or [self._prefix]:
             with suppress(OSError):  # it went while we walked
                 status = status if path == self._prefix else os.stat(self._absolute(path))
-                if self._neighbours.is_first(self._root_id, path):
+                if self._siblings.is_first(self._root_id, path):
                     yield self._record(path, status, names)
 
     def _root_file(self, status: os.stat_result) -> Iterator[FileRecord]:
@@ -146,10 +146,10 @@ class FolderWalk:
         beside = CaptionSource()
         if _is_named_picture(name):
             absolute = partial(os.path.join, folder)
-            captions = self._neighbours.captions(folder, Rules(), absolute, lambda path: True)
+            captions = self._siblings.captions(folder, Rules(), absolute, lambda path: True)
             reported = len(captions.unreadable)
             try:
-                names = self._neighbours.names(folder)
+                names = self._siblings.names(folder)
             except OSError:
                 names = frozenset()
             beside = captions.of(name, names)
@@ -197,7 +197,7 @@ class FolderWalk:
 
     def _beside(self, folder: str) -> frozenset[str]:
         try:
-            return self._neighbours.names(self._absolute(folder))
+            return self._siblings.names(self._absolute(folder))
         except OSError as error:
             self._cannot_look(folder, error)
             return frozenset()

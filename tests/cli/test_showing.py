@@ -82,8 +82,13 @@ def test_the_daemon_answers_and_this_process_shows(home, alone, tmp_path, monkey
     daemon = start_cli("daemon")
     try:
         assert daemon.stderr is not None and b"Listening" in daemon.stderr.readline()
-        asked = run_cli(*QUERY, "--html", tmp_path / "p.html", cwd=home)
-        assert (ask({"do": "status"}) or {})["answered"] == 1
+        for _ in range(20):  # a busy machine may keep the daemon from answering in time; then the process does
+            (tmp_path / "p.html").unlink(missing_ok=True)
+            asked = run_cli(*QUERY, "--html", tmp_path / "p.html", cwd=home)
+            if (ask({"do": "status"}) or {}).get("answered"):
+                break
+        else:
+            pytest.fail("the daemon answered no query")
     finally:
         daemon.terminate()
         daemon.communicate(timeout=20)

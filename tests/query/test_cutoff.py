@@ -1,4 +1,4 @@
-"""What is left out of an answer: below a confidence or a score, or after the scores fall off."""
+"""What is left out of an answer: below a confidence or a score, or after the gap in the scores."""
 
 import math
 
@@ -143,3 +143,9 @@ def test_wrong_limits_are_wrong_usage(home, monkeypatch, arguments):
     monkeypatch.chdir(home)
     with pytest.raises(InvalidInputError, match="it must be a number from"):
         query.main(["a cat", *arguments], standalone_mode=False)
+
+
+def test_the_former_name_of_the_log_evalue_can_still_be_read(rows):
+    hit = rows.engine.search(vector=ASKED, k=1)[0]
+    with pytest.warns(DeprecationWarning, match="log_evalue"):
+        assert hit.surprise == hit.log_evalue

@@ -130,7 +130,8 @@ def test_threads_share_one_engine(engine, photos):
 
 def test_a_long_query_is_cut_with_a_warning(engine):
     results = engine.search(" ".join(["cat"] * 2000))
-    assert any("reads only the first" in warning for warning in results.warnings)
+    limit = engine.encoder.max_tokens
+    assert any(f"reads only the first {limit}. Shorten" in warning for warning in results.warnings)
     assert engine.search("a cat").warnings == ()
 
 

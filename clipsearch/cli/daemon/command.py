@@ -49,18 +49,18 @@ def daemon(idle: float, status: bool, stop: bool) -> int:
 
 
 def _serve(seconds: float) -> int:
-    from clipsearch.cli.daemon import server as resident
+    from clipsearch.cli.daemon import server
 
-    resident.end_on_sigterm()
+    server.end_on_sigterm()
     try:
-        with contextlib.suppress(KeyboardInterrupt), resident.listening() as listener:
+        with contextlib.suppress(KeyboardInterrupt), server.listening() as listener:
             if listener is None:
                 note(f"A daemon is already running: {socket_path()}")
                 return 0
             note(
                 f"Listening: {socket_path()}. It stops after {seconds / 60:g} minutes without a query, or with Ctrl-C."
             )
-            resident.DaemonServer(seconds).serve(listener)
+            server.DaemonServer(seconds).serve(listener)
     except OSError as error:
         raise ClipSearchError(
             f"The daemon cannot listen at {socket_path()}: {error.strerror or error}. Set XDG_RUNTIME_DIR to a "

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def knn_recall(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return which share of its true neighbours each query found: float64 (n,).
+    """Return which share of its true neighbors each query found: float64 (n,).
 
     found: row numbers int64 (n, any). true: those of an exact search, int64 (n, k), -1 where there are fewer than k.
     """
