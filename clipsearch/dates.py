@@ -113,7 +113,7 @@ def _absolute(words: str, now: datetime) -> Period | None:
 
 
 def _ask_library(words: str, now: datetime, parser: str, missing: str) -> tuple[datetime | None, str]:
-    """Return a moment, and of what period. missing: the day to take if there is none, `current` or `first`."""
+    """Return a moment and the length of its period. missing: the day of a text without a day, `current` or `first`."""
     from dateparser.date import DateDataParser
 
     settings = {

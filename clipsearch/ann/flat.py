@@ -62,7 +62,7 @@ def _better(best: Neighbors, scores: NDArray[np.float32], first: int, k: int) ->
 def exact_scores_of(
     rows: RowSource, queries: NDArray[np.float32], candidates: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Score each query's candidates (n_queries, any) from the rows: float32 of that shape, -inf if there is none."""
+    """Score each query's candidates (n_queries, any) from the rows: float32 of that shape, -inf for an id of -1."""
     scores = np.full(candidates.shape, -np.inf, np.float32)
     for query, ids, own in zip(queries, candidates, scores, strict=True):
         for start in range(0, len(ids), _GATHERED):

@@ -61,7 +61,7 @@ def doctor(context: click.Context, as_json: bool, queries: int, library: str | N
 
 
 def _examine(folder: Path, settings: Settings, count: int, stage: Callable[[str], None]) -> Iterator[Finding]:
-    """Examine a library. Raises LibraryNotFoundError if there is none."""
+    """Examine a library. Raises LibraryNotFoundError if it does not exist."""
     from clipsearch.store.findings import RESTORE, Finding, Severity
     from clipsearch.store.library import Library
 

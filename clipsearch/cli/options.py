@@ -57,6 +57,19 @@ def current_folder() -> str:
         return os.curdir
 
 
+def match_options(command: F) -> F:
+    """Add -k and --modality."""
+    command = click.option(
+        "--modality",
+        type=click.Choice(["image", "text", "any"]),
+        default="any",
+        show_default=True,
+        help="The kind of matches.",
+    )(command)
+    count = click.IntRange(min=1)
+    return click.option("-k", default=10, show_default=True, type=count, help="How many matches to show.")(command)
+
+
 def collapse_option(command: F) -> F:
     """Add --collapse."""
     return click.option("--collapse", is_flag=True, help="Show copies of a picture, and bursts, once.")(command)

@@ -14,6 +14,7 @@ from clipsearch.cli.options import (
     current_folder,
     cutoff_options,
     library_option,
+    match_options,
     note,
     read_settings,
     read_shape,
@@ -38,14 +39,7 @@ from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weigh
 @click.option(
     "--fusion", type=click.Choice(FUSIONS), default="auto", show_default=True, help="How several terms are combined."
 )
-@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches to show.")
-@click.option(
-    "--modality",
-    type=click.Choice(["image", "text", "any"]),
-    default="any",
-    show_default=True,
-    help="The kind of matches.",
-)
+@match_options
 @click.option(
     "--words/--no-words",
     "hybrid",

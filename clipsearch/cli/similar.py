@@ -14,6 +14,7 @@ from clipsearch.cli.options import (
     current_folder,
     cutoff_options,
     library_option,
+    match_options,
     read_settings,
     read_shape,
     search_options,
@@ -29,14 +30,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=FilteringCommand)
 @click.argument("item", metavar="ID|PATH|URL")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many matches to show.")
-@click.option(
-    "--modality",
-    type=click.Choice(["image", "text", "any"]),
-    default="any",
-    show_default=True,
-    help="The kind of matches.",
-)
+@match_options
 @collapse_option
 @cutoff_options
 @filter_options

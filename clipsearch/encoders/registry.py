@@ -265,10 +265,13 @@ def _require_at_hand(name: str, offline: bool) -> None:
     presets = {preset.name: (preset.repository, preset.needed) for preset in PRESETS.values()}
     named_on_hub = (name.removeprefix(OPENCLIP + HUB), ()) if name.startswith(OPENCLIP + HUB) else None
     source = presets.get(name, named_on_hub)
-    if source is None or hub.is_cached(*source):
+    if source is None:
+        return
+    repository, needed = source
+    if hub.is_cached(repository, needed):
         return
     why = "offline mode forbids fetching them" if hub.is_offline(offline) else "the model hub cannot be reached"
-    if hub.is_offline(offline) or not hub.answers(source[0]):
+    if hub.is_offline(offline) or not hub.answers(repository):
         raise EncoderUnavailableError(
             f"The weights of {name} are not on this machine, and {why}. Go online once, or set HF_ENDPOINT to a "
             "mirror. Until then use the builtin encoder (`--model builtin`) or a folder with the weights "

@@ -28,7 +28,7 @@ class Tile:
     """A hit to show.
 
     path: as the JSON form of an answer has it; of a record maybe a URL. passage: what matched of a text; None for a
-    picture. score, confidence: as in `Hit`; None if there is none.
+    picture. score, confidence: as in `Hit`; None for a hit without one.
     """
 
     rank: int

@@ -48,7 +48,7 @@ _PROTOCOLS = IPv4Network("192.0.0.0/24")
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, as the system knows them. Raises OSError or UnicodeError if there is none."""
+    """Resolve a host name to its addresses. Raises OSError or UnicodeError if the name does not resolve."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
@@ -103,7 +103,7 @@ class _Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds until then. Raises TimeoutError if there are none."""
+        """Return the seconds until then. Raises TimeoutError if that time has passed."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError

@@ -117,7 +117,7 @@ def _table_of_16_bits(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _finite_range(picture: Image.Image) -> tuple[float, float]:
-    """Return the least and the most finite value, 0 and 0 if there is none; strip by strip."""
+    """Return the minimum and maximum finite value, 0 and 0 without any; computed strip by strip."""
     (width, height), least, most = picture.size, np.inf, -np.inf
     rows = max(_STRIP // width, 1)
     for top in range(0, height, rows):

@@ -153,7 +153,8 @@ class _Splitter:
             yield from self._fit(group[:half])
             yield from self._fit(group[half:])
         else:
-            yield from self._cut_up(*group[0])
+            start, end = group[0]
+            yield from self._cut_up(start, end)
 
     def _cut_up(self, start: int, end: int) -> Iterator[tuple[str, int, int]]:
         """Cut a long paragraph into pieces of about equal size."""

@@ -66,7 +66,7 @@ class _Pictures:
         self._shown: list[tuple[int, Item]] = []
 
     def find_or_add(self, hit: Hit, number: int) -> int | None:
-        """Return the number of the first that a hit repeats; if there is none, the hit is shown under this number."""
+        """Return the number of the first hit that this one repeats; else show it under the given number."""
         own = self._vectors[self._places[hit.item.id]]
         scores = self._vectors[[self._places[item.id] for _, item in self._shown]] @ own
         for i in np.flatnonzero(scores >= min(ALIKE, BURST_ALIKE)).tolist():

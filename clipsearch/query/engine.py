@@ -122,8 +122,7 @@ class SearchEngine:
         """Find the best matches of one query: a text, a picture or a vector.
 
         Args:
-            text: Words as they are, or a query of one or more terms, such as `Text("horse") + Text("stripes")` or what
-                `parse` returns. Items that are terms of it are no hits of it.
+            text: Words, or a query of terms such as `Text("horse") + Text("stripes")`; its own items are not hits.
             image: A path, a URL (http or https), or a Pillow image.
             vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
             k: How many hits are returned at most. An item is one hit, by its part that matches best.
@@ -133,8 +132,7 @@ class SearchEngine:
             fusion: How the terms of a query are fused, one of `auto`, `decision`, `feature` and `rank`.
             collapse: Show copies and bursts once, by the best of them, whose `also` has the others.
             hybrid: Find items by their words as well, if `text` is a str and texts may be found.
-            min_confidence: Leave out hits below this confidence, from 0 to 1. A hit without a confidence, as in a
-                library too small to tell, stays.
+            min_confidence: Leave out hits below this confidence, from 0 to 1; a hit without a confidence stays.
             min_score: Leave out hits below this cosine, from -1 to 1.
             cut: Leave out hits after the gap in the scores.
 
@@ -148,10 +146,7 @@ class SearchEngine:
             EncoderError: The encoder of the library is unavailable.
 
         Example:
-            >>> engine = clipsearch.open("photos/.clipsearch")
-            >>> for hit in engine.search("a cat on a sofa", k=3):
-            ...     print(hit.rank, hit.path, hit.score)
-
+            >>> paths = [hit.path for hit in engine.search("a cat on a sofa", k=3)]
         """
         options = SearchOptions(
             k=k,
@@ -165,6 +160,15 @@ class SearchEngine:
             min_score=min_score,
             cut=cut,
         )
+        return self._search_any(text, image, vector, options)
+
+    def _search_any(
+        self,
+        text: str | Term | Query | None,
+        image: Picture | None,
+        vector: Vector | Vectors | None,
+        options: SearchOptions,
+    ) -> Results | list[Results]:
         rows = None if vector is None else as_floats(vector)
         if rows is not None and rows.ndim != 1 and text is None and image is None:
             return self._search_batch(options, vectors=rows)
@@ -388,7 +392,7 @@ class SearchEngine:
 
 
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
-    """Open the library in a folder for search. Raises LibraryNotFoundError if there is none."""
+    """Open the library in a folder for search. Raises LibraryNotFoundError if it does not exist."""
     return SearchEngine(Library(folder), settings, embedder=embedder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,13 +73,13 @@ def damaged_items(library: Library, damage: Damage) -> list[DamagedItem]:
 
     One that has a row and is lost itself counts as deleted.
     """
-    columns = (items.c.id, items.c.root_id, items.c.path, items.c.content_hash, items.c.deleted)
+    columns = [items.c[column.name] for column in fields(DamagedItem)]
     with library.query() as connection:
         ids = set(damage.items)
         for modality, rows in damage.rows.items():
             ids |= set(catalog.item_ids_by_row(connection, modality, rows=rows.tolist()).values())
         found = connection.execute(select(*columns).where(items.c.id.in_(listed(ids))).order_by(items.c.id))
-        known = [DamagedItem(*row) for row in found]
+        known = [DamagedItem(**row) for row in found.mappings()]
     return known + [DamagedItem(number, 0, "", "", True) for number in sorted(ids - {item.id for item in known})]
 
 

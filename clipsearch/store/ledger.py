@@ -226,7 +226,7 @@ class Ledger:
 
 
 def _is_captioned(item: Row[Any], record: FileRecord) -> bool:
-    """Tell whether an item has the captions that lie beside its file, or is none that has any."""
+    """Tell whether an item has the captions beside its file, or is not of a kind with captions."""
     return item.modality == Modality.TEXT or record.beside.stamp in (None, item.caption_stamp)
 
 

@@ -38,7 +38,7 @@ class ItemColumns:
     @classmethod
     def of_row(cls, item: Row[Any]) -> ItemColumns:
         """Take the columns of an item that is stored."""
-        return cls(*(getattr(item, column.name) for column in fields(cls)))
+        return cls(**{column.name: getattr(item, column.name) for column in fields(cls)})
 
     @classmethod
     def of_encoded(cls, encoded: Encoded) -> ItemColumns:

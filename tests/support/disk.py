@@ -187,7 +187,7 @@ class Steps:
         self._tables.clear()
 
     def first(self, what: str, target: int | str, after: int = -1) -> int:
-        """The number of the first such step after a step; fails if there is none."""
+        """Return the number of the next such step; fail if no such step follows."""
         found = [i for i, s in enumerate(self.taken) if (s.what, s.target) == (what, target) and i > after]
         assert found, f"no {what} of {target} after step {after} of {self.taken}"
         return found[0]

@@ -40,7 +40,7 @@ def items_of(root, rows, start, modality):
 
 
 def fill(folder, rows, modality=Modality.IMAGE, *, pin=None):
-    """Add an item for each row to a library, making it first where there is none."""
+    """Add an item for each row to a library; create the library if it does not exist."""
     library = Library.create(folder)
     library.pin(pin or EncoderPin("vectors", "0" * 40, DIM))
     with library.query() as connection:

@@ -112,7 +112,7 @@ def pair_up(pairs: Sequence[Pair], found: Sequence[Found]) -> BenchmarkSet:
     """Give numbers to the texts, and to the pictures that all libraries have.
 
     A caption of several pictures is one text with several right answers; names of copies are one picture. Raises
-    InvalidInputError if there are none.
+    InvalidInputError if no caption has a picture.
     """
     texts: dict[str, int] = {}
     pictures: dict[int, tuple[int, str]] = {}

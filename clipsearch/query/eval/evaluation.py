@@ -93,11 +93,13 @@ def evaluate(path: Path, sides: Sequence[Side], stages: Stages, *, captioned_onl
             side.templates,
             len(asked.names) if captioned_only else len(found[i].gallery),
             ranks[i],
-            {direction: _estimates(*drawn[d][i]) for d, direction in enumerate(DIRECTIONS)},
+            {direction: _estimates(drawn[d][i]) for d, direction in enumerate(DIRECTIONS)},
         )
         for i, side in enumerate(sides)
     )
-    differences = {d: _differences(*each) for d, each in zip(DIRECTIONS, drawn, strict=True)} if len(sides) > 1 else {}
+    differences = (
+        {d: _differences(each[0], each[1]) for d, each in zip(DIRECTIONS, drawn, strict=True)} if len(sides) > 1 else {}
+    )
     return Evaluation(str(path), asked, evaluated, differences)
 
 
@@ -188,12 +190,13 @@ def _resampled(
     return list(zip(values, together, strict=True))
 
 
-def _estimates(values: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> dict[str, Estimate]:
-    tail = 50 * (1 - CONFIDENCE)
-    return {
-        name: Estimate(float(values[name][0]), *map(float, np.percentile(drawn[name], [tail, 100 - tail])))
-        for name in values
-    }
+def _estimates(side: tuple[Mapping[str, Floats], Mapping[str, Floats]]) -> dict[str, Estimate]:
+    """Estimate the figures of a side, (1,) each, with intervals from those of its resamples, (RESAMPLES,) each."""
+    (values, drawn), tail, found = side, 50 * (1 - CONFIDENCE), {}
+    for name in values:
+        low, high = np.percentile(drawn[name], [tail, 100 - tail])
+        found[name] = Estimate(float(values[name][0]), float(low), float(high))
+    return found
 
 
 def _differences(
@@ -201,4 +204,4 @@ def _differences(
 ) -> dict[str, Estimate]:
     """Estimate the second less the first, resample by resample."""
     values, drawn = ({name: b[name] - a[name] for name in a} for a, b in zip(one, other, strict=True))
-    return _estimates(values, drawn)
+    return _estimates((values, drawn))
