@@ -2,63 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, delete, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.deletion import tombstone
+from clipsearch.store.inserts import insert_items, insert_many
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
-from clipsearch.store.resolve import Content, Rows, item_at
+from clipsearch.store.resolve import Content, ItemColumns, Place, Rows, paths_by_root, place_of
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import failures, items, tombstones, vectors
+from clipsearch.store.sql_values import listed
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 
-
-def store(connection: Connection, content: Content, appended: Appended, ledger: Ledger, counts: CommitCounts) -> None:
-    """Store what a file holds, and count what that was."""
-    record = content.record
-    path = quote_path(record.path)
-    place = {"root_id": record.root_id, "path": path, "size": record.size, "mtime_ns": record.mtime_ns}
-    at_path = (failures.c.root_id == record.root_id) & (failures.c.path == path)
-    connection.execute(delete(failures).where(at_path))
-    if content.moved_from is not None:
-        _move(connection, content, place, appended, counts)
-        ledger.found_again(content.moved_from)
-        return
-    own = item_at(connection, record)
-    values = {
-        **asdict(content.columns),
-        "caption": content.caption,
-        "caption_stamp": None,
-        **_stamp(content),
-        **place,
-        "deleted": False,
-    }
-    if own is None:
-        item_id: int = connection.execute(insert(items).values(**values).returning(items.c.id)).scalar_one()
-    else:
-        item_id = own.id
-        _clear(connection, own, content)
-        connection.execute(update(items).where(items.c.id == item_id).values(**values))
-    if own is None or own.deleted:
-        counts.added += 1
-    else:
-        counts.changed += 1
-    _store_parts(connection, item_id, content, appended)
+_DECIDED_BY_FILE = tuple(column.name for column in fields(ItemColumns))
 
 
-def _clear(connection: Connection, own: Row[Any], content: Content) -> None:
-    """Take from an item what belongs to its content, which another one replaces."""
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A content, and in each modality the first of its rows."""
+
+    content: Content
+    first_rows: dict[Modality, int]
+
+
+def store(
+    connection: Connection, contents: Sequence[Content], appended: Appended, ledger: Ledger, counts: CommitCounts
+) -> None:
+    """Store what the files of a batch hold, and count what that was; new files go in together."""
+    forget_failures(connection, [content.place for content in contents])
+    new: list[_Placed] = []
+    for content in contents:
+        first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
+        placed = _Placed(content, first_rows)
+        if content.moved is not None:
+            _move(connection, placed, content.moved, counts)
+            ledger.found_again(content.moved.id)
+        elif content.own is not None:
+            _replace(connection, placed, content.own, counts)
+        else:
+            new.append(placed)
+    _add(connection, new)
+    counts.added += len(new)
+
+
+def _add(connection: Connection, new: Sequence[_Placed]) -> None:
+    """Add the items of new files."""
+    ids = insert_items(connection, [_columns(placed.content) for placed in new])
+    _store_parts(connection, ids, new)
+
+
+def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: CommitCounts) -> None:
+    """Give an item the content that its file has now."""
+    content = placed.content
     tombstone(connection, select(literal(own.id)))
     full_text.remove(connection, [own.id])
     if own.content_hash != content.columns.content_hash:
@@ -66,29 +71,36 @@ def _clear(connection: Connection, own: Row[Any], content: Content) -> None:
         is_picture = content.columns.modality == Modality.IMAGE
         tags.remove(connection, [own.id], TagSource.LABEL if is_picture else None)
     connection.execute(delete(vectors).where(vectors.c.item_id == own.id))
+    connection.execute(update(items).where(items.c.id == own.id).values(**_columns(content)))
+    if content.captions is not None:
+        tags.remove(connection, [own.id], TagSource.FILE)
+    _store_parts(connection, [own.id], [placed])
+    if own.deleted:
+        counts.added += 1
+    else:
+        counts.changed += 1
 
 
-def _move(
-    connection: Connection, content: Content, place: dict[str, Any], appended: Appended, counts: CommitCounts
-) -> None:
+def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: CommitCounts) -> None:
     """Give an item its new place and captions, and bring it back if it was deleted."""
-    item_id = content.moved_from
-    before = connection.execute(select(items).where(items.c.id == item_id)).one()
-    _swap_places(connection, before, place)
+    content = placed.content
+    if content.own is not None and content.own.id != before.id:
+        _swap_places(connection, before, content.own)
     if before.deleted:
         _uncover(connection, before.id)
-    # Rows that were appended are taken whatever there is by now: those of the next file come after them.
     has_new_captions = bool(content.rows) or content.caption != before.caption
     if has_new_captions:
         full_text.remove(connection, [before.id])
         _drop_captions(connection, before.id)
-    values = {"caption": content.caption, **_stamp(content), **place, "deleted": False}
-    connection.execute(update(items).where(items.c.id == item_id).values(**values))
+    values = {"caption": content.caption, **_stamp(content), **_place(content), "deleted": False}
+    connection.execute(update(items).where(items.c.id == before.id).values(**values))
     if has_new_captions:
-        _store_parts(connection, before.id, content, appended)
+        if content.captions is not None:
+            tags.remove(connection, [before.id], TagSource.FILE)
+        _store_parts(connection, [before.id], [placed])
     if before.deleted:
         counts.added += 1
-    elif (before.root_id, before.path) != (place["root_id"], place["path"]):
+    elif (before.root_id, before.path) != content.place:
         counts.moved += 1
     elif has_new_captions:
         counts.changed += 1
@@ -106,17 +118,25 @@ def _uncover(connection: Connection, item_id: int) -> None:
 def store_failure(connection: Connection, failed: Failed) -> None:
     """Store why a file cannot be indexed; its item is not found any more, unless the file could not be opened."""
     record = failed.record
+    root_id, path = place_of(record)
     values = {
         "size": record.size,
         "mtime_ns": record.mtime_ns,
         "reason": failed.reason,
         "transient": failed.transient,
     }
-    statement = upsert(failures).values(root_id=record.root_id, path=quote_path(record.path), **values)
+    statement = upsert(failures).values(root_id=root_id, path=path, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["root_id", "path"], set_=values))
-    own = item_at(connection, record)
-    if own is not None and not failed.transient:
-        tombstone(connection, select(literal(own.id)))
+    if not failed.transient:
+        at_path = (items.c.root_id == root_id) & (items.c.path == path)
+        tombstone(connection, select(items.c.id).where(at_path))
+
+
+def forget_failures(connection: Connection, places: Iterable[Place]) -> None:
+    """Drop why files at these places could not be indexed."""
+    for root_id, paths in paths_by_root(places).items():
+        at_paths = (failures.c.root_id == root_id) & failures.c.path.in_(listed(paths))
+        connection.execute(delete(failures).where(at_paths))
 
 
 def rows_of_contents(contents: Sequence[Content]) -> Rows:
@@ -128,27 +148,55 @@ def rows_of_contents(contents: Sequence[Content]) -> Rows:
     return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
 
 
+def _columns(content: Content) -> dict[str, Any]:
+    """Return all columns of an item but its id, as they are stored."""
+    columns = {name: getattr(content.columns, name) for name in _DECIDED_BY_FILE}
+    words = {"caption": content.caption, "caption_stamp": None, **_stamp(content)}
+    return {**columns, **words, **_place(content), "deleted": False}
+
+
+def _place(content: Content) -> dict[str, Any]:
+    root_id, path = content.place
+    return {"root_id": root_id, "path": path, "size": content.record.size, "mtime_ns": content.record.mtime_ns}
+
+
 def _stamp(content: Content) -> dict[str, Any]:
     """Return the stamp of the captions that a file has now, if that is known."""
     return {} if content.captions is None else {"caption_stamp": content.captions.stamp}
 
 
-def _store_parts(connection: Connection, item_id: int, content: Content, appended: Appended) -> None:
-    """Note where the rows of an item are, and its words."""
-    next_row = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
-    vectors_of = {modality: iter(rows) for modality, rows in content.rows.items()}
-    places = []
-    for part in content.parts:
+def _store_parts(connection: Connection, ids: Sequence[int], contents: Sequence[_Placed]) -> None:
+    """Note where the rows of items are, their words, and the keywords of their files."""
+    places: list[dict[str, Any]] = []
+    words, keywords = [], []
+    for item_id, placed in zip(ids, contents, strict=True):
+        content = placed.content
+        places += _vectors(item_id, placed)
+        words.append((item_id, content.caption or full_text.join_passages(part.text for part in content.parts)))
+        if content.captions is not None:
+            keywords.append((item_id, content.captions.keywords))
+    insert_many(connection, vectors, places)
+    full_text.add(connection, words)
+    tags.add(connection, keywords, TagSource.FILE)
+
+
+def _vectors(item_id: int, placed: _Placed) -> Iterator[dict[str, Any]]:
+    """Yield the columns of an item's vectors."""
+    next_row = dict(placed.first_rows)
+    rows_of = {modality: iter(rows) for modality, rows in placed.content.rows.items()}
+    for part in placed.content.parts:
         modality = part.modality
-        checksum = row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage)
-        places.append({**asdict(part), "item_id": item_id, "row": next_row[modality], "checksum": checksum})
+        yield {
+            "modality": modality,
+            "row": next_row[modality],
+            "item_id": item_id,
+            "part": part.part,
+            "text": part.text,
+            "line": part.line,
+            "end_line": part.end_line,
+            "checksum": row_checksum(next(rows_of[modality]).data, modality, item_id, part.part, part.passage),
+        }
         next_row[modality] += 1
-    if places:
-        connection.execute(insert(vectors), places)
-    words = content.caption or full_text.join_passages(part.text for part in content.parts)
-    full_text.add(connection, [(item_id, words)])
-    if content.captions is not None:
-        tags.set_tags(connection, item_id, content.captions.keywords, TagSource.FILE)
 
 
 def _drop_captions(connection: Connection, item_id: int) -> None:
@@ -158,11 +206,8 @@ def _drop_captions(connection: Connection, item_id: int) -> None:
     connection.execute(delete(vectors).where(*own))
 
 
-def _swap_places(connection: Connection, moving: Row[Any], place: dict[str, Any]) -> None:
-    """Give the deleted item that holds a place, if there is one, the place of the item that is moving there."""
-    at_place = (items.c.root_id == place["root_id"]) & (items.c.path == place["path"]) & (items.c.id != moving.id)
-    holder = connection.execute(select(items.c.id).where(at_place)).scalar_one_or_none()
-    if holder is not None:
-        for number, path in ((moving.id, f"/{moving.id}"), (holder, moving.path)):  # no stored path starts with "/"
-            root = moving.root_id
-            connection.execute(update(items).where(items.c.id == number).values(root_id=root, path=path))
+def _swap_places(connection: Connection, moving: Row[Any], holder: Row[Any]) -> None:
+    """Give the deleted item that holds a place the place of the item that is moving there."""
+    for number, path in ((moving.id, f"/{moving.id}"), (holder.id, moving.path)):  # no stored path starts with "/"
+        root = moving.root_id
+        connection.execute(update(items).where(items.c.id == number).values(root_id=root, path=path))

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.checksums import row_checksum
+from clipsearch.store.inserts import insert_items, insert_many, last_item_id
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import items, vectors
@@ -49,7 +49,7 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
     digests = _digests(block)
     paths = [quote_path(record.name) for record in block.records]
     present = _look_up(connection, root_id, paths)
-    first = _last_id(connection) + 1
+    first = last_item_id(connection) + 1
     chosen, known, values = [], {}, []
     for i, (record, path, digest) in enumerate(zip(block.records, paths, digests, strict=True)):
         item_id, before = present.get(path, (None, ""))
@@ -78,7 +78,7 @@ def store(connection: Connection, change: Change, appended: Appended) -> None:
             }
             for i, (item_id, row) in enumerate(zip(ids, rows, strict=True))
         ]
-        _insert_many(connection, vectors, places)
+        insert_many(connection, vectors, places)
 
 
 def _store_items(connection: Connection, change: Change) -> list[int]:
@@ -89,28 +89,10 @@ def _store_items(connection: Connection, change: Change) -> list[int]:
     if old:
         connection.execute(update(items).where(items.c.id == bindparam("known")), old)
     new = [row for item, row in zip(replaced, change.values, strict=True) if item is None]
-    given = iter(_insert(connection, new))
+    given = iter(insert_items(connection, new))
     ids = [next(given) if item is None else item for item in replaced]
     full_text.add(connection, ((item, row["caption"]) for item, row in zip(ids, change.values, strict=True)))
     return ids
-
-
-def _insert(connection: Connection, values: list[dict[str, Any]]) -> Sequence[int]:
-    """Insert items; return their ids in order, which rise with every item that is inserted."""
-    if not values:
-        return []
-    last = _last_id(connection)
-    _insert_many(connection, items, values)
-    ids = connection.execute(select(items.c.id).where(items.c.id > last).order_by(items.c.id)).scalars().all()
-    assert len(ids) == len(values), "a writer is alone"
-    return ids
-
-
-def _insert_many(connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> None:
-    """Insert dicts of plain values with the same keys, without what SQLAlchemy does to each: a third of the time."""
-    statement = insert(table).compile(dialect=connection.dialect, column_keys=list(values[0]))
-    rows = list(map(itemgetter(*(statement.positiontup or ())), values))
-    connection.exec_driver_sql(str(statement), rows)
 
 
 def _clear(connection: Connection, ids: Sequence[int]) -> None:
@@ -130,11 +112,6 @@ def _look_up(connection: Connection, root_id: int, paths: Sequence[str]) -> dict
         for path, item_id, content_hash in connection.execute(query.where(items.c.path.in_(chunk))):
             present[path] = (item_id, content_hash)
     return present
-
-
-def _last_id(connection: Connection) -> int:
-    last: int = connection.execute(select(func.coalesce(func.max(items.c.id), 0))).scalar_one()
-    return last
 
 
 def _digests(block: RecordBlock) -> list[str]:

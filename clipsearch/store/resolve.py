@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,10 +16,14 @@ from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
 from clipsearch.store.schema import items
+from clipsearch.store.sql_values import listed
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality, Passage
 
 Rows = dict[Modality, NDArray[np.float16]]
+
+Place = tuple[int, str]
+"""Where an item is: its root and its path as it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,9 @@ class Content:
     """What is to be stored for one file.
 
     columns: of its item, but for its place and caption. parts: those of one modality belong to the rows,
-    float16 (parts, dim), of that modality, in order. moved_from: an item that keeps its id and what it has, but for its
-    captions where `captions` has others. captions: None keeps those of an item that is moved.
+    float16 (parts, dim), of that modality, in order. own: the item at its place, live or deleted. moved: an item that
+    keeps its id and what it has, but for its captions where `captions` has others. captions: None keeps those of an
+    item that is moved.
     """
 
     record: FileRecord
@@ -88,8 +93,14 @@ class Content:
     caption: str | None = None
     parts: list[Part] = field(default_factory=list)
     rows: Rows = field(default_factory=dict)
-    moved_from: int | None = None
+    own: Row[Any] | None = None
+    moved: Row[Any] | None = None
     captions: Captions | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its item is."""
+        return place_of(self.record)
 
 
 class Resolver:
@@ -100,32 +111,37 @@ class Resolver:
         self._ledger = ledger
 
     def resolve(self, connection: Connection, batch: Sequence[Outcome]) -> tuple[list[Content], list[FileRecord]]:
-        """Return what to store, and the files whose known content is gone meanwhile."""
-        contents: list[Content] = []
+        """Return what to store, and the files whose known content is gone meanwhile.
+
+        Of several outcomes for one place the last one counts.
+        """
+        contents: dict[Place, Content] = {}
         unresolved: list[FileRecord] = []
         fresh: dict[str, Content] = {}
+        owners = items_at(connection, [outcome.record for outcome in batch])
         # An item at the path of a file of this batch will become that file, so it cannot also move elsewhere.
-        taken = {own.id for outcome in batch if (own := item_at(connection, outcome.record)) is not None}
+        taken = {own.id for own in owners.values()}
         for outcome in batch:
             content: Content | None
+            own = owners.get(place_of(outcome.record))
             if isinstance(outcome, Encoded):
                 content = encoded = _from_encoded(outcome)
                 fresh.setdefault(outcome.content_hash, encoded)
             elif isinstance(outcome, Known):
-                content = self._from_known(connection, outcome, fresh, taken)
+                content = self._from_known(connection, outcome, own, fresh, taken)
             else:
                 continue
             if content is None or not _add_captions(content, outcome.captions):
                 unresolved.append(outcome.record)
             else:
-                contents.append(content)
-        return contents, unresolved
+                content.own = own
+                contents[content.place] = content
+        return list(contents.values()), unresolved
 
     def _from_known(
-        self, connection: Connection, known: Known, fresh: dict[str, Content], taken: set[int]
+        self, connection: Connection, known: Known, own: Row[Any] | None, fresh: dict[str, Content], taken: set[int]
     ) -> Content | None:
         """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
-        own = item_at(connection, known.record)
         if own is not None and own.content_hash == known.content_hash:
             return _moved(known.record, own)
         if own is None or own.deleted:
@@ -178,7 +194,7 @@ def _is_sound(place: Row[Any], vector: NDArray[np.float16]) -> bool:
 
 
 def _moved(record: FileRecord, item: Row[Any]) -> Content:
-    return Content(record, ItemColumns.of_row(item), item.caption, moved_from=item.id)
+    return Content(record, ItemColumns.of_row(item), item.caption, moved=item)
 
 
 def _add_captions(content: Content, captions: Captions | None) -> bool:
@@ -186,7 +202,7 @@ def _add_captions(content: Content, captions: Captions | None) -> bool:
 
     Captions of the same text stay as they are.
     """
-    if captions is not None and captions.stamp is None and content.moved_from is not None:
+    if captions is not None and captions.stamp is None and content.moved is not None:
         captions = None
     content.captions = captions
     if captions is None or captions.text == content.caption:
@@ -202,10 +218,26 @@ def _add_captions(content: Content, captions: Captions | None) -> bool:
     return True
 
 
-def item_at(connection: Connection, record: FileRecord) -> Row[Any] | None:
-    """Return the item at a file's place, live or deleted."""
-    at_path = (items.c.root_id == record.root_id) & (items.c.path == quote_path(record.path))
-    return connection.execute(select(items).where(at_path)).one_or_none()
+def place_of(record: FileRecord) -> Place:
+    """Return the place of a file as the catalog holds it."""
+    return record.root_id, quote_path(record.path)
+
+
+def items_at(connection: Connection, records: Sequence[FileRecord]) -> dict[Place, Row[Any]]:
+    """Return the items at the places of files, live or deleted."""
+    found: dict[Place, Row[Any]] = {}
+    for root_id, paths in paths_by_root(map(place_of, records)).items():
+        at_paths = (items.c.root_id == root_id) & items.c.path.in_(listed(paths))
+        found.update({(root_id, item.path): item for item in connection.execute(select(items).where(at_paths))})
+    return found
+
+
+def paths_by_root(places: Iterable[Place]) -> dict[int, list[str]]:
+    """Group the paths of places by their roots."""
+    paths: dict[int, list[str]] = {}
+    for root_id, path in places:
+        paths.setdefault(root_id, []).append(path)
+    return paths
 
 
 def _from_encoded(encoded: Encoded) -> Content:

@@ -32,8 +32,16 @@ def set_tags(connection: Connection, item_id: int, names: Iterable[str], source:
     Of names that differ in case or blanks alone the first is kept; one that is empty is left out.
     """
     remove(connection, [item_id], source)
-    first = {fold_tag(name): name for name in reversed([*names])}
-    _insert(connection, [_row(item_id, name, source) for folded, name in first.items() if folded])
+    add(connection, [(item_id, names)], source)
+
+
+def add(connection: Connection, named: Iterable[tuple[int, Iterable[str]]], source: TagSource) -> None:
+    """Give items, each with its names, tags of a source of which they have none; the names are taken as by set_tags."""
+    rows = []
+    for item_id, names in named:
+        first = {fold_tag(name): name for name in reversed([*names])}
+        rows += [_row(item_id, name, source) for folded, name in first.items() if folded]
+    _insert(connection, rows)
 
 
 def set_labels(

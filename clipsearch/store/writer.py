@@ -79,8 +79,7 @@ class Writer:
         appended = append(self._connection, self._store, commit.rows_of_contents(contents))
         with change(self._connection) as connection:
             advance(connection, appended)
-            for content in contents:
-                commit.store(connection, content, appended, self.ledger, result.counts)
+            commit.store(connection, contents, appended, self.ledger, result.counts)
             for failed in batch:
                 if isinstance(failed, Failed):
                     commit.store_failure(connection, failed)
