@@ -137,7 +137,7 @@ def _stages(name: str, paths: list[Path]) -> tuple[float, float]:
     """Return pictures a second of decoding alone and of encoding alone, as `clipsearch index` does each."""
     settings = Settings()
     encoder = registry.load(names.resolve(name, offline=True).name, threads=settings.cores, offline=True)
-    decoder = Decoder(encoder, settings, {1: str(paths[0].parent)}, lambda content_hash: False)
+    decoder = Decoder(encoder, settings, {1: str(paths[0].parent)})
     records = [FileRecord(1, path.name, 0, 0) for path in paths]
     started = time.perf_counter()
     decoded = [entry for entry in load_all(records, decoder, settings.cores) if isinstance(entry, Decoded)]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -27,6 +26,9 @@ from indexer.picture_reader import DirectReader, PictureReader
 logger = logging.getLogger("clipsearch")
 
 MOST_AHEAD = 1024
+
+_CHUNK_FILES, _CHUNK_BYTES = 32, 4 << 20
+"""At most so many files, and beyond the first so many bytes of them, are read before they are decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +58,85 @@ class Vanished:
 Loaded = Decoded | Known | Failed | Vanished
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file that was read."""
+
+    record: FileRecord
+    path: str
+    data: bytes
+    content_hash: str
+
+
 class Decoder:
-    """Reads and decodes one file at a time; called from several threads."""
+    """Reads and decodes files; called from several threads."""
 
     def __init__(
         self,
         encoder: Encoder,
         settings: Settings,
         roots: Mapping[int, str],
-        is_known: Callable[[str], bool],
+        find_known: Callable[[Collection[str]], Collection[str]] = lambda hashes: (),
         has_caption: Callable[[str, str], bool] = lambda content_hash, text: False,
         reader: PictureReader | None = None,
     ) -> None:
         """Prepare.
 
-        roots: id -> absolute path. is_known: whether the library holds content under a hash. has_caption: whether it
-        holds such content with a caption. reader: what decodes pictures; None for this process.
+        roots: id -> absolute path. find_known: which content hashes the library holds. has_caption: whether it holds
+        the content under a hash with a caption. reader: what decodes pictures; None for this process.
         """
         self._encoder = encoder
         self._settings = settings
         self._roots = roots
-        self._is_known = is_known
+        self._find_known = find_known
         self._has_caption = has_caption
         self._reader = reader or DirectReader()
 
-    def __call__(self, record: FileRecord, *, trust_known: bool = True) -> Loaded:
-        """Load a file; trust_known: stop at its hash where the library has that content.
+    def __call__(self, records: Iterable[FileRecord], *, trust_known: bool = True) -> list[Loaded]:
+        """Load files, in their order; trust_known: stop at the hash where the library has that content.
 
-        Raises EncoderError, LibraryError and WorkerUnavailableError; whatever else goes wrong is the fault of this
-        file alone.
+        All are read before the first is decoded, so that the library is asked once. Raises EncoderError, LibraryError
+        and WorkerUnavailableError; whatever else goes wrong is the fault of one file alone.
         """
+        entries = deque(map(self._read, records))
+        hashes = {entry.content_hash for entry in entries if isinstance(entry, _Read)}
+        known = self._find_known(hashes) if trust_known and hashes else ()
+        loaded: list[Loaded] = []
+        while entries:  # so that the bytes of each are given back
+            entry = entries.popleft()
+            loaded.append(self._load(entry, entry.content_hash in known) if isinstance(entry, _Read) else entry)
+        return loaded
+
+    def _read(self, record: FileRecord) -> _Read | Vanished | Failed:
         path = join(self._roots[record.root_id], quote_path(record.path))
+        is_text = _is_named_text(path)
+        settings = self._settings
         try:
-            data, status = self._read(path)
+            if is_text:
+                data, status = read_regular(path, settings.max_text_bytes, setting="max_text_bytes")
+            else:
+                data, status = read_regular(path, settings.max_picture_bytes)
         except FileNotFoundError:
             return Vanished(record)
         except OSError as error:
             return Failed(record, f"cannot be read: {error.strerror}", transient=True)
         except Exception as error:
             return _failure(record, error)
-        record = replace(record, size=status.st_size, mtime_ns=mtime_ns(status))
-        content_hash = hash_content(data, path)
+        if (record.size, record.mtime_ns) != (status.st_size, mtime_ns(status)):
+            record = replace(record, size=status.st_size, mtime_ns=mtime_ns(status))
+        return _Read(record, path, data, hash_content(data, path))
+
+    def _load(self, read: _Read, is_known: bool) -> Loaded:
+        record, data = read.record, read.data
         try:
-            if trust_known and self._is_known(content_hash):
-                if not is_picture(data[:64]):
-                    return Known(record, content_hash)
-                words = self._reader.words(data)
-                return Known(record, content_hash, self._captions(record, content_hash, words))
-            return self._decode(record, path, content_hash, data)
+            if not is_known:
+                return self._decode(record, read.path, read.content_hash, data)
+            if not is_picture(data[:64]):
+                return Known(record, read.content_hash)
+            words = self._reader.words(data)
+            return Known(record, read.content_hash, self._captions(record, read.content_hash, words))
         except Exception as error:
             return _failure(record, error)
-
-    def _read(self, path: str) -> tuple[bytes, os.stat_result]:
-        if _is_named_text(path):
-            return read_regular(path, self._settings.max_text_bytes, setting="max_text_bytes")
-        return read_regular(path, self._settings.max_picture_bytes)
 
     def _decode(self, record: FileRecord, path: str, content_hash: str, data: bytes) -> Decoded:
         is_text = _is_named_text(path)
@@ -183,21 +209,40 @@ def _failure(record: FileRecord, error: Exception) -> Failed:
 
 
 def load_all(
-    records: Iterable[FileRecord], load: Callable[[FileRecord], Loaded], threads: int, ahead: int = 0
+    records: Iterable[FileRecord], load: Callable[[list[FileRecord]], list[Loaded]], threads: int, ahead: int = 0
 ) -> Generator[Loaded, None, None]:
-    """Load files in a pool; yields in the order of the records.
+    """Load files in a pool of threads, several by each call; yields in the order of the records.
 
-    ahead: how many may be under way or wait to be taken, such as those of a batch; at least four a thread, and at most
+    ahead: how many may be under way or wait to be taken, such as those of a batch; at least 16 a thread, and at most
     MOST_AHEAD.
     """
-    pending: deque[Future[Loaded]] = deque()
+    ahead = max(min(ahead, MOST_AHEAD), 16 * threads)
+    pending: deque[tuple[int, Future[list[Loaded]]]] = deque()
+    under_way = 0
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        for record in records:
-            pending.append(pool.submit(load, record))
-            if len(pending) > max(min(ahead, MOST_AHEAD), 4 * threads):
-                yield pending.popleft().result()
+        for chunk in _chunks(records, min(_CHUNK_FILES, ahead // (4 * threads))):
+            pending.append((len(chunk), pool.submit(load, chunk)))
+            under_way += len(chunk)
+            while under_way > ahead:
+                count, future = pending.popleft()
+                under_way -= count
+                yield from future.result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft()[1].result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _chunks(records: Iterable[FileRecord], most: int) -> Iterator[list[FileRecord]]:
+    """Cut records into lists of at most so many, and of so many bytes as one call may hold."""
+    chunk: list[FileRecord] = []
+    size = 0
+    for record in records:
+        if chunk and (len(chunk) == most or size + record.size > _CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += record.size
+    if chunk:
+        yield chunk

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,21 +34,34 @@ class Job:
     fresh: Sequence[Decoded]
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What came of a batch: its outcomes, and how many files it had. hashes: of the content that was encoded."""
+
+    files: int
+    outcomes: list[Outcome]
+    hashes: frozenset[str]
+
+
 class EncodeStage:
     """Encodes batches in threads of its own while the next are decoded and those before are committed."""
 
     def __init__(
-        self, encoder: Encoder, is_known: Callable[[str], bool], should_stop: Callable[[], bool] = lambda: False
+        self,
+        encoder: Encoder,
+        find_known: Callable[[Collection[str]], Collection[str]],
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Prepare; is_known: whether the library holds content under a hash."""
+        """Prepare; find_known: which content hashes the library holds."""
         self._encoder = encoder
-        self._is_known = is_known
+        self._find_known = find_known
         self._should_stop = should_stop
         self._pending: deque[tuple[Job, Future[_Done]]] = deque()
+        self._under_way: Counter[str] = Counter()
         self._works = False
 
-    def run(self, batches: Iterable[Sequence[Loaded]]) -> Generator[tuple[Sequence[Loaded], list[Outcome]]]:
-        """Yield each batch with its outcomes, in order; all but a batch for each stream wait to be decoded.
+    def run(self, batches: Iterable[Sequence[Loaded]]) -> Generator[EncodedBatch]:
+        """Yield what came of each batch, in order; all but a batch for each stream wait to be decoded.
 
         Content that a batch before this one holds, committed or still on its way, is an outcome `Known`: whoever
         commits it finds out if encoding that other file failed. Once should_stop holds, what has not been begun is
@@ -67,10 +80,15 @@ class EncodeStage:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def release(self, batch: EncodedBatch) -> None:
+        """Take note that a batch was committed: its content is found in the library from now on."""
+        self._under_way -= Counter(batch.hashes)
+
     def _prepare(self, batch: Sequence[Loaded]) -> Job:
-        under_way = {entry.content_hash for job, _ in self._pending for entry in job.fresh}
-        decoded = [entry for entry in batch if isinstance(entry, Decoded)]
-        fresh = [d for d in decoded if d.content_hash not in under_way and not self._is_known(d.content_hash)]
+        decoded = [d for d in batch if isinstance(d, Decoded) and d.content_hash not in self._under_way]
+        known = self._find_known({d.content_hash for d in decoded})
+        fresh = [d for d in decoded if d.content_hash not in known]
+        self._under_way.update({d.content_hash for d in fresh})
         return Job(batch, fresh)
 
     def _encode(self, job: Job) -> _Done:
@@ -80,7 +98,7 @@ class EncodeStage:
         self._works = self._works or any(isinstance(outcome, Encoded) for outcome in outcomes)
         return outcomes, encode_captions(self._encoder, captions_of(job.loaded))
 
-    def _finish(self) -> tuple[Sequence[Loaded], list[Outcome]]:
+    def _finish(self) -> EncodedBatch:
         job, future = self._pending.popleft()
         outcomes, captions = future.result()
         fresh = {id(entry) for entry in job.fresh}
@@ -89,7 +107,8 @@ class EncodeStage:
                 outcomes.append(_known(entry))
             elif isinstance(entry, Known | Failed):
                 outcomes.append(entry)
-        return job.loaded, attach(outcomes, captions)
+        hashes = frozenset(entry.content_hash for entry in job.fresh)
+        return EncodedBatch(len(job.loaded), attach(outcomes, captions), hashes)
 
 
 def captions_of(loaded: Sequence[Loaded]) -> list[tuple[FileRecord, Captions]]:

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,17 @@ from clipsearch.paths import join, quote_path
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
 from clipsearch.store.reading import CATALOG
-from clipsearch.store.records import Failed, FileRecord, Known, Outcome, Root, Scope
+from clipsearch.store.records import FileRecord, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin
 from indexer import build
 from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
-from indexer.captioning import attach, encode_captions
-from indexer.decode import Decoded, Decoder, Loaded, count_vectors, hash_content, load_all
+from indexer.commit import CommitStage
+from indexer.decode import Decoder, Loaded, count_vectors, hash_content, load_all
 from indexer.diff import Difference, compare
-from indexer.encode import EncodeStage, captions_of, encode_batch
+from indexer.encode import EncodeStage
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
 from indexer.report import IndexReport, Progress, Silent
@@ -207,50 +207,31 @@ class _Run:
 
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
-        decoder = Decoder(encoder, self.settings, roots, self._is_known, self._has_caption, self.reader)
+        decoder = Decoder(encoder, self.settings, roots, self._find_known, self._has_caption, self.reader)
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )
         size = self.settings.batch_size or encoder.batch_size
-        loaded = load_all(writer.ledger.todo(), decoder, self.settings.cores, size)
-        encoded = EncodeStage(encoder, self._is_known, self.should_stop).run(batches(loaded, size))
-        with closing(loaded), closing(encoded):
-            for batch, outcomes in encoded:
-                self._commit(writer, outcomes, decoder, roots)
-                self.progress.advance(len(batch))
+        encode = EncodeStage(encoder, self._find_known, self.should_stop)
+        commit = CommitStage(writer, encoder, decoder, background, self.report, self.should_stop)
+        with ExitStack() as stages:  # closed last first: what is handed over is still committed
+            loaded = stages.enter_context(closing(load_all(writer.ledger.todo(), decoder, self.settings.cores, size)))
+            encoded = stages.enter_context(closing(encode.run(batches(loaded, size))))
+            committed = stages.enter_context(closing(commit.run(encoded, roots)))
+            for batch in committed:
+                encode.release(batch)
+                self.progress.advance(batch.files)
                 if self.should_stop():
                     return
-                background.tend(writer)
             background.finish(writer, self.should_stop)
 
-    def _commit(self, writer: Writer, outcomes: list[Outcome], decoder: Decoder, roots: dict[int, str]) -> None:
-        """Commit outcomes; encode again what the writer cannot resolve, since its known content has gone."""
-        while outcomes:
-            committed = writer.commit(outcomes)
-            self.report.count(committed.counts)
-            for outcome in outcomes:
-                if isinstance(outcome, Failed):
-                    path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
-                    self.report.failed.append((path, outcome.reason))
-            outcomes = self._encode_again(committed.unresolved, decoder)
-
-    def _encode_again(self, records: Sequence[FileRecord], decoder: Decoder) -> list[Outcome]:
-        again = [decoder(record, trust_known=False) for record in records]
-        fresh = [entry for entry in again if isinstance(entry, Decoded)]
-        done: list[Outcome] = [entry for entry in again if isinstance(entry, Known | Failed)]
-        if not fresh:
-            return done
-        encoder = self._pinned_encoder()
-        encoded = encode_batch(encoder, fresh, self.should_stop, works=True)
-        return attach([*encoded, *done], encode_captions(encoder, captions_of(fresh)))
-
-    def _is_known(self, content_hash: str) -> bool:
+    def _find_known(self, hashes: Collection[str]) -> set[str]:
         with self.library.query() as connection:
-            return catalog.is_known(connection, content_hash)
+            return catalog.known_hashes(connection, hashes)
 
     def _has_caption(self, content_hash: str, text: str) -> bool:
         with self.library.query() as connection:
-            return catalog.is_known(connection, content_hash, text)
+            return catalog.has_caption(connection, content_hash, text)
 
 
 def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:

@@ -175,7 +175,7 @@ class _Run:
         if not plan.records:
             return
         assert self._encoder is not None, "loaded before anything was changed"
-        decoder = Decoder(self._encoder, self._settings, roots, is_known=lambda content_hash: False)
+        decoder = Decoder(self._encoder, self._settings, roots)
         size = self._settings.batch_size or self._encoder.batch_size
         self._progress.start(len(plan.records))
         known = {(record.root_id, record.path): item for record, item in plan.records.items()}

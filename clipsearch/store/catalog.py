@@ -195,11 +195,15 @@ def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:
     return list(connection.execute(select(vectors).where(vectors.c.item_id == item_id).order_by(vectors.c.part)))
 
 
-def is_known(connection: Connection, content_hash: str, caption: str | None = None) -> bool:
-    """Tell whether the library holds vectors for that content, with that caption if given; also of a deleted file."""
-    query = select(items.c.id).where(items.c.content_hash == content_hash).limit(1)
-    if caption is not None:
-        query = query.where(items.c.caption == caption)
+def known_hashes(connection: Connection, hashes: Iterable[str]) -> set[str]:
+    """Return those of these content hashes that the library holds vectors for; also of deleted files."""
+    query = select(items.c.content_hash).where(items.c.content_hash.in_(listed(hashes)))
+    return set(connection.execute(query).scalars())
+
+
+def has_caption(connection: Connection, content_hash: str, caption: str) -> bool:
+    """Tell whether the library holds vectors for that content with that caption; also of a deleted file."""
+    query = select(items.c.id).where(items.c.content_hash == content_hash, items.c.caption == caption).limit(1)
     return connection.execute(query).first() is not None
 
 

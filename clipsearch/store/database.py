@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from clipsearch.store import checksums
 from clipsearch.store.reading import Frozen, check_catalog, connect, connect_reader
 from clipsearch.store.refusals import REPAIR
 
+_LOCK = "clipsearch_lock"
 _DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS"})
 _DAMAGED_WORDS = ("malformed", "not a database", "no such table", "no such column")
 _FORBIDDEN = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
@@ -39,6 +41,11 @@ def writer_engine(path: Path) -> Engine:
 
     engine = _engine(connect_writer, NullPool, "BEGIN IMMEDIATE")
     event.listen(engine, "commit", checksums.seal)
+
+    @event.listens_for(engine, "connect")
+    def _add_lock(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        record.info[_LOCK] = threading.RLock()
+
     return engine
 
 
@@ -58,14 +65,18 @@ def reader_engine(path: Path) -> Engine:
 def transaction(engine: Engine | Connection) -> Iterator[Connection]:
     """Run a block in one transaction: committed at its end, rolled back on any error; errors become ours.
 
-    Inside another transaction of the same connection it is a savepoint.
+    Inside another transaction of the same connection it is a savepoint. Threads that share a connection of a writer
+    take turns.
     """
     with mapped_errors():
         if isinstance(engine, Engine):
             with engine.begin() as connection:
                 yield connection
         else:
-            with engine.begin_nested() if engine.in_transaction() else engine.begin():
+            with (
+                engine.info.get(_LOCK) or nullcontext(),
+                engine.begin_nested() if engine.in_transaction() else engine.begin(),
+            ):
                 yield engine
 
 

@@ -52,7 +52,7 @@ class Committed:
 
 
 class Writer:
-    """The only way to change a library; not thread-safe.
+    """The only way to change a library. Threads may share it: each transaction is one thread's alone, and one commits.
 
     What a method changes is one transaction, which raises the revision unless a comment says why it need not.
     """

@@ -1,0 +1,75 @@
+"""Encoded batches to the library, in a thread of its own, while the next are encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from clipsearch.encoders.base import Encoder
+from clipsearch.paths import join, quote_path
+from clipsearch.store.records import Failed, FileRecord, Known, Outcome
+from clipsearch.store.writer import Writer
+from indexer.background import BackgroundBuild
+from indexer.captioning import attach, encode_captions
+from indexer.decode import Decoded, Decoder
+from indexer.encode import EncodedBatch, captions_of, encode_batch
+from indexer.report import IndexReport
+
+
+class CommitStage:
+    """Commits batches one after the other; nobody else may change the library meanwhile."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        encoder: Encoder,
+        decoder: Decoder,
+        background: BackgroundBuild,
+        report: IndexReport,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Prepare; background: is tended after each commit. report: gets what was committed."""
+        self._writer = writer
+        self._encoder = encoder
+        self._decoder = decoder
+        self._background = background
+        self._report = report
+        self._should_stop = should_stop
+
+    def run(self, batches: Iterable[EncodedBatch], roots: Mapping[int, str]) -> Generator[EncodedBatch]:
+        """Yield each batch once it is durable, in order. roots: id -> absolute path. Raises what `commit` raises.
+
+        A batch is taken from `batches` while the one before is committed. One that was handed over is committed
+        whatever happens to the run.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="commit") as pool:
+            under_way = None
+            for batch in batches:
+                if under_way is not None:
+                    yield under_way.result()
+                under_way = pool.submit(self._commit, batch, roots)
+            if under_way is not None:
+                yield under_way.result()
+
+    def _commit(self, batch: EncodedBatch, roots: Mapping[int, str]) -> EncodedBatch:
+        """Commit outcomes; encode again what the writer cannot resolve, since its known content has gone."""
+        outcomes = batch.outcomes
+        while outcomes:
+            committed = self._writer.commit(outcomes)
+            self._report.count(committed.counts)
+            for outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
+                    self._report.failed.append((path, outcome.reason))
+            outcomes = self._encode_again(committed.unresolved) if committed.unresolved else []
+        self._background.tend(self._writer)
+        return batch
+
+    def _encode_again(self, records: Sequence[FileRecord]) -> list[Outcome]:
+        again = self._decoder(records, trust_known=False)
+        fresh = [entry for entry in again if isinstance(entry, Decoded)]
+        done: list[Outcome] = [entry for entry in again if isinstance(entry, Known | Failed)]
+        if not fresh:
+            return done
+        encoded = encode_batch(self._encoder, fresh, self._should_stop, works=True)
+        return attach([*encoded, *done], encode_captions(self._encoder, captions_of(fresh)))
