@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
@@ -16,7 +15,7 @@ from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureErr
 from clipsearch.media.decode import is_picture, read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
-from clipsearch.paths import join, quote_path
+from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 from indexer.captioning import read_captions
@@ -185,7 +184,7 @@ def hash_content(data: bytes, path: str) -> str:
 
 
 def _is_named_text(path: str) -> bool:
-    return PurePath(path).suffix.lower() in TEXT_SUFFIXES
+    return suffix(path) in TEXT_SUFFIXES
 
 
 def count_vectors(entry: Loaded) -> int:
@@ -213,15 +212,15 @@ def load_all(
 ) -> Generator[Loaded, None, None]:
     """Load files in a pool of threads, several by each call; yields in the order of the records.
 
-    ahead: how many may be under way or wait to be taken, such as those of a batch; at least 16 a thread, and at most
+    ahead: how many may be under way or wait to be taken, such as those of a batch; at least 32 a thread, and at most
     MOST_AHEAD.
     """
-    ahead = max(min(ahead, MOST_AHEAD), 16 * threads)
+    ahead = max(min(ahead, MOST_AHEAD), 32 * threads)
     pending: deque[tuple[int, Future[list[Loaded]]]] = deque()
     under_way = 0
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        for chunk in _chunks(records, min(_CHUNK_FILES, ahead // (4 * threads))):
+        for chunk in _chunks(records, min(_CHUNK_FILES, ahead // (2 * threads))):
             pending.append((len(chunk), pool.submit(load, chunk)))
             under_way += len(chunk)
             while under_way > ahead:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class EncodeStage:
         self._find_known = find_known
         self._should_stop = should_stop
         self._pending: deque[tuple[Job, Future[_Done]]] = deque()
-        self._under_way: Counter[str] = Counter()
+        self._under_way: set[str] = set()
         self._works = False
 
     def run(self, batches: Iterable[Sequence[Loaded]]) -> Generator[EncodedBatch]:
@@ -82,13 +82,13 @@ class EncodeStage:
 
     def release(self, batch: EncodedBatch) -> None:
         """Take note that a batch was committed: its content is found in the library from now on."""
-        self._under_way -= Counter(batch.hashes)
+        self._under_way -= batch.hashes
 
     def _prepare(self, batch: Sequence[Loaded]) -> Job:
         decoded = [d for d in batch if isinstance(d, Decoded) and d.content_hash not in self._under_way]
         known = self._find_known({d.content_hash for d in decoded})
         fresh = [d for d in decoded if d.content_hash not in known]
-        self._under_way.update({d.content_hash for d in fresh})
+        self._under_way.update(d.content_hash for d in fresh)
         return Job(batch, fresh)
 
     def _encode(self, job: Job) -> _Done:

@@ -226,7 +226,7 @@ class _Run:
             background.finish(writer, self.should_stop)
 
     def _find_known(self, hashes: Collection[str]) -> set[str]:
-        with self.library.query() as connection:
+        with self.library.raw() as connection:
             return catalog.known_hashes(connection, hashes)
 
     def _has_caption(self, content_hash: str, text: str) -> bool:

@@ -49,6 +49,7 @@ _HEAD = 256
 _WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0}
 """How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""
 
+_A_FOLDER = "is a folder, not a file"
 _NOT_A_PICTURE = "not a picture that clipsearch can read"
 _MAGIC = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -105,22 +106,42 @@ def read_regular(
     setting: what the limit is called, for the message. Returns the bytes and what fstat said before they were read.
     Raises OSError, ValueError for a path with a zero byte, MediaError if it is not a regular file or is too large.
     """
-    if os.path.isdir(path):
-        raise MediaError("is a folder, not a file")
     # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        number = os.open(path, flags)
+    except PermissionError:
+        if os.path.isdir(path):  # which Windows does not open
+            raise MediaError(_A_FOLDER) from None
+        raise
+    try:
+        status = os.fstat(number)
+        if stat.S_ISDIR(status.st_mode):
+            raise MediaError(_A_FOLDER)
         if not stat.S_ISREG(status.st_mode):
             raise MediaError("not a regular file")
-        # Asking for no more than there is spares fresh memory, which costs more than the reading; but a file can grow.
-        data = file.read(status.st_size + 1) if status.st_size <= limit else b""
-        if len(data) > status.st_size:
-            data += file.read(limit + 1 - len(data))
-        size = max(status.st_size, len(data))
-        if size > limit:
-            raise MediaError(f"{size} bytes, over the limit of {limit} (setting {setting})")
-        return data, status
+        data = _read_to_end(number, status.st_size, limit) if status.st_size <= limit else b""
+    finally:
+        os.close(number)
+    size = max(status.st_size, len(data))
+    if size > limit:
+        raise MediaError(f"{size} bytes, over the limit of {limit} (setting {setting})")
+    return data, status
+
+
+def _read_to_end(number: int, size: int, limit: int) -> bytes:
+    """Read an open file of so many bytes, which may have changed meanwhile, up to one byte more than the limit."""
+    # One byte more than there should be finds a file that grew; much more would take fresh memory, which costs more
+    # than the reading.
+    data = os.read(number, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]
+    total = len(data)
+    while total <= limit and (data := os.read(number, min(limit + 1 - total, 1 << 20))):
+        parts.append(data)
+        total += len(data)
+    return b"".join(parts)
 
 
 def read_picture(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
@@ -83,14 +83,15 @@ class Match:
 _PART = (vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line, vectors.c.checksum)
 
 
-# What every query begins with. SQLAlchemy takes longer to build these statements than SQLite to answer them. The
-# columns are those of the tables in their order, as checksums.is_sound needs them.
+# What every query begins with, or every few files of a run. SQLAlchemy takes longer to build these statements than
+# SQLite to answer them. The columns are those of the tables in their order, as checksums.is_sound needs them.
 _SETTING = "SELECT key, value, digest FROM settings WHERE key = ?"
 _SEGMENTS = "SELECT id, modality, name, first_row, committed_rows, digest FROM segments ORDER BY modality, first_row"
 _TOMBSTONES = "SELECT row FROM tombstones WHERE modality = ? ORDER BY row"
 _GENERATION = (
     "SELECT id, modality, name, kind, params, watermark, checksums, digest FROM generations WHERE modality = ?"
 )
+_KNOWN = "SELECT content_hash FROM items WHERE content_hash IN (SELECT value FROM json_each(?))"
 
 
 def get_setting(connection: Connection, key: str) -> str | None:
@@ -195,10 +196,11 @@ def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:
     return list(connection.execute(select(vectors).where(vectors.c.item_id == item_id).order_by(vectors.c.part)))
 
 
-def known_hashes(connection: Connection, hashes: Iterable[str]) -> set[str]:
+def known_hashes(connection: PoolProxiedConnection, hashes: Iterable[str]) -> set[str]:
     """Return those of these content hashes that the library holds vectors for; also of deleted files."""
-    query = select(items.c.content_hash).where(items.c.content_hash.in_(listed(hashes)))
-    return set(connection.execute(query).scalars())
+    cursor = connection.cursor()
+    cursor.execute(_KNOWN, (json.dumps(list(hashes)),))
+    return {content_hash for (content_hash,) in cursor.fetchall()}
 
 
 def has_caption(connection: Connection, content_hash: str, caption: str) -> bool:

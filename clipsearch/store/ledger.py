@@ -36,6 +36,7 @@ from sqlalchemy import (
 from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
+from clipsearch.store.inserts import insert_many
 from clipsearch.store.records import CaptionSource, FileRecord, Scope
 from clipsearch.store.schema import failures, items
 from clipsearch.store.sql_values import chunks
@@ -78,6 +79,8 @@ _scopes = Table(
     Column("prefix", Text, primary_key=True),
     prefixes=["TEMPORARY"],
 )
+
+_NO_TEXTS = "[]"
 
 
 @dataclass(slots=True)
@@ -138,7 +141,7 @@ class Ledger:
         if seen:
             self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
         if todo:
-            self._connection.execute(insert(_todo), todo)
+            insert_many(self._connection, _todo, todo)
 
     def _look_up(self, table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
         paths = [quote_path(record.path) for record in chunk]
@@ -238,14 +241,15 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
         "size": record.size,
         "mtime_ns": record.mtime_ns,
         "sidecar": quote_path(beside.sidecar),
-        "texts": json.dumps(beside.texts),
+        "texts": json.dumps(beside.texts) if beside.texts else _NO_TEXTS,
         "stamp": beside.stamp,
     }
 
 
 def _from_row(row: Row[Any]) -> FileRecord:
-    beside = CaptionSource(unquote_path(row.sidecar), tuple(json.loads(row.texts)), row.stamp)
-    return FileRecord(row.root_id, unquote_path(row.path), row.size, row.mtime_ns, beside)
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, _ = tuple(row)
+    said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
+    return FileRecord(root_id, unquote_path(path), size, mtime_ns, CaptionSource(unquote_path(sidecar), said, stamp))
 
 
 def _gone_from(table: Table) -> ColumnElement[bool]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, PoolProxiedConnection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import (
@@ -102,6 +102,12 @@ class Library:
     def query(self) -> Iterator[Connection]:
         """Open a reading transaction on the catalog."""
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def raw(self) -> Iterator[PoolProxiedConnection]:
+        """Open a connection to the catalog for single statements, without what SQLAlchemy takes for each."""
+        with mapped_errors(), closing(self._engine.raw_connection()) as connection:
             yield connection
 
     @contextmanager

@@ -12,11 +12,12 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
+from clipsearch.paths import suffix
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES
 from clipsearch.words import normalize
@@ -87,13 +88,15 @@ class FolderCaptions:
 
     def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, tuple[int, int] | None]:
         """Return the absolute path of a picture's sidecar, and what changes with it; ("", None) without one."""
-        if os.path.islink(self._absolute(f"{folder}/{name}" if folder else name)):
-            return "", None  # what it leads to may be found elsewhere, and without this text
         stem = os.path.splitext(name)[0]
         for ending in (_SIDECAR, _SIDECAR.upper()):
             for other in (name + ending, stem + ending):
+                if other not in names:
+                    continue
+                if os.path.islink(self._absolute(f"{folder}/{name}" if folder else name)):
+                    return "", None  # what it leads to may be found elsewhere, and without this text
                 path = f"{folder}/{other}" if folder else other
-                if other in names and self._is_wanted(path):
+                if self._is_wanted(path):
                     try:
                         status = os.stat(self._absolute(path))
                     except OSError:
@@ -164,10 +167,10 @@ def _may_be_picture(path: str) -> bool:
 
 def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
     """Yield the pictures in a folder that are named so, with or without their ending."""
-    if PurePath(stem).suffix.lower() in PICTURE_SUFFIXES and stem in names:
+    if suffix(stem) in PICTURE_SUFFIXES and stem in names:
         yield stem
-    for suffix in sorted(PICTURE_SUFFIXES):
-        for ending in (suffix, suffix.upper(), f".{suffix[1:].capitalize()}"):
+    for kind in sorted(PICTURE_SUFFIXES):
+        for ending in (kind, kind.upper(), f".{kind[1:].capitalize()}"):
             if stem + ending in names:
                 yield stem + ending
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from functools import partial
-from pathlib import PurePath
 
+from clipsearch.paths import suffix
 from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
@@ -29,6 +30,7 @@ LITTER = (
 )  # fmt: skip
 """Names that operating systems and tools leave behind; never indexed, not even with --include-hidden."""
 
+_IS_LITTER = re.compile("|".join(map(translate, LITTER))).match
 
 _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
@@ -98,6 +100,7 @@ class FolderWalk:
         """
         self._root_id = root_id
         self._root = root
+        self._start = os.path.join(root, "")
         self._prefix = prefix
         self._rules = rules
         self._covered = frozenset(covered)
@@ -180,7 +183,7 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and PurePath(name).suffix.lower() in SUFFIXES:
+            elif stat.S_ISREG(status.st_mode) and suffix(name) in SUFFIXES:
                 if self._captions.is_sidecar(path, names):
                     continue
                 if not is_link or self._is_first_link(path):
@@ -206,7 +209,7 @@ class FolderWalk:
         name = path.rpartition("/")[2]
         if name.startswith(".") and not self._rules.include_hidden:
             return False
-        if any(fnmatchcase(name, pattern) for pattern in LITTER):
+        if _IS_LITTER(name):
             return False
         return not any(_matches(path, name, pattern) for pattern in self._rules.exclude)
 
@@ -253,11 +256,11 @@ class FolderWalk:
         self._unlisted.append((path, f"cannot be read: {error.strerror}"))
 
     def _absolute(self, path: str) -> str:
-        return os.path.join(self._root, *path.split("/")) if path else self._root
+        return self._start + path.replace("/", os.sep) if path else self._root
 
 
 def _is_named_picture(path: str) -> bool:
-    return PurePath(path).suffix.lower() in PICTURE_SUFFIXES
+    return suffix(path) in PICTURE_SUFFIXES
 
 
 def _identity(folder: str) -> tuple[int, int] | None:
