@@ -15,6 +15,9 @@ from indexer.decode import Decoded, Decoder
 from indexer.encode import EncodedBatch, captions_of, encode_batch
 from indexer.report import IndexReport
 
+_TEND_FILES = 1000
+"""The background build is tended once for so many files: to see whether it is due takes as long as to commit a few."""
+
 
 class CommitStage:
     """Commits batches one after the other; nobody else may change the library meanwhile."""
@@ -28,13 +31,14 @@ class CommitStage:
         report: IndexReport,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Prepare; background: is tended after each commit. report: gets what was committed."""
+        """Prepare; background: is tended now and then. report: gets what was committed."""
         self._writer = writer
         self._encoder = encoder
         self._decoder = decoder
         self._background = background
         self._report = report
         self._should_stop = should_stop
+        self._untended = _TEND_FILES
 
     def run(self, batches: Iterable[EncodedBatch], roots: Mapping[int, str]) -> Generator[EncodedBatch]:
         """Yield each batch once it is durable, in order. roots: id -> absolute path. Raises what `commit` raises.
@@ -62,7 +66,10 @@ class CommitStage:
                     path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
                     self._report.failed.append((path, outcome.reason))
             outcomes = self._encode_again(committed.unresolved) if committed.unresolved else []
-        self._background.tend(self._writer)
+        self._untended += batch.files
+        if self._untended >= _TEND_FILES:
+            self._untended = 0
+            self._background.tend(self._writer)
         return batch
 
     def _encode_again(self, records: Sequence[FileRecord]) -> list[Outcome]:

@@ -91,6 +91,8 @@ _TOMBSTONES = "SELECT row FROM tombstones WHERE modality = ? ORDER BY row"
 _GENERATION = (
     "SELECT id, modality, name, kind, params, watermark, checksums, digest FROM generations WHERE modality = ?"
 )
+_UPSERT = upsert(settings)
+_SET = _UPSERT.on_conflict_do_update(index_elements=["key"], set_={"value": _UPSERT.excluded.value})
 _KNOWN = "SELECT content_hash FROM items WHERE content_hash IN (SELECT value FROM json_each(?))"
 
 
@@ -117,8 +119,7 @@ def set_setting(connection: Connection, key: str, value: str | None) -> None:
     if value is None:
         connection.execute(delete(settings).where(settings.c.key == key))
         return
-    statement = upsert(settings).values(key=key, value=value)
-    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+    connection.execute(_SET, {"key": key, "value": value})
 
 
 def get_segments(connection: Connection, modality: Modality | None = None) -> list[Segment]:

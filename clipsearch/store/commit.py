@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, delete, literal, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.store import full_text, tags
@@ -20,10 +20,13 @@ from clipsearch.store.records import CommitCounts, Failed
 from clipsearch.store.resolve import Content, ItemColumns, Place, Rows, paths_by_root, place_of
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import failures, items, tombstones, vectors
-from clipsearch.store.sql_values import listed
+from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 
+_FORGET = delete(failures).where(
+    failures.c.root_id == bindparam("root"), failures.c.path.in_(listed_parameter("paths"))
+)
 _DECIDED_BY_FILE = tuple(column.name for column in fields(ItemColumns))
 
 
@@ -135,8 +138,7 @@ def store_failure(connection: Connection, failed: Failed) -> None:
 def forget_failures(connection: Connection, places: Iterable[Place]) -> None:
     """Drop why files at these places could not be indexed."""
     for root_id, paths in paths_by_root(places).items():
-        at_paths = (failures.c.root_id == root_id) & failures.c.path.in_(listed(paths))
-        connection.execute(delete(failures).where(at_paths))
+        connection.execute(_FORGET, {"root": root_id, "paths": to_parameter(paths)})
 
 
 def rows_of_contents(contents: Sequence[Content]) -> Rows:

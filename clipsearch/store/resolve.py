@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from clipsearch.paths import quote_path
 from clipsearch.store import catalog
@@ -16,7 +16,7 @@ from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
 from clipsearch.store.schema import items
-from clipsearch.store.sql_values import listed
+from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality, Passage
 
@@ -24,6 +24,8 @@ Rows = dict[Modality, NDArray[np.float16]]
 
 Place = tuple[int, str]
 """Where an item is: its root and its path as it is stored."""
+
+_AT_PATHS = select(items).where(items.c.root_id == bindparam("root"), items.c.path.in_(listed_parameter("paths")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +229,8 @@ def items_at(connection: Connection, records: Sequence[FileRecord]) -> dict[Plac
     """Return the items at the places of files, live or deleted."""
     found: dict[Place, Row[Any]] = {}
     for root_id, paths in paths_by_root(map(place_of, records)).items():
-        at_paths = (items.c.root_id == root_id) & items.c.path.in_(listed(paths))
-        found.update({(root_id, item.path): item for item in connection.execute(select(items).where(at_paths))})
+        items_there = connection.execute(_AT_PATHS, {"root": root_id, "paths": to_parameter(paths)})
+        found.update({(root_id, item.path): item for item in items_there})
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store.refusals import REPAIR
@@ -27,6 +27,20 @@ def listed(values: Iterable[int | str]) -> Select[tuple[int | str]]:
     """Build the query for these values: one parameter, however many they are."""
     found = func.json_each(json.dumps(sorted(values), default=int)).table_valued("value")
     return select(found.c.value)
+
+
+def listed_parameter(name: str) -> Select[tuple[int | str]]:
+    """Build the query for the values of a parameter, which is given as `to_parameter` writes it.
+
+    For statements that are built once, since SQLAlchemy takes longer to build one than SQLite to answer it.
+    """
+    found = func.json_each(bindparam(name)).table_valued("value")
+    return select(found.c.value)
+
+
+def to_parameter(values: Iterable[int | str]) -> str:
+    """Write values as a `listed_parameter`."""
+    return json.dumps(list(values))
 
 
 def numbers(found: Iterable[int]) -> NDArray[np.int64]:

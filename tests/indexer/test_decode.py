@@ -32,8 +32,8 @@ class Raising:
 
 
 def load(folder: Path, name: str, encoder: Any, known: set[str] | None = None, **settings: Any) -> Loaded:
-    decoder = Decoder(encoder, Settings(threads=1, **settings), {1: str(folder)}, (known or set()).__contains__)
-    return decoder(FileRecord(1, name, 0, 0))
+    decoder = Decoder(encoder, Settings(threads=1, **settings), {1: str(folder)}, (known or set()).intersection)
+    return decoder([FileRecord(1, name, 0, 0)])[0]
 
 
 # --- texts that begin like pictures ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store.forget import forget
 from clipsearch.store.library import Library
 from clipsearch.store.roots import Rules, RulesChange
+from indexer.report import Silent
 from indexer.sources.folder import FolderWalk
 from tests.support.cli import run_cli, run_cli_bound
 from tests.support.libraries import Counting, counts, index, paths_found, photo, photos
@@ -246,14 +247,12 @@ def test_a_file_that_turns_into_a_fifo_before_it_is_read_does_not_hang(tmp_path,
     root, library = tmp_path / "photos", tmp_path / "lib"
     photos(root, 3)
 
-    class Meddling(Counting):
-        def preprocess(self, picture):
-            if not self.preprocessed:
-                (root / "p002.jpg").unlink()
-                os.mkfifo(root / "p002.jpg")
-            return super().preprocess(picture)
+    class Meddling(Silent):
+        def start(self, total):
+            (root / "p002.jpg").unlink()
+            os.mkfifo(root / "p002.jpg")
 
-    report = index(library, *sorted(root.glob("*.jpg")), encoder=Meddling(encoder))
+    report = index(library, *sorted(root.glob("*.jpg")), encoder=encoder, progress=Meddling())
     assert report.added == 2
     assert [reason for _, reason in report.failed] == ["not a regular file"]
 
@@ -262,13 +261,12 @@ def test_files_that_vanish_between_walk_and_read_are_no_failure(tmp_path, encode
     root, library = tmp_path / "photos", tmp_path / "lib"
     photos(root, 40)
 
-    class Deleting(Counting):
-        def preprocess(self, picture):
-            for path in sorted(root.glob("p03*.jpg")):
-                path.unlink(missing_ok=True)
-            return super().preprocess(picture)
+    class Deleting(Silent):
+        def start(self, total):
+            for path in root.glob("p03*.jpg"):
+                path.unlink()
 
-    report = index(library, root, encoder=Deleting(encoder))
+    report = index(library, root, encoder=encoder, progress=Deleting())
     assert counts(report) == {"added": 30, "encoded": 30}
     assert counts(index(library, root, encoder=encoder)) == {"unchanged": 30}
 

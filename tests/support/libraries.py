@@ -76,10 +76,12 @@ def index(
     encoder: Any,
     settings: Settings | None = None,
     should_stop: Any = None,
+    progress: Any = None,
     **options: Any,
 ) -> IndexReport:
     """Run the pipeline; options: fields of IndexOptions."""
     extra = {"should_stop": should_stop} if should_stop else {}
+    extra |= {"progress": progress} if progress else {}
     names = [os.fspath(path) for path in paths]
     chosen = settings or Settings(threads=1, offline=True)
     return pipeline.index(library, names, chosen, IndexOptions(**options), encoder=encoder, **extra)
