@@ -18,7 +18,7 @@ from clipsearch.store.roots import Rules, RulesChange
 from indexer.report import Silent
 from indexer.sources.folder import FolderWalk
 from tests.support.cli import run_cli, run_cli_bound
-from tests.support.libraries import Counting, counts, index, paths_found, photo, photos
+from tests.support.libraries import counts, index, paths_found, photo, photos
 from tests.support.state import read_state
 
 
