@@ -185,7 +185,7 @@ def _store_parts(connection: Connection, ids: Sequence[int], contents: Sequence[
 def _vectors(item_id: int, placed: _Placed) -> Iterator[dict[str, Any]]:
     """Yield the columns of an item's vectors."""
     next_row = dict(placed.first_rows)
-    rows_of = {modality: iter(rows) for modality, rows in placed.content.rows.items()}
+    vectors_of = {modality: iter(rows) for modality, rows in placed.content.rows.items()}
     for part in placed.content.parts:
         modality = part.modality
         yield {
@@ -196,7 +196,7 @@ def _vectors(item_id: int, placed: _Placed) -> Iterator[dict[str, Any]]:
             "text": part.text,
             "line": part.line,
             "end_line": part.end_line,
-            "checksum": row_checksum(next(rows_of[modality]).data, modality, item_id, part.part, part.passage),
+            "checksum": row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage),
         }
         next_row[modality] += 1
 

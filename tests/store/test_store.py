@@ -657,3 +657,12 @@ def test_thousands_of_roots_and_unreadable_folders_fit_one_run(tmp_path):
     with library.writer() as opened:
         hidden = [Scope(root, f"none{i}") for i in range(3000)] + [Scope(root, "00")]
         assert opened.ledger.find_missing([Scope(root)], hidden) == 5
+
+
+def test_of_two_outcomes_for_one_place_the_last_counts(tmp_path):
+    library = new_library(tmp_path / "lib")
+    root_id = add_root(library)
+    with library.writer() as writer:
+        writer.commit([outcome(FileRecord(root_id, "a", 1, number), f"p{number}") for number in (1, 2)])
+    state = read_state(tmp_path / "lib")
+    assert {path: entry.content_hash for path, entry in state.live.items()} == {"a": hash_of("p2")}
