@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.paths import join, quote_path
@@ -43,16 +43,17 @@ class CommitStage:
     def run(self, batches: Iterable[EncodedBatch], roots: Mapping[int, str]) -> Generator[EncodedBatch]:
         """Yield each batch once it is durable, in order. roots: id -> absolute path. Raises what `commit` raises.
 
-        A batch is taken from `batches` while the one before is committed. One that was handed over is committed
-        whatever happens to the run.
+        A batch is taken from `batches` while the one before is committed. One that was taken is committed, however
+        the run ends.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="commit") as pool:
-            under_way = None
+            under_way: Future[EncodedBatch] | None = None
             for batch in batches:
-                if under_way is not None:
-                    yield under_way.result()
+                done = under_way and under_way.result()
                 under_way = pool.submit(self._commit, batch, roots)
-            if under_way is not None:
+                if done:
+                    yield done
+            if under_way:
                 yield under_way.result()
 
     def _commit(self, batch: EncodedBatch, roots: Mapping[int, str]) -> EncodedBatch:

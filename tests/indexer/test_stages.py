@@ -95,6 +95,15 @@ def test_what_was_handed_over_is_committed_though_the_run_ends():
     assert writer.committed == ["a"]
 
 
+def test_what_was_encoded_is_committed_though_the_run_is_stopped():
+    writer = Writing()
+    writer.go_on.set()
+    done = stage(writer).run(map(batch, "abcd"), {1: "/"})
+    next(done)
+    done.close()
+    assert writer.committed == ["a", "b"]
+
+
 def statements(folder, count, encoder):
     """Index so many pictures in one batch; return how often SQLAlchemy was asked for something, and how it went."""
     photos(folder / "photos", count)
