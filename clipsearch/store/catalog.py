@@ -93,7 +93,7 @@ _GENERATION = (
 )
 _UPSERT = upsert(settings)
 _SET = _UPSERT.on_conflict_do_update(index_elements=["key"], set_={"value": _UPSERT.excluded.value})
-_KNOWN = "SELECT content_hash FROM items WHERE content_hash IN (SELECT value FROM json_each(?))"
+_KNOWN = "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM items WHERE content_hash = value)"
 
 
 def get_setting(connection: Connection, key: str) -> str | None:
