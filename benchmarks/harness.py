@@ -20,10 +20,10 @@ COMMAND = str(Path(sys.executable).with_name("clipsearch"))
 PACKAGES = ("clipsearch", "faiss-gpu", "numpy", "onnxruntime", "open_clip_torch", "pillow", "sqlalchemy", "torch")
 
 
-def make_pictures(folder: Path, count: int, side: int = 256) -> None:
+def make_pictures(folder: Path, count: int, side: int = 256, seed: int = 0) -> None:
     """Write `count` different JPEG photographs-to-be of side x side pixels: smooth colour fields with some noise."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for number in range(count):
         coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
         picture = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
@@ -73,9 +73,9 @@ def median_ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def write_result(case: str, values: dict) -> None:
-    """Keep a result with the machine, the versions and the commit it belongs to."""
-    RESULTS.mkdir(exist_ok=True)
+def write_result(case: str, values: dict, folder: Path = RESULTS) -> None:
+    """Keep a result with the machine, the versions and the commit it belongs to; what was there is replaced whole."""
+    folder.mkdir(parents=True, exist_ok=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     machine = {
         "processor": processor(),
@@ -86,7 +86,9 @@ def write_result(case: str, values: dict) -> None:
     }
     versions = {name: found for name in PACKAGES if (found := installed(name))}
     record = {"case": case, "values": values, "machine": machine, "versions": versions, "commit": commit.stdout.strip()}
-    (RESULTS / f"{case}.json").write_text(json.dumps(record, indent=1) + "\n")
+    partial = folder / f"{case}.json.part"
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(partial, folder / f"{case}.json")
 
 
 def installed(name: str) -> str | None:
