@@ -37,24 +37,24 @@ from indexer.worker_process import (
 
 logger = logging.getLogger("clipsearch")
 
-MANY_CORES = 12
+MANY_CORES = 8
 """From so many cores on, threads of one process cannot keep them busy: benchmarks/decode_scaling.py."""
 
-PICTURES_FIRST = 1000
-"""Pictures that are decoded in this process before workers are started for the rest, where that is automatic."""
+PICTURES_FIRST = 100
+"""Pictures for each worker that are decoded before it is started, where that is automatic: about as many as it could
+decode while it starts, so that a run takes no more than twice as long as it would by the better choice."""
 
 _MAX_STARTS = 3
 
 
 def make_reader(settings: Settings) -> PictureReader:
     """Return what decodes pictures under these settings. Raises InvalidInputError where it is unavailable."""
-    wants_workers = settings.isolate
-    if wants_workers is None and os.name == "posix" and settings.cores >= MANY_CORES:
-        limits = Limits(settings.decode_seconds, settings.decode_memory)
+    limits = Limits(settings.decode_seconds, settings.decode_memory)
+    if settings.isolate:
+        return IsolatedReader(limits)
+    if settings.isolate is None and os.name == "posix" and settings.cores >= MANY_CORES:
         return AutomaticReader(IsolatedReader(limits), settings.cores)
-    if not wants_workers:
-        return DirectReader()
-    return IsolatedReader(Limits(settings.decode_seconds, settings.decode_memory))
+    return DirectReader()
 
 
 class IsolatedReader:
@@ -161,18 +161,21 @@ class IsolatedReader:
 class AutomaticReader:
     """Decodes in this process until workers pay; a PictureReader.
 
-    Workers are started after PICTURES_FIRST pictures, in the background, and decode once all are ready. Where they
-    cannot be started, or no longer, this process goes on by itself.
+    Workers are started after some pictures, in the background, and decode once all are ready. Where they cannot be
+    started, or no longer, this process goes on by itself.
     """
 
     def __init__(self, isolated: IsolatedReader, workers: int, *, first: int = PICTURES_FIRST) -> None:
-        """Take the reader for later, closed with this one. first: pictures that are decoded before it is started."""
+        """Take the reader for later, which is closed with this one.
+
+        workers: how many to start. first: pictures for each of them that are decoded before.
+        """
         self._direct = DirectReader()
         self._isolated = isolated
         self._workers = workers
         self._reader: PictureReader = self._direct
         self._numbers = count(1)
-        self._first = first
+        self._first = first * workers
         self._starter: threading.Thread | None = None
 
     def prepare(self, data: bytes, encoder: Encoder, *, max_pixels: int) -> Prepared:
@@ -187,7 +190,7 @@ class AutomaticReader:
             return self._direct.prepare(data, encoder, max_pixels=max_pixels)
 
     def words(self, data: bytes) -> Embedded:
-        """Read the words of a picture alone: in this process, which is quicker than asking."""
+        """Read the words of a picture alone: in this process, which takes less time than to ask."""
         return self._direct.words(data)
 
     def close(self) -> None:
@@ -201,10 +204,12 @@ class AutomaticReader:
             self._isolated.start(self._workers)
             self._isolated.wait(self._workers)
         except WorkerUnavailableError as error:
+            self._isolated.close()
             self._give_up(error)
         else:
             self._reader = self._isolated
 
     def _give_up(self, error: WorkerUnavailableError) -> None:
-        logger.warning("Pictures are decoded in this process, which may be slower: %s", error)
+        if self._reader is not self._direct or threading.current_thread() is self._starter:
+            logger.warning("Pictures are decoded in this process, which can be slower. %s", error)
         self._reader = self._direct

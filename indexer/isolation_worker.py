@@ -1,10 +1,10 @@
 """A process that decodes pictures for the indexer, and can do little else; started by indexer/isolation.py.
 
-Its stdin is a socket to the indexer and its stdout the memory that it shares with the indexer, where it finds the bytes
+Its stdin is a socket to the indexer and its stdout the memory that it shares with the indexer. There it finds the bytes
 of each file, so it needs no file system: before the first file it gives up opening files and sockets, writing files,
-starting processes, its capabilities, and memory and time beyond its limits. This is no filter of system calls: a decoder
-that a file has taken over can still use what a process without any file can, such as signals to other processes of the
-user, and can lie about the pictures that it decodes.
+starting processes, its capabilities, and memory and time beyond its limits. This is no filter of system calls: a
+decoder that a file has taken over can still use what a process without any file can, such as signals to other processes
+of the user, and can lie about the pictures that it decodes.
 """
 
 from __future__ import annotations
@@ -57,34 +57,36 @@ def main() -> None:
         limit_process(memory)
         connection.sendall(READY)
         while head := receive(connection, REQUEST.size):
-            request = Request(*REQUEST.unpack(head))
+            request = Request._make(REQUEST.unpack(head))
             _limit_cpu(seconds)
             transforms = receive(connection, request.transforms_length)
-            connection.sendall(answer(request, transforms, read_file(_MEMORY, request.file_length), prepared))
+            data = read_file(_MEMORY, request.file_length)
+            for part in answer(request, transforms, data, prepared):
+                connection.sendall(part)
 
 
-def answer(request: Request, transforms: bytes, data: bytes, prepared: mmap.mmap) -> bytes:
-    """Return the answer to a request.
+def answer(request: Request, transforms: bytes, data: bytes, prepared: mmap.mmap) -> tuple[bytes, ...]:
+    """Return the answer to a request, in parts.
 
     transforms: as JSON. data: the bytes of the file. prepared: where the pixels go that the transforms made.
     """
     try:
         if request.wants == WORDS:
             facts = pack_facts(None, read_embedded(data))
-            return ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts
+            return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
         picture, info = decode_picture(data, min_side=request.min_side, max_pixels=request.max_pixels)
         facts = pack_facts(info, read_embedded(data))
         if request.wants == PREPARED:
             prepare(picture, read_transforms(transforms), prepared)
-            return ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts
-        return ANSWER.pack(request.number, DONE, len(facts), *picture.size) + facts + picture.tobytes()
+            return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
+        return ANSWER.pack(request.number, DONE, len(facts), *picture.size) + facts, picture.tobytes()
     except MemoryError:
-        return ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0)
+        return (ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0),)
     except PictureError as error:
         if isinstance(error.__cause__, MemoryError):
-            return ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0)
+            return (ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0),)
         reason = str(error).encode("utf-8", "replace")[:MAX_REASON]
-        return ANSWER.pack(request.number, REFUSED, len(reason), 0, 0) + reason
+        return (ANSWER.pack(request.number, REFUSED, len(reason), 0, 0) + reason,)
 
 
 def prepare(picture: Image.Image, transforms: Transforms, prepared: mmap.mmap) -> None:

@@ -1,8 +1,8 @@
 """One worker that decodes pictures, seen from the indexer: its process, its limits, its answers, the memory it shares.
 
-The shared memory belongs to no name in any file system, so nothing stays behind, however the indexer ends. The indexer
-never maps it: it writes files into it and copies pixels out of it by system calls, in which other threads run, and which
-do no harm where the worker has cut it off.
+The shared memory has no name in any file system, so nothing stays behind, however the indexer ends. The indexer never
+maps it: it writes files into it and copies pixels out of it by system calls. Other threads run meanwhile, and a worker
+that cuts the memory off does no harm, which would end a process that maps it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from math import prod
 from pathlib import Path
@@ -47,12 +49,15 @@ from indexer.isolation_protocol import (
     read_reason,
 )
 
-_TICK = 0.1
-"""Seconds between two looks at a worker that is silent."""
+_TICK = struct.pack("@ll", 0, 100_000)
+"""Seconds and microseconds between two looks at a worker that is silent, as the system takes them."""
 
 _START_SECONDS = 60
 _KEPT_FILE = 4 << 20
 """Bytes of shared memory that stay allocated for the next file."""
+
+_USUAL_FACTS = 8 << 10
+"""Bytes that the facts of nearly every picture fit into."""
 
 _NUMBERS = count(1)
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
@@ -106,6 +111,7 @@ def worker_command(limits: Limits) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BOOT, json.dumps(places), str(limits.seconds), str(limits.memory)]
 
 
+@lru_cache(maxsize=8)
 def prepared_bytes(transforms: Transforms) -> int:
     """Count the bytes of the pixels that transforms make of any picture."""
     return sum(3 * each.height * each.width for each in transforms)
@@ -133,7 +139,9 @@ class Worker:
         """Start it, and do not wait until it is ready. Raises WorkerUnavailableError."""
         self._limits = limits
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(_TICK)
+        # By the system, which takes one call for each message; Python's own time-out takes two.
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _TICK)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._memory = -1
@@ -182,8 +190,8 @@ class Worker:
         try:
             answer = self._read_answer(request, task.transforms)
         except BadAnswerError as error:
+            self.is_sound = False
             raise PictureError(f"its decoding process gave a false answer: {error}") from error
-        self.is_sound = True
         if len(data) > _KEPT_FILE:
             os.ftruncate(self._memory, FILE_AT + _KEPT_FILE)
         return answer
@@ -212,14 +220,19 @@ class Worker:
             raise PictureError(f"no memory to give its {len(data)} bytes to a decoding process") from MemoryError(error)
 
     def _read_answer(self, request: Request, transforms: Transforms) -> Answer:
-        status, length, size = check_answer(self._receive(ANSWER.size), request)
-        facts = self._receive(length)
-        data = self._receive(3 * size[0] * size[1])
+        # One call brings head and facts, since nothing comes behind them but a whole picture.
+        head = self._receive(ANSWER.size, 0 if request.wants == PICTURE else _USUAL_FACTS)
+        status, length, size = check_answer(head[: ANSWER.size], request)
+        facts = head[ANSWER.size :]
+        if length > len(facts):
+            facts += self._receive(length - len(facts))
+        data = self._receive(3 * size[0] * size[1]) if size[0] else bytearray()
+        self.is_sound = len(facts) == length
         if status == NO_MEMORY:
             return Answer(self._too_large())
         if status != DONE:
-            return Answer(read_reason(facts))
-        info, words = read_facts(facts, request.max_pixels)
+            return Answer(read_reason(facts[:length]))
+        info, words = read_facts(facts[:length], request.max_pixels)
         if (info is None) != (request.wants == WORDS):
             raise BadAnswerError("facts that were not asked for, or none")
         if request.wants == PREPARED:
@@ -229,8 +242,9 @@ class Worker:
 
     def _copy_pixels(self, transforms: Transforms) -> Pixels:
         """Copy the uint8 (height, width, 3) pixels of each transform out of the shared memory."""
-        data = os.pread(self._memory, prepared_bytes(transforms), 0)
-        if len(data) != prepared_bytes(transforms):
+        whole = prepared_bytes(transforms)
+        data = os.pread(self._memory, whole, 0)
+        if len(data) != whole:
             raise BadAnswerError("the shared memory was cut off")
         pixels, start = [], 0
         for each in transforms:
@@ -245,27 +259,28 @@ class Worker:
             self._check_limits(is_silent=False)
             try:
                 view = view[self._socket.send(view) :]
-            except TimeoutError:
+            except BlockingIOError:
                 self._check_limits(is_silent=True)
             except OSError as error:
                 raise self._died() from error
 
-    def _receive(self, count: int) -> bytearray:
-        data = bytearray(count)
-        view = memoryview(data)
-        while view:
+    def _receive(self, count: int, more: int = 0) -> bytearray:
+        """Read so many bytes, and up to `more` that are there already."""
+        data = bytearray(count + more)
+        view, got = memoryview(data), 0
+        while got < count:
             self._check_limits(is_silent=False)
             try:
-                got = self._socket.recv_into(view)
-            except TimeoutError:
+                new = self._socket.recv_into(view[got:])
+            except BlockingIOError:
                 self._check_limits(is_silent=True)
                 continue
             except OSError as error:
                 raise self._died() from error
-            if not got:
+            if not new:
                 raise self._died()
-            view = view[got:]
-        return data
+            got += new
+        return data[:got] if more else data
 
     def _check_limits(self, *, is_silent: bool) -> None:
         """Raise PictureError where the time is over or, looked at while it is silent, the memory."""

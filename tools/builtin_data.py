@@ -12,6 +12,7 @@ from clipsearch.encoders.builtin.encoder import PROMPTS, REDUCING_GAP
 from clipsearch.encoders.builtin.graph import activation_names, picture_tower, pooled_widths
 from clipsearch.encoders.builtin.towers import PictureTower, open_session
 from clipsearch.encoders.builtin.weights import read_pth, read_verified
+from clipsearch.encoders.preprocessing import Squash
 from clipsearch.linalg import unit_rows
 
 

@@ -12,12 +12,14 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.config import Settings
+from clipsearch.encoders.preprocessing import Squash
 from clipsearch.errors import PictureError
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.image_metadata import MAX_CAPTION, Embedded, read_embedded
@@ -55,7 +57,7 @@ sys.path[:] = {[place for place in sys.path if place]!r}
 """
     + """
 import json, mmap, os, signal, socket, struct, threading, time
-from indexer.isolation_protocol import ANSWER, FILE_AT, PICTURE, READY, REQUEST, WORDS, Request
+from indexer.isolation_protocol import ANSWER, FILE_AT, READY, REQUEST, Request
 from indexer.isolation_worker import answer, read_file, receive
 
 def told(number, facts=b"{}", size=(0, 0), status=0, length=None, pixels=b""):
@@ -129,10 +131,10 @@ s = socket.socket(fileno=0)
 prepared = mmap.mmap(1, FILE_AT)
 s.sendall(READY)
 while head := receive(s, REQUEST.size):
-    request = Request(*REQUEST.unpack(head))
+    request = Request._make(REQUEST.unpack(head))
     transforms, data = receive(s, request.transforms_length), read_file(1, request.file_length)
     todo = next((do for name, do in DO.items() if data.endswith(b"|" + name)), None)
-    s.sendall(answer(request, transforms, data, prepared) if todo is None else todo(request.number))
+    s.sendall(b"".join(answer(request, transforms, data, prepared)) if todo is None else todo(request.number))
 """
 )
 ODD = [sys.executable, "-c", ODD_WORKER]
@@ -244,6 +246,39 @@ def test_one_that_ends_costs_the_file_that_ended_it(odd_reader, what, how):
 @pytest.mark.parametrize("what", LIES)
 def test_what_no_sound_worker_says_is_not_believed(odd_reader, what):
     assert "false answer" in refusal(odd_reader, what)
+
+
+PREPARING = SimpleNamespace(picture_side=32, picture_transforms=(Squash(32, 3.0),))
+MOST = {"max_pixels": ASK["max_pixels"]}
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [("one pixel", "1 x 1 pixels"), ("no facts", "1 x 1 pixels"), ("no json", "1 x 1"), ("cut memory", "cut off")],
+)
+def test_prepared_pixels_are_as_large_as_was_asked(odd_reader, what, why):
+    with pytest.raises(PictureError, match=f"false answer: .*{why}"):
+        odd_reader.prepare(b"|" + what.encode(), PREPARING, **MOST)
+    assert odd_reader.prepare(GOOD, PREPARING, **MOST)[1].width == 96
+
+
+@pytest.mark.parametrize(("what", "how"), [("exit", "exit code 3"), ("killed", "signal 9")])
+def test_one_that_ends_costs_the_file_that_it_prepared(odd_reader, what, how):
+    with pytest.raises(PictureError, match=how):
+        odd_reader.prepare(b"|" + what.encode(), PREPARING, **MOST)
+    assert odd_reader.prepare(GOOD, PREPARING, **MOST)[1].width == 96
+
+
+def test_what_is_written_after_an_answer_changes_nothing_that_was_taken():
+    with IsolatedReader(Limits(20, 200 << 20), ODD) as reader:
+        (good,), _, _ = reader.prepare(GOOD, PREPARING, **MOST)
+        kept = good.tobytes()
+        (pixels,), info, _ = reader.prepare(b"|scribble", PREPARING, **MOST)
+        taken = pixels.tobytes()
+        time.sleep(0.05)  # in which the worker writes on
+        assert pixels.tobytes() == taken and good.tobytes() == kept and info.width == 1
+        (again,), info, _ = reader.prepare(GOOD, PREPARING, **MOST)
+        assert again.shape == (32, 32, 3) and info.width == 96 and good.tobytes() == kept
 
 
 def test_bytes_behind_an_answer_are_no_part_of_the_next(odd_reader):

@@ -102,7 +102,7 @@ class BuiltinEncoder:
         """Pixels: the side of the largest input."""
         return max(backbone.side for backbone in self._backbones)
 
-    @property
+    @cached_property
     def picture_transforms(self) -> Transforms:
         """What `preprocess` does, for each backbone."""
         return tuple(Squash(backbone.side, REDUCING_GAP) for backbone in self._backbones)

@@ -1,0 +1,288 @@
+"""How far decoding scales with cores: in threads, and in worker processes.
+
+    python benchmarks/decode_scaling.py [--quick] [--rounds 5]
+
+Files in memory become the input of builtin-small in three ways: `threads` of this process; `workers, whole picture`,
+which decode and send the picture back, to be resized here; `workers`, which resize too. Only one thread of a process
+runs Python at a time, so what limits many cores is the time of a file in this process with Python's lock held: `serial
+ms`. It is the processor time of the thread less that of the calls that give the lock away (decoding and resizing in C,
+system calls); these hold it for moments too, so it is the least that it can be. `share` is the part of `serial ms` in
+`cpu ms`, the processor time of a file in all processes; `parent ms` is that of this one.
+
+Two predictions for 16 cores, as a share of 16 times one core: by Amdahl's law, in which nothing runs beside the serial
+part; and by mean value analysis of 16 threads at one lock (Reiser and Lavenberg, JACM 1980), in which others go on
+while one holds it. `16 stand-ins` is measured: workers that sleep for as long as the real ones compute, and answer as
+they do, so that this process has as much to do as on 16 cores: pictures a second with 16 threads over 16 times those
+with one. Threads have no such stand-in. `2 threads over 1` is measured too, with real decoding.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from unittest import mock
+
+from harness import write_result
+from photographs import write_photographs
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from clipsearch.encoders.builtin import BuiltinEncoder
+from clipsearch.media.decode import decode_picture
+from clipsearch.media.image_metadata import read_embedded
+from indexer import worker_process
+from indexer.isolation import IsolatedReader
+from indexer.isolation_protocol import pack_facts
+from indexer.picture_reader import DirectReader
+from indexer.worker_process import Limits
+
+SIZES = {"683 x 512": (683, 512, 60), "4000 x 3000": (4000, 3000, 12)}
+LIMITS = Limits(60, 2 << 30)
+MOST_PIXELS = 100_000_000
+CORES = 16
+Prepare = Callable[[bytes], object]
+
+STAND_IN = """
+import socket, sys, time
+from indexer.isolation_protocol import ANSWER, READY, REQUEST, Request
+from indexer.isolation_worker import read_file, receive
+connection, seconds, facts = socket.socket(fileno=0), float(sys.argv[1]), sys.argv[2].encode()
+connection.sendall(READY)
+while head := receive(connection, REQUEST.size):
+    request = Request(*REQUEST.unpack(head))
+    receive(connection, request.transforms_length)
+    time.sleep(seconds)
+    connection.sendall(ANSWER.pack(request.number, 0, len(facts), 0, 0) + facts)
+"""
+
+
+class WholePictures:
+    """An encoder that cannot be preprocessed for outside this process."""
+
+    def __init__(self, encoder: BuiltinEncoder) -> None:
+        self.picture_side, self.preprocess = encoder.picture_side, encoder.preprocess
+
+
+def main() -> None:
+    """Measure every way on both sizes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="a third of the files and of the rounds")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sources", type=Path)
+    arguments = parser.parse_args()
+    part = 3 if arguments.quick else 1
+    rounds = max(arguments.rounds // part, 1)
+    encoder = BuiltinEncoder("small", threads=1)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, (width, height, count) in SIZES.items():
+            paths = write_photographs(Path(scratch) / name, count // part, (width, height), arguments.sources)
+            rows += measure(name, [path.read_bytes() for path in paths], encoder, rounds)
+    values = {"encoder": encoder.name, "rounds": rounds, "worker": worker_costs(encoder), "rows": rows}
+    print(values["worker"])
+    write_result("decode_scaling", values)
+
+
+def measure(size: str, files: list[bytes], encoder: BuiltinEncoder, rounds: int) -> list[dict]:
+    """Measure the ways on files of one size."""
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        isolated = stack.enter_context(IsolatedReader(LIMITS))
+        isolated.start(2)
+        direct, whole = DirectReader(), WholePictures(encoder)
+        ways: dict[str, Prepare] = {
+            "threads": lambda data: direct.prepare(data, encoder, max_pixels=MOST_PIXELS),
+            "workers, whole picture": lambda data: isolated.prepare(data, whole, max_pixels=MOST_PIXELS),
+            "workers": lambda data: isolated.prepare(data, encoder, max_pixels=MOST_PIXELS),
+        }
+        rows = [row_of(size, name, way, files, rounds, pool) for name, way in ways.items()]
+    rows[-1]["16_stand_ins"] = stand_ins(files, encoder, rows[-1]["cpu_ms"] - rows[-1]["parent_ms"], rounds)
+    for row in rows:
+        print(row, flush=True)
+    return rows
+
+
+def row_of(size: str, name: str, way: Prepare, files: list[bytes], rounds: int, pool: ThreadPoolExecutor) -> dict:
+    """Measure one way; the first round is a warm-up."""
+    cpu, parent, serial, scaling, alone = [], [], [], [], []
+    for _ in range(rounds + 1):
+        before, here, started = processor_seconds(), time.thread_time(), time.perf_counter()
+        run(way, files)
+        one = time.perf_counter() - started
+        parent.append(time.thread_time() - here)
+        cpu.append(parent[-1] + processor_seconds() - before)
+        serial.append(serial_seconds(way, files))
+        started = time.perf_counter()
+        list(pool.map(way, files))
+        scaling.append(one / (time.perf_counter() - started))
+        alone.append(len(files) / one)
+    per_file = {key: statistics.median(each[1:]) / len(files) for key, each in (("cpu", cpu), ("serial", serial))}
+    share = per_file["serial"] / per_file["cpu"]
+    return {
+        "picture": size,
+        "way": name,
+        "cpu_ms": round(per_file["cpu"] * 1000, 2),
+        "parent_ms": round(statistics.median(parent[1:]) / len(files) * 1000, 3),
+        "serial_ms": round(per_file["serial"] * 1000, 3),
+        "share": round(share, 4),
+        "per_second_1_thread": round(statistics.median(alone[1:]), 1),
+        "2_threads_over_1": round(statistics.median(scaling[1:]), 2),
+        "16_cores_amdahl": round(1 / (1 + (CORES - 1) * share), 3),
+        "16_cores_queue": round(queue(CORES, per_file["cpu"] - per_file["serial"], per_file["serial"]), 3),
+        "16_stand_ins": None,
+    }
+
+
+def run(way: Prepare, files: list[bytes]) -> None:
+    for data in files:
+        way(data)
+
+
+def processor_seconds() -> float:
+    """Return what the processes below this one have computed so far; they need not have ended."""
+    return sum(int((folder / "schedstat").read_text().split()[0]) / 1e9 for folder in children())
+
+
+def children() -> Iterator[Path]:
+    """Give the folder in /proc of each process that this one started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                yield stat.parent
+
+
+def serial_seconds(way: Prepare, files: list[bytes]) -> float:
+    """Return the processor seconds of this thread with Python's lock held, over all files."""
+    with released_calls() as released:
+        started = time.thread_time()
+        run(way, files)
+        return time.thread_time() - started - released.seconds
+
+
+class Timer:
+    """Sums up the processor seconds of this thread in calls; of nested ones the outermost counts."""
+
+    def __init__(self) -> None:
+        self.seconds, self._is_inside = 0.0, False
+
+    def wrap(self, call: Callable) -> Callable:
+        def timed(*args, **options):
+            if self._is_inside:
+                return call(*args, **options)
+            self._is_inside, started = True, time.thread_time()
+            try:
+                return call(*args, **options)
+            finally:
+                self.seconds += time.thread_time() - started
+                self._is_inside = False
+
+        return timed
+
+
+class Wrapped:
+    """An object some of whose methods are timed."""
+
+    def __init__(self, target: object, timer: Timer, names: tuple[str, ...]) -> None:
+        self._target = target
+        vars(self).update({name: timer.wrap(getattr(target, name)) for name in names})
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._target, name)
+
+
+@contextmanager
+def released_calls() -> Iterator[Timer]:
+    """Time the calls that give Python's lock away."""
+    timer, ask, get_decoder = Timer(), worker_process.Worker.ask, Image._getdecoder
+
+    def asking(worker, *args):
+        connection, worker._socket = worker._socket, Wrapped(worker._socket, timer, ("send", "recv_into"))
+        try:
+            return ask(worker, *args)
+        finally:
+            worker._socket = connection
+
+    patches = [(os, name, timer.wrap(getattr(os, name))) for name in ("pwrite", "pread", "ftruncate")]
+    patches.append((Image, "_getdecoder", lambda *args: Wrapped(get_decoder(*args), timer, ("decode",))))
+    patches.append((Image.Image, "resize", timer.wrap(Image.Image.resize)))
+    patches.append((worker_process.Worker, "ask", asking))
+    with ExitStack() as stack:
+        for place, name, stand_in in patches:
+            stack.enter_context(mock.patch.object(place, name, stand_in))
+        yield timer
+
+
+def queue(threads: int, apart: float, serial: float) -> float:
+    """Return the pictures a second of so many threads over so many times those of one, by mean value analysis.
+
+    apart, serial: seconds of a file outside and under the lock.
+    """
+    waiting = rate = 0.0
+    for number in range(1, threads + 1):
+        stay = serial * (1 + waiting)
+        rate = number / (apart + stay)
+        waiting = rate * stay
+    return rate * (apart + serial) / threads
+
+
+def stand_ins(files: list[bytes], encoder: BuiltinEncoder, milliseconds: float, rounds: int) -> float:
+    """Return the pictures a second with 16 sleeping workers over 16 times those with one."""
+    _, info = decode_picture(files[0], min_side=encoder.picture_side, max_pixels=MOST_PIXELS)
+    facts = pack_facts(info, read_embedded(files[0])).decode()
+    code = f"import sys; sys.path[:] = {[place for place in sys.path if place]!r}\n{STAND_IN}"
+    command = [sys.executable, "-I", "-S", "-c", code, str(milliseconds / 1000), facts]
+    ratios, barrier = [], threading.Barrier(CORES)
+    with IsolatedReader(LIMITS, command) as reader, ThreadPoolExecutor(CORES) as pool:
+        reader.start(CORES)
+        reader.wait(CORES)
+        many = files * max(1, 60 // len(files))
+
+        def prepare(data: bytes) -> None:
+            reader.prepare(data, encoder, max_pixels=MOST_PIXELS)
+
+        for _ in range(rounds + 1):
+            started = time.perf_counter()
+            run(prepare, many)
+            one = (time.perf_counter() - started) / len(many)
+            started = time.perf_counter()
+            list(pool.map(lambda _: (barrier.wait(), run(prepare, many)), range(CORES)))
+            ratios.append(one * CORES * len(many) / (time.perf_counter() - started) / CORES)
+    return round(statistics.median(ratios[1:]), 3)
+
+
+def worker_costs(encoder: BuiltinEncoder) -> dict:
+    """Return what a worker of two takes: processor milliseconds to start, MiB of memory idle and after a file.
+
+    private: what it shares with no other process; the memory that it shares with this one is in it.
+    """
+    with IsolatedReader(LIMITS) as reader, tempfile.TemporaryDirectory() as scratch:
+        (path,) = write_photographs(Path(scratch), 1)
+        reader.start(2)
+        reader.wait(2)
+        found = {"start_ms": round(processor_seconds() / 2 * 1000)} | memory_of_children("idle")
+        for _ in range(3):
+            reader.prepare(path.read_bytes(), encoder, max_pixels=MOST_PIXELS)
+        return found | memory_of_children("after_12_megapixels")
+
+
+def memory_of_children(state: str) -> dict:
+    """Return the MiB of the largest process that this one started."""
+    totals = []
+    for folder in children():
+        lines = [line.split() for line in (folder / "smaps_rollup").read_text().splitlines()[1:]]
+        kib = {name.rstrip(":"): int(size) for name, size, *_ in lines}
+        totals.append((kib["Rss"] >> 10, (kib["Private_Clean"] + kib["Private_Dirty"]) >> 10))
+    resident, private = max(totals)
+    return {f"{state}_resident_mib": resident, f"{state}_private_mib": private}
+
+
+if __name__ == "__main__":
+    main()
