@@ -11,9 +11,10 @@ system calls); these hold it for moments too, so it is the least that it can be.
 
 Two predictions for 16 cores, as a share of 16 times one core: by Amdahl's law, in which nothing runs beside the serial
 part; and by mean value analysis of 16 threads at one lock (Reiser and Lavenberg, JACM 1980), in which others go on
-while one holds it. `16 stand-ins` is measured: workers that sleep for as long as the real ones compute, and answer as
-they do, so that this process has as much to do as on 16 cores: pictures a second with 16 threads over 16 times those
-with one. Threads have no such stand-in. `2 threads over 1` is measured too, with real decoding.
+while one holds it. `16 stand ins` is measured: 16 threads and, for `workers`, 16 processes, in which a sleep stands for
+decoding and resizing, so that two cores have as much else to do as 16 would: pictures a second over 16 times those of
+one thread. `2 threads over 1` is measured with real decoding. The result decode_contention has stand-ins of other
+numbers, also with 0.15 ms of other work in Python for each file, which is about what an index needs beside decoding.
 """
 
 import argparse
@@ -49,6 +50,7 @@ SIZES = {"683 x 512": (683, 512, 60), "4000 x 3000": (4000, 3000, 12)}
 LIMITS = Limits(60, 2 << 30)
 MOST_PIXELS = 100_000_000
 CORES = 16
+OTHER_MS = (0.0, 0.15)
 Prepare = Callable[[bytes], object]
 
 STAND_IN = """
@@ -82,14 +84,17 @@ def main() -> None:
     part = 3 if arguments.quick else 1
     rounds = max(arguments.rounds // part, 1)
     encoder = BuiltinEncoder("small", threads=1)
-    rows = []
+    rows, files = [], {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, (width, height, count) in SIZES.items():
             paths = write_photographs(Path(scratch) / name, count // part, (width, height), arguments.sources)
-            rows += measure(name, [path.read_bytes() for path in paths], encoder, rounds)
+            files[name] = [path.read_bytes() for path in paths]
+            rows += measure(name, files[name], encoder, rounds)
     values = {"encoder": encoder.name, "rounds": rounds, "worker": worker_costs(encoder), "rows": rows}
     print(values["worker"])
     write_result("decode_scaling", values)
+    size = next(iter(SIZES))
+    write_result("decode_contention", {"picture": size, "rows": contention(files[size], encoder, rows, rounds)})
 
 
 def measure(size: str, files: list[bytes], encoder: BuiltinEncoder, rounds: int) -> list[dict]:
@@ -105,7 +110,11 @@ def measure(size: str, files: list[bytes], encoder: BuiltinEncoder, rounds: int)
             "workers": lambda data: isolated.prepare(data, encoder, max_pixels=MOST_PIXELS),
         }
         rows = [row_of(size, name, way, files, rounds, pool) for name, way in ways.items()]
-    rows[-1]["16_stand_ins"] = stand_ins(files, encoder, rows[-1]["cpu_ms"] - rows[-1]["parent_ms"], rounds)
+    threads, _, workers = rows
+    with sleeping_threads(encoder, (threads["cpu_ms"] - threads["serial_ms"]) / 1000) as way:
+        threads["16_stand_ins"] = scaling_of(way, files, rounds, CORES)
+    with sleeping_workers(files[0], encoder, (workers["cpu_ms"] - workers["parent_ms"]) / 1000) as way:
+        workers["16_stand_ins"] = scaling_of(way, files, rounds, CORES)
     for row in rows:
         print(row, flush=True)
     return rows
@@ -245,28 +254,84 @@ def queue(threads: int, apart: float, serial: float) -> float:
     return rate * (apart + serial) / threads
 
 
-def stand_ins(files: list[bytes], encoder: BuiltinEncoder, milliseconds: float, rounds: int) -> float:
-    """Return the pictures a second with 16 sleeping workers over 16 times those with one."""
-    _, info = decode_picture(files[0], min_side=encoder.picture_side, max_pixels=MOST_PIXELS)
-    facts = pack_facts(info, read_embedded(files[0])).decode()
+@contextmanager
+def sleeping_workers(file: bytes, encoder: BuiltinEncoder, seconds: float) -> Iterator[Prepare]:
+    """Give a way whose workers sleep for so long for each file, and answer what is true of the file given."""
+    _, info = decode_picture(file, min_side=encoder.picture_side, max_pixels=MOST_PIXELS)
+    facts = pack_facts(info, read_embedded(file)).decode()
     code = f"import sys; sys.path[:] = {[place for place in sys.path if place]!r}\n{STAND_IN}"
-    command = [sys.executable, "-I", "-S", "-c", code, str(milliseconds / 1000), facts]
-    ratios, barrier = [], threading.Barrier(CORES)
-    with IsolatedReader(LIMITS, command) as reader, ThreadPoolExecutor(CORES) as pool:
+    with IsolatedReader(LIMITS, [sys.executable, "-I", "-S", "-c", code, str(seconds), facts]) as reader:
         reader.start(CORES)
         reader.wait(CORES)
-        many = files * max(1, 60 // len(files))
+        yield lambda data: reader.prepare(data, encoder, max_pixels=MOST_PIXELS)
 
-        def prepare(data: bytes) -> None:
-            reader.prepare(data, encoder, max_pixels=MOST_PIXELS)
 
+@contextmanager
+def sleeping_threads(encoder: BuiltinEncoder, seconds: float) -> Iterator[Prepare]:
+    """Give the way of threads, in which decoding and resizing in C sleep, half as long each."""
+    small, get_decoder, direct = Image.new("RGB", (encoder.picture_side,) * 2), Image._getdecoder, DirectReader()
+
+    class Sleeping:
+        def __init__(self, decoder: object) -> None:
+            self._decoder = decoder
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._decoder, name)
+
+        def decode(self, data: bytes) -> tuple[int, int]:
+            time.sleep(seconds / 2)
+            return -1, 0  # all is done, without an error
+
+    def resize(picture: Image.Image, *args, **options) -> Image.Image:
+        time.sleep(seconds / 2)
+        return small
+
+    with (
+        mock.patch.object(Image, "_getdecoder", lambda *args: Sleeping(get_decoder(*args))),
+        mock.patch.object(Image.Image, "resize", resize),
+    ):
+        yield lambda data: direct.prepare(data, encoder, max_pixels=MOST_PIXELS)
+
+
+def contention(files: list[bytes], encoder: BuiltinEncoder, rows: list[dict], rounds: int) -> list[dict]:
+    """Compare stand-ins of several numbers, with and without other work in Python for each file."""
+    found, (threads, _, workers, *_) = [], rows
+    for other in OTHER_MS:
+        for cores in (4, 8, 12, 16):
+            row = {"cores": cores, "other_ms_a_file": other}
+            with sleeping_threads(encoder, (threads["cpu_ms"] - threads["serial_ms"]) / 1000) as way:
+                row["threads"] = scaling_of(and_then(way, other), files, rounds, cores)
+            with sleeping_workers(files[0], encoder, (workers["cpu_ms"] - workers["parent_ms"]) / 1000) as way:
+                row["workers"] = scaling_of(and_then(way, other), files, rounds, cores)
+            found.append(row)
+            print(row, flush=True)
+    return found
+
+
+def and_then(way: Prepare, milliseconds: float) -> Prepare:
+    """Return a way after which Python is busy for so long."""
+
+    def both(data: bytes) -> None:
+        way(data)
+        until = time.thread_time() + milliseconds / 1000
+        while time.thread_time() < until:
+            pass
+
+    return both
+
+
+def scaling_of(way: Prepare, files: list[bytes], rounds: int, cores: int) -> float:
+    """Return the pictures a second with so many threads over so many times those with one."""
+    ratios, barrier = [], threading.Barrier(cores)
+    many = files * max(1, 60 // len(files))
+    with ThreadPoolExecutor(cores) as pool:
         for _ in range(rounds + 1):
             started = time.perf_counter()
-            run(prepare, many)
-            one = (time.perf_counter() - started) / len(many)
+            run(way, many)
+            alone = time.perf_counter() - started
             started = time.perf_counter()
-            list(pool.map(lambda _: (barrier.wait(), run(prepare, many)), range(CORES)))
-            ratios.append(one * CORES * len(many) / (time.perf_counter() - started) / CORES)
+            list(pool.map(lambda _: (barrier.wait(), run(way, many)), range(cores)))
+            ratios.append(alone / (time.perf_counter() - started))
     return round(statistics.median(ratios[1:]), 3)
 
 
