@@ -20,7 +20,7 @@ def write_photographs(
 ) -> list[Path]:
     """Write the photographs that are not there yet; return the paths of `count` of them, named after their source."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(path for path in (sources or _default_sources()).iterdir() if path.suffix in (".jpg", ".png"))
+    names = sorted(path for path in (sources or default_sources()).iterdir() if path.suffix in (".jpg", ".png"))
     wanted = [(number, names[number % len(names)]) for number in range(count)]
     paths = [folder / f"{source.stem}-{number // len(names)}.jpg" for number, source in wanted]
     missing = [
@@ -54,7 +54,7 @@ def enlarger(size: tuple[int, int]) -> Callable[[Image.Image, int], Image.Image]
     return enlarge
 
 
-def _default_sources() -> Path:
+def default_sources() -> Path:
     if _SHARED.is_dir():
         return _SHARED
     import skimage.data

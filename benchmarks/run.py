@@ -19,6 +19,8 @@ CASES = (
     "full_text",
     "gpu_encode",
     "decode",
+    "decode_scaling",
+    "resizing",
     "embedded",
     "large_pictures",
     "ann/threads",

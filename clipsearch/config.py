@@ -13,6 +13,7 @@ from clipsearch.locations import APP, TRUE, config_file, is_hub_offline
 
 _FALSE = {"0", "false", "no", "off"}
 _AUTOMATIC = {"threads", "batch_size"}
+_YES_NO_AUTO = {"isolate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Settings:
         daemon: Let `clipsearch daemon` answer if it runs.
         preview: How the terminal takes pictures: `auto`, `kitty`, `iterm2`, `sixel` or `blocks`.
         allow_private_urls: Fetch pictures from addresses that are not public too.
-        isolate: Decode pictures in processes of their own.
+        isolate: Decode pictures in processes of their own; None (`auto`) on many cores and for many pictures.
         decode_seconds: The longest time that one picture may take there.
         decode_memory: The most bytes that one picture may take there.
     """
@@ -53,7 +54,7 @@ class Settings:
     daemon: bool = True
     preview: str = "auto"
     allow_private_urls: bool = False
-    isolate: bool = False
+    isolate: bool | None = None
     decode_seconds: int = 60
     decode_memory: int = 2 * 1024**3
 
@@ -113,10 +114,12 @@ def _merge(settings: Settings, values: Mapping[str, object], where: str) -> Sett
 
 def _convert(key: str, value: object, where: str) -> object:
     default = getattr(Settings(), key)
-    example = "/data/library" if default is None else default
+    example = "auto" if key in _YES_NO_AUTO else "/data/library" if default is None else default
     problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}. An example is {example!r}.")
-    if isinstance(default, bool):
+    if isinstance(default, bool) or key in _YES_NO_AUTO:
         word = str(value).lower()
+        if word == "auto" and key in _YES_NO_AUTO:
+            return None
         if word not in TRUE | _FALSE:
             raise problem
         return word in TRUE

@@ -14,7 +14,7 @@ ClipSearchError                  exit 1
 ├── EncoderError                 exit 6
 │   └── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
-└── WorkerUnavailableError       exit 1   no process can be started to decode pictures in (indexer.isolation)
+└── WorkerUnavailableError       exit 1   no process can be started to decode pictures in (indexer.worker_process)
 
 Other exit codes: 0 done, also when the reader of the output has gone; 1 also what the system refuses, such as an
 unreadable file or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.

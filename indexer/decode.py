@@ -19,8 +19,8 @@ from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 from indexer.captioning import read_captions
-from indexer.isolation import WorkerUnavailableError
 from indexer.picture_reader import DirectReader, PictureReader
+from indexer.worker_process import WorkerUnavailableError
 
 logger = logging.getLogger("clipsearch")
 
@@ -154,9 +154,7 @@ class Decoder:
             raise
 
     def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
-        side, cap = self._encoder.picture_side, self._settings.max_pixels
-        picture, info, words = self._reader.decode(data, min_side=side, max_pixels=cap)
-        pixels = self._encoder.preprocess(picture)
+        pixels, info, words = self._reader.prepare(data, self._encoder, max_pixels=self._settings.max_pixels)
         return Decoded(record, content_hash, pixels, info, captions=self._captions(record, None, words))
 
     def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:

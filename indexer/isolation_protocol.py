@@ -1,12 +1,14 @@
-"""What the indexer and a worker that decodes pictures say to each other, over one socket, in turn.
+"""What the indexer and a worker that decodes pictures say to each other, in turn, over one socket and shared memory.
 
     worker   READY                                   once, when it has imported and limited itself
-    indexer  REQUEST, then the bytes of the file
-    worker   ANSWER, then the facts as JSON, then the pixels as RGB, row by row
+    indexer  REQUEST, then the transforms as JSON    the bytes of the file lie in the shared memory, from FILE_AT on
+    worker   ANSWER, then the facts as JSON, then
+             the pixels of a whole picture as RGB, row by row; prepared ones lie at the start of the shared memory
 
 All numbers are little-endian. The worker trusts the indexer. The indexer trusts nothing: a decoder that a file has
-taken over may send anything. So an answer is bounded before it is read, its facts are checked one by one, and
-nothing in it is an object, a name or code.
+taken over may send anything, and may write to the shared memory, or cut it off, at any time. So an answer is bounded
+before it is read, prepared pixels are copied before they are used, facts are checked one by one, and nothing in any of
+it is an object, a name or code. Any bytes are pixels.
 """
 
 from __future__ import annotations
@@ -16,20 +18,38 @@ import math
 from dataclasses import asdict
 from datetime import datetime
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from clipsearch.media.decode import REDUCED_OVER_CAP
 from clipsearch.media.exif import MAX_CAMERA
 from clipsearch.media.image_metadata import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
 from clipsearch.types import PictureInfo
 
-READY = b"clipsearch worker 1\n"
+READY = b"clipsearch worker 2\n"
 
-REQUEST = Struct("<QBQQQ")
-"""Number of the request, 1 for pixels and words or 0 for words alone, min_side, max_pixels, bytes of the file."""
+FILE_AT = 4 << 20
+"""Where a file begins in the shared memory, in bytes; before it there is room for prepared pixels."""
+
+WORDS, PICTURE, PREPARED = 0, 1, 2
+"""What is asked for: words alone; the picture too; the picture as the transforms leave it."""
+
+REQUEST = Struct("<QBQQQI")
+"""The fields of a Request."""
+
+
+class Request(NamedTuple):
+    """A request; `wants` is WORDS, PICTURE or PREPARED, and lengths are in bytes."""
+
+    number: int
+    wants: int
+    min_side: int
+    max_pixels: int
+    file_length: int
+    transforms_length: int
+
 
 ANSWER = Struct("<QBIII")
-"""Number of the request, status, bytes of the facts, width and height of the pixels; 0 x 0 without any."""
+"""Number of the request, status, bytes of the facts, width and height of the pixels that follow; 0 x 0 without any."""
 
 DONE, REFUSED, NO_MEMORY = 0, 1, 2
 """Status of an answer; the facts of REFUSED are the reason."""
@@ -51,18 +71,17 @@ def pack_facts(info: PictureInfo | None, words: Embedded) -> bytes:
     return json.dumps(facts, ensure_ascii=False).encode()
 
 
-def check_answer(head: bytes | bytearray, number: int, max_pixels: int) -> tuple[int, int, tuple[int, int]]:
-    """Return status, bytes of the facts, and size of the pixels. Raises BadAnswerError.
-
-    number: of the request. max_pixels: as it was asked for.
-    """
+def check_answer(head: bytes | bytearray, request: Request) -> tuple[int, int, tuple[int, int]]:
+    """Return status, bytes of the facts, and size of the pixels that follow. Raises BadAnswerError."""
     answered, status, facts, width, height = ANSWER.unpack(head)
-    if answered != number:
+    if answered != request.number:
         raise BadAnswerError("the number of another request")
     if status not in {DONE, REFUSED, NO_MEMORY} or facts > MAX_FACTS:
         raise BadAnswerError(f"status {status}, {facts} bytes of facts")
-    if width * height > max_pixels or (width == 0) != (height == 0):
-        raise BadAnswerError(f"{width} x {height} pixels where at most {max_pixels} were asked for")
+    if (width > 0 and height > 0) != (status == DONE and request.wants == PICTURE) or (width == 0) != (height == 0):
+        raise BadAnswerError(f"{width} x {height} pixels with status {status} where {request.wants} was asked for")
+    if width * height > request.max_pixels:
+        raise BadAnswerError(f"{width} x {height} pixels where at most {request.max_pixels} were asked for")
     return status, facts, (width, height)
 
 

@@ -1,27 +1,47 @@
 """A process that decodes pictures for the indexer, and can do little else; started by indexer/isolation.py.
 
-It gets the bytes of each file over the socket that is its stdin, so it needs no file system: before the first file it
-gives up opening files and sockets, writing files, starting processes, its capabilities, and memory and time beyond its
-limits. This is no filter of system calls: a decoder that a file has taken over can still use what a process without
-any file can, such as signals to other processes of the user, and can lie about the pictures that it decodes.
+Its stdin is a socket to the indexer and its stdout the memory that it shares with the indexer. There it finds the bytes
+of each file, so it needs no file system: before the first file it gives up opening files and sockets, writing files,
+starting processes, its capabilities, and memory and time beyond its limits. This is no filter of system calls: a
+decoder that a file has taken over can still use what a process without any file can, such as signals to other processes
+of the user, and can lie about the pictures that it decodes.
 """
 
 from __future__ import annotations
 
 import codecs
 import ctypes
+import mmap
+import os
 import resource
 import socket
 import sys
 from contextlib import suppress
 
 import pillow_heif
-from PIL import AvifImagePlugin, ImageCms  # noqa: F401 - loaded while files can be opened
+from PIL import AvifImagePlugin, Image, ImageCms  # noqa: F401 - loaded while files can be opened
 
+from clipsearch.encoders.preprocessing import Transforms, read_transforms
 from clipsearch.errors import PictureError
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.image_metadata import read_embedded
-from indexer.isolation_protocol import ANSWER, DONE, MAX_REASON, NO_MEMORY, READY, REFUSED, REQUEST, pack_facts
+from indexer.isolation_protocol import (
+    ANSWER,
+    DONE,
+    FILE_AT,
+    MAX_REASON,
+    NO_MEMORY,
+    PREPARED,
+    READY,
+    REFUSED,
+    REQUEST,
+    WORDS,
+    Request,
+    pack_facts,
+)
+
+_SOCKET, _MEMORY = 0, 1
+"""File descriptors."""
 
 _CODECS = ("ascii", "cp1252", "latin-1", "utf-8", "utf-16-be", "utf-16-le")
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -32,33 +52,59 @@ _CAPABILITY_VERSION = 0x20080522
 def main() -> None:
     """Serve requests until the indexer closes the socket. Arguments: seconds for a file, bytes of memory."""
     seconds, memory = int(sys.argv[-2]), int(sys.argv[-1])
-    connection = socket.socket(fileno=0)
-    limit_process(memory)
-    connection.sendall(READY)
-    while head := _receive(connection, REQUEST.size):
-        number, wants_pixels, min_side, max_pixels, length = REQUEST.unpack(head)
-        _limit_cpu(seconds)
-        data = _receive(connection, length)
-        for part in answer(number, data, bool(wants_pixels), min_side, max_pixels):
-            connection.sendall(part)
+    connection = socket.socket(fileno=_SOCKET)
+    with mmap.mmap(_MEMORY, FILE_AT) as prepared:  # now: this maps a copy of the descriptor
+        limit_process(memory)
+        connection.sendall(READY)
+        while head := receive(connection, REQUEST.size):
+            request = Request._make(REQUEST.unpack(head))
+            _limit_cpu(seconds)
+            transforms = receive(connection, request.transforms_length)
+            data = read_file(_MEMORY, request.file_length)
+            for part in answer(request, transforms, data, prepared):
+                connection.sendall(part)
 
 
-def answer(number: int, data: bytes, wants_pixels: bool, min_side: int, max_pixels: int) -> tuple[bytes, ...]:
-    """Return the answer to a request, in parts."""
+def answer(request: Request, transforms: bytes, data: bytes, prepared: mmap.mmap) -> tuple[bytes, ...]:
+    """Return the answer to a request, in parts.
+
+    transforms: as JSON. data: the bytes of the file. prepared: where the pixels go that the transforms made.
+    """
     try:
-        if not wants_pixels:
+        if request.wants == WORDS:
             facts = pack_facts(None, read_embedded(data))
-            return ANSWER.pack(number, DONE, len(facts), 0, 0), facts
-        picture, info = decode_picture(data, min_side=min_side, max_pixels=max_pixels)
-        facts, pixels = pack_facts(info, read_embedded(data)), picture.tobytes()
-        return ANSWER.pack(number, DONE, len(facts), *picture.size), facts, pixels
+            return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
+        picture, info = decode_picture(data, min_side=request.min_side, max_pixels=request.max_pixels)
+        facts = pack_facts(info, read_embedded(data))
+        if request.wants == PREPARED:
+            prepare(picture, read_transforms(transforms), prepared)
+            return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
+        return ANSWER.pack(request.number, DONE, len(facts), *picture.size) + facts, picture.tobytes()
     except MemoryError:
-        return (ANSWER.pack(number, NO_MEMORY, 0, 0, 0),)
+        return (ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0),)
     except PictureError as error:
         if isinstance(error.__cause__, MemoryError):
-            return (ANSWER.pack(number, NO_MEMORY, 0, 0, 0),)
+            return (ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0),)
         reason = str(error).encode("utf-8", "replace")[:MAX_REASON]
-        return ANSWER.pack(number, REFUSED, len(reason), 0, 0), reason
+        return (ANSWER.pack(request.number, REFUSED, len(reason), 0, 0) + reason,)
+
+
+def prepare(picture: Image.Image, transforms: Transforms, prepared: mmap.mmap) -> None:
+    """Write the inputs of the encoder, one behind the other."""
+    prepared.seek(0)
+    for transform in transforms:
+        prepared.write(transform.apply(picture).tobytes())
+
+
+def read_file(memory: int, length: int) -> bytes:
+    """Read the bytes of a file from the shared memory, in one go but for those of more than 2 GiB."""
+    data = os.pread(memory, length, FILE_AT)
+    while len(data) < length:
+        more = os.pread(memory, length - len(data), FILE_AT + len(data))
+        if not more:
+            break  # decoding will find that it is cut off
+        data += more
+    return data
 
 
 def limit_process(memory: int) -> None:
@@ -73,7 +119,7 @@ def limit_process(memory: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     if sys.platform == "linux":
         _drop_privileges()
-    _limit(resource.RLIMIT_NOFILE, 3)  # stdin, stdout and stderr, which are open
+    _limit(resource.RLIMIT_NOFILE, 3)  # those of stdin, stdout and stderr, which are taken
 
 
 def _limit(kind: int, most: int) -> None:
@@ -106,7 +152,7 @@ def _drop_privileges() -> None:
     libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
 
 
-def _receive(connection: socket.socket, count: int) -> bytes:
+def receive(connection: socket.socket, count: int) -> bytes:
     """Read so many bytes; none where the indexer is gone."""
     data = bytearray(count)
     view = memoryview(data)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from PIL.Image import Image
-
+from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.image_metadata import Embedded, read_embedded
 from clipsearch.types import PictureInfo
 
+Prepared = tuple[Pixels, PictureInfo, Embedded]
+"""The inputs of the encoder, the facts of a picture, and its words."""
+
 
 class PictureReader(Protocol):
-    """Decodes pictures; called from several threads."""
+    """Makes the bytes of picture files ready for an encoder; called from several threads."""
 
-    def decode(self, data: bytes, *, min_side: int, max_pixels: int) -> tuple[Image, PictureInfo, Embedded]:
-        """Decode a picture as `media.decode.decode_picture` does, and read its words. Raises PictureError."""
+    def prepare(self, data: bytes, encoder: Encoder, *, max_pixels: int) -> Prepared:
+        """Decode a picture as `media.decode.decode_picture` does, preprocess it for the encoder, and read its words.
+
+        Raises PictureError, and what the encoder's own `preprocess` raises. The pixels are read-only.
+        """
 
     def words(self, data: bytes) -> Embedded:
         """Read the words of a picture alone. Raises PictureError for one that breaks what decodes it."""
@@ -25,12 +30,12 @@ class PictureReader(Protocol):
 
 
 class DirectReader:
-    """Decodes in this process: the fastest way, but a decoder that crashes ends the run."""
+    """Decodes in this process: it takes the least memory, but a decoder that crashes ends the run."""
 
-    def decode(self, data: bytes, *, min_side: int, max_pixels: int) -> tuple[Image, PictureInfo, Embedded]:
-        """Decode a picture and read its words. Raises PictureError."""
-        picture, info = decode_picture(data, min_side=min_side, max_pixels=max_pixels)
-        return picture, info, read_embedded(data)
+    def prepare(self, data: bytes, encoder: Encoder, *, max_pixels: int) -> Prepared:
+        """Decode and preprocess a picture, and read its words. Raises PictureError."""
+        picture, info = decode_picture(data, min_side=encoder.picture_side, max_pixels=max_pixels)
+        return encoder.preprocess(picture), info, read_embedded(data)
 
     def words(self, data: bytes) -> Embedded:
         """Read the words of a picture; never raises."""

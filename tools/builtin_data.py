@@ -8,10 +8,11 @@ import numpy as np
 from builtin_groups import members
 from PIL import Image
 
-from clipsearch.encoders.builtin.encoder import PROMPTS, squash
+from clipsearch.encoders.builtin.encoder import PROMPTS, REDUCING_GAP
 from clipsearch.encoders.builtin.graph import activation_names, picture_tower, pooled_widths
 from clipsearch.encoders.builtin.towers import PictureTower, open_session
 from clipsearch.encoders.builtin.weights import read_pth, read_verified
+from clipsearch.encoders.preprocessing import Squash
 from clipsearch.linalg import unit_rows
 
 
@@ -28,7 +29,7 @@ def read_captions(folder):
 def load_pixels(path, side):
     """Decode a picture and squash it as the encoder does."""
     with Image.open(path) as picture:
-        return squash(picture, side)
+        return Squash(side, REDUCING_GAP).apply(picture)
 
 
 def measure_ranges(weights, side, paths, threads):

@@ -55,7 +55,9 @@ _SHOW_CURSOR = "\x1b[?25h\n"
 @click.option("--batch-size", metavar="N", help="Pictures or passages per commit; auto for what suits the encoder.")
 @click.option("--threads", type=click.IntRange(min=0), help="CPU threads to use; 0 for all.")
 @click.option(
-    "--isolate/--no-isolate", default=None, help="Decode pictures in separate, limited processes, or in this one."
+    "--isolate/--no-isolate",
+    default=None,
+    help="Decode pictures in separate, limited processes, or in this one. By default by cores and pictures.",
 )
 def index(
     paths: tuple[str, ...],

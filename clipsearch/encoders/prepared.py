@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipsearch.encoders.base import Pixels
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
+from clipsearch.encoders.preprocessing import Transforms
 from clipsearch.encoders.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class PreparedModel:
     def picture_side(self) -> int:
         """The longer side of the image input, in pixels."""
         return self._meta.picture.side
+
+    @property
+    def picture_transforms(self) -> Transforms:
+        """What `preprocess` does."""
+        return (self._meta.picture,)
 
     @property
     def max_tokens(self) -> int:

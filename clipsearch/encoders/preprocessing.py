@@ -1,14 +1,17 @@
-"""The picture transform of open_clip, with Pillow and numpy only.
+"""What encoders do to a picture before it is encoded, with Pillow and numpy only, so that any process can do it.
 
-Gives the bytes that open_clip's `image_transform(is_train=False)` gives before it scales them: the same
-sizes, the same rounding, the same order of steps (resize, crop or pad, then RGB).
+`PictureTransform` gives the bytes that open_clip's `image_transform(is_train=False)` gives before it scales them: the
+same sizes, the same rounding, the same order of steps (resize, crop or pad, then RGB). `Squash` is that of the builtin
+encoder.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,9 @@ from clipsearch.errors import EncoderUnavailableError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_SQUASH: Final = "squash"
+_OPEN_CLIP: Final = "open_clip"
 
 # A picture of 1 x 9999 pixels would grow to hundreds of megabytes before the crop throws nearly all of it away.
 _MAX_RESIZED_PIXELS = 32_000_000
@@ -143,6 +149,58 @@ class PictureTransform:
     def _fill(self, picture: Image) -> int | tuple[int, ...]:
         bands = len(picture.getbands())
         return self.fill_color if bands == 1 else (self.fill_color,) * bands
+
+
+@dataclass(frozen=True, slots=True)
+class Squash:
+    """Resizes a picture to a square without cropping it.
+
+    side: pixels of the input. reducing_gap: Pillow shrinks by whole boxes first, down to so many times the side.
+    """
+
+    side: int
+    reducing_gap: float
+
+    @property
+    def height(self) -> int:
+        """Pixels of the input, down."""
+        return self.side
+
+    @property
+    def width(self) -> int:
+        """Pixels of the input, across."""
+        return self.side
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them."""
+        return asdict(self)
+
+    def apply(self, picture: Image) -> NDArray[np.uint8]:
+        """Return the uint8 (side, side, 3) array for one upright picture of any mode."""
+        from PIL.Image import Resampling
+
+        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+        size = (self.side, self.side)
+        return np.asarray(picture.resize(size, Resampling.BICUBIC, reducing_gap=self.reducing_gap))
+
+
+Transforms = tuple[PictureTransform | Squash, ...]
+"""How one picture becomes the inputs of an encoder, one for each."""
+
+
+@lru_cache(maxsize=8)
+def pack_transforms(transforms: Transforms) -> bytes:
+    """Write transforms as JSON."""
+    kinds = [(_SQUASH if isinstance(each, Squash) else _OPEN_CLIP, each.as_dict()) for each in transforms]
+    return json.dumps(kinds).encode()
+
+
+@lru_cache(maxsize=8)
+def read_transforms(data: bytes) -> Transforms:
+    """Rebuild what `pack_transforms` wrote."""
+    return tuple(
+        Squash(**fields) if kind == _SQUASH else PictureTransform.from_dict(fields) for kind, fields in json.loads(data)
+    )
 
 
 def _triple(values: float | list[float] | tuple[float, ...]) -> tuple[float, float, float]:

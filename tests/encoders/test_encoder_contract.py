@@ -10,6 +10,7 @@ from PIL import Image
 
 from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.preprocessing import pack_transforms, read_transforms
 from clipsearch.media.decode import decode_picture
 from clipsearch.query.unicode_scripts import SCRIPTS, explain_unread
 from tests.support import tiny_openclip
@@ -72,6 +73,15 @@ def test_preprocess_then_encode_pixels_is_encode_images(any_encoder, pictures):
     prepared = [any_encoder.preprocess(picture) for picture in pictures]
     assert all(array.dtype == np.uint8 and array.shape[2] == 3 for arrays in prepared for array in arrays)
     assert same(any_encoder.encode_pixels(prepared), any_encoder.encode_images(pictures), any_encoder)
+
+
+def test_its_transforms_are_its_preprocess(any_encoder, pictures):
+    transforms = read_transforms(pack_transforms(any_encoder.picture_transforms))
+    assert transforms == any_encoder.picture_transforms
+    for picture in pictures:
+        made, expected = [each.apply(picture) for each in transforms], any_encoder.preprocess(picture)
+        assert [each.shape for each in made] == [(each.height, each.width, 3) for each in transforms]
+        assert len(made) == len(expected) and all(map(np.array_equal, made, expected))
 
 
 def test_a_row_does_not_depend_on_its_batch(any_encoder, pictures):

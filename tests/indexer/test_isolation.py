@@ -12,19 +12,33 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.config import Settings
+from clipsearch.encoders.preprocessing import Squash
 from clipsearch.errors import PictureError
-from clipsearch.media.image_metadata import MAX_CAPTION, Embedded
+from clipsearch.media.decode import decode_picture
+from clipsearch.media.image_metadata import MAX_CAPTION, Embedded, read_embedded
 from clipsearch.types import PictureInfo
 from indexer import isolation
-from indexer.isolation import IsolatedReader, Limits, WorkerUnavailableError, worker_command
-from indexer.isolation_protocol import ANSWER, READY, BadAnswerError, check_answer, pack_facts, read_facts
-from indexer.picture_reader import DirectReader
+from indexer.isolation import IsolatedReader
+from indexer.isolation_protocol import (
+    ANSWER,
+    PICTURE,
+    PREPARED,
+    READY,
+    WORDS,
+    BadAnswerError,
+    Request,
+    check_answer,
+    pack_facts,
+    read_facts,
+)
+from indexer.worker_process import Limits, WorkerUnavailableError, make_shared_memory, worker_command
 from tests.support.cli import run_cli
 from tests.support.libraries import counts, index, photos
 from tests.support.pictures import FORMATS, encode, enlarge, exif_block, noise_picture, odd_corpus, png_file
@@ -42,9 +56,9 @@ import sys
 sys.path[:] = {[place for place in sys.path if place]!r}
 """
     + """
-import json, os, signal, socket, struct, time
-from indexer.isolation_protocol import ANSWER, READY, REQUEST
-from indexer.isolation_worker import _receive, answer
+import json, mmap, os, signal, socket, struct, threading, time
+from indexer.isolation_protocol import ANSWER, FILE_AT, READY, REQUEST, Request
+from indexer.isolation_worker import answer, read_file, receive
 
 def told(number, facts=b"{}", size=(0, 0), status=0, length=None, pixels=b""):
     return ANSWER.pack(number, status, len(facts) if length is None else length, *size) + facts + pixels
@@ -63,10 +77,18 @@ def spin(number):
         pass
 
 def drip(number):
-    s.sendall(told(number, length=1 << 20))
+    s.sendall(told(number, size=(1, 1), length=1 << 20))
     while True:
         s.send(b" ")
         time.sleep(0.05)
+
+def scribble(number):
+    def write():
+        while True:
+            prepared[:] = b"y" * FILE_AT
+
+    threading.Thread(target=write, daemon=True).start()
+    return told(number, facts())
 
 DO = {
     b"hang": lambda n: time.sleep(60),
@@ -100,15 +122,19 @@ DO = {
     b"long": lambda n: told(n, facts(captions=["x" * 4001]), (1, 1), pixels=b"abc"),
     b"escape": lambda n: told(n, facts(keywords=["\\x1b[2J"]), (1, 1), pixels=b"abc"),
     b"surrogate": lambda n: told(n, facts(keywords=["\\ud800"]), (1, 1), pixels=b"abc"),
+    b"one pixel": lambda n: told(n, facts(), (1, 1), pixels=b"abc"),
+    b"cut memory": lambda n: (os.ftruncate(1, 100), told(n, facts()))[1],
+    b"scribble": scribble,
     b"trailing": lambda n: told(n, facts(), (1, 1), pixels=b"abc" + bytes(99)),
 }
 s = socket.socket(fileno=0)
+prepared = mmap.mmap(1, FILE_AT)
 s.sendall(READY)
-while head := _receive(s, REQUEST.size):
-    number, pixels, side, most, length = REQUEST.unpack(head)
-    data = _receive(s, length)
+while head := receive(s, REQUEST.size):
+    request = Request._make(REQUEST.unpack(head))
+    transforms, data = receive(s, request.transforms_length), read_file(1, request.file_length)
     todo = next((do for name, do in DO.items() if data.endswith(b"|" + name)), None)
-    s.sendall(b"".join(answer(number, data, bool(pixels), side, most)) if todo is None else todo(number))
+    s.sendall(b"".join(answer(request, transforms, data, prepared)) if todo is None else todo(request.number))
 """
 )
 ODD = [sys.executable, "-c", ODD_WORKER]
@@ -129,8 +155,10 @@ def reader():
 
 
 def same(reader: IsolatedReader, data: bytes) -> bool:
-    one, other = (each.decode(data, **ASK) for each in (reader, DirectReader()))
-    return one[0].tobytes() == other[0].tobytes() and one[0].size == other[0].size and one[1:] == other[1:]
+    picture, info, words = reader.decode(data, **ASK)
+    expected, facts = decode_picture(data, **ASK)
+    whole = (picture.size, picture.tobytes()) == (expected.size, expected.tobytes())
+    return whole and (info, words) == (facts, read_embedded(data))
 
 
 # --- the same pictures -----------------------------------------------------------------------------------------------
@@ -171,9 +199,9 @@ def test_cmyk_with_a_profile_and_a_lab_picture_need_no_file(reader):
 @pytest.mark.parametrize("data", [b"", b"words", GOOD[: len(GOOD) // 2], png_file((60_000, 60_000), 8, 2, b"")])
 def test_what_is_refused_is_refused_for_the_same_reason(reader, data):
     reasons = []
-    for each in (reader, DirectReader()):
+    for decode in (reader.decode, decode_picture):
         with pytest.raises(PictureError) as refused:
-            each.decode(data, **ASK)
+            decode(data, **ASK)
         reasons.append(str(refused.value))
     assert reasons[0] == reasons[1]
 
@@ -218,6 +246,39 @@ def test_one_that_ends_costs_the_file_that_ended_it(odd_reader, what, how):
 @pytest.mark.parametrize("what", LIES)
 def test_what_no_sound_worker_says_is_not_believed(odd_reader, what):
     assert "false answer" in refusal(odd_reader, what)
+
+
+PREPARING = SimpleNamespace(picture_side=32, picture_transforms=(Squash(32, 3.0),))
+MOST = {"max_pixels": ASK["max_pixels"]}
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [("one pixel", "1 x 1 pixels"), ("no facts", "1 x 1 pixels"), ("no json", "1 x 1"), ("cut memory", "cut off")],
+)
+def test_prepared_pixels_are_as_large_as_was_asked(odd_reader, what, why):
+    with pytest.raises(PictureError, match=f"false answer: .*{why}"):
+        odd_reader.prepare(b"|" + what.encode(), PREPARING, **MOST)
+    assert odd_reader.prepare(GOOD, PREPARING, **MOST)[1].width == 96
+
+
+@pytest.mark.parametrize(("what", "how"), [("exit", "exit code 3"), ("killed", "signal 9")])
+def test_one_that_ends_costs_the_file_that_it_prepared(odd_reader, what, how):
+    with pytest.raises(PictureError, match=how):
+        odd_reader.prepare(b"|" + what.encode(), PREPARING, **MOST)
+    assert odd_reader.prepare(GOOD, PREPARING, **MOST)[1].width == 96
+
+
+def test_what_is_written_after_an_answer_changes_nothing_that_was_taken():
+    with IsolatedReader(Limits(20, 200 << 20), ODD) as reader:
+        (good,), _, _ = reader.prepare(GOOD, PREPARING, **MOST)
+        kept = good.tobytes()
+        (pixels,), info, _ = reader.prepare(b"|scribble", PREPARING, **MOST)
+        taken = pixels.tobytes()
+        time.sleep(0.05)  # in which the worker writes on
+        assert pixels.tobytes() == taken and good.tobytes() == kept and info.width == 1
+        (again,), info, _ = reader.prepare(GOOD, PREPARING, **MOST)
+        assert again.shape == (32, 32, 3) and info.width == 96 and good.tobytes() == kept
 
 
 def test_bytes_behind_an_answer_are_no_part_of_the_next(odd_reader):
@@ -334,8 +395,8 @@ def test_a_worker_gives_up_what_it_does_not_need(tmp_path):
 
 def test_a_worker_ends_with_the_indexer():
     ours, theirs = socket.socketpair()
-    with theirs:
-        worker = subprocess.Popen(worker_command(LIMITS), stdin=theirs.fileno())
+    with theirs, os.fdopen(make_shared_memory(), "wb") as memory:
+        worker = subprocess.Popen(worker_command(LIMITS), stdin=theirs.fileno(), stdout=memory)
     assert ours.recv(len(READY)) == READY
     ours.close()
     assert worker.wait(30) == 0
@@ -382,14 +443,20 @@ def test_facts_are_in_range_or_refused(written):
         assert info.latitude is None or (abs(info.latitude) <= 90 and abs(info.longitude) <= 180)
 
 
-@given(st.binary(min_size=ANSWER.size, max_size=ANSWER.size), st.integers(0, 2**40))
-def test_an_answer_is_bounded_before_it_is_read(head, most):
+ANSWERS = st.binary(min_size=ANSWER.size, max_size=ANSWER.size) | st.builds(
+    ANSWER.pack, st.just(7), st.integers(0, 3), st.integers(0, 2**21), st.integers(0, 999), st.integers(0, 999)
+)
+
+
+@given(ANSWERS, st.sampled_from([WORDS, PICTURE, PREPARED]), st.integers(1, 2**20))
+def test_an_answer_is_bounded_before_it_is_read(head, wants, most):
     number = int.from_bytes(head[:8], "little")
     try:
-        _, length, (width, height) = check_answer(head, number, most)
+        status, length, (width, height) = check_answer(head, Request(number, wants, 1, most, 1, 1))
     except BadAnswerError:
         return
     assert length <= 1 << 20 and width * height <= most
+    assert (width > 0) == (height > 0) == (wants == PICTURE and status == 0)
 
 
 @given(st.datetimes() | st.none(), st.floats(-90, 90), st.floats(-180, 180), st.text("abü🐕", max_size=100))

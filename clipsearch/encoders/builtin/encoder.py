@@ -16,6 +16,7 @@ from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import GRAPH_VERSION, MAX_TOKENS, PictureTower, TextTower
 from clipsearch.encoders.builtin.weights import LITE0, LITE2, MINILM, TOKENIZER, Source
+from clipsearch.encoders.preprocessing import Squash, Transforms
 from clipsearch.errors import InvalidInputError
 from clipsearch.linalg import unit_rows
 
@@ -27,7 +28,7 @@ PROMPTS = ("{}", "a photo of a {}")
 
 LOGIT_SCALE = 15.0
 
-_REDUCING_GAP = 3.0
+REDUCING_GAP = 3.0
 """Pillow shrinks by whole boxes first, down to so many times the side; at 3 its result is close to the plain one."""
 
 
@@ -46,14 +47,6 @@ VARIANTS: dict[str, tuple[Backbone, ...]] = {
 }
 
 BUILTIN_VARIANTS: tuple[str, ...] = tuple(VARIANTS)
-
-
-def squash(picture: Image, side: int) -> NDArray[np.uint8]:
-    """Resize a picture to a square without cropping it; returns uint8 (side, side, 3)."""
-    from PIL.Image import Resampling
-
-    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-    return np.asarray(picture.resize((side, side), Resampling.BICUBIC, reducing_gap=_REDUCING_GAP))
 
 
 class BuiltinEncoder:
@@ -102,12 +95,17 @@ class BuiltinEncoder:
         """Hexadecimal digest of all that makes a vector; reads the projection file only."""
         backbones = [(backbone.source.sha256, backbone.side) for backbone in self._backbones]
         recipe = (GRAPH_VERSION, self._projection.digest, backbones, MINILM.sha256, TOKENIZER.sha256, MAX_TOKENS)
-        return hashlib.sha256(repr((*recipe, PROMPTS, _REDUCING_GAP)).encode()).hexdigest()[:32]
+        return hashlib.sha256(repr((*recipe, PROMPTS, REDUCING_GAP)).encode()).hexdigest()[:32]
 
     @property
     def picture_side(self) -> int:
         """Pixels: the side of the largest input."""
         return max(backbone.side for backbone in self._backbones)
+
+    @cached_property
+    def picture_transforms(self) -> Transforms:
+        """What `preprocess` does, for each backbone."""
+        return tuple(Squash(backbone.side, REDUCING_GAP) for backbone in self._backbones)
 
     @property
     def batch_size(self) -> int:
@@ -134,7 +132,7 @@ class BuiltinEncoder:
 
     def preprocess(self, picture: Image) -> Pixels:
         """Squash an upright RGB picture to a uint8 (side, side, 3) array for each backbone."""
-        return tuple(squash(picture, backbone.side) for backbone in self._backbones)
+        return tuple(transform.apply(picture) for transform in self.picture_transforms)
 
     def encode_pixels(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         """Encode prepared pictures into float32 (n, dim), rows of unit length; (0, dim) for none."""
