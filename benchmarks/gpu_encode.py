@@ -1,312 +1,222 @@
-"""Pictures a second on GPUs: the bare tower, our encoder fed from memory and from files, clip-retrieval's loop.
+"""Pictures a second on GPUs: the tower alone, our encoder, each stage of the pipeline, whole runs, clip-retrieval's loop.
 
-    python benchmarks/gpu_encode.py [--tiny] [--clip-retrieval FOLDER]
+    python benchmarks/gpu_encode.py [--models A,B] [--budget SECONDS] [--pictures FOLDER] [--out FOLDER]
 
-Weights are random, which changes no time. `--tiny` runs every step once with a tiny model, on whatever device there
-is, and keeps no result. FOLDER is one where `pip install --no-deps --target FOLDER clip-retrieval` put that package:
-its own FilesReader is used then; without it, a DataLoader with the arguments that its reader passes.
+For a short visit to a machine with a GPU: the result is kept after each phase, a phase that fails does not end the run,
+and the budget is shared out, so that no model goes without. Weights are random, which changes no time. Pictures are
+made once in the folder named. --clip-retrieval: where `pip install --no-deps --target FOLDER clip-retrieval` put that
+package, whose own reader is used then; without it, a DataLoader with the arguments that its reader passes. --out also
+gets a trace of a run. --tiny runs every step once with a tiny model, on whatever device there is.
 """
 
 import argparse
-import importlib.util
-import itertools
-import json
-import statistics
-import sys
+import functools
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from harness import make_pictures, write_result
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from gpu import peer, pipelines, towers
+from gpu.pictures import keep_pictures
+from gpu.session import Phase, Session, describe_gpus
+from harness import RESULTS
+from pipeline_overhead import make_files
 
 from clipsearch.config import Settings
-from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
-from clipsearch.encoders.openclip import Reference, quiet
-from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizer_export import convert_tokenizer
-from clipsearch.encoders.torch_runtime import COMMIT_BATCH, DEVICE_BATCH, TorchEncoder
-from clipsearch.encoders.towers import build_towers
-from clipsearch.media.decode import decode_picture
-from indexer import pipeline
+from clipsearch.encoders.torch_runtime import COMMIT_BATCH, DEVICE_BATCH
 
 MODELS = ("ViT-B-32", "ViT-L-14")
-TINY = "tiny"
 # Dense bfloat16 rates of the data sheets, in TFLOP/s, by a part of the name that torch gives.
 DATA_SHEET = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "4090": 165, "A10": 125}
-ROUNDS = 3
+SIDE, FILES, SMALL_FILES = 512, 40_960, 20_000
+
+
+class Sizes:
+    """How much of everything: as measured, or for a trial of every step."""
+
+    def __init__(self, tiny: bool, files: int) -> None:
+        self.tiny = tiny
+        self.files = 48 if tiny else files
+        self.small_files = 100 if tiny else SMALL_FILES
+        self.towers = (8, 16) if tiny else (64, 128, 256, 512, 1024)
+        self.device = (16,) if tiny else (DEVICE_BATCH, 512)
+        self.call = 16 if tiny else COMMIT_BATCH
+        self.peer = 16 if tiny else 256
+        self.scale = 0.02 if tiny else 1.0
 
 
 def main() -> None:
     """Measure each model, and keep the result where there is a GPU."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--clip-retrieval", type=Path)
-    options = parser.parse_args()
+    given = parse()
     devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    if not devices and not options.tiny:
+    if not devices and not given.tiny:
         print("There is no CUDA GPU here; --tiny shows that everything runs.")
         return
     if not devices:
         torch.set_num_threads(1)  # the threads of a shared processor wait for each other in the bare loop only
         devices = ["cpu"]
-    name = torch.cuda.get_device_name(0) if devices[0] != "cpu" else "no GPU: the processor"
-    print(f"on {len(devices)} x {name}, torch {torch.__version__}")
-    rows = []
+    sizes = Sizes(given.tiny, given.files)
+    folder = given.out or (None if given.tiny else RESULTS)
     with tempfile.TemporaryDirectory() as scratch:
-        photos = Path(scratch) / "photos"
-        make_pictures(photos, 48 if options.tiny else 8192, side=512)
-        for model in (TINY,) if options.tiny else MODELS:
-            row = measure(model, devices, name, photos, Path(scratch), options)
-            print(json.dumps(row, indent=1), flush=True)
-            rows.append(row)
-    if not options.tiny:
-        write_result("gpu_encode", {"gpus": len(devices), "gpu": name, "files": "512 x 512 JPEG", "rows": rows})
+        kept = given.pictures or Path(scratch)
+        values = describe_gpus(devices) | {"files": f"{sizes.files} JPEG of {SIDE} x {SIDE}"}
+        session = Session(values, given.budget, folder)
+        photos = keep_pictures(kept, sizes.files, SIDE)
+        small = kept / f"{sizes.small_files}-small"
+        if not small.exists():
+            make_files(small, sizes.small_files, 16_384)
+        models = (towers.TINY,) if given.tiny else given.models.split(",")
+        for number, name in enumerate(models):
+            visit = Visit(name, devices, photos, small, Path(scratch), sizes, given)
+            visit.measure(session, len(models) - number - 1)
 
 
-def measure(model: str, devices: list[str], gpu: str, photos: Path, scratch: Path, options) -> dict:
-    """Measure one model."""
-    reference = load(model)
-    dtype = torch.bfloat16
-    tower, _ = build_towers(reference.model, reference.picture, torch.device(devices[0]), dtype)
-    sizes = (8, 16) if options.tiny else (64, 128, 256, 512, 1024)
-    seconds = 0.2 if options.tiny else 5.0
-    bare = {size: bare_rate(tower, reference, devices[0], size, seconds) for size in sizes}
-    best = max(bare, key=bare.__getitem__)
-    compiled, compile_seconds = compiled_rate(tower, reference, devices[0], best, seconds)
-    encoder = make_encoder(reference, devices, scratch / model, 16 if options.tiny else DEVICE_BATCH)
-    all_bare = bare[best] * len(devices)
-    from_memory = memory_rate(encoder, reference, 64 if options.tiny else COMMIT_BATCH, all_bare, seconds)
-    flops = count_flops(reference)
-    peak = next((rate for part, rate in DATA_SHEET.items() if part in gpu), None)
-    matmul = matmul_rate(devices[0])
-    indexed, peer = from_files(encoder, reference, tower, devices[0], photos, options)
-    return {
-        "model": model,
-        "bare_per_second": round(bare[best]),
-        "at_batch": best,
-        "compiled_per_second": compiled and round(compiled),
-        "compile_seconds": compile_seconds and round(compile_seconds, 1),
-        "from_memory_per_second": round(from_memory),
-        "share_of_bare": round(from_memory / all_bare, 3),
-        "gflop_a_picture": round(flops / 1e9, 3),
-        "share_of_a_large_matmul": round(bare[best] * flops / matmul, 3),
-        "mfu_by_data_sheet": peak and round(bare[best] * flops / (peak * 1e12), 3),
-        "decode_per_second": round(decode_rate(encoder, photos)),
-        "index_per_second": round(statistics.median(indexed)),
-        "clip_retrieval_per_second": round(statistics.median(peer)),
-        "index_over_clip_retrieval": round(statistics.median(a / b for a, b in zip(indexed, peer, strict=True)), 2),
-    }
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS), metavar="A,B")
+    parser.add_argument("--budget", type=float, default=900, metavar="SECONDS")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
+    parser.add_argument("--files", type=int, default=FILES, help=f"how many pictures, by default {FILES}")
+    parser.add_argument("--out", type=Path, metavar="FOLDER")
+    parser.add_argument("--clip-retrieval", type=Path, metavar="FOLDER")
+    parser.add_argument("--tiny", action="store_true")
+    return parser.parse_args()
 
 
-def load(name: str) -> Reference:
-    """Make a model with random weights."""
-    with quiet():
-        import open_clip
+class Visit:
+    """The phases of one model."""
 
-        if name == TINY:
-            vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
-            text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-            model = open_clip.CLIP(24, vision, text)
-            picture = PictureTransform(32, 32, "shortest", "bicubic", 0, (0.5,) * 3, (0.5,) * 3)
-        else:
-            model = open_clip.create_model(name, pretrained=None)
-            picture = PictureTransform.from_open_clip(model.visual.preprocess_cfg)
-        return Reference(name, model.eval(), open_clip.get_tokenizer("ViT-B-32"), picture, 77)
+    def __init__(self, name, devices, photos, small, scratch, sizes, given) -> None:
+        self.name, self.devices, self.device = name, devices, devices[0]
+        self.photos, self.small, self.scratch, self.sizes, self.given = photos, small, scratch, sizes, given
+        self.reference = towers.load(name)
+        self.tower = towers.build(self.reference, self.device)
+        self.best = sizes.towers[0]
 
+    @functools.cached_property
+    def encoder(self):
+        """Our encoder with the smallest batch on the device."""
+        return self.encoder_of(self.sizes.device[0])
 
-def make_encoder(reference: Reference, devices: list[str], folder: Path, device_batch: int) -> TorchEncoder:
-    """Make our encoder without the export, which the GPU does not need."""
-    folder.mkdir()
-    tokenizer, rules = convert_tokenizer(reference.tokenizer, 77, bucketed=True)
-    (folder / TOKENIZER).write_text(tokenizer)
-    dim = reference.model.visual.output_dim
-    meta = ExportMeta(f"openclip:{reference.name}", "0" * 64, dim, reference.picture, rules, (), {})
-    return TorchEncoder(folder, meta, reference, devices, precision="bf16", device_batch=device_batch)
+    def encoder_of(self, device_batch: int):
+        """Make our encoder with a batch on the device."""
+        folder = self.scratch / f"{self.name}-{device_batch}"
+        return pipelines.make_encoder(self.reference, self.devices, folder, device_batch)
 
+    def measure(self, session: Session, later_models: int) -> None:
+        """Run the phases, and add a row to the table."""
+        phases = self.phases()
+        wanted = sum(phase.wants for phase in phases)
+        found = session.run(self.name, phases, later_models * wanted)
+        session.add_row(self.row(found))
 
-@torch.inference_mode()
-def bare_rate(tower, reference: Reference, device: str, size: int, seconds: float) -> float:
-    """Pictures a second of the tower alone, pixels on the device, nothing fetched."""
-    pixels = torch.randint(0, 256, (size, *shape_of(reference)), dtype=torch.uint8, device=device)
-    for _ in range(3):
-        tower(pixels)
-    synchronize(device)
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        for _ in range(10):
-            tower(pixels)
-        synchronize(device)
-        done += 10 * size
-    return done / (time.perf_counter() - started)
+    def phases(self) -> list[Phase]:
+        """List the phases in order, what matters most first."""
+        on_cuda, scale = self.device != "cpu", self.sizes.scale
+        entries = [
+            ("eager", 20, 5, self.eager),
+            ("operations", 5, 1, self.operations),
+            ("upload", 2, 1, lambda seconds: towers.upload_rate(self.reference, self.device, seconds)),
+            ("from_memory", 10, 3, lambda seconds: self.from_memory(self.encoder, seconds)),
+            ("decode_threads", 8, 2, lambda seconds: self.decode(False, seconds)),
+            ("decode_workers", 8, 3, lambda seconds: self.decode(True, seconds)),
+            ("bookkeeping", 8, 5, lambda seconds: pipelines.bookkeeping(Settings().cores, self.small)),
+            ("index", 40, 8, lambda seconds: self.index(self.encoder, seconds)),
+            ("peer", 30, 10, self.peer),
+            ("compiled", 90, 30, lambda seconds: self.on_best(towers.compiled, seconds)),
+        ]
+        if on_cuda:
+            entries.append(("graph", 10, 2, lambda seconds: self.on_best(towers.graphed, seconds)))
+            entries.append(("nvjpeg", 10, 4, lambda s: pipelines.nvjpeg(self.photos, self.device, s)))
+        for batch in self.sizes.device[1:]:
+            entries.append((f"from_memory_{batch}", 10, 3, functools.partial(self.with_batch, batch)))
+        if self.given.out:
+            entries.append(("trace", 15, 5, self.trace))
+        return [Phase(name, wants * scale, least * scale, work) for name, wants, least, work in entries]
 
+    def eager(self, seconds: float) -> dict:
+        """Measure the tower, and remember its best batch size."""
+        found = towers.eager(self.tower, self.reference, self.device, self.sizes.towers, seconds)
+        self.best = found["at_batch"]
+        return found
 
-def compiled_rate(tower, reference: Reference, device: str, size: int, seconds: float):
-    """Rate of the tower under torch.compile, and the seconds that the first batch took; None where it fails."""
-    compiled = torch.compile(tower, dynamic=False)
-    pixels = torch.zeros((size, *shape_of(reference)), dtype=torch.uint8, device=device)
-    try:
-        started = time.perf_counter()
-        with torch.inference_mode():
-            compiled(pixels)
-        synchronize(device)
-        took = time.perf_counter() - started
-        return bare_rate(compiled, reference, device, size, seconds), took
-    except Exception as error:
-        print(f"torch.compile fails: {type(error).__name__}: {str(error)[:200]}")
-        return None, None
+    def on_best(self, measure, seconds: float) -> dict:
+        """Measure the tower in another form at its best batch size."""
+        return measure(self.tower, self.reference, self.device, self.best, seconds)
 
+    def operations(self, seconds: float) -> dict:
+        """Count operations of a picture, and measure a large product."""
+        return {
+            "gflop_a_picture": round(towers.count_flops(self.reference) / 1e9, 3),
+            "matmul_tflops": round(towers.matmul_rate(self.device) / 1e12, 3),
+        }
 
-def memory_rate(encoder: TorchEncoder, reference: Reference, call: int, expected: float, seconds: float) -> float:
-    """Pictures a second through encode_pixels, called as the indexer does, from pictures in memory."""
-    rng = np.random.default_rng(0)
-    pixels = [(rng.integers(0, 256, shape_of(reference), np.uint8),) for _ in range(call)]
-    calls = max(4 * encoder.streams, int(expected * seconds / call))
-    with ThreadPoolExecutor(encoder.streams) as pool:
-        list(pool.map(encoder.encode_pixels, [pixels] * encoder.streams))
-        started = time.perf_counter()
-        list(pool.map(encoder.encode_pixels, [pixels] * calls))
-        return calls * call / (time.perf_counter() - started)
+    def from_memory(self, encoder, seconds: float) -> dict:
+        """Measure our encoder from memory."""
+        return pipelines.from_memory(encoder, self.reference, self.sizes.call, seconds)
 
+    def with_batch(self, batch: int, seconds: float) -> dict:
+        """Measure our encoder from memory with another batch on the device."""
+        return self.from_memory(self.encoder_of(batch), seconds)
 
-def count_flops(reference: Reference) -> int:
-    """Floating-point operations of the image tower for one picture: 2 for each multiply and add of its products.
+    def decode(self, isolate: bool, seconds: float) -> dict:
+        """Measure decoding alone."""
+        return pipelines.decode_alone(self.encoder, self.photos, isolate, seconds)
 
-    Counted by torch on the operators that run, with attention spelled out as products.
-    """
-    tower, _ = build_towers(reference.model, reference.picture, torch.device("cpu"), torch.float32)
-    pixels = torch.zeros((1, *shape_of(reference)), dtype=torch.uint8)
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        tower(pixels)
-    return counter.get_total_flops()
+    def index(self, encoder, seconds: float) -> dict:
+        """Measure a run."""
+        return pipelines.from_files(encoder, self.photos, self.sizes.call, seconds)
 
+    def peer(self, seconds: float) -> dict:
+        """Measure clip-retrieval's loop."""
+        with tempfile.TemporaryDirectory() as output:
+            return peer.encode_folder(
+                self.reference,
+                self.device,
+                self.photos,
+                Path(output),
+                size=self.sizes.peer,
+                package=self.given.clip_retrieval,
+                seconds=seconds,
+            )
 
-@torch.inference_mode()
-def matmul_rate(device: str) -> float:
-    """FLOP/s of a large bfloat16 product: what this device gives at best."""
-    side = 8192 if device != "cpu" else 512
-    one, other = (torch.randn(side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
-    times = []
-    for _ in range(10):
-        synchronize(device)
-        started = time.perf_counter()
-        for _ in range(10):
-            one @ other
-        synchronize(device)
-        times.append((time.perf_counter() - started) / 10)
-    return 2 * side**3 / statistics.median(times)
+    def trace(self, seconds: float) -> dict:
+        """Keep a trace of a run."""
+        path = self.given.out / f"gpu_encode_{self.name}_trace.json.gz"
+        return pipelines.trace(self.encoder, self.photos, self.sizes.call, path, seconds / 3)
 
+    def row(self, found: dict[str, dict]) -> dict:
+        """Return the row of the table; None for what was not measured."""
 
-def from_files(encoder: TorchEncoder, reference: Reference, tower, device: str, photos: Path, options):
-    """Files a second of a whole `index` run, and of clip-retrieval's loop, in turn."""
-    count = len(list(photos.iterdir()))
-    settings = Settings(threads=0, offline=True, batch_size=16 if options.tiny else 0)
-    ours, peers = [], []
-    for _ in range(1 if options.tiny else ROUNDS):
-        with tempfile.TemporaryDirectory() as scratch:
-            started = time.perf_counter()
-            report = pipeline.index(Path(scratch) / "library", [str(photos)], settings, encoder=encoder)
-            ours.append(count / (time.perf_counter() - started))
-            assert report.encoded == count, report
-            started = time.perf_counter()
-            assert clip_retrieval(reference, device, photos, Path(scratch), options) == count
-            peers.append(count / (time.perf_counter() - started))
-    return ours, peers
+        def per_second(phase: str) -> int | None:
+            return found.get(phase, {}).get("per_second")
 
-
-def clip_retrieval(reference: Reference, device: str, photos: Path, output: Path, options) -> int:
-    """Encode a folder as `clip-retrieval inference` does with an open_clip model; returns how many pictures.
-
-    The loop is that of its Runner, ClipMapper and NumpyWriter: a batch is loaded by a DataLoader's processes as
-    float32, copied, encoded under autocast, and fetched before the next is begun.
-    """
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    picture = reference.picture
-    config = PreprocessCfg(size=(picture.height, picture.width), mean=picture.mean, std=picture.std)
-    transform = image_transform_v2(config, is_train=False)
-    model = peer_model(reference, device)
-    parts = []
-    with torch.no_grad():
-        for batch in peer_reader(transform, photos, options):
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
-                rows = model.encode_image(batch["image_tensor"].to(device))
-            rows /= rows.norm(dim=-1, keepdim=True)
-            parts.append(rows.cpu().to(torch.float16).numpy())
-    np.save(output / "img_emb_0.npy", np.concatenate(parts))
-    return sum(map(len, parts))
+        bare, memory, index, peer_rate = (per_second(name) for name in ("eager", "from_memory", "index", "peer"))
+        everything = bare and bare * len(self.devices)
+        gflop = found["operations"].get("gflop_a_picture")
+        sheet = next((rate for part, rate in DATA_SHEET.items() if part in torch_name(self.device)), None)
+        return {
+            "model": self.name,
+            "bare_per_second": bare,
+            "at_batch": found["eager"].get("at_batch"),
+            "compiled_per_second": per_second("compiled"),
+            "graph_per_second": per_second("graph"),
+            "from_memory_per_second": memory,
+            "share_of_bare": everything and memory and round(memory / everything, 3),
+            "gflop_a_picture": gflop,
+            "mfu_by_data_sheet": sheet and bare and gflop and round(bare * gflop / (1000 * sheet), 3),
+            "decode_threads_per_second": per_second("decode_threads"),
+            "decode_workers_per_second": per_second("decode_workers"),
+            "bookkeeping_per_second": per_second("bookkeeping"),
+            "index_per_second": index,
+            "clip_retrieval_per_second": peer_rate,
+            "index_over_clip_retrieval": index and peer_rate and round(index / peer_rate, 2),
+        }
 
 
-_peer_models: dict[str, object] = {}
-
-
-def peer_model(reference: Reference, device: str):
-    """Keep the model on the device: loading it is not what is measured."""
-    if reference.name not in _peer_models:
-        _peer_models.clear()
-        _peer_models[reference.name] = reference.model.to(device)
-    return _peer_models[reference.name]
-
-
-def peer_reader(transform, photos: Path, options):
-    """Return clip-retrieval's own reader, or a DataLoader made as it makes one."""
-    workers = 0 if options.tiny else Settings().cores
-    size = 16 if options.tiny else 256
-    if options.clip_retrieval:
-        path = options.clip_retrieval / "clip_retrieval" / "clip_inference" / "reader.py"
-        spec = importlib.util.spec_from_file_location("clip_retrieval_reader", path)
-        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        every = lambda keys: keys  # noqa: E731
-        return module.FilesReader(every, transform, None, str(photos), size, workers, enable_text=False)
-    prefetch = {"prefetch_factor": 2} if workers else {}
-    dataset = Pictures(transform, sorted(photos.iterdir()))
-    pin = torch.cuda.is_available()
-    return torch.utils.data.DataLoader(dataset, batch_size=size, num_workers=workers, pin_memory=pin, **prefetch)
-
-
-class Pictures(torch.utils.data.Dataset):
-    """Files to float32 tensors."""
-
-    def __init__(self, transform, paths: list[Path]) -> None:
-        self.transform, self.paths = transform, paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict:
-        from PIL import Image
-
-        return {"image_tensor": self.transform(Image.open(self.paths[index]))}
-
-
-def decode_rate(encoder: TorchEncoder, photos: Path) -> float:
-    """Files a second that the decode threads make ready, with nothing else at work."""
-
-    def decode(path: Path) -> None:
-        picture, _ = decode_picture(path.read_bytes(), min_side=encoder.picture_side, max_pixels=10**8)
-        encoder.preprocess(picture)
-
-    paths = list(itertools.islice(photos.iterdir(), 2048))
-    with ThreadPoolExecutor(Settings().cores) as pool:
-        started = time.perf_counter()
-        list(pool.map(decode, paths))
-        return len(paths) / (time.perf_counter() - started)
-
-
-def shape_of(reference: Reference) -> tuple[int, int, int]:
-    """Shape of a prepared picture."""
-    return reference.picture.height, reference.picture.width, 3
-
-
-def synchronize(device: str) -> None:
-    """Wait for a GPU."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
+def torch_name(device: str) -> str:
+    """Return torch's name of a GPU, "" for the processor."""
+    return "" if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def measure(tree, task, folder, work, threads):
         os.sync()
         command = [sys.executable, __file__, "--once", task, str(folder), library, str(threads)]
         found = json.loads(run(command, {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"})[2])
-    assert found["files"] == (FILES if task == "null" else PICTURES)
+    assert found["files"] == (FILES if task == "null" else PICTURES), found
     per_file = 1000 / found["files"]
     return {"ms": found["seconds"] * per_file, "cpu_ms": found["cpu"] * per_file, "peak_mib": found["peak_mib"]}
 
