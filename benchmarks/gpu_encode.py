@@ -1,4 +1,4 @@
-"""Pictures a second on GPUs: the tower alone, our encoder, each stage of the pipeline, whole runs, clip-retrieval's loop.
+"""Pictures a second on GPUs: the tower, our encoder, each stage of the pipeline, whole runs, clip-retrieval's loop.
 
     python benchmarks/gpu_encode.py [--models A,B] [--budget SECONDS] [--pictures FOLDER] [--out FOLDER]
 
@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS), metavar="A,B")
-    parser.add_argument("--budget", type=float, default=900, metavar="SECONDS")
+    parser.add_argument("--budget", type=float, default=540, metavar="SECONDS")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     parser.add_argument("--files", type=int, default=FILES, help=f"how many pictures, by default {FILES}")
     parser.add_argument("--out", type=Path, metavar="FOLDER")
@@ -127,7 +127,7 @@ class Visit:
         ]
         if on_cuda:
             entries.append(("graph", 10, 2, lambda seconds: self.on_best(towers.graphed, seconds)))
-            entries.append(("nvjpeg", 10, 4, lambda s: pipelines.nvjpeg(self.photos, self.device, s)))
+            entries.append(("nvjpeg", 10, 4, lambda seconds: pipelines.nvjpeg(self.photos, self.device, seconds)))
         for batch in self.sizes.device[1:]:
             entries.append((f"from_memory_{batch}", 10, 3, functools.partial(self.with_batch, batch)))
         if self.given.out:
@@ -183,7 +183,7 @@ class Visit:
     def trace(self, seconds: float) -> dict:
         """Keep a trace of a run."""
         path = self.given.out / f"gpu_encode_{self.name}_trace.json.gz"
-        return pipelines.trace(self.encoder, self.photos, self.sizes.call, path, seconds / 3)
+        return pipelines.trace(self.encoder, self.photos, self.sizes.call, path, max(1.0, seconds / 3))
 
     def row(self, found: dict[str, dict]) -> dict:
         """Return the row of the table; None for what was not measured."""

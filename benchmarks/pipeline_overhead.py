@@ -37,11 +37,14 @@ def null_reader():
     from clipsearch.media.image_metadata import Embedded
     from clipsearch.types import PictureInfo
 
-    answer = Image.new("RGB", (8, 8)), PictureInfo(8, 8), Embedded()
+    picture, info, words = Image.new("RGB", (8, 8)), PictureInfo(8, 8), Embedded()
 
     class NullReader:
-        def decode(self, data, **limits):
-            return answer
+        def prepare(self, data, encoder, **limits):
+            return encoder.preprocess(picture), info, words
+
+        def decode(self, data, **limits):  # what older versions ask for
+            return picture, info, words
 
         def close(self):
             pass
@@ -79,6 +82,8 @@ def run_once(task, folder, library, threads):
     import resource
 
     from clipsearch.config import Settings
+    from clipsearch.media.decode import decode_picture
+    from clipsearch.media.image_metadata import read_embedded
     from indexer import pipeline
     from indexer.picture_reader import DirectReader
 
@@ -90,8 +95,9 @@ def run_once(task, folder, library, threads):
     if task == "decode":
 
         def load(path):
-            picture, *_ = reader.decode(path.read_bytes(), min_side=SIDE, max_pixels=settings.max_pixels)
-            return encoder.preprocess(picture)
+            data = path.read_bytes()
+            picture, _ = decode_picture(data, min_side=SIDE, max_pixels=settings.max_pixels)
+            return read_embedded(data), encoder.preprocess(picture)
 
         with ThreadPoolExecutor(threads) as pool:
             files = sum(1 for _ in pool.map(load, Path(folder).iterdir()))

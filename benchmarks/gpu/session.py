@@ -29,7 +29,7 @@ class Session:
     """Runs phases and keeps what they find; a phase that fails or has no time left is named as such."""
 
     def __init__(self, values: dict, budget: float, folder: Path | None) -> None:
-        """Begin. values: what goes into the result besides. budget: seconds. folder: for the result; None keeps none."""
+        """Begin. values: what else goes into the result. budget: seconds. folder: for the result; None keeps none."""
         self._started = time.monotonic()
         self._budget = budget
         self._folder = folder
@@ -81,6 +81,7 @@ def describe_gpus(devices: list[str]) -> dict:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         listed = []
+    told = dict(zip(query.split(","), map(str.strip, listed[0].split(",")), strict=True)) if listed else None
     on_cuda = devices[0] != "cpu"
     return {
         "gpu": torch.cuda.get_device_name(0) if on_cuda else "no GPU: the processor",
