@@ -86,9 +86,7 @@ def describe_gpus(devices: list[str]) -> dict:
     return {
         "gpu": torch.cuda.get_device_name(0) if on_cuda else "no GPU: the processor",
         "gpus": len(devices),
-        "nvidia_smi": dict(zip(query.split(","), map(str.strip, listed[0].split(",")), strict=True))
-        if listed
-        else None,
+        "nvidia_smi": told,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if on_cuda else None,
     }
