@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders import openclip
 from clipsearch.encoders.base import Pixels
+from clipsearch.encoders.device_batch import DeviceBatch
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.exporting import compute_fingerprint
 from clipsearch.encoders.prepared import PreparedModel
 from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS
 from clipsearch.encoders.torch_compiling import COMPILE_AFTER, Tower
-from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, DeviceBatch, Lane, Lanes
-from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, Lane, Lanes
+from clipsearch.errors import DeviceError, EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +66,8 @@ class TorchEncoder(PreparedModel):
     """A model on one or more devices; see clipsearch.encoders.base.Encoder for what the methods promise.
 
     Both towers go to every device when the first batch comes. They are checked against the model in float32 on the
-    processor then, and `auto` goes on with float32 where a lower precision changes the vectors too much.
+    processor then, and `auto` goes on with float32 where a lower precision changes the vectors too much. A device that
+    is lost ends the work of all: which of the others it takes with it depends on the driver.
     """
 
     def __init__(
@@ -149,13 +151,13 @@ class TorchEncoder(PreparedModel):
                 except EncoderError as error:
                     self._opened = error
                 except RuntimeError as error:
-                    self._opened = EncoderError(
+                    self._opened = DeviceError(
                         f"{self.name} cannot run on {self._devices[0]}: {openclip.brief(error)}. Free the device, or "
                         "write `--device cpu`."
                     )
             if isinstance(self._opened, EncoderError):
                 # Kept, because it is the same for every batch, and finding it out took long.
-                raise EncoderError(str(self._opened))
+                raise DeviceError(str(self._opened))
             return self._opened
 
     def _open(self, reference: openclip.Reference) -> tuple[Lanes, Lanes]:

@@ -126,7 +126,7 @@ def test_several_replicas_share_the_calls_and_keep_the_order(sources, exported, 
 
 
 @pytest.mark.parametrize("room", [1, 3, 5])
-def test_running_out_of_memory_halves_the_batch_for_good(sources, exported, pictures, room, caplog):
+def test_running_out_of_memory_halves_the_batch(sources, exported, pictures, room, caplog):
     encoder, seen = hungry(sources["classic_clip"], room, device_batch=16)
     with caplog.at_level(logging.WARNING, logger="clipsearch"):
         found = encoder.encode_images(pictures)
@@ -134,7 +134,7 @@ def test_running_out_of_memory_halves_the_batch_for_good(sources, exported, pict
     assert [record.message for record in caplog.records if "memory" in record.message] == [caplog.records[0].message]
     seen.clear()
     encoder.encode_images(pictures)
-    assert max(seen) <= room, "a size that did not fit is not tried again"
+    assert max(seen) <= room, "a size that did not fit is not tried again at once"
 
 
 def test_threads_that_run_out_of_memory_together_lose_no_row(sources, exported, pictures):
