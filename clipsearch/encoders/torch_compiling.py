@@ -7,12 +7,15 @@ never done with CUDA graphs, which belong to the thread that recorded them (pyto
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 
 import torch
+
+from clipsearch.encoders.precision import tf32_products
 
 log = logging.getLogger("clipsearch")
 
@@ -29,9 +32,10 @@ _launching = threading.Lock()
 class Tower:
     """Launches a module, and compiles it for one shape when that pays. Thread-safe."""
 
-    def __init__(self, module: torch.nn.Module, compile_after: float) -> None:
-        """Wrap a module; compile_after: seconds of work, infinite for never."""
+    def __init__(self, module: torch.nn.Module, compile_after: float, *, tf32: bool = False) -> None:
+        """Wrap a module; compile_after: seconds of work, infinite for never. tf32: of its products of float32."""
         self._module = module
+        self._tf32 = tf32
         self._left = compile_after
         self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._shape: torch.Size | None = None
@@ -47,7 +51,7 @@ class Tower:
 
     def __call__(self, values: torch.Tensor, *, is_full: bool) -> torch.Tensor:
         """Encode a batch; is_full: whether it has the shape that most batches have."""
-        with _launching:
+        with _launching, tf32_products() if self._tf32 else contextlib.nullcontext():
             if is_full and self._left <= 0:
                 self._left = float("inf")
                 self._compile(values)

@@ -14,6 +14,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import accelerators, openclip, registry, torch_runtime
 from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
+from clipsearch.encoders.precision import FP16, FP32
 from clipsearch.encoders.torch_compiling import Tower
 from clipsearch.encoders.torch_runtime import TorchEncoder
 from clipsearch.encoders.towers import ImageTower, SelfAttention, build_towers, text_tower
@@ -171,7 +172,7 @@ def test_a_precision_that_changes_the_vectors_is_not_used(sources, monkeypatch):
     for _ in range(2):
         with pytest.raises(EncoderError, match=r"cosine of nan .*--precision fp32"):
             encoder.encode_texts(["a"])
-    monkeypatch.setattr(torch_runtime, "_dtypes", lambda *_: [torch.float16, torch.float32])
+    monkeypatch.setattr(torch_runtime, "choices", lambda *_: [FP16, FP32])
     assert np.isfinite(load("auto").encode_images([noise_picture(0, (50, 50))])).all()
 
 
