@@ -14,7 +14,7 @@ import math
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from clipsearch.encoders.device_batch import DeviceBatch
 from clipsearch.encoders.device_errors import is_lost, is_out_of_memory
 from clipsearch.encoders.openclip import brief
-from clipsearch.encoders.torch_compiling import Tower
+from clipsearch.encoders.switching import short_interval
+from clipsearch.encoders.torch_compiling import Tower, is_compiling
+from clipsearch.encoders.torch_graphs import Capture, Launcher, capture_on
 from clipsearch.errors import DeviceError
 
 LANES_PER_DEVICE = 2
@@ -36,6 +38,7 @@ _SLOTS = 2
 class _Slot:
     """Staging memory of one batch. host, device: flat; rows: float32 (batch, dim); done: None on a processor."""
 
+    launch: Launcher
     host: torch.Tensor
     device: torch.Tensor
     rows: torch.Tensor
@@ -54,14 +57,19 @@ class Lane:
         row_shape: Sequence[int],
         dtype: torch.dtype,
         dim: int,
+        capture_on: Callable[[torch.cuda.Stream | None], Capture | None] = capture_on,
     ) -> None:
-        """Prepare; row_shape, dtype: of the largest input row. Memory is taken when the first batch comes."""
+        """Prepare; row_shape, dtype: of the largest input row. Memory is taken when the first batch comes.
+
+        capture_on: returns what captures launches on the stream to compute on, if they are to be captured.
+        """
         self._tower = tower
         self._device = device
         self._batch = batch
         self._row_size = math.prod(row_shape)
         self._dtype = dtype
         self._dim = dim
+        self._capture_on = capture_on
         on_cuda = device.type == "cuda"
         self._upload = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
         self._compute = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
@@ -73,6 +81,10 @@ class Lane:
 
         Raises DeviceError where the device is lost or has no memory for a single row.
         """
+        with short_interval() if _is_gpu(self._device) else contextlib.nullcontext():
+            return self._encode(rows)
+
+    def _encode(self, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
         started = time.monotonic()
         parts = [np.empty((0, self._dim), np.float32)]
         waiting: deque[_Slot] = deque()
@@ -102,10 +114,13 @@ class Lane:
         """Send a batch of at most `size` on its way; return why not where memory has run out, else nothing."""
         try:
             if not self._slots:
-                self._slots = [self._new_slot(size) for _ in range(_SLOTS)]
+                capture = self._capture_on(self._compute)
+                self._slots = [self._new_slot(size, capture) for _ in range(_SLOTS)]
                 self._slot_size = size
             slot = next(slot for slot in self._slots if not any(slot is other for other in waiting))
-            self._launch(chunk, min(size, _round_up(len(chunk))), size, slot)
+            # While a tower is compiled only what was captured can be launched, and that is full.
+            as_full = slot.launch.is_captured and is_compiling()
+            self._launch(chunk, size if as_full else min(size, _round_up(len(chunk))), size, slot)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 return str(error).partition("\n")[0].rstrip(".")
@@ -113,10 +128,11 @@ class Lane:
         waiting.append(slot)
         return ""
 
-    def _new_slot(self, size: int) -> _Slot:
+    def _new_slot(self, size: int, capture: Capture | None) -> _Slot:
         on_cuda = self._upload is not None
         with _on(self._upload):
             return _Slot(
+                Launcher(self._tower, capture),
                 torch.zeros(size * self._row_size, dtype=self._dtype, pin_memory=on_cuda),
                 torch.zeros(size * self._row_size, dtype=self._dtype, device=self._device),
                 torch.empty((size, self._dim), pin_memory=on_cuda),
@@ -135,7 +151,7 @@ class Lane:
         if self._compute is not None and self._upload is not None:
             self._compute.wait_stream(self._upload)
         with _on(self._compute):
-            rows = self._tower(values, is_full=padded == full)
+            rows = slot.launch(values, is_full=padded == full)
             slot.rows[: len(chunk)].copy_(rows[: len(chunk)], non_blocking=self._compute is not None)
             if slot.done is not None:
                 slot.done.record()
@@ -152,7 +168,7 @@ class Lane:
     def _give_back(self) -> None:
         self._settle()
         self._slots = []
-        if self._device.type != "cpu":
+        if _is_gpu(self._device):
             getattr(torch, self._device.type).empty_cache()
 
     def _settle(self) -> None:
@@ -192,6 +208,10 @@ def _round_up(count: int) -> int:
     # The tail goes in the next power of two, filled up with what an earlier batch left there: with few shapes,
     # kernels are chosen and memory is cut up once. Rows do not see each other.
     return 1 << (count - 1).bit_length()
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type != "cpu"
 
 
 def _on(stream: torch.cuda.Stream | None) -> contextlib.AbstractContextManager[Any]:

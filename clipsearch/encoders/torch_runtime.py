@@ -28,6 +28,7 @@ from clipsearch.encoders.precision import FP16, FP16_ROOM, Precision, choices, w
 from clipsearch.encoders.prepared import PreparedModel
 from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS
 from clipsearch.encoders.torch_compiling import COMPILE_AFTER, Tower
+from clipsearch.encoders.torch_graphs import capture_nothing, capture_on
 from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, Lane, Lanes
 from clipsearch.errors import DeviceError, EncoderError, EncoderUnavailableError
 
@@ -187,16 +188,20 @@ class TorchEncoder(PreparedModel):
             if device.type == "cuda":  # the weights went up on another stream than the lanes will use
                 torch.cuda.synchronize(device)
 
-        def lanes(which: int, row_shape: tuple[int, ...], input_type: torch.dtype, compile_after: float) -> Lanes:
+        def lanes(
+            which: int, row_shape: tuple[int, ...], input_type: torch.dtype, compile_after: float, *, one_shape: bool
+        ) -> Lanes:
             batch = DeviceBatch(self._device_batch, self.name)
             towers = [(device, Tower(both[which], compile_after, tf32=precision.tf32)) for device, both in built]
+            capture = capture_on if one_shape else capture_nothing
             replicas = towers * self._lanes_each
-            return Lanes([Lane(tower, d, batch, row_shape, input_type, meta.dim) for d, tower in replicas])
+            return Lanes([Lane(tower, d, batch, row_shape, input_type, meta.dim, capture) for d, tower in replicas])
 
-        # Texts come in many lengths, and are little work.
+        # Texts are little work; where rows may be short they come in many lengths.
+        image_shape, text_shape = (picture.height, picture.width, 3), (meta.text.context_length,)
         return (
-            lanes(0, (picture.height, picture.width, 3), torch.uint8, self._compile_after),
-            lanes(1, (meta.text.context_length,), torch.int64, math.inf),
+            lanes(0, image_shape, torch.uint8, self._compile_after, one_shape=True),
+            lanes(1, text_shape, torch.int64, math.inf, one_shape=not meta.text.bucketed),
         )
 
     def _probes(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
 from clipsearch.encoders.precision import FP16, FP32
 from clipsearch.encoders.torch_compiling import Tower
+from clipsearch.encoders.torch_graphs import Launcher
 from clipsearch.encoders.torch_runtime import TorchEncoder
 from clipsearch.encoders.towers import ImageTower, SelfAttention, build_towers, text_tower
 from clipsearch.errors import EncoderError, EncoderUnavailableError, InvalidInputError
@@ -198,16 +199,17 @@ def test_a_tower_is_compiled_when_that_pays_and_runs_as_it_is_where_that_fails(w
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     tower, values = Tower(Small(3 + works), compile_after=10.0), torch.randn(8, 6)
     with torch.inference_mode():
-        expected = tower(values, is_full=True)
+        launch = Launcher(tower, None)
+        expected = launch(values, is_full=True)
         tower.worked(11)
-        assert torch.allclose(tower(values[:3], is_full=False), expected[:3], atol=1e-5) and not tower.is_compiled
+        assert torch.allclose(launch(values[:3], is_full=False), expected[:3], atol=1e-5) and not tower.is_compiled
         cxx = (None, compiler if works else "/nowhere/c++")
         with inductor.patch({"cpp.cxx": cxx, "cpp_cache_precompile_headers": False}):
-            assert torch.allclose(tower(values, is_full=True), expected, atol=1e-5)
+            assert torch.allclose(launch(values, is_full=True), expected, atol=1e-5)
     assert tower.is_compiled == works
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with ThreadPoolExecutor(4) as pool:
-        for rows in pool.map(torch.inference_mode()(lambda _: tower(values, is_full=True)), range(8)):
+        for rows in pool.map(torch.inference_mode()(lambda _: Launcher(tower, None)(values, is_full=True)), range(8)):
             assert torch.allclose(rows, expected, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled, "other threads compiled it again"
 
