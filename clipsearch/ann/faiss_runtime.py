@@ -14,7 +14,7 @@ GPU_LOCK = threading.Lock()
 """Held by whoever calls FAISS on the GPU, the first one: FAISS aborts the process where two threads do."""
 
 GPU_QUERIES = 64
-"""Queries of one call on the GPU. FAISS keeps two blocks of scores of 4 MiB for each four: 128 MiB."""
+"""Queries of one call on the GPU: FAISS keeps two blocks of scores of 1 MiB a query (its gpu/impl/Distance.cu)."""
 
 SCRATCH_BYTES = 256 << 20
 """Memory of the GPU that each index keeps for its work. FAISS would take 1.5 GiB, which an encoder beside it lacks."""

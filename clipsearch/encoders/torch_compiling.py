@@ -29,7 +29,7 @@ _MIN_COSINE = 0.999
 # may be called meanwhile. Captured graphs call none and need no lock. Without a compilation the lock costs nothing:
 # launches hold the interpreter's anyway.
 _launching = threading.Lock()
-_compiling = threading.Semaphore(1)
+_compiling = threading.Lock()
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 T = TypeVar("T")
@@ -37,10 +37,7 @@ T = TypeVar("T")
 
 def is_compiling() -> bool:
     """Tell whether a thread compiles, so that a launch that is not captured has to wait."""
-    if _compiling.acquire(blocking=False):
-        _compiling.release()
-        return False
-    return True
+    return _compiling.locked()
 
 
 class Tower:

@@ -71,7 +71,7 @@ def lane_of(captures, module=None, size=4, tower=None):
     return Lane(tower, CPU, DeviceBatch(size, "model", grow_after=1), (6,), torch.float32, 3, captures)
 
 
-def rows_of(count, seed=0):
+def some_rows(count, seed=0):
     return np.random.default_rng(seed).standard_normal((count, 6)).astype(np.float32)
 
 
@@ -84,23 +84,23 @@ def test_full_batches_replay_a_graph_of_each_slot_and_others_do_not():
     module, captures = Layer(), Captures()
     lane = lane_of(captures, module)
     for seed, count in enumerate((43, 3, 4, 40, 1)):
-        rows = rows_of(count, seed)
+        rows = some_rows(count, seed)
         np.testing.assert_allclose(lane.encode(iter(rows)), expected_of(module, rows), atol=1e-6)
     assert len(captures.graphs) == 2 and captures.lanes == 1
     # 11 + 1 + 1 + 10 full ones; the first of each slot ran as it was, and its graph was replayed once to compare
     assert sum(graph.replays for graph in captures.graphs) == 23
     module.calls.clear()
-    lane.encode(iter(rows_of(3)))
+    lane.encode(iter(some_rows(3)))
     assert module.calls == [4], "three rows are padded to four, which is a full batch"
     module.calls.clear()
-    lane.encode(iter(rows_of(2)))
+    lane.encode(iter(some_rows(2)))
     assert module.calls == [2]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted when stream is capturing"), MemoryError()])
 def test_a_tower_that_cannot_be_captured_runs_as_it_is(error, caplog):
     module = Layer()
-    lane, rows = lane_of(captures := Captures(error), module), rows_of(60)
+    lane, rows = lane_of(captures := Captures(error), module), some_rows(60)
     with caplog.at_level(logging.DEBUG, logger="clipsearch"):
         np.testing.assert_allclose(lane.encode(iter(rows)), expected_of(module, rows), atol=1e-6)
     assert not captures.graphs and lane._batch.size == 4, "it fits as it is"
@@ -115,7 +115,7 @@ def test_a_graph_that_gives_other_rows_is_not_used():
         def capture(self, run):
             return super().capture(lambda: run().roll(1, dims=1))
 
-    lane, rows = lane_of(captures := Wrong(), module), rows_of(60)
+    lane, rows = lane_of(captures := Wrong(), module), some_rows(60)
     np.testing.assert_allclose(lane.encode(iter(rows)), expected_of(module, rows), atol=1e-6)
     assert [graph.replays for graph in captures.graphs] == [1, 1]
 
@@ -130,7 +130,7 @@ def test_a_batch_of_another_size_is_captured_again():
             return super().forward(values)
 
     module, captures = Small(), Captures()
-    lane, rows = lane_of(captures, module, size=8), rows_of(64)
+    lane, rows = lane_of(captures, module, size=8), some_rows(64)
     module.room = 64
     expected = expected_of(module, rows)
     module.room = 4
@@ -145,7 +145,7 @@ def test_a_batch_of_another_size_is_captured_again():
 
 def test_memory_that_runs_out_in_a_replayed_batch_loses_no_row():
     module, captures = Layer(), Captures()
-    lane, rows = lane_of(captures, module, size=8), rows_of(80)
+    lane, rows = lane_of(captures, module, size=8), some_rows(80)
     expected = expected_of(module, rows)
     lane.encode(iter(rows))
 
@@ -198,7 +198,7 @@ def test_a_batch_that_was_halved_is_compiled_again_and_the_first_one_kept(compil
     tower = Tower(module, compile_after=10.0)
     batch = DeviceBatch(8, "model", grow_after=1)
     lane = Lane(tower, CPU, batch, (6,), torch.float32, 3, Captures())
-    rows, expected = rows_of(64), expected_of(module, rows_of(64))
+    rows, expected = some_rows(64), expected_of(module, some_rows(64))
     lane.encode(iter(rows))
     assert not compiler
     tower.worked(11)
@@ -221,7 +221,7 @@ def test_a_batch_that_was_halved_is_compiled_again_and_the_first_one_kept(compil
 def test_what_was_captured_is_captured_again_when_it_is_compiled(compiler):
     module, captures = Layer(), Captures()
     tower = Tower(module, compile_after=10.0)
-    lane, rows = lane_of(captures, tower=tower), rows_of(40)
+    lane, rows = lane_of(captures, tower=tower), some_rows(40)
     lane.encode(iter(rows))
     tower.worked(11)
     np.testing.assert_allclose(lane.encode(iter(rows)), expected_of(module, rows), atol=1e-6)
@@ -242,7 +242,7 @@ def test_the_other_devices_go_on_while_one_compiles(monkeypatch):
     monkeypatch.setattr(torch, "compile", compile_slowly)
     busy, other = (Tower(Layer(), compile_after=10.0) for _ in range(2))
     one, two, third = (lane_of(Captures(), tower=tower, size=8) for tower in (busy, other, busy))
-    rows = rows_of(43)
+    rows = some_rows(43)
     expected = [expected_of(tower._module, rows) for tower in (busy, other)]
     for lane in (one, two, third):
         lane.encode(iter(rows))
@@ -273,13 +273,13 @@ def test_the_switch_interval_is_short_while_a_gpu_encodes_and_then_what_it_was(m
             return super().forward(values)
 
     lane = lane_of(Captures(), Asking())
-    lane.encode(iter(rows_of(8)))
+    lane.encode(iter(some_rows(8)))
     assert set(seen) == {before}, "the processor needs none"
     monkeypatch.setattr(torch_lanes, "_is_gpu", lambda device: True)
     seen.clear()
     with ThreadPoolExecutor(3) as pool:
         lanes = [lane_of(Captures(), Asking()) for _ in range(3)]
-        list(pool.map(lambda lane: [lane.encode(iter(rows_of(8))) for _ in range(5)], lanes))
+        list(pool.map(lambda lane: [lane.encode(iter(some_rows(8))) for _ in range(5)], lanes))
     assert max(seen) <= switching.SECONDS * 1.01
     assert sys.getswitchinterval() == before
 
@@ -288,7 +288,7 @@ def test_the_switch_interval_is_short_while_a_gpu_encodes_and_then_what_it_was(m
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        lane_of(Captures(), Failing()).encode(iter(rows_of(8)))
+        lane_of(Captures(), Failing()).encode(iter(some_rows(8)))
     assert sys.getswitchinterval() == before
 
 
@@ -322,7 +322,7 @@ def test_a_gpu_replays_what_it_captured():
     tiny_openclip.require_gpu()
     device, module = torch.device("cuda:0"), Layer().to("cuda:0")
     lane = Lane(Tower(module, NEVER), device, DeviceBatch(64, "model"), (6,), torch.float32, 3)
-    rows = rows_of(1000)
+    rows = some_rows(1000)
     for _ in range(3):
         found = lane.encode(iter(rows))
     assert all(slot.launch.is_captured for slot in lane._slots)
