@@ -18,6 +18,7 @@ CASES = (
     "indexing",
     "full_text",
     "gpu_encode",
+    "launches",
     "decode",
     "decode_scaling",
     "resizing",

@@ -12,7 +12,8 @@ ClipSearchError                  exit 1
 │   ├── SchemaVersionError       exit 5   written by a newer clipsearch
 │   └── EncoderMismatchError     exit 6   the library is pinned to another encoder
 ├── EncoderError                 exit 6
-│   └── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
+│   ├── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
+│   └── DeviceError              exit 6   a GPU that was lost or cannot run the encoder, whatever the input
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
 └── WorkerUnavailableError       exit 1   no process can be started to decode pictures in (indexer.worker_process)
 
@@ -92,6 +93,10 @@ class EncoderError(ClipSearchError):
 
 class EncoderUnavailableError(EncoderError):
     """An encoder that is unavailable: unknown name, no weights, no hub, or a missing package."""
+
+
+class DeviceError(EncoderError):
+    """A device that cannot go on, whatever the input: it was lost, or lacks memory for one; no file is to blame."""
 
 
 class AnnIndexError(ClipSearchError):

@@ -171,10 +171,9 @@ class Builder:
 
     def _fill(self, index: IvfPqIndex, rows: Rows, modality: Modality) -> None:
         self._progress.stage(f"{modality}: adding", len(rows) - len(index))
-        with index.filling():
-            for _, block in rows.blocks(len(index)):
-                index.add(block)
-                self._progress.advance(len(block))
+        for _, block in rows.blocks(len(index)):
+            index.add(block)
+            self._progress.advance(len(block))
 
     def _calibrate(
         self,

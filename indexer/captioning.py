@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder, check_unit_rows
-from clipsearch.errors import ClipSearchError, MediaError
+from clipsearch.errors import ClipSearchError, DeviceError, MediaError
 from clipsearch.media.decode import read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
@@ -72,9 +72,14 @@ def _first(texts: Iterable[str], most: int) -> list[str]:
 def encode_captions(
     encoder: Encoder, spoken: Sequence[tuple[FileRecord, Captions]]
 ) -> dict[FileRecord, Captions | None]:
-    """Encode the passages of captions; None for captions that make the encoder fail, which is reported."""
+    """Encode the passages of captions; None for captions that make the encoder fail, which is reported.
+
+    Raises DeviceError, which is no fault of the captions.
+    """
     try:
         vectors = _encode(encoder, [passage.text for _, captions in spoken for passage in captions.passages])
+    except DeviceError:
+        raise
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
         if len(spoken) == 1:
             logger.warning("The captions of %s cannot be encoded: %s", printable(spoken[0][0].path), error)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder, check_unit_rows
-from clipsearch.errors import ClipSearchError, EncoderError
+from clipsearch.errors import ClipSearchError, DeviceError, EncoderError
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.types import Modality
 from indexer.captioning import attach, encode_captions
@@ -133,7 +133,7 @@ def encode_batch(
     should_stop: asked between slices of a long text; the texts that are not done then are left out. works: whether the
     encoder is known to work, so that it is the files that are to blame.
     Returns one outcome for each other file. Raises EncoderError if an encoder that is not known to work fails for every
-    file of several.
+    file of several, DeviceError, which is no fault of a file, in any case.
     """
     first: dict[str, Decoded] = {}
     for decoded in batch:
@@ -158,6 +158,8 @@ def _encode(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[]
         pictures = [d for d in batch if d.pixels is not None]
         texts = [d for d in batch if d.pixels is None]
         return [*_encode_pictures(encoder, pictures), *_encode_texts(encoder, texts, should_stop)]
+    except DeviceError:
+        raise
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
         if len(batch) == 1:
             logger.debug("encoding failed", exc_info=True)

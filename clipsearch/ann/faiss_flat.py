@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ann.base import Probe, RowSource
-from clipsearch.ann.faiss_runtime import has_gpu, import_faiss, mapped_errors, nearest_on_gpu
+from clipsearch.ann.faiss_runtime import (
+    GPU_LOCK,
+    GPU_QUERIES,
+    has_gpu,
+    import_faiss,
+    mapped_errors,
+    nearest_on_gpu,
+)
 from clipsearch.ann.flat import FlatIndex, exact_search, no_neighbors
 from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
@@ -24,7 +32,8 @@ class FaissFlatIndex(FlatIndex):
     """The exact index of one modality. FAISS scores a copy of the rows; it takes no mask on a GPU.
 
     There, under a mask, the best MAX_GPU_K rows are asked for, and the rows themselves are scanned for the queries
-    that have too few allowed ones among them.
+    that have too few allowed ones among them. One thread at a time is on the GPU, for a few queries; on the processor
+    FAISS answers any number of threads at once.
     """
 
     kind = "faiss_flat"
@@ -37,7 +46,8 @@ class FaissFlatIndex(FlatIndex):
         super().__init__(dim)
         place = place or (nearest_on_gpu if has_gpu() else None)
         self._masks = place is None
-        with mapped_errors(self.kind, "set up"):
+        self._alone: AbstractContextManager[Any] = nullcontext() if place is None else GPU_LOCK
+        with mapped_errors(self.kind, "set up"), self._alone:
             flat = import_faiss().IndexFlatIP(dim)
             self._scores = flat if place is None else place(flat)
 
@@ -77,13 +87,19 @@ class FaissFlatIndex(FlatIndex):
         return self._ask(queries, k) if allowed is None else self._sieved(queries, k, allowed)
 
     def _copy(self, rows: NDArray[np.float16]) -> None:
-        with mapped_errors(self.kind, f"filled with {len(self) + len(rows):,} rows"):
+        with mapped_errors(self.kind, f"filled with {len(self) + len(rows):,} rows"), self._alone:
             self._scores.add(widen(rows))
 
     def _ask(self, queries: NDArray[np.float32], k: int, options: Any = None) -> Neighbors:  # noqa: ANN401
+        size = len(queries) if self._masks else GPU_QUERIES
         with mapped_errors(self.kind, "searched"):
-            scores, ids = self._scores.search(np.ascontiguousarray(queries), k, params=options)
+            parts = [self._ask_once(queries[i : i + size], k, options) for i in range(0, len(queries), size)]
+        scores, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Neighbors(ids, np.where(ids < 0, np.float32(-np.inf), scores))
+
+    def _ask_once(self, queries: NDArray[np.float32], k: int, options: Any) -> Any:  # noqa: ANN401
+        with self._alone:
+            return self._scores.search(np.ascontiguousarray(queries), k, params=options)
 
     def _masked(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Neighbors:
         if allowed is None:

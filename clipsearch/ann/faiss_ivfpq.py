@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ann.base import Probe
-from clipsearch.ann.faiss_runtime import has_gpu, import_faiss, mapped_errors, nearest_on_gpu
+from clipsearch.ann.faiss_runtime import GPU_LOCK, has_gpu, import_faiss, mapped_errors, nearest_on_gpu
 from clipsearch.errors import AnnIndexError
 from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
@@ -110,9 +110,9 @@ class IvfPqIndex:
         self._mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = sample - self._mean
         with mapped_errors("IVF-PQ", "trained"):
-            kmeans = _cluster(centred, self._params.nlist)
             few = np.ascontiguousarray(centred[:: -(-len(centred) // MAX_CODEBOOK_ROWS)])
-            centroids, residuals = kmeans.centroids, few - kmeans.centroids[kmeans.assign(few)[1]]
+            centroids, home = _cluster(centred, self._params.nlist, few)
+            residuals = few - centroids[home]
             self._rotation = balancing_rotation(residuals, self._params.m)
             quantizer = faiss.IndexFlatL2(self._params.padded_dim)
             quantizer.add(np.ascontiguousarray(centroids @ self._rotation))
@@ -121,24 +121,6 @@ class IvfPqIndex:
             self._index.pq.train(turned)
             self._index.is_trained = True
             self._distortion = self._loss(turned)
-
-    @contextmanager
-    def filling(self, place: Callable[[Any], Any] | None = None) -> Iterator[None]:
-        """Have rows that are added meanwhile find their lists on the first GPU, if there is one.
-
-        That is nearly all the work of adding. place: moves the flat FAISS index of the centroids there.
-        """
-        place = place or (nearest_on_gpu if has_gpu() else None)
-        if place is None:
-            yield
-            return
-        with mapped_errors("IVF-PQ", "moved to the GPU"):
-            elsewhere = place(self._quantizer)
-        self._index.quantizer = elsewhere
-        try:
-            yield
-        finally:
-            self._index.quantizer = self._quantizer
 
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim)."""
@@ -332,20 +314,22 @@ def balancing_rotation(residuals: NDArray[np.float32], m: int) -> NDArray[np.flo
     return rotation
 
 
-def _cluster(rows: NDArray[np.float32], count: int) -> Any:  # noqa: ANN401
-    """Cluster rows (n, dim) by k-means, on the GPUs where there are any; faiss.Kmeans with its centroids."""
+def _cluster(
+    rows: NDArray[np.float32], count: int, few: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Cluster rows (n, dim) by k-means, on the first GPU if there is one.
+
+    Returns the centroids (count, dim), and the nearest one of each of some rows: int64 (len(few),).
+    """
     faiss = import_faiss()
-    kmeans = faiss.Kmeans(
-        rows.shape[1],
-        count,
-        niter=ITERATIONS,
-        seed=1,
-        gpu=has_gpu(),
-        min_points_per_centroid=1,
-        max_points_per_centroid=TRAINING_ROWS_PER_LIST,
-    )
-    kmeans.train(rows)
-    return kmeans
+    options = {"min_points_per_centroid": 1, "max_points_per_centroid": TRAINING_ROWS_PER_LIST}
+    kmeans = faiss.Kmeans(rows.shape[1], count, niter=ITERATIONS, seed=1, **options)
+    on_gpu = has_gpu()
+    with GPU_LOCK if on_gpu else nullcontext():
+        if on_gpu:
+            kmeans.index = nearest_on_gpu(kmeans.index)
+        kmeans.train(rows)
+        return kmeans.centroids, kmeans.assign(few)[1]
 
 
 @contextmanager

@@ -1,13 +1,23 @@
-"""FAISS itself: its import, its threads, its GPUs, its errors."""
+"""FAISS itself: its import, its threads, its GPU, its errors."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from clipsearch.errors import AnnIndexError
+
+GPU_LOCK = threading.Lock()
+"""Held by whoever calls FAISS on the GPU, the first one: FAISS aborts the process where two threads do."""
+
+GPU_QUERIES = 64
+"""Queries of one call on the GPU: FAISS keeps two blocks of scores of 1 MiB a query (its gpu/impl/Distance.cu)."""
+
+SCRATCH_BYTES = 256 << 20
+"""Memory of the GPU that each index keeps for its work. FAISS would take 1.5 GiB, which an encoder beside it lacks."""
 
 
 def import_faiss() -> Any:  # noqa: ANN401
@@ -29,9 +39,11 @@ def has_gpu() -> bool:
 
 
 def nearest_on_gpu(flat: Any) -> Any:  # noqa: ANN401
-    """Copy a flat FAISS index to the first GPU, as float32: a FAISS index that answers like it."""
+    """Copy a flat FAISS index to the first GPU, as float32: a FAISS index that answers like it. Needs GPU_LOCK."""
     faiss = import_faiss()
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, flat)
+    resources = faiss.StandardGpuResources()
+    resources.setTempMemory(SCRATCH_BYTES)
+    return faiss.index_cpu_to_gpu(resources, 0, flat)
 
 
 @contextmanager

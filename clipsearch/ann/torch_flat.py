@@ -85,16 +85,21 @@ class TorchFlatIndex:
         """Learn nothing: an exact index has nothing to learn."""
 
     def add(self, rows: NDArray[np.float16]) -> None:
-        """Add rows (n, dim). Raises AnnIndexError if they do not fit the dimension or the memory of the device."""
+        """Add rows (n, dim), all or none.
+
+        Raises AnnIndexError if they do not fit the dimension or the memory of the device.
+        """
         import torch
 
         self._check(rows, "rows")
+        chunks, longest = self._chunks, self._longest
         with _mapped_errors(f"filled with {len(self) + len(rows):,} rows on {self._device}"):
             for start in range(0, len(rows), _CHUNK_ROWS):
                 chunk = torch.tensor(rows[start : start + _CHUNK_ROWS], dtype=torch.float16, device=self._device)
                 lengths = torch.linalg.vector_norm(chunk, dim=1, dtype=torch.float32)
-                self._append(chunk)
-                self._longest = max(self._longest, float(lengths.max()))
+                chunks = _joined(chunks, chunk)
+                longest = max(longest, float(lengths.max()))
+        self._chunks, self._longest = chunks, longest
 
     def search(
         self,
@@ -143,15 +148,6 @@ class TorchFlatIndex:
                 f"The index takes {what} of shape (n, {self._params.dim}), but these are {array.shape}."
             )
 
-    def _append(self, chunk: torch.Tensor) -> None:
-        """Keep a chunk, joined with those before it while they are as small: few chunks, and few copies of a row."""
-        import torch
-
-        chunks = self._chunks
-        while chunks and len(chunks[-1]) <= len(chunk) and len(chunks[-1]) + len(chunk) <= _CHUNK_ROWS:
-            chunk = torch.cat([chunks.pop(), chunk])
-        chunks.append(chunk)
-
     def _blocks(self, queries: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (number of the first row, rows) so that neither scores nor rows take more than a block as float32."""
         import torch
@@ -194,6 +190,17 @@ class TorchFlatIndex:
         width = max(1, self._block_bytes // (8 * queries.numel()))
         products = [rows[some].double().mul_(factors).sum(dim=2).float() for some in torch.split(near, width, dim=1)]
         return torch.cat(products, 1).add_(0.0)  # turns -0.0 into 0.0, which some sorts put first
+
+
+def _joined(chunks: list[torch.Tensor], chunk: torch.Tensor) -> list[torch.Tensor]:
+    """Return chunks with another one, joined with the last while they are as small: few chunks, few copies of a row."""
+    import torch
+
+    first, size = len(chunks), len(chunk)
+    while first and len(chunks[first - 1]) <= size and size + len(chunks[first - 1]) <= _CHUNK_ROWS:
+        first -= 1
+        size += len(chunks[first])
+    return [*chunks[:first], torch.cat([*chunks[first:], chunk]) if first < len(chunks) else chunk]
 
 
 def _halved(queries: torch.Tensor) -> torch.Tensor:

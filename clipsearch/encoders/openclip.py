@@ -140,7 +140,7 @@ def _require_hub(name: str, repo: str, error: Exception, *, offline: bool) -> No
         ) from error
 
 
-def brief(error: Exception) -> str:
+def brief(error: BaseException) -> str:
     """Return the kind of an error and the first line of what it says."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}"

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import math
 import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,52 +22,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipsearch.encoders.torch_compiling import Tower
-from clipsearch.errors import EncoderError
-
-log = logging.getLogger("clipsearch")
+from clipsearch.encoders.device_batch import DeviceBatch
+from clipsearch.encoders.device_errors import is_lost, is_out_of_memory
+from clipsearch.encoders.openclip import brief
+from clipsearch.encoders.switching import short_interval
+from clipsearch.encoders.torch_compiling import Tower, is_compiling
+from clipsearch.encoders.torch_graphs import Capture, Launcher, capture_on
+from clipsearch.errors import DeviceError
 
 LANES_PER_DEVICE = 2
 _SLOTS = 2
-
-
-class DeviceBatch:
-    """How many rows of a tower a device takes at a time; halved for good when its memory runs out. Thread-safe."""
-
-    def __init__(self, size: int, name: str) -> None:
-        """Start with a size; name: of the encoder, for messages."""
-        self._size = size
-        self._name = name
-        self._warned = False
-        self._lock = threading.Lock()
-
-    @property
-    def size(self) -> int:
-        """Rows at a time, at least 1."""
-        return self._size
-
-    def halve(self, failed: int, reason: str) -> None:
-        """Go on with half of a size that did not fit. Raises EncoderError when a single row did not."""
-        if failed == 1:
-            raise EncoderError(
-                f"The memory of the device is too small for {self._name}, even with a "
-                f"single input: {reason}. Stop what else "
-                "uses it, or write `--device cpu`."
-            )
-        with self._lock:
-            if failed // 2 >= self._size:
-                return
-            self._size = failed // 2
-            if not self._warned:
-                log.warning("The device lacks the memory for %d inputs at a time; going on with fewer.", failed)
-            self._warned = True
-        log.debug("%s: %d inputs at a time from now on: %s", self._name, failed // 2, reason)
 
 
 @dataclass(slots=True)
 class _Slot:
     """Staging memory of one batch. host, device: flat; rows: float32 (batch, dim); done: None on a processor."""
 
+    launch: Launcher
     host: torch.Tensor
     device: torch.Tensor
     rows: torch.Tensor
@@ -88,37 +57,55 @@ class Lane:
         row_shape: Sequence[int],
         dtype: torch.dtype,
         dim: int,
+        capture_on: Callable[[torch.cuda.Stream | None], Capture | None] = capture_on,
     ) -> None:
-        """Prepare; row_shape, dtype: of the largest input row. Memory is taken when the first batch comes."""
+        """Prepare; row_shape, dtype: of the largest input row. Memory is taken when the first batch comes.
+
+        capture_on: returns what captures launches on the stream to compute on, if they are to be captured.
+        """
         self._tower = tower
         self._device = device
         self._batch = batch
         self._row_size = math.prod(row_shape)
         self._dtype = dtype
         self._dim = dim
+        self._capture_on = capture_on
         on_cuda = device.type == "cuda"
         self._upload = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
         self._compute = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
         self._slots: list[_Slot] = []
+        self._slot_size = 0
 
     def encode(self, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
-        """Encode input rows, all of one shape, into float32 (n, dim), in order."""
+        """Encode input rows, all of one shape, into float32 (n, dim), in order.
+
+        Raises DeviceError where the device is lost or has no memory for a single row.
+        """
+        with short_interval() if _is_gpu(self._device) else contextlib.nullcontext():
+            return self._encode(rows)
+
+    def _encode(self, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
         started = time.monotonic()
         parts = [np.empty((0, self._dim), np.float32)]
         waiting: deque[_Slot] = deque()
         try:
             while chunk := list(itertools.islice(rows, size := self._batch.size)):
+                if self._slots and size != self._slot_size:
+                    parts += self._drain(waiting)
+                    self._give_back()
                 if reason := self._launch_or_say_why(chunk, size, waiting):
                     # Only here, where no exception holds on to tensors any more, can memory be given back.
-                    parts += [self._fetch(waiting.popleft()) for _ in range(len(waiting))]
+                    parts += self._drain(waiting)
                     self._give_back()
                     self._batch.halve(len(chunk), reason)
                     rows = itertools.chain(chunk, rows)
                 elif len(waiting) == _SLOTS:
                     parts.append(self._fetch(waiting.popleft()))
-            parts += map(self._fetch, waiting)
-        except BaseException:
+            parts += self._drain(waiting)
+        except BaseException as error:
             self._settle()
+            if is_lost(error, self._device):
+                raise self._lost(error) from error
             raise
         self._tower.worked((time.monotonic() - started) / LANES_PER_DEVICE)
         return np.concatenate(parts)
@@ -127,20 +114,25 @@ class Lane:
         """Send a batch of at most `size` on its way; return why not where memory has run out, else nothing."""
         try:
             if not self._slots:
-                self._slots = [self._new_slot(size) for _ in range(_SLOTS)]
+                capture = self._capture_on(self._compute)
+                self._slots = [self._new_slot(size, capture) for _ in range(_SLOTS)]
+                self._slot_size = size
             slot = next(slot for slot in self._slots if not any(slot is other for other in waiting))
-            self._launch(chunk, min(size, _round_up(len(chunk))), size, slot)
+            # While a tower is compiled only what was captured can be launched, and that is full.
+            as_full = slot.launch.is_captured and is_compiling()
+            self._launch(chunk, size if as_full else min(size, _round_up(len(chunk))), size, slot)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error):
+            if is_out_of_memory(error):
                 return str(error).partition("\n")[0].rstrip(".")
             raise
         waiting.append(slot)
         return ""
 
-    def _new_slot(self, size: int) -> _Slot:
+    def _new_slot(self, size: int, capture: Capture | None) -> _Slot:
         on_cuda = self._upload is not None
         with _on(self._upload):
             return _Slot(
+                Launcher(self._tower, capture),
                 torch.zeros(size * self._row_size, dtype=self._dtype, pin_memory=on_cuda),
                 torch.zeros(size * self._row_size, dtype=self._dtype, device=self._device),
                 torch.empty((size, self._dim), pin_memory=on_cuda),
@@ -159,7 +151,7 @@ class Lane:
         if self._compute is not None and self._upload is not None:
             self._compute.wait_stream(self._upload)
         with _on(self._compute):
-            rows = self._tower(values, is_full=padded == full)
+            rows = slot.launch(values, is_full=padded == full)
             slot.rows[: len(chunk)].copy_(rows[: len(chunk)], non_blocking=self._compute is not None)
             if slot.done is not None:
                 slot.done.record()
@@ -167,19 +159,31 @@ class Lane:
     def _fetch(self, slot: _Slot) -> NDArray[np.float32]:
         if slot.done is not None:
             slot.done.synchronize()
+        self._batch.succeed(slot.count)
         return slot.rows[: slot.count].numpy().copy()
+
+    def _drain(self, waiting: deque[_Slot]) -> list[NDArray[np.float32]]:
+        return [self._fetch(waiting.popleft()) for _ in range(len(waiting))]
 
     def _give_back(self) -> None:
         self._settle()
         self._slots = []
-        if self._device.type != "cpu":
+        if _is_gpu(self._device):
             getattr(torch, self._device.type).empty_cache()
 
     def _settle(self) -> None:
         """Let what is under way end before the slots are used again; what failed was reported."""
-        if self._compute is not None:
-            with contextlib.suppress(RuntimeError):
-                self._compute.synchronize()
+        for stream in (self._upload, self._compute):
+            if stream is not None:
+                with contextlib.suppress(RuntimeError):
+                    stream.synchronize()
+
+    def _lost(self, error: BaseException) -> DeviceError:
+        return DeviceError(
+            f"{self._device} was lost while {self._batch.name} was at work: {brief(error)}. What was committed is kept "
+            "and no file is marked as failed. Check the device (`nvidia-smi`, the system's log), then run the command "
+            "again: it goes on from there. Or write `--device cpu`."
+        )
 
 
 class Lanes:
@@ -204,6 +208,10 @@ def _round_up(count: int) -> int:
     # The tail goes in the next power of two, filled up with what an earlier batch left there: with few shapes,
     # kernels are chosen and memory is cut up once. Rows do not see each other.
     return 1 << (count - 1).bit_length()
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type != "cpu"
 
 
 def _on(stream: torch.cuda.Stream | None) -> contextlib.AbstractContextManager[Any]:

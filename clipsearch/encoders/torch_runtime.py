@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders import openclip
 from clipsearch.encoders.base import Pixels
+from clipsearch.encoders.device_batch import DeviceBatch
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.exporting import compute_fingerprint
+from clipsearch.encoders.precision import FP16, FP16_ROOM, Precision, choices, watch_activations
 from clipsearch.encoders.prepared import PreparedModel
 from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS
 from clipsearch.encoders.torch_compiling import COMPILE_AFTER, Tower
-from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, DeviceBatch, Lane, Lanes
-from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.encoders.torch_graphs import capture_nothing, capture_on
+from clipsearch.encoders.torch_lanes import LANES_PER_DEVICE, Lane, Lanes
+from clipsearch.errors import DeviceError, EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,9 +42,6 @@ DEVICE_BATCH = 256
 
 COMMIT_BATCH = 1024
 """Pictures or passages a call: a few device batches, so that a lane is seldom empty, and a second's work or less."""
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_MIN_COSINE = {torch.float32: 0.9999, torch.bfloat16: 0.999, torch.float16: 0.999}
 
 
 def load(folder: Path, meta: ExportMeta, devices: Sequence[str], precision: str, *, offline: bool) -> TorchEncoder:
@@ -65,7 +65,8 @@ class TorchEncoder(PreparedModel):
     """A model on one or more devices; see clipsearch.encoders.base.Encoder for what the methods promise.
 
     Both towers go to every device when the first batch comes. They are checked against the model in float32 on the
-    processor then, and `auto` goes on with float32 where a lower precision changes the vectors too much.
+    processor then, and `auto` goes on with a higher precision where one changes the vectors too much. A device that
+    is lost ends the work of all: which of the others it takes with it depends on the driver.
     """
 
     def __init__(
@@ -149,50 +150,58 @@ class TorchEncoder(PreparedModel):
                 except EncoderError as error:
                     self._opened = error
                 except RuntimeError as error:
-                    self._opened = EncoderError(
+                    self._opened = DeviceError(
                         f"{self.name} cannot run on {self._devices[0]}: {openclip.brief(error)}. Free the device, or "
                         "write `--device cpu`."
                     )
             if isinstance(self._opened, EncoderError):
                 # Kept, because it is the same for every batch, and finding it out took long.
-                raise EncoderError(str(self._opened))
+                raise DeviceError(str(self._opened))
             return self._opened
 
     def _open(self, reference: openclip.Reference) -> tuple[Lanes, Lanes]:
         """Copy the model to the devices in the first precision that keeps its vectors."""
         pixels, ids = self._probes()
-        expected = _reference_rows(reference, pixels, ids)
+        expected, largest = _reference_rows(reference, pixels, ids)
         reason = ""
-        for dtype in _dtypes(self._precision, self._devices):
+        for precision in choices(self._precision, self._devices):
+            if precision is FP16 and self._precision == "auto" and largest > FP16_ROOM:
+                reason = f"{self.name} has activations of {largest:.0f}, too near to the largest number of fp16"
+                continue
             if reason:
-                log.info("%s, so it encodes in %s.", reason, dtype)
-            lanes = self._lanes_of(reference, dtype)
+                log.info("%s, so it encodes in %s.", reason, precision.name)
+            lanes = self._lanes_of(reference, precision)
             rows = np.concatenate([lanes[0].encode(iter(pixels)), lanes[1].encode(iter(ids))])
             cosine = float((rows * expected).sum(axis=1).min())
-            if cosine >= _MIN_COSINE[dtype]:
+            if cosine >= precision.least:
                 return lanes
             del lanes  # its memory may be needed for the next
-            reason = f"{self.name} in {dtype} gives vectors with a cosine of {cosine:.4f} to the right ones"
+            reason = f"{self.name} in {precision.name} gives vectors with a cosine of {cosine:.4f} to the right ones"
         raise EncoderError(f"{reason}. Use `--precision fp32` or `--device cpu`.")
 
-    def _lanes_of(self, reference: openclip.Reference, dtype: torch.dtype) -> tuple[Lanes, Lanes]:
+    def _lanes_of(self, reference: openclip.Reference, precision: Precision) -> tuple[Lanes, Lanes]:
         from clipsearch.encoders.towers import build_towers
 
         picture, meta = reference.picture, self._meta
-        built = [(device, build_towers(reference.model, picture, device, dtype)) for device in self._devices]
+        built = [(device, build_towers(reference.model, picture, device, precision.dtype)) for device in self._devices]
         for device in self._devices:
             if device.type == "cuda":  # the weights went up on another stream than the lanes will use
                 torch.cuda.synchronize(device)
 
-        def lanes(which: int, row_shape: tuple[int, ...], input_type: torch.dtype, compile_after: float) -> Lanes:
+        def lanes(
+            which: int, row_shape: tuple[int, ...], input_type: torch.dtype, compile_after: float, *, one_shape: bool
+        ) -> Lanes:
             batch = DeviceBatch(self._device_batch, self.name)
-            replicas = [(device, Tower(towers[which], compile_after)) for device, towers in built] * self._lanes_each
-            return Lanes([Lane(tower, d, batch, row_shape, input_type, meta.dim) for d, tower in replicas])
+            towers = [(device, Tower(both[which], compile_after, tf32=precision.tf32)) for device, both in built]
+            capture = capture_on if one_shape else capture_nothing
+            replicas = towers * self._lanes_each
+            return Lanes([Lane(tower, d, batch, row_shape, input_type, meta.dim, capture) for d, tower in replicas])
 
-        # Texts come in many lengths, and are little work.
+        # Texts are little work; where rows may be short they come in many lengths.
+        image_shape, text_shape = (picture.height, picture.width, 3), (meta.text.context_length,)
         return (
-            lanes(0, (picture.height, picture.width, 3), torch.uint8, self._compile_after),
-            lanes(1, (meta.text.context_length,), torch.int64, math.inf),
+            lanes(0, image_shape, torch.uint8, self._compile_after, one_shape=True),
+            lanes(1, text_shape, torch.int64, math.inf, one_shape=not meta.text.bucketed),
         )
 
     def _probes(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -208,26 +217,12 @@ class TorchEncoder(PreparedModel):
 @torch.inference_mode()
 def _reference_rows(
     reference: openclip.Reference, pixels: NDArray[np.uint8], ids: NDArray[np.int64]
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], float]:
+    """Return the right rows, float32 (n, dim), and the largest activation on the way to them."""
     from clipsearch.encoders.towers import ImageTower, text_tower
 
-    pictures = ImageTower(reference.model, reference.picture).eval()(torch.from_numpy(pixels))
-    texts = text_tower(reference.model)(torch.from_numpy(ids))
+    with watch_activations(reference.model) as largest:
+        pictures = ImageTower(reference.model, reference.picture).eval()(torch.from_numpy(pixels))
+        texts = text_tower(reference.model)(torch.from_numpy(ids))
     rows: NDArray[np.float32] = torch.cat([pictures, texts]).numpy()
-    return rows
-
-
-def _dtypes(precision: str, devices: Sequence[torch.device]) -> list[torch.dtype]:
-    """List what to try, best first; `auto` is what the slowest device computes fast."""
-    if precision != "auto":
-        return [_DTYPES[precision]]
-    kinds = {device.type for device in devices}
-    if kinds == {"mps"}:
-        return [torch.float16, torch.float32]
-    if kinds != {"cuda"}:
-        return [torch.float32]
-    generation = min(torch.cuda.get_device_capability(device) for device in devices)
-    # Ampere brought bfloat16, which no activation overflows; Volta brought matrix units for float16.
-    if generation >= (8, 0):
-        return [torch.bfloat16, torch.float32]
-    return [torch.float16, torch.float32] if generation >= (7, 0) else [torch.float32]
+    return rows, max(largest, default=0.0)

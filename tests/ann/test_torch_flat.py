@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from clipsearch.ann import torch_flat
 from clipsearch.ann.flat import ArrayRows, FlatIndex, exact_search
 from clipsearch.ann.torch_flat import TorchFlatIndex, TorchFlatParams
 from clipsearch.errors import AnnIndexError
@@ -214,6 +215,29 @@ def test_no_device_no_memory_and_wrong_dimensions_are_our_error():
         index.search(unit(1, 9, 0), 3)
     with pytest.raises(AnnIndexError, match=r"rows of shape \(n, 8\)"):
         index.add(unit(1, 9, 0).astype(np.float16))
+
+
+@pytest.mark.parametrize("operator", ["cat", "tensor"])
+def test_rows_stay_as_they_were_where_memory_runs_out_while_more_are_added(monkeypatch, operator):
+    import torch
+
+    monkeypatch.setattr(torch_flat, "_CHUNK_ROWS", 64)
+    rows, queries = unit(200, 16, 31).astype(np.float16), unit(3, 16, 32)
+    index = TorchFlatIndex(TorchFlatParams(16), device="cpu")
+    index.add(rows[:30])
+    make = getattr(torch, operator)
+
+    def full(values, *arguments, **options):
+        if operator == "cat" or len(values) < 64:  # `cat` at once, `tensor` with the last chunk
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return make(values, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(AnnIndexError, match="out of memory"):
+        patch.setattr(torch, operator, full)
+        index.add(rows[30:60] if operator == "cat" else rows[30:170])
+    assert_same(index.search(queries, 200), truth(rows[:30], queries, 30))
+    index.add(rows[30:])
+    assert_same(index.search(queries, 200), truth(rows, queries, 200))
 
 
 def test_importing_it_does_not_import_torch():

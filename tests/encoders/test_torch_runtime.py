@@ -14,7 +14,9 @@ from clipsearch.config import Settings
 from clipsearch.encoders import accelerators, openclip, registry, torch_runtime
 from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.onnx_runtime import OnnxEncoder
+from clipsearch.encoders.precision import FP16, FP32
 from clipsearch.encoders.torch_compiling import Tower
+from clipsearch.encoders.torch_graphs import Launcher
 from clipsearch.encoders.torch_runtime import TorchEncoder
 from clipsearch.encoders.towers import ImageTower, SelfAttention, build_towers, text_tower
 from clipsearch.errors import EncoderError, EncoderUnavailableError, InvalidInputError
@@ -126,7 +128,7 @@ def test_several_replicas_share_the_calls_and_keep_the_order(sources, exported, 
 
 
 @pytest.mark.parametrize("room", [1, 3, 5])
-def test_running_out_of_memory_halves_the_batch_for_good(sources, exported, pictures, room, caplog):
+def test_running_out_of_memory_halves_the_batch(sources, exported, pictures, room, caplog):
     encoder, seen = hungry(sources["classic_clip"], room, device_batch=16)
     with caplog.at_level(logging.WARNING, logger="clipsearch"):
         found = encoder.encode_images(pictures)
@@ -134,7 +136,7 @@ def test_running_out_of_memory_halves_the_batch_for_good(sources, exported, pict
     assert [record.message for record in caplog.records if "memory" in record.message] == [caplog.records[0].message]
     seen.clear()
     encoder.encode_images(pictures)
-    assert max(seen) <= room, "a size that did not fit is not tried again"
+    assert max(seen) <= room, "a size that did not fit is not tried again at once"
 
 
 def test_threads_that_run_out_of_memory_together_lose_no_row(sources, exported, pictures):
@@ -171,7 +173,7 @@ def test_a_precision_that_changes_the_vectors_is_not_used(sources, monkeypatch):
     for _ in range(2):
         with pytest.raises(EncoderError, match=r"cosine of nan .*--precision fp32"):
             encoder.encode_texts(["a"])
-    monkeypatch.setattr(torch_runtime, "_dtypes", lambda *_: [torch.float16, torch.float32])
+    monkeypatch.setattr(torch_runtime, "choices", lambda *_: [FP16, FP32])
     assert np.isfinite(load("auto").encode_images([noise_picture(0, (50, 50))])).all()
 
 
@@ -197,16 +199,17 @@ def test_a_tower_is_compiled_when_that_pays_and_runs_as_it_is_where_that_fails(w
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     tower, values = Tower(Small(3 + works), compile_after=10.0), torch.randn(8, 6)
     with torch.inference_mode():
-        expected = tower(values, is_full=True)
+        launch = Launcher(tower, None)
+        expected = launch(values, is_full=True)
         tower.worked(11)
-        assert torch.allclose(tower(values[:3], is_full=False), expected[:3], atol=1e-5) and not tower.is_compiled
+        assert torch.allclose(launch(values[:3], is_full=False), expected[:3], atol=1e-5) and not tower.is_compiled
         cxx = (None, compiler if works else "/nowhere/c++")
         with inductor.patch({"cpp.cxx": cxx, "cpp_cache_precompile_headers": False}):
-            assert torch.allclose(tower(values, is_full=True), expected, atol=1e-5)
+            assert torch.allclose(launch(values, is_full=True), expected, atol=1e-5)
     assert tower.is_compiled == works
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with ThreadPoolExecutor(4) as pool:
-        for rows in pool.map(torch.inference_mode()(lambda _: tower(values, is_full=True)), range(8)):
+        for rows in pool.map(torch.inference_mode()(lambda _: Launcher(tower, None)(values, is_full=True)), range(8)):
             assert torch.allclose(rows, expected, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled, "other threads compiled it again"
 
