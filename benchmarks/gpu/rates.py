@@ -4,7 +4,7 @@ import time
 
 
 class Steady:
-    """Counts what is done, and when; `report` leaves out the first part, in which caches and queues fill."""
+    """Counts what is done, and when; `report` leaves out the first quarter, in which caches and queues fill."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -19,5 +19,6 @@ class Steady:
         seconds, total = self._done[-1]
         first = next(number for number, (_, done) in enumerate(self._done) if done >= total / 4)
         at, before = self._done[first]
-        steady = (total - before) / (seconds - at) if total > before and seconds > at else 0.0
-        return {"per_second": round(steady), "with_start_per_second": round(total / max(seconds, 1e-9)), "files": total}
+        whole = total / max(seconds, 1e-9)
+        steady = (total - before) / (seconds - at) if total > before and seconds > at else whole
+        return {"per_second": round(steady), "with_start_per_second": round(whole), "files": total}
