@@ -32,6 +32,9 @@ class Encoder(Protocol):
     of unit length, and a row does not depend on what else is in its batch (to 1e-3 in cosine; int8 towers
     round by the range of one row, never of a batch). A tower is loaded when it is first used: encoding a text never
     loads the image tower.
+
+    An encoder may also have `picture_transforms`, a `preprocessing.Transforms` that gives what `preprocess` gives, to
+    the bit: then pictures are preprocessed where they are decoded, which may be another process.
     """
 
     @property
