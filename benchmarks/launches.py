@@ -7,8 +7,8 @@ processor. A ViT-B/32 tower makes 231 of them for a batch. The same operators in
 for a captured CUDA graph; they are recorded by torch.jit.trace. Each pass is timed alone, beside threads that decode
 JPEG files, beside processes that do, and beside a thread that runs nothing but Python, with three switch intervals.
 
-It needs two cores that nothing else uses: a thread that waits for the interpreter and finds no core free does not get it
-between two calls, and what is measured here does not happen.
+It needs two cores that nothing else uses: a thread that waits for the interpreter and finds no free core does not get
+it between two calls, and what is measured here does not happen.
 """
 
 import argparse

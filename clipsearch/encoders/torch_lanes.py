@@ -3,7 +3,8 @@
 A lane is what one calling thread needs of a GPU: a stream to upload on, a stream to compute on, and two slots of
 staging memory. While the device computes one batch the thread gathers and uploads the next; the rows of a batch are
 fetched after the one behind it was launched, and waited for by an event, so nothing ever waits for the whole device.
-On a processor the same steps are taken one after the other.
+Full batches are launched as one captured graph, others one operator after the other. On a processor the same steps are
+taken in turn.
 """
 
 from __future__ import annotations

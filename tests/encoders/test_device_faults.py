@@ -22,6 +22,8 @@ from tests.support.state import read_state
 from tests.support.vectors import cosines
 from tests.support.watched_tower import watched
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LOST = (
     "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported",
     "CUDA error: unspecified launch failure",
@@ -46,15 +48,6 @@ OTHERS = (
     "CUDA error: invalid argument",
     "expected scalar type Half but found Float",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads of threads wait for each other longer than they work on models of this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from tests.support import tiny_openclip
 from tests.support.pictures import noise_picture
 from tests.support.vectors import cosines
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 NEVER = 9e9
 

@@ -13,6 +13,8 @@ from tests.support import tiny_openclip
 from tests.support.pictures import noise_picture
 from tests.support.vectors import cosines
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LADDER = [BF16, FP16, TF32, FP32]
 PICTURES = [noise_picture(seed, (60 + seed, 90 - seed)) for seed in range(5)]
 

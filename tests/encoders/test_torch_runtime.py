@@ -27,18 +27,11 @@ from tests.support.pictures import noise_picture
 from tests.support.state import read_state
 from tests.support.vectors import cosines
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KINDS = ("classic_clip", "siglip_like")
 TEXTS = [f"a photo of {'very ' * (number % 9)}old house {number}" for number in range(37)]
 WORST = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads of threads wait for each other longer than they work on models of this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
