@@ -11,15 +11,16 @@ gets a trace of a run. --tiny runs every step once with a tiny model, on whateve
 
 import argparse
 import functools
+import gc
 import tempfile
 from pathlib import Path
 
 import torch
 from gpu import peer, pipelines, towers
-from gpu.pictures import keep_pictures
+from gpu.pictures import keep_pictures, keep_small_files
 from gpu.session import Phase, Session, describe_gpus
+from gpu.towers import synchronize
 from harness import RESULTS
-from pipeline_overhead import make_files
 
 from clipsearch.config import Settings
 from clipsearch.encoders.torch_runtime import COMMIT_BATCH, DEVICE_BATCH
@@ -35,7 +36,7 @@ class Sizes:
 
     def __init__(self, tiny: bool, files: int) -> None:
         self.tiny = tiny
-        self.files = 48 if tiny else files
+        self.files = 192 if tiny else files
         self.small_files = 100 if tiny else SMALL_FILES
         self.towers = (8, 16) if tiny else (64, 128, 256, 512, 1024)
         self.device = (16,) if tiny else (DEVICE_BATCH, 512)
@@ -61,13 +62,9 @@ def main() -> None:
         values = describe_gpus(devices) | {"files": f"{sizes.files} JPEG of {SIDE} x {SIDE}"}
         session = Session(values, given.budget, folder)
         photos = keep_pictures(kept, sizes.files, SIDE)
-        small = kept / f"{sizes.small_files}-small"
-        if not small.exists():
-            make_files(small, sizes.small_files, 16_384)
+        small = keep_small_files(kept, sizes.small_files)
         models = (towers.TINY,) if given.tiny else given.models.split(",")
-        for number, name in enumerate(models):
-            visit = Visit(name, devices, photos, small, Path(scratch), sizes, given)
-            visit.measure(session, len(models) - number - 1)
+        session.run([ModelVisit(name, devices, photos, small, Path(scratch), sizes, given) for name in models])
 
 
 def parse() -> argparse.Namespace:
@@ -83,15 +80,23 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class Visit:
-    """The phases of one model."""
+class ModelVisit:
+    """The phases of one model, which is loaded when the first of them begins."""
 
     def __init__(self, name, devices, photos, small, scratch, sizes, given) -> None:
         self.name, self.devices, self.device = name, devices, devices[0]
         self.photos, self.small, self.scratch, self.sizes, self.given = photos, small, scratch, sizes, given
-        self.reference = towers.load(name)
-        self.tower = towers.build(self.reference, self.device)
         self.best = sizes.towers[0]
+
+    @functools.cached_property
+    def reference(self):
+        """The model, on the processor."""
+        return towers.load(self.name)
+
+    @functools.cached_property
+    def tower(self):
+        """Its image tower, on the device."""
+        return towers.build(self.reference, self.device)
 
     @functools.cached_property
     def encoder(self):
@@ -100,39 +105,51 @@ class Visit:
 
     def encoder_of(self, device_batch: int):
         """Make our encoder with a batch on the device."""
-        folder = self.scratch / f"{self.name}-{device_batch}"
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))
         return pipelines.make_encoder(self.reference, self.devices, folder, device_batch)
 
-    def measure(self, session: Session, later_models: int) -> None:
-        """Run the phases, and add a row to the table."""
-        phases = self.phases()
-        wanted = sum(phase.wants for phase in phases)
-        found = session.run(self.name, phases, later_models * wanted)
-        session.add_row(self.row(found))
+    def close(self) -> None:
+        """Give back the memory of the model."""
+        for name in ("encoder", "tower", "reference"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
 
     def phases(self) -> list[Phase]:
-        """List the phases in order, what matters most first."""
-        on_cuda, scale = self.device != "cpu", self.sizes.scale
+        """List the phases in order, what matters most first, and last what may end the process."""
+        side, cores = towers.picture_side(self.name), Settings().cores
         entries = [
+            ("load", 10, 0, lambda seconds: self.load()),
             ("eager", 20, 5, self.eager),
             ("operations", 5, 1, self.operations),
-            ("upload", 2, 1, lambda seconds: towers.upload_rate(self.reference, self.device, seconds)),
+            ("upload", 2, 1, lambda seconds: towers.upload_rate(self.reference, self.device, seconds), side),
             ("from_memory", 10, 3, lambda seconds: self.from_memory(self.encoder, seconds)),
-            ("decode_threads", 8, 2, lambda seconds: self.decode(False, seconds)),
-            ("decode_workers", 8, 3, lambda seconds: self.decode(True, seconds)),
-            ("bookkeeping", 8, 5, lambda seconds: pipelines.bookkeeping(Settings().cores, self.small)),
+            ("decode_threads", 8, 2, lambda seconds: self.decode(False, seconds), side),
+            ("decode_workers", 8, 3, lambda seconds: self.decode(True, seconds), side),
+            ("bookkeeping", 8, 5, lambda seconds: pipelines.bookkeeping(cores, self.small), ()),
             ("index", 40, 8, lambda seconds: self.index(self.encoder, seconds)),
             ("peer", 30, 10, self.peer),
             ("compiled", 90, 30, lambda seconds: self.on_best(towers.compiled, seconds)),
+            ("jpeg_on_device", 12, 4, self.jpeg_on_device, side),
         ]
-        if on_cuda:
+        if self.device != "cpu":
             entries.append(("graph", 10, 2, lambda seconds: self.on_best(towers.graphed, seconds)))
-            entries.append(("nvjpeg", 10, 4, lambda seconds: pipelines.nvjpeg(self.photos, self.device, seconds)))
         for batch in self.sizes.device[1:]:
             entries.append((f"from_memory_{batch}", 10, 3, functools.partial(self.with_batch, batch)))
         if self.given.out:
             entries.append(("trace", 15, 5, self.trace))
-        return [Phase(name, wants * scale, least * scale, work) for name, wants, least, work in entries]
+        scale = self.sizes.scale
+        return [
+            Phase(name, wants * scale, least * scale, work, (name, *shared) if shared else None)
+            for name, wants, least, work, *shared in entries
+        ]
+
+    def load(self) -> dict:
+        """Load the model, and put its tower on the device."""
+        weights = sum(each.numel() for each in self.reference.model.visual.parameters())
+        synchronize(next(self.tower.parameters()).device)
+        return {"million_weights_of_the_tower": round(weights / 1e6, 1)}
 
     def eager(self, seconds: float) -> dict:
         """Measure the tower, and remember its best batch size."""
@@ -180,10 +197,16 @@ class Visit:
                 seconds=seconds,
             )
 
+    def jpeg_on_device(self, seconds: float) -> dict:
+        """Measure decoding on the device."""
+        with tempfile.TemporaryDirectory() as scratch:
+            side = towers.picture_side(self.name)
+            return pipelines.jpeg_on_device(self.photos, Path(scratch), self.device, side, seconds)
+
     def trace(self, seconds: float) -> dict:
-        """Keep a trace of a run."""
+        """Keep a trace of a few batches of a run."""
         path = self.given.out / f"gpu_encode_{self.name}_trace.json.gz"
-        return pipelines.trace(self.encoder, self.photos, self.sizes.call, path, max(1.0, seconds / 3))
+        return pipelines.trace(self.encoder, self.photos, self.sizes.call, path, max(1.0, seconds))
 
     def row(self, found: dict[str, dict]) -> dict:
         """Return the row of the table; None for what was not measured."""

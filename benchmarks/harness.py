@@ -76,7 +76,6 @@ def median_ratio(one: list[float], other: list[float]) -> float:
 def write_result(case: str, values: dict, folder: Path = RESULTS) -> None:
     """Keep a result with the machine, the versions and the commit it belongs to; what was there is replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     machine = {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -85,10 +84,19 @@ def write_result(case: str, values: dict, folder: Path = RESULTS) -> None:
         "python": platform.python_version(),
     }
     versions = {name: found for name in PACKAGES if (found := installed(name))}
-    record = {"case": case, "values": values, "machine": machine, "versions": versions, "commit": commit.stdout.strip()}
+    record = {"case": case, "values": values, "machine": machine, "versions": versions, "commit": commit()}
     partial = folder / f"{case}.json.part"
     partial.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(partial, folder / f"{case}.json")
+
+
+def commit() -> str:
+    """Return the short name of the commit at hand; "" in a copy without git or its history."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def installed(name: str) -> str | None:

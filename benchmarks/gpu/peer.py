@@ -1,7 +1,6 @@
 """clip-retrieval's loop over the same files, as its Runner, ClipMapper and NumpyWriter run it."""
 
 import importlib.util
-import os
 import sys
 import time
 from pathlib import Path
@@ -9,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from gpu.rates import Steady
+from gpu.session import SHARED_MEMORY, free_shared_memory
 
 from clipsearch.config import Settings
 from clipsearch.encoders.openclip import Reference
 
 _PREFETCH = 2
-_SHARED = Path("/dev/shm")
+_WAIT_SECONDS = 60
+"""For one batch of the workers; a worker that died of its start in a process with threads would be waited for."""
 
 
 def encode_folder(
@@ -30,37 +31,40 @@ def encode_folder(
     picture = reference.picture
     config = PreprocessCfg(size=(picture.height, picture.width), mean=picture.mean, std=picture.std)
     transform = image_transform_v2(config, is_train=False)
-    model = reference.model.to(device)
     cores = Settings().cores
-    workers = 0 if device == "cpu" else _fitting_workers(cores, size, 12 * picture.height * picture.width)
+    workers = 0 if device == "cpu" else fitting_workers(cores, size, 12 * picture.height * picture.width)
     steady, parts = Steady(), []
     until = time.monotonic() + seconds
-    with torch.no_grad():
-        for batch in _reader(transform, photos, size, workers, package):
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
-                rows = model.encode_image(batch["image_tensor"].to(device))
-            rows /= rows.norm(dim=-1, keepdim=True)
-            parts.append(rows.cpu().to(torch.float16).numpy())
-            steady.add(len(parts[-1]))
-            if time.monotonic() > until:
-                break
+    try:
+        model = reference.model.to(device)
+        with torch.no_grad():
+            for batch in _reader(transform, photos, size, workers, package):
+                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
+                    rows = model.encode_image(batch["image_tensor"].to(device))
+                rows /= rows.norm(dim=-1, keepdim=True)
+                parts.append(rows.cpu().to(torch.float16).numpy())
+                steady.add(len(parts[-1]))
+                if time.monotonic() > until:
+                    break
+    finally:
+        reference.model.to("cpu")  # where the phases after this one expect it
     np.save(output / "img_emb_0.npy", np.concatenate(parts))
-    model.to("cpu")
     return steady.report() | {"workers": workers, "workers_wanted": cores}
 
 
-def _fitting_workers(wanted: int, size: int, picture_bytes: int) -> int:
-    """Return how many workers the shared memory has room for: each keeps a few batches there."""
-    try:
-        system = os.statvfs(_SHARED)
-    except OSError:
+def fitting_workers(wanted: int, size: int, picture_bytes: int) -> int:
+    """Return how many workers the shared memory has room for: each keeps a few batches there.
+
+    size: pictures in a batch. picture_bytes: of one of them. A worker that finds no room dies with a bus error.
+    """
+    free, each = free_shared_memory(), (_PREFETCH + 1) * size * picture_bytes
+    if free is None:
         return wanted
-    free, each = system.f_bavail * system.f_frsize, (_PREFETCH + 1) * size * picture_bytes
     fitting = min(wanted, int(0.9 * free) // each)
     if fitting < wanted:
         print(
-            f"The peer gets {fitting} of {wanted} workers: {_SHARED} has {free / 2**30:.1f} GiB free, and a worker "
-            f"takes {each / 2**30:.2f}."
+            f"The peer gets {fitting} of {wanted} workers: {SHARED_MEMORY} has {free / 2**30:.1f} GiB free, and a "
+            f"worker takes {each / 2**30:.2f}. Enlarge it for a fair comparison (docker run --shm-size)."
         )
     return fitting
 
@@ -74,10 +78,10 @@ def _reader(transform, photos: Path, size: int, workers: int, package: Path | No
         spec.loader.exec_module(module)
         every = lambda keys: keys  # noqa: E731
         return module.FilesReader(every, transform, None, str(photos), size, workers, enable_text=False)
-    prefetch = {"prefetch_factor": _PREFETCH} if workers else {}
+    extra = {"prefetch_factor": _PREFETCH, "timeout": _WAIT_SECONDS} if workers else {}
     dataset = _Pictures(transform, sorted(photos.iterdir()))
     pin = torch.cuda.is_available()
-    return torch.utils.data.DataLoader(dataset, batch_size=size, num_workers=workers, pin_memory=pin, **prefetch)
+    return torch.utils.data.DataLoader(dataset, batch_size=size, num_workers=workers, pin_memory=pin, **extra)
 
 
 class _Pictures(torch.utils.data.Dataset):

@@ -2,15 +2,20 @@
 
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from harness import make_pictures
+from pipeline_overhead import make_files
 
-_MANIFEST = "manifest.json"
+from clipsearch.config import Settings
+
 _DIFFERENT = 1024
 """Pictures that differ; others are one of these with a segment APP15 of their own, which every decoder skips."""
+_SMALL_BYTES = 16_384
 
 
 def keep_pictures(folder: Path, count: int, side: int) -> Path:
@@ -20,41 +25,65 @@ def keep_pictures(folder: Path, count: int, side: int) -> Path:
         return photos
     photos.mkdir(parents=True, exist_ok=True)
     _manifest(photos).unlink(missing_ok=True)
-    different = min(count, _DIFFERENT)
-    workers = min(different, os.cpu_count() or 1)
-    shares = [(photos, number, different, workers, count, side) for number in range(workers)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        sizes = list(pool.map(_make_share, shares))
-    _manifest(photos).write_text(json.dumps({"files": count, "bytes": sum(sizes)}))
+    workers = min(count, Settings().cores)
+    # Processes of this module, which start in no time: those of multiprocessing would import the benchmark, and torch.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    commands = [[sys.executable, __file__, photos, count, side, number, workers] for number in range(workers)]
+    processes = [subprocess.Popen([str(part) for part in command], env=environment) for command in commands]
+    if any([process.wait() for process in processes]):
+        raise RuntimeError(f"The pictures could not be made in {photos}; see above.")
+    _record(photos)
     return photos
 
 
-def _make_share(share: tuple[Path, int, int, int, int, int]) -> int:
-    """Make every so-many-th of the different pictures with all its copies; return the bytes written."""
-    photos, first, different, step, count, side = share
-    own = photos.with_name(f"{photos.name}-{first}")
+def keep_small_files(folder: Path, count: int) -> Path:
+    """Return the folder with `count` files that begin as a JPEG does; make it unless it is there, whole."""
+    files = folder / f"{count}-small"
+    if not _is_whole(files, count):
+        shutil.rmtree(files, ignore_errors=True)
+        make_files(files, count, _SMALL_BYTES)
+        _record(files)
+    return files
+
+
+def _make_share(photos: Path, count: int, side: int, first: int, step: int) -> None:
+    """Make every `step`-th of the different pictures, from `first` on, with all its copies."""
+    different = min(count, _DIFFERENT)
     numbers = range(first, different, step)
-    make_pictures(own, len(numbers), side, seed=first)
-    total = 0
-    for number, path in zip(numbers, sorted(own.iterdir()), strict=True):
-        data = path.read_bytes()
-        for copy in range(number, count, different):
-            text = b"%08d" % copy
-            segment = b"\xff\xef" + (len(text) + 2).to_bytes(2, "big") + text
-            total += (photos / f"{copy:08d}.jpg").write_bytes(data[:2] + segment + data[2:])
-        path.unlink()
-    own.rmdir()
-    return total
+    with tempfile.TemporaryDirectory() as own:
+        make_pictures(Path(own), len(numbers), side, seed=first)
+        for number, path in zip(numbers, sorted(Path(own).iterdir()), strict=True):
+            data = path.read_bytes()
+            for copy in range(number, count, different):
+                text = b"%08d" % copy
+                segment = b"\xff\xef" + (len(text) + 2).to_bytes(2, "big") + text
+                (photos / f"{copy:08d}.jpg").write_bytes(data[:2] + segment + data[2:])
 
 
-def _manifest(photos: Path) -> Path:
-    return photos.with_name(f"{photos.name}-{_MANIFEST}")
+def _manifest(files: Path) -> Path:
+    return files.with_name(f"{files.name}-manifest.json")
 
 
-def _is_whole(photos: Path, count: int) -> bool:
+def _record(files: Path) -> None:
+    """Write down what was made, so that a folder that is not whole is found out."""
+    part = _manifest(files).with_suffix(".part")
+    part.write_text(json.dumps(_measure(files)))
+    os.replace(part, _manifest(files))
+
+
+def _measure(files: Path) -> dict:
+    sizes = [path.stat().st_size for path in files.rglob("*.jpg")]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def _is_whole(files: Path, count: int) -> bool:
     """Tell whether all files are there that were made, with all their bytes."""
-    if not _manifest(photos).exists():
+    try:
+        made = json.loads(_manifest(files).read_text())
+    except (OSError, ValueError):
         return False
-    made = json.loads(_manifest(photos).read_text())
-    sizes = [entry.stat().st_size for entry in os.scandir(photos)]
-    return made == {"files": count, "bytes": sum(sizes)} and len(sizes) == count
+    return made == _measure(files) and made["files"] == count
+
+
+if __name__ == "__main__":
+    _make_share(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -6,31 +6,37 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from gpu.rates import Steady
-from PIL import Image
+from gpu.towers import synchronize
+from harness import make_pictures
+from torch._C._profiler import _ExperimentalConfig
 
 from clipsearch.config import Settings
 from clipsearch.encoders.export_folder import TOKENIZER, ExportMeta
 from clipsearch.encoders.openclip import Reference
 from clipsearch.encoders.tokenizer_export import convert_tokenizer
 from clipsearch.encoders.torch_runtime import TorchEncoder
+from clipsearch.media.decode import decode_picture
 from indexer import pipeline
 from indexer.isolation import make_reader
 from indexer.report import Silent
 
 HERE = Path(__file__).resolve().parents[1]
+TRACED_BATCHES = 8
+LARGE_SIDE = 3464
+"""Of a square picture of 12 megapixels."""
 
 
 def make_encoder(reference: Reference, devices: list[str], folder: Path, device_batch: int) -> TorchEncoder:
-    """Make our encoder without the export, which the GPU does not need."""
-    folder.mkdir()
+    """Make our encoder without the export, which the GPU does not need; folder: an empty one that stays."""
     tokenizer, rules = convert_tokenizer(reference.tokenizer, 77, bucketed=True)
     (folder / TOKENIZER).write_text(tokenizer)
     dim = reference.model.visual.output_dim
@@ -104,9 +110,46 @@ class _Noting(Silent):
         self.steady.add(files)
 
 
+class _Tracing(_Noting):
+    """Progress that profiles a few batches, once a quarter of the files or half of the time has passed."""
+
+    def __init__(self, profile: torch.profiler.profile, half_time: float) -> None:
+        super().__init__()
+        self._profile, self._half_time = profile, half_time
+        self._quarter = self._done = self.batches = 0
+        self._is_running = False
+
+    def start(self, total: int) -> None:
+        super().start(total)
+        self._quarter = total // 4
+
+    def advance(self, files: int) -> None:
+        super().advance(files)
+        self._done += files
+        if self._is_running:
+            self.batches += 1
+            if self.batches == TRACED_BATCHES:
+                self.stop()
+        elif not self.batches and (self._done >= self._quarter or time.monotonic() > self._half_time):
+            self._profile.start()
+            self._is_running = True
+
+    def stop(self) -> None:
+        """End the profile, if it runs."""
+        if self._is_running:
+            self._is_running = False
+            self._profile.stop()
+
+
 def from_files(encoder: TorchEncoder, photos: Path, batch_size: int, seconds: float) -> dict:
     """Measure a run of the indexer, commits included, for so many seconds at most."""
-    progress, until = _Noting(), time.monotonic() + seconds
+    progress = _Noting()
+    interrupted = _index(encoder, photos, batch_size, progress, time.monotonic() + seconds)
+    return progress.steady.report() | {"interrupted": interrupted}
+
+
+def _index(encoder: TorchEncoder, photos: Path, batch_size: int, progress: Silent, until: float) -> bool:
+    """Run the indexer into a new library until a time; return whether it had to stop then."""
     settings = Settings(offline=True, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         report = pipeline.index(
@@ -119,36 +162,65 @@ def from_files(encoder: TorchEncoder, photos: Path, batch_size: int, seconds: fl
         )
     if report.failed:
         raise RuntimeError(f"{len(report.failed)} files failed, the first: {report.failed[0]}")
-    return progress.steady.report() | {"interrupted": report.interrupted}
+    return report.interrupted
 
 
 def trace(encoder: TorchEncoder, photos: Path, batch_size: int, path: Path, seconds: float) -> dict:
-    """Keep a trace of a short run of the indexer, for chrome://tracing or Perfetto."""
+    """Keep a trace of a few batches of a run that is under way, for chrome://tracing or Perfetto."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if torch.cuda.is_available() else []
-    with torch.profiler.profile(activities=kinds) as profile:
-        found = from_files(encoder, photos, batch_size, seconds)
+    # The encoder runs in threads that this one did not start under the profile.
+    threads = _ExperimentalConfig(profile_all_threads=True)
+    with torch.profiler.profile(activities=kinds, experimental_config=threads):
+        pass  # what it loads at first would hold up the run
+    profile = torch.profiler.profile(activities=kinds, experimental_config=threads)
+    progress = _Tracing(profile, time.monotonic() + seconds / 2)
+    try:
+        _index(encoder, photos, batch_size, progress, time.monotonic() + seconds)
+    finally:
+        progress.stop()
+    if not progress.batches:
+        raise RuntimeError(f"no batch was encoded within {seconds:.0f} s after the profile began")
     path.parent.mkdir(parents=True, exist_ok=True)
     profile.export_chrome_trace(str(path))
-    return {"file": path.name, "per_second": found["per_second"]}
+    return {"file": path.name, "batches": progress.batches, "pictures_in_a_batch": batch_size}
 
 
-def nvjpeg(photos: Path, device: str, seconds: float) -> dict:
-    """Measure torchvision's JPEG decoder on the GPU, which knows no reduced size; for 512 and 12-megapixel files."""
-    from torchvision.io import decode_jpeg
+def jpeg_on_device(photos: Path, scratch: Path, device: str, side: int, seconds: float) -> dict:
+    """Measure torchvision's JPEG decoder on a device (nvJPEG on a GPU), beside ours in threads on all cores.
 
-    small = [path.read_bytes() for path in sorted(photos.iterdir())[:256]]
-    large = BytesIO()
-    with Image.open(BytesIO(small[0])) as picture:
-        picture.resize((4000, 3000), Image.Resampling.BICUBIC).save(large, "JPEG", quality=90)
-    found = {}
-    for name, batch in (("512", small), ("12_megapixels", [large.getvalue()] * 16)):
-        data = [torch.frombuffer(bytearray(each), dtype=torch.uint8) for each in batch]
-        decode_jpeg(data, device=device)
-        done, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds / 2 or not done:
-            decode_jpeg(data, device=device)
-            torch.cuda.synchronize(device)
-            done += len(data)
-        found[f"{name}_per_second"] = round(done / (time.perf_counter() - started))
+    Files of 512 pixels and of 12 megapixels. The device decodes to the full size, since it knows no reduced one, and
+    resizes nothing; ours reduces a JPEG while it decodes it, to no less than 1.4 times `side`.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    make_pictures(scratch / "large", 4, LARGE_SIDE)
+    small = [path.read_bytes() for path in islice(sorted(photos.iterdir()), 256)]
+    large = [path.read_bytes() for path in sorted((scratch / "large").iterdir())] * 4
+
+    def on_device(data: list[bytes]) -> None:
+        tensors = [torch.frombuffer(bytearray(each), dtype=torch.uint8) for each in data]
+        decode_jpeg(tensors, mode=ImageReadMode.RGB, device=device)
+        synchronize(torch.device(device))
+
+    found: dict = {"device": device}
+    with ThreadPoolExecutor(Settings().cores) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision wants torchcodec to be used instead
+
+        def on_cores(data: list[bytes]) -> None:
+            list(pool.map(lambda each: decode_picture(each, min_side=side, max_pixels=10**8), data))
+
+        for size, data in (("512", small), ("12_megapixels", large)):
+            for name, decode in (("", on_device), ("cores_", on_cores)):
+                found[f"{name}{size}_per_second"] = _decodes(decode, data, seconds / 4)
     return found
+
+
+def _decodes(decode: Callable[[list[bytes]], None], data: list[bytes], seconds: float) -> float:
+    """Return how many files a second go through a decoder."""
+    decode(data)
+    done, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds or not done:
+        decode(data)
+        done += len(data)
+    return round(done / elapsed, 1)

@@ -30,6 +30,17 @@ def load(name: str) -> Reference:
         return Reference(name, model.eval(), open_clip.get_tokenizer("ViT-B-32"), picture, 77)
 
 
+def picture_side(name: str) -> int:
+    """Return the side of a model's pictures, in pixels, without loading it."""
+    if name == TINY:
+        return 32
+    with quiet():
+        import open_clip
+
+        size = (open_clip.get_model_config(name) or {}).get("vision_cfg", {}).get("image_size", 224)
+    return max(size) if isinstance(size, list | tuple) else size
+
+
 def build(reference: Reference, device: str):
     """Put the image tower on a device, in bfloat16."""
     return build_towers(reference.model, reference.picture, torch.device(device), torch.bfloat16)[0]
@@ -38,23 +49,34 @@ def build(reference: Reference, device: str):
 @torch.inference_mode()
 def rate(tower, pixels: torch.Tensor, seconds: float) -> float:
     """Pictures a second through a callable, pixels on the device, nothing fetched."""
-    for _ in range(3):
+    for _ in range(2):
         tower(pixels)
     synchronize(pixels.device)
+    started = time.perf_counter()
+    tower(pixels)
+    synchronize(pixels.device)
+    # Several between two waits, so that the device never idles, but no more than there is time for.
+    once = max(1, min(10, int(seconds / 4 / (time.perf_counter() - started))))
     done, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < seconds or not done:
-        for _ in range(10):
+        for _ in range(once):
             tower(pixels)
         synchronize(pixels.device)
-        done += 10 * len(pixels)
-    return done / elapsed if elapsed > seconds else done / (time.perf_counter() - started)
+        done += once * len(pixels)
+    return done / elapsed
 
 
 def eager(tower, reference: Reference, device: str, sizes: tuple[int, ...], seconds: float) -> dict:
-    """Measure the tower at several batch sizes."""
-    found = {size: round(rate(tower, make_pixels(reference, device, size), seconds / len(sizes))) for size in sizes}
+    """Measure the tower at several batch sizes, ascending, up to the first that the device has no memory for."""
+    found = {}
+    for size in sizes:
+        try:
+            found[size] = round(rate(tower, make_pixels(reference, device, size), seconds / len(sizes)))
+        except torch.OutOfMemoryError:
+            break
     best = max(found, key=found.__getitem__)
-    return {"per_second": found[best], "at_batch": best, "by_batch": found}
+    too_large = [size for size in sizes if size not in found]
+    return {"per_second": found[best], "at_batch": best, "by_batch": found, "too_large": too_large}
 
 
 def compiled(tower, reference: Reference, device: str, size: int, seconds: float) -> dict:
