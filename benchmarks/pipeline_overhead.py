@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FILES, BYTES, PICTURES = 20_000, 16_384, 4_000
 BATCH, DIM, SIDE = 256, 512, 224
+TASKS = {"null": "nothing decoded", "real": "decoded", "decode": "decoded, without the pipeline"}
 
 
 def make_files(folder, count, size):
@@ -140,7 +141,8 @@ def main():
     from harness import make_pictures, write_result
 
     trees = {"now": ROOT} | ({"before": given.before.resolve()} if given.before else {})
-    values = {"files": FILES, "bytes": BYTES, "pictures": PICTURES, "batch": BATCH, "rounds": given.rounds}
+    sizes = {"files": FILES, "bytes": BYTES, "pictures": PICTURES, "batch": BATCH, "rounds": given.rounds}
+    rows = []
     with tempfile.TemporaryDirectory() as work:
         files, pictures = Path(work) / "files", Path(work) / "pictures"
         make_files(files, FILES, BYTES)
@@ -152,9 +154,9 @@ def main():
                 for name, tree in trees.items():
                     runs[name].append(measure(tree, task, folder, work, threads))
             for name, found in runs.items():
-                values[f"{task}, {threads} threads, {name}"] = row = summarise(found)
-                print(f"{task:6} {threads:2} threads {name:7} {row}", flush=True)
-    write_result("pipeline_overhead", values)
+                rows.append({"task": TASKS[task], "threads": threads, "version": name, **summarise(found)})
+                print(rows[-1], flush=True)
+    write_result("pipeline_overhead", sizes | {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def main() -> None:
     page = HERE / "README.md"
     text = page.read_text()
     for path in sorted((HERE / "results").glob("*.json")):
-        text = put_table(text, json.loads(path.read_text()))
+        record = json.loads(path.read_text())
+        text = put_table(text, record) if record["values"].get("rows") else text
     page.write_text(text)
 
 
