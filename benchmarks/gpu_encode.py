@@ -112,6 +112,7 @@ class ModelVisit:
         """Give back the memory of the model."""
         for name in ("encoder", "tower", "reference"):
             self.__dict__.pop(name, None)
+        torch.compiler.reset()
         gc.collect()
         if self.device != "cpu":
             torch.cuda.empty_cache()

@@ -60,6 +60,8 @@ def table(record: dict) -> str:
     lines += ["| " + " | ".join("" if row[n] is None else f"{row[n]}" for n in names) + " |" for row in rows]
     machine, versions = record["machine"], record["versions"]
     seen = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}"
+    if record["values"].get("gpu"):
+        seen = f"{record['values']['gpus']} x {record['values']['gpu']}, torch {versions['torch']}, {seen}"
     used = ", ".join(f"{name} {versions[name]}" for name in ("onnxruntime", "faiss-gpu", "numpy") if name in versions)
     lines.append(f"\nSeen on {seen}, {used}, at commit {record['commit']}.")
     return "\n".join(lines)

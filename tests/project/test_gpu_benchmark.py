@@ -8,11 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 from tests.support.paths import ROOT
@@ -219,6 +223,16 @@ def test_a_batch_that_does_not_fit_leaves_the_smaller_ones():
     found = towers.eager(tower, reference, "cpu", (1, 2, 4, 8), 0.02)
     assert [*found["by_batch"]] == [1, 2] and found["too_large"] == [4, 8]
     assert found["per_second"] == found["by_batch"][found["at_batch"]]
+
+
+def test_the_wheels_to_bring_have_the_versions_that_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {canonicalize_name(each.name): each.specifier for each in map(Requirement, project["dependencies"])}
+    lines = (ROOT / "benchmarks" / "gpu" / "wheels.txt").read_text().splitlines()
+    listed = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert len(listed) == len({canonicalize_name(each.name) for each in listed}) > 10
+    for each in listed:
+        assert each.specifier == wanted.get(canonicalize_name(each.name), SpecifierSet()), each.name
 
 
 def test_a_result_can_be_kept_where_there_is_no_git(tmp_path, monkeypatch):
