@@ -95,10 +95,11 @@ class Lane:
                     parts += self._drain(waiting)
                     self._give_back()
                 if reason := self._launch_or_say_why(chunk, size, waiting):
+                    failed = len(chunk) if self._slots else size  # the slots of a whole batch did not fit
                     # Only here, where no exception holds on to tensors any more, can memory be given back.
                     parts += self._drain(waiting)
                     self._give_back()
-                    self._batch.halve(len(chunk), reason)
+                    self._batch.halve(failed, reason)
                     rows = itertools.chain(chunk, rows)
                 elif len(waiting) == _SLOTS:
                     parts.append(self._fetch(waiting.popleft()))

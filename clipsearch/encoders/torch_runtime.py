@@ -66,7 +66,7 @@ class TorchEncoder(PreparedModel):
 
     Both towers go to every device when the first batch comes. They are checked against the model in float32 on the
     processor then, and `auto` goes on with a higher precision where one changes the vectors too much. A device that
-    is lost ends the work of all: which of the others it takes with it depends on the driver.
+    is lost ends the work of all: its batches would have to be encoded again, and a slow run would hide the fault.
     """
 
     def __init__(

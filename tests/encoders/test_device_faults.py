@@ -196,6 +196,20 @@ def test_threads_whose_batches_shrink_and_grow_lose_no_row(source, reference, pi
             assert cosines(rows, expected).min() >= 0.9999
 
 
+def test_memory_for_half_a_batch_is_enough_for_a_single_input(monkeypatch):
+    batch, zeros = DeviceBatch(8, "model"), torch.zeros
+    lane = Lane(Tower(torch.nn.Identity(), 9e9), torch.device("cpu"), batch, (3,), torch.float32, 3)
+
+    def little(count, **options):
+        if count > 4 * 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return zeros(count, **options)
+
+    monkeypatch.setattr(torch, "zeros", little)
+    row = np.ones((1, 3), np.float32)
+    assert np.array_equal(lane.encode(iter(row)), row) and batch.size == 4
+
+
 class Stream:
     """A stream that only tells that it was waited for."""
 
