@@ -145,7 +145,7 @@ def test_pages_of_the_list_are_read_while_batches_are_committed(tmp_path, encode
     folder = tmp_path / "lib"
     photos(tmp_path / "photos", 1)
     index(folder, tmp_path / "photos", encoder=encoder)
-    records = [FileRecord(1, f"f{number:03d}", 1, 1) for number in range(300)]
+    records = [FileRecord(1, f"f{number:03d}", 1, 1) for number in range(60)]
     library = Library(folder)
     with library.writer() as writer:
         writer.ledger.note(records, retry_failed=False)
