@@ -26,13 +26,24 @@ from clipsearch.config import Settings
 from clipsearch.encoders.torch_runtime import COMMIT_BATCH, DEVICE_BATCH
 
 MODELS = ("ViT-B-32", "ViT-L-14")
-# Dense bfloat16 rates of the data sheets, in TFLOP/s, by a part of the name that torch gives.
-DATA_SHEET = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "4090": 165, "A10": 125}
+# Dense bfloat16 rates of the data sheets, in TFLOP/s, by the end of the name that torch gives.
+DATA_SHEET = {
+    "H200": 989,
+    "H100 80GB HBM3": 989,
+    "H100 PCIe": 756,
+    "A100-SXM4-40GB": 312,
+    "A100-SXM4-80GB": 312,
+    "A100 80GB PCIe": 312,
+    "L40S": 362,
+    "L4": 121,
+    "RTX 4090": 165,
+    "A10": 125,
+}
 SIDE, FILES, SMALL_FILES = 512, 40_960, 20_000
 
 
 class Sizes:
-    """How much of everything: as measured, or for a trial of every step."""
+    """Workload sizes: full, or tiny for a test run."""
 
     def __init__(self, tiny: bool, files: int) -> None:
         self.tiny = tiny
@@ -48,6 +59,10 @@ class Sizes:
 def main() -> None:
     """Measure each model, and keep the result where there is a GPU."""
     given = parse()
+    if given.count:
+        for name in given.models.split(","):
+            print(f"{name}: {towers.count_flops(towers.load(name)) / 1e9:.1f} GFLOP a picture")
+        return
     devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if not devices and not given.tiny:
         print("There is no CUDA GPU here; --tiny shows that everything runs.")
@@ -64,7 +79,7 @@ def main() -> None:
         photos = keep_pictures(kept, sizes.files, SIDE)
         small = keep_small_files(kept, sizes.small_files)
         models = (towers.TINY,) if given.tiny else given.models.split(",")
-        session.run([ModelVisit(name, devices, photos, small, Path(scratch), sizes, given) for name in models])
+        session.run([ModelBenchmark(name, devices, photos, small, Path(scratch), sizes, given) for name in models])
 
 
 def parse() -> argparse.Namespace:
@@ -76,11 +91,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=FILES, help=f"how many pictures, by default {FILES}")
     parser.add_argument("--out", type=Path, metavar="FOLDER")
     parser.add_argument("--clip-retrieval", type=Path, metavar="FOLDER")
+    parser.add_argument("--count", action="store_true", help="only count the operations of a picture, anywhere")
     parser.add_argument("--tiny", action="store_true")
     return parser.parse_args()
 
 
-class ModelVisit:
+class ModelBenchmark:
     """The phases of one model, which is loaded when the first of them begins."""
 
     def __init__(self, name, devices, photos, small, scratch, sizes, given) -> None:
@@ -218,7 +234,8 @@ class ModelVisit:
         bare, memory, index, peer_rate = (per_second(name) for name in ("eager", "from_memory", "index", "peer"))
         everything = bare and bare * len(self.devices)
         gflop = found["operations"].get("gflop_a_picture")
-        sheet = next((rate for part, rate in DATA_SHEET.items() if part in torch_name(self.device)), None)
+        name = f" {torch_name(self.device)}"
+        sheet = next((rate for end, rate in DATA_SHEET.items() if name.endswith(f" {end}")), None)
         return {
             "model": self.name,
             "bare_per_second": bare,

@@ -21,7 +21,7 @@ PACKAGES = ("clipsearch", "faiss-gpu", "numpy", "onnxruntime", "open_clip_torch"
 
 
 def make_pictures(folder: Path, count: int, side: int = 256, seed: int = 0) -> None:
-    """Write `count` different JPEG photographs-to-be of side x side pixels: smooth colour fields with some noise."""
+    """Write `count` different synthetic JPEG pictures of side x side pixels: smooth colour fields with some noise."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(count):

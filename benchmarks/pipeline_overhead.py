@@ -2,7 +2,7 @@
 
 A null decoder and a null encoder take their places, which return at once; all else is the real pipeline: walk, compare,
 read, hash, look up, commit, and the end of the run. 20,000 files, each of other bytes, with 2 and 16 decode threads.
-Then 4,000 photographs-to-be of 256 pixels with the real decoder and the null encoder, beside reading and decoding them
+Then 4,000 synthetic pictures of 256 pixels with the real decoder and the null encoder, beside reading and decoding them
 alone. Each run is a process of its own, after `sync`. CHECKOUT is a working tree of another version, which runs in
 alternation. Figures are medians over the rounds, the peak is the largest.
 """

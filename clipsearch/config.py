@@ -114,8 +114,9 @@ def _merge(settings: Settings, values: Mapping[str, object], where: str) -> Sett
 
 def _convert(key: str, value: object, where: str) -> object:
     default = getattr(Settings(), key)
-    example = "auto" if key in _YES_NO_AUTO else "/data/library" if default is None else default
-    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}. An example is {example!r}.")
+    example = "/data/library" if default is None else default
+    remedy = "Use auto, true or false" if key in _YES_NO_AUTO else f"An example is {example!r}"
+    problem = InvalidInputError(f"Setting {key!r} in {where} cannot be {value!r}. {remedy}.")
     if isinstance(default, bool) or key in _YES_NO_AUTO:
         word = str(value).lower()
         if word == "auto" and key in _YES_NO_AUTO:

@@ -15,7 +15,7 @@ ClipSearchError                  exit 1
 │   ├── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
 │   └── DeviceError              exit 6   a GPU that was lost or cannot run the encoder, whatever the input
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
-└── WorkerUnavailableError       exit 1   no process can be started to decode pictures in (indexer.worker_process)
+└── WorkerUnavailableError       exit 1   no process can be started to decode pictures in
 
 Other exit codes: 0 done, also when the reader of the output has gone; 1 also what the system refuses, such as an
 unreadable file or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.
@@ -101,3 +101,7 @@ class DeviceError(EncoderError):
 
 class AnnIndexError(ClipSearchError):
     """An approximate index that cannot be built, saved or loaded."""
+
+
+class WorkerUnavailableError(ClipSearchError):
+    """No process can be started to decode pictures in; no file is to blame."""

@@ -16,7 +16,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:[^\s,]*,", re.IGNORECASE)
 
 def quote_path(path: str) -> str:
     """Turn a path as os.fsdecode gives it into storable text."""
-    if path.isascii() and "%" not in path:  # most, and the rest of this takes ten times as long
+    if path.isascii() and "%" not in path:  # the usual case, without two substitutions
         return path
     return _SURROGATE.sub(lambda match: f"%{ord(match[0]) - 0xDC00:02X}", path.replace("%", "%25"))
 
@@ -39,7 +39,7 @@ def join(root: str, stored: str) -> str:
 def suffix(path: str) -> str:
     """Return what follows the last dot of a file's name, with the dot, in lower case; "" for a name like `.txt`.
 
-    It equals `PurePath(path).suffix.lower()`, in a tenth of the time.
+    It equals `PurePath(path).suffix.lower()` for the path of a file, but builds no object.
     """
     name = os.path.basename(path)
     dot = name.rfind(".")

@@ -16,11 +16,11 @@ from indexer.encode import EncodedBatch, captions_of, encode_batch
 from indexer.report import IndexReport
 
 _TEND_FILES = 1000
-"""The background build is tended once for so many files: to see whether it is due takes as long as to commit a few."""
+"""Files between two checks for a background build that is due; a check takes as long as committing a few files."""
 
 
 class CommitStage:
-    """Commits batches one after the other; nobody else may change the library meanwhile."""
+    """Commits batches in order. Nothing else may change the library while it runs."""
 
     def __init__(
         self,

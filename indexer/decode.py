@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
-from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError
+from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError, WorkerUnavailableError
 from clipsearch.media.decode import is_picture, read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
@@ -20,14 +20,13 @@ from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_
 from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.picture_reader import DirectReader, PictureReader
-from indexer.worker_process import WorkerUnavailableError
 
 logger = logging.getLogger("clipsearch")
 
 MOST_AHEAD = 1024
 
 _CHUNK_FILES, _CHUNK_BYTES = 32, 4 << 20
-"""At most so many files, and beyond the first so many bytes of them, are read before they are decoded."""
+"""Limits of a chunk, which is read whole before it is decoded: files, and bytes; one larger file may be a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Decoder:
         self._reader = reader or DirectReader()
 
     def __call__(self, records: Iterable[FileRecord], *, trust_known: bool = True) -> list[Loaded]:
-        """Load files, in their order; trust_known: stop at the hash where the library has that content.
+        """Load files, in their order; trust_known: do not decode content that the library has.
 
         All are read before the first is decoded, so that the library is asked once. Raises EncoderError, LibraryError
         and WorkerUnavailableError; whatever else goes wrong is the fault of one file alone.
@@ -101,7 +100,7 @@ class Decoder:
         hashes = {entry.content_hash for entry in entries if isinstance(entry, _Read)}
         known = self._find_known(hashes) if trust_known and hashes else ()
         loaded: list[Loaded] = []
-        while entries:  # so that the bytes of each are given back
+        while entries:  # popleft, so that the bytes of a file are freed once it is loaded
             entry = entries.popleft()
             loaded.append(self._load(entry, entry.content_hash in known) if isinstance(entry, _Read) else entry)
         return loaded
@@ -210,8 +209,8 @@ def load_all(
 ) -> Generator[Loaded, None, None]:
     """Load files in a pool of threads, several by each call; yields in the order of the records.
 
-    ahead: how many may be under way or wait to be taken, such as those of a batch; at least 32 a thread, and at most
-    MOST_AHEAD.
+    ahead: how many may be under way or wait to be taken, such as those of a batch. More than MOST_AHEAD count as that;
+    32 for each thread are always allowed.
     """
     ahead = max(min(ahead, MOST_AHEAD), 32 * threads)
     pending: deque[tuple[int, Future[list[Loaded]]]] = deque()

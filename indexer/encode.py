@@ -81,7 +81,7 @@ class EncodeStage:
                 pool.shutdown(cancel_futures=True)
 
     def release(self, batch: EncodedBatch) -> None:
-        """Take note that a batch was committed: its content is found in the library from now on."""
+        """Forget the content of a committed batch, which the library has now."""
         self._under_way -= batch.hashes
 
     def _prepare(self, batch: Sequence[Loaded]) -> Job:

@@ -19,7 +19,7 @@ from PIL import Image
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocessing import Transforms
-from clipsearch.errors import InvalidInputError, PictureError
+from clipsearch.errors import InvalidInputError, PictureError, WorkerUnavailableError
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import FILE_AT, PICTURE, PREPARED
@@ -30,7 +30,6 @@ from indexer.worker_process import (
     Limits,
     Task,
     Worker,
-    WorkerUnavailableError,
     prepared_bytes,
     worker_command,
 )
@@ -41,8 +40,8 @@ MANY_CORES = 8
 """From so many cores on, threads of one process cannot keep them busy: benchmarks/decode_scaling.py."""
 
 PICTURES_FIRST = 100
-"""Pictures for each worker that are decoded before it is started, where that is automatic: about as many as it could
-decode while it starts, so that a run takes no more than twice as long as it would by the better choice."""
+"""Pictures for each worker that are decoded in this process before workers are started automatically: a short run then
+does not pay for their start, which takes 0.1 s of processor time each (benchmarks/decode_scaling.py)."""
 
 _MAX_STARTS = 3
 
@@ -131,10 +130,13 @@ class IsolatedReader:
                 answer = worker.ask(task, data)
             except DeadWorkerError as error:
                 if is_last:
-                    raise PictureError(f"it ended the decoding process twice ({error})") from None
+                    raise PictureError(f"two worker processes ended while they decoded it ({error})") from None
                 continue
             finally:
-                self._put(worker) if worker.is_sound else worker.end()
+                if worker.is_sound:
+                    self._put(worker)
+                else:
+                    worker.end()
             break
         if answer.refusal:
             raise PictureError(answer.refusal)
@@ -145,7 +147,7 @@ class IsolatedReader:
             self._idle.append(worker)
 
     def _take(self) -> Worker:
-        """Return a worker that is ready; one that died or spoke unasked while it was idle is replaced."""
+        """Return a worker that is ready; an idle one that has ended or sent what was not asked for is replaced."""
         for _ in range(_MAX_STARTS):
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
@@ -154,12 +156,12 @@ class IsolatedReader:
                 return worker
             worker.end()
         raise WorkerUnavailableError(
-            f"{_MAX_STARTS} decoding processes ended at once. To decode in this process: --no-isolate"
+            f"{_MAX_STARTS} worker processes in a row ended while they started. To decode without them: --no-isolate"
         )
 
 
 class AutomaticReader:
-    """Decodes in this process until workers pay; a PictureReader.
+    """Decodes in this process until workers are ready; a PictureReader.
 
     Workers are started after some pictures, in the background, and decode once all are ready. Where they cannot be
     started, or no longer, this process goes on by itself.
@@ -190,7 +192,7 @@ class AutomaticReader:
             return self._direct.prepare(data, encoder, max_pixels=max_pixels)
 
     def words(self, data: bytes) -> Embedded:
-        """Read the words of a picture alone: in this process, which takes less time than to ask."""
+        """Read the words of a picture alone: in this process, which is faster than asking a worker."""
         return self._direct.words(data)
 
     def close(self) -> None:
@@ -211,5 +213,5 @@ class AutomaticReader:
 
     def _give_up(self, error: WorkerUnavailableError) -> None:
         if self._reader is not self._direct or threading.current_thread() is self._starter:
-            logger.warning("Pictures are decoded in this process, which can be slower. %s", error)
+            logger.warning("Pictures are decoded without worker processes from now on, which can be slower. %s", error)
         self._reader = self._direct

@@ -119,7 +119,7 @@ def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
         raise ValueError("a time with a zone")
     latitude, longitude = _degrees(facts["latitude"], 90), _degrees(facts["longitude"], 180)
     if (latitude is None) != (longitude is None):
-        raise ValueError("half of a place")
+        raise ValueError("a latitude or a longitude alone")
     return PictureInfo(width, height, time, None if camera is None else _text(camera, MAX_CAMERA), latitude, longitude)
 
 

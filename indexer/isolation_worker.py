@@ -53,7 +53,7 @@ def main() -> None:
     """Serve requests until the indexer closes the socket. Arguments: seconds for a file, bytes of memory."""
     seconds, memory = int(sys.argv[-2]), int(sys.argv[-1])
     connection = socket.socket(fileno=_SOCKET)
-    with mmap.mmap(_MEMORY, FILE_AT) as prepared:  # now: this maps a copy of the descriptor
+    with mmap.mmap(_MEMORY, FILE_AT) as prepared:  # before the limits: it duplicates the descriptor
         limit_process(memory)
         connection.sendall(READY)
         while head := receive(connection, REQUEST.size):
@@ -109,7 +109,7 @@ def read_file(memory: int, length: int) -> bytes:
 
 def limit_process(memory: int) -> None:
     """Give up, for good, what decoding does not need. memory: bytes on top of what is in use now."""
-    for name in _CODECS:  # which are modules, that could not be loaded later
+    for name in _CODECS:  # modules; no file can be opened later
         codecs.lookup(name)
     # One thread decodes: there is a worker for each core.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,12 +207,12 @@ class _Run:
 
     def _work(self, encoder: Encoder, writer: Writer, roots: dict[int, str]) -> None:
         """Load, encode and commit everything on the to-do list, a batch at a time."""
-        decoder = Decoder(encoder, self.settings, roots, self._find_known, self._has_caption, self.reader)
+        decoder = Decoder(encoder, self.settings, roots, self.library.known_hashes, self._has_caption, self.reader)
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )
         size = self.settings.batch_size or encoder.batch_size
-        encode = EncodeStage(encoder, self._find_known, self.should_stop)
+        encode = EncodeStage(encoder, self.library.known_hashes, self.should_stop)
         commit = CommitStage(writer, encoder, decoder, background, self.report, self.should_stop)
         with ExitStack() as stages:  # closed last first: what is handed over is still committed
             loaded = stages.enter_context(closing(load_all(writer.ledger.todo(), decoder, self.settings.cores, size)))
@@ -224,10 +224,6 @@ class _Run:
                 if self.should_stop():
                     return
             background.finish(writer, self.should_stop)
-
-    def _find_known(self, hashes: Collection[str]) -> set[str]:
-        with self.library.raw() as connection:
-            return catalog.known_hashes(connection, hashes)
 
     def _has_caption(self, content_hash: str, text: str) -> bool:
         with self.library.query() as connection:

@@ -1,8 +1,8 @@
 """One worker that decodes pictures, seen from the indexer: its process, its limits, its answers, the memory it shares.
 
 The shared memory has no name in any file system, so nothing stays behind, however the indexer ends. The indexer never
-maps it: it writes files into it and copies pixels out of it by system calls. Other threads run meanwhile, and a worker
-that cuts the memory off does no harm, which would end a process that maps it.
+maps it: it writes files into it and copies pixels out of it by system calls. Other threads run during these, and a
+worker that truncates the memory cannot crash the indexer, as it could if the memory were mapped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from PIL import Image
 
 from clipsearch.encoders.base import Pixels
 from clipsearch.encoders.preprocessing import Transforms, pack_transforms
-from clipsearch.errors import ClipSearchError, PictureError
+from clipsearch.errors import PictureError, WorkerUnavailableError
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import (
@@ -50,7 +50,7 @@ from indexer.isolation_protocol import (
 )
 
 _TICK = struct.pack("@ll", 0, 100_000)
-"""Seconds and microseconds between two looks at a worker that is silent, as the system takes them."""
+"""How long a read or write waits before the limits are checked: 0.1 s, as a struct timeval."""
 
 _START_SECONDS = 60
 _KEPT_FILE = 4 << 20
@@ -62,10 +62,6 @@ _USUAL_FACTS = 8 << 10
 _NUMBERS = count(1)
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from indexer.isolation_worker import main; main()"
-
-
-class WorkerUnavailableError(ClipSearchError):
-    """No worker can be started; it is no fault of a file."""
 
 
 class DeadWorkerError(Exception):
@@ -139,7 +135,7 @@ class Worker:
         """Start it, and do not wait until it is ready. Raises WorkerUnavailableError."""
         self._limits = limits
         self._socket, theirs = socket.socketpair()
-        # By the system, which takes one call for each message; Python's own time-out takes two.
+        # Time-outs of the system need one call for each message, those of Python two.
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._socket.setsockopt(socket.SOL_SOCKET, option, _TICK)
         self._poll = select.poll()
@@ -161,7 +157,7 @@ class Worker:
         except OSError as error:
             self._close()
             raise WorkerUnavailableError(
-                f"No decoding process can be started: {error.strerror}. To decode in this process: --no-isolate"
+                f"No worker process can be started: {error.strerror}. Use --no-isolate to decode without them."
             ) from error
         self._deadline = time.monotonic() + _START_SECONDS
         self._most_memory = 0
@@ -191,7 +187,7 @@ class Worker:
             answer = self._read_answer(request, task.transforms)
         except BadAnswerError as error:
             self.is_sound = False
-            raise PictureError(f"its decoding process gave a false answer: {error}") from error
+            raise PictureError(f"the worker process that decoded it broke the protocol: {error}") from error
         if len(data) > _KEPT_FILE:
             os.ftruncate(self._memory, FILE_AT + _KEPT_FILE)
         return answer
@@ -217,7 +213,8 @@ class Worker:
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._memory, FILE_AT)
-            raise PictureError(f"no memory to give its {len(data)} bytes to a decoding process") from MemoryError(error)
+            reason = f"the system has no memory to pass its {len(data)} bytes to a worker process"
+            raise PictureError(reason) from MemoryError(error)
 
     def _read_answer(self, request: Request, transforms: Transforms) -> Answer:
         # One call brings head and facts, since nothing comes behind them but a whole picture.

@@ -33,7 +33,7 @@ class Phase:
     shared: Hashable | None = None
 
 
-class Visit(Protocol):
+class Benchmark(Protocol):
     """What is measured of one model."""
 
     name: str
@@ -64,27 +64,27 @@ class Session:
         """Seconds that are left."""
         return self._started + self._budget - time.monotonic()
 
-    def run(self, visits: Sequence[Visit]) -> None:
+    def run(self, benchmarks: Sequence[Benchmark]) -> None:
         """Run the phases of every model, one model after the other.
 
         The result names all phases from the start, so that one that is cut off says what it lacks.
         """
-        todo = [(visit.name, phase) for visit in visits for phase in visit.phases()]
+        todo = [(benchmark.name, phase) for benchmark in benchmarks for phase in benchmark.phases()]
         models = self._values["models"]
         for name, phase in todo:
             models.setdefault(name, {})[phase.name] = dict(NOT_REACHED)
-        for visit in visits:
-            found = models[visit.name]
-            while todo and todo[0][0] == visit.name:
+        for benchmark in benchmarks:
+            found = models[benchmark.name]
+            while todo and todo[0][0] == benchmark.name:
                 phase = todo[0][1]
                 seconds = phase.wants * min(1.0, self.left / max(self._wanted(todo), 1e-9))
                 found[phase.name] = dict(UNFINISHED)
                 self._save()
-                found[phase.name] = self._run(visit.name, phase, seconds)
-                print(f"{visit.name} {phase.name}: {json.dumps(found[phase.name])}", flush=True)
+                found[phase.name] = self._run(benchmark.name, phase, seconds)
+                print(f"{benchmark.name} {phase.name}: {json.dumps(found[phase.name])}", flush=True)
                 todo.pop(0)
-            visit.close()
-            self._values["rows"].append(visit.row(found))
+            benchmark.close()
+            self._values["rows"].append(benchmark.row(found))
             self._save()
 
     def _wanted(self, todo: list[tuple[str, Phase]]) -> float:

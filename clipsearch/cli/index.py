@@ -57,7 +57,8 @@ _SHOW_CURSOR = "\x1b[?25h\n"
 @click.option(
     "--isolate/--no-isolate",
     default=None,
-    help="Decode pictures in separate, limited processes, or in this one. By default by cores and pictures.",
+    help="Decode pictures in separate, limited processes, or in this one. The default is this one; with 8 or more "
+    "threads, separate processes after the first pictures. Use --isolate for files that you do not trust.",
 )
 def index(
     paths: tuple[str, ...],

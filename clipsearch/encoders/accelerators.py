@@ -15,7 +15,7 @@ from clipsearch.errors import EncoderUnavailableError
 # NVIDIA's driver, AMD's, and that of Windows for Linux.
 _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
 _CHECK = "Check the driver (`nvidia-smi`), CUDA_VISIBLE_DEVICES, and that torch was built for this GPU"
-_REMEDY = "Leave the device out, or write `--device cpu`"
+_REMEDY = "Leave out `--device`, or write `--device cpu`"
 
 log = logging.getLogger("clipsearch")
 
@@ -56,7 +56,7 @@ def _why_unusable(device: str) -> str:
     from clipsearch.encoders.openclip import brief
 
     try:
-        device_errors.probe(device)
+        device_errors.check_device(device)
     except RuntimeError as error:
         return brief(error)
     return ""

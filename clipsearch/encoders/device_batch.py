@@ -10,7 +10,7 @@ from clipsearch.errors import DeviceError
 log = logging.getLogger("clipsearch")
 
 GROW_AFTER = 64
-"""Full batches that must succeed before twice as many inputs are tried; after each try that fails, twice as many."""
+"""Full batches that must succeed before the batch size is doubled again; twice as many after each try that fails."""
 
 
 class DeviceBatch:
@@ -22,7 +22,7 @@ class DeviceBatch:
         self._size = self._largest = size
         self._grow_after = grow_after
         self._successes = 0
-        self._warned = False
+        self._has_grown = self._warned = False
         self._lock = threading.Lock()
 
     @property
@@ -34,18 +34,18 @@ class DeviceBatch:
         """Go on with half of a size that did not fit. Raises DeviceError when a single input did not."""
         if failed == 1:
             raise DeviceError(
-                f"The memory of the device is too small for {self.name}, even with a "
-                f"single input: {reason}. Stop what else "
-                "uses it, or write `--device cpu`."
+                f"The memory of the device is too small for even one input of {self.name}: {reason}. Stop other "
+                "programs that use the device, or write `--device cpu`."
             )
         with self._lock:
             if failed // 2 >= self._size:
                 return  # another thread did so for the same reason
             self._size = failed // 2
             self._successes = 0
-            self._grow_after *= 2
+            if self._has_grown:
+                self._grow_after *= 2
             if not self._warned:
-                log.warning("The device lacks the memory for %d inputs at a time; going on with fewer.", failed)
+                log.warning("The device ran out of memory with %d inputs at a time; smaller batches are used.", failed)
             self._warned = True
         log.debug("%s: %d inputs at a time from now on: %s", self.name, failed // 2, reason)
 
@@ -59,4 +59,5 @@ class DeviceBatch:
                 return
             self._size = min(2 * self._size, self._largest)
             self._successes = 0
+            self._has_grown = True
         log.debug("%s: trying %d inputs at a time again", self.name, self._size)

@@ -29,20 +29,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException, device: torch.device) -> bool:
-    """Tell whether a device can compute nothing any more, by what it said or by trying."""
+    """Tell whether a device can compute nothing any more, by the error message, or else by a test computation."""
     if not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return False
     if _LOST.search(str(error)):
         return True
     try:
-        probe(device)
+        check_device(device)
     except RuntimeError as again:
         return not is_out_of_memory(again)
     return False
 
 
-def probe(device: torch.device | str) -> None:
-    """Compute something tiny on a device. Raises RuntimeError where that fails."""
+def check_device(device: torch.device | str) -> None:
+    """Run a tiny computation on a device. Raises RuntimeError where that fails."""
     total = torch.ones(8, device=device).sum().item()
     if total != 8:
         raise RuntimeError(f"{device} adds eight ones up to {total}")

@@ -1,7 +1,7 @@
 """Threads that take turns more often while a GPU is fed.
 
-A thread that launches gives up the interpreter in every call, and gets it back from one that runs Python after the
-switch interval only, five milliseconds by default: longer than a small tower computes (benchmarks/launches.py).
+A thread gives up the interpreter lock at every launch. If another thread runs Python meanwhile, it gets the lock back
+only after the switch interval, five milliseconds by default: longer than a small tower takes (benchmarks/launches.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SECONDS = 0.0005
 
 
 class _Shortened:
-    """The switch interval of the process, while anybody needs a short one."""
+    """The switch interval of the process, short while at least one thread asks for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class _Shortened:
             self._users -= 1
             if self._users or self._ours == self._before or sys.getswitchinterval() != self._ours:
                 return  # others need it; or nothing was changed, or the application has changed it since
-            sys.setswitchinterval(self._before + 5e-7)  # Python drops what is less than a microsecond
+            sys.setswitchinterval(self._before + 5e-7)  # setswitchinterval cuts off fractions of a microsecond
 
 
 _shortened = _Shortened()

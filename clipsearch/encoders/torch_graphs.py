@@ -77,7 +77,7 @@ class Launcher:
         return self._captured is not None
 
     def __call__(self, values: torch.Tensor, *, is_full: bool) -> torch.Tensor:
-        """Launch a batch; is_full: whether it has the shape and the place that most batches of the slot have.
+        """Launch a batch; is_full: whether the batch fills the slot.
 
         The rows that are returned last until the next call on the same stream.
         """
@@ -102,7 +102,7 @@ class Launcher:
             graph.replay()
             cosine = float((rows * again).sum(dim=1).min())
             if not cosine >= _MIN_COSINE:
-                raise RuntimeError(f"its rows have a cosine of {cosine:.4f} to the right ones")
+                raise RuntimeError(f"its rows have a cosine of {cosine:.4f} to those of eager launches")
         except Exception as error:  # no memory for it, an operator that cannot be captured: all is well without it
             log.debug("a tower cannot be captured as a graph: %s", error)
             self._captured = None

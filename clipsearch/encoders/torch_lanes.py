@@ -94,7 +94,7 @@ class Lane:
                 if self._slots and size != self._slot_size:
                     parts += self._drain(waiting)
                     self._give_back()
-                if reason := self._launch_or_say_why(chunk, size, waiting):
+                if reason := self._try_launch(chunk, size, waiting):
                     failed = len(chunk) if self._slots else size  # the slots of a whole batch did not fit
                     # Only here, where no exception holds on to tensors any more, can memory be given back.
                     parts += self._drain(waiting)
@@ -112,8 +112,8 @@ class Lane:
         self._tower.worked((time.monotonic() - started) / LANES_PER_DEVICE)
         return np.concatenate(parts)
 
-    def _launch_or_say_why(self, chunk: list[NDArray[Any]], size: int, waiting: deque[_Slot]) -> str:
-        """Send a batch of at most `size` on its way; return why not where memory has run out, else nothing."""
+    def _try_launch(self, chunk: list[NDArray[Any]], size: int, waiting: deque[_Slot]) -> str:
+        """Launch a batch of at most `size`; return why memory ran out, "" if it did not."""
         try:
             if not self._slots:
                 capture = self._capture_on(self._compute)

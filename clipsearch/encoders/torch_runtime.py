@@ -176,7 +176,7 @@ class TorchEncoder(PreparedModel):
             if cosine >= precision.least:
                 return lanes
             del lanes  # its memory may be needed for the next
-            reason = f"{self.name} in {precision.name} gives vectors with a cosine of {cosine:.4f} to the right ones"
+            reason = f"{self.name} in {precision.name} gives vectors with a cosine of {cosine:.4f} to those in fp32"
         raise EncoderError(f"{reason}. Use `--precision fp32` or `--device cpu`.")
 
     def _lanes_of(self, reference: openclip.Reference, precision: Precision) -> tuple[Lanes, Lanes]:

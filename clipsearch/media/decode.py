@@ -109,36 +109,35 @@ def read_regular(
     # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        number = os.open(path, flags)
+        descriptor = os.open(path, flags)
     except PermissionError:
         if os.path.isdir(path):  # which Windows does not open
             raise MediaError(_A_FOLDER) from None
         raise
     try:
-        status = os.fstat(number)
+        status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             raise MediaError(_A_FOLDER)
         if not stat.S_ISREG(status.st_mode):
             raise MediaError("not a regular file")
-        data = _read_to_end(number, status.st_size, limit) if status.st_size <= limit else b""
+        data = _read_to_end(descriptor, status.st_size, limit) if status.st_size <= limit else b""
     finally:
-        os.close(number)
+        os.close(descriptor)
     size = max(status.st_size, len(data))
     if size > limit:
         raise MediaError(f"{size} bytes, over the limit of {limit} (setting {setting})")
     return data, status
 
 
-def _read_to_end(number: int, size: int, limit: int) -> bytes:
+def _read_to_end(descriptor: int, size: int, limit: int) -> bytes:
     """Read an open file of so many bytes, which may have changed meanwhile, up to one byte more than the limit."""
-    # One byte more than there should be finds a file that grew; much more would take fresh memory, which costs more
-    # than the reading.
-    data = os.read(number, size + 1)
+    # One byte more reveals a file that grew; a much larger buffer costs more to allocate than the reading.
+    data = os.read(descriptor, size + 1)
     if len(data) == size:
         return data
     parts = [data]
     total = len(data)
-    while total <= limit and (data := os.read(number, min(limit + 1 - total, 1 << 20))):
+    while total <= limit and (data := os.read(descriptor, min(limit + 1 - total, 1 << 20))):
         parts.append(data)
         total += len(data)
     return b"".join(parts)

@@ -19,7 +19,7 @@ from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
-from clipsearch.store.sql_values import chunks, listed, numbers
+from clipsearch.store.sql_values import chunks, listed, numbers, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
@@ -198,9 +198,12 @@ def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:
 
 
 def known_hashes(connection: PoolProxiedConnection, hashes: Iterable[str]) -> set[str]:
-    """Return those of these content hashes that the library holds vectors for; also of deleted files."""
+    """Return those of these content hashes that the library holds vectors for; also of deleted files.
+
+    connection: that of the database itself, because SQLAlchemy takes longer for a statement than SQLite for this one.
+    """
     cursor = connection.cursor()
-    cursor.execute(_KNOWN, (json.dumps(list(hashes)),))
+    cursor.execute(_KNOWN, (to_parameter(hashes),))
     return {content_hash for (content_hash,) in cursor.fetchall()}
 
 

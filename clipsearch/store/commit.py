@@ -42,7 +42,7 @@ def store(
     connection: Connection, contents: Sequence[Content], appended: Appended, ledger: Ledger, counts: CommitCounts
 ) -> None:
     """Store what the files of a batch hold, and count what that was; new files go in together."""
-    forget_failures(connection, [content.place for content in contents])
+    _forget_failures(connection, [content.place for content in contents])
     new: list[_Placed] = []
     for content in contents:
         first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
@@ -135,7 +135,7 @@ def store_failure(connection: Connection, failed: Failed) -> None:
         tombstone(connection, select(items.c.id).where(at_path))
 
 
-def forget_failures(connection: Connection, places: Iterable[Place]) -> None:
+def _forget_failures(connection: Connection, places: Iterable[Place]) -> None:
     """Drop why files at these places could not be indexed."""
     for root_id, paths in paths_by_root(places).items():
         connection.execute(_FORGET, {"root": root_id, "paths": to_parameter(paths)})

@@ -22,7 +22,7 @@ def insert_items(connection: Connection, values: Sequence[dict[str, Any]]) -> Se
     last = last_item_id(connection)
     insert_many(connection, items, values)
     ids = connection.execute(_AFTER, {"last": last}).scalars().all()
-    assert len(ids) == len(values), "a writer is alone"
+    assert len(ids) == len(values), "another writer inserted items"
     return ids
 
 

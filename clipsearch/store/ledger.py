@@ -80,6 +80,9 @@ _scopes = Table(
     prefixes=["TEMPORARY"],
 )
 
+_TODO_COLUMNS = tuple(
+    _todo.c[name] for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp")
+)
 _NO_TEXTS = "[]"
 
 
@@ -173,7 +176,7 @@ class Ledger:
         """Yield the files that need work, in the order of the walk; only_new: those that no live item is of."""
         last = 0
         while True:
-            query = select(_todo).where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
+            query = select(*_TODO_COLUMNS).where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
             query = query.where(_todo.c.is_new) if only_new else query
             with transaction(self._connection):
                 rows = self._connection.execute(query).all()
@@ -247,7 +250,7 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
 
 
 def _from_row(row: Row[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, _ = tuple(row)
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp = tuple(row)  # faster than by name
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
     return FileRecord(root_id, unquote_path(path), size, mtime_ns, CaptionSource(unquote_path(sidecar), said, stamp))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, PoolProxiedConnection, delete
+from sqlalchemy import Connection, delete
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import (
@@ -104,11 +104,10 @@ class Library:
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
-    @contextmanager
-    def raw(self) -> Iterator[PoolProxiedConnection]:
-        """Open a connection to the catalog for single statements, without what SQLAlchemy takes for each."""
+    def known_hashes(self, hashes: Collection[str]) -> set[str]:
+        """Return those of these content hashes that the library holds vectors for; also of deleted files."""
         with mapped_errors(), closing(self._engine.raw_connection()) as connection:
-            yield connection
+            return catalog.known_hashes(connection, hashes)
 
     @contextmanager
     def writer(self, *, repair: bool = False) -> Iterator[Writer]:

@@ -19,16 +19,17 @@ from PIL import Image
 
 from clipsearch.config import Settings, load_settings
 from clipsearch.encoders.preprocessing import PictureTransform, Squash
-from clipsearch.errors import InvalidInputError, PictureError
+from clipsearch.errors import InvalidInputError, PictureError, WorkerUnavailableError
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.image_metadata import read_embedded
-from indexer import isolation, worker_process
+from indexer import pipeline, worker_process
 from indexer.isolation import MANY_CORES, AutomaticReader, IsolatedReader, make_reader
 from indexer.isolation_protocol import FILE_AT
 from indexer.picture_reader import DirectReader
-from indexer.worker_process import Limits, WorkerUnavailableError
-from tests.support.libraries import counts, index, photos
+from indexer.worker_process import Limits
+from tests.support.libraries import index, photos
 from tests.support.pictures import FORMATS, encode, exif_block, noise_picture, png_file
+from tests.support.state import read_state
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
 
@@ -207,7 +208,7 @@ def test_the_setting_has_three_values(monkeypatch):
         assert load_settings({}).isolate is value
     assert load_settings({"isolate": True}).isolate is True
     monkeypatch.setenv("CLIPSEARCH_ISOLATE", "perhaps")
-    with pytest.raises(InvalidInputError, match=r"'isolate' .* 'perhaps'\. An example is 'auto'"):
+    with pytest.raises(InvalidInputError, match=r"'isolate' .* 'perhaps'\. Use auto, true or false"):
         load_settings({})
 
 
@@ -228,11 +229,12 @@ def test_an_automatic_reader_starts_workers_after_some_pictures():
 
 
 def test_an_automatic_run_is_the_same(tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(isolation, "MANY_CORES", 1)
-    monkeypatch.setattr(AutomaticReader.__init__, "__kwdefaults__", {"first": 5})
-    photos(tmp_path / "p", 60)
-    report = index(tmp_path / "lib", tmp_path / "p", encoder=encoder, settings=Settings(threads=1, offline=True))
-    assert counts(report) == {"added": 60, "encoded": 60}
+    photos(tmp_path / "p", 20)
+    settings = Settings(threads=1, offline=True, isolate=False)
+    index(tmp_path / "direct", tmp_path / "p", encoder=encoder, settings=settings)
+    monkeypatch.setattr(pipeline, "make_reader", lambda settings: switched(IsolatedReader(LIMITS)))
+    index(tmp_path / "automatic", tmp_path / "p", encoder=encoder, settings=settings)
+    assert read_state(tmp_path / "automatic").logical() == read_state(tmp_path / "direct").logical()
 
 
 # --- what the system refuses -----------------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def test_an_automatic_reader_without_workers_goes_on_in_this_process(monkeypatch
     assert_same(reader, GOOD, encoder)
     reader.close()
     (record,) = caplog.records
-    assert "decoded in this process" in record.message and "Cannot allocate memory" in record.message
+    assert "decoded without worker processes" in record.message and "Cannot allocate memory" in record.message
 
 
 def test_an_automatic_reader_that_loses_its_workers_goes_on_in_this_process(monkeypatch, caplog):
@@ -275,7 +277,7 @@ def test_a_file_that_memory_lacks_for_is_tried_again_another_time(isolated):
     isolated.prepare(GOOD, encoder, max_pixels=MOST)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_AT, before[1]))  # no byte of a file can be shared
     try:
-        with pytest.raises(PictureError, match=r"no memory to give its .* bytes to a decoding process") as refused:
+        with pytest.raises(PictureError, match=r"no memory to pass its .* bytes to a worker process") as refused:
             isolated.prepare(GOOD, encoder, max_pixels=MOST)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

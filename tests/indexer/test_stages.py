@@ -150,19 +150,19 @@ def test_pages_of_the_list_are_read_while_batches_are_committed(tmp_path, encode
     with library.writer() as writer:
         writer.ledger.note(records, retry_failed=False)
         stop = threading.Event()
-        errors = []
+        errors, commits = [], []
 
         def commit():
             try:
                 while not stop.is_set():
-                    writer.commit([Failed(record, "a reason") for record in records[:5]])
+                    commits.append(writer.commit([Failed(record, "a reason") for record in records[:5]]))
             except BaseException as error:
                 errors.append(error)
 
         thread = threading.Thread(target=commit)
         thread.start()
         try:
-            for _ in range(3):
+            while len(commits) < 5 and not errors:
                 assert list(writer.ledger.todo(page=2)) == records
         finally:
             stop.set()

@@ -60,7 +60,7 @@ def test_every_phase_runs_and_what_was_made_is_kept(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in files} == written
 
 
-class FakeVisit:
+class FakeBenchmark:
     """A model whose phases move a clock on: by name (seconds wanted, seconds taken; None for all that are given)."""
 
     def __init__(self, name, clock, phases, shared=()):
@@ -101,15 +101,15 @@ def values(folder):
 
 
 def test_the_budget_is_shared_out_over_the_phases_of_all_models(tmp_path, clock):
-    visits = [FakeVisit(name, clock, {"first": (10, None), "second": (30, None)}) for name in "ab"]
-    session.Session({"gpu": "x"}, 40, tmp_path).run(visits)
-    assert [visit.given for visit in visits] == [{"first": 5.0, "second": 15.0}] * 2
+    benchmarks = [FakeBenchmark(name, clock, {"first": (10, None), "second": (30, None)}) for name in "ab"]
+    session.Session({"gpu": "x"}, 40, tmp_path).run(benchmarks)
+    assert [benchmark.given for benchmark in benchmarks] == [{"first": 5.0, "second": 15.0}] * 2
     assert values(tmp_path)["rows"] == [{"model": "a", "rate": 7}, {"model": "b", "rate": 7}]
 
 
 def test_a_phase_that_takes_too_long_leaves_less_to_the_others(tmp_path, clock):
-    visits = [FakeVisit(name, clock, {"first": (10, 39.5), "second": (30, None)}) for name in "ab"]
-    session.Session({}, 40, tmp_path).run(visits)
+    benchmarks = [FakeBenchmark(name, clock, {"first": (10, 39.5), "second": (30, None)}) for name in "ab"]
+    session.Session({}, 40, tmp_path).run(benchmarks)
     found = values(tmp_path)["models"]
     assert [[*each] for each in (found["a"]["first"], found["a"]["second"])] == [
         ["per_second", "took_seconds"],
@@ -120,16 +120,16 @@ def test_a_phase_that_takes_too_long_leaves_less_to_the_others(tmp_path, clock):
 
 
 def test_a_phase_that_fails_is_named_and_the_next_goes_on(tmp_path, clock):
-    visit = FakeVisit("a", clock, {"first": (10, RuntimeError("no kernel")), "second": (30, None)})
-    session.Session({}, 40, tmp_path).run([visit])
+    benchmark = FakeBenchmark("a", clock, {"first": (10, RuntimeError("no kernel")), "second": (30, None)})
+    session.Session({}, 40, tmp_path).run([benchmark])
     found = values(tmp_path)["models"]["a"]
     assert found["first"]["failed"] == "RuntimeError: no kernel"
     assert found["second"]["per_second"] == 7
 
 
 def test_a_run_that_is_cut_off_says_where_and_what_it_lacks(tmp_path, clock):
-    cut = FakeVisit("a", clock, {"first": (1, None), "second": (1, KeyboardInterrupt()), "third": (1, None)})
-    other = FakeVisit("b", clock, {"first": (1, None)})
+    cut = FakeBenchmark("a", clock, {"first": (1, None), "second": (1, KeyboardInterrupt()), "third": (1, None)})
+    other = FakeBenchmark("b", clock, {"first": (1, None)})
     with pytest.raises(KeyboardInterrupt):
         session.Session({}, 40, tmp_path).run([cut, other])
     found = values(tmp_path)["models"]
@@ -142,9 +142,9 @@ def test_a_run_that_is_cut_off_says_where_and_what_it_lacks(tmp_path, clock):
 
 
 def test_what_no_model_changes_is_measured_once_and_costs_once(tmp_path, clock):
-    visits = [FakeVisit(name, clock, {"first": (10, None), "second": (30, None)}, {"first"}) for name in "ab"]
-    session.Session({}, 35, tmp_path).run(visits)
-    assert [visit.given for visit in visits] == [{"first": 5.0, "second": 15.0}, {"second": 15.0}]
+    benchmarks = [FakeBenchmark(name, clock, {"first": (10, None), "second": (30, None)}, {"first"}) for name in "ab"]
+    session.Session({}, 35, tmp_path).run(benchmarks)
+    assert [benchmark.given for benchmark in benchmarks] == [{"first": 5.0, "second": 15.0}, {"second": 15.0}]
     assert values(tmp_path)["models"]["b"]["first"] == {"per_second": 7, "measured_with": "a"}
 
 
