@@ -14,7 +14,7 @@ part; and by mean value analysis of 16 threads at one lock (Reiser and Lavenberg
 while one holds it. `16 stand ins` is measured: 16 threads and, for `workers`, 16 processes, in which a sleep stands for
 decoding and resizing, so that two cores have as much else to do as 16 would: pictures a second over 16 times those of
 one thread. `2 threads over 1` is measured with real decoding. The result decode_contention has stand-ins of other
-numbers, also with 0.06 and 0.15 ms of bookkeeping in Python for each file: what it takes now (see pipeline_overhead.py),
+numbers, also with 0.06 and 0.15 ms of bookkeeping in Python for each file: what it takes now (pipeline_overhead.py),
 and what it may take at most.
 """
 
