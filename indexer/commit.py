@@ -46,8 +46,9 @@ class CommitStage:
         A batch is taken from `batches` while the one before is committed. One that was taken is committed, however
         the run ends.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="commit") as pool:
-            under_way: Future[EncodedBatch] | None = None
+        pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        under_way: Future[EncodedBatch] | None = None
+        try:
             for batch in batches:
                 done = under_way and under_way.result()
                 under_way = pool.submit(self._commit, batch, roots)
@@ -55,6 +56,10 @@ class CommitStage:
                     yield done
             if under_way:
                 yield under_way.result()
+        finally:
+            pool.shutdown()
+            if under_way:
+                under_way.result()  # a commit that failed is an error, however the run ends
 
     def _commit(self, batch: EncodedBatch, roots: Mapping[int, str]) -> EncodedBatch:
         """Commit outcomes; encode again what the writer cannot resolve, since its known content has gone."""
@@ -74,7 +79,7 @@ class CommitStage:
         return batch
 
     def _encode_again(self, records: Sequence[FileRecord]) -> list[Outcome]:
-        again = self._decoder(records, trust_known=False)
+        again = list(self._decoder(records, trust_known=False))
         fresh = [entry for entry in again if isinstance(entry, Decoded)]
         done: list[Outcome] = [entry for entry in again if isinstance(entry, Known | Failed)]
         if not fresh:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
@@ -90,20 +92,19 @@ class Decoder:
         self._has_caption = has_caption
         self._reader = reader or DirectReader()
 
-    def __call__(self, records: Iterable[FileRecord], *, trust_known: bool = True) -> list[Loaded]:
-        """Load files, in their order; trust_known: do not decode content that the library has.
+    def __call__(self, records: Iterable[FileRecord], *, trust_known: bool = True) -> Iterator[Loaded]:
+        """Load files, in their order, as they are taken; trust_known: do not decode content that the library has.
 
-        All are read before the first is decoded, so that the library is asked once. Raises EncoderError, LibraryError
-        and WorkerUnavailableError; whatever else goes wrong is the fault of one file alone.
+        Some are read before the first of them is decoded, so that the library is asked once. Raises EncoderError,
+        LibraryError and WorkerUnavailableError; whatever else goes wrong is the fault of one file alone.
         """
-        entries = deque(map(self._read, records))
-        hashes = {entry.content_hash for entry in entries if isinstance(entry, _Read)}
-        known = self._find_known(hashes) if trust_known and hashes else ()
-        loaded: list[Loaded] = []
-        while entries:  # popleft, so that the bytes of a file are freed once it is loaded
-            entry = entries.popleft()
-            loaded.append(self._load(entry, entry.content_hash in known) if isinstance(entry, _Read) else entry)
-        return loaded
+        for chunk in _chunks(records, lambda: _CHUNK_FILES):
+            entries = deque(map(self._read, chunk))
+            hashes = {entry.content_hash for entry in entries if isinstance(entry, _Read)}
+            known = self._find_known(hashes) if trust_known and hashes else ()
+            while entries:  # popleft, so that the bytes of a file are freed once it is loaded
+                entry = entries.popleft()
+                yield self._load(entry, entry.content_hash in known) if isinstance(entry, _Read) else entry
 
     def _read(self, record: FileRecord) -> _Read | Vanished | Failed:
         path = join(self._roots[record.root_id], quote_path(record.path))
@@ -205,20 +206,29 @@ def _failure(record: FileRecord, error: Exception) -> Failed:
 
 
 def load_all(
-    records: Iterable[FileRecord], load: Callable[[list[FileRecord]], list[Loaded]], threads: int, ahead: int = 0
+    records: Iterable[FileRecord], load: Callable[[list[FileRecord]], Iterable[Loaded]], threads: int, ahead: int = 0
 ) -> Generator[Loaded, None, None]:
     """Load files in a pool of threads, several by each call; yields in the order of the records.
 
-    ahead: how many may be under way or wait to be taken, such as those of a batch. More than MOST_AHEAD count as that;
-    32 for each thread are always allowed.
+    The first calls take one file, so that a few files are spread over the threads. What is not loaded yet when the
+    generator is closed is left, but for one file a thread. ahead: how many may be under way or wait to be taken, such
+    as those of a batch. More than MOST_AHEAD count as that; 4 for each thread are always allowed.
     """
-    ahead = max(min(ahead, MOST_AHEAD), 32 * threads)
+    ahead = max(min(ahead, MOST_AHEAD), 4 * threads)
     pending: deque[tuple[int, Future[list[Loaded]]]] = deque()
     under_way = 0
+    stopped = threading.Event()
+
+    def load_chunk(chunk: list[FileRecord]) -> list[Loaded]:
+        return [*takewhile(lambda _: not stopped.is_set(), load(chunk))]
+
+    def most() -> int:
+        return min(_CHUNK_FILES, max(1, under_way // (2 * threads)))
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        for chunk in _chunks(records, min(_CHUNK_FILES, ahead // (2 * threads))):
-            pending.append((len(chunk), pool.submit(load, chunk)))
+        for chunk in _chunks(records, most):
+            pending.append((len(chunk), pool.submit(load_chunk, chunk)))
             under_way += len(chunk)
             while under_way > ahead:
                 count, future = pending.popleft()
@@ -227,15 +237,16 @@ def load_all(
         while pending:
             yield from pending.popleft()[1].result()
     finally:
+        stopped.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _chunks(records: Iterable[FileRecord], most: int) -> Iterator[list[FileRecord]]:
-    """Cut records into lists of at most so many, and of so many bytes as one call may hold."""
+def _chunks(records: Iterable[FileRecord], most: Callable[[], int]) -> Iterator[list[FileRecord]]:
+    """Cut records into lists, each of so many as `most` says by then, and of at most _CHUNK_BYTES."""
     chunk: list[FileRecord] = []
     size = 0
     for record in records:
-        if chunk and (len(chunk) == most or size + record.size > _CHUNK_BYTES):
+        if chunk and (len(chunk) >= most() or size + record.size > _CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(record)

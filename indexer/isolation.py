@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from itertools import count
@@ -51,7 +52,8 @@ def make_reader(settings: Settings) -> PictureReader:
     limits = Limits(settings.decode_seconds, settings.decode_memory)
     if settings.isolate:
         return IsolatedReader(limits)
-    if settings.isolate is None and os.name == "posix" and settings.cores >= MANY_CORES:
+    is_python = sys.executable and not getattr(sys, "frozen", False)  # else it is an application that we would start
+    if settings.isolate is None and os.name == "posix" and is_python and settings.cores >= MANY_CORES:
         return AutomaticReader(IsolatedReader(limits), settings.cores)
     return DirectReader()
 

@@ -134,8 +134,12 @@ class Worker:
     def __init__(self, command: Sequence[str], limits: Limits) -> None:
         """Start it, and do not wait until it is ready. Raises WorkerUnavailableError."""
         self._limits = limits
-        self._socket, theirs = socket.socketpair()
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError as error:
+            raise _unavailable(error) from error
         # Time-outs of the system need one call for each message, those of Python two.
+        self._socket.settimeout(None)  # whatever the application's default is
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._socket.setsockopt(socket.SOL_SOCKET, option, _TICK)
         self._poll = select.poll()
@@ -156,10 +160,8 @@ class Worker:
                 )
         except OSError as error:
             self._close()
-            raise WorkerUnavailableError(
-                f"No worker process can be started: {error.strerror}. Use --no-isolate to decode without them."
-            ) from error
-        self._deadline = time.monotonic() + _START_SECONDS
+            raise _unavailable(error) from error
+        self._deadline = 0.0
         self._most_memory = 0
         self.is_sound = True
 
@@ -167,6 +169,7 @@ class Worker:
         """Wait for it the first time; later tell whether it still lives and is silent."""
         if self._most_memory:
             return not self._poll.poll(0)
+        self._deadline = time.monotonic() + _START_SECONDS
         try:
             if self._receive(len(READY)) != READY:
                 return False
@@ -179,8 +182,8 @@ class Worker:
         """Have it do a task with the bytes of a file. Raises PictureError, DeadWorkerError."""
         transforms = pack_transforms(task.transforms) if task.wants == PREPARED else b""
         request = Request(next(_NUMBERS), task.wants, task.min_side, task.max_pixels, len(data), len(transforms))
-        self._share(data)
         self.is_sound = False
+        self._share(data)
         self._deadline = time.monotonic() + self._limits.seconds
         self._send(REQUEST.pack(*request) + transforms)
         try:
@@ -293,6 +296,12 @@ class Worker:
         self._process.kill()  # it may have closed its socket alone
         code = self._process.wait()
         return DeadWorkerError(f"signal {-code}" if code < 0 else f"exit code {code}")
+
+
+def _unavailable(error: OSError) -> WorkerUnavailableError:
+    return WorkerUnavailableError(
+        f"No worker process can be started: {error.strerror}. Use --no-isolate to decode without them."
+    )
 
 
 def _resident(pid: int) -> int:

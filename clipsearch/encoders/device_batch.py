@@ -9,7 +9,7 @@ from clipsearch.errors import DeviceError
 
 log = logging.getLogger("clipsearch")
 
-GROW_AFTER = 64
+GROW_AFTER = 128
 """Full batches that must succeed before the batch size is doubled again; twice as many after each try that fails."""
 
 

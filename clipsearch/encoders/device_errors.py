@@ -9,7 +9,7 @@ import torch
 # CUDA, cuBLAS, cuDNN, HIP and its libraries, Metal, and torch's allocators; each spells it in its own way.
 _MEMORY = re.compile(
     r"out[ _]?of[ _]?memory|alloc(ation)?[ _]?failed|rocblas_status_memory_error|insufficient memory"
-    r"|not enough memory|can't allocate memory|failed to allocate",
+    r"|cublas_status_not_initialized|not enough memory|can't allocate memory|failed to allocate",
     re.IGNORECASE,
 )
 # Errors after which every later call of the process on the device fails: "Sticky" ones of the CUDA runtime API

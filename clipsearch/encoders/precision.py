@@ -57,6 +57,9 @@ def tf32_products() -> Iterator[None]:
     except RuntimeError:  # the application uses the newer switch, which excludes the other one, and so has chosen
         yield
         return
+    if before:  # as it should be; the older switch could not restore the newer one's "medium"
+        yield
+        return
     newer = getattr(matmul, "fp32_precision", None)
     matmul.allow_tf32 = True
     try:

@@ -95,11 +95,10 @@ class Lane:
                     parts += self._drain(waiting)
                     self._give_back()
                 if reason := self._try_launch(chunk, size, waiting):
-                    failed = len(chunk) if self._slots else size  # the slots of a whole batch did not fit
                     # Only here, where no exception holds on to tensors any more, can memory be given back.
                     parts += self._drain(waiting)
                     self._give_back()
-                    self._batch.halve(failed, reason)
+                    self._batch.halve(size, reason)  # the slots of a whole batch are held, however few inputs there are
                     rows = itertools.chain(chunk, rows)
                 elif len(waiting) == _SLOTS:
                     parts.append(self._fetch(waiting.popleft()))

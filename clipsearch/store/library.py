@@ -130,10 +130,14 @@ class Library:
                     store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
                     store.recover(segments, pad=repair)
                     fill(connection, store)
+                    writer = Writer(connection, store)
                     try:
-                        yield Writer(connection, store)
+                        yield writer
                     finally:
-                        self._engine.dispose()  # the last connection to close folds SQLite's log into the catalog
+                        try:
+                            writer.close()
+                        finally:
+                            self._engine.dispose()  # the last connection to close folds SQLite's log into the catalog
             finally:
                 engine.dispose()
 

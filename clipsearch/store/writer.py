@@ -6,12 +6,14 @@ of the last commit that returned, or of the one in flight.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from clipsearch.errors import LibraryError
 from clipsearch.store import catalog, commit, deletion, generations, imports, tags
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
@@ -62,6 +64,23 @@ class Writer:
         self._store = store
         self.ledger = Ledger(connection)
         self._resolver = Resolver(store, self.ledger)
+        self._commits = threading.Lock()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Wait for the commit that another thread is in the middle of; refuse all that come later.
+
+        Its rows would overwrite those of the next writer. So an interrupt is raised only after the wait.
+        """
+        interrupt: KeyboardInterrupt | None = None
+        while not self._is_closed:
+            try:
+                with self._commits:
+                    self._is_closed = True
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
     @property
     def storage(self) -> tuple[Connection, VectorStore]:
@@ -73,6 +92,12 @@ class Writer:
 
         Raises LibraryError when the disk refuses; nothing of the batch counts then.
         """
+        with self._commits:
+            if self._is_closed:
+                raise LibraryError("The writer of the library is closed. Run again; nothing committed is lost.")
+            return self._commit(batch)
+
+    def _commit(self, batch: Sequence[Outcome]) -> Committed:
         with transaction(self._connection) as connection:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)

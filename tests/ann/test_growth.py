@@ -332,6 +332,7 @@ def test_readers_answer_while_an_index_is_made_in_the_background(vectors, monkey
     assert vectors.recall(clustered(40, seed=6)) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "pq4", "ivfpq"])
 def test_ten_thousand_deletes_of_fifty_thousand(vectors, kind):
     vectors.add(clustered(10_000), folder="gone/")

@@ -213,6 +213,21 @@ def test_memory_for_half_a_batch_is_enough_for_a_single_input(monkeypatch):
     assert np.array_equal(lane.encode(iter(row)), row) and batch.size == 4
 
 
+def test_a_last_batch_of_one_input_that_finds_no_memory_goes_on_in_smaller_slots(source, reference, pictures):
+    held = []
+
+    def before(values):
+        held.append(len(values))
+        if len(values) == 1 and held.count(1) == 1:  # while the slots of whole batches are held
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encoder = watched(source, before, device_batch=8)
+    encoder.encode_images(pictures[:8])
+    held.clear()
+    rows = encoder.encode_images(pictures[:9])
+    assert cosines(rows, reference.encode_images(pictures[:9])).min() >= 0.9999
+
+
 class Stream:
     """A stream that only tells that it was waited for."""
 

@@ -100,6 +100,7 @@ def test_the_largest_activation_is_that_of_any_module():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
     with torch.no_grad():
         model[0].weight.fill_(-1000.0)
+        model[1].weight.fill_(0.0)
         with precision.watch_activations(model) as largest:
             model(torch.ones(4, 2))
         assert 1999 < max(largest) < 2002
@@ -133,3 +134,14 @@ def test_an_application_that_uses_the_newer_switch_keeps_it():
         assert matmul.fp32_precision == "tf32"
     finally:
         matmul.fp32_precision = before
+
+
+def test_a_setting_of_torch_that_already_allows_tf32_stays_as_it_is():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with precision.tf32_products():
+            assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -142,7 +142,7 @@ def test_threads_that_run_out_of_memory_together_lose_no_row(sources, exported, 
 
 def test_a_device_that_holds_no_single_picture_is_an_error_that_says_so(sources, pictures):
     encoder, _ = hungry(sources["classic_clip"], 0)
-    with pytest.raises(EncoderError, match=r"single input: tried to allocate 20\.00 GiB"):
+    with pytest.raises(EncoderError, match=r"even one input of .*: tried to allocate 20\.00 GiB"):
         encoder.encode_images(pictures)
 
 

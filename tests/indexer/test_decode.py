@@ -33,7 +33,7 @@ class Raising:
 
 def load(folder: Path, name: str, encoder: Any, known: set[str] | None = None, **settings: Any) -> Loaded:
     decoder = Decoder(encoder, Settings(threads=1, **settings), {1: str(folder)}, (known or set()).intersection)
-    return decoder([FileRecord(1, name, 0, 0)])[0]
+    return next(decoder([FileRecord(1, name, 0, 0)]))
 
 
 # --- texts that begin like pictures ----------------------------------------------------------------------------------

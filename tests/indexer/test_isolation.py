@@ -283,6 +283,16 @@ def test_what_is_written_after_an_answer_changes_nothing_that_was_taken():
         assert again.shape == (32, 32, 3) and info.width == 96 and good.tobytes() == kept
 
 
+def test_the_default_time_out_of_an_application_is_not_that_of_a_worker(monkeypatch):
+    monkeypatch.setattr(isolation, "_MAX_STARTS", 1)
+    socket.setdefaulttimeout(0.001)
+    try:
+        with IsolatedReader(LIMITS) as reader:
+            assert reader.decode(GOOD, **ASK)[1].width == 96
+    finally:
+        socket.setdefaulttimeout(None)
+
+
 def test_bytes_behind_an_answer_are_no_part_of_the_next(odd_reader):
     for _ in range(3):
         odd_reader.decode(b"|trailing", **ASK)

@@ -14,7 +14,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Failed, FileRecord
 from clipsearch.store.writer import Committed
 from indexer.commit import CommitStage
-from indexer.decode import load_all
+from indexer.decode import Decoder, load_all
 from indexer.encode import EncodedBatch
 from indexer.report import IndexReport
 from tests.support.libraries import Counting, counts, index, paths_found, photo, photos
@@ -47,6 +47,20 @@ class Untended:
 
 def stage(writer):
     return CommitStage(writer, None, None, Untended(), IndexReport(), lambda: False)
+
+
+def test_a_commit_that_fails_while_a_run_is_stopped_is_an_error():
+    class Filling(Writing):
+        def commit(self, outcomes):
+            self._fails = bool(self.committed)
+            return super().commit(outcomes)
+
+    writer = Filling()
+    writer.go_on.set()
+    done = stage(writer).run(map(batch, "abc"), {1: "/"})
+    next(done)
+    with pytest.raises(LibraryError, match="full"):
+        done.close()
 
 
 def batch(name):
@@ -172,7 +186,7 @@ def test_pages_of_the_list_are_read_while_batches_are_committed(tmp_path, encode
 
 @pytest.mark.parametrize(("size", "most"), [(10, 32), (1 << 20, 4), (3 << 20, 1), (9 << 20, 1)])
 def test_files_are_loaded_by_chunks_of_so_many_bytes_in_order(size, most):
-    records = [FileRecord(1, str(number), size, 0) for number in range(100)]
+    records = [FileRecord(1, str(number), size, 0) for number in range(400)]
     chunks = []
 
     def load(chunk):
@@ -181,6 +195,49 @@ def test_files_are_loaded_by_chunks_of_so_many_bytes_in_order(size, most):
 
     assert list(load_all(iter(records), load, 2, 200)) == records
     assert max(chunks) == most
+
+
+def test_a_few_files_are_spread_over_the_threads():
+    chunks = []
+
+    def load(chunk):
+        chunks.append(len(chunk))
+        return chunk
+
+    list(load_all((FileRecord(1, str(number), 1, 0) for number in range(8)), load, 2, 200))
+    assert max(chunks) <= 2
+
+
+def test_files_that_are_not_begun_are_left_when_a_run_ends():
+    begun, ending = [], threading.Event()
+
+    def load(chunk):
+        for record in chunk:
+            begun.append(record)
+            if len(begun) > 100:
+                assert ending.wait(PATIENCE)
+            yield record
+
+    loaded = load_all((FileRecord(1, str(number), 1, 0) for number in range(10_000)), load, 2, 1000)
+    next(loaded)
+    while len(begun) < 102:
+        pass
+    threading.Timer(0.05, ending.set).start()
+    loaded.close()
+    assert len(begun) <= 104
+
+
+def test_files_are_read_by_chunks_whoever_asks(tmp_path, encoder):
+    asked = []
+
+    def find_known(hashes):
+        asked.append(len(hashes))
+        return ()
+
+    photos(tmp_path, 50)
+    records = [FileRecord(1, path.name, 0, 0) for path in sorted(tmp_path.iterdir())]
+    assert len(list(Decoder(encoder, Settings(), {1: str(tmp_path)}, find_known)(records))) == 50
+    assert max(asked) == 32
 
 
 def test_no_more_files_are_under_way_than_wait_for_a_batch():

@@ -41,10 +41,12 @@ def test_a_disk_that_fails(encoder):
     passes("faults", "--trials", 12, "--rooms", 1, "--only", "index, changes", "forget")
 
 
+@pytest.mark.slow
 def test_flipped_bits(encoder):
     passes("flips", "--trials", 50, "--records", 260)
 
 
+@pytest.mark.slow
 def test_files_that_are_cut(encoder):
     passes("truncation", "--trials", 30, "--records", 260)
 
@@ -54,6 +56,7 @@ def test_power_cuts(encoder):
     passes("power_cut", "--trials", 6)
 
 
+@pytest.mark.slow
 def test_readers_and_writers_at_once(encoder):
     passes("mixed", "--minutes", 0.07)
 

@@ -52,6 +52,7 @@ def wait_for_more(process: subprocess.Popen[bytes], library: Path, count: int) -
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments_loses_nothing_that_was_committed(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     total = 0

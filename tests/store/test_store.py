@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +32,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Failed, FileRecord, Outcome, Scope
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.summary import summarise
+from clipsearch.store.vectors import VectorStore
 from clipsearch.types import EncoderPin, Modality
 from tests.support.catalogs import set_version
 from tests.support.cli import run_cli
@@ -657,6 +659,30 @@ def test_thousands_of_roots_and_unreadable_folders_fit_one_run(tmp_path):
     with library.writer() as opened:
         hidden = [Scope(root, f"none{i}") for i in range(3000)] + [Scope(root, "00")]
         assert opened.ledger.find_missing([Scope(root)], hidden) == 5
+
+
+def test_a_writer_that_is_closed_waits_for_the_commit_of_another_thread(tmp_path, monkeypatch):
+    library = new_library(tmp_path / "lib")
+    root_id = add_root(library)
+    append, entered, go_on = VectorStore.append, threading.Event(), threading.Event()
+
+    def slow(store, segment, rows):
+        entered.set()
+        assert go_on.wait(60)
+        append(store, segment, rows)
+
+    monkeypatch.setattr(VectorStore, "append", slow)
+    batch = [outcome(FileRecord(root_id, "a", 1, 1), "p1")]
+    with pytest.raises(KeyboardInterrupt), library.writer() as writer:
+        thread = threading.Thread(target=writer.commit, args=(batch,))
+        thread.start()
+        assert entered.wait(60)
+        threading.Timer(0.1, go_on.set).start()
+        raise KeyboardInterrupt
+    assert set(read_state(tmp_path / "lib").live) == {"a"}
+    thread.join()
+    with pytest.raises(LibraryError, match="closed"):
+        writer.commit(batch)
 
 
 def test_of_two_outcomes_for_one_place_the_last_counts(tmp_path):
