@@ -30,6 +30,10 @@ MOST_AHEAD = 1024
 _CHUNK_FILES, _CHUNK_BYTES = 32, 4 << 20
 """Limits of a chunk, which is read whole before it is decoded: files, and bytes; one larger file may be a chunk."""
 
+_READERS = 3
+"""Threads that read and hash at a time. Both are short calls of the system, between which Python's lock changes hands,
+so more threads take longer for the same files; three keep a disk or a network busy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -91,6 +95,7 @@ class Decoder:
         self._find_known = find_known
         self._has_caption = has_caption
         self._reader = reader or DirectReader()
+        self._reading = threading.Semaphore(_READERS)
 
     def __call__(self, records: Iterable[FileRecord], *, trust_known: bool = True) -> Iterator[Loaded]:
         """Load files, in their order, as they are taken; trust_known: do not decode content that the library has.
@@ -99,7 +104,8 @@ class Decoder:
         LibraryError and WorkerUnavailableError; whatever else goes wrong is the fault of one file alone.
         """
         for chunk in _chunks(records, lambda: _CHUNK_FILES):
-            entries = deque(map(self._read, chunk))
+            with self._reading:
+                entries = deque(map(self._read, chunk))
             hashes = {entry.content_hash for entry in entries if isinstance(entry, _Read)}
             known = self._find_known(hashes) if trust_known and hashes else ()
             while entries:  # popleft, so that the bytes of a file are freed once it is loaded
@@ -223,14 +229,14 @@ def load_all(
         return [*takewhile(lambda _: not stopped.is_set(), load(chunk))]
 
     def most() -> int:
-        return min(_CHUNK_FILES, max(1, under_way // (2 * threads)))
+        return min(_CHUNK_FILES, max(1, under_way // threads))
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for chunk in _chunks(records, most):
             pending.append((len(chunk), pool.submit(load_chunk, chunk)))
             under_way += len(chunk)
-            while under_way > ahead:
+            while under_way > ahead + ahead // 2:
                 count, future = pending.popleft()
                 under_way -= count
                 yield from future.result()

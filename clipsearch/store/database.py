@@ -51,7 +51,7 @@ def writer_engine(path: Path) -> Engine:
 
 def reader_engine(path: Path) -> Engine:
     """Open the catalog for reading; a transaction sees one state however long it lasts, and never waits."""
-    engine = _engine(partial(connect_reader, path), QueuePool, "BEGIN", pool_size=0)
+    engine = _engine(partial(connect_reader, path), QueuePool, "BEGIN", pool_size=0, pool_use_lifo=True)
 
     @event.listens_for(engine, "checkin")
     def _drop(connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Table, bindparam, func, insert, select
 
 from clipsearch.store.schema import items
+
+_ROWS = 64
+"""Rows of one statement. SQLite's module gives Python's lock up and takes it again for each step of a statement, which
+beside decode threads takes longer than the step itself; a statement of many rows is one step."""
 
 _LAST = select(func.coalesce(func.max(items.c.id), 0))
 _AFTER = select(items.c.id).where(items.c.id > bindparam("last")).order_by(items.c.id)
@@ -34,14 +39,15 @@ def last_item_id(connection: Connection) -> int:
 
 def insert_many(connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> None:
     """Insert rows: dicts of plain values with the same keys."""
-    if not values:
-        return
-    statement, order = _statement(table, connection.dialect, tuple(values[0]))
-    connection.exec_driver_sql(statement, list(map(itemgetter(*order), values)))
+    for start in range(0, len(values), _ROWS):
+        page = values[start : start + _ROWS]
+        statement, order = _statement(table, connection.dialect, tuple(page[0]), len(page))
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(map(itemgetter(*order), page))))
 
 
 @lru_cache
-def _statement(table: Table, dialect: Dialect, columns: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Return the statement that inserts a row, and the order in which it takes the columns."""
+def _statement(table: Table, dialect: Dialect, columns: tuple[str, ...], rows: int) -> tuple[str, list[str]]:
+    """Return the statement that inserts so many rows, and the order in which it takes the columns of each."""
     compiled = insert(table).compile(dialect=dialect, column_keys=list(columns))
-    return str(compiled), compiled.positiontup or []
+    start, _, values = str(compiled).partition(" VALUES ")
+    return f"{start} VALUES {', '.join([values] * rows)}", compiled.positiontup or []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ class Library:
         self._engine = reader_engine(path)
         self._segments = SegmentReader(self.folder / VECTORS)
         self._cache = RevisionCache()
+        self._lookup = threading.Lock()
         version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
@@ -106,7 +108,8 @@ class Library:
 
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
-        with mapped_errors(), closing(self._engine.raw_connection()) as connection:
+        # In turn, by the connection that was used last: its cache is warm, and threads wait without Python's lock.
+        with self._lookup, mapped_errors(), closing(self._engine.raw_connection()) as connection:
             return catalog.known_hashes(connection, hashes)
 
     @contextmanager
