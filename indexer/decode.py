@@ -30,9 +30,9 @@ MOST_AHEAD = 1024
 _CHUNK_FILES, _CHUNK_BYTES = 32, 4 << 20
 """Limits of a chunk, which is read whole before it is decoded: files, and bytes; one larger file may be a chunk."""
 
-_READERS = 3
+_READERS = 2
 """Threads that read and hash at a time. Both are short calls of the system, between which Python's lock changes hands,
-so more threads take longer for the same files; three keep a disk or a network busy."""
+so more threads take longer for the same files; two keep a disk or a network busy."""
 
 
 @dataclass(frozen=True, slots=True)
