@@ -44,7 +44,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--pictures", type=int, help=f"only index so many, {PICTURES} otherwise; as another result")
+    parser.add_argument("--pictures", type=int, help="index this many pictures; ask no queries")
     given = parser.parse_args()
     values = {}
     with tempfile.TemporaryDirectory() as work:

@@ -243,7 +243,7 @@ def released_calls() -> Iterator[Timer]:
 
 
 def queue(threads: int, apart: float, serial: float) -> float:
-    """Return the pictures a second of so many threads over so many times those of one, by mean value analysis.
+    """Predict the throughput of `n` threads, as a share of `n` times one thread, by mean value analysis.
 
     apart, serial: seconds of a file outside and under the lock.
     """
@@ -322,7 +322,7 @@ def and_then(way: Prepare, milliseconds: float) -> Prepare:
 
 
 def scaling_of(way: Prepare, files: list[bytes], rounds: int, cores: int) -> float:
-    """Return the pictures a second with so many threads over so many times those with one."""
+    """Measure the throughput with several threads, as a share of their number times that of one."""
     ratios, barrier = [], threading.Barrier(cores)
     many = files * max(1, 60 // len(files))
     with ThreadPoolExecutor(cores) as pool:

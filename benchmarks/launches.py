@@ -87,7 +87,7 @@ def row(key: tuple, times: dict[tuple, list[float]], rates: list[float]) -> dict
 
 
 def make_passes() -> dict[str, Callable[[], object]]:
-    """Make the same operators as so many calls, and as one."""
+    """Make the same operators as separate calls, and as one call."""
     values, weights = torch.full((WIDTH, WIDTH), 0.1), torch.full((WIDTH, WIDTH), 1 / WIDTH)
 
     def operators(x: torch.Tensor) -> torch.Tensor:
@@ -123,7 +123,7 @@ def nothing(files: list[bytes]) -> Iterator[Callable[[], int]]:
 
 @contextlib.contextmanager
 def threads(count: int, work: Callable[[], None]) -> Iterator[Callable[[], int]]:
-    """Run work again and again in so many threads, and count how often."""
+    """Run work repeatedly in `count` threads, and count the rounds."""
     ended, done = threading.Event(), [0] * count
 
     def loop(number: int) -> None:
@@ -132,10 +132,16 @@ def threads(count: int, work: Callable[[], None]) -> Iterator[Callable[[], int]]
             done[number] += 1
 
     running = [threading.Thread(target=loop, args=(number,), daemon=True) for number in range(count)]
+    yield from run_beside(running, ended, lambda: sum(done), lambda: None)
+
+
+def run_beside(running, ended, count: Callable[[], int], wait: Callable[[], None]) -> Iterator[Callable[[], int]]:
+    """Start threads or processes, wait until they are ready, yield what counts their rounds, and end them."""
     for one in running:
         one.start()
+    wait()
     try:
-        yield lambda: sum(done)
+        yield count
     finally:
         ended.set()
         for one in running:
@@ -171,15 +177,7 @@ def processes(files: list[bytes]) -> Iterator[Callable[[], int]]:
         context.Process(target=decode_apart, args=(files, number, ended, done, ready), daemon=True)
         for number in range(cores)
     ]
-    for one in running:
-        one.start()
-    ready.wait()
-    try:
-        yield lambda: sum(done)
-    finally:
-        ended.set()
-        for one in running:
-            one.join()
+    yield from run_beside(running, ended, lambda: sum(done), ready.wait)
 
 
 def decode_apart(files: list[bytes], number: int, ended, done, ready) -> None:

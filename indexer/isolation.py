@@ -38,7 +38,7 @@ from indexer.worker_process import (
 logger = logging.getLogger("clipsearch")
 
 MANY_CORES = 8
-"""From so many cores on, threads of one process cannot keep them busy: benchmarks/decode_scaling.py."""
+"""Core count from which threads of one process cannot keep all cores busy: benchmarks/decode_scaling.py."""
 
 PICTURES_FIRST = 100
 """Pictures for each worker that are decoded in this process before workers are started automatically: a short run then
@@ -76,7 +76,7 @@ class IsolatedReader:
             self._put(Worker(self._command, self._limits))
 
     def wait(self, workers: int) -> None:
-        """Wait until so many workers are ready, and start those that are missing. Raises WorkerUnavailableError."""
+        """Wait until `workers` workers are ready; start missing ones. Raises WorkerUnavailableError."""
         taken: list[Worker] = []
         try:
             taken.extend(self._take() for _ in range(workers))

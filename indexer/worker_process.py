@@ -139,7 +139,8 @@ class Worker:
         except OSError as error:
             raise _unavailable(error) from error
         # Time-outs of the system need one call for each message, those of Python two.
-        self._socket.settimeout(None)  # whatever the application's default is
+        for end in (self._socket, theirs):
+            end.settimeout(None)  # the application may have set another default
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._socket.setsockopt(socket.SOL_SOCKET, option, _TICK)
         self._poll = select.poll()
@@ -265,7 +266,7 @@ class Worker:
                 raise self._died() from error
 
     def _receive(self, count: int, more: int = 0) -> bytearray:
-        """Read so many bytes, and up to `more` that are there already."""
+        """Read `count` bytes, and up to `more` bytes that have already arrived."""
         data = bytearray(count + more)
         view, got = memoryview(data), 0
         while got < count:

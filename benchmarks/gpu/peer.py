@@ -21,7 +21,7 @@ _WAIT_SECONDS = 60
 def encode_folder(
     reference: Reference, device: str, photos: Path, output: Path, size: int, package: Path | None, seconds: float
 ) -> dict:
-    """Encode a folder as `clip-retrieval inference` does with an open_clip model, for so many seconds at most.
+    """Encode a folder as `clip-retrieval inference` does with an open_clip model, for at most `seconds`.
 
     A batch is loaded by a DataLoader's processes as float32, copied, encoded under autocast, and fetched before the
     next is begun. package: where clip-retrieval lies, for its own reader.

@@ -142,7 +142,7 @@ class _Tracing(_Noting):
 
 
 def from_files(encoder: TorchEncoder, photos: Path, batch_size: int, seconds: float) -> dict:
-    """Measure a run of the indexer, commits included, for so many seconds at most."""
+    """Measure a run of the indexer, commits included, for at most `seconds`."""
     progress = _Noting()
     interrupted = _index(encoder, photos, batch_size, progress, time.monotonic() + seconds)
     return progress.steady.report() | {"interrupted": interrupted}

@@ -11,7 +11,7 @@ class Steady:
         self._done = [(0.0, 0)]
 
     def add(self, count: int) -> None:
-        """Say that so many more are done."""
+        """Count `count` more as done."""
         self._done.append((time.monotonic() - self._started, self._done[-1][1] + count))
 
     def report(self) -> dict:

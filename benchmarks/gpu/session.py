@@ -127,13 +127,13 @@ def describe_gpus(devices: list[str]) -> dict:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         listed = []
-    told = dict(zip(query.split(","), map(str.strip, listed[0].split(",")), strict=True)) if listed else None
+    gpu_facts = dict(zip(query.split(","), map(str.strip, listed[0].split(",")), strict=True)) if listed else None
     on_cuda = devices[0] != "cpu"
     free = free_shared_memory()
     return {
         "gpu": torch.cuda.get_device_name(0) if on_cuda else "no GPU: the processor",
         "gpus": len(devices),
-        "nvidia_smi": told,
+        "nvidia_smi": gpu_facts,
         "memory_of_gpu_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1) if on_cuda else None,
         "capability": ".".join(map(str, torch.cuda.get_device_capability(0))) if on_cuda else None,
         "cuda": torch.version.cuda,

@@ -155,7 +155,8 @@ class PictureTransform:
 class Squash:
     """Resizes a picture to a square without cropping it.
 
-    side: pixels of the input. reducing_gap: Pillow shrinks by whole boxes first, down to so many times the side.
+    side: pixels of the input. reducing_gap: as in Pillow's `resize`, which first shrinks by a whole factor, to no less
+    than this multiple of `side`.
     """
 
     side: int

@@ -130,7 +130,7 @@ def read_regular(
 
 
 def _read_to_end(descriptor: int, size: int, limit: int) -> bytes:
-    """Read an open file of so many bytes, which may have changed meanwhile, up to one byte more than the limit."""
+    """Read an open file whose size was `size` bytes, or more if it grew, up to one byte beyond the limit."""
     # One byte more reveals a file that grew; a much larger buffer costs more to allocate than the reading.
     data = os.read(descriptor, size + 1)
     if len(data) == size:

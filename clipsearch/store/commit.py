@@ -17,7 +17,7 @@ from clipsearch.store.deletion import tombstone
 from clipsearch.store.inserts import insert_items, insert_many
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
-from clipsearch.store.resolve import Content, ItemColumns, Place, Rows, paths_by_root, place_of
+from clipsearch.store.resolve import Content, ItemColumns, Place, RowsByModality, paths_by_root, place_of
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import failures, items, tombstones, vectors
 from clipsearch.store.sql_values import listed_parameter, to_parameter
@@ -141,7 +141,7 @@ def _forget_failures(connection: Connection, places: Iterable[Place]) -> None:
         connection.execute(_FORGET, {"root": root_id, "paths": to_parameter(paths)})
 
 
-def rows_of_contents(contents: Sequence[Content]) -> Rows:
+def rows_of_contents(contents: Sequence[Content]) -> RowsByModality:
     """Stack the rows of a batch by modality, in its order."""
     blocks: dict[Modality, list[NDArray[np.float16]]] = {}
     for content in contents:

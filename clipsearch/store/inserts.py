@@ -13,15 +13,15 @@ from sqlalchemy import Connection, Dialect, Table, bindparam, func, insert, sele
 from clipsearch.store.schema import items
 
 _ROWS = 64
-"""Rows of one statement. SQLite's module gives Python's lock up and takes it again for each step of a statement, which
-beside decode threads takes longer than the step itself; a statement of many rows is one step."""
+"""Rows per INSERT statement. The sqlite3 module releases the interpreter lock at each step of a statement; an INSERT of
+many rows is one step, so a commit waits less often for other threads."""
 
 _LAST = select(func.coalesce(func.max(items.c.id), 0))
 _AFTER = select(items.c.id).where(items.c.id > bindparam("last")).order_by(items.c.id)
 
 
 def insert_items(connection: Connection, values: Sequence[dict[str, Any]]) -> Sequence[int]:
-    """Insert items, dicts as `insert_many` takes them; return their ids in order, which rise with every item."""
+    """Insert items, dicts as `insert_many` takes them; return their ids, ascending, in the same order."""
     if not values:
         return []
     last = last_item_id(connection)
@@ -47,7 +47,7 @@ def insert_many(connection: Connection, table: Table, values: Sequence[dict[str,
 
 @lru_cache
 def _statement(table: Table, dialect: Dialect, columns: tuple[str, ...], rows: int) -> tuple[str, list[str]]:
-    """Return the statement that inserts so many rows, and the order in which it takes the columns of each."""
+    """Return a parameterized INSERT statement for `rows` rows, and the column order of each row's parameters."""
     compiled = insert(table).compile(dialect=dialect, column_keys=list(columns))
     start, _, values = str(compiled).partition(" VALUES ")
     return f"{start} VALUES {', '.join([values] * rows)}", compiled.positiontup or []

@@ -80,7 +80,7 @@ _scopes = Table(
     prefixes=["TEMPORARY"],
 )
 
-_TODO_COLUMNS = tuple(
+_RECORD_COLUMNS = tuple(
     _todo.c[name] for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp")
 )
 _NO_TEXTS = "[]"
@@ -176,7 +176,7 @@ class Ledger:
         """Yield the files that need work, in the order of the walk; only_new: those that no live item is of."""
         last = 0
         while True:
-            query = select(*_TODO_COLUMNS).where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
+            query = select(*_RECORD_COLUMNS).where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
             query = query.where(_todo.c.is_new) if only_new else query
             with transaction(self._connection):
                 rows = self._connection.execute(query).all()

@@ -108,7 +108,7 @@ class Library:
 
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
-        # In turn, by the connection that was used last: its cache is warm, and threads wait without Python's lock.
+        # One thread at a time, so that all use the same connection, whose page cache is warm.
         with self._lookup, mapped_errors(), closing(self._engine.raw_connection()) as connection:
             return catalog.known_hashes(connection, hashes)
 

@@ -20,7 +20,7 @@ from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality, Passage
 
-Rows = dict[Modality, NDArray[np.float16]]
+RowsByModality = dict[Modality, NDArray[np.float16]]
 
 Place = tuple[int, str]
 """Where an item is: its root and its path as it is stored."""
@@ -94,7 +94,7 @@ class Content:
     columns: ItemColumns
     caption: str | None = None
     parts: list[Part] = field(default_factory=list)
-    rows: Rows = field(default_factory=dict)
+    rows: RowsByModality = field(default_factory=dict)
     own: Row[Any] | None = None
     moved: Row[Any] | None = None
     captions: Captions | None = None

@@ -68,9 +68,9 @@ class Writer:
         self._is_closed = False
 
     def close(self) -> None:
-        """Wait for the commit that another thread is in the middle of; refuse all that come later.
+        """Wait for a commit in progress in another thread, and refuse later ones.
 
-        Its rows would overwrite those of the next writer. So an interrupt is raised only after the wait.
+        Otherwise it could overwrite rows of the next writer. An interrupt is therefore raised only after the wait.
         """
         interrupt: KeyboardInterrupt | None = None
         while not self._is_closed:

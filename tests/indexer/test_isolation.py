@@ -60,7 +60,7 @@ import json, mmap, os, signal, socket, struct, threading, time
 from indexer.isolation_protocol import ANSWER, FILE_AT, READY, REQUEST, Request
 from indexer.isolation_worker import answer, read_file, receive
 
-def told(number, facts=b"{}", size=(0, 0), status=0, length=None, pixels=b""):
+def reply(number, facts=b"{}", size=(0, 0), status=0, length=None, pixels=b""):
     return ANSWER.pack(number, status, len(facts) if length is None else length, *size) + facts + pixels
 
 def facts(**changed):
@@ -77,7 +77,7 @@ def spin(number):
         pass
 
 def drip(number):
-    s.sendall(told(number, size=(1, 1), length=1 << 20))
+    s.sendall(reply(number, size=(1, 1), length=1 << 20))
     while True:
         s.send(b" ")
         time.sleep(0.05)
@@ -88,7 +88,7 @@ def scribble(number):
             prepared[:] = b"y" * FILE_AT
 
     threading.Thread(target=write, daemon=True).start()
-    return told(number, facts())
+    return reply(number, facts())
 
 DO = {
     b"hang": lambda n: time.sleep(60),
@@ -99,33 +99,33 @@ DO = {
     b"killed": lambda n: os.kill(os.getpid(), signal.SIGKILL),
     b"close": lambda n: (s.close(), os.close(0), time.sleep(60)),
     b"header": lambda n: b"\\xff" * ANSWER.size,
-    b"number": lambda n: told(n + 1, facts(), (1, 1), pixels=b"abc"),
-    b"status": lambda n: told(n, status=9),
-    b"length": lambda n: told(n, length=2**32 - 1),
-    b"size": lambda n: told(n, facts(), (65535, 65535)),
-    b"half": lambda n: told(n, facts(), (0, 7)),
-    b"no pixels": lambda n: told(n, facts()),
-    b"no facts": lambda n: told(n, b'{"captions": [], "keywords": []}', (1, 1), pixels=b"abc"),
-    b"no json": lambda n: told(n, b"\\x80{", (1, 1), pixels=b"abc"),
-    b"deep": lambda n: told(n, b"[" * 100_000, (1, 1), pixels=b"abc"),
-    b"list": lambda n: told(n, b"[]", (1, 1), pixels=b"abc"),
-    b"more": lambda n: told(n, facts(path="/etc/passwd"), (1, 1), pixels=b"abc"),
-    b"true": lambda n: told(n, facts(width=True), (1, 1), pixels=b"abc"),
-    b"wide": lambda n: told(n, facts(width=10**9), (1, 1), pixels=b"abc"),
-    b"nan": lambda n: told(n, facts(latitude=float("nan"), longitude=0.0), (1, 1), pixels=b"abc"),
-    b"north": lambda n: told(n, facts(latitude=91.0, longitude=0.0), (1, 1), pixels=b"abc"),
-    b"half a place": lambda n: told(n, facts(latitude=1.0), (1, 1), pixels=b"abc"),
-    b"zone": lambda n: told(n, facts(taken_at="2024-01-01T00:00:00+02:00"), (1, 1), pixels=b"abc"),
-    b"time": lambda n: told(n, facts(taken_at="now"), (1, 1), pixels=b"abc"),
-    b"camera": lambda n: told(n, facts(camera="x" * 1000), (1, 1), pixels=b"abc"),
-    b"captions": lambda n: told(n, facts(captions=["x"] * 1000), (1, 1), pixels=b"abc"),
-    b"long": lambda n: told(n, facts(captions=["x" * 4001]), (1, 1), pixels=b"abc"),
-    b"escape": lambda n: told(n, facts(keywords=["\\x1b[2J"]), (1, 1), pixels=b"abc"),
-    b"surrogate": lambda n: told(n, facts(keywords=["\\ud800"]), (1, 1), pixels=b"abc"),
-    b"one pixel": lambda n: told(n, facts(), (1, 1), pixels=b"abc"),
-    b"cut memory": lambda n: (os.ftruncate(1, 100), told(n, facts()))[1],
+    b"number": lambda n: reply(n + 1, facts(), (1, 1), pixels=b"abc"),
+    b"status": lambda n: reply(n, status=9),
+    b"length": lambda n: reply(n, length=2**32 - 1),
+    b"size": lambda n: reply(n, facts(), (65535, 65535)),
+    b"half": lambda n: reply(n, facts(), (0, 7)),
+    b"no pixels": lambda n: reply(n, facts()),
+    b"no facts": lambda n: reply(n, b'{"captions": [], "keywords": []}', (1, 1), pixels=b"abc"),
+    b"no json": lambda n: reply(n, b"\\x80{", (1, 1), pixels=b"abc"),
+    b"deep": lambda n: reply(n, b"[" * 100_000, (1, 1), pixels=b"abc"),
+    b"list": lambda n: reply(n, b"[]", (1, 1), pixels=b"abc"),
+    b"more": lambda n: reply(n, facts(path="/etc/passwd"), (1, 1), pixels=b"abc"),
+    b"true": lambda n: reply(n, facts(width=True), (1, 1), pixels=b"abc"),
+    b"wide": lambda n: reply(n, facts(width=10**9), (1, 1), pixels=b"abc"),
+    b"nan": lambda n: reply(n, facts(latitude=float("nan"), longitude=0.0), (1, 1), pixels=b"abc"),
+    b"north": lambda n: reply(n, facts(latitude=91.0, longitude=0.0), (1, 1), pixels=b"abc"),
+    b"half a place": lambda n: reply(n, facts(latitude=1.0), (1, 1), pixels=b"abc"),
+    b"zone": lambda n: reply(n, facts(taken_at="2024-01-01T00:00:00+02:00"), (1, 1), pixels=b"abc"),
+    b"time": lambda n: reply(n, facts(taken_at="now"), (1, 1), pixels=b"abc"),
+    b"camera": lambda n: reply(n, facts(camera="x" * 1000), (1, 1), pixels=b"abc"),
+    b"captions": lambda n: reply(n, facts(captions=["x"] * 1000), (1, 1), pixels=b"abc"),
+    b"long": lambda n: reply(n, facts(captions=["x" * 4001]), (1, 1), pixels=b"abc"),
+    b"escape": lambda n: reply(n, facts(keywords=["\\x1b[2J"]), (1, 1), pixels=b"abc"),
+    b"surrogate": lambda n: reply(n, facts(keywords=["\\ud800"]), (1, 1), pixels=b"abc"),
+    b"one pixel": lambda n: reply(n, facts(), (1, 1), pixels=b"abc"),
+    b"cut memory": lambda n: (os.ftruncate(1, 100), reply(n, facts()))[1],
     b"scribble": scribble,
-    b"trailing": lambda n: told(n, facts(), (1, 1), pixels=b"abc" + bytes(99)),
+    b"trailing": lambda n: reply(n, facts(), (1, 1), pixels=b"abc" + bytes(99)),
 }
 s = socket.socket(fileno=0)
 prepared = mmap.mmap(1, FILE_AT)

@@ -119,7 +119,7 @@ def test_what_was_encoded_is_committed_though_the_run_is_stopped():
 
 
 def statements(folder, count, encoder):
-    """Index so many pictures in one batch; return how often SQLAlchemy was asked for something, and how it went."""
+    """Index `count` pictures in one batch; return the statements that SQLAlchemy ran, counted, and the report."""
     photos(folder / "photos", count)
     asked: Counter[str] = Counter()
 
