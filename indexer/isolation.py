@@ -112,7 +112,7 @@ class IsolatedReader:
         return words
 
     def close(self) -> None:
-        """End the workers. None may be at work."""
+        """End the workers. No call may be in progress."""
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
@@ -198,7 +198,7 @@ class AutomaticReader:
         return self._direct.words(data)
 
     def close(self) -> None:
-        """End the workers, also those that are just being started. None may be at work."""
+        """End the workers, also those that are starting. No call may be in progress."""
         if self._starter is not None:
             self._starter.join()
         self._isolated.close()

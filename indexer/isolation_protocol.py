@@ -1,4 +1,4 @@
-"""What the indexer and a worker that decodes pictures say to each other, in turn, over one socket and shared memory.
+"""The protocol between the indexer and a worker that decodes pictures: one socket, and shared memory.
 
     worker   READY                                   once, when it has imported and limited itself
     indexer  REQUEST, then the transforms as JSON    the bytes of the file lie in the shared memory, from FILE_AT on

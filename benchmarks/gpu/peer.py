@@ -15,7 +15,7 @@ from clipsearch.encoders.openclip import Reference
 
 _PREFETCH = 2
 _WAIT_SECONDS = 60
-"""For one batch of the workers; a worker that died of its start in a process with threads would be waited for."""
+"""Seconds to wait for one batch; without a limit, a worker that died at its start would block the run."""
 
 
 def encode_folder(

@@ -14,12 +14,12 @@ from pipeline_overhead import make_files
 from clipsearch.config import Settings
 
 _DIFFERENT = 1024
-"""Pictures that differ; others are one of these with a segment APP15 of their own, which every decoder skips."""
+"""Number of different pictures. The others are copies, each with its own APP15 segment, which decoders skip."""
 _SMALL_BYTES = 16_384
 
 
 def keep_pictures(folder: Path, count: int, side: int) -> Path:
-    """Return the folder with `count` JPEG files of side x side pixels; make it unless it is there, whole."""
+    """Return a folder with `count` JPEG files of side x side pixels; make it if it is missing or incomplete."""
     photos = folder / f"{count}-of-{side}"
     if _is_whole(photos, count):
         return photos
@@ -37,7 +37,7 @@ def keep_pictures(folder: Path, count: int, side: int) -> Path:
 
 
 def keep_small_files(folder: Path, count: int) -> Path:
-    """Return the folder with `count` files that begin as a JPEG does; make it unless it is there, whole."""
+    """Return a folder with `count` files that begin as a JPEG does; make it if it is missing or incomplete."""
     files = folder / f"{count}-small"
     if not _is_whole(files, count):
         shutil.rmtree(files, ignore_errors=True)
@@ -65,7 +65,7 @@ def _manifest(files: Path) -> Path:
 
 
 def _record(files: Path) -> None:
-    """Write down what was made, so that a folder that is not whole is found out."""
+    """Record what was made, so that an incomplete folder is noticed."""
     part = _manifest(files).with_suffix(".part")
     part.write_text(json.dumps(_measure(files)))
     os.replace(part, _manifest(files))
@@ -77,7 +77,7 @@ def _measure(files: Path) -> dict:
 
 
 def _is_whole(files: Path, count: int) -> bool:
-    """Tell whether all files are there that were made, with all their bytes."""
+    """Tell whether the folder has all files and bytes that were recorded."""
     try:
         made = json.loads(_manifest(files).read_text())
     except (OSError, ValueError):

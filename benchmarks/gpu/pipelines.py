@@ -45,7 +45,7 @@ def make_encoder(reference: Reference, devices: list[str], folder: Path, device_
 
 
 def from_memory(encoder: TorchEncoder, reference: Reference, call: int, seconds: float) -> dict:
-    """Measure encode_pixels, called as the indexer does, with prepared pictures in memory."""
+    """Measure encode_pixels, called as the indexer does, with preprocessed pictures in memory."""
     rng = np.random.default_rng(0)
     shape = (reference.picture.height, reference.picture.width, 3)
     pixels = [(rng.integers(0, 256, shape, np.uint8),) for _ in range(call)]
@@ -98,7 +98,7 @@ def bookkeeping(threads: int, files: Path) -> dict:
 
 
 class _Noting(Silent):
-    """Progress that keeps the rate."""
+    """Progress that measures the rate."""
 
     def __init__(self) -> None:
         self.steady = Steady()
@@ -149,7 +149,7 @@ def from_files(encoder: TorchEncoder, photos: Path, batch_size: int, seconds: fl
 
 
 def _index(encoder: TorchEncoder, photos: Path, batch_size: int, progress: Silent, until: float) -> bool:
-    """Run the indexer into a new library until a time; return whether it had to stop then."""
+    """Run the indexer into a new library, up to a deadline; return whether it was stopped by it."""
     settings = Settings(offline=True, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         report = pipeline.index(

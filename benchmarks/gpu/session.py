@@ -1,4 +1,4 @@
-"""One visit to a GPU machine: a budget of time, shared out over phases, and results that are kept after each."""
+"""One benchmark run on a GPU machine: a time budget shared by phases, and results saved after each phase."""
 
 import json
 import os
@@ -20,7 +20,7 @@ UNFINISHED = {"unfinished": "the run ended in this phase"}
 
 @dataclass(frozen=True)
 class Phase:
-    """A measurement. wants, least: seconds, the most that are of use and the fewest that say anything.
+    """A measurement. wants: seconds beyond which more time adds nothing. least: seconds below which it measures nothing.
 
     work: takes the seconds that it may use, returns what it found. shared: phases with the same value find the same
     whatever the model, so that one model measures for all; None for what depends on the model.
@@ -45,11 +45,11 @@ class Benchmark(Protocol):
         """Return the row of the table, from what the phases found."""
 
     def close(self) -> None:
-        """Give back the memory of the model."""
+        """Free the memory of the model."""
 
 
 class Session:
-    """Runs phases and keeps what they find; one that fails, has no time left or was cut off is named as such."""
+    """Runs phases and saves their results; a phase that failed, was skipped or was cut off is marked as such."""
 
     def __init__(self, values: dict, budget: float, folder: Path | None) -> None:
         """Begin. values: what else goes into the result. budget: seconds. folder: for the result; None keeps none."""

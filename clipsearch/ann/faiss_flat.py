@@ -32,8 +32,8 @@ class FaissFlatIndex(FlatIndex):
     """The exact index of one modality. FAISS scores a copy of the rows; it takes no mask on a GPU.
 
     There, under a mask, the best MAX_GPU_K rows are asked for, and the rows themselves are scanned for the queries
-    that have too few allowed ones among them. One thread at a time is on the GPU, for a few queries; on the processor
-    FAISS answers any number of threads at once.
+    that have too few allowed ones among them. On a GPU, threads take turns, GPU_QUERIES queries
+    each; on the processor FAISS serves any number of threads at once.
     """
 
     kind = "faiss_flat"
@@ -46,8 +46,8 @@ class FaissFlatIndex(FlatIndex):
         super().__init__(dim)
         place = place or (nearest_on_gpu if has_gpu() else None)
         self._masks = place is None
-        self._alone: AbstractContextManager[Any] = nullcontext() if place is None else GPU_LOCK
-        with mapped_errors(self.kind, "set up"), self._alone:
+        self._device_lock: AbstractContextManager[Any] = nullcontext() if place is None else GPU_LOCK
+        with mapped_errors(self.kind, "set up"), self._device_lock:
             flat = import_faiss().IndexFlatIP(dim)
             self._scores = flat if place is None else place(flat)
 
@@ -87,7 +87,7 @@ class FaissFlatIndex(FlatIndex):
         return self._ask(queries, k) if allowed is None else self._sieved(queries, k, allowed)
 
     def _copy(self, rows: NDArray[np.float16]) -> None:
-        with mapped_errors(self.kind, f"filled with {len(self) + len(rows):,} rows"), self._alone:
+        with mapped_errors(self.kind, f"filled with {len(self) + len(rows):,} rows"), self._device_lock:
             self._scores.add(widen(rows))
 
     def _ask(self, queries: NDArray[np.float32], k: int, options: Any = None) -> Neighbors:  # noqa: ANN401
@@ -98,7 +98,7 @@ class FaissFlatIndex(FlatIndex):
         return Neighbors(ids, np.where(ids < 0, np.float32(-np.inf), scores))
 
     def _ask_once(self, queries: NDArray[np.float32], k: int, options: Any) -> Any:  # noqa: ANN401
-        with self._alone:
+        with self._device_lock:
             return self._scores.search(np.ascontiguousarray(queries), k, params=options)
 
     def _masked(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Neighbors:

@@ -11,13 +11,14 @@ from typing import Any
 from clipsearch.errors import AnnIndexError
 
 GPU_LOCK = threading.Lock()
-"""Held by whoever calls FAISS on the GPU, the first one: FAISS aborts the process where two threads do."""
+"""Held during every FAISS call on the (first) GPU: FAISS aborts the process if two threads call it at once."""
 
 GPU_QUERIES = 64
-"""Queries of one call on the GPU: FAISS keeps two blocks of scores of 1 MiB a query (its gpu/impl/Distance.cu)."""
+"""Queries per call on the GPU: FAISS keeps two blocks of scores of 1 MiB per query (its gpu/impl/Distance.cu)."""
 
 SCRATCH_BYTES = 256 << 20
-"""Memory of the GPU that each index keeps for its work. FAISS would take 1.5 GiB, which an encoder beside it lacks."""
+"""GPU memory that each index reserves for temporary results. By default FAISS reserves 1.5 GiB (its
+gpu/StandardGpuResources.cpp), which an encoder on the same GPU may need."""
 
 
 def import_faiss() -> Any:  # noqa: ANN401
@@ -39,7 +40,7 @@ def has_gpu() -> bool:
 
 
 def nearest_on_gpu(flat: Any) -> Any:  # noqa: ANN401
-    """Copy a flat FAISS index to the first GPU, as float32: a FAISS index that answers like it. Needs GPU_LOCK."""
+    """Copy a flat FAISS index to the first GPU, as float32. The caller holds GPU_LOCK."""
     faiss = import_faiss()
     resources = faiss.StandardGpuResources()
     resources.setTempMemory(SCRATCH_BYTES)

@@ -23,7 +23,7 @@ log = logging.getLogger("clipsearch")
 def find_devices(compute: Compute) -> tuple[str, ...]:
     """Return the torch names of the devices to use, such as `cuda:0`; none means the processor.
 
-    Each computes something tiny first. One that fails is left out with a warning.
+    Each device first runs a tiny computation. A device that fails is left out with a warning.
     Raises EncoderUnavailableError for a device that is asked for by name and is not there or cannot be used.
     """
     asked = compute.device
@@ -51,7 +51,7 @@ def find_devices(compute: Compute) -> tuple[str, ...]:
 
 
 def _why_unusable(device: str) -> str:
-    """Say why a device computes nothing, such as a kernel that torch was not built with; nothing where it does."""
+    """Return why a device cannot run a computation, for example a missing kernel; "" if it can."""
     from clipsearch.encoders import device_errors
     from clipsearch.encoders.openclip import brief
 
@@ -71,7 +71,7 @@ def _may_have_gpu() -> bool:
 
 
 def _list_devices() -> tuple[list[str], str]:
-    """List torch's devices, and return what torch said of a driver that does not work."""
+    """Return torch's devices, and torch's message about a driver that does not work, or ""."""
     from clipsearch.encoders.openclip import quiet
 
     with quiet():

@@ -1,4 +1,4 @@
-"""In which number formats a tower may compute on a GPU, best first."""
+"""Number formats in which a tower may compute on a GPU, fastest first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 FP16_ROOM = 65504 / 4
-"""The largest activation that float16 is trusted with: a quarter of what it holds, for inputs unlike the probes."""
+"""The largest activation with which float16 is used: a quarter of its range, since other inputs may go higher."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """One number format. least: cosine to the rows of float32 that it must reach.
+    """One number format. least: the cosine to the float32 rows that it must reach.
 
     tf32: products of float32 numbers that are rounded to 10 bits of fraction, as those of float16, with the range of
     float32 (NVIDIA A100 Tensor Core GPU Architecture, 2020).
@@ -50,7 +50,7 @@ def choices(precision: str, devices: Sequence[torch.device]) -> list[Precision]:
 
 @contextlib.contextmanager
 def tf32_products() -> Iterator[None]:
-    """Launch float32 products in TF32. Torch has one switch for all threads; it is as before afterwards."""
+    """Launch float32 products in TF32. Torch has one switch for all threads; its value is restored."""
     matmul = torch.backends.cuda.matmul
     try:
         before = matmul.allow_tf32

@@ -58,7 +58,7 @@ class Tower:
 
     @property
     def version(self) -> int:
-        """A number that changes when a batch is launched in another way than before."""
+        """A number that rises with each compiled shape; graphs captured at a lower one are captured again."""
         return len(self._compiled)
 
     def worked(self, seconds: float) -> None:
@@ -71,12 +71,12 @@ class Tower:
             return self._run(values)
 
     def capture(self, values: torch.Tensor, capture: Callable[[Callable[[], torch.Tensor]], T]) -> T:
-        """Have the launches of a batch captured; only one capture of a process may be under way."""
+        """Capture the launches of a batch. One capture may be in progress per process."""
         with self._launches():
             return capture(lambda: self._run(values))
 
     def compile_when_due(self, values: torch.Tensor) -> None:
-        """Compile for the shape of a batch if enough work was done; threads that come meanwhile go on without."""
+        """Compile for the shape of a batch if enough work was done; other threads do not wait."""
         if self._left > 0 or values.shape in self._compiled or not _compiling.acquire(blocking=False):
             return
         try:

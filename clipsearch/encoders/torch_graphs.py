@@ -28,7 +28,7 @@ class Graph(Protocol):
 
 
 Capture = Callable[[Callable[[], torch.Tensor]], tuple[Graph, torch.Tensor]]
-"""Captures what a call launches, without running it; returns the graph, and the tensor that a replay fills."""
+"""Records the launches of a call without running them; returns the graph, and the tensor that a replay overwrites."""
 
 
 class CudaCapture:
