@@ -20,7 +20,7 @@ UNFINISHED = {"unfinished": "the run ended in this phase"}
 
 @dataclass(frozen=True)
 class Phase:
-    """A measurement. wants: seconds beyond which more time adds nothing. least: seconds below which it measures nothing.
+    """A measurement. wants: seconds beyond which more adds nothing. least: seconds below which it measures nothing.
 
     work: takes the seconds that it may use, returns what it found. shared: phases with the same value find the same
     whatever the model, so that one model measures for all; None for what depends on the model.
