@@ -8,10 +8,18 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    from clipsearch.cli.daemon.fast_path import is_answered
-    from clipsearch.cli.streams import open_streams
+    from clipsearch.cli.streams import drop_unwritable, open_streams
 
     open_streams()
+    try:
+        _run()
+    finally:
+        drop_unwritable()
+
+
+def _run() -> NoReturn:
+    from clipsearch.cli.daemon.fast_path import is_answered
+
     try:
         done = is_answered(sys.argv[1:])
     except (OSError, KeyboardInterrupt) as error:

@@ -25,3 +25,11 @@ def open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
         elif isinstance(stream, TextIOWrapper) and mode == "w":
             stream.reconfigure(errors="backslashreplace")
+
+
+def drop_unwritable() -> None:
+    """Drop what stderr holds and cannot write, such as to a full disk, or Python would exit with code 120 for it."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -55,7 +55,9 @@ def library(tmp_path_factory, encoder):
 def run(library, arguments, redirections):
     """Run the command with streams redirected as bash writes it; give the exit code and what came of stderr."""
     command = ["bash", "-c", f'"$0" "$@" {redirections}', COMMAND, *arguments]
-    done = subprocess.run(command, cwd=library, env=environment(), capture_output=True, timeout=120)
+    # Buffered, as most users have it: what cannot be written stays in the buffer then.
+    buffered = environment({"PYTHONUNBUFFERED": ""})
+    done = subprocess.run(command, cwd=library, env=buffered, capture_output=True, timeout=120)
     code, said = done.returncode, done.stderr.decode()
     assert "Traceback" not in said and "Internal error" not in said and "Exception" not in said, said
     return code, done.stdout, said
