@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -31,8 +33,11 @@ _CHUNK_FILES, _CHUNK_BYTES = 32, 4 << 20
 """Limits of a chunk, which is read whole before it is decoded: files, and bytes; one larger file may be a chunk."""
 
 _READERS = 2
-"""Threads that read and hash files at the same time. More threads are slower: these are short system calls, and the
-interpreter lock changes hands between them (benchmarks/pipeline_overhead.py, 16 threads)."""
+"""Threads that read and hash files at the same time, while the storage is fast. More threads are slower then: these are
+short system calls, and the interpreter lock changes hands between them (benchmarks/pipeline_overhead.py, 16 threads)."""
+
+_SLOW_SECONDS = 0.002
+"""Seconds per file from which threads wait for the storage, such as a network drive; then all threads may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class Decoder:
         self._has_caption = has_caption
         self._reader = reader or DirectReader()
         self._reading = threading.Semaphore(_READERS)
+        self._is_slow = False
 
     def __call__(self, records: Iterable[FileRecord], *, trust_known: bool = True) -> Iterator[Loaded]:
         """Load files, in their order, as they are taken; trust_known: do not decode content that the library has.
@@ -104,13 +110,19 @@ class Decoder:
         LibraryError and WorkerUnavailableError; whatever else goes wrong is the fault of one file alone.
         """
         for chunk in _chunks(records, lambda: _CHUNK_FILES):
-            with self._reading:
-                entries = deque(map(self._read, chunk))
+            entries = self._read_chunk(chunk)
             hashes = {entry.content_hash for entry in entries if isinstance(entry, _Read)}
             known = self._find_known(hashes) if trust_known and hashes else ()
             while entries:  # popleft, so that the bytes of a file are freed once it is loaded
                 entry = entries.popleft()
                 yield self._load(entry, entry.content_hash in known) if isinstance(entry, _Read) else entry
+
+    def _read_chunk(self, chunk: Sequence[FileRecord]) -> deque[_Read | Vanished | Failed]:
+        with nullcontext() if self._is_slow else self._reading:
+            started = time.monotonic()
+            entries = deque(map(self._read, chunk))
+            self._is_slow = time.monotonic() - started > _SLOW_SECONDS * len(chunk)
+        return entries
 
     def _read(self, record: FileRecord) -> _Read | Vanished | Failed:
         path = join(self._roots[record.root_id], quote_path(record.path))

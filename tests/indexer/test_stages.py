@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ from clipsearch.errors import LibraryError
 from clipsearch.store.library import Library
 from clipsearch.store.records import Failed, FileRecord
 from clipsearch.store.writer import Committed
+from indexer import decode
 from indexer.commit import CommitStage
 from indexer.decode import Decoder, load_all
 from indexer.encode import EncodedBatch
@@ -238,6 +240,33 @@ def test_files_are_read_by_chunks_whoever_asks(tmp_path, encoder):
     records = [FileRecord(1, path.name, 0, 0) for path in sorted(tmp_path.iterdir())]
     assert len(list(Decoder(encoder, Settings(), {1: str(tmp_path)}, find_known)(records))) == 50
     assert max(asked) == 32
+
+
+@pytest.mark.parametrize(("slow_seconds", "least", "most"), [(60.0, 1, 2), (0.005, 3, 8)])
+def test_few_threads_read_at_a_time_unless_the_storage_is_slow(
+    tmp_path, encoder, monkeypatch, slow_seconds, least, most
+):
+    photos(tmp_path, 60)
+    records = [FileRecord(1, path.name, 0, 0) for path in sorted(tmp_path.iterdir())]
+    lock, reading, seen = threading.Lock(), [], []
+    read = decode.read_regular
+
+    def slow(path, limit):
+        with lock:
+            reading.append(path)
+            seen.append(len(reading))
+        time.sleep(0.01)
+        try:
+            return read(path, limit)
+        finally:
+            with lock:
+                reading.remove(path)
+
+    monkeypatch.setattr(decode, "read_regular", slow)
+    monkeypatch.setattr(decode, "_SLOW_SECONDS", slow_seconds)
+    decoder = Decoder(encoder, Settings(), {1: str(tmp_path)})
+    assert len(list(load_all(records, decoder, 8))) == 60
+    assert least <= max(seen) <= most
 
 
 def test_no_more_files_are_under_way_than_wait_for_a_batch():
