@@ -33,8 +33,8 @@ _CHUNK_FILES, _CHUNK_BYTES = 32, 4 << 20
 """Limits of a chunk, which is read whole before it is decoded: files, and bytes; one larger file may be a chunk."""
 
 _READERS = 2
-"""Threads that read and hash files at the same time, while the storage is fast. More threads are slower then: these are
-short system calls, and the interpreter lock changes hands between them (benchmarks/pipeline_overhead.py, 16 threads)."""
+"""Threads that read and hash files at the same time, while the storage is fast. More threads are slower then: the
+interpreter lock changes hands between short system calls (benchmarks/pipeline_overhead.py, 16 threads)."""
 
 _SLOW_SECONDS = 0.002
 """Seconds per file from which threads wait for the storage, such as a network drive; then all threads may read."""
