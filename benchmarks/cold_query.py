@@ -28,6 +28,7 @@ ROUNDS = 15
 SIZES = (1000, 10_000)
 TOWER = "ViT-B-32-256"
 QUERY = "a cat on a sofa"
+CHINESE = "沙发上的猫"
 FLOOR = [sys.executable, "-c", "import numpy, faiss, onnxruntime, sqlite3"]
 ALONE = ["env", "CLIPSEARCH_DAEMON=0", COMMAND, "query"]
 
@@ -77,6 +78,7 @@ def builtin(scratch: Path, photos: Path, size: int) -> list[dict]:
         commands = {
             "imports alone": FLOOR,
             "text": [*ALONE, "--no-cache", QUERY],
+            "text in Chinese": [*ALONE, "--no-cache", CHINESE],
             "text, asked before": [*ALONE, QUERY],
             "picture": [*ALONE, "--image", str(photos / "000000.jpg")],
             "text, by the daemon": [COMMAND, "query", "--no-cache", QUERY],

@@ -23,6 +23,7 @@ SHIPPED = {
 }
 QUERIES = [
     "a cat",
+    "沙发上的猫",
     "a cup of coffee",
     "a motorcycle",
     "a rocket launch",

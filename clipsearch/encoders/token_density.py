@@ -15,11 +15,12 @@ def tokens_per_letter(tokenizer: Tokenizer, text: str) -> float:
     unknown = {tokenizer.token_to_id(name) for name in _UNKNOWN}
     encoding = tokenizer.encode(text, add_special_tokens=False)
     spans = zip(encoding.ids, encoding.offsets, strict=True)
-    tokens = sum(_count_letters(text[start:end]) if token in unknown else 1 for token, (start, end) in spans)
-    return tokens / max(_count_letters(text), 1)
+    tokens = sum(count_letters(text[start:end]) if token in unknown else 1 for token, (start, end) in spans)
+    return tokens / max(count_letters(text), 1)
 
 
-def _count_letters(text: str) -> int:
+def count_letters(text: str) -> int:
+    """Count what is neither white space nor a mark that combines."""
     import unicodedata  # a library of a megabyte, which few queries need
 
     return sum(not char.isspace() and unicodedata.category(char) != "Mn" for char in text)

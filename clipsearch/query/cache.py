@@ -25,6 +25,9 @@ from clipsearch.locations import state_dir
 from clipsearch.private import check_folder, open_private, read_private, write_private
 
 SLOTS = 16_384
+_VERSION = 2
+"""Raise it where an encoder keeps its fingerprint but reads some texts differently."""
+
 _DIGEST_BYTES = 16
 _SECRET = "query-cache.key"
 _SECRET_BYTES = 32
@@ -39,7 +42,7 @@ class QueryCache:
         name = hashlib.blake2b(fingerprint.encode(), digest_size=_DIGEST_BYTES).hexdigest()
         self.path = folder / f"{name}-{dim}.slots"
         self._dim = dim
-        self._encoder = repr((fingerprint, dim)).encode()
+        self._encoder = repr((fingerprint, dim, _VERSION)).encode()
         self._secret: bytes | None = None
 
     def get(self, text: str) -> NDArray[np.float32] | None:

@@ -55,6 +55,11 @@ def test_a_text_query_imports_what_it_runs(library):
     assert packages == ENCODED
 
 
+def test_a_text_in_chinese_imports_the_tower_that_reads_it(library):
+    packages, _ = imported(library, "沙发上的猫", "--no-cache", ONE_CORE="1")
+    assert packages == CACHED | {"onnxruntime", "sentencepiece"}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork") or (os.cpu_count() or 1) < 2, reason="needs fork and two cores")
 def test_where_there_is_a_core_for_it_a_fork_runs_the_encoder(library):
     packages, _ = imported(library, "a text", "--no-cache")

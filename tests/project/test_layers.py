@@ -29,6 +29,7 @@ AREA_OF_PACKAGE = {
     "transformers": "clipsearch.encoders",
     "onnx": "clipsearch.encoders",
     "onnxruntime": "clipsearch.encoders",
+    "sentencepiece": "clipsearch.encoders",
     "tokenizers": "clipsearch.encoders",
     "faiss": "clipsearch.ann",
     "sqlalchemy": "clipsearch.store",

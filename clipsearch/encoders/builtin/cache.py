@@ -3,6 +3,7 @@
 A tower is a folder of files that is written whole under another name, fsynced and renamed, so that a kill or a second
 process never leaves half of one. `meta.json` is written with it and holds the size and SHA-256 of each file. These
 tell damage, not malice: who can write the folder writes them too. So a tower that others can have written is not used.
+A large table is left open instead of read: it has a checksum for each block (table.py).
 A cache that cannot be written only costs time: the tower is built in memory then.
 """
 
@@ -16,13 +17,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import EncoderError
 from clipsearch.locations import cache_dir
-from clipsearch.private import check_folder, read_private
+from clipsearch.private import check_folder, open_private, read_private
 
 logger = logging.getLogger("clipsearch")
 
@@ -30,7 +32,9 @@ Files = Mapping[str, bytes]
 T = TypeVar("T")
 
 _META = "meta.json"
-_FILES = {"model.onnx", "tokenizer.json"}
+TABLE = "table.u8"
+
+_FILES = {"model.onnx", "tokenizer.json", "scales.npz", TABLE}
 _STALE_SECONDS = 3600.0
 _SWAPS = 50
 
@@ -39,11 +43,12 @@ class DamagedTowerError(Exception):
     """A tower in the cache that cannot be used; it never leaves this package."""
 
 
-def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, bytes]], T]) -> T:
+def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, Any]], T]) -> T:
     """Load a tower from the cache; build it first where it is missing, and once more where it is damaged.
 
     key: the folder's name, which changes with whatever the files are made from. build: makes the files.
-    load: turns the bytes of the files into a tower, and raises DamagedTowerError where it cannot.
+    load: turns the bytes of the files into a tower, and raises DamagedTowerError where it cannot. Of the file TABLE it
+    gets an open io.FileIO, or bytes where it was just built.
     Warns once where the cache cannot be written. Raises EncoderError where a new tower does not load.
     """
     folder, reason = cache_dir() / "encoders" / key, ""
@@ -70,6 +75,11 @@ def open_tower(key: str, build: Callable[[], Files], load: Callable[[dict[str, b
         ) from error
 
 
+def discard_tower(key: str) -> None:
+    """Remove a tower from the cache, so that it is built again; one that cannot be removed stays."""
+    shutil.rmtree(cache_dir() / "encoders" / key, ignore_errors=True)
+
+
 @functools.cache
 def _warn_once(message: str) -> None:
     logger.warning("%s", message)
@@ -83,22 +93,32 @@ def _warn_unkept(folder: Path, error: OSError) -> None:
     )
 
 
-def _read(folder: Path) -> dict[str, bytes]:
+def _read(folder: Path) -> dict[str, Any]:
     """Return the files of a tower, each checked against its size and SHA-256. Raises PermissionError."""
     try:
         check_folder(folder)
         meta: dict[str, dict[str, object]] = json.loads(read_private(folder / _META))
         if not meta.keys() <= _FILES:
             raise DamagedTowerError(f"{_META} names files that do not belong to a tower")
-        files = {name: read_private(folder / name) for name in meta}
+        files: dict[str, Any] = {name: read_private(folder / name) for name in meta if name != TABLE}
         for name, data in files.items():
             if len(data) != meta[name]["size"] or hashlib.sha256(data).hexdigest() != meta[name]["sha256"]:
                 raise DamagedTowerError(f"{name} does not match its checksum")
+        if TABLE in meta:
+            files[TABLE] = _open_table(folder / TABLE, meta[TABLE]["size"])
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedTowerError(str(error)) from error
     return files
+
+
+def _open_table(path: Path, size: object) -> FileIO:
+    file = FileIO(open_private(path))
+    if os.fstat(file.fileno()).st_size != size:
+        file.close()
+        raise DamagedTowerError(f"{path.name} does not have its size")
+    return file
 
 
 def _install(folder: Path, files: Files) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.base import BATCH_SIZE, Pixels
+from clipsearch.encoders.builtin.multilingual import MultilingualTower, unread_share
 from clipsearch.encoders.builtin.projection import Projection
+from clipsearch.encoders.builtin.reading import english_share
 from clipsearch.encoders.builtin.towers import GRAPH_VERSION, MAX_TOKENS, PictureTower, TextTower
 from clipsearch.encoders.builtin.weights import LITE0, LITE2, MINILM, TOKENIZER, Source
 from clipsearch.encoders.preprocessing import Squash, Transforms
@@ -52,6 +54,7 @@ BUILTIN_VARIANTS: tuple[str, ...] = tuple(VARIANTS)
 class BuiltinEncoder:
     """EfficientNet-Lite for pictures and MiniLM for texts, brought together by fitted matrices.
 
+    Texts that are not English are read by the multilingual sentence encoder, and led into the same space.
     It follows `clipsearch.encoders.base.Encoder`. Nothing is loaded before it is used, and each tower is built in the
     cache on its first use. MODEL_CARD.md beside this file says what it can and cannot do.
     """
@@ -73,6 +76,7 @@ class BuiltinEncoder:
         self._backbones = VARIANTS[variant]
         self._lock = threading.Lock()
         self._text: TextTower | None = None
+        self._multilingual: MultilingualTower | None = None
         self._pictures: tuple[PictureTower, ...] | None = None
 
     @property
@@ -92,7 +96,10 @@ class BuiltinEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal digest of all that makes a vector; reads the projection file only."""
+        """Hexadecimal digest of what makes the space of the vectors; reads the projection file only.
+
+        How other languages than English are led into it is no part: libraries made before can be searched in them.
+        """
         backbones = [(backbone.source.sha256, backbone.side) for backbone in self._backbones]
         recipe = (GRAPH_VERSION, self._projection.digest, backbones, MINILM.sha256, TOKENIZER.sha256, MAX_TOKENS)
         return hashlib.sha256(repr((*recipe, PROMPTS, REDUCING_GAP)).encode()).hexdigest()[:32]
@@ -123,12 +130,15 @@ class BuiltinEncoder:
         return MAX_TOKENS
 
     def count_tokens(self, text: str) -> int:
-        """Count the tokens of a text, special tokens included, without cutting it."""
-        return len(self._text_tower().tokenize(text))
+        """Count the tokens of a text, special tokens included, without cutting it; the most of the towers that read."""
+        share = english_share(text)
+        counts = [len(self._text_tower().tokenize(text))] if share > 0 else []
+        counts += [len(self._multilingual_tower().tokenize(text))] if share < 1 else []
+        return max(counts)
 
     def tokens_per_letter(self, text: str) -> float:
-        """Return how finely the tokenizer cuts a text."""
-        return self._text_tower().tokens_per_letter(text)
+        """Return the share of letters of scripts that neither tower was trained on, each of which is one token."""
+        return unread_share(text)
 
     def preprocess(self, picture: Image) -> Pixels:
         """Squash an upright RGB picture to a uint8 (side, side, 3) array for each backbone."""
@@ -149,17 +159,28 @@ class BuiltinEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode passages into float32 (n, dim), rows of unit length, each cut at max_tokens."""
-        if not texts:
-            return np.zeros((0, self.dim), np.float32)
-        return self._projection.texts(self._text_tower().run(texts))
+        return self._encode(texts, lambda english: self._text_tower().run(english))
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode search texts into float32 (n, dim), rows of unit length: the mean over a few prompts."""
-        if not texts:
-            return np.zeros((0, self.dim), np.float32)
+        """Encode search texts into float32 (n, dim), rows of unit length: in English the mean over a few prompts."""
+        return self._encode(texts, self._run_prompted)
+
+    def _run_prompted(self, texts: Sequence[str]) -> NDArray[np.float32]:
         prompted = [prompt.format(text) for text in texts for prompt in PROMPTS]
         rows = self._text_tower().run(prompted).reshape(len(texts), len(PROMPTS), -1)
-        return self._projection.texts(unit_rows(rows.mean(axis=1)))
+        return unit_rows(rows.mean(axis=1))
+
+    def _encode(self, texts: Sequence[str], run: Callable[[list[str]], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Encode texts, each by the towers that read it. run: embeds English ones, (n, 768) of unit length."""
+        rows = np.zeros((len(texts), self.dim - 1), np.float32)
+        shares = np.array([english_share(text) for text in texts])
+        english, other = np.flatnonzero(shares > 0).tolist(), np.flatnonzero(shares < 1).tolist()
+        if english:
+            rows[english] = shares[english, None] * self._projection.plain_texts(run([texts[i] for i in english]))
+        if other:
+            read = self._multilingual_tower().run([texts[i] for i in other], self._variant)
+            rows[other] += (1 - shares[other, None]) * self._projection.unit_parts(read)
+        return self._projection.complete(rows)
 
     @cached_property
     def _projection(self) -> Projection:
@@ -170,6 +191,12 @@ class BuiltinEncoder:
             if self._text is None:
                 self._text = TextTower(self._threads)
             return self._text
+
+    def _multilingual_tower(self) -> MultilingualTower:
+        with self._lock:
+            if self._multilingual is None:
+                self._multilingual = MultilingualTower(self._threads)
+            return self._multilingual
 
     def _picture_towers(self) -> tuple[PictureTower, ...]:
         with self._lock:

