@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.config import Settings
-from clipsearch.encoders import names, registry
+from clipsearch.encoders import languages, names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
@@ -79,7 +79,7 @@ def index(
             if options.dry_run:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             else:  # before anything is made: an encoder that is unavailable must leave no library behind
-                encoder = encoder or _choose(options.model, settings, notify)
+                encoder = encoder or _choose_first(options.model, settings, notify)
         library = Library.create(folder)
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
@@ -193,7 +193,7 @@ class _Run:
         """Make sure of the library's encoder: the one it has, or for a new library the one that was asked for."""
         pin = self.library.encoder
         asked = self.options.model
-        if self.encoder is None and pin is not None and asked in (None, "auto"):
+        if self.encoder is None and pin is not None and (asked in (None, "auto") or names.meant(asked, pin.name)):
             return
         if self.encoder is None:
             if asked is not None:
@@ -236,6 +236,14 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     if resolution.notice:
         notify(resolution.notice)
     return registry.load(resolution.name, **_options(settings))
+
+
+def _choose_first(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:
+    """Load the encoder of a new library, and advise where another one reads the system's language clearly better."""
+    encoder = _choose(model, settings, notify)
+    if advice := languages.advise(encoder.name):
+        notify(advice)
+    return encoder
 
 
 def pinned_encoder(library: Library, settings: Settings) -> Encoder:

@@ -23,27 +23,29 @@ SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 class Preset:
     """An open_clip model with a short name.
 
-    name: canonical. repository: where its weights are on the hub. needed: files beside the weights.
+    name: canonical. repository: where its weights are on the hub. needed: repository and name of other files.
     """
 
     name: str
     repository: str
-    needed: tuple[str, ...]
+    needed: tuple[tuple[str, str], ...]
     dim: int
     licence: str
     note: str
 
 
-# All three may be used commercially. MobileCLIP, DFN and MetaCLIP 2 may not, so they are never a preset.
+# All may be used commercially. MobileCLIP, DFN and MetaCLIP 2 may not, so they are never a preset.
 # fast: the smallest download and the cheapest towers whose answers are still good: 50 tokens a picture against
-#   64, and a causal text tower of half the width that stops where the text ends. English only.
-# default: multilingual; text to picture R@1 on COCO 47.2, the most of any model of this cost.
-# best: the same family at 400 million parameters and 384 pixels. Its sister at 512 pixels costs nearly twice as
+#   64, and a causal text tower of half the width that stops where the text ends. English only. Of the weights of
+#   this cost, those with the best retrieval (docs/encoders.md).
+# default: many languages; text to picture R@1 on COCO 47.2, the most of any model of this cost.
+# multilingual: of the same cost; reads languages well that the default reads less well, and English a little worse.
+# best: the default's family at 400 million parameters and 384 pixels. Its sister at 512 pixels costs nearly twice as
 #   much per picture, and the next size, of 1.1 billion parameters, two and a half times, for little more.
 PRESETS = {
     "fast": Preset(
-        "openclip:ViT-B-32/datacomp_xl_s13b_b90k",
-        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+        "openclip:ViT-B-32/laion2b_s34b_b79k",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         (),
         512,
         "MIT",
@@ -52,20 +54,31 @@ PRESETS = {
     "default": Preset(
         "openclip:ViT-B-32-SigLIP2-256/webli",
         "timm/ViT-B-32-SigLIP2-256",
-        ("tokenizer.json",),
+        (("timm/ViT-B-32-SigLIP2-256", "tokenizer.json"),),
         768,
         "Apache-2.0",
         "good answers in many languages (1.5 GB)",
     ),
+    "multilingual": Preset(
+        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
+        "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
+        (("xlm-roberta-base", "config.json"), ("xlm-roberta-base", "tokenizer.json")),
+        512,
+        "MIT",
+        "good answers in more languages, less good in English (1.5 GB)",
+    ),
     "best": Preset(
         "openclip:ViT-SO400M-16-SigLIP2-384/webli",
         "timm/ViT-SO400M-16-SigLIP2-384",
-        ("tokenizer.json",),
+        (("timm/ViT-SO400M-16-SigLIP2-384", "tokenizer.json"),),
         1152,
         "Apache-2.0",
         "best answers in many languages, slow without a GPU (4.5 GB)",
     ),
 }
+
+FORMER = {"fast": ("openclip:ViT-B-32/datacomp_xl_s13b_b90k",)}
+"""What a preset meant in earlier versions: a library of that encoder goes on being one of that preset."""
 
 ALIASES = {
     "builtin": DEFAULT_BUILTIN,
@@ -104,6 +117,11 @@ def resolve(name: str, *, offline: bool) -> Resolution:
         # open_clip takes both spellings of either part, and two names for one model would be two libraries.
         return Resolution(f"{OPENCLIP}{architecture.replace('/', '-')}/{tag.lower().replace('-', '_')}", None)
     raise unknown(name)
+
+
+def meant(asked: str, name: str) -> bool:
+    """Tell whether a preset meant an encoder of this canonical name in an earlier version."""
+    return name in FORMER.get(asked.strip().lower(), ())
 
 
 def _resolve_auto(offline: bool) -> Resolution:
