@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from clipsearch.encoders import export_folder
@@ -13,8 +14,16 @@ AUTO = "auto"
 OPENCLIP = "openclip:"
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
+ONNX_DIR = "onnx-dir:"
+ONNX_HUB = "hf-onnx:"
+FROM_FOLDERS = (OPENCLIP + LOCAL, ONNX_DIR)
+FROM_ELSEWHERE = (*FROM_FOLDERS, OPENCLIP + HUB, ONNX_HUB)
+"""How canonical names start of encoders that a library may not load by its own word."""
+
 DEFAULT_BUILTIN = "builtin-base"
 BUILTINS = ("builtin-small", "builtin-base")
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 
@@ -98,7 +107,8 @@ class Resolution:
 def resolve(name: str, *, offline: bool) -> Resolution:
     """Turn what a user may write into a canonical name; only `auto` looks at the machine or the network.
 
-    name: `auto`, `builtin`, a preset, `ARCH/PRETRAINED`, `hf-hub:ORG/NAME`, `local-dir:PATH`, or canonical.
+    name: `auto`, `builtin`, a preset, `ARCH/PRETRAINED`, `hf-hub:ORG/NAME`, `local-dir:PATH`, `onnx-dir:PATH`,
+    `hf-onnx:ORG/NAME`, or canonical.
     offline: make no connection. A connection is given up after three seconds.
     Raises EncoderUnavailableError for a name of none of these forms.
     """
@@ -107,9 +117,13 @@ def resolve(name: str, *, offline: bool) -> Resolution:
         return _resolve_auto(offline)
     if wanted.lower() in ALIASES:
         return Resolution(ALIASES[wanted.lower()], None)
+    if wanted.startswith(ONNX_DIR) and wanted != ONNX_DIR:
+        return Resolution(f"{ONNX_DIR}{_absolute(wanted.removeprefix(ONNX_DIR))}", None)
+    if wanted.startswith(ONNX_HUB) and _REPOSITORY.fullmatch(wanted.removeprefix(ONNX_HUB)):
+        return Resolution(wanted, None)
     inner = wanted.removeprefix(OPENCLIP)
     if inner.startswith(LOCAL) and inner != LOCAL:
-        return Resolution(f"{OPENCLIP}{LOCAL}{os.path.abspath(os.path.expanduser(inner.removeprefix(LOCAL)))}", None)
+        return Resolution(f"{OPENCLIP}{LOCAL}{_absolute(inner.removeprefix(LOCAL))}", None)
     if inner.startswith(HUB) and all(inner.removeprefix(HUB).partition("/")):
         return Resolution(f"{OPENCLIP}{inner}", None)
     architecture, _, tag = inner.rpartition("/")
@@ -117,6 +131,10 @@ def resolve(name: str, *, offline: bool) -> Resolution:
         # open_clip takes both spellings of either part, and two names for one model would be two libraries.
         return Resolution(f"{OPENCLIP}{architecture.replace('/', '-')}/{tag.lower().replace('-', '_')}", None)
     raise unknown(name)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def meant(asked: str, name: str) -> bool:
@@ -151,5 +169,5 @@ def unknown(name: str) -> EncoderUnavailableError:
     hint = f" Did you mean {close[0]}?" if close else ""
     return EncoderUnavailableError(
         f"There is no encoder named {name!r}.{hint} Use auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
-        "hf-hub:ORG/NAME or local-dir:PATH."
+        "hf-hub:ORG/NAME or local-dir:PATH; or onnx-dir:PATH or hf-onnx:ORG/NAME for a model that is ONNX already."
     )
