@@ -26,7 +26,7 @@ def is_cached(repo: str, needed: Sequence[tuple[str, str]] = ()) -> bool:
 
     needed: repository and name of each.
     """
-    return any(holds(repo, file) for file in _WEIGHTS) and all(holds(*file) for file in needed)
+    return any(holds(repo, file) for file in _WEIGHTS) and all(holds(other, file) for other, file in needed)
 
 
 def holds(repo: str, file: str) -> bool:

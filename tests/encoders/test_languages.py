@@ -1,6 +1,7 @@
 """What encoders read, and what the user of a system in another language is advised."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from indexer.pipeline import index as run_index
 from tests.support import tiny_openclip
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
+from tests.support.paths import ROOT
 
 DEFAULT, MULTILINGUAL, FAST, BEST = (PRESETS[name].name for name in ("default", "multilingual", "fast", "best"))
 OLD_FAST = "openclip:ViT-B-32/datacomp_xl_s13b_b90k"
@@ -135,3 +137,12 @@ def test_a_text_tower_of_the_kind_of_xlm_roberta_equals_open_clip(tmp_path, monk
     expected = reference.model.encode_text(reference.tokenizer(texts), normalize=True).detach().numpy()
     assert cosines(found.encode_texts(texts), expected).min() >= 0.9999
     assert cosines(found.encode_queries(texts[:1]), expected[:1]).min() >= 0.9999
+
+
+def test_the_documented_figures_are_those_that_advice_goes_by():
+    page = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
+    rows = {code: cells for code, cells in re.findall(r"^\| \w+ \(`(\w+)`\) \|(.*)\|$", page, re.MULTILINE)}
+    assert rows.keys() == languages._RECALL.keys()
+    for code, (_, *figures) in languages._RECALL.items():
+        shown = [cell.strip(" *") for cell in rows[code].split("|")]
+        assert shown == [f"{figure:.1f}" if figure else "-" for figure in figures]

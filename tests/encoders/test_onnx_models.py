@@ -154,6 +154,13 @@ def test_an_attention_mask_and_pictures_of_bytes_are_given_where_they_are_wanted
     assert cosines(encoder.encode_images(pictures(3)), made.images(pictures(3))).min() >= 0.9999
 
 
+def test_int8_serves_such_a_model_too(made):
+    exact = load(made.folder)
+    rounded = registry.load(made.name, threads=2, offline=True, precision="int8")
+    assert cosines(rounded.encode_images(pictures(3)), exact.encode_images(pictures(3))).min() >= 0.99
+    assert cosines(rounded.encode_texts(TEXTS[3:6]), exact.encode_texts(TEXTS[3:6])).min() >= 0.99
+
+
 def test_weights_may_lie_beside_the_graph(siglip, folder):
     expected = load(siglip.folder).encode_texts(TEXTS)
     move_weights_out(folder)
