@@ -122,7 +122,7 @@ def _prepare_as(name: str, source, meta: ExportMeta, cache) -> None:
     assert names.meant("fast", name) and not names.meant("default", name)
 
 
-@pytest.mark.parametrize("pooler", ["mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"])
+@pytest.mark.parametrize("pooler", ["mean_pooler", pytest.param("cls_pooler", marks=pytest.mark.slow)])
 def test_a_text_tower_of_the_kind_of_xlm_roberta_equals_open_clip(tmp_path, monkeypatch, pooler):
     from clipsearch.encoders import openclip
     from clipsearch.encoders.onnx_runtime import OnnxEncoder

@@ -107,10 +107,10 @@ def test_vectors_equal_open_clip(made):
     assert cosines(encoder.encode_images(many[:1]), made.images(many[:1])).min() >= 0.9999
 
 
-def test_neither_torch_nor_its_libraries_are_imported(made, tmp_path):
+def test_neither_torch_nor_its_libraries_are_imported(siglip):
     code = (
         "import sys, numpy; from PIL import Image; from clipsearch.encoders import registry;"
-        f"e = registry.load({made.name!r}, threads=1, offline=True); e.encode_queries(['a cat']);"
+        f"e = registry.load({siglip.name!r}, threads=1, offline=True); e.encode_queries(['a cat']);"
         "e.encode_images([Image.new('RGB', (9, 9))]);"
         "print(sorted({'torch', 'transformers', 'open_clip'} & set(sys.modules)))"
     )
@@ -154,6 +154,7 @@ def test_an_attention_mask_and_pictures_of_bytes_are_given_where_they_are_wanted
     assert cosines(encoder.encode_images(pictures(3)), made.images(pictures(3))).min() >= 0.9999
 
 
+@pytest.mark.slow
 def test_int8_serves_such_a_model_too(made):
     exact = load(made.folder)
     rounded = registry.load(made.name, threads=2, offline=True, precision="int8")

@@ -76,7 +76,7 @@ def tokenizers(request, folder):
 def test_ids_equal_those_of_open_clip(tokenizers):
     reference, ours = tokenizers
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.lists(PIECES, max_size=40).map("".join))
     def check(text):
         expected = reference([text]).numpy()
@@ -98,7 +98,7 @@ def test_case_and_punctuation_do_not_count_and_rows_are_full(tokenizers):
         assert tokenizer.rows(["cat " * 100])[0, -1] == (0 if tokenizer.rules.zeroed else 1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=30).map("".join))
 def test_texts_are_cleaned_as_open_clip_cleans_them(text):
     from open_clip.tokenizer import get_clean_fn
