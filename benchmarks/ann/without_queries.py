@@ -4,10 +4,10 @@
 
 FOLDER holds images/ and captions.csv (image,caption). Each set of vectors is imported under a name that no encoder has,
 so its index is calibrated without a query by words. `before` is what earlier versions took then, the probe for queries
-by picture. Real rows are crops of the photographs by builtin-base, mixed in pairs to as many as are wanted; their
-queries are captions, sentences of this project's documents, and the generic queries that are shipped; there are twice as many, because they have half the dimensions, so
-that all sets get inverted lists. Made rows: see
-vectors.py; those of the wide gap are invented, as far from their texts as rows of CLIP are.
+by picture. Real rows are crops of half of the photographs by builtin-base, mixed in pairs to twice as many as are made,
+because they have half the dimensions; their queries are captions, sentences of this project's documents, and the
+generic queries that are shipped. Made rows: see vectors.py; those of the wide gap are invented, as far from their texts
+as rows of CLIP are. Times are of one core.
 """
 
 import argparse
