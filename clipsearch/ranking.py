@@ -24,6 +24,9 @@ MIN_SPREAD = 0.01
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+_NEARLY_1 = 1 - 1e-4
+"""The cosine of a row and itself, less what float16 takes."""
+
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
 
@@ -63,6 +66,11 @@ def lower_spread(scores: NDArray[np.floating]) -> float:
     """Return the median of scores (n,) less their 16th percentile: one sigma of a normal, whatever scores high."""
     low, centre = np.percentile(scores, [15.87, 50.0])
     return float(centre - low)
+
+
+def typical_spread(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> float:
+    """Return how far scores spread for a typical one of some queries (q, dim) over a sample of rows (n, dim)."""
+    return float(np.median([lower_spread(scores) for scores in queries @ rows.T]))
 
 
 def null_model(
@@ -121,14 +129,17 @@ def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     return list(kept)
 
 
-def confidence(score: float, seen: NullModel) -> float | None:
+def confidence(score: float, seen: NullModel, *, bounded: bool = False) -> float | None:
     """Return the chance, in [0, 1], that none of the library's rows would score as high if none were related.
 
     The distribution of the largest of n draws from a normal: exp(-n Q(z)). None where the sample is too small.
+    bounded: that no cosine is above 1 counts. Pictures score high among pictures, and of many draws from a normal the
+    largest would be above 1: a picture that finds itself would seem to be chance.
     """
     if seen.sampled < MIN_SAMPLE:
         return None
-    return math.exp(-math.exp(min(-log_evalue(score, seen), 700.0)))
+    z = _bounded_z(score, seen) if bounded else (score - seen.centre) / seen.spread
+    return math.exp(-math.exp(min(math.log(seen.rows) + _log_upper_tail(z), 700.0)))
 
 
 def score_gap_cutoff(
@@ -155,6 +166,24 @@ def score_gap_cutoff(
         i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0))
         for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True))
     ]
+
+
+def _bounded_z(score: float, seen: NullModel) -> float:
+    """Return the normal deviate that is as rare as a cosine under a Beta distribution of that centre and spread.
+
+    Cosines of random directions have a Beta distribution between -1 and 1. The approximation is that of Peizer and
+    Pratt (JASA 1968), whose logarithms of tails are right to 3 percent.
+    """
+    plain = (score - seen.centre) / seen.spread
+    mean, x = ((1 + min(max(value, -_NEARLY_1), _NEARLY_1)) / 2 for value in (seen.centre, score))
+    total = mean * (1 - mean) / (seen.spread / 2) ** 2 - 1
+    above, below, n = mean * total - 0.5, (1 - mean) * total - 0.5, total - 1
+    away = below - n * (1 - x)
+    if min(above, below) <= 0 or abs(away) < 1e-6 * n:  # too wide for a bound, or so near the centre that none matters
+        return plain
+    deviance = below * math.log(below / (n * (1 - x))) + above * math.log(above / (n * x))
+    correction = (below + 1 / 6 - (n + 1 / 3) * (1 - x)) / abs(away)
+    return correction * math.sqrt(max(0.0, 2 / (1 + 1 / (6 * n)) * deviance))
 
 
 def _log_upper_tail(z: float) -> float:

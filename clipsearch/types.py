@@ -133,8 +133,8 @@ class Hit:
         part: Which passage of a text matched, from 0.
         passage: That passage; None for a picture.
         also: Items that repeat this one, if the answer is collapsed; else None.
-        log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high:
-            `confidence` without its limits.
+        log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high if scores
+            had no bound: for queries by words, `confidence` without its limits.
     """
 
     rank: int

@@ -9,19 +9,22 @@ the same as a query stands out far more than any picture does, and would push al
 from __future__ import annotations
 
 import logging
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders import listing
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
-from clipsearch.ranking import MIN_SAMPLE, log_evalue, lower_spread, null_model
+from clipsearch.ranking import MIN_SAMPLE, log_evalue, null_model, typical_spread
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder, generic_queries
+from indexer.queries import GivenQueries
 
 logger = logging.getLogger("clipsearch")
 
@@ -30,59 +33,105 @@ GROWTH = 2
 
 _QUERIES = 32
 
+Q = TypeVar("Q", list[str], NDArray[np.float32])
 
-def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder) -> None:
-    """Measure the spreads if they were not measured yet or the library has grown.
 
-    If the encoder is unavailable, all stays as it is, and the next run tries again.
+def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder, *, again: bool = False) -> None:
+    """Measure the spreads if they were not measured yet or the library has grown; again: in any case.
+
+    Where the encoder is unavailable, queries that the library was given or its texts stand for queries by words;
+    without any, only those by picture are measured, and the next run tries again.
     """
     with library.query() as connection:
         known = get_spreads(connection)
+    given = GivenQueries.of(library)
     with library.read() as snapshot:
-        rows = {str(m): len(snapshot.rows(m)) for m in Modality if _is_told(m, len(snapshot.sample(m)))}
-        is_of_today = bool(known.score_scales) or not known.values
-        if is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in rows.items()):
+        if not (again or _is_due(snapshot, known)):
             return
-        try:
-            measured = _measure_all(snapshot, rows, load_encoder())
-        except (EncoderError, EncoderMismatchError) as error:
-            logger.debug("%s", error)
+        encoder = _encoder(library, load_encoder)
+        if encoder is None and _knows_words(known) and not again:
             return
-    writer.set_setting(SPREADS_KEY, measured.dump())
+        measured = _measure_all(snapshot, encoder, None if given is None else given.vectors)
+    if measured != known:
+        writer.set_setting(SPREADS_KEY, measured.dump())
 
 
-def _is_told(modality: Modality, count: int) -> bool:
+def _is_due(snapshot: Snapshot, known: Spreads) -> bool:
+    """Tell whether something was not measured, or there are many more rows than then."""
+    counts = {str(m): len(snapshot.rows(m)) for m in Modality if _is_telling(m, len(snapshot.sample(m)))}
+    is_of_today = bool(known.score_scales) and _knows_words(known)
+    return bool(counts) and not (
+        is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in counts.items())
+    )
+
+
+def _knows_words(known: Spreads) -> bool:
+    return any(name.startswith("text ") for name in known.values)
+
+
+def _encoder(library: Library, load_encoder: LoadEncoder) -> Encoder | None:
+    """Return the encoder; None if it is unavailable, or if vectors came with its name and it was never used here."""
+    pin = library.encoder
+    if pin is None or (pin.is_imported and listing.identify(pin.name)[0] is None):
+        return None
+    try:
+        return load_encoder()
+    except (EncoderError, EncoderMismatchError) as error:
+        logger.debug("%s", error)
+        return None
+
+
+def _is_telling(modality: Modality, count: int) -> bool:
     """Tell whether so many rows of a sample say how scores are spread; generic texts stand in for a few texts."""
     return count >= MIN_SAMPLE or (modality is Modality.TEXT and count > 0)
 
 
-def _measure_all(snapshot: Snapshot, rows: dict[str, int], encoder: Encoder) -> Spreads:
-    measured = Spreads(rows, {}, {}, {})
-    samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
-    for kind, queries in _queries(snapshot, encoder).items():
-        for modality, sample in samples.items():
+def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None) -> Spreads:
+    measured = Spreads({}, {}, {}, {})
+    for modality in Modality:
+        sample = _sample(snapshot, modality, encoder)
+        if sample is None:
+            continue
+        measured.rows[modality.value] = len(snapshot.rows(modality))
+        for kind, queries in _queries(snapshot, encoder, given).items():
             name, scores = f"{kind} {modality}", queries @ sample.T
-            spread = float(np.median([lower_spread(row) for row in scores]))
+            spread = typical_spread(queries, sample)
             measured.values[name] = round(spread, 5)
             measured.score_scales[name] = round(_score_scale(scores, spread), 3)
-            if len(snapshot.sample(Modality(modality))) < MIN_SAMPLE:
+            if len(snapshot.sample(modality)) < MIN_SAMPLE:
                 measured.centres[name] = round(float(np.median(scores)), 5)
     return measured
 
 
-def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
-    """Return rows of a modality, float32 (n, dim), or what stands in for few texts."""
+def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> NDArray[np.float32] | None:
+    """Return rows of a modality, float32 (n, dim), or what stands in for few texts; None if there are too few."""
     own = snapshot.sample(modality)
-    return own if len(own) >= MIN_SAMPLE else encoder.encode_texts(generic_queries()[:: _QUERIES // 2])
+    if len(own) >= MIN_SAMPLE:
+        return own
+    if encoder is None or not _is_telling(modality, len(own)):
+        return None
+    return encoder.encode_texts(generic_queries()[:: _QUERIES // 2])
 
 
-def _queries(snapshot: Snapshot, encoder: Encoder) -> dict[str, NDArray[np.float32]]:
-    """Return queries by kind, float32 (at most _QUERIES, dim): generic ones in words, pictures of the library."""
-    texts, pictures = generic_queries(), snapshot.sample(Modality.IMAGE)
-    found = {"text": encoder.encode_queries(texts[:: -(-len(texts) // _QUERIES)])}
-    if len(pictures):
-        found["image"] = pictures[:: -(-len(pictures) // _QUERIES)]
+def _queries(
+    snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None
+) -> dict[str, NDArray[np.float32]]:
+    """Return queries by kind, float32 (at most _QUERIES, dim): words, and pictures of the library.
+
+    Words are generic ones if there is an encoder; else queries that were given; else texts of the library.
+    """
+    texts, pictures = snapshot.sample(Modality.TEXT), snapshot.sample(Modality.IMAGE)
+    found = {"image": _spread_out(pictures)} if len(pictures) else {}
+    if encoder is not None:
+        found["text"] = encoder.encode_queries(_spread_out(generic_queries()))
+    elif given is not None or len(texts) >= MIN_SAMPLE:
+        found["text"] = _spread_out(texts if given is None else given)
     return found
+
+
+def _spread_out(queries: Q) -> Q:
+    """Return at most _QUERIES, evenly spread."""
+    return queries[:: -(-len(queries) // _QUERIES)]
 
 
 def _score_scale(scores: NDArray[np.float32], spread: float) -> float:

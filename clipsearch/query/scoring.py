@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ranking import (
+    MIN_SAMPLE,
     are_unit,
     confidence,
     cross_modal_score,
     exact_scores,
     limit_demotion,
     log_evalue,
+    lower_spread,
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
@@ -63,17 +65,37 @@ def score_rows(
     snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
     known = snapshot.spreads()
-    spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
     sample, count = snapshot.sample(modality) @ query, snapshot.live_count(modality)
+    spread, centre = _spread(snapshot, kind, modality, sample), known.centre_of(kind, modality)
     seen = null_model(sample, count, spread=spread, centre=centre)
+    bounded = kind != Modality.TEXT  # whose scores are far below 1
     among_all, score_scale = replace(seen, rows=snapshot.live_count()), known.score_scale_of(kind, modality)
     ranked = []
     for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):
         score = float(scores[i])
         worth = log_evalue(score, seen)
         order = cross_modal_score(worth, log_evalue(score, among_all), score_scale)
-        ranked.append(ScoredRow(modality, int(ids[i]), score, worth, confidence(score, seen), order))
+        ranked.append(ScoredRow(modality, int(ids[i]), score, worth, confidence(score, seen, bounded=bounded), order))
     return ranked
+
+
+def _spread(snapshot: Snapshot, kind: str | None, modality: Modality, scores: NDArray[np.float32]) -> float | None:
+    """Return the spread that is typical of queries of a kind; None if that is unknown.
+
+    scores: of one query over a sample. A vector may be of any kind: it has the spread of its own scores, within what is
+    typical of the kinds that are known.
+    """
+    known = {
+        each: snapshot.spreads().get(each, modality) or (snapshot.picture_spread(modality) if each == "image" else None)
+        for each in ([kind] if kind else ["text", "image"])
+    }
+    if kind is not None:
+        return known[kind]
+    typical = sorted(spread for spread in known.values() if spread)
+    if not typical or len(scores) < MIN_SAMPLE:
+        return None
+    own = min(lower_spread(scores), typical[-1])
+    return max(own, typical[0]) if len(typical) > 1 else own
 
 
 def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], item_ids: Mapping[int, int]) -> Iterator[int]:

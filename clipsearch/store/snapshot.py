@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
-from clipsearch.ranking import are_unit
+from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
 from clipsearch.store import catalog, full_text, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
@@ -82,6 +82,20 @@ class Snapshot:
     def spreads(self) -> Spreads:
         """Return the typical spreads of scores."""
         return self._cached("spreads", lambda: get_spreads(self._connection))
+
+    def picture_spread(self, modality: Modality) -> float | None:
+        """Return the typical spread of queries by picture, from pictures of the library; None if it has too few.
+
+        It stands in where none was measured, as in libraries that were imported by earlier versions.
+        """
+
+        def compute() -> float | None:
+            pictures, rows = self.sample(Modality.IMAGE), self.sample(modality)
+            if min(len(pictures), len(rows)) < MIN_SAMPLE:
+                return None
+            return typical_spread(pictures[:: -(-len(pictures) // MIN_SAMPLE)], rows)
+
+        return self._cached(f"picture spread {modality}", compute)
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
         """Return the active approximate index of a modality."""
