@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
-from clipsearch.ranking import MIN_SAMPLE, log_evalue, lower_spread, null_model
+from clipsearch.ranking import MIN_SAMPLE, PRIOR_SPREAD, log_evalue, lower_spread, null_model
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
@@ -29,6 +29,9 @@ GROWTH = 2
 """Spreads are measured again once a modality has so many times the rows."""
 
 _QUERIES = 32
+
+_MIN_SHARE = 0.1
+"""Scores spread less than this share of what unrelated texts do only where the library repeats itself."""
 
 
 def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder) -> None:
@@ -59,15 +62,21 @@ def _is_told(modality: Modality, count: int) -> bool:
 def _measure_all(snapshot: Snapshot, rows: dict[str, int], encoder: Encoder) -> Spreads:
     measured = Spreads(rows, {}, {}, {})
     samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
-    for kind, queries in _queries(snapshot, encoder).items():
+    asked = _queries(snapshot, encoder)
+    least = _MIN_SHARE * _typical_spread(asked["text"] @ asked["text"].T)
+    for kind, queries in asked.items():
         for modality, sample in samples.items():
             name, scores = f"{kind} {modality}", queries @ sample.T
-            spread = float(np.median([lower_spread(row) for row in scores]))
+            spread = max(_typical_spread(scores), least)
             measured.values[name] = round(spread, 5)
             measured.score_scales[name] = round(_score_scale(scores, spread), 3)
             if len(snapshot.sample(Modality(modality))) < MIN_SAMPLE:
                 measured.centres[name] = round(float(np.median(scores)), 5)
     return measured
+
+
+def _typical_spread(scores: NDArray[np.float32]) -> float:
+    return float(np.median([lower_spread(row) for row in scores]))
 
 
 def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
@@ -87,6 +96,6 @@ def _queries(snapshot: Snapshot, encoder: Encoder) -> dict[str, NDArray[np.float
 
 def _score_scale(scores: NDArray[np.float32], spread: float) -> float:
     """Return the typical log E-value of the next best row; the best may be the query itself."""
-    seen = [null_model(row, len(row), spread=spread) for row in scores]
+    seen = [null_model(row, len(row), spread=spread, unit=spread / PRIOR_SPREAD) for row in scores]
     next_best = np.partition(scores, -2, axis=1)[:, -2]
     return max(1.0, float(np.median([log_evalue(float(s), b) for s, b in zip(next_best, seen, strict=True)])))

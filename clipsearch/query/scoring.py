@@ -65,7 +65,7 @@ def score_rows(
     known = snapshot.spreads()
     spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
     sample, count = snapshot.sample(modality) @ query, snapshot.live_count(modality)
-    seen = null_model(sample, count, spread=spread, centre=centre)
+    seen = null_model(sample, count, spread=spread, centre=centre, unit=known.unit_of(kind, modality))
     among_all, score_scale = replace(seen, rows=snapshot.live_count()), known.score_scale_of(kind, modality)
     ranked = []
     for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import are_unit
@@ -82,6 +83,15 @@ class Snapshot:
     def spreads(self) -> Spreads:
         """Return the typical spreads of scores."""
         return self._cached("spreads", lambda: get_spreads(self._connection))
+
+    def copy_distance(self) -> CopyDistance:
+        """Return how far apart copies of a picture may be: as it was measured, else as the rows suggest."""
+
+        def compute() -> CopyDistance:
+            measured = CopyDistance.load(catalog.get_setting(self._connection, COPY_DISTANCE_KEY))
+            return measured or estimate(self.sample(Modality.IMAGE))
+
+        return self._cached("copy distance", compute)
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
         """Return the active approximate index of a modality."""
