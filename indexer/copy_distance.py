@@ -30,7 +30,7 @@ from indexer.spreads import GROWTH
 
 logger = logging.getLogger("clipsearch")
 
-_PICTURES, _MIN_PICTURES, _MAX_BYTES = 12, 6, 32 << 20
+_PICTURES, _MIN_PICTURES, _MAX_BYTES = 9, 6, 32 << 20
 MARGIN = 0.06
 """Of the edits that were tried, a margin moves small and large pictures most alike: what JPEG or a smaller size does to
 a picture depends on how much detail it had (benchmarks/copy_distance.py)."""

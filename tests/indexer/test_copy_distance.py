@@ -27,20 +27,20 @@ def store(library, value):
         writer.set_setting("copy_distance", value)
 
 
-def test_a_dozen_pictures_are_encoded_again_once_a_library_has_enough_and_again_when_it_has_doubled(tmp_path, encoder):
+def test_nine_pictures_are_encoded_again_once_a_library_has_enough_and_again_when_it_has_doubled(tmp_path, encoder):
     place = Place(tmp_path, encoder)
     photos(place.root, 31)
     assert place.run()["worked"] == 2 * 31  # each preprocessed and encoded
     assert distance(place.library).rows == 0
     photos(place.root, 1, first=31)
-    assert place.run()["worked"] == 2 * (1 + 12)
+    assert place.run()["worked"] == 2 * (1 + 9)
     first = distance(place.library)
     assert first.rows == 32 and 0 < first.distance < 1
     photos(place.root, 31, first=32)
     assert place.run()["worked"] == 2 * 31
     assert distance(place.library) == first
     photos(place.root, 1, first=63)
-    assert place.run()["worked"] == 2 * (1 + 12)
+    assert place.run()["worked"] == 2 * (1 + 9)
     assert distance(place.library).rows == 64
 
 
@@ -52,7 +52,7 @@ def test_a_library_of_an_earlier_version_is_measured_by_the_next_run_and_answers
     store(place.library, None)
     before = distance(place.library)
     assert before.rows == 0 and before.distance > 0
-    assert place.run()["worked"] == 2 * 12
+    assert place.run()["worked"] == 2 * 9
     assert distance(place.library) == measured
     assert "worked" not in place.run()
 
@@ -68,10 +68,10 @@ def test_files_that_are_not_what_was_encoded_or_are_away_do_not_count(tmp_path, 
     place = Place(tmp_path, encoder)
     paths = photos(place.root, 40)
     place.run()
-    for path in paths[:15]:
+    for path in paths[:10]:
         swap(path, paths[20])
     store(place.library, None)
-    assert place.run()["worked"] == 2 * 7  # five of the twelve that are chosen are among the first 15
+    assert place.run()["worked"] == 2 * 6  # three of the nine that are chosen are among the first ten
     assert distance(place.library).rows == 40
     for path in paths[15:35]:
         swap(path, paths[36])
