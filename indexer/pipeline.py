@@ -30,6 +30,7 @@ from indexer import build
 from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
 from indexer.commit import CommitStage
+from indexer.copy_distance import refresh_copy_distance
 from indexer.decode import Decoder, Loaded, count_vectors, hash_content, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage
@@ -143,6 +144,7 @@ class _Run:
             load = (lambda: known) if known else encoder_loader(self.library, self.settings)
             build.refresh(self.library, writer, load)
             refresh_spreads(self.library, writer, load)
+            refresh_copy_distance(self.library, writer, load, self.reader, self.settings)
         except ClipSearchError as error:
             logger.warning("%s", error)
 

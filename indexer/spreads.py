@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipsearch.encoders import listing
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
-from clipsearch.ranking import MIN_SAMPLE, log_evalue, null_model, typical_spread
+from clipsearch.ranking import MIN_SAMPLE, PRIOR_SPREAD, log_evalue, null_model, typical_spread
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
@@ -32,6 +32,9 @@ GROWTH = 2
 """Spreads are measured again once a modality has so many times the rows."""
 
 _QUERIES = 32
+
+_MIN_SHARE = 0.1
+"""Scores spread less than this share of what unrelated texts do only where the library repeats itself."""
 
 Q = TypeVar("Q", list[str], NDArray[np.float32])
 
@@ -88,14 +91,16 @@ def _is_telling(modality: Modality, count: int) -> bool:
 
 def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None) -> Spreads:
     measured = Spreads({}, {}, {}, {})
+    asked = _queries(snapshot, encoder, given)
+    least = _MIN_SHARE * typical_spread(asked["text"], asked["text"]) if "text" in asked else 0.0
     for modality in Modality:
         sample = _sample(snapshot, modality, encoder)
         if sample is None:
             continue
         measured.rows[modality.value] = len(snapshot.rows(modality))
-        for kind, queries in _queries(snapshot, encoder, given).items():
+        for kind, queries in asked.items():
             name, scores = f"{kind} {modality}", queries @ sample.T
-            spread = typical_spread(queries, sample)
+            spread = max(typical_spread(queries, sample), least)
             measured.values[name] = round(spread, 5)
             measured.score_scales[name] = round(_score_scale(scores, spread), 3)
             if len(snapshot.sample(modality)) < MIN_SAMPLE:
@@ -136,6 +141,6 @@ def _spread_out(queries: Q) -> Q:
 
 def _score_scale(scores: NDArray[np.float32], spread: float) -> float:
     """Return the typical log E-value of the next best row; the best may be the query itself."""
-    seen = [null_model(row, len(row), spread=spread) for row in scores]
+    seen = [null_model(row, len(row), spread=spread, unit=spread / PRIOR_SPREAD) for row in scores]
     next_best = np.partition(scores, -2, axis=1)[:, -2]
     return max(1.0, float(np.median([log_evalue(float(s), b) for s, b in zip(next_best, seen, strict=True)])))

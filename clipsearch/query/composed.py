@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -155,8 +155,10 @@ def _rank(
     if not len(ids):
         return []
     scores = exact_scores(whole, near)
-    merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
-    score_scale = snapshot.spreads().score_scale_of(kind, modality)
+    known = snapshot.spreads()
+    units = [known.unit_of(each, modality) for each in (*("image" if one else "text" for one in query.pictures), kind)]
+    merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion, units)
+    score_scale = known.score_scale_of(kind, modality)
     among_all = replace(seen, rows=snapshot.live_count())
     worth = [log_evalue(value, seen) for value in merit]
     order = np.array(
@@ -177,16 +179,18 @@ def _judge(
     candidates: int,
     total: int,
     fusion: str,
+    units: Sequence[float],
 ) -> tuple[NDArray[np.float64], NullModel]:
     """Return what each candidate is worth, float64 (candidates,), and how rows at large do.
 
-    rows (candidates + sample, dim). total: how many there are in all.
+    rows (candidates + sample, dim). total: how many there are in all. units: as null_model takes them, of each term and
+    of their sum.
     """
     if fusion == "feature":
-        merit, unit = exact_scores(whole, rows).astype(np.float64), 1.0
+        merit, unit = exact_scores(whole, rows).astype(np.float64), units[-1]
     else:
         scores = _term_scores(query, rows)
-        seen = [null_model(row[candidates:], total) for row in scores]
+        seen = [null_model(row[candidates:], total, unit=unit) for row, unit in zip(scores, units[:-1], strict=True)]
         merit, unit = decide(scores, query.weights, seen, query.pictures), 1.0 / PRIOR_SPREAD
     return merit[:candidates], null_model(merit[candidates:], total, unit=unit)
 

@@ -67,7 +67,7 @@ def score_rows(
     known = snapshot.spreads()
     sample, count = snapshot.sample(modality) @ query, snapshot.live_count(modality)
     spread, centre = _spread(snapshot, kind, modality, sample), known.centre_of(kind, modality)
-    seen = null_model(sample, count, spread=spread, centre=centre)
+    seen = null_model(sample, count, spread=spread, centre=centre, unit=known.unit_of(kind, modality))
     bounded = kind != Modality.TEXT  # whose scores are far below 1
     among_all, score_scale = replace(seen, rows=snapshot.live_count()), known.score_scale_of(kind, modality)
     ranked = []

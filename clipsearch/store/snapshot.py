@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
@@ -96,6 +97,15 @@ class Snapshot:
             return typical_spread(pictures[:: -(-len(pictures) // MIN_SAMPLE)], rows)
 
         return self._cached(f"picture spread {modality}", compute)
+
+    def copy_distance(self) -> CopyDistance:
+        """Return how far apart copies of a picture may be: as it was measured, else as the rows suggest."""
+
+        def compute() -> CopyDistance:
+            measured = CopyDistance.load(catalog.get_setting(self._connection, COPY_DISTANCE_KEY))
+            return measured or estimate(self.sample(Modality.IMAGE))
+
+        return self._cached("copy distance", compute)
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
         """Return the active approximate index of a modality."""

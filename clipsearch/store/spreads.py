@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection
 
+from clipsearch.ranking import PRIOR_SPREAD
 from clipsearch.store.catalog import get_setting
 from clipsearch.types import Modality
 
@@ -35,6 +36,14 @@ class Spreads:
     def get(self, kind: str | None, modality: Modality) -> float | None:
         """Return the spread for queries of a kind over a modality; None where it was not measured."""
         return self.values.get(f"{kind} {modality}")
+
+    def unit_of(self, kind: str | None, modality: Modality) -> float:
+        """Return the unit of cosines for queries of a kind over a modality, as `ranking.null_model` takes it.
+
+        Vectors, of which nobody knows what they are, count as pictures do; without any measurement it is 1.
+        """
+        known = self.get(kind, modality) or self.get("image", modality)
+        return known / PRIOR_SPREAD if known else 1.0
 
     def centre_of(self, kind: str | None, modality: Modality) -> float | None:
         """Return the median to expect of queries of a kind over a modality that has few rows; None if not measured."""

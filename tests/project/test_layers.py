@@ -11,7 +11,8 @@ from tests.support.paths import ROOT
 
 LAYERS = {
     "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
-    "clipsearch.config": 1, "clipsearch.dates": 1, "clipsearch.durable": 1, "clipsearch.filtering": 1,
+    "clipsearch.config": 1, "clipsearch.copy_distance": 1, "clipsearch.dates": 1,
+    "clipsearch.durable": 1, "clipsearch.filtering": 1,
     "clipsearch.float16": 1, "clipsearch.gallery": 1, "clipsearch.linalg": 1, "clipsearch.locations": 1,
     "clipsearch.media": 1,
     "clipsearch.paths": 1, "clipsearch.present": 1, "clipsearch.private": 1, "clipsearch.progress": 1,

@@ -54,6 +54,7 @@ def siglip_like(folder: Path, *, seed: int = 0) -> Path:
     }
     model = {
         "embed_dim": 32,
+        "init_logit_scale": 4.6,
         "init_logit_bias": -10,
         "custom_text": True,
         "vision_cfg": vision,
