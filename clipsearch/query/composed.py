@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,14 @@ from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking, build_hits, fill
-from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, score_rows
+from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, null_models, score_rows
 from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
     PRIOR_SPREAD,
     NullModel,
     are_unit,
-    confidence,
-    cross_modal_score,
+    counted_rows,
+    evalue_confidence,
     exact_scores,
     log_evalue,
     null_model,
@@ -131,7 +131,8 @@ def retrieve_composed(
 
     def rank(found: list[Candidates]) -> list[list[Hit]]:
         lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
-        return [build_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)]
+        merged = merge_modalities(lists, adds_up=fusion != "rank" and not any(query.pictures))
+        return [build_hits(snapshot, merged, k, excluded_ids=query.excluded)]
 
     return fill(k, k + len(query.excluded), propose, rank)[0]
 
@@ -148,7 +149,7 @@ def _rank(
         return score_rows(snapshot, modality, whole, ids, item_ids, kind)
     if not len(ids):
         return []
-    near, total = snapshot.rows(modality).gather(ids), snapshot.live_count(modality)
+    near, total = snapshot.rows(modality).gather(ids), counted_rows(snapshot.live_count(modality))
     sound = are_unit(near)
     snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     near, ids = near[sound], ids[sound]
@@ -156,18 +157,37 @@ def _rank(
         return []
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
-    score_scale = snapshot.spreads().score_scale_of(kind, modality)
-    among_all = replace(seen, rows=snapshot.live_count())
-    worth = [log_evalue(value, seen) for value in merit]
-    order = np.array(
-        [cross_modal_score(w, log_evalue(value, among_all), score_scale) for w, value in zip(worth, merit, strict=True)]
-    )
-    if fusion == "rank":
-        order = fuse_ranks(_term_scores(query, near), query.weights)
+    worth = np.array([log_evalue(value, seen) for value in merit])
+    if modality is Modality.TEXT:
+        worth = np.minimum(worth, _fit(snapshot, query, near))
+    order = fuse_ranks(_term_scores(query, near), query.weights) if fusion == "rank" else worth
     return [
-        ScoredRow(modality, int(ids[i]), float(scores[i]), worth[i], confidence(merit[i], seen), float(order[i]))
+        ScoredRow(
+            modality,
+            int(ids[i]),
+            item_ids[int(ids[i])],
+            float(scores[i]),
+            float(worth[i]),
+            evalue_confidence(float(worth[i]), seen),
+            float(order[i]),
+        )
         for i in first_of_items(ids, np.lexsort((ids, -order)), item_ids)
     ]
+
+
+def _fit(snapshot: Snapshot, query: EmbeddedQuery, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far texts (n, dim) fit positive terms, float64 (n,): their log E-values, added up where above 0.
+
+    Where negative terms push pictures down, a text that fits no positive term would win: this bounds what it is worth.
+    """
+    each = []
+    for i in np.flatnonzero(query.weights > 0).tolist():
+        vector = query.vectors[i]
+        _, typical = null_models(snapshot, Modality.TEXT, vector, "image" if query.pictures[i] else "text")
+        each.append([log_evalue(score, typical) for score in exact_scores(vector, rows).tolist()])
+    fit = np.array(each)
+    bound: NDArray[np.float64] = np.where(fit.max(axis=0) > 0, np.maximum(fit, 0.0).sum(axis=0), fit.max(axis=0))
+    return bound
 
 
 def _judge(

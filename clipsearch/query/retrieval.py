@@ -91,7 +91,7 @@ def _rank(batch: QueryBatch, i: int, found: Sequence[Candidates], keyword_ids: S
         rows = np.union1d(each.rows[i], [*own]).astype(np.int64)
         item_ids = each.item_ids | own
         lists.append(score_rows(batch.snapshot, each.modality, batch.queries[i], rows, item_ids, batch.kind))
-    return merge_modalities(lists)
+    return merge_modalities(lists, adds_up=batch.kind == "text")
 
 
 def build_hits(
