@@ -1,19 +1,19 @@
 """Pictures and texts in one ranking, one kind being what is asked for: python benchmarks/mixed.py FOLDER
 
-FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted anew on 400 photographs, as in
-builtin_quality.py; the library holds 300 others and n texts that have to do with none (prose.py), then 300 texts and n
-pictures (from 301 on parts and mirror images of the photographs). What is asked:
+FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted anew on 400 photographs, as
+in builtin_quality.py. A library holds the 300 others and n texts that have to do with none (prose.py), then 300 texts
+and n pictures (from 301 on parts and mirror images of the photographs). What is asked:
 
-    captions       two captions of each photograph
+    captions       a caption of each photograph
     things         the names of 26 things, and pairs of them (fusion.py)
     a - b, a + b - c   the same, composed
-    three words    three of the rarest words of a text, if it has 20 words that are rare
+    three words    three of the 20 rarest words of a text, which no other text has all of; `one word` is one of them
     questions      the first paragraph of a docstring, the rest of which is the text; the summary of a package
 
-`wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for. `lost`: how many of
-100 no longer have the right item among the first 1, 5 and 10, against asking for the right kind alone. `first`: how many
-of 100 texts that are asked for by their words come first. `sure`: how many of 100 first hits of the other kind, asked
-for alone, have a confidence of 75 % and more. The rule was chosen with --half 0: other photographs, captions and texts.
+`wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for. `lost`: how many
+of 100 no longer have the right item among the first 1, 5 and 10, against asking for the right kind alone. `first`: how
+many of 100 texts that are asked for come first. `sure`: how many of 100 first hits of the other kind, asked for alone,
+have a confidence of 75 % and more. The rule was chosen with --half 0: other photographs, captions and texts.
 
 --before CHECKOUT: measure a working tree of another version as well, on the same files.
 """
@@ -30,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS, TEXTS, ASKED = (1, 10, 100, 1000), 300, 300
 CUTS = (1, 5, 10)
+OF_TEXTS = ("three words", "one word", "questions")
 SURE = 0.75
 
 
@@ -59,11 +60,12 @@ def prepare(folder, work, half):
     write_pictures([paths[i] for i in test], work / "pictures")
     pairs = [(who, where) for who in WHO for where in WHERE]
     asked = {
-        "captions": [[f"{n:04d}.jpg", captions[i][said]] for n, i in enumerate(test) for said in (1, 3)],
+        "captions": [[f"{n:04d}.jpg", captions[i][1]] for n, i in enumerate(test)],
         "things": [["", words] for words in (*THINGS, *(f"{who} and {where}" for who, where in pairs))],
         "a - b": [["", f'"{who}" - "{where}"'] for who, where in pairs],
         "a + b - c": [["", f'"{who}" + "{w}" - "{v}"'] for who in WHO for w, v in zip(WHERE, WHERE[5:], strict=False)],
-        "three words": [[f"{n:04d}.md", words] for n, words in enumerate(telling_words(texts)) if words],
+        "three words": [[f"{n:04d}.md", words] for n, words in enumerate(telling_words(texts, 3)) if words],
+        "one word": [[f"{n:04d}.md", words] for n, words in enumerate(telling_words(texts, 1)) if words],
         "questions": [[f"{n:04d}.md", each.asks] for n, each in enumerate(texts) if each.asks],
     }
     (work / "asked.json").write_text(json.dumps(asked))
@@ -153,22 +155,39 @@ def recall(found, right, k):
 def measure(work):
     """Print a row for each library and kind of question."""
     asked = json.loads((work / "asked.json").read_text())
-    about = dict.fromkeys(asked, "image") | {"three words": "text", "questions": "text"}
+    about = dict.fromkeys(asked, "image") | dict.fromkeys(OF_TEXTS, "text")
     library = Mixed(work, "pictures")
     library.add("pictures", ASKED)
     for count in COUNTS:
         library.add("texts", count)
         for kind, questions in asked.items():
-            there = [each for each in questions if about[kind] == "image" or int(each[0][:4]) < count][-2 * ASKED :]
+            there = [each for each in questions if about[kind] == "image" or int(each[0][:4]) < count][-ASKED:]
             if there:
                 show(f"{ASKED} pictures, {count} texts", kind, library.measure(there, about[kind]))
     library = Mixed(work, "texts")
     library.add("texts", TEXTS)
     for count in COUNTS:
         library.add("pictures", count)
-        for kind in ("three words", "questions"):
+        for kind in OF_TEXTS:
             there = [each for each in asked[kind] if int(each[0][:4]) < TEXTS]
             show(f"{TEXTS} texts, {count} pictures", kind, library.measure(there, "text"))
+
+
+def run_once(work, version, tree):
+    """Measure the version in a working tree in a process of its own; return its rows."""
+    own, rows = work / version, []
+    own.mkdir()
+    for path in ("fitted.npz", "asked.json", "texts", "pictures"):
+        (own / path).symlink_to(work / path)
+    command = [sys.executable, __file__, "--once", str(own)]
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout:
+            rows.append(json.loads(line))
+            print(version, line, end="", flush=True)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return rows
 
 
 def show(library, kind, figures):
@@ -187,19 +206,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         prepare(given.folder, work, given.half)
-        found = {}
-        for version, tree in (("now", ROOT), ("before", given.before)):
-            if tree:
-                own = work / version
-                shutil.copytree(work, own, ignore=lambda *_: [*found, version])
-                command = [sys.executable, __file__, "--once", str(own)]
-                done = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(tree)})
-                found[version] = []
-                for line in done.stdout:
-                    found[version].append(json.loads(line))
-                    print(version, line, end="", flush=True)
-                if done.wait():
-                    raise SystemExit(done.returncode)
+        found = {"now": run_once(work, "now", ROOT)}
+        if given.before:
+            found["before"] = run_once(work, "before", given.before)
     rows = []
     for number, now in enumerate(found["now"]):
         row = {name: now[name] for name in ("library", "asked", "queries")}

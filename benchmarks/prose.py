@@ -5,7 +5,7 @@ import random
 import re
 import sysconfig
 import zlib
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -17,7 +17,7 @@ LEAST, MOST = 150, 2000
 PACKAGES = ("numpy", "PIL", "sqlalchemy")
 """Besides the standard library, whose docstrings are taken."""
 
-RARE, TELLING = 20, 3
+RARE = 20
 
 NOTES = (
     "Tax return: ask the office for form 12b, pay before the end of May, keep the receipts of the last seven years.",
@@ -59,14 +59,19 @@ def corpus(half: int) -> list[Prose]:
     return [found[i] for i in range(max(map(len, lists))) for found in lists if i < len(found)]
 
 
-def telling_words(texts: list[Prose]) -> list[str]:
-    """Return three of the rarest words of each text; "" for one that has too few that are rare."""
-    words = [set(re.findall(r"[a-z]{4,}", each.text.lower())) for each in texts]
-    counts = Counter(word for own in words for word in own)
+def telling_words(texts: list[Prose], count: int) -> list[str]:
+    """Return so many of the rarest words of each text, all of which no other text has; "" where there are none."""
+    words = [{w for w in re.findall(r"[^\W_]+", each.text.lower()) if w.isalpha() and len(w) >= 4} for each in texts]
+    holders = defaultdict(set)
+    for number, own in enumerate(words):
+        for word in own:
+            holders[word].add(number)
     chance, found = random.Random(1), []
     for own in words:
-        rare = sorted(own, key=lambda word: (counts[word], word))[:RARE]
-        found.append(" ".join(chance.sample(rare, TELLING)) if len(rare) == RARE else "")
+        rare = sorted(own, key=lambda word: (len(holders[word]), word))[:RARE]
+        asked = chance.sample(rare, count) if len(rare) == RARE else []
+        is_telling = asked and len(set.intersection(*(holders[word] for word in asked))) == 1
+        found.append(" ".join(asked) if is_telling else "")
     return found
 
 
@@ -91,7 +96,7 @@ def _system_documents():
     for path in sorted((ROOT / "docs").glob("*.md")):
         yield Prose(path.read_text("utf-8"), "document")
     for path in sorted(Path("/usr/share/doc").glob("*/*")):
-        if path.name == "copyright" or path.name.startswith("README") and path.suffix in ("", ".md", ".txt"):
+        if path.name == "copyright" or (path.name.startswith("README") and path.suffix in ("", ".md", ".txt")):
             yield Prose(path.read_text("utf-8", "replace"), "licence" if path.name == "copyright" else "document")
 
 

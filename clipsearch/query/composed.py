@@ -20,6 +20,7 @@ from clipsearch.query.retrieval import Ranking, build_hits, fill
 from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, null_models, score_rows
 from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
+    MIN_SAMPLE,
     PRIOR_SPREAD,
     NullModel,
     are_unit,
@@ -158,9 +159,15 @@ def _rank(
     scores = exact_scores(whole, near)
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
     worth = np.array([log_evalue(value, seen) for value in merit])
-    if modality is Modality.TEXT:
-        worth = np.minimum(worth, _fit(snapshot, query, near))
-    order = fuse_ranks(_term_scores(query, near), query.weights) if fusion == "rank" else worth
+    fit = _evidence(snapshot, modality, query, near, query.weights > 0)
+    if modality is Modality.IMAGE:
+        order = worth + (fit.max() - worth.max())
+    elif seen.sampled < MIN_SAMPLE:  # by a few texts, which these are themselves, nothing can be judged
+        order = worth = fit - np.maximum(_evidence(snapshot, modality, query, near, query.weights < 0), 0.0)
+    else:
+        order = worth = np.minimum(worth, fit)
+    if fusion == "rank":
+        order = fuse_ranks(_term_scores(query, near), query.weights)
     return [
         ScoredRow(
             modality,
@@ -175,19 +182,28 @@ def _rank(
     ]
 
 
-def _fit(snapshot: Snapshot, query: EmbeddedQuery, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return how far texts (n, dim) fit positive terms, float64 (n,): their log E-values, added up where above 0.
+def _evidence(
+    snapshot: Snapshot,
+    modality: Modality,
+    query: EmbeddedQuery,
+    rows: NDArray[np.float32],
+    chosen: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return how far rows (n, dim) fit some terms, float64 (n,): their log E-values, added up where above 0.
 
-    Where negative terms push pictures down, a text that fits no positive term would win: this bounds what it is worth.
+    Kinds are compared by positive terms: the best picture stands as high as it would without negative ones, and no text
+    higher. Those push down the pictures that match them, so by the fusion a text that fits no term would win.
     """
+    if not chosen.any():
+        return np.zeros(len(rows))
     each = []
-    for i in np.flatnonzero(query.weights > 0).tolist():
+    for i in np.flatnonzero(chosen).tolist():
         vector = query.vectors[i]
-        _, typical = null_models(snapshot, Modality.TEXT, vector, "image" if query.pictures[i] else "text")
+        _, typical = null_models(snapshot, modality, vector, "image" if query.pictures[i] else "text")
         each.append([log_evalue(score, typical) for score in exact_scores(vector, rows).tolist()])
-    fit = np.array(each)
-    bound: NDArray[np.float64] = np.where(fit.max(axis=0) > 0, np.maximum(fit, 0.0).sum(axis=0), fit.max(axis=0))
-    return bound
+    found = np.array(each)
+    best: NDArray[np.float64] = found.max(axis=0)
+    return np.where(best > 0, np.maximum(found, 0.0).sum(axis=0), best)
 
 
 def _judge(

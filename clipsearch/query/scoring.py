@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ranking import (
+    CONFIDENT_LOG_EVALUE,
     MIN_SAMPLE,
     NullModel,
     are_unit,
@@ -123,3 +124,15 @@ def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list
     ranked = sorted(rows, key=lambda item: -worth[item])
     pictures = [e.item for ranking in lists for e in ranking if e.modality is Modality.IMAGE and e.order > 0]
     return [entry for item in limit_demotion(ranked, pictures) for entry in rows[item]]
+
+
+def doubtful_texts(ranked: Sequence[ScoredRow]) -> frozenset[int]:
+    """Return the items that words alone must not put first: texts that chance explains, beside a picture that fits.
+
+    "child" asks for a photograph of one where there is one, not for a document on parent and child.
+    """
+    if not ranked or ranked[0].modality is not Modality.IMAGE or ranked[0].order < CONFIDENT_LOG_EVALUE:
+        return frozenset()
+    return frozenset(entry.item for entry in ranked) - {
+        entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order > 0
+    }
