@@ -24,8 +24,8 @@ MIN_SPREAD = 0.01
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
-CONFIDENT_LOG_EVALUE = -math.log(-math.log(CONFIDENT))
-"""The log E-value of a hit whose confidence is CONFIDENT."""
+STANDS_OUT = 0.95
+"""A picture of this confidence is what a query means, whatever texts have its words (benchmarks/mixed.py)."""
 
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ranking import (
-    CONFIDENT_LOG_EVALUE,
     MIN_SAMPLE,
+    STANDS_OUT,
     NullModel,
     are_unit,
     confidence,
@@ -127,11 +127,12 @@ def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list
 
 
 def doubtful_texts(ranked: Sequence[ScoredRow]) -> frozenset[int]:
-    """Return the items that words alone must not put first: texts that chance explains, beside a picture that fits.
+    """Return the items that words alone must not put first: texts that chance explains, if a picture stands out.
 
     "child" asks for a photograph of one where there is one, not for a document on parent and child.
     """
-    if not ranked or ranked[0].modality is not Modality.IMAGE or ranked[0].order < CONFIDENT_LOG_EVALUE:
+    first = ranked[0] if ranked else None
+    if first is None or first.modality is not Modality.IMAGE or (first.confidence or 0.0) < STANDS_OUT:
         return frozenset()
     return frozenset(entry.item for entry in ranked) - {
         entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order > 0

@@ -51,7 +51,10 @@ class Spreads:
     def tails_of(self, kind: str | None, modality: Modality) -> Tails | None:
         """Return the tails for queries of a kind over a modality; None where they were not measured."""
         found = self.tails.get(f"{kind} {modality}")
-        return Tails(Tail(*found[:2]), Tail(*found[2:])) if found else None
+        if not found:
+            return None
+        start, scale, own_start, own_scale = found
+        return Tails(Tail(start, scale), Tail(own_start, own_scale))
 
     def dump(self) -> str:
         """Return the setting's value."""

@@ -151,8 +151,8 @@ def test_a_tail_of_equal_scores_has_a_width():
     assert isinstance(tail, Tail)
 
 
-def row(modality, item, order):
-    return ScoredRow(modality, item, item, order / 10, order, None, order)
+def row(modality, item, order, confidence=None):
+    return ScoredRow(modality, item, item, order / 10, order, confidence, order)
 
 
 def test_a_picture_and_its_caption_add_up():
@@ -166,6 +166,7 @@ def test_a_picture_and_its_caption_add_up():
 
 def test_only_texts_that_chance_explains_beside_a_picture_that_fits_are_doubtful():
     texts = [row(Modality.TEXT, 5, 0.5), row(Modality.TEXT, 6, -0.5), row(Modality.TEXT, 1, -2.0)]
-    assert doubtful_texts([row(Modality.IMAGE, 1, 3.0), *texts]) == {6}
-    assert doubtful_texts([row(Modality.IMAGE, 1, 0.2), *texts]) == set()
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts]) == {6}
+    assert doubtful_texts([row(Modality.IMAGE, 1, 2.0, 0.87), *texts]) == set()
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0), *texts]) == set(), "of a few pictures none can stand out"
     assert doubtful_texts(texts) == doubtful_texts([]) == set()
