@@ -27,7 +27,7 @@ from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
-from clipsearch.ranking import CONFIDENT
+from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
@@ -331,7 +331,8 @@ class SearchEngine:
             return self._results(str(query), pin, snapshot, ranking, options.cutoff)
 
     def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
-        hits = cutoff.apply(found.hits, {modality: snapshot.live_count(modality) for modality in Modality})
+        rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
+        hits = cutoff.apply(found.hits, rows)
         left_out = len(found.hits) - len(hits)
         why = (cutoff.explain(found.hits),) if left_out and not hits else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)
