@@ -24,6 +24,7 @@ from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions
+from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
@@ -331,6 +332,7 @@ class SearchEngine:
     def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
         hits = cutoff.apply(found.hits, {modality: snapshot.live_count(modality) for modality in Modality})
         left_out = len(found.hits) - len(hits)
+        hits = show_lines(snapshot, hits, name, found.keyword_ids)
         why = (cutoff.explain(found.hits),) if left_out and not hits else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)
         confident = _is_confident(hits)
