@@ -148,14 +148,13 @@ class _Run:
 
     def _recognise(self, writer: Writer, reading: Plan) -> None:
         """Recognise the text in pictures that were not read yet."""
-        recognise(
+        self.report.read, self.report.with_text = recognise(
             self.library,
             writer,
             self.settings,
             reading,
             reader=self.reader,
             load_encoder=self._pinned_encoder,
-            report=self.report,
             progress=self.progress,
             should_stop=self.should_stop,
         )

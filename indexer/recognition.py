@@ -32,7 +32,7 @@ from clipsearch.store.writer import Writer
 from clipsearch.types import Passage, TextLine
 from indexer.decode import hash_content, load_all
 from indexer.picture_reader import PictureReader
-from indexer.report import IndexReport, Progress
+from indexer.report import Progress
 
 logger = logging.getLogger("clipsearch")
 
@@ -123,17 +123,17 @@ def recognise(
     *,
     reader: PictureReader,
     load_encoder: Callable[[], Encoder],
-    report: IndexReport,
     progress: Progress,
     should_stop: Callable[[], bool],
-) -> None:
-    """Read the pictures that a plan says, and commit what they say.
+) -> tuple[int, int]:
+    """Read the pictures that a plan says, and commit what they say; return how many were read, and how many have text.
 
     A picture that cannot be read now is left for the next run. Raises EncoderError, LibraryError.
     """
     total = writer.count_unread(todo.model)
+    count = with_text = 0
     if not total or should_stop():
-        return
+        return count, with_text
     try:
         recognition = Recognition(
             library, settings, {root.id: root.path for root in writer.roots(library.base)}, reader
@@ -142,7 +142,7 @@ def recognise(
         if todo.model is not None:
             raise
         logger.warning("The text of %s pictures is not recognised. %s", f"{total:,}", error)
-        return
+        return count, with_text
     encoder = load_encoder()
     progress.start(total)
     pictures = writer.unread_pictures(todo.model)
@@ -151,9 +151,10 @@ def recognise(
             texts = [_encode(encoder, each, recognition.model) for each in batch]
             found = [text for text in texts if text is not None]
             writer.commit_text(found)
-            report.read += len(found)
-            report.with_text += sum(bool(text.lines) for text in found)
+            count += len(found)
+            with_text += sum(bool(text.lines) for text in found)
             progress.advance(len(batch))
+    return count, with_text
 
 
 def _encode(encoder: Encoder, read: _Read, model: str) -> RecognisedText | None:

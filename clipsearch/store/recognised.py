@@ -57,7 +57,7 @@ def count_unread(connection: Connection, model: str | None) -> int:
 def list_unread(connection: Connection, model: str | None, after: int, limit: int) -> list[Unread]:
     """List them, in order of id, from beyond the id `after` on."""
     query = _unread(model).where(items.c.id > after).order_by(items.c.id).limit(limit)
-    return [Unread(*row) for row in connection.execute(query)]
+    return [Unread._make(row) for row in connection.execute(query)]
 
 
 def known_lines(connection: Connection, content_hash: str, model: str) -> tuple[TextLine, ...] | None:
