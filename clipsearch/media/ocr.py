@@ -31,7 +31,8 @@ MIN_SIDE = MAX_SIDE * 9 // 16
 """Pixels of the shorter side that a picture should be decoded to at least."""
 
 MIN_CONFIDENCE = 0.75
-"""Lines of less are left out: on photographs without text most of what is found is below (benchmarks/ocr.py)."""
+"""Lines of less are left out. All false words on the photographs that it was chosen on were below 0.6
+(benchmarks/ocr.py --choose)."""
 
 _MAX_LINES, _MAX_LINE_RATIO, _MAX_TOTAL_RATIO = 200, 60.0, 1500.0
 """Bounds of what is recognised of one picture: regions, and their widths in units of their heights."""
