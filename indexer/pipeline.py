@@ -36,6 +36,7 @@ from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
+from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
 from indexer.spreads import refresh_spreads
 
@@ -44,12 +45,16 @@ logger = logging.getLogger("clipsearch")
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder."""
+    """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
+
+    ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
+    """
 
     rules: RulesChange | None = None
     model: str | None = None
     retry_failed: bool = False
     dry_run: bool = False
+    ocr: bool | None = None
 
 
 def index(
@@ -115,8 +120,11 @@ class _Run:
 
     def perform(self, paths: Sequence[str]) -> IndexReport:
         """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
+        reading = plan(self.library, self.options.ocr)
         self._pin()
         with self.library.writer() as writer:
+            if self.options.ocr is not None:
+                writer.set_setting(OCR_KEY, "1" if self.options.ocr else None)
             difference, roots = self._compare(writer, paths)
             self.report.failed += difference.unreadable
             for found, offline in ((difference.offline, True), (difference.online, False)):
@@ -134,8 +142,24 @@ class _Run:
             self.report.interrupted = self.should_stop()
             if not self.report.interrupted:
                 self.report.removed = writer.remove_missing()
+                if reading is not None:
+                    self._recognise(writer, reading)
                 self._refresh(writer)
         return self.report
+
+    def _recognise(self, writer: Writer, reading: Plan) -> None:
+        """Recognise the text in pictures that were not read yet."""
+        self.report.read, self.report.with_text = recognise(
+            self.library,
+            writer,
+            self.settings,
+            reading,
+            reader=self.reader,
+            load_encoder=self._pinned_encoder,
+            progress=self.progress,
+            should_stop=self.should_stop,
+        )
+        self.report.interrupted = self.should_stop()
 
     def _refresh(self, writer: Writer) -> None:
         """Renew the index; what was committed stands whether or not that succeeds."""

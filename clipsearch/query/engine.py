@@ -24,6 +24,7 @@ from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions
+from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
@@ -334,6 +335,7 @@ class SearchEngine:
         rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
         hits = cutoff.apply(found.hits, rows)
         left_out = len(found.hits) - len(hits)
+        hits = show_lines(snapshot, hits, name, found.keyword_ids)
         why = (cutoff.explain(found.hits),) if left_out and not hits else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)
         confident = _is_confident(hits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +20,11 @@ _SELF_MARGIN = 1
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The ranked hits of one query, best first."""
+    """The ranked hits of one query, best first. keyword_ids: items that its words found."""
 
     hits: list[Hit]
     warnings: tuple[str, ...]
+    keyword_ids: frozenset[int] = frozenset()
 
 
 def fill(
@@ -80,7 +81,8 @@ def retrieve(
                 answers.append(build_hits(batch.snapshot, ranked, k, excluded[i]))
         return answers
 
-    return fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
+    found = fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
+    return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, keyword_ids, strict=True)]
 
 
 def _rank(batch: QueryBatch, i: int, found: Sequence[Candidates], keyword_ids: Sequence[int]) -> list[ScoredRow]:

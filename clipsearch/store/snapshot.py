@@ -13,7 +13,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, tags
+from clipsearch.store import catalog, full_text, recognised, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
@@ -23,7 +23,7 @@ from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
-from clipsearch.types import Item, Modality
+from clipsearch.types import Item, Modality, TextLine
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -183,6 +183,10 @@ class Snapshot:
     def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """Return the tags of each of these items that has any, in order."""
         return tags.names_of(self._connection, ids)
+
+    def recognised_lines(self, ids: Iterable[int]) -> dict[int, tuple[TextLine, ...]]:
+        """Return the lines of text in each of these items that is a picture with text."""
+        return recognised.lines_of(self._connection, ids)
 
     def pictures(self) -> Iterator[PictureRow]:
         """Yield every picture that may be found, in order of its row."""

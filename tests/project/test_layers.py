@@ -40,6 +40,8 @@ AREA_OF_PACKAGE = {
     "filelock": "clipsearch.store",
     "httpx2": "clipsearch.media",
     "httpcore2": "clipsearch.media",
+    "rapidocr": "clipsearch.media",
+    "cv2": "clipsearch.media",
     "click": "clipsearch.cli",
     "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",
