@@ -17,9 +17,11 @@ import numpy as np
 from harness import COMMAND, run, write_result
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from clipsearch.copy_distance import measure
 from clipsearch.encoders import registry
 from clipsearch.media.phash import distance, perceptual_hash
-from clipsearch.query.duplicates import MAX_BITS, SIMILARITY
+from clipsearch.query.duplicates import MAX_BITS
+from indexer.copy_distance import cut_margins
 
 DIM = 512
 
@@ -62,23 +64,36 @@ def hashes(pictures):
 def quality(folder: Path, model: str, count: int) -> None:
     """What share of changed photographs passes either check, and how many pairs of different ones pass both."""
     encoder = registry.load(model, threads=2, offline=True)
-    files = sorted(folder.rglob("*.jpg"))[:count]
+    files = sorted(folder.rglob("*.jpg"))[-count:]  # the limits were chosen on the first 240
     pictures = [Image.open(path).convert("RGB") for path in files]
     vectors, own = encoder.encode_images(pictures), hashes(pictures)
+    chosen = np.linspace(0, len(pictures) - 1, 9).astype(int)  # as at the end of an index run
+    cut = [tuple(map(cut_margins, encoder.preprocess(pictures[i]))) for i in chosen]
+    moved = 1 - (encoder.encode_pixels(cut) * vectors[chosen]).sum(axis=1)
+    similarity = measure(moved, vectors, len(vectors)).near
     rows = []
     for way, change in WAYS.items():
         changed = [change(picture) for picture in pictures]
-        near = (encoder.encode_images(changed) * vectors).sum(axis=1) >= SIMILARITY
+        near = (encoder.encode_images(changed) * vectors).sum(axis=1) >= similarity
         alike = distance(hashes(changed), own) <= MAX_BITS
         row = {"changed": way, "near": near.mean(), "alike": alike.mean(), "found": (near & alike).mean()}
         rows.append({key: value if key == "changed" else round(float(value), 3) for key, value in row.items()})
         print(rows[-1], flush=True)
     one, other = np.triu_indices(len(pictures), 1)
-    near = np.einsum("nd,nd->n", vectors[one], vectors[other]) >= SIMILARITY
+    near = np.einsum("nd,nd->n", vectors[one], vectors[other]) >= similarity
     alike = distance(own[one], own[other]) <= MAX_BITS
     pairs = {"pairs": len(one), "near": int(near.sum()), "alike": int(alike.sum()), "both": int((near & alike).sum())}
     print(pairs)
-    write_result("dupes", {"model": model, "photographs": len(pictures), "different": pairs, "rows": rows})
+    write_result(
+        "dupes",
+        {
+            "model": model,
+            "similarity": round(similarity, 3),
+            "photographs": len(pictures),
+            "different": pairs,
+            "rows": rows,
+        },
+    )
 
 
 def large(rows: int) -> None:

@@ -22,7 +22,7 @@ class Settings:
 
     Attributes:
         library: Folder of the library; None finds it.
-        model: Encoder of a new library. A `local-dir:` or `hf-hub:` model that is named here is trusted.
+        model: Encoder of a new library. A model of a folder or a hub that is named here is trusted.
         offline: Never ask a model hub.
         max_pixels: The largest picture that is decoded, in pixels of three bytes; deeper ones count more.
         max_picture_bytes: The largest picture file that is read.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from clipsearch.paths import printable
-from clipsearch.types import Hit, Item, Listing, Modality, Results
+from clipsearch.types import Hit, Item, Listing, Modality, Results, TextLine
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
@@ -20,7 +20,8 @@ def to_payload(results: Results) -> dict[str, Any]:
 
     modality: of what matched, a picture or words; item_modality: of the file. part: None for a picture; for words, an
     object with index, line, end_line and text, be they of a text or of a picture's captions. also: only where an
-    answer is collapsed, the id and path of what repeats a hit.
+    answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
+    lines: text, confidence, and box, the four corners [x, y] in parts of the picture's width and height.
     """
     return {
         "query": results.query,
@@ -49,8 +50,11 @@ def to_table(results: Results, folder: str) -> str:
         sure = "   – " if hit.confidence is None else f"{hit.confidence:>4.0%} "
         more = f"  (+{len(hit.also)} like it)" if hit.also else ""
         lines.append(f"{hit.rank:>{width}}  {hit.score:6.3f}  {sure} {_where(hit, folder)}{more}")
-        if hit.passage is not None and hit.passage.text:
-            lines.append(f"{'':{width}}                 {_excerpt(hit.passage.text)}")
+        indent = f"{'':{width}}                 "
+        if hit.recognised:
+            lines.append(f"{indent}text in the picture: {_quoted(hit.recognised)}")
+        elif hit.passage is not None and hit.passage.text:
+            lines.append(f"{indent}{_excerpt(hit.passage.text)}")
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -85,6 +89,22 @@ def _where(hit: Hit, folder: str) -> str:
 def _excerpt(text: str) -> str:
     line = printable(" ".join(text.split()))
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1] + "…"
+
+
+def _quoted(lines: Sequence[TextLine]) -> str:
+    """Return what lines of a picture say, and where the first of them stands."""
+    return f'"{_excerpt(" / ".join(line.text for line in lines))}" ({_position(lines[0])})'
+
+
+def _position(line: TextLine) -> str:
+    """Tell in which ninth of the picture the middle of a line lies, such as `top right`."""
+    across, down = (sum(corner[i] for corner in line.box) / max(1, len(line.box)) for i in (0, 1))
+    row, column = _third(down, "top", "bottom"), _third(across, "left", "right")
+    return f"{row} {column}".strip() or "centre"
+
+
+def _third(place: float, first: str, last: str) -> str:
+    return first if place < 1 / 3 else last if place > 2 / 3 else ""
 
 
 def _date(item: Item) -> str:
@@ -132,6 +152,11 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
         "score": round(hit.score, 6),
         "confidence": None if hit.confidence is None else round(hit.confidence, 6),
     }
+    if hit.recognised:
+        payload["recognised"] = [
+            {"text": line.text, "box": [list(corner) for corner in line.box], "confidence": line.confidence}
+            for line in hit.recognised
+        ]
     if hit.also is not None:
         payload["also"] = [{"id": item.id, "path": item.path} for item in hit.also]
     return payload

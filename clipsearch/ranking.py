@@ -24,24 +24,50 @@ MIN_SPREAD = 0.01
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+_NEARLY_1 = 1 - 1e-4
+"""The cosine of a row and itself, less what float16 takes."""
+
+STANDS_OUT = 0.95
+"""A picture of this confidence is what a query means, whatever texts have its words (benchmarks/mixed.py)."""
+
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
+
+MIN_ROWS = 100
+"""E-values count at least so many rows: a kind of which there are few does not stand out for that alone."""
+
+TAIL_SHARE = 0.05
+"""The share of unrelated scores that a measured tail describes (benchmarks/mixed.py)."""
 
 SCORE_GAP_SHARE = 0.7
 """The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    """The upper tail of unrelated scores: TAIL_SHARE of them lie above `start`, by `scale` in the mean.
+
+    Peaks over a threshold, as an exponential distribution (Pickands, Annals of Statistics 1975). start, scale: cosine,
+    start from the centre of the scores.
+    """
+
+    start: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class NullModel:
     """The null model of one query: how rows that are unrelated to it score, as a normal distribution.
 
-    centre, spread: cosine. rows: how many could be hit. sampled: how many scores this was learnt from.
+    centre, spread: cosine. rows: how many could be hit. sampled: how many scores this was learnt from. tail: what
+    describes the highest scores better than the normal distribution, if that was measured.
     """
 
     centre: float
     spread: float
     rows: int
     sampled: int
+    tail: Tail | None = None
 
 
 def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,28 +91,49 @@ def lower_spread(scores: NDArray[np.floating]) -> float:
     return float(centre - low)
 
 
+def typical_spread(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> float:
+    """Return how far scores spread for a typical one of some queries (q, dim) over a sample of rows (n, dim)."""
+    return float(np.median([lower_spread(scores) for scores in queries @ rows.T]))
+
+
+def upper_tail(excesses: NDArray[np.floating], unit: float = 1.0) -> Tail:
+    """Measure the tail of scores less their centre (any shape), at least 1 / TAIL_SHARE of them.
+
+    unit: as of `null_model`.
+    """
+    start = float(np.quantile(excesses, 1 - TAIL_SHARE))
+    above = excesses[excesses > start]
+    return Tail(start, max(float(above.mean()) - start if len(above) else 0.0, unit * MIN_SPREAD / 2))
+
+
+def counted_rows(rows: int) -> int:
+    """Return how many rows the E-values of a library of `rows` rows count."""
+    return max(rows, MIN_ROWS)
+
+
 def null_model(
     scores: NDArray[np.floating],
     rows: int,
     *,
     spread: float | None = None,
     centre: float | None = None,
+    tail: Tail | None = None,
     unit: float = 1.0,
 ) -> NullModel:
-    """Describe a query's scores (n,), n > 0, over a sample of a library that has `rows` rows.
+    """Describe a query's scores (n,), n > 0, over a sample of a library whose E-values count `rows` rows.
 
     The centre is the median: the few rows that do match do not pull it. spread: that of queries at large, where it is
     known; else the lower spread of these scores, drawn towards the prior for a small sample. centre: the one to expect,
-    learnt from rows that stand in for those that a small sample lacks. unit: what a cosine of 1 is in these scores.
+    which takes the place of the median of a small sample. tail: that of queries at large, where it is known. unit: what
+    a cosine of 1 is in these scores.
     """
     count, median = len(scores), float(np.median(scores))
     if spread is None:
         own = count * lower_spread(scores) ** 2
         spread = math.sqrt((own + PRIOR_WEIGHT * (unit * PRIOR_SPREAD) ** 2) / (count + PRIOR_WEIGHT))
     if centre is not None and count < MIN_SAMPLE:
-        median = (count * median + PRIOR_WEIGHT * centre) / (count + PRIOR_WEIGHT)
-        count = MIN_SAMPLE
-    return NullModel(median, max(spread, unit * MIN_SPREAD), rows, count)
+        median, count = centre, MIN_SAMPLE
+    return NullModel(median, max(spread, unit * MIN_SPREAD), rows, count, tail)
 
 
 def log_evalue(score: float, seen: NullModel) -> float:
@@ -94,17 +141,11 @@ def log_evalue(score: float, seen: NullModel) -> float:
 
     E-values are those of sequence search (Karlin and Altschul, PNAS 1990): rows times the tail of the null model.
     """
-    z = (score - seen.centre) / seen.spread
-    return -(math.log(seen.rows) + _log_upper_tail(z))
-
-
-def cross_modal_score(own: float, among_all: float, score_scale: float) -> float:
-    """Return a score that is comparable between modalities: the log E-value in units of `score_scale` if above 0.
-
-    own: the log E-value among the rows of its modality. among_all: among those of all modalities, by which hits that
-    chance explains are ordered: few rows would seem less significant than many.
-    """
-    return own / score_scale if own > 0 else among_all
+    excess, tail = score - seen.centre, seen.tail
+    if tail is not None and excess > tail.start:
+        return -(math.log(seen.rows) + math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale)
+    chance = _log_upper_tail(excess / seen.spread)
+    return -(math.log(seen.rows) + (chance if tail is None else max(chance, math.log(TAIL_SHARE))))
 
 
 def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
@@ -121,14 +162,21 @@ def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     return list(kept)
 
 
-def confidence(score: float, seen: NullModel) -> float | None:
+def confidence(score: float, seen: NullModel, *, bounded: bool = False) -> float | None:
     """Return the chance, in [0, 1], that none of the library's rows would score as high if none were related.
 
     The distribution of the largest of n draws from a normal: exp(-n Q(z)). None where the sample is too small.
+    bounded: that no cosine is above 1 counts. Pictures score high among pictures, and of many draws from a normal the
+    largest would be above 1: a picture that finds itself would seem to be chance.
     """
-    if seen.sampled < MIN_SAMPLE:
-        return None
-    return math.exp(-math.exp(min(-log_evalue(score, seen), 700.0)))
+    if bounded and seen.tail is None:
+        return evalue_confidence(-(math.log(seen.rows) + _log_upper_tail(_bounded_z(score, seen))), seen)
+    return evalue_confidence(log_evalue(score, seen), seen)
+
+
+def evalue_confidence(worth: float, seen: NullModel) -> float | None:
+    """Return the confidence of a hit by its log E-value."""
+    return None if seen.sampled < MIN_SAMPLE else math.exp(-math.exp(min(-worth, 700.0)))
 
 
 def score_gap_cutoff(
@@ -155,6 +203,24 @@ def score_gap_cutoff(
         i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0))
         for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True))
     ]
+
+
+def _bounded_z(score: float, seen: NullModel) -> float:
+    """Return the normal deviate that is as rare as a cosine under a Beta distribution of that centre and spread.
+
+    Cosines of random directions have a Beta distribution between -1 and 1. The approximation is that of Peizer and
+    Pratt (JASA 1968), whose logarithms of tails are right to 3 percent.
+    """
+    plain = (score - seen.centre) / seen.spread
+    mean, x = ((1 + min(max(value, -_NEARLY_1), _NEARLY_1)) / 2 for value in (seen.centre, score))
+    total = mean * (1 - mean) / (seen.spread / 2) ** 2 - 1
+    above, below, n = mean * total - 0.5, (1 - mean) * total - 0.5, total - 1
+    away = below - n * (1 - x)
+    if min(above, below) <= 0 or abs(away) < 1e-6 * n:  # too wide for a bound, or so near the centre that none matters
+        return plain
+    deviance = below * math.log(below / (n * (1 - x))) + above * math.log(above / (n * x))
+    correction = (below + 1 / 6 - (n + 1 / 3) * (1 - x)) / abs(away)
+    return correction * math.sqrt(max(0.0, 2 / (1 + 1 / (6 * n)) * deviance))
 
 
 def _log_upper_tail(z: float) -> float:

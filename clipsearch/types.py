@@ -95,6 +95,22 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line of text that was recognised in a picture.
+
+    Attributes:
+        text: The words.
+        box: Its four corners (x, y), from the start of the line clockwise; from 0 to 1 of the upright picture's width
+            and height.
+        confidence: Of the recognition, from 0 to 1.
+    """
+
+    text: str
+    box: tuple[tuple[float, float], ...]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """A file of a library, or a record of an imported collection.
 
@@ -133,8 +149,9 @@ class Hit:
         part: Which passage of a text matched, from 0.
         passage: That passage; None for a picture.
         also: Items that repeat this one, if the answer is collapsed; else None.
-        log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high:
-            `confidence` without its limits.
+        recognised: The lines of text in the picture that match, where they do.
+        log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high if scores
+            had no bound: for queries by words, `confidence` without its limits.
     """
 
     rank: int
@@ -146,6 +163,7 @@ class Hit:
     passage: Passage | None = None
     also: tuple[Item, ...] | None = None
     log_evalue: float = 0.0
+    recognised: tuple[TextLine, ...] = ()
 
     @property
     def path(self) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipsearch.ann import registry
-from clipsearch.ann.calibrate import Calibration, calibrate, truth
+from clipsearch.ann.calibrate import Calibration
 from clipsearch.ann.faiss_ivfpq import MAX_CODEBOOK_ROWS, TRAINING_ROWS_PER_LIST, IvfPqIndex, IvfPqParams
 from clipsearch.ann.registry import Choice
+from clipsearch.config import Settings
 from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptError
 from clipsearch.progress import SilentStages, Stages
 from clipsearch.store import compaction
@@ -25,8 +25,10 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import Rows
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
-from indexer.calibration import LoadEncoder, query_sets
+from indexer.calibration import LoadEncoder, calibrate_all, encoder_loader, query_sets, sample_rows
 from indexer.plan import IndexPlan
+from indexer.queries import AUTO, Given, GivenQueries, forget_queries, read_queries
+from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
 
@@ -95,6 +97,8 @@ class Builder:
             return generation is not None
         if generation is None or generation.kind != wanted.kind or not self._is_whole(generation):
             return True
+        if not self._is_calibrated(generation):
+            return True
         least, most = MERGE_SHARES
         return rows - generation.watermark >= max(least * rows, min(MERGE_ROWS, most * rows))
 
@@ -132,10 +136,11 @@ class Builder:
             params = IvfPqParams(rows.dim, choice.nlist, choice.m, len(rows))
             index, calibration = IvfPqIndex(params), Calibration(0, {})
             self._progress.stage(f"{modality}: learning", 0)
-            index.train(_sample(rows, live, _sample_size(choice)))
+            index.train(sample_rows(rows, live, _sample_size(choice)))
         self._fill(index, rows, modality)
-        if len(index) >= CALIBRATE_GROWTH * calibration.rows:
-            calibration = self._calibrate(index, snapshot, modality, rows, live)
+        if len(index) >= CALIBRATE_GROWTH * calibration.rows or "text" not in calibration.kinds:
+            sets = query_sets(self._library, snapshot, modality, rows, live, self._load_encoder)
+            calibration = calibrate_all(index, sets, rows, live, self._plan.target_recall, modality, self._progress)
         made = index
 
         def write(folder: Path) -> None:
@@ -175,42 +180,20 @@ class Builder:
             index.add(block)
             self._progress.advance(len(block))
 
-    def _calibrate(
-        self,
-        index: IvfPqIndex,
-        snapshot: Snapshot,
-        modality: Modality,
-        rows: Rows,
-        live: NDArray[np.bool_] | None,
-    ) -> Calibration:
-        sets = query_sets(self._library, snapshot, modality, rows, live, self._load_encoder)
-        self._progress.stage(f"{modality}: calibrating", len(sets))
-        found = {}
-        for kind, queries in sets.items():
-            true = truth(rows, queries, len(index), live)
-            found[kind] = calibrate(index, queries, true, self._plan.target_recall, live)
-            self._progress.advance(1)
-            if not found[kind].met:
-                logger.warning(
-                    "No setting of the %s index finds %.0f%% of the true first ten for "
-                    "queries by %s; the best one, with "
-                    "%.1f%%, is used. Raise --memory-budget, or use --index flat.",
-                    modality, 100 * found[kind].target, "words" if kind == "text" else "picture",
-                    100 * found[kind].recall,
-                )  # fmt: skip
-        if "text" not in found:
-            logger.warning(
-                "The %s index could not be calibrated for queries by words: there are no captions, and the encoder "
-                "cannot be loaded here. They are scanned as far as queries by picture, which may be too little.",
-                modality,
-            )
-        return Calibration(len(index), found)
-
     def _publish(
         self, kind: str, params: Mapping[str, Any], rows: int, modality: Modality, write: Callable[[Path], None]
     ) -> Generation:
         name, checksums = publish(self._library.folder, modality, write)
         return Generation(modality, name, kind, params, rows, checksums)
+
+    def _is_calibrated(self, generation: Generation) -> bool:
+        """Tell whether an index knows how much queries by words must scan, which earlier versions did not always."""
+        if generation.kind not in registry.APPROXIMATE:
+            return True
+        try:
+            return "text" in Calibration.load(generation_path(self._library.folder, generation.name)).kinds
+        except AnnIndexError:
+            return False
 
     def _is_whole(self, generation: Generation) -> bool:
         if generation.kind in registry.APPROXIMATE and {*generation.params} != {*IvfPqParams.__slots__}:
@@ -229,9 +212,11 @@ def build(
     plan: IndexPlan,
     load_encoder: LoadEncoder | None = None,
     progress: Stages | None = None,
+    queries: GivenQueries | None = None,
 ) -> dict[Modality, Built]:
     """Rebuild the index of every modality and make it active; the plan is kept as the library's choice.
 
+    queries: to calibrate with, now and later; None for those that the library was given before, if any.
     Returns what each modality with rows has now. Raises InvalidInputError for a memory budget that nothing fits,
     LibraryError when the disk refuses; the generation before stays active then.
     """
@@ -240,10 +225,43 @@ def build(
         for modality in Modality:
             builder.choose(snapshot, modality)
     plan.save(writer)
+    if queries is not None:
+        queries.save(writer)
     for modality in Modality:
         _renew(library, writer, builder, modality, retrain=True)
     sweep_generations(library)
     return describe(library)
+
+
+def rebuild(
+    folder: Path,
+    settings: Settings,
+    plan: IndexPlan,
+    queries: Given | None = None,
+    progress: Stages | None = None,
+) -> dict[Modality, Built]:
+    """Build the indexes of the library in a folder, as `clipsearch build` and `SearchEngine.build` do.
+
+    queries: what `read_queries` takes; `auto` to forget those that were given; None to keep them. Returns and raises
+    what `build` and `read_queries` do, and LibraryLockedError while another process writes.
+    """
+    plan.check()
+    library = Library(folder)
+    try:
+        load, given = encoder_loader(library, settings), None
+        is_forgotten = isinstance(queries, str) and queries == AUTO
+        if queries is not None and not is_forgotten:
+            if library.encoder is None:
+                raise InvalidInputError("The library is empty, so there is nothing to calibrate with queries.")
+            given = read_queries(queries, library.encoder.dim, load)
+        with library.writer() as writer:
+            if is_forgotten:
+                forget_queries(writer)
+            built = build(library, writer, plan, load, progress, given)
+            refresh_spreads(library, writer, load, again=queries is not None)
+        return built
+    finally:
+        library.close()
 
 
 def refresh(
@@ -296,13 +314,6 @@ def activate(writer: Writer, modality: Modality, generation: Generation | None) 
 
 def _sample_size(choice: Choice) -> int:
     return max(TRAINING_ROWS_PER_LIST * choice.nlist, MAX_CODEBOOK_ROWS)
-
-
-def _sample(rows: Rows, live: NDArray[np.bool_] | None, size: int) -> NDArray[np.float32]:
-    """Return live rows to learn from, evenly spread: float32 (at most size, dim)."""
-    count = len(rows) if live is None else int(np.count_nonzero(live))
-    ranks = np.unique(np.linspace(0, max(count - 1, 0), min(count, size)).astype(np.int64))
-    return rows.gather(ranks if live is None else np.flatnonzero(live)[ranks])
 
 
 def sweep_generations(library: Library) -> None:

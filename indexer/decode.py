@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import Protocol, TypeVar
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
@@ -223,9 +224,21 @@ def _failure(record: FileRecord, error: Exception) -> Failed:
     return Failed(record, f"could not be decoded: {reason}", transient=True)
 
 
+class Sized(Protocol):
+    """A file of a size in bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+
+File = TypeVar("File", bound=Sized)
+Result = TypeVar("Result")
+
+
 def load_all(
-    records: Iterable[FileRecord], load: Callable[[list[FileRecord]], Iterable[Loaded]], threads: int, ahead: int = 0
-) -> Generator[Loaded, None, None]:
+    records: Iterable[File], load: Callable[[list[File]], Iterable[Result]], threads: int, ahead: int = 0
+) -> Generator[Result, None, None]:
     """Load files in a pool of threads, several by each call; yields in the order of the records.
 
     The first calls take one file, so that a few files are spread over the threads. What is not loaded yet when the
@@ -233,11 +246,11 @@ def load_all(
     as those of a batch. More than MOST_AHEAD count as that; 4 for each thread are always allowed.
     """
     ahead = max(min(ahead, MOST_AHEAD), 4 * threads)
-    pending: deque[tuple[int, Future[list[Loaded]]]] = deque()
+    pending: deque[tuple[int, Future[list[Result]]]] = deque()
     under_way = 0
     stopped = threading.Event()
 
-    def load_chunk(chunk: list[FileRecord]) -> list[Loaded]:
+    def load_chunk(chunk: list[File]) -> list[Result]:
         return [*takewhile(lambda _: not stopped.is_set(), load(chunk))]
 
     def most() -> int:
@@ -259,9 +272,9 @@ def load_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _chunks(records: Iterable[FileRecord], most: Callable[[], int]) -> Iterator[list[FileRecord]]:
+def _chunks(records: Iterable[File], most: Callable[[], int]) -> Iterator[list[File]]:
     """Cut records into lists of at most most() records, asked as each list grows, and at most _CHUNK_BYTES."""
-    chunk: list[FileRecord] = []
+    chunk: list[File] = []
     size = 0
     for record in records:
         if chunk and (len(chunk) >= most() or size + record.size > _CHUNK_BYTES):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.config import Settings
-from clipsearch.encoders import listing, names
+from clipsearch.encoders import listing, names, registry
+from clipsearch.encoders.dimensions import dimension_of
 from clipsearch.errors import (
     ClipSearchError,
     EncoderUnavailableError,
@@ -43,7 +45,8 @@ def import_embeddings(
     folder: Path,
     source: str,
     *,
-    encoder: str,
+    encoder: str | None = None,
+    encoder_dir: str | None = None,
     items: str | None = None,
     modality: Modality | None = None,
     progress: Progress | None = None,
@@ -53,13 +56,18 @@ def import_embeddings(
 
     The whole source is checked before anything is written. Then it is committed a block at a time; after a kill the
     same call goes on where it was. encoder: the name of what made the vectors, in any form; nothing is fetched.
+    encoder_dir: instead of it, the folder of an open_clip model, which is loaded, and trusted from then on.
     items, modality: see EmbeddingSource. Raises InvalidInputError for a source that cannot be used,
-    EncoderMismatchError for a library of another encoder, LibraryLockedError, LibraryError for a full disk.
+    EncoderMismatchError for a library of another encoder, EncoderUnavailableError for a model that cannot be loaded,
+    LibraryLockedError, LibraryError for a full disk.
     """
     started = time.monotonic()
-    progress = progress or Silent()
+    progress, settings = progress or Silent(), settings or Settings()
     opened = EmbeddingSource(source, items, modality)
-    pin = _pin(folder, encoder, opened.dim)
+    if encoder_dir is None:
+        pin = _pin(folder, _canonical(encoder or ""), opened.dim)
+    else:
+        pin = _pin_of_folder(folder, encoder_dir, opened.dim, settings)
     for rows in opened.check():
         progress.scanned(rows)
     library = Library.create(folder)
@@ -68,7 +76,7 @@ def import_embeddings(
         with library.writer() as writer:
             library.check_pin(pin)
             report = _import(opened, writer, library.base, progress)
-            _refresh(library, writer, settings or Settings())
+            _refresh(library, writer, settings)
     finally:
         library.close()
     report.seconds = round(time.monotonic() - started, 3)
@@ -96,26 +104,36 @@ def _import(source: EmbeddingSource, writer: Writer, base: str, progress: Progre
 
 def _refresh(library: Library, writer: Writer, settings: Settings) -> None:
     """Renew the index and the spreads; what was committed stands whether or not that succeeds."""
-    pin, load = library.encoder, encoder_loader(library, settings)
+    load = encoder_loader(library, settings)
     try:
         build.refresh(library, writer, load)
-        if pin is not None and not pin.is_imported:
-            refresh_spreads(library, writer, load)
+        refresh_spreads(library, writer, load)
     except ClipSearchError as error:
         logger.warning("%s", error)
 
 
-def _pin(folder: Path, encoder: str, dim: int) -> EncoderPin:
+def _pin(folder: Path, name: str, dim: int) -> EncoderPin:
     """Return what the library is, or will be, pinned to. Raises EncoderMismatchError, InvalidInputError."""
-    name = _canonical(encoder)
     present = _present_pin(folder, name)
     if present is not None:
         # Vectors carry no fingerprint: that they are of the library's encoder, their name alone says.
         _check_dim(dim, present.dim, f"the library in {folder} has")
         return present
     fingerprint, made_dim = listing.identify(name)
-    _check_dim(dim, made_dim or dim, f"{name} makes")
+    _check_dim(dim, made_dim or dimension_of(name) or dim, f"{name} makes")
     return EncoderPin(name, fingerprint, dim) if fingerprint else EncoderPin.imported(name, dim)
+
+
+def _pin_of_folder(folder: Path, encoder_dir: str, dim: int, settings: Settings) -> EncoderPin:
+    """Return the pin of the model in `encoder_dir`, which the user names and which therefore is trusted."""
+    if not encoder_dir or not os.path.isdir(encoder_dir):
+        raise InvalidInputError(f"There is no folder {encoder_dir!r}. Name the folder of an open_clip model.")
+    name = names.resolve(names.LOCAL + encoder_dir, offline=True).name
+    _check_dim(dim, dimension_of(name) or dim, f"the model in {encoder_dir} makes")
+    present = _present_pin(folder, name)
+    encoder = registry.load(name, threads=settings.cores, offline=True)
+    _check_dim(dim, encoder.dim, f"the model in {encoder_dir} makes")
+    return present or EncoderPin(name, encoder.fingerprint, encoder.dim)
 
 
 def _present_pin(folder: Path, name: str) -> EncoderPin | None:
@@ -144,7 +162,8 @@ def _canonical(name: str) -> str:
     given = name.strip()
     if not given or given.lower() == names.AUTO:
         raise InvalidInputError(
-            f"--encoder is {name!r}, but it must name what made the vectors, such as ViT-B-32/openai."
+            f"--encoder is {name!r}, but it must name what made the vectors, such as ViT-B-32/openai. For a model in a "
+            "folder, use --encoder-dir DIR."
         )
     try:
         return names.resolve(given, offline=True).name

@@ -18,13 +18,12 @@ from itertools import count
 from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.preprocessing import Transforms
 from clipsearch.errors import InvalidInputError, PictureError, WorkerUnavailableError
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import FILE_AT, PICTURE, PREPARED
-from indexer.picture_reader import DirectReader, PictureReader, Prepared
+from indexer.picture_reader import DirectReader, PictureInput, PictureReader, Prepared
 from indexer.worker_process import (
     Answer,
     DeadWorkerError,
@@ -84,7 +83,7 @@ class IsolatedReader:
             for worker in taken:
                 self._put(worker)
 
-    def prepare(self, data: bytes, encoder: Encoder, *, max_pixels: int) -> Prepared:
+    def prepare(self, data: bytes, encoder: PictureInput, *, max_pixels: int) -> Prepared:
         """Decode and preprocess a picture, and read its words.
 
         The encoder's `preprocess` runs here only where it cannot be done in a worker. Raises PictureError, also for a
@@ -182,7 +181,7 @@ class AutomaticReader:
         self._first = first * workers
         self._starter: threading.Thread | None = None
 
-    def prepare(self, data: bytes, encoder: Encoder, *, max_pixels: int) -> Prepared:
+    def prepare(self, data: bytes, encoder: PictureInput, *, max_pixels: int) -> Prepared:
         """Decode and preprocess a picture, and read its words. Raises PictureError."""
         if self._starter is None and next(self._numbers) == self._first:
             self._starter = threading.Thread(target=self._start, name="start-workers", daemon=True)

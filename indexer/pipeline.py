@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.config import Settings
-from clipsearch.encoders import names, registry
+from clipsearch.encoders import languages, names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
@@ -30,11 +30,13 @@ from indexer import build
 from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
 from indexer.commit import CommitStage
+from indexer.copy_distance import refresh_copy_distance
 from indexer.decode import Decoder, Loaded, count_vectors, hash_content, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
+from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
 from indexer.spreads import refresh_spreads
 
@@ -43,12 +45,16 @@ logger = logging.getLogger("clipsearch")
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder."""
+    """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
+
+    ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
+    """
 
     rules: RulesChange | None = None
     model: str | None = None
     retry_failed: bool = False
     dry_run: bool = False
+    ocr: bool | None = None
 
 
 def index(
@@ -79,7 +85,7 @@ def index(
             if options.dry_run:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             else:  # before anything is made: an encoder that is unavailable must leave no library behind
-                encoder = encoder or _choose(options.model, settings, notify)
+                encoder = encoder or _choose_first(options.model, settings, notify)
         library = Library.create(folder)
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
@@ -114,8 +120,11 @@ class _Run:
 
     def perform(self, paths: Sequence[str]) -> IndexReport:
         """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
+        reading = plan(self.library, self.options.ocr)
         self._pin()
         with self.library.writer() as writer:
+            if self.options.ocr is not None:
+                writer.set_setting(OCR_KEY, "1" if self.options.ocr else None)
             difference, roots = self._compare(writer, paths)
             self.report.failed += difference.unreadable
             for found, offline in ((difference.offline, True), (difference.online, False)):
@@ -133,8 +142,24 @@ class _Run:
             self.report.interrupted = self.should_stop()
             if not self.report.interrupted:
                 self.report.removed = writer.remove_missing()
+                if reading is not None:
+                    self._recognise(writer, reading)
                 self._refresh(writer)
         return self.report
+
+    def _recognise(self, writer: Writer, reading: Plan) -> None:
+        """Recognise the text in pictures that were not read yet."""
+        self.report.read, self.report.with_text = recognise(
+            self.library,
+            writer,
+            self.settings,
+            reading,
+            reader=self.reader,
+            load_encoder=self._pinned_encoder,
+            progress=self.progress,
+            should_stop=self.should_stop,
+        )
+        self.report.interrupted = self.should_stop()
 
     def _refresh(self, writer: Writer) -> None:
         """Renew the index; what was committed stands whether or not that succeeds."""
@@ -143,6 +168,7 @@ class _Run:
             load = (lambda: known) if known else encoder_loader(self.library, self.settings)
             build.refresh(self.library, writer, load)
             refresh_spreads(self.library, writer, load)
+            refresh_copy_distance(self.library, writer, load, self.reader, self.settings)
         except ClipSearchError as error:
             logger.warning("%s", error)
 
@@ -193,7 +219,7 @@ class _Run:
         """Make sure of the library's encoder: the one it has, or for a new library the one that was asked for."""
         pin = self.library.encoder
         asked = self.options.model
-        if self.encoder is None and pin is not None and asked in (None, "auto"):
+        if self.encoder is None and pin is not None and (asked in (None, "auto") or names.meant(asked, pin.name)):
             return
         if self.encoder is None:
             if asked is not None:
@@ -236,6 +262,14 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     if resolution.notice:
         notify(resolution.notice)
     return registry.load(resolution.name, **_options(settings))
+
+
+def _choose_first(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:
+    """Load the encoder of a new library, and advise where another one reads the system's language clearly better."""
+    encoder = _choose(model, settings, notify)
+    if advice := languages.advise(encoder.name):
+        notify(advice)
+    return encoder
 
 
 def pinned_encoder(library: Library, settings: Settings) -> Encoder:

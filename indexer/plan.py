@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clipsearch.errors import InvalidInputError
 from clipsearch.store.catalog import get_setting
 from clipsearch.store.library import Library
 from clipsearch.store.writer import Writer
 
 KIND_KEY, TARGET_KEY, BUDGET_KEY = "index_kind", "target_recall", "memory_budget"
+
+LEAST_TARGET = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,13 @@ class IndexPlan:
     kind: str = "auto"
     target_recall: float = 0.95
     memory_budget: int = 0
+
+    def check(self) -> None:
+        """Raise InvalidInputError for a target or a budget that makes no sense."""
+        if not LEAST_TARGET <= self.target_recall <= 1.0:
+            raise InvalidInputError(f"The target recall is {self.target_recall}, but must be from {LEAST_TARGET} to 1.")
+        if self.memory_budget < 0:
+            raise InvalidInputError(f"The memory budget is {self.memory_budget} bytes; use 0 for no limit.")
 
     def save(self, writer: Writer) -> None:
         """Keep it as the library's choice."""

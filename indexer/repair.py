@@ -165,7 +165,7 @@ class _Run:
                 raise beyond_repair(self._library.folder, "; ".join(self._damage.catalog)) from error
             if still := self._find(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
-        if self._damage.generations or self._damage.failures or self._damage.tags:
+        if any((self._damage.generations, self._damage.failures, self._damage.tags, self._damage.texts)):
             repairs.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):

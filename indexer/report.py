@@ -45,8 +45,8 @@ class IndexReport:
     """The outcome of a run, in files.
 
     encoded: files whose vectors were computed (not copied or kept). failed: (path, reason) of what failed in this
-    run. offline: roots that could not be reached and were left as they are. interrupted: stopped early, all before
-    committed. seconds: wall time.
+    run. offline: roots that could not be reached and were left as they are. read, with_text: pictures whose text was
+    recognised, and how many of them have any. interrupted: stopped early, all before committed. seconds: wall time.
     """
 
     added: int = 0
@@ -57,6 +57,8 @@ class IndexReport:
     encoded: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     offline: list[str] = field(default_factory=list)
+    read: int = 0
+    with_text: int = 0
     interrupted: bool = False
     seconds: float = 0.0
 

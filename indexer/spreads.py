@@ -1,27 +1,31 @@
-"""Measure how queries at large score over a library: how wide, and how far their best rows stand out.
+"""Measure how queries at large score over a library: how wide, and how high over texts that they do not ask for.
 
 What an encoder gives to unrelated rows is spread about alike for all queries, and a single query cannot tell: one of
 words that mean nothing scores low and narrow, so its best row seems to stand out. benchmarks/confidence.py shows
-what that does to confidences. And what is surprising among pictures is not among texts: a caption that says nearly
-the same as a query stands out far more than any picture does, and would push all pictures without a caption down.
+what that does to confidences. Scores of words over texts have a longer tail than a normal distribution: set against
+one, the best of some unrelated texts would stand above the right picture. benchmarks/mixed.py shows that. The queries
+at large ask for pictures, so what they get from texts is what an unrelated text gets.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders import listing
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
-from clipsearch.ranking import MIN_SAMPLE, log_evalue, lower_spread, null_model
+from clipsearch.ranking import MIN_SAMPLE, PRIOR_SPREAD, typical_spread, upper_tail
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder, generic_queries
+from indexer.queries import GivenQueries
 
 logger = logging.getLogger("clipsearch")
 
@@ -30,63 +34,110 @@ GROWTH = 2
 
 _QUERIES = 32
 
+_MIN_SHARE = 0.1
+"""Scores spread less than this share of what unrelated texts do only where the library repeats itself."""
 
-def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder) -> None:
-    """Measure the spreads if they were not measured yet or the library has grown.
+Q = TypeVar("Q", list[str], NDArray[np.float32])
 
-    If the encoder is unavailable, all stays as it is, and the next run tries again.
+
+def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder, *, again: bool = False) -> None:
+    """Measure the spreads if they were not measured yet or the library has grown; again: in any case.
+
+    Where the encoder is unavailable, queries that the library was given or its texts stand for queries by words;
+    without any, only those by picture are measured, and the next run tries again.
     """
     with library.query() as connection:
         known = get_spreads(connection)
+    given = GivenQueries.of(library)
     with library.read() as snapshot:
-        rows = {str(m): len(snapshot.rows(m)) for m in Modality if _is_told(m, len(snapshot.sample(m)))}
-        is_of_today = bool(known.score_scales) or not known.values
-        if is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in rows.items()):
+        if not (again or _is_due(snapshot, known)):
             return
-        try:
-            measured = _measure_all(snapshot, rows, load_encoder())
-        except (EncoderError, EncoderMismatchError) as error:
-            logger.debug("%s", error)
+        encoder = _encoder(library, load_encoder)
+        if encoder is None and _knows_words(known) and not again:
             return
-    writer.set_setting(SPREADS_KEY, measured.dump())
+        measured = _measure_all(snapshot, encoder, None if given is None else given.vectors)
+    if measured != known:
+        writer.set_setting(SPREADS_KEY, measured.dump())
 
 
-def _is_told(modality: Modality, count: int) -> bool:
+def _is_due(snapshot: Snapshot, known: Spreads) -> bool:
+    """Tell whether something was not measured, or there are many more rows than then."""
+    counts = {str(m): len(snapshot.rows(m)) for m in Modality if _is_telling(m, len(snapshot.sample(m)))}
+    has_tails = bool(known.tails) or str(Modality.TEXT) not in known.rows
+    is_of_today = bool(known.values) and has_tails and _knows_words(known)
+    return bool(counts) and not (
+        is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in counts.items())
+    )
+
+
+def _knows_words(known: Spreads) -> bool:
+    return any(name.startswith("text ") for name in known.values)
+
+
+def _encoder(library: Library, load_encoder: LoadEncoder) -> Encoder | None:
+    """Return the encoder; None if it is unavailable, or if vectors came with its name and it was never used here."""
+    pin = library.encoder
+    if pin is None or (pin.is_imported and listing.identify(pin.name)[0] is None):
+        return None
+    try:
+        return load_encoder()
+    except (EncoderError, EncoderMismatchError) as error:
+        logger.debug("%s", error)
+        return None
+
+
+def _is_telling(modality: Modality, count: int) -> bool:
     """Tell whether so many rows of a sample say how scores are spread; generic texts stand in for a few texts."""
     return count >= MIN_SAMPLE or (modality is Modality.TEXT and count > 0)
 
 
-def _measure_all(snapshot: Snapshot, rows: dict[str, int], encoder: Encoder) -> Spreads:
-    measured = Spreads(rows, {}, {}, {})
-    samples = {modality: _sample(snapshot, Modality(modality), encoder) for modality in rows}
-    for kind, queries in _queries(snapshot, encoder).items():
-        for modality, sample in samples.items():
+def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None) -> Spreads:
+    measured = Spreads({}, {}, {}, {})
+    asked = _queries(snapshot, encoder, given)
+    least = _MIN_SHARE * typical_spread(asked["text"], asked["text"]) if "text" in asked else 0.0
+    for modality in Modality:
+        sample = _sample(snapshot, modality, encoder)
+        if sample is None:
+            continue
+        measured.rows[modality.value] = len(snapshot.rows(modality))
+        for kind, queries in asked.items():
             name, scores = f"{kind} {modality}", queries @ sample.T
-            spread = float(np.median([lower_spread(row) for row in scores]))
+            spread = max(typical_spread(queries, sample), least)
             measured.values[name] = round(spread, 5)
-            measured.score_scales[name] = round(_score_scale(scores, spread), 3)
-            if len(snapshot.sample(Modality(modality))) < MIN_SAMPLE:
-                measured.centres[name] = round(float(np.median(scores)), 5)
+            if modality is Modality.TEXT:
+                centre, own = float(np.median(scores)), np.median(scores, axis=1, keepdims=True)
+                tails = [upper_tail(scores - each, spread / PRIOR_SPREAD) for each in (centre, own)]
+                measured.centres[name] = round(centre, 5)
+                measured.tails[name] = [round(value, 5) for tail in tails for value in (tail.start, tail.scale)]
     return measured
 
 
-def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder) -> NDArray[np.float32]:
-    """Return rows of a modality, float32 (n, dim), or what stands in for few texts."""
+def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> NDArray[np.float32] | None:
+    """Return rows of a modality, float32 (n, dim); generic texts beside few texts; None if there are too few rows."""
     own = snapshot.sample(modality)
-    return own if len(own) >= MIN_SAMPLE else encoder.encode_texts(generic_queries()[:: _QUERIES // 2])
+    if len(own) >= MIN_SAMPLE:
+        return own
+    if encoder is None or not _is_telling(modality, len(own)):
+        return None
+    return np.vstack([own, encoder.encode_texts(generic_queries()[:: _QUERIES // 2])])
 
 
-def _queries(snapshot: Snapshot, encoder: Encoder) -> dict[str, NDArray[np.float32]]:
-    """Return queries by kind, float32 (at most _QUERIES, dim): generic ones in words, pictures of the library."""
-    texts, pictures = generic_queries(), snapshot.sample(Modality.IMAGE)
-    found = {"text": encoder.encode_queries(texts[:: -(-len(texts) // _QUERIES)])}
-    if len(pictures):
-        found["image"] = pictures[:: -(-len(pictures) // _QUERIES)]
+def _queries(
+    snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None
+) -> dict[str, NDArray[np.float32]]:
+    """Return queries by kind, float32 (at most _QUERIES, dim): words, and pictures of the library.
+
+    Words are generic ones if there is an encoder; else queries that were given; else texts of the library.
+    """
+    texts, pictures = snapshot.sample(Modality.TEXT), snapshot.sample(Modality.IMAGE)
+    found = {"image": _spread_out(pictures)} if len(pictures) else {}
+    if encoder is not None:
+        found["text"] = encoder.encode_queries(_spread_out(generic_queries()))
+    elif given is not None or len(texts) >= MIN_SAMPLE:
+        found["text"] = _spread_out(texts if given is None else given)
     return found
 
 
-def _score_scale(scores: NDArray[np.float32], spread: float) -> float:
-    """Return the typical log E-value of the next best row; the best may be the query itself."""
-    seen = [null_model(row, len(row), spread=spread) for row in scores]
-    next_best = np.partition(scores, -2, axis=1)[:, -2]
-    return max(1.0, float(np.median([log_evalue(float(s), b) for s, b in zip(next_best, seen, strict=True)])))
+def _spread_out(queries: Q) -> Q:
+    """Return at most _QUERIES, evenly spread."""
+    return queries[:: -(-len(queries) // _QUERIES)]

@@ -32,6 +32,9 @@ RESCORED_AS_SCANNED = 130
 LIST_AS_SCANNED = 20
 """Turning to one more list takes as long as scanning so many codes."""
 
+EXACT = Probe(1, 0.25, 2**31 - 1)
+"""All rows are candidates: a search scans them instead of asking the index."""
+
 _WORTH_TRYING, _WIDER_STEPS = 1.25, 4
 
 
@@ -60,6 +63,15 @@ class Calibrated:
         """Tell whether the target was reached, by one standard error."""
         return self.recall - self.error >= self.target or self.recall == 1.0
 
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether such queries are answered by a scan of all rows."""
+        return self.probe.candidates >= EXACT.candidates
+
+    def as_exact(self, rows: int) -> Calibrated:
+        """Return the same for a scan of all, which are so many rows."""
+        return replace(self, probe=EXACT, recall=1.0, error=0.0, scanned=float(rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -69,12 +81,18 @@ class Calibration:
     kinds: Mapping[str, Calibrated]
 
     def probe(self, kind: str | None) -> Probe:
-        """Return the probe for a kind of query; for one that was not measured, the most thorough there is."""
+        """Return the probe for a kind of query; for one that was not measured, the most thorough there is.
+
+        Without words to measure with, earlier versions measured pictures alone, which says nothing of other queries:
+        these scan all rows.
+        """
         if kind is not None and kind in self.kinds:
             return self.kinds[kind].probe
         probes = [found.probe for found in self.kinds.values()]
         if not probes:
             return Probe()
+        if "text" not in self.kinds:
+            return EXACT
         thorough = max(probes, key=lambda probe: (probe.nprobe, probe.candidates))
         return replace(thorough, candidates=max(probe.candidates for probe in probes))
 

@@ -56,27 +56,31 @@ class Size(click.ParamType[int]):
     metavar="SIZE",
     help="How much memory the index may use, such as 500MB. Vectors stay on disk.  [default: what serves best]",
 )
+@click.option(
+    "--queries",
+    metavar="FILE",
+    help="At least 50 queries by words, like those to come, to calibrate with: vectors as .npy, or texts as .csv, "
+    ".jsonl or .txt. They are kept for later runs; `auto` forgets them.",
+)
 @library_option
-def build(kind: str, target_recall: float, memory_budget: int | None, library: str | None) -> None:
+def build(kind: str, target_recall: float, memory_budget: int | None, queries: str | None, library: str | None) -> None:
     """Build the search index again from the stored vectors.
 
     \b
     clipsearch build
     clipsearch build --target-recall 0.99
+    clipsearch build --queries captions.csv
 
-    No file is read. The options are kept for later runs.
+    No indexed file is read. The options are kept for later runs.
     """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.progress import make_build_progress
-    from clipsearch.store.library import Library
-    from indexer.build import build as run
-    from indexer.calibration import encoder_loader
+    from indexer.build import rebuild
     from indexer.plan import IndexPlan
 
     settings, folder = read_settings(library=library)
-    opened = Library(folder)
     plan = IndexPlan(kind, target_recall, memory_budget or 0)
-    with opened.writer() as writer, make_build_progress() as progress:
-        built = run(opened, writer, plan, encoder_loader(opened, settings), progress)
+    with make_build_progress() as progress:
+        built = rebuild(folder, settings, plan, queries, progress)
     for modality, what in built.items():
         for line in _describe(what, kind):
             note(f"{modality}: {line}")
@@ -89,6 +93,9 @@ def _describe(built: Built, asked: str) -> list[str]:
     lines = [f"{built.kind}, {built.rows:,} vectors{why}"]
     for kind, found in built.calibration.kinds.items():
         asked_with = "words" if kind == "text" else "a picture"
+        if found.is_exact:
+            lines.append(f"queries by {asked_with}: an exact scan of all {built.rows:,} vectors")
+            continue
         lines.append(
             f"queries by {asked_with}: recall {found.recall:.3f} ± {found.error:.3f} of the exact first ten "
             f"({found.queries} queries, {found.source}), scanning {found.scanned:,.0f} vectors"

@@ -19,7 +19,7 @@ _SHOWN_UNCHECKED = 5
 @click.option("--exact", is_flag=True, help="Only find files with identical bytes; no picture is read.")
 @click.option(
     "--similarity", type=click.FloatRange(0, 1), metavar="COSINE",
-    help="Compare pictures whose vectors are at least this similar.  [default: 0.85]",
+    help="Compare pictures whose vectors are at least this similar.  [default: what the encoder needs]",
 )  # fmt: skip
 @json_option
 @library_option
@@ -38,14 +38,13 @@ def dupes(exact: bool, similarity: float | None, as_json: bool, library: str | N
         raise InvalidInputError("--exact compares bytes and --similarity compares pictures. Use only one of them.")
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress
-    from clipsearch.query.duplicates import SIMILARITY, find_duplicates
+    from clipsearch.query.duplicates import find_duplicates
     from clipsearch.store.library import Library
 
     settings, folder = read_settings(library=library)
     opened = Library(folder)
     with make_build_progress() as progress:
-        least = None if exact else SIMILARITY if similarity is None else similarity
-        found = find_duplicates(opened, settings, progress, similarity=least)
+        found = find_duplicates(opened, settings, progress, exact=exact, similarity=similarity)
     _remark(found)
     payload = {"library": str(folder), **to_payload(found)}
     table = to_table(found, current_folder()).encode("utf-8", "backslashreplace")
@@ -58,7 +57,9 @@ def to_payload(found: Duplicates) -> dict[str, Any]:
         {"kind": "exact" if group.exact else "near", "files": [_file(copy) for copy in group.copies]}
         for group in found.groups
     ]
-    return {"groups": groups, "unchecked": [{"path": path, "reason": reason} for path, reason in found.unchecked]}
+    least = None if found.similarity is None else round(found.similarity, 6)
+    unchecked = [{"path": path, "reason": reason} for path, reason in found.unchecked]
+    return {"similarity": least, "groups": groups, "unchecked": unchecked}
 
 
 def _file(copy: Copy) -> dict[str, Any]:

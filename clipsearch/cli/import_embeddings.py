@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.errors import InvalidInputError
 from clipsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
 @click.command("import-embeddings")
 @click.argument("source")
+@click.option("--encoder", metavar="NAME", help="The encoder that made the vectors, such as ViT-B-32/openai.")
 @click.option(
-    "--encoder", required=True, metavar="NAME", help="The encoder that made the vectors, such as ViT-B-32/openai."
+    "--encoder-dir",
+    metavar="DIR",
+    help="Instead: the folder of the open_clip model that made them. You trust it from then on.",
 )
 @click.option(
     "--items",
@@ -33,14 +37,20 @@ if TYPE_CHECKING:
 @json_option
 @library_option
 def import_embeddings(
-    source: str, encoder: str, items: str | None, modality: str | None, as_json: bool, library: str | None
+    source: str,
+    encoder: str | None,
+    encoder_dir: str | None,
+    items: str | None,
+    modality: str | None,
+    as_json: bool,
+    library: str | None,
 ) -> None:
     """Import vectors that were made elsewhere, without encoding anything.
 
     \b
     clipsearch import-embeddings photos.npy --items photos.jsonl \\
         --encoder ViT-B-32/openai
-    clipsearch import-embeddings ./laion --encoder ViT-L-14/openai
+    clipsearch import-embeddings ./laion --encoder-dir ./my-clip
 
     SOURCE is a .npy file with one vector per row, or a folder made by clip-retrieval, with img_emb/*.npy,
     text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop at any time
@@ -52,10 +62,21 @@ def import_embeddings(
     from clipsearch.cli.progress import Words, make_progress
     from indexer.importing import import_embeddings as run
 
+    if (encoder is None) == (encoder_dir is None):
+        raise InvalidInputError("Name what made the vectors with one of --encoder NAME and --encoder-dir DIR.")
     settings, folder = read_settings(library=library)
     kind = Modality(modality) if modality else None
     with make_progress(Words("rows", "Importing", "to import")) as progress:
-        report = run(folder, source, encoder=encoder, items=items, modality=kind, progress=progress, settings=settings)
+        report = run(
+            folder,
+            source,
+            encoder=encoder,
+            encoder_dir=encoder_dir,
+            items=items,
+            modality=kind,
+            progress=progress,
+            settings=settings,
+        )
     if as_json:
         write_bytes(present.to_json(asdict(report)))
     _summarise(report)

@@ -55,6 +55,11 @@ _SHOW_CURSOR = "\x1b[?25h\n"
 @click.option("--batch-size", metavar="N", help="Pictures or passages per commit; auto for what suits the encoder.")
 @click.option("--threads", type=click.IntRange(min=0), help="CPU threads to use; 0 for all.")
 @click.option(
+    "--ocr/--no-ocr",
+    default=None,
+    help="Also recognise the text in pictures, so that it is found; needs the extra `ocr`. Kept for later runs.",
+)
+@click.option(
     "--isolate/--no-isolate",
     default=None,
     help="Decode pictures in separate, limited processes, or in this one. The default is this one; with 8 or more "
@@ -76,6 +81,7 @@ def index(
     batch_size: str | None,
     threads: int | None,
     isolate: bool | None,
+    ocr: bool | None,
 ) -> None:
     """Index folders and files, or bring the library up to date.
 
@@ -105,7 +111,7 @@ def index(
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)
     rules = None if change == RulesChange() else change
-    options = IndexOptions(rules, model, retry_failed, dry_run)
+    options = IndexOptions(rules, model, retry_failed, dry_run, ocr)
     with _stop_flag() as stop, make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
@@ -148,7 +154,8 @@ def _payload(report: IndexReport) -> dict[str, object]:
     values = asdict(report)
     names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
     failed = [{"path": path, "reason": reason} for path, reason in report.failed]
-    return {name: values[name] for name in names} | {"failed": failed, "seconds": report.seconds}
+    read = ("read", "with_text") if report.read else ()
+    return {name: values[name] for name in (*names, *read)} | {"failed": failed, "seconds": report.seconds}
 
 
 def _summarise(report: IndexReport, dry_run: bool) -> None:
@@ -161,5 +168,7 @@ def _summarise(report: IndexReport, dry_run: bool) -> None:
     names = ("added", "changed", "moved", "removed", "unchanged")
     parts = [f"{getattr(report, name):,} {name}" for name in names] + [f"{len(report.failed):,} failed"]
     rate = f", {report.encoded / report.seconds:,.0f} files/s encoded" if report.encoded and report.seconds else ""
+    if report.read:
+        note(f"Recognised text in {report.with_text:,} of {report.read:,} pictures.")
     lead = "Would be: " if dry_run else "Stopped early. Committed: " if report.interrupted else "Done: "
     note(f"{lead}{', '.join(parts)} in {report.seconds:,.1f} s{rate}.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 
 import click
 
 from clipsearch.cli.options import json_option, write_bytes
+
+WIDTH = 80
 
 
 @click.command()
@@ -17,7 +20,8 @@ def models(as_json: bool) -> None:
     \b
     clipsearch index ./photos --model builtin
 
-    Any other open_clip model works too: ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH.
+    Any other open_clip model works too: ARCH/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH. So does one that is ONNX
+    already: onnx-dir:PATH or hf-onnx:ORG/NAME. Languages are given by their ISO 639 codes.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.encoders.listing import catalogue
@@ -30,3 +34,6 @@ def models(as_json: bool) -> None:
         names = ", ".join((*model.aliases, model.name))
         state = "ready" if model.ready else "fetched or built on first use"
         click.echo(f"{names}\n    {model.dim} dimensions, {model.licence}, {state}\n    {model.note}")
+        if model.reads:
+            languages = f"reads well: {' '.join(model.reads)}"
+            click.echo(textwrap.fill(languages, WIDTH, initial_indent="    ", subsequent_indent=" " * 16))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from clipsearch.cli.options import json_option, note, write_bytes
@@ -24,10 +22,10 @@ def trust(name: str | None, listing: bool, remove: str | None, as_json: bool) ->
     clipsearch trust --list
     clipsearch trust --remove 'local-dir:/models/my-clip'
 
-    NAME is local-dir:PATH or hf-hub:ORG/NAME. A library may come from a stranger, so it cannot load such a model
-    without your permission. A model that you named with --model, or as `model` in your settings, is already trusted.
-    Trust in a folder covers its present files: after they change, you are asked again. A model never runs Python code
-    of its own, trusted or not.
+    NAME is local-dir:PATH, onnx-dir:PATH, hf-hub:ORG/NAME or hf-onnx:ORG/NAME. A library may come from a stranger, so
+    it cannot load such a model without your permission. A model that you named with --model, or as `model` in your
+    settings, is already trusted. Trust in a folder covers its present files: after they change, you are asked again. A
+    model never runs Python code of its own, trusted or not.
     """  # noqa: D301 - click wants the character itself
     if (name is not None) + listing + (remove is not None) != 1:
         raise InvalidInputError("Name one encoder to trust, or use one of --list and --remove NAME.")
@@ -64,14 +62,14 @@ def _remove(name: str) -> None:
 
 
 def _add(name: str) -> None:
-    from clipsearch.encoders import names, trust
+    from clipsearch.encoders import export_folder, names, trust
 
     resolved = names.resolve(name, offline=True).name
     if not trust.needs_trust(resolved):
         note(f"{printable(resolved)} needs no trust: any library may load it.")
         return
-    folder = resolved.removeprefix(trust.LOCAL)
-    if resolved.startswith(trust.LOCAL) and not os.path.isdir(folder):
-        raise InvalidInputError(f"There is no folder {printable(folder)}. Check the path.")
+    folder = export_folder.local_folder(resolved)
+    if folder is not None and not folder.is_dir():
+        raise InvalidInputError(f"There is no folder {printable(str(folder))}. Check the path.")
     trust.remember(trust.describe(resolved, read=True))
     note(f"Libraries can now load {printable(resolved.removeprefix(names.OPENCLIP))}.")

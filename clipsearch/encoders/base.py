@@ -47,7 +47,10 @@ class Encoder(Protocol):
 
     @property
     def logit_scale(self) -> float:
-        """What cosines of pictures and texts are multiplied by before a softmax tells chances from them."""
+        """What cosines of pictures and texts are multiplied by before a softmax tells chances from them.
+
+        A bias that a model learnt beside it, for a sigmoid, cancels out in the softmax.
+        """
 
     @property
     def fingerprint(self) -> str:

@@ -40,7 +40,8 @@ TOKENIZER = "tokenizer.json"
 FILES = {TOKENIZER} | {name + end for name in (IMAGE_GRAPH, TEXT_GRAPH) for end in ("", ".data")}
 """What an export may consist of beside meta.json."""
 
-_LOCAL = "local-dir:"
+_LOCAL, _ONNX = "local-dir:", "onnx-dir:"
+_SUBFOLDERS = ("visual", "textual")
 _STALE_SECONDS = 6 * 3600
 
 
@@ -137,13 +138,24 @@ def verify_export(folder: Path) -> ExportMeta:
     return meta
 
 
+def local_folder(name: str) -> Path | None:
+    """Return the folder of a `local-dir:` or `onnx-dir:` model; None for any other.
+
+    name: canonical, or without `openclip:`.
+    """
+    inner = name.removeprefix("openclip:")
+    return next((Path(inner.removeprefix(start)) for start in (_LOCAL, _ONNX) if inner.startswith(start)), None)
+
+
 def local_source(name: str) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size and mtime_ns of the files of a `local-dir:` model; nothing for any other."""
-    if not name.startswith(_LOCAL):
+    """Return name within the folder, size and mtime_ns of the files of a model in a folder; nothing for any other."""
+    folder = local_folder(name)
+    if folder is None:
         return ()
-    folder = Path(name.removeprefix(_LOCAL))
+    below = [folder / each for each in _SUBFOLDERS if name.startswith(_ONNX)]
     try:
-        files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+        paths = [path for each in [folder, *filter(Path.is_dir, below)] for path in sorted(each.iterdir())]
+        files = [(path.relative_to(folder).as_posix(), path.stat()) for path in paths if path.is_file()]
     except OSError:
         return ()
     return tuple((file, state.st_size, state.st_mtime_ns) for file, state in files)
@@ -223,7 +235,7 @@ def publish(work: Path, folder: Path) -> Path:
 
 
 def exports_root() -> Path:
-    """Return the folder of prepared open_clip models, in the user's cache."""
+    """Return the folder of prepared models, in the user's cache."""
     return cache_dir() / "openclip"
 
 

@@ -21,15 +21,20 @@ def is_offline(offline: bool) -> bool:
     return offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in _WORDS_FOR_TRUE
 
 
-def is_cached(repo: str, needed: Sequence[str] = ()) -> bool:
-    """Say whether the weights of a repository, and the other files that are needed, are on this machine."""
+def is_cached(repo: str, needed: Sequence[tuple[str, str]] = ()) -> bool:
+    """Say whether the weights of a repository are on this machine, and the other files that are needed.
+
+    needed: repository and name of each.
+    """
+    return any(holds(repo, file) for file in _WEIGHTS) and all(holds(other, file) for other, file in needed)
+
+
+def holds(repo: str, file: str) -> bool:
+    """Say whether a file of a repository is on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
-    def held(file: str) -> bool:
-        path = try_to_load_from_cache(repo, file)
-        return isinstance(path, str) and os.path.exists(path)
-
-    return any(map(held, _WEIGHTS)) and all(map(held, needed))
+    path = try_to_load_from_cache(repo, file)
+    return isinstance(path, str) and os.path.exists(path)
 
 
 def answers(repo: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from clipsearch.encoders import export_folder
+from clipsearch.encoders import export_folder, languages
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.export_folder import ExportMeta, exports_root
 from clipsearch.encoders.names import BUILTINS, DEFAULT_BUILTIN, PRESETS
@@ -13,7 +13,10 @@ from clipsearch.encoders.names import BUILTINS, DEFAULT_BUILTIN, PRESETS
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A line of `clipsearch models`. ready: whether it can be used without a connection."""
+    """What `clipsearch models` says of an encoder.
+
+    ready: whether it can be used without a connection. reads: codes of the languages it reads well; None if unknown.
+    """
 
     name: str
     aliases: tuple[str, ...]
@@ -21,6 +24,7 @@ class ModelInfo:
     licence: str
     ready: bool
     note: str
+    reads: tuple[str, ...] | None
 
 
 def catalogue() -> list[ModelInfo]:
@@ -51,7 +55,8 @@ def _builtin(name: str) -> Encoder:
 def _describe_builtin(name: str) -> ModelInfo:
     dim = _builtin(name).dim
     aliases = ("builtin",) if name == DEFAULT_BUILTIN else ()
-    return ModelInfo(name, aliases, dim, "Apache-2.0", True, "needs no hub; English object words, lower quality")
+    note = "needs no hub; object words, lower quality"
+    return ModelInfo(name, aliases, dim, "Apache-2.0", True, note, languages.reads(name))
 
 
 def _describe_preset(alias: str, prepared: dict[str, ExportMeta]) -> ModelInfo:
@@ -59,8 +64,9 @@ def _describe_preset(alias: str, prepared: dict[str, ExportMeta]) -> ModelInfo:
 
     preset = PRESETS[alias]
     ready = preset.name in prepared or hub.is_cached(preset.repository, preset.needed)
-    return ModelInfo(preset.name, (alias,), preset.dim, preset.licence, ready, preset.note)
+    reads = languages.reads(preset.name)
+    return ModelInfo(preset.name, (alias,), preset.dim, preset.licence, ready, preset.note, reads)
 
 
 def _describe_export(meta: ExportMeta) -> ModelInfo:
-    return ModelInfo(meta.name, (), meta.dim, "as its publisher says", True, "prepared on this machine")
+    return ModelInfo(meta.name, (), meta.dim, "as its publisher says", True, "prepared on this machine", None)

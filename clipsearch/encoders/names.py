@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from clipsearch.encoders import export_folder
@@ -13,8 +14,16 @@ AUTO = "auto"
 OPENCLIP = "openclip:"
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
+ONNX_DIR = "onnx-dir:"
+ONNX_HUB = "hf-onnx:"
+FROM_FOLDERS = (OPENCLIP + LOCAL, ONNX_DIR)
+FROM_ELSEWHERE = (*FROM_FOLDERS, OPENCLIP + HUB, ONNX_HUB)
+"""How canonical names start of encoders that a library may not load by its own word."""
+
 DEFAULT_BUILTIN = "builtin-base"
 BUILTINS = ("builtin-small", "builtin-base")
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 
@@ -23,27 +32,29 @@ SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
 class Preset:
     """An open_clip model with a short name.
 
-    name: canonical. repository: where its weights are on the hub. needed: files beside the weights.
+    name: canonical. repository: where its weights are on the hub. needed: repository and name of other files.
     """
 
     name: str
     repository: str
-    needed: tuple[str, ...]
+    needed: tuple[tuple[str, str], ...]
     dim: int
     licence: str
     note: str
 
 
-# All three may be used commercially. MobileCLIP, DFN and MetaCLIP 2 may not, so they are never a preset.
+# All may be used commercially. MobileCLIP, DFN and MetaCLIP 2 may not, so they are never a preset.
 # fast: the smallest download and the cheapest towers whose answers are still good: 50 tokens a picture against
-#   64, and a causal text tower of half the width that stops where the text ends. English only.
-# default: multilingual; text to picture R@1 on COCO 47.2, the most of any model of this cost.
-# best: the same family at 400 million parameters and 384 pixels. Its sister at 512 pixels costs nearly twice as
+#   64, and a causal text tower of half the width that stops where the text ends. English only. Of the weights of
+#   this cost, those with the best retrieval (docs/encoders.md).
+# default: many languages; text to picture R@1 on COCO 47.2, the most of any model of this cost.
+# multilingual: of the same cost; reads languages well that the default reads less well, and English a little worse.
+# best: the default's family at 400 million parameters and 384 pixels. Its sister at 512 pixels costs nearly twice as
 #   much per picture, and the next size, of 1.1 billion parameters, two and a half times, for little more.
 PRESETS = {
     "fast": Preset(
-        "openclip:ViT-B-32/datacomp_xl_s13b_b90k",
-        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+        "openclip:ViT-B-32/laion2b_s34b_b79k",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         (),
         512,
         "MIT",
@@ -52,20 +63,31 @@ PRESETS = {
     "default": Preset(
         "openclip:ViT-B-32-SigLIP2-256/webli",
         "timm/ViT-B-32-SigLIP2-256",
-        ("tokenizer.json",),
+        (("timm/ViT-B-32-SigLIP2-256", "tokenizer.json"),),
         768,
         "Apache-2.0",
         "good answers in many languages (1.5 GB)",
     ),
+    "multilingual": Preset(
+        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
+        "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
+        (("xlm-roberta-base", "config.json"), ("xlm-roberta-base", "tokenizer.json")),
+        512,
+        "MIT",
+        "good answers in more languages, less good in English (1.5 GB)",
+    ),
     "best": Preset(
         "openclip:ViT-SO400M-16-SigLIP2-384/webli",
         "timm/ViT-SO400M-16-SigLIP2-384",
-        ("tokenizer.json",),
+        (("timm/ViT-SO400M-16-SigLIP2-384", "tokenizer.json"),),
         1152,
         "Apache-2.0",
         "best answers in many languages, slow without a GPU (4.5 GB)",
     ),
 }
+
+FORMER = {"fast": ("openclip:ViT-B-32/datacomp_xl_s13b_b90k",)}
+"""What a preset meant in earlier versions: a library of that encoder goes on being one of that preset."""
 
 ALIASES = {
     "builtin": DEFAULT_BUILTIN,
@@ -85,7 +107,8 @@ class Resolution:
 def resolve(name: str, *, offline: bool) -> Resolution:
     """Turn what a user may write into a canonical name; only `auto` looks at the machine or the network.
 
-    name: `auto`, `builtin`, a preset, `ARCH/PRETRAINED`, `hf-hub:ORG/NAME`, `local-dir:PATH`, or canonical.
+    name: `auto`, `builtin`, a preset, `ARCH/PRETRAINED`, `hf-hub:ORG/NAME`, `local-dir:PATH`, `onnx-dir:PATH`,
+    `hf-onnx:ORG/NAME`, or canonical.
     offline: make no connection. A connection is given up after three seconds.
     Raises EncoderUnavailableError for a name of none of these forms.
     """
@@ -94,9 +117,13 @@ def resolve(name: str, *, offline: bool) -> Resolution:
         return _resolve_auto(offline)
     if wanted.lower() in ALIASES:
         return Resolution(ALIASES[wanted.lower()], None)
+    if wanted.startswith(ONNX_DIR) and wanted != ONNX_DIR:
+        return Resolution(f"{ONNX_DIR}{_absolute(wanted.removeprefix(ONNX_DIR))}", None)
+    if wanted.startswith(ONNX_HUB) and _REPOSITORY.fullmatch(wanted.removeprefix(ONNX_HUB)):
+        return Resolution(wanted, None)
     inner = wanted.removeprefix(OPENCLIP)
     if inner.startswith(LOCAL) and inner != LOCAL:
-        return Resolution(f"{OPENCLIP}{LOCAL}{os.path.abspath(os.path.expanduser(inner.removeprefix(LOCAL)))}", None)
+        return Resolution(f"{OPENCLIP}{LOCAL}{_absolute(inner.removeprefix(LOCAL))}", None)
     if inner.startswith(HUB) and all(inner.removeprefix(HUB).partition("/")):
         return Resolution(f"{OPENCLIP}{inner}", None)
     architecture, _, tag = inner.rpartition("/")
@@ -104,6 +131,15 @@ def resolve(name: str, *, offline: bool) -> Resolution:
         # open_clip takes both spellings of either part, and two names for one model would be two libraries.
         return Resolution(f"{OPENCLIP}{architecture.replace('/', '-')}/{tag.lower().replace('-', '_')}", None)
     raise unknown(name)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def meant(asked: str, name: str) -> bool:
+    """Tell whether a preset meant an encoder of this canonical name in an earlier version."""
+    return name in FORMER.get(asked.strip().lower(), ())
 
 
 def _resolve_auto(offline: bool) -> Resolution:
@@ -133,5 +169,5 @@ def unknown(name: str) -> EncoderUnavailableError:
     hint = f" Did you mean {close[0]}?" if close else ""
     return EncoderUnavailableError(
         f"There is no encoder named {name!r}.{hint} Use auto, builtin, {', '.join(PRESETS)}, ARCH/PRETRAINED, "
-        "hf-hub:ORG/NAME or local-dir:PATH."
+        "hf-hub:ORG/NAME or local-dir:PATH; or onnx-dir:PATH or hf-onnx:ORG/NAME for a model that is ONNX already."
     )

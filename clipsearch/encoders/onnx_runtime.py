@@ -104,8 +104,9 @@ class OnnxEncoder(PreparedModel):
         # Rows of like length share a run, so that a short text is not padded to a long one.
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         result = np.empty((len(ids), self.dim), np.float32)
-        for start in range(0, len(order), _TEXTS_AT_ONCE):
-            chosen = order[start : start + _TEXTS_AT_ONCE]
+        at_once = _rows_at_once(session, _TEXTS_AT_ONCE)
+        for start in range(0, len(order), at_once):
+            chosen = order[start : start + at_once]
             result[chosen] = self._run(session, tokenizer.pad([ids[index] for index in chosen]))
         return result
 
@@ -114,7 +115,9 @@ class OnnxEncoder(PreparedModel):
             return self._encode_apart(self.load_pictures(), (arrays[0][None] for arrays in prepared))
         parts = [np.empty((0, self.dim), np.float32)]
         while batch := list(islice(prepared, _PICTURES_AT_ONCE)):
-            parts.append(self._run(self.load_pictures(), np.stack([arrays[0] for arrays in batch])))
+            session, pixels = self.load_pictures(), np.stack([arrays[0] for arrays in batch])
+            at_once = _rows_at_once(session, len(batch))
+            parts += [self._run(session, pixels[start : start + at_once]) for start in range(0, len(batch), at_once)]
         return np.concatenate(parts)
 
     def _encode_apart(self, session: Any, rows: Iterator[NDArray[Any]]) -> NDArray[np.float32]:  # noqa: ANN401
@@ -167,3 +170,8 @@ class OnnxEncoder(PreparedModel):
                 self._text = open_session(self._folder / TEXT_GRAPH, max(wanted, 1), pack=wanted > 0)
                 self._text_threads = wanted
             return self._text
+
+
+def _rows_at_once(session: Any, most: int) -> int:  # noqa: ANN401
+    """Return how many rows a run takes at most: one where the graph was made for one, as some from elsewhere are."""
+    return 1 if session.get_inputs()[0].shape[0] == 1 else most

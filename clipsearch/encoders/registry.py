@@ -1,4 +1,4 @@
-"""How an encoder is loaded by its name: builtin, prepared on this machine, or prepared now."""
+"""How an encoder is loaded by its name: builtin, prepared on this machine, or prepared first."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from clipsearch.encoders import export_folder, names
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.encoders.export_folder import ExportMeta, exports_root
-from clipsearch.encoders.names import AUTO, BUILTINS, HUB, LOCAL, OPENCLIP, PRESETS, resolve
-from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
+from clipsearch.encoders.names import AUTO, BUILTINS, FROM_ELSEWHERE, ONNX_DIR, ONNX_HUB, OPENCLIP, resolve
+from clipsearch.errors import EncoderMismatchError, EncoderUnavailableError
 from clipsearch.types import EncoderPin
 
-if TYPE_CHECKING:
-    import tempfile
-
 log = logging.getLogger("clipsearch")
-
-_scratch: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def load_pinned(
@@ -53,7 +48,7 @@ def load_pinned(
 
 
 def _load_trusted(name: str, model: str, options: Options) -> Encoder:
-    if not name.startswith((OPENCLIP + LOCAL, OPENCLIP + HUB)):
+    if not name.startswith(FROM_ELSEWHERE):
         return _load(name, options)
     if _is_named(name, model):
         return _load_remembered(name, options)
@@ -81,7 +76,7 @@ def load(
     fingerprint is another, InvalidInputError for an unknown device or precision.
     """
     options = Options(threads, offline, fingerprint, device, precision)
-    if not name.startswith((OPENCLIP + LOCAL, OPENCLIP + HUB)):
+    if not name.startswith(FROM_ELSEWHERE):
         return _load(name, options)
     return _load_remembered(name, options)
 
@@ -129,8 +124,8 @@ def _load(name: str, options: Options, check_source: Callable[[], None] = lambda
         variant = cast(Literal["small", "base"], name.removeprefix("builtin-"))
         _require_int8(name, compute)
         encoder: Encoder = BuiltinEncoder(variant, threads=compute.threads)
-    elif name.startswith(OPENCLIP):
-        encoder = _load_openclip(name, compute, options, check_source)
+    elif name.startswith((OPENCLIP, ONNX_DIR, ONNX_HUB)):
+        encoder = _load_prepared(name, compute, options, check_source)
     else:
         raise names.unknown(name)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
@@ -142,17 +137,26 @@ def _load(name: str, options: Options, check_source: Callable[[], None] = lambda
     return encoder
 
 
-def _load_openclip(name: str, compute: Compute, options: Options, check_source: Callable[[], None]) -> Encoder:
+def _load_prepared(name: str, compute: Compute, options: Options, check_source: Callable[[], None]) -> Encoder:
     from clipsearch.encoders import accelerators
     from clipsearch.encoders.onnx_runtime import OnnxEncoder
 
-    devices = accelerators.find_devices(compute)
+    is_torch = name.startswith(OPENCLIP)
+    if not is_torch and compute.device not in ("auto", "cpu"):
+        raise EncoderUnavailableError(
+            f"{name} runs on the processor only, not on {compute.device}: it has no weights that torch could load. "
+            "Use --device auto, or a model of open_clip."
+        )
+    devices = accelerators.find_devices(compute) if is_torch else ()
     if not devices:
         _require_fp32_or_int8(name, compute)
     found = _find_prepared(name, options.fingerprint)
     if found is None:
         check_source()
-        found = _prepare(name, options)
+        from clipsearch.encoders import preparing
+
+        is_pinned = options.fingerprint is not None
+        found = preparing.prepare(name, threads=options.threads, offline=options.offline, is_pinned=is_pinned)
     folder, meta = found
     if devices and (accelerated := _load_on(devices, folder, meta, compute, options, check_source)) is not None:
         return accelerated
@@ -208,72 +212,6 @@ def _find_prepared(name: str, fingerprint: str | None) -> tuple[Path, ExportMeta
     for entry in exports:
         if entry[1].fingerprint == fingerprint:
             return entry
-    source = export_folder.local_source(name.removeprefix(OPENCLIP))
+    source = export_folder.local_source(name)
     # A local model whose files have changed is another model; one whose folder is gone still answers.
     return next((entry for entry in exports if not source or entry[1].source == source), None)
-
-
-def _prepare(name: str, options: Options) -> tuple[Path, ExportMeta]:
-    from clipsearch.encoders import exporting, openclip
-
-    try:
-        _require_at_hand(name, options.offline)
-        reference = openclip.fetch(name.removeprefix(OPENCLIP), offline=options.offline)
-        try:
-            folder = exporting.export(reference, name, exports_root(), threads=options.threads)
-            return folder, export_folder.verify_export(folder)
-        except (OSError, export_folder.ExportDamagedError) as error:
-            log.warning(
-                "%s cannot be stored in %s (%s), so every command prepares it again. Free "
-                "some space or allow writing there, or "
-                "set CLIPSEARCH_CACHE to another folder.", name, exports_root(), error,
-            )  # fmt: skip
-        folder = exporting.export(reference, name, _scratch_root(), threads=options.threads)
-        return folder, export_folder.verify_export(folder)
-    except EncoderUnavailableError as error:
-        if options.fingerprint is None:
-            raise
-        raise EncoderUnavailableError(
-            f"The library was made with {name}, which is not prepared on this machine and cannot be prepared: {error}"
-        ) from error
-    except (OSError, export_folder.ExportDamagedError) as error:
-        raise EncoderError(
-            f"{name} cannot be prepared, neither in {exports_root()} nor in the system's temporary folder: {error}. "
-            "Free some space or allow writing there, or set CLIPSEARCH_CACHE to another folder."
-        ) from error
-
-
-def _scratch_root() -> Path:
-    """Return a folder of this process alone, which goes when the process ends."""
-    import tempfile  # here, because a query has no use for it
-
-    if not _scratch:
-        _scratch.append(tempfile.TemporaryDirectory(prefix="clipsearch-", ignore_cleanup_errors=True))
-    return Path(_scratch[0].name)
-
-
-def drop_scratch() -> None:
-    """Delete what was prepared for this process alone; for a process that ends without cleaning up."""
-    while _scratch:
-        _scratch.pop().cleanup()
-
-
-def _require_at_hand(name: str, offline: bool) -> None:
-    # Where the repository is known, the hub can be asked before torch is imported, which takes longer.
-    from clipsearch.encoders import hub
-
-    presets = {preset.name: (preset.repository, preset.needed) for preset in PRESETS.values()}
-    named_on_hub = (name.removeprefix(OPENCLIP + HUB), ()) if name.startswith(OPENCLIP + HUB) else None
-    source = presets.get(name, named_on_hub)
-    if source is None:
-        return
-    repository, needed = source
-    if hub.is_cached(repository, needed):
-        return
-    why = "offline mode forbids fetching them" if hub.is_offline(offline) else "the model hub cannot be reached"
-    if hub.is_offline(offline) or not hub.answers(repository):
-        raise EncoderUnavailableError(
-            f"The weights of {name} are not on this machine, and {why}. Go online once, or set HF_ENDPOINT to a "
-            "mirror. Until then use the builtin encoder (`--model builtin`) or a folder with the weights "
-            "(`--model local-dir:PATH`)."
-        )

@@ -147,7 +147,7 @@ def _convert_fast(reference: Any, context_length: int, bucketed: bool) -> tuple[
     backend = Tokenizer.from_str(inner.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    prefix, suffix = _surroundings(backend)
+    prefix, suffix = surroundings(backend)
     rules = TextRules(
         clean=_clean_name(reference),
         context_length=context_length,
@@ -160,7 +160,8 @@ def _convert_fast(reference: Any, context_length: int, bucketed: bool) -> tuple[
     return backend.to_str(), rules
 
 
-def _surroundings(backend: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def surroundings(backend: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the special ids before and after a text. Raises EncoderUnavailableError where they stand elsewhere."""
     whole = backend.encode("a cat", add_special_tokens=True).ids
     body = backend.encode("a cat", add_special_tokens=False).ids
     for start in range(len(whole) - len(body) + 1):

@@ -1,9 +1,10 @@
 """Which encoders this user trusts, of those that a library cannot load by its own word.
 
-A library is data that a stranger may have sent, so a model from a folder (`local-dir:`) or from a repository of a hub
-(`hf-hub:`) that it names loads only after the user has named it on this machine. That is kept in the user's state
-folder, one small file an encoder, mode 0600. For a folder the trust is in its content too: the digest of its files,
-those directly in it. For a hub it is in the name: its owner may publish other files, which are data all the same.
+A library is data that a stranger may have sent, so a model from a folder (`local-dir:`, `onnx-dir:`) or from a
+repository of a hub (`hf-hub:`, `hf-onnx:`) that it names loads only after the user has named it on this machine. That
+is kept in the user's state folder, one small file an encoder, mode 0600. For a folder the trust is in its content too:
+the digest of the files of which the model may consist. For a hub it is in the name: its owner may publish other files,
+which are data all the same.
 """
 
 from __future__ import annotations
@@ -16,16 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clipsearch.encoders import names
-from clipsearch.encoders.export_folder import local_source
+from clipsearch.encoders.export_folder import local_folder, local_source
 from clipsearch.errors import EncoderUnavailableError, InvalidInputError
 from clipsearch.locations import state_dir
 from clipsearch.paths import printable
 from clipsearch.private import read_private, write_private
 
 log = logging.getLogger("clipsearch")
-
-LOCAL = names.OPENCLIP + names.LOCAL
-HUB = names.OPENCLIP + names.HUB
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class TrustedEncoder:
 
 def needs_trust(name: str) -> bool:
     """Tell whether a library may not load an encoder of this canonical name by its own word."""
-    return name.startswith((LOCAL, HUB))
+    return name.startswith(names.FROM_ELSEWHERE)
 
 
 def require(name: str) -> TrustedEncoder:
@@ -62,10 +60,10 @@ def require(name: str) -> TrustedEncoder:
 
 def check_content(trusted: TrustedEncoder) -> None:
     """Check that a folder still holds what was trusted. Raises EncoderUnavailableError, with the command to renew."""
-    if trusted.name.startswith(LOCAL) and digest_files(trusted.name) != trusted.content:
-        folder = printable(trusted.name.removeprefix(LOCAL))
+    folder = local_folder(trusted.name)
+    if folder is not None and digest_files(trusted.name) != trusted.content:
         raise EncoderUnavailableError(
-            f"The files in {folder} have changed since you trusted them. {_remedy(trusted.name)}"
+            f"The files in {printable(str(folder))} have changed since you trusted them. {_remedy(trusted.name)}"
         )
 
 
@@ -75,7 +73,7 @@ def describe(name: str, *, read: bool = False) -> TrustedEncoder:
     read: read the files of a folder even where their sizes and times are those remembered.
     Raises EncoderUnavailableError for a folder that cannot be read.
     """
-    source = local_source(name.removeprefix(names.OPENCLIP))
+    source = local_source(name)
     known = _load(_path(name))
     if known is not None and (known.source == source or not source) and not read:
         return known
@@ -117,13 +115,13 @@ def stamp() -> int:
 
 
 def digest_files(name: str) -> str:
-    """Return the hexadecimal SHA-256 of the names and contents of the files of a `local-dir:` model.
+    """Return the hexadecimal SHA-256 of the names and contents of the files of a model in a folder.
 
     Raises EncoderUnavailableError for one that cannot be read.
     """
-    folder, digest = Path(name.removeprefix(LOCAL)), hashlib.sha256()
+    folder, digest = local_folder(name) or Path(), hashlib.sha256()
     try:
-        for file, size, _time in local_source(name.removeprefix(names.OPENCLIP)):
+        for file, size, _time in local_source(name):
             with open(folder / file, "rb") as content:
                 digest.update(repr((file, size, hashlib.file_digest(content, "sha256").hexdigest())).encode())
     except OSError as error:
@@ -156,7 +154,7 @@ def _load(path: Path) -> TrustedEncoder | None:
 
 
 def _origin(name: str) -> str:
-    return "a folder" if name.startswith(LOCAL) else "a model hub"
+    return "a folder" if name.startswith(names.FROM_FOLDERS) else "a model hub"
 
 
 def _remedy(name: str) -> str:

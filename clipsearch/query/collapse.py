@@ -12,11 +12,8 @@ from clipsearch.query.retrieval import Ranking
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
 
-ALIKE = 0.97
-"""Cosine from which two pictures are taken for one: above what different photographs reach (benchmarks/dupes.py)."""
-
-BURST_SECONDS, BURST_ALIKE = 10.0, 0.85
-"""Pictures taken within so many seconds of each other are taken for one from this cosine on."""
+BURST_SECONDS = 10.0
+"""Pictures taken within so many seconds of each other may be of one burst."""
 
 _WIDER = 4
 
@@ -35,7 +32,8 @@ def fill_collapsed(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, k:
 def collapse(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
     """Put each hit that repeats a better one into that one's `also`, and number what is left.
 
-    A hit repeats another that has the same content, or that is a picture all but the same, or one of the same burst.
+    A hit repeats another that has the same content, or that is a picture as near as a copy is, or a near one of the
+    same burst; see `CopyDistance`.
     """
     shown: list[Hit] = []
     also: list[list[Item]] = []
@@ -64,14 +62,15 @@ class _Pictures:
         self._vectors = unit_rows(vectors)
         self._places = {item: place for place, item in enumerate(rows)}
         self._shown: list[tuple[int, Item]] = []
+        self._copy = snapshot.copy_distance()
 
     def find_or_add(self, hit: Hit, number: int) -> int | None:
         """Return the number of the first hit that this one repeats; else show it under the given number."""
         own = self._vectors[self._places[hit.item.id]]
         scores = self._vectors[[self._places[item.id] for _, item in self._shown]] @ own
-        for i in np.flatnonzero(scores >= min(ALIKE, BURST_ALIKE)).tolist():
+        for i in np.flatnonzero(scores >= self._copy.near).tolist():
             shown, item = self._shown[i]
-            if scores[i] >= ALIKE or _seconds_between(hit.item, item) <= BURST_SECONDS:
+            if scores[i] >= self._copy.same or _seconds_between(hit.item, item) <= BURST_SECONDS:
                 return shown
         self._shown.append((number, hit.item))
         return None

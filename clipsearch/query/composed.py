@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,15 @@ from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking, build_hits, fill
-from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, score_rows
+from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, null_models, score_rows
 from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
+    MIN_SAMPLE,
     PRIOR_SPREAD,
     NullModel,
     are_unit,
-    confidence,
-    cross_modal_score,
+    counted_rows,
+    evalue_confidence,
     exact_scores,
     log_evalue,
     null_model,
@@ -131,7 +132,8 @@ def retrieve_composed(
 
     def rank(found: list[Candidates]) -> list[list[Hit]]:
         lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
-        return [build_hits(snapshot, merge_modalities(lists), k, excluded_ids=query.excluded)]
+        merged = merge_modalities(lists, adds_up=fusion != "rank" and not any(query.pictures))
+        return [build_hits(snapshot, merged, k, excluded_ids=query.excluded)]
 
     return fill(k, k + len(query.excluded), propose, rank)[0]
 
@@ -148,26 +150,62 @@ def _rank(
         return score_rows(snapshot, modality, whole, ids, item_ids, kind)
     if not len(ids):
         return []
-    near, total = snapshot.rows(modality).gather(ids), snapshot.live_count(modality)
+    near, total = snapshot.rows(modality).gather(ids), counted_rows(snapshot.live_count(modality))
     sound = are_unit(near)
     snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     near, ids = near[sound], ids[sound]
     if not len(ids):
         return []
     scores = exact_scores(whole, near)
-    merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion)
-    score_scale = snapshot.spreads().score_scale_of(kind, modality)
-    among_all = replace(seen, rows=snapshot.live_count())
-    worth = [log_evalue(value, seen) for value in merit]
-    order = np.array(
-        [cross_modal_score(w, log_evalue(value, among_all), score_scale) for w, value in zip(worth, merit, strict=True)]
-    )
+    known = snapshot.spreads()
+    units = [known.unit_of(each, modality) for each in (*("image" if one else "text" for one in query.pictures), kind)]
+    merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion, units)
+    worth = np.array([log_evalue(value, seen) for value in merit])
+    fit = _evidence(snapshot, modality, query, near, query.weights > 0)
+    if modality is Modality.IMAGE:
+        order = worth + (fit.max() - worth.max())
+    elif seen.sampled < MIN_SAMPLE:  # by a few texts, which these are themselves, nothing can be judged
+        order = worth = fit - np.maximum(_evidence(snapshot, modality, query, near, query.weights < 0), 0.0)
+    else:
+        order = worth = np.minimum(worth, fit)
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     return [
-        ScoredRow(modality, int(ids[i]), float(scores[i]), worth[i], confidence(merit[i], seen), float(order[i]))
+        ScoredRow(
+            modality,
+            int(ids[i]),
+            item_ids[int(ids[i])],
+            float(scores[i]),
+            float(worth[i]),
+            evalue_confidence(float(worth[i]), seen),
+            float(order[i]),
+        )
         for i in first_of_items(ids, np.lexsort((ids, -order)), item_ids)
     ]
+
+
+def _evidence(
+    snapshot: Snapshot,
+    modality: Modality,
+    query: EmbeddedQuery,
+    rows: NDArray[np.float32],
+    chosen: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return how far rows (n, dim) fit some terms, float64 (n,): their log E-values, added up where above 0.
+
+    Kinds are compared by positive terms: the best picture stands as high as it would without negative ones, and no text
+    higher. Those push down the pictures that match them, so by the fusion a text that fits no term would win.
+    """
+    if not chosen.any():
+        return np.zeros(len(rows))
+    each = []
+    for i in np.flatnonzero(chosen).tolist():
+        vector = query.vectors[i]
+        _, typical = null_models(snapshot, modality, vector, "image" if query.pictures[i] else "text")
+        each.append([log_evalue(score, typical) for score in exact_scores(vector, rows).tolist()])
+    found = np.array(each)
+    best: NDArray[np.float64] = found.max(axis=0)
+    return np.where(best > 0, np.maximum(found, 0.0).sum(axis=0), best)
 
 
 def _judge(
@@ -177,16 +215,18 @@ def _judge(
     candidates: int,
     total: int,
     fusion: str,
+    units: Sequence[float],
 ) -> tuple[NDArray[np.float64], NullModel]:
     """Return what each candidate is worth, float64 (candidates,), and how rows at large do.
 
-    rows (candidates + sample, dim). total: how many there are in all.
+    rows (candidates + sample, dim). total: how many there are in all. units: as null_model takes them, of each term and
+    of their sum.
     """
     if fusion == "feature":
-        merit, unit = exact_scores(whole, rows).astype(np.float64), 1.0
+        merit, unit = exact_scores(whole, rows).astype(np.float64), units[-1]
     else:
         scores = _term_scores(query, rows)
-        seen = [null_model(row[candidates:], total) for row in scores]
+        seen = [null_model(row[candidates:], total, unit=unit) for row, unit in zip(scores, units[:-1], strict=True)]
         merit, unit = decide(scores, query.weights, seen, query.pictures), 1.0 / PRIOR_SPREAD
     return merit[:candidates], null_model(merit[candidates:], total, unit=unit)
 

@@ -23,7 +23,7 @@ class Cutoff:
     cut: bool = False
 
     def apply(self, hits: Sequence[Hit], rows: Mapping[Modality, int]) -> list[Hit]:
-        """Return the hits that stay, numbered again. rows: how many the library has of each modality."""
+        """Return the hits that stay, numbered again. rows: how many of each modality E-values count."""
         stand = [True] * len(hits)
         kinds = [hit.modality for hit in hits]
         if self.cut and hits and hits[0].confidence is not None:

@@ -25,9 +25,6 @@ from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Item, Modality
 
-SIMILARITY = 0.85
-"""Cosine from which pictures are compared by their hashes (benchmarks/dupes.py)."""
-
 MAX_BITS = 10
 """Of 63 bits so many may differ (benchmarks/dupes.py)."""
 
@@ -54,31 +51,39 @@ class DuplicateGroup:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What was found. unchecked: pictures near to others which cannot be read now, each with the reason."""
+    """What was found.
+
+    unchecked: pictures near to others which cannot be read now, each with the reason. similarity: the cosine from which
+    pictures were compared by their hashes; None if they were not.
+    """
 
     groups: tuple[DuplicateGroup, ...]
     unchecked: tuple[tuple[str, str], ...]
+    similarity: float | None = None
 
 
 def find_duplicates(
-    library: Library, settings: Settings, stages: Stages, *, similarity: float | None = SIMILARITY
+    library: Library, settings: Settings, stages: Stages, *, exact: bool = False, similarity: float | None = None
 ) -> Duplicates:
     """Find all groups of copies, largest first.
 
-    similarity: the cosine from which pictures are compared by their looks; None for files equal to the byte only.
+    exact: only files equal to the byte. similarity: the cosine from which pictures are compared by their looks; by
+    default, what the encoder needs: see `CopyDistance.near`.
     """
     with library.read() as snapshot:
         stages.stage("looking for identical files", 0)
         equal = [list(files) for _, files in groupby(snapshot.copies(), key=lambda item: item.content_hash)]
-        exact = [DuplicateGroup(True, tuple(Copy(item) for item in sorted(files, key=_worth))) for files in equal]
+        same = [DuplicateGroup(True, tuple(Copy(item) for item in sorted(files, key=_worth))) for files in equal]
+        if exact:
+            return Duplicates(_largest_first(same), ())
         if similarity is None:
-            return Duplicates(_largest_first(exact), ())
+            similarity = snapshot.copy_distance().near
         search = _Search(library, snapshot, settings)
         search.run(similarity, stages)
         near = search.groups({files[0].content_hash: files for files in equal})
     paired = {copy.item.content_hash for group in near for copy in group.copies}
-    alone = [group for group in exact if group.copies[0].item.content_hash not in paired]
-    return Duplicates(_largest_first([*alone, *near]), tuple(sorted(search.unchecked.items())))
+    alone = [group for group in same if group.copies[0].item.content_hash not in paired]
+    return Duplicates(_largest_first([*alone, *near]), tuple(sorted(search.unchecked.items())), similarity)
 
 
 def _worth(item: Item) -> tuple[int, int, int, str]:

@@ -24,16 +24,19 @@ from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions
+from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
-from clipsearch.ranking import CONFIDENT
+from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
+    from indexer.build import Built
+    from indexer.queries import Given as Queries
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
@@ -329,12 +332,47 @@ class SearchEngine:
             return self._results(str(query), pin, snapshot, ranking, options.cutoff)
 
     def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
-        hits = cutoff.apply(found.hits, {modality: snapshot.live_count(modality) for modality in Modality})
+        rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
+        hits = cutoff.apply(found.hits, rows)
         left_out = len(found.hits) - len(hits)
+        hits = show_lines(snapshot, hits, name, found.keyword_ids)
         why = (cutoff.explain(found.hits),) if left_out and not hits else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)
         confident = _is_confident(hits)
         return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
+
+    def build(
+        self,
+        *,
+        index: str = "auto",
+        target_recall: float = 0.95,
+        memory_budget: int = 0,
+        queries: Queries | None = None,
+    ) -> dict[Modality, Built]:
+        """Build the search index again from the stored vectors, as `clipsearch build` does; this engine uses it then.
+
+        Args:
+            index: The kind, as `clipsearch build --index` takes it: `auto`, `flat`, `pq4`, `ivfpq`...
+            target_recall: The share of the true first ten that a search is to find, from 0.5 to 1.
+            memory_budget: Bytes that the index may take; 0 for what serves best.
+            queries: Queries by words like those to come, at least 50, to calibrate with: vectors of shape (n, dim),
+                texts for the library's encoder, or the path of a file of either. They are kept for later builds. `auto`
+                forgets those that were given, None keeps them.
+
+        Returns:
+            What each modality with rows has now: `kind`, `rows` and `calibration`.
+
+        Raises:
+            InvalidInputError: The queries or an option cannot be used.
+            LibraryLockedError: Another process is writing.
+            EncoderError: Texts are given, and the encoder is unavailable.
+            LibraryError: The disk refuses; the index before stays active then.
+        """
+        from indexer.build import rebuild
+        from indexer.plan import IndexPlan
+
+        plan = IndexPlan(index, target_recall, memory_budget)
+        return rebuild(self.library.folder, self._settings, plan, queries)
 
     def close(self) -> None:
         """Close the library's connections; the engine opens them again if it is used again."""

@@ -7,7 +7,7 @@ demotion is limited: what is r-th by vectors never stands below place 2r. benchm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from clipsearch.query.fusion import RRF_RANKS
@@ -18,10 +18,15 @@ WORDS_DEPTH = 200
 """How many items words propose at most, and vectors at least where words propose any."""
 
 
-def fuse_words(hits: Sequence[Hit], keyword_ids: Sequence[int]) -> list[Hit]:
-    """Fuse a ranking by vectors with the ids of items that words name, best first, all of which are in it."""
+def fuse_words(hits: Sequence[Hit], keyword_ids: Sequence[int], doubtful: Set[int]) -> list[Hit]:
+    """Fuse a ranking by vectors with the ids of items that words name, best first, all of which are in it.
+
+    doubtful: ids of items that must not come first where the first by vectors is not one of them.
+    """
     by_id = {hit.item.id: hit for hit in hits}
     fused = fuse(list(by_id), [item for item in keyword_ids if item in by_id])
+    if fused and fused[0] in doubtful and hits[0].item.id not in doubtful:
+        fused = list(dict.fromkeys([hits[0].item.id, *fused]))
     return [replace(by_id[item], rank=rank) for rank, item in enumerate(fused, 1)]
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex
-from clipsearch.ann.calibrate import Calibration
+from clipsearch.ann.calibrate import Calibrated, Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
+from clipsearch.ann.stand_ins import SOURCE as STAND_INS
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.query.candidates import open_generation
 from clipsearch.store.catalog import Generation
@@ -179,25 +180,32 @@ def _calibrated(state: IndexState) -> Iterator[Finding]:
         yield Finding("calibration", severity, what, todo, state.modality, values)
     if not wrong:
         looks = " and ".join(
-            f"{counted(found.probe.nprobe, 'list')} and {found.probe.candidates:,} "
-            f"candidates for queries by {WORDS[kind]}"
+            f"{_what_is_scanned(found)} for queries by {WORDS[kind]}{_remark(found)}"
             for kind, found in calibration.kinds.items()
         )
         found = f"Calibrated for {calibration.rows:,} vectors: a search scans {looks}."
         yield Finding("calibration", Severity.OK, found, "", state.modality, values)
 
 
-def _what_is_wrong(calibration: Calibration, now: int, wanted: IndexGoal) -> Iterator[tuple[str, str, Severity]]:
-    """Yield what is wrong with a calibration where there are `now` rows, what to do about it, and how bad it is.
+def _what_is_scanned(found: Calibrated) -> str:
+    if found.is_exact:
+        return "all vectors"
+    return f"{counted(found.probe.nprobe, 'list')} and {found.probe.candidates:,} candidates"
 
-    Without an encoder there are no words to calibrate with, so that is good to know and no fault of the library.
-    """
+
+def _remark(found: Calibrated) -> str:
+    is_guessed = found.source == STAND_INS
+    return f" (measured with stand-ins; with yours: {BUILD} --queries FILE)" if is_guessed else ""
+
+
+def _what_is_wrong(calibration: Calibration, now: int, wanted: IndexGoal) -> Iterator[tuple[str, str, Severity]]:
+    """Yield what is wrong with a calibration where there are `now` rows, what to do about it, and how bad it is."""
     if not calibration.kinds:
         yield "The index was never calibrated.", wanted.command, Severity.WARNING
         return
     if "text" not in calibration.kinds:
-        what = "Not calibrated for queries by words, which must scan more than queries by picture."
-        yield what, f"{wanted.command} (on a machine where the encoder can be used)", Severity.NOTE
+        what = "Not calibrated for queries by words, so each scans all vectors."
+        yield what, wanted.command, Severity.NOTE
     if now >= STALE_GROWTH * calibration.rows:
         what = f"Calibrated for {calibration.rows:,} vectors, but there are now {now:,}."
         yield what, wanted.command, Severity.WARNING

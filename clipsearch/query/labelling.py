@@ -2,7 +2,9 @@
 
 The labels are put into templates, encoded, and compared with the stored vectors (Radford et al. 2021,
 arXiv:2103.00020, section 3.1); a softmax of the cosines, scaled as the encoder says, gives the chance of each label if
-exactly one of them fits.
+exactly one of them fits. For models trained with sigmoids (Zhai et al. 2023, arXiv:2303.15343) that is the same: each
+label has the odds exp(scale * cosine + bias), and the chance that it alone fits is its share of the odds, whatever the
+bias.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ class Prefetch:
             with os.fdopen(writer, "wb") as pipe:
                 pipe.write(pack(done))
         finally:
-            if (registry := sys.modules.get("clipsearch.encoders.registry")) is not None:
-                registry.drop_scratch()
+            if (preparing := sys.modules.get("clipsearch.encoders.preparing")) is not None:
+                preparing.drop_scratch()
             os._exit(0)  # not a step further: all else belongs to the other process
 
     def _embedded(self, embedder: Embedder) -> Embedded | InvalidInputError | MediaError:

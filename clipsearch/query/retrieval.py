@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clipsearch.paths import real_path
 from clipsearch.query.candidates import DEEPER, Candidates, QueryBatch, Retriever
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
-from clipsearch.query.scoring import ScoredRow, merge_modalities, score_rows
+from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities, score_rows
 from clipsearch.store.catalog import Match
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
@@ -20,10 +20,11 @@ _SELF_MARGIN = 1
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The ranked hits of one query, best first."""
+    """The ranked hits of one query, best first. keyword_ids: items that its words found."""
 
     hits: list[Hit]
     warnings: tuple[str, ...]
+    keyword_ids: frozenset[int] = frozenset()
 
 
 def fill(
@@ -75,12 +76,13 @@ def retrieve(
             ranked = _rank(batch, i, found, keyword_ids[i])
             if keyword_ids[i]:
                 hits = build_hits(batch.snapshot, ranked, len(ranked), excluded[i])
-                answers.append(fuse_words(hits, keyword_ids[i])[:k])
+                answers.append(fuse_words(hits, keyword_ids[i], doubtful_texts(ranked))[:k])
             else:
                 answers.append(build_hits(batch.snapshot, ranked, k, excluded[i]))
         return answers
 
-    return fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
+    found = fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
+    return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, keyword_ids, strict=True)]
 
 
 def _rank(batch: QueryBatch, i: int, found: Sequence[Candidates], keyword_ids: Sequence[int]) -> list[ScoredRow]:
@@ -91,7 +93,7 @@ def _rank(batch: QueryBatch, i: int, found: Sequence[Candidates], keyword_ids: S
         rows = np.union1d(each.rows[i], [*own]).astype(np.int64)
         item_ids = each.item_ids | own
         lists.append(score_rows(batch.snapshot, each.modality, batch.queries[i], rows, item_ids, batch.kind))
-    return merge_modalities(lists)
+    return merge_modalities(lists, adds_up=batch.kind == "text")
 
 
 def build_hits(

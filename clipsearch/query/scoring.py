@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.ranking import (
+    MIN_SAMPLE,
+    STANDS_OUT,
+    NullModel,
     are_unit,
     confidence,
-    cross_modal_score,
+    counted_rows,
     exact_scores,
     limit_demotion,
     log_evalue,
+    lower_spread,
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
@@ -27,12 +32,13 @@ _AT_ONCE = 4096
 class ScoredRow:
     """A row with its score.
 
-    log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first, comparable between modalities;
-    above 0 for more than chance.
+    item: the id of its item. log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first,
+    comparable between modalities: a log E-value too; above 0 for more than chance.
     """
 
     modality: Modality
     row: int
+    item: int
     score: float
     log_evalue: float
     confidence: float | None
@@ -62,18 +68,59 @@ def score_rows(
         scores[part], sound[part] = exact_scores(query, vectors), are_unit(vectors)
     snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
     ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
-    known = snapshot.spreads()
-    spread, centre = known.get(kind, modality), known.centre_of(kind, modality)
-    sample, count = snapshot.sample(modality) @ query, snapshot.live_count(modality)
-    seen = null_model(sample, count, spread=spread, centre=centre)
-    among_all, score_scale = replace(seen, rows=snapshot.live_count()), known.score_scale_of(kind, modality)
+    seen, typical = null_models(snapshot, modality, query, kind)
+    bounded = kind != Modality.TEXT  # whose scores are far below 1
     ranked = []
     for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):
-        score = float(scores[i])
-        worth = log_evalue(score, seen)
-        order = cross_modal_score(worth, log_evalue(score, among_all), score_scale)
-        ranked.append(ScoredRow(modality, int(ids[i]), score, worth, confidence(score, seen), order))
+        row, score = int(ids[i]), float(scores[i])
+        worth, order, certain = (
+            log_evalue(score, seen),
+            log_evalue(score, typical),
+            confidence(score, seen, bounded=bounded),
+        )
+        ranked.append(ScoredRow(modality, row, item_ids[row], score, worth, certain, order))
     return ranked
+
+
+def null_models(
+    snapshot: Snapshot, modality: Modality, query: NDArray[np.float32], kind: str | None
+) -> tuple[NullModel, NullModel]:
+    """Return how unrelated rows of a modality score: on this query, and on queries at large, by which kinds compare.
+
+    A query that is about texts scores higher with all texts. Set against its own scores, that is no news; set against
+    those of queries at large, which ask for pictures, it says that texts are meant. Where that was not measured, as for
+    pictures, the two are the same.
+    """
+    known = snapshot.spreads()
+    centre, tails = known.centre_of(kind, modality), known.tails_of(kind, modality)
+    unit = known.unit_of(kind, modality)
+    sample, count = snapshot.sample(modality) @ query, counted_rows(snapshot.live_count(modality))
+    spread = _spread(snapshot, kind, modality, sample)
+    if centre is None or tails is None:
+        seen = null_model(sample, count, spread=spread, centre=centre, unit=unit)
+        return seen, seen
+    tail = tails.typical if len(sample) < MIN_SAMPLE else tails.own
+    seen = null_model(sample, count, spread=spread, centre=centre, tail=tail, unit=unit)
+    return seen, replace(seen, centre=centre, tail=tails.typical)
+
+
+def _spread(snapshot: Snapshot, kind: str | None, modality: Modality, scores: NDArray[np.float32]) -> float | None:
+    """Return the spread that is typical of queries of a kind; None if that is unknown.
+
+    scores: of one query over a sample. A vector may be of any kind: it has the spread of its own scores, within what is
+    typical of the kinds that are known.
+    """
+    known = {
+        each: snapshot.spreads().get(each, modality) or (snapshot.picture_spread(modality) if each == "image" else None)
+        for each in ([kind] if kind else ["text", "image"])
+    }
+    if kind is not None:
+        return known[kind]
+    typical = sorted(spread for spread in known.values() if spread)
+    if not typical or len(scores) < MIN_SAMPLE:
+        return None
+    own = min(lower_spread(scores), typical[-1])
+    return max(own, typical[0]) if len(typical) > 1 else own
 
 
 def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], item_ids: Mapping[int, int]) -> Iterator[int]:
@@ -86,11 +133,34 @@ def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], item_ids: Ma
             yield place
 
 
-def merge_modalities(lists: Sequence[list[ScoredRow]]) -> list[ScoredRow]:
+def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list[ScoredRow]:
     """Merge the modalities in order; the r-th best of the pictures that stand out is at place 2r or before.
 
-    What captions and texts say is nearer to words than what pictures show, whatever is right.
+    The rows of one item follow each other, where the best would stand. adds_up: whether the orders of the picture and
+    the caption of one item add up as far as they are above 0, as independent evidence for words does. They do not where
+    a picture is to find itself.
     """
-    merged = sorted((entry for ranked in lists for entry in ranked), key=lambda entry: -entry.order)
-    pictures = [entry for entry in merged if entry.modality is Modality.IMAGE and entry.order > 0]
-    return limit_demotion(merged, pictures) if len(lists) > 1 else merged
+    if len(lists) == 1:
+        return sorted(lists[0], key=lambda entry: -entry.order)
+    rows: dict[int, list[ScoredRow]] = {}
+    for entry in sorted(chain.from_iterable(lists), key=lambda entry: -entry.order):
+        rows.setdefault(entry.item, []).append(entry)
+    worth = {item: own[0].order for item, own in rows.items()}
+    if adds_up:
+        worth |= {item: sum(max(entry.order, 0.0) for entry in own) for item, own in rows.items() if worth[item] > 0}
+    ranked = sorted(rows, key=lambda item: -worth[item])
+    pictures = [e.item for ranking in lists for e in ranking if e.modality is Modality.IMAGE and e.order > 0]
+    return [entry for item in limit_demotion(ranked, pictures) for entry in rows[item]]
+
+
+def doubtful_texts(ranked: Sequence[ScoredRow]) -> frozenset[int]:
+    """Return the items that words alone must not put first: texts that chance explains, if a picture stands out.
+
+    "child" asks for a photograph of one where there is one, not for a document on parent and child.
+    """
+    first = ranked[0] if ranked else None
+    if first is None or first.modality is not Modality.IMAGE or (first.confidence or 0.0) < STANDS_OUT:
+        return frozenset()
+    return frozenset(entry.item for entry in ranked) - {
+        entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order > 0
+    }

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
-from clipsearch.store.schema import items, vectors
+from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, vectors
 from clipsearch.store.sql_values import numbers
 from clipsearch.types import Modality
 
@@ -17,6 +17,7 @@ def caption_rows(connection: Connection, count: int) -> NDArray[np.int64]:
         select(vectors.c.row)
         .join(items, items.c.id == vectors.c.item_id)
         .where(vectors.c.modality == Modality.TEXT, items.c.modality == Modality.IMAGE, ~items.c.deleted)
+        .where(vectors.c.part < FIRST_RECOGNISED_PART)
     )
     total = connection.execute(
         select(func.count()).select_from(vectors).where(vectors.c.modality == Modality.TEXT)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clipsearch.store import full_text, tags
+from clipsearch.store import full_text, recognised, tags
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.deletion import tombstone
 from clipsearch.store.inserts import insert_items, insert_many
@@ -19,7 +19,7 @@ from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
 from clipsearch.store.resolve import Content, ItemColumns, Place, RowsByModality, paths_by_root, place_of
 from clipsearch.store.rows import Appended, hide
-from clipsearch.store.schema import failures, items, tombstones, vectors
+from clipsearch.store.schema import FIRST_RECOGNISED_PART, failures, items, tombstones, vectors
 from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
@@ -69,6 +69,7 @@ def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: Com
     content = placed.content
     tombstone(connection, select(literal(own.id)))
     full_text.remove(connection, [own.id])
+    recognised.remove(connection, [own.id])
     if own.content_hash != content.columns.content_hash:
         # A text has no keywords; those of a picture stay until the store is given new ones.
         is_picture = content.columns.modality == Modality.IMAGE
@@ -100,7 +101,8 @@ def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: Com
     if has_new_captions:
         if content.captions is not None:
             tags.remove(connection, [before.id], TagSource.FILE)
-        _store_parts(connection, [before.id], [placed])
+        _store_parts(connection, [before.id], [placed], words=False)
+        full_text.add_again(connection, [before.id])  # with the text in the picture, which has not changed
     if before.deleted:
         counts.added += 1
     elif (before.root_id, before.path) != content.place:
@@ -167,18 +169,21 @@ def _stamp(content: Content) -> dict[str, Any]:
     return {} if content.captions is None else {"caption_stamp": content.captions.stamp}
 
 
-def _store_parts(connection: Connection, ids: Sequence[int], contents: Sequence[_Placed]) -> None:
-    """Note where the rows of items are, their words, and the keywords of their files."""
+def _store_parts(
+    connection: Connection, ids: Sequence[int], contents: Sequence[_Placed], *, words: bool = True
+) -> None:
+    """Note where the rows of items are, the keywords of their files, and, unless the caller does, their words."""
     places: list[dict[str, Any]] = []
-    words, keywords = [], []
+    texts, keywords = [], []
     for item_id, placed in zip(ids, contents, strict=True):
         content = placed.content
         places += _vectors(item_id, placed)
-        words.append((item_id, content.caption or full_text.join_passages(part.text for part in content.parts)))
+        texts.append((item_id, content.caption or full_text.join_passages(part.text for part in content.parts)))
         if content.captions is not None:
             keywords.append((item_id, content.captions.keywords))
     insert_many(connection, vectors, places)
-    full_text.add(connection, words)
+    if words:
+        full_text.add(connection, texts)
     tags.add(connection, keywords, TagSource.FILE)
 
 
@@ -202,9 +207,10 @@ def _vectors(item_id: int, placed: _Placed) -> Iterator[dict[str, Any]]:
 
 
 def _drop_captions(connection: Connection, item_id: int) -> None:
-    """Hide the rows of a picture's captions, and take them from it."""
-    hide(connection, [item_id], Modality.TEXT)
-    own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT)
+    """Hide the rows of a picture's captions, and take them from it; the text in the picture stays."""
+    is_caption = vectors.c.part < FIRST_RECOGNISED_PART
+    hide(connection, [item_id], Modality.TEXT, is_caption)
+    own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT, is_caption)
     connection.execute(delete(vectors).where(*own))
 
 

@@ -16,7 +16,7 @@ from clipsearch.store.findings import counted
 from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
-from clipsearch.store.schema import failures, generations, items, tags
+from clipsearch.store.schema import failures, generations, items, recognised_text, tags
 from clipsearch.store.sql_values import listed
 from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts, integrity_problems
 from clipsearch.types import Modality
@@ -27,8 +27,9 @@ class Damage:
     """What is damaged.
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
-    tags: how many. indexes: the modalities whose approximate index is. words: whether the full-text index is. catalog:
-    what SQLite says of its file, but for the full-text index. other: what no repair can fix, a line each.
+    tags, texts: how many; texts of pictures. indexes: the modalities whose approximate index is. words: whether the
+    full-text index is. catalog: what SQLite says of its file, but for the full-text index. other: what no repair can
+    fix, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]
@@ -36,6 +37,7 @@ class Damage:
     generations: tuple[int, ...] = ()
     failures: tuple[int, ...] = ()
     tags: int = 0
+    texts: int = 0
     indexes: tuple[Modality, ...] = ()
     words: bool = False
     catalog: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class Damage:
         found += [counted(len(self.generations), "approximate index")] if self.generations else []
         found += [counted(len(self.failures), "failed file")] if self.failures else []
         found += [counted(self.tags, "tag")] if self.tags else []
+        found += [counted(self.texts, "recognised text")] if self.texts else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the full-text index"] if self.words else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
@@ -100,14 +103,23 @@ def _look(library: Library) -> tuple[int, Damage]:
         whole = tuple(line for line in lines if line not in about_words)
         unsound = count_damaged(connection)
         ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
-        tags_damaged, _ = unsound.pop(tags.name)
+        tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
         words = bool(about_words) or _do_words_differ(connection)
         indexes = tuple(m for m in Modality if not _is_index_whole(library, connection, m))
         revision = get_revision(connection)
     rows = {modality: damaged_rows(library, modality) for modality in Modality}
     return revision, Damage(
-        rows, ids[items.name], ids[generations.name], ids[failures.name], tags_damaged, indexes, words, whole, other
+        rows,
+        ids[items.name],
+        ids[generations.name],
+        ids[failures.name],
+        tags_damaged,
+        texts_damaged,
+        indexes,
+        words,
+        whole,
+        other,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from clipsearch.store import full_text, tags
+from clipsearch.store import full_text, recognised, tags
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
@@ -24,6 +24,7 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     tombstone(connection, select(items.c.id).where(items.c.id.in_(ids)))
     full_text.remove(connection, ids)
     tags.remove(connection, ids)
+    recognised.remove(connection, ids)
     connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))
 

@@ -1,4 +1,4 @@
-"""The words of items, in an FTS5 table beside them: captions of records, and texts.
+"""The words of items, in an FTS5 table beside them: captions, texts, and text in pictures.
 
 The table holds no text of its own, only which words stand where in which item: some two thirds of the size of the
 text, where a copy of it would double it. So the words of an item are taken out by saying once more what they were,
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from clipsearch.errors import LibraryError
-from clipsearch.store.schema import items, vectors
+from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, vectors
 from clipsearch.words import Phrase, parse_words, separate
 
 NAME = "full_text"
@@ -49,6 +49,11 @@ Ids = Select[tuple[int]] | Sequence[int]
 def add(connection: Connection, texts: Iterable[tuple[int, str | None]]) -> None:
     """Put the words of items (id, text) in, none of which is there yet; it belongs to the transaction of these."""
     _write(connection, _ADD, ((item_id, text) for item_id, text in texts if text))
+
+
+def add_again(connection: Connection, ids: Ids) -> None:
+    """Put the words of items in, from the captions and passages that they have now; none of them may be there."""
+    _write(connection, _ADD, _texts(connection, items.c.id.in_(ids)))
 
 
 def remove(connection: Connection, ids: Ids) -> None:
@@ -165,14 +170,19 @@ def _write(connection: Connection, statement: str, texts: Iterator[tuple[int, st
 
 
 def _texts(connection: Connection, which: ColumnElement[bool]) -> Iterator[tuple[int, str]]:
-    """Yield the text of each item that has one: its caption, or its passages as `join_passages` joins them."""
-    columns = select(items.c.id, items.c.caption, vectors.c.text)
+    """Yield the text of each item that has one.
+
+    It is its caption, or its passages as `join_passages` joins them; then the passages of the text in a picture.
+    """
+    columns = select(items.c.id, items.c.caption, vectors.c.text, vectors.c.part)
     rows = connection.execute(
         columns.join(vectors, vectors.c.item_id == items.c.id).where(which).order_by(items.c.id, vectors.c.part)
     )
     for item_id, parts in groupby(rows, itemgetter(0)):
         found = list(parts)
-        if text := found[0].caption or join_passages(part.text for part in found):
+        own = [part.text for part in found if part.part < FIRST_RECOGNISED_PART]
+        recognised = [part.text for part in found if part.part >= FIRST_RECOGNISED_PART]
+        if text := join_passages([found[0].caption or join_passages(own), *recognised]):
             yield item_id, text
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete
 
+from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.durable import fsync_path
 from clipsearch.errors import (
     EncoderMismatchError,
@@ -184,7 +185,8 @@ class Library:
                 connection.execute(delete(table))
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)
-            catalog.set_setting(connection, SPREADS_KEY, None)
+            for key in (SPREADS_KEY, COPY_DISTANCE_KEY):
+                catalog.set_setting(connection, key, None)
         engine.dispose()
 
     def _is_empty(self) -> bool:

@@ -46,11 +46,17 @@ def _add_tags(connection: Connection) -> None:
 
 def _add_checksums(connection: Connection) -> None:
     """Add digests, which this transaction fills in; those of vectors come when a writer has read the rows."""
+    schema.recognised_text.create(connection, checkfirst=True)  # sealing looks at all tables of today
     for table in schema.SEALED:
         _add_column(connection, table.c.digest)
     _add_column(connection, schema.vectors.c.checksum)
     checksums.create(connection)
     ensure_library_id(connection)
+
+
+def _add_recognised_text(connection: Connection) -> None:
+    schema.recognised_text.create(connection, checkfirst=True)
+    checksums.create(connection)
 
 
 def _add_column(connection: Connection, column: Column[Any]) -> None:
@@ -66,6 +72,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _index_words,
     _add_tags,
     _add_checksums,
+    _add_recognised_text,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -82,20 +89,27 @@ _UNSEALED = (
 )
 _ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest")
 
+_UNREAD = (
+    "CREATE TEMPORARY VIEW recognised_text AS "
+    "SELECT NULL AS item_id, NULL AS model, NULL AS lines, NULL AS digest WHERE 0"
+)
+
 VIEWS: tuple[tuple[str, ...], ...] = (
     (),
     (
+        _UNREAD,
         *_UNSEALED,
         _view(schema.roots, "'folder' AS kind", "digest"),
         _view(schema.items, "caption", "caption_stamp", "digest"),
     ),
-    (*_UNSEALED, _ROOTS, _UNSTAMPED),
-    (*_UNSEALED, _ROOTS, _UNSTAMPED),
-    (*_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
+    (_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
+    (_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
+    (_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
+    (_UNREAD,),
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count. What an older version has no table of, full_text
-and tags tell."""
+and tags tell; the text of pictures is seen once the library is opened again."""
 
 
 def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> None:

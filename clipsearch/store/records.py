@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.types import Modality, Passage, PictureInfo
+from clipsearch.types import Modality, Passage, PictureInfo, TextLine
 
 ARRAY_SUFFIX = ".npy"
 """Ends the path of a collection that came from a single array, and of no other collection."""
@@ -136,6 +136,22 @@ class Failed:
 
 
 Outcome = Encoded | Known | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class RecognisedText:
+    """The text in a picture. content_hash: of what was read. model: fingerprint of what read it.
+
+    lines: all that were found. passages: of these lines, as they are encoded; vectors: float32 (passages, dim), unit
+    rows.
+    """
+
+    item_id: int
+    content_hash: str
+    model: str
+    lines: tuple[TextLine, ...]
+    passages: tuple[Passage, ...]
+    vectors: NDArray[np.float32]
 
 
 @dataclass(slots=True)

@@ -26,16 +26,17 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 
 
 def drop_notes(writer: Writer, damage: Damage) -> None:
-    """Delete damaged entries of approximate indexes, failures and tags; an indexing run creates them again."""
+    """Delete damaged entries of approximate indexes, failures, tags and recognised text; a run creates them."""
     connection, _ = writer.storage
     with change(connection):
         for table, ids in ((generations, damage.generations), (failures, damage.failures)):
             for chunk in chunks(ids):
                 connection.execute(delete(table).where(table.c.id.in_(chunk)))
-        for row in connection.execute(select(schema.tags)).all():
-            if row.digest is None or not is_sound(row, schema.tags):
-                key = [column == getattr(row, column.name) for column in schema.tags.primary_key]
-                connection.execute(delete(schema.tags).where(*key))
+        for table in (schema.tags, schema.recognised_text):
+            for row in connection.execute(select(table)).all():
+                if row.digest is None or not is_sound(row, table):
+                    key = [column == getattr(row, column.name) for column in table.primary_key]
+                    connection.execute(delete(table).where(*key))
 
 
 def rebuild_words(writer: Writer) -> None:

@@ -15,7 +15,7 @@ from clipsearch.store import catalog
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
-from clipsearch.store.schema import items
+from clipsearch.store.schema import FIRST_RECOGNISED_PART, items
 from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality, Passage
@@ -176,7 +176,7 @@ class Resolver:
     def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content | None:
         """Return the content of an item for another file; None where its rows are damaged."""
         content = Content(record, ItemColumns.of_row(source), source.caption)
-        found = catalog.rows_of_item(connection, source.id)
+        found = [part for part in catalog.rows_of_item(connection, source.id) if part.part < FIRST_RECOGNISED_PART]
         for modality in dict.fromkeys(Modality(part.modality) for part in found):
             own = [part for part in found if part.modality == modality]
             view = self._store.view(catalog.get_segments(connection, modality))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, insert, select, update
 
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
@@ -63,11 +63,18 @@ def _next_segment(modality: Modality, last: Segment | None) -> Segment:
     return new_segment(modality, first_row)
 
 
-def hide(connection: Connection, ids: Select[tuple[int]] | Sequence[int], modality: Modality | None = None) -> None:
-    """Add the rows of items to the tombstones, of one modality or of all."""
+def hide(
+    connection: Connection,
+    ids: Select[tuple[int]] | Sequence[int],
+    modality: Modality | None = None,
+    which: ColumnElement[bool] | None = None,
+) -> None:
+    """Add the rows of items to the tombstones, of one modality or of all; which: a condition that they meet."""
     rows = select(vectors.c.modality, vectors.c.row).where(vectors.c.item_id.in_(ids))
     if modality is not None:
         rows = rows.where(vectors.c.modality == modality)
+    if which is not None:
+        rows = rows.where(which)
     connection.execute(insert(tombstones).prefix_with("OR IGNORE").from_select(["modality", "row"], rows))
 
 

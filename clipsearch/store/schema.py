@@ -6,7 +6,8 @@ cost; the rows that must not be found are listed in tombstones. Paths are stored
 
 A root is a folder or a file that is walked, or a collection: records that came with their vectors. A record is an
 item that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions
-be, which has a text row for each passage of them.
+be, which has a text row for each passage of them, and one with text in it, whose passages are parts from
+FIRST_RECOGNISED_PART on.
 
 `digest` and `vectors.checksum` are those of clipsearch.store.checksums.
 """
@@ -107,6 +108,18 @@ tags = Table(
     sqlite_with_rowid=False,
 )
 
+FIRST_RECOGNISED_PART = 1 << 20
+"""The number of the first passage of the text in a picture; captions have lower ones."""
+
+recognised_text = Table(
+    "recognised_text",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("model", String(40), nullable=False),  # fingerprint of what recognised it
+    Column("lines", Text, nullable=False),  # JSON: [text, four corners [x, y] in 0..1, confidence] of each
+    _digest(),
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -156,7 +169,7 @@ generations = Table(
     sqlite_autoincrement=True,
 )
 
-SEALED = (settings, roots, items, tags, segments, failures, generations)
+SEALED = (settings, roots, items, tags, segments, failures, generations, recognised_text)
 """The tables whose rows have a digest."""
 
 Index("ix_items_missing", items.c.root_id, items.c.deleted)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
-from clipsearch.ranking import are_unit
-from clipsearch.store import catalog, full_text, tags
+from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
+from clipsearch.store import catalog, full_text, recognised, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
@@ -22,7 +23,7 @@ from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
-from clipsearch.types import Item, Modality
+from clipsearch.types import Item, Modality, TextLine
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -82,6 +83,29 @@ class Snapshot:
     def spreads(self) -> Spreads:
         """Return the typical spreads of scores."""
         return self._cached("spreads", lambda: get_spreads(self._connection))
+
+    def picture_spread(self, modality: Modality) -> float | None:
+        """Return the typical spread of queries by picture, from pictures of the library; None if it has too few.
+
+        It stands in where none was measured, as in libraries that were imported by earlier versions.
+        """
+
+        def compute() -> float | None:
+            pictures, rows = self.sample(Modality.IMAGE), self.sample(modality)
+            if min(len(pictures), len(rows)) < MIN_SAMPLE:
+                return None
+            return typical_spread(pictures[:: -(-len(pictures) // MIN_SAMPLE)], rows)
+
+        return self._cached(f"picture spread {modality}", compute)
+
+    def copy_distance(self) -> CopyDistance:
+        """Return how far apart copies of a picture may be: as it was measured, else as the rows suggest."""
+
+        def compute() -> CopyDistance:
+            measured = CopyDistance.load(catalog.get_setting(self._connection, COPY_DISTANCE_KEY))
+            return measured or estimate(self.sample(Modality.IMAGE))
+
+        return self._cached("copy distance", compute)
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
         """Return the active approximate index of a modality."""
@@ -159,6 +183,10 @@ class Snapshot:
     def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """Return the tags of each of these items that has any, in order."""
         return tags.names_of(self._connection, ids)
+
+    def recognised_lines(self, ids: Iterable[int]) -> dict[int, tuple[TextLine, ...]]:
+        """Return the lines of text in each of these items that is a picture with text."""
+        return recognised.lines_of(self._connection, ids)
 
     def pictures(self) -> Iterator[PictureRow]:
         """Yield every picture that may be found, in order of its row."""

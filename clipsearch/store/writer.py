@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 from sqlalchemy import Connection
 
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, commit, deletion, generations, imports, tags
+from clipsearch.store import catalog, commit, deletion, generations, imports, recognised, tags
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import (
@@ -24,6 +25,7 @@ from clipsearch.store.records import (
     FileRecord,
     ImportCounts,
     Outcome,
+    RecognisedText,
     RecordBlock,
     Root,
     RootKind,
@@ -41,7 +43,7 @@ from clipsearch.store.roots import (
     set_offline,
 )
 from clipsearch.store.rows import advance, append
-from clipsearch.store.vectors import VectorStore
+from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality
 
 
@@ -93,9 +95,12 @@ class Writer:
         Raises LibraryError when the disk refuses; nothing of the batch counts then.
         """
         with self._commits:
-            if self._is_closed:
-                raise LibraryError("The writer of the library is closed. Run again; nothing committed is lost.")
+            self._check_open()
             return self._commit(batch)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LibraryError("The writer of the library is closed. Run again; nothing committed is lost.")
 
     def _commit(self, batch: Sequence[Outcome]) -> Committed:
         with transaction(self._connection) as connection:
@@ -109,6 +114,35 @@ class Writer:
                 if isinstance(failed, Failed):
                     commit.store_failure(connection, failed)
         return result
+
+    def commit_text(self, batch: Sequence[RecognisedText]) -> None:
+        """Store the text that was recognised in a batch of pictures; when it returns it is durable and findable.
+
+        Raises LibraryError when the disk refuses; nothing of the batch counts then.
+        """
+        found = [each.vectors.astype(ROW_DTYPE) for each in batch if len(each.vectors)]
+        with self._commits:
+            self._check_open()
+            appended = append(self._connection, self._store, {Modality.TEXT: np.concatenate(found)} if found else {})
+            with change(self._connection) as connection:
+                advance(connection, appended)
+                recognised.store(connection, batch, appended)
+
+    def unread_pictures(self, model: str | None, page: int = 1000) -> Iterator[recognised.Unread]:
+        """Yield the pictures that lack text of a model, or where it is None, of any; in order of id."""
+        last = 0
+        while True:
+            with transaction(self._connection) as connection:
+                found = recognised.list_unread(connection, model, last, page)
+            if not found:
+                return
+            yield from found
+            last = found[-1].item_id
+
+    def count_unread(self, model: str | None) -> int:
+        """Count the pictures that `unread_pictures` yields."""
+        with transaction(self._connection) as connection:
+            return recognised.count_unread(connection, model)
 
     def commit_records(self, root_id: int, block: RecordBlock) -> ImportCounts:
         """Store a block of a collection's records; when it returns they are durable and findable.

@@ -16,6 +16,7 @@ import pytest
 from clipsearch.ann import calibrate
 from clipsearch.ann.calibrate import Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
+from clipsearch.ann.stand_ins import SOURCE as STAND_INS
 from clipsearch.errors import AnnIndexError, InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.query.candidates import MAX_EXACT_ROWS
@@ -496,7 +497,11 @@ def test_a_calibration_survives_being_written(tmp_path, vectors):
 def test_a_query_of_unknown_kind_is_searched_as_thoroughly_as_any(vectors):
     vectors.add(clustered(2000))
     calibration = vectors.build().calibration
-    assert calibration.probe(None) == calibration.kinds["image"].probe == calibration.probe("text")
+    assert calibration.probe("image") == calibration.kinds["image"].probe
+    assert calibration.probe("text") == calibration.kinds["text"].probe
+    for kind in calibration.kinds.values():
+        assert calibration.probe(None).nprobe >= kind.probe.nprobe
+        assert calibration.probe(None).candidates >= kind.probe.candidates
 
 
 def test_the_generic_queries_are_many_and_all_different():
@@ -505,8 +510,9 @@ def test_the_generic_queries_are_many_and_all_different():
     assert all(query == query.strip() and 3 <= len(query) <= 120 for query in queries)
 
 
-def test_the_missing_text_queries_are_told_once_a_build(vectors, caplog):
+def test_without_words_stand_ins_are_asked_and_nothing_is_complained_of(vectors, caplog):
     caplog.set_level(logging.WARNING)
     vectors.add(clustered(1500))
-    vectors.build()
-    assert caplog.text.count("could not be calibrated for queries by words") == 1
+    found = vectors.build().calibration.kinds["text"]
+    assert found.source == STAND_INS and found.met and not found.is_exact
+    assert not caplog.records

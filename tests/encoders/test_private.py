@@ -9,7 +9,7 @@ import stat
 import numpy as np
 import pytest
 
-from clipsearch.encoders import export_folder, registry
+from clipsearch.encoders import export_folder, preparing, registry
 from clipsearch.encoders.builtin.cache import open_tower
 from clipsearch.private import check_folder, open_private, read_private, write_private
 
@@ -125,7 +125,7 @@ def test_a_model_that_cannot_be_kept_is_prepared_for_this_process_alone(models, 
     assert np.allclose(encoder.encode_texts(["a cat"]), expected.encode_texts(["a cat"]), atol=1e-5)
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1 and "CLIPSEARCH_CACHE" in caplog.text
-    registry.drop_scratch()
+    preparing.drop_scratch()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

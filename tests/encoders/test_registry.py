@@ -95,7 +95,8 @@ def small_hub(monkeypatch):
         ("builtin-small", "builtin-small"),
         ("Builtin-Base", "builtin-base"),
         ("default", DEFAULT),
-        ("fast", "openclip:ViT-B-32/datacomp_xl_s13b_b90k"),
+        ("fast", "openclip:ViT-B-32/laion2b_s34b_b79k"),
+        ("multilingual", "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"),
         ("best", "openclip:ViT-SO400M-16-SigLIP2-384/webli"),
         ("ViT-B-32/laion2b_s34b_b79k", "openclip:ViT-B-32/laion2b_s34b_b79k"),
         (" ViT-B/32/laion2b-s34b-b79k ", "openclip:ViT-B-32/laion2b_s34b_b79k"),
@@ -137,7 +138,8 @@ def test_presets_are_in_open_clip_and_may_be_used_commercially():
         config = open_clip.get_model_config(name.split("/")[0])
         assert config["embed_dim"] == preset.dim
         assert ("hf_tokenizer_name" in config["text_cfg"]) == bool(preset.needed)
-        assert config["text_cfg"].get("hf_tokenizer_name", preset.repository) == preset.repository
+        wanted = {config["text_cfg"].get(key) for key in ("hf_tokenizer_name", "hf_model_name")} - {None}
+        assert {repository for repository, _ in preset.needed} == wanted
         assert preset.licence in {"Apache-2.0", "MIT"}
         assert not any(word in name.lower() for word in ("mobileclip", "dfn", "worldwide", "metaclip"))
 

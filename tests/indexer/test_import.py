@@ -27,7 +27,6 @@ from clipsearch.errors import (
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store import migrations
 from clipsearch.store.library import Library
-from clipsearch.store.spreads import Spreads
 from clipsearch.store.summary import summarise
 from clipsearch.types import EncoderPin, Modality
 from indexer.calibration import encoder_loader
@@ -655,13 +654,13 @@ def test_a_collection_in_a_portable_library_moves_with_it(tmp_path):
 
 
 def test_a_library_keeps_to_the_encoder_that_was_named(tmp_path, encoder):
-    source = save(tmp_path / "v.npy", vectors(5, dim=encoder.dim))
-    bring(tmp_path / "lib", source, "ViT-B-32/openai")
+    source, wide = (save(tmp_path / f"{dim}.npy", vectors(5, dim=dim)) for dim in (encoder.dim, 512))
+    bring(tmp_path / "lib", wide, "ViT-B-32/openai")
     with pytest.raises(EncoderMismatchError, match="ViT-B-32/openai"):
-        bring(tmp_path / "lib", source, "ViT-L-14/openai")
+        bring(tmp_path / "lib", wide, "ViT-L-14/openai")
     with pytest.raises(EncoderMismatchError):
         index(tmp_path / "lib", *photos(tmp_path / "p", 1), encoder=encoder)
-    assert bring(tmp_path / "lib", source, "openclip:ViT-B-32/openai") == (0, 5, 0)
+    assert bring(tmp_path / "lib", wide, "openclip:ViT-B-32/openai") == (0, 5, 0)
     index(tmp_path / "other", *photos(tmp_path / "p", 1), encoder=encoder)
     with pytest.raises(EncoderMismatchError, match="builtin-small"):
         bring(tmp_path / "other", source, "ViT-B-32/openai")
@@ -745,16 +744,18 @@ def test_an_import_measures_how_wide_scores_are_spread_and_again_once_there_are_
         assert engine.search("a cat", k=1)[0].confidence >= 0
 
 
-def test_spreads_wait_for_an_encoder_that_cannot_be_had(tmp_path, encoder, caplog):
+def test_spreads_of_words_wait_for_an_encoder_that_cannot_be_had(tmp_path, encoder, caplog):
     few, many = (save(tmp_path / f"{count}.npy", vectors(count, dim=encoder.dim)) for count in (5, 40))
     bring(tmp_path / "lib", few, "builtin-small")
-    for fingerprint, rows in (("0" * 64, {}), (encoder.fingerprint, {"image": 45})):
+    of_words = ((("0" * 64), False), (encoder.fingerprint, True))
+    for fingerprint, words in of_words:
         with closing(sqlite3.connect(tmp_path / "lib" / "catalog.db")) as db, db:
             db.execute("UPDATE settings SET value = ? WHERE key = 'fingerprint'", [fingerprint])
         bring(tmp_path / "lib", many, "builtin-small")
-        assert spreads(tmp_path / "lib").rows == rows
+        assert spreads(tmp_path / "lib").rows == {"image": 45}
+        assert set(spreads(tmp_path / "lib").values) == {"image image"} | ({"text image"} if words else set())
     bring(tmp_path / "named", many)
-    assert spreads(tmp_path / "named") == Spreads()
+    assert set(spreads(tmp_path / "named").values) == {"image image"}, "pictures say how pictures score"
     assert not caplog.records
 
 

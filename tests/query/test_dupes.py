@@ -82,7 +82,7 @@ def test_exact_reads_no_picture(home, tmp_path, encoder):
     shutil.copytree(home / "photos", tmp_path / "photos")
     index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
     shutil.rmtree(tmp_path / "photos")
-    groups, unchecked = found(tmp_path, similarity=None)
+    groups, unchecked = found(tmp_path, exact=True)
     assert sorted(map(sorted, groups)) == [
         ["a.txt", "b.txt"], ["cat-copy.png", "cat.png"], ["p000-copy.jpg", "p000.jpg"]
     ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_the_command_prints_the_contract_and_changes_nothing(home):
     before = tree_digest(home / "photos")
     done = run_cli("dupes", "--json", cwd=home)
     assert done.code == 0, done.err
-    assert list(done.json) == ["library", "groups", "unchecked"] and done.json["unchecked"] == []
+    assert list(done.json) == ["library", "similarity", "groups", "unchecked"] and done.json["unchecked"] == []
     for group in done.json["groups"]:
         assert list(group) == ["kind", "files"] and len(group["files"]) >= 2
         assert all(

@@ -357,8 +357,8 @@ def test_what_is_there_is_sure_and_what_is_not_is_not(tmp_path):
     library.add(x / np.linalg.norm(x, axis=1, keepdims=True))
     there = library.engine.search(vector=library.vectors["000042"] + 0.05 * rng.standard_normal(DIM))
     assert there.confident and there[0].confidence > 0.99
-    absent = [library.engine.search(vector=rng.standard_normal(DIM)) for _ in range(40)]
-    assert sum(results.confident for results in absent) <= 8
+    absent = [library.engine.search(vector=rng.standard_normal(DIM)) for _ in range(200)]
+    assert 0.15 < np.mean([results.confident for results in absent]) < 0.35, "a quarter is confident at 0.75, by chance"
 
 
 def test_modalities_are_merged_by_what_stands_out_not_by_raw_cosine(tmp_path):

@@ -64,3 +64,32 @@ def test_confidence_is_a_probability_and_grows_with_the_score(one, other, spread
 def test_more_rows_make_the_same_score_less_surprising():
     few, many = NullModel(0.0, 0.1, 10, 1000), NullModel(0.0, 0.1, 10**6, 1000)
     assert confidence(0.3, few) > confidence(0.3, many)
+
+
+def test_a_bounded_confidence_is_the_chance_that_random_directions_score_lower():
+    rng = np.random.default_rng(0)
+    dim, rows = 24, 3000
+    best, others = [], []
+    for _ in range(300):
+        scores = rng.standard_normal((rows, dim))
+        scores = scores[:, 0] / np.linalg.norm(scores, axis=1)
+        best.append(scores.max())
+        others.append(scores[:1000])
+    seen = null_model(np.concatenate(others), rows, spread=float(np.std(others)))
+    for score in (0.55, 0.6, 0.65, 0.7):
+        expected = float((np.array(best) < score).mean())
+        assert confidence(score, seen, bounded=True) == pytest.approx(expected, abs=0.08)
+    assert confidence(1.0, seen, bounded=True) > 0.999
+
+
+def test_of_more_rows_than_a_normal_can_tell_apart_one_that_finds_itself_is_certain():
+    pictures = NullModel(centre=0.6, spread=0.1, rows=300_000, sampled=1024)
+    assert confidence(0.9999, pictures) < 0.1, "so many draws from a normal would reach 1"
+    assert confidence(0.9999, pictures, bounded=True) > 0.9999
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-0.99, 0.99), st.floats(0.01, 0.8))
+def test_a_bounded_confidence_grows_with_the_score(one, other, centre, spread):
+    seen = NullModel(centre, spread, 1000, 100)
+    low, high = sorted((one, other))
+    assert confidence(low, seen, bounded=True) <= confidence(high, seen, bounded=True) + 1e-6

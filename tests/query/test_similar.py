@@ -66,7 +66,7 @@ def test_a_record_is_found_by_its_name(tmp_path):
     np.save(tmp_path / "v.npy", np.eye(3, dtype=np.float32))
     names = ["http://a/b.jpg", "photos/x.jpg", "/else/where.jpg"]
     (tmp_path / "v.jsonl").write_text("".join(f'{{"path": "{name}"}}\n' for name in names))
-    import_embeddings(tmp_path / "l", str(tmp_path / "v.npy"), encoder="ViT-B-32/openai", items=tmp_path / "v.jsonl")
+    import_embeddings(tmp_path / "l", str(tmp_path / "v.npy"), encoder="a model of ours", items=tmp_path / "v.jsonl")
     library = Library(tmp_path / "l")
     assert [item_at(library, name) for name in [*names, "other"]] == [1, 2, 3, None]
     assert item_at(library, str(tmp_path / "photos" / "x.jpg")) is None

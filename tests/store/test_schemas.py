@@ -23,6 +23,9 @@ VERSIONS = range(1, len(MIGRATIONS))
 CAPTIONED = 4
 """The schema from which a text beside a picture is its caption."""
 
+SEALED = 5
+"""The schema from which every row has a checksum."""
+
 
 @pytest.fixture(params=VERSIONS, ids=lambda version: f"schema {version}")
 def old(request, tmp_path):
@@ -67,7 +70,8 @@ def test_it_is_read_as_it_is(old, encoder):
     checked = run_cli("verify", "--json", "--library", library)
     assert checked.code == 0
     digests = next(finding for finding in checked.json["findings"] if finding["check"] == "digests")
-    assert digests["severity"] == "note" and "earlier format" in digests["found"]
+    if version < SEALED:
+        assert digests["severity"] == "note" and "earlier format" in digests["found"]
 
 
 def test_the_next_write_adds_checksums_and_changes_no_answer(old, encoder):

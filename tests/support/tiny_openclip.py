@@ -54,6 +54,7 @@ def siglip_like(folder: Path, *, seed: int = 0) -> Path:
     }
     model = {
         "embed_dim": 32,
+        "init_logit_scale": 4.6,
         "init_logit_bias": -10,
         "custom_text": True,
         "vision_cfg": vision,
@@ -79,6 +80,46 @@ def roberta_clip(folder: Path, *, seed: int = 0) -> Path:
         "context_length": 40,
     }
     return save_model(folder, {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}, seed=seed)
+
+
+def xlm_roberta_clip(folder: Path, *, pooler: str = "mean_pooler", seed: int = 0) -> Path:
+    """Save a model as small as can be of the kind of xlm-roberta-base-ViT-B-32: its ids, its tokenizer, its pooling."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(MANY_LANGUAGES, trainer)
+    ends = [(word, special.index(word)) for word in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    words = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "padding_side": "right", **words}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    size = tokenizer.get_vocab_size()
+    text_model = {"model_type": "xlm-roberta", "vocab_size": size, "max_position_embeddings": 80, **sizes, **ids}
+    (folder / "config.json").write_text(json.dumps(text_model), encoding="utf-8")
+    vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
+    # As open_clip's xlm-roberta-base-ViT-B-32 but for the folder: no context_length.
+    text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_pooler_type": pooler}
+    return save_model(folder, {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}, seed=seed)
+
+
+MANY_LANGUAGES = (
+    "a cat on a sofa and two dogs in the snow",
+    "沙发上的猫 和 雪地里的两只狗",
+    "ソファの上の猫と雪の中の二匹の犬",
+    "кошка на диване и две собаки в снегу",
+    "eine Katze auf dem Sofa und zwei Hunde im Schnee",
+    "mačka na kauču i dva psa u snijegu",
+    "قطة على الأريكة وكلبان في الثلج",
+)
 
 
 class Models:

@@ -1,0 +1,53 @@
+"""Which lines of the text in a picture match a query: shown with the hit."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from clipsearch.store.schema import FIRST_RECOGNISED_PART
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.types import Hit, Modality, TextLine
+from clipsearch.words import separate
+
+
+def show_lines(snapshot: Snapshot, hits: Sequence[Hit], text: str, keyword_ids: Collection[int]) -> list[Hit]:
+    """Give hits the lines of their pictures that match: those of the passage that matched, or with words of the query.
+
+    text: the query as it is shown. keyword_ids: the items that its words found.
+    """
+    matched = [hit for hit in hits if _is_recognised(hit) or hit.item.id in keyword_ids]
+    ids = [hit.item.id for hit in matched if hit.item.modality is Modality.IMAGE]
+    lines = snapshot.recognised_lines(ids) if ids else {}
+    return [
+        replace(hit, recognised=_choose(hit, lines[hit.item.id], text)) if hit.item.id in lines else hit for hit in hits
+    ]
+
+
+def _is_recognised(hit: Hit) -> bool:
+    return hit.modality is Modality.TEXT and hit.part >= FIRST_RECOGNISED_PART
+
+
+def _choose(hit: Hit, lines: tuple[TextLine, ...], text: str) -> tuple[TextLine, ...]:
+    """Return the lines with words of a text; else those of the passage that matched."""
+    words = [_tokens(word) for word in text.split()]
+    telling = [word for word in words if len(word) > 1 or (word and (len(word[0]) > 2 or not word[0].isascii()))]
+    for wanted in (telling, words):
+        with_words = tuple(line for line in lines if any(_has(_tokens(line.text), word) for word in wanted if word))
+        if with_words:
+            return with_words
+    if _is_recognised(hit) and hit.passage is not None:
+        return lines[hit.passage.line - 1 : hit.passage.end_line]
+    return ()
+
+
+def _tokens(text: str) -> list[str]:
+    """Return words as full text search compares them: without case and accents, each Chinese character alone."""
+    plain = "".join(c for c in unicodedata.normalize("NFD", separate(text)) if not unicodedata.combining(c))
+    return re.findall(r"[^\W_]+", plain.casefold())
+
+
+def _has(line: Sequence[str], word: Sequence[str]) -> bool:
+    return any(list(line[i : i + len(word)]) == list(word) for i in range(len(line) - len(word) + 1))

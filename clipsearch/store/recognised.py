@@ -1,0 +1,146 @@
+"""The text that was recognised in pictures: its lines in a table of its own, its passages beside those of captions.
+
+A picture that was read has a row in `recognised_text`, also where no text was found. Passages are rows of the modality
+text, like those of a caption, with part numbers from FIRST_PART on; their lines are numbered as in the table. So a
+caption may change, and these stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, select
+
+from clipsearch.store import full_text
+from clipsearch.store.checksums import is_sound, row_checksum
+from clipsearch.store.inserts import insert_many
+from clipsearch.store.records import RecognisedText, RootKind
+from clipsearch.store.rows import Appended, hide
+from clipsearch.store.schema import FIRST_RECOGNISED_PART as FIRST_PART
+from clipsearch.store.schema import items, recognised_text, roots, vectors
+from clipsearch.store.sql_values import listed
+from clipsearch.store.vectors import ROW_DTYPE
+from clipsearch.types import Modality, TextLine
+
+_MAX_LINES = 1000
+
+
+class Unread(NamedTuple):
+    """A picture whose text is to be recognised. path: as stored; size: bytes of the file."""
+
+    item_id: int
+    root_id: int
+    path: str
+    size: int
+    content_hash: str
+
+
+def _unread(model: str | None) -> Select[Any]:
+    """Build the query for pictures without text of a model; None: of any model."""
+    same = recognised_text.c.item_id == items.c.id
+    if model is not None:
+        same = and_(same, recognised_text.c.model == model)
+    columns = select(*(items.c[name] for name in ("id", "root_id", "path", "size", "content_hash")))
+    reachable = (roots.c.kind == RootKind.FOLDER, ~roots.c.offline)
+    wanted = (items.c.modality == Modality.IMAGE, ~items.c.deleted, ~exists().where(same))
+    return columns.join(roots, roots.c.id == items.c.root_id).where(*reachable, *wanted)
+
+
+def count_unread(connection: Connection, model: str | None) -> int:
+    """Count the pictures that can be found and lack text of a model, or where it is None, of any."""
+    count: int = connection.execute(select(func.count()).select_from(_unread(model).subquery())).scalar_one()
+    return count
+
+
+def list_unread(connection: Connection, model: str | None, after: int, limit: int) -> list[Unread]:
+    """List them, in order of id, from beyond the id `after` on."""
+    query = _unread(model).where(items.c.id > after).order_by(items.c.id).limit(limit)
+    return [Unread._make(row) for row in connection.execute(query)]
+
+
+def known_lines(connection: Connection, content_hash: str, model: str) -> tuple[TextLine, ...] | None:
+    """Return the lines that the same model found in the same content elsewhere; None where it was not read."""
+    query = select(recognised_text).join(items, items.c.id == recognised_text.c.item_id)
+    found = connection.execute(
+        query.where(items.c.content_hash == content_hash, recognised_text.c.model == model).limit(1)
+    ).one_or_none()
+    return None if found is None else _lines(found)
+
+
+def lines_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[TextLine, ...]]:
+    """Return the lines of each of these items that has any; damaged ones are left out."""
+    query = select(recognised_text).where(recognised_text.c.item_id.in_(listed(ids)), recognised_text.c.lines != "[]")
+    found = ((row.item_id, _lines(row)) for row in connection.execute(query))
+    return {item_id: lines for item_id, lines in found if lines}
+
+
+def store(connection: Connection, batch: Sequence[RecognisedText], appended: Appended) -> None:
+    """Store what was read of pictures, in place of what was read before, inside the transaction of a commit.
+
+    A picture whose content is another one by now is passed over.
+    """
+    ids = [each.item_id for each in batch]
+    current = dict(
+        connection.execute(select(items.c.id, items.c.content_hash).where(items.c.id.in_(listed(ids)))).all()
+    )
+    full_text.remove(connection, ids)
+    _drop_parts(connection, ids)
+    remove(connection, ids)
+    rows: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    for each in batch:
+        first = appended.take(Modality.TEXT, len(each.passages)) if each.passages else 0
+        if current.get(each.item_id) == each.content_hash:
+            rows.append({"item_id": each.item_id, "model": each.model, "lines": _dump(each.lines)})
+            parts += _parts(each, first)
+    insert_many(connection, recognised_text, rows)
+    insert_many(connection, vectors, parts)
+    full_text.add_again(connection, ids)
+
+
+def remove(connection: Connection, ids: Select[tuple[int]] | Sequence[int]) -> None:
+    """Forget the lines of items, so that their pictures count as not read."""
+    connection.execute(delete(recognised_text).where(recognised_text.c.item_id.in_(ids)))
+
+
+def _parts(text: RecognisedText, first: int) -> Iterator[dict[str, Any]]:
+    for i, (passage, vector) in enumerate(zip(text.passages, text.vectors.astype(ROW_DTYPE), strict=True)):
+        words = (passage.text, passage.line, passage.end_line)
+        item_id, part = text.item_id, FIRST_PART + i
+        yield {
+            "modality": Modality.TEXT,
+            "row": first + i,
+            "item_id": item_id,
+            "part": part,
+            "text": passage.text,
+            "line": passage.line,
+            "end_line": passage.end_line,
+            "checksum": row_checksum(vector.data, Modality.TEXT, item_id, part, words),
+        }
+
+
+def _drop_parts(connection: Connection, ids: Sequence[int]) -> None:
+    """Hide the rows of what was read before, and take them from the items."""
+    is_recognised = vectors.c.part >= FIRST_PART
+    hide(connection, ids, Modality.TEXT, is_recognised)
+    own = (vectors.c.item_id.in_(listed(ids)), vectors.c.modality == Modality.TEXT, is_recognised)
+    connection.execute(delete(vectors).where(*own))
+
+
+def _dump(lines: Iterable[TextLine]) -> str:
+    return json.dumps([[line.text, line.box, line.confidence] for line in lines], ensure_ascii=False)
+
+
+def _lines(row: Row[Any]) -> tuple[TextLine, ...]:
+    """Read lines; none of a row that is damaged or that we have not written."""
+    if not is_sound(row, recognised_text):
+        return ()
+    try:
+        found = json.loads(row.lines)[:_MAX_LINES]
+        return tuple(
+            TextLine(str(text), tuple((float(x), float(y)) for x, y in box), float(sure)) for text, box, sure in found
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()

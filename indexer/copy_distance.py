@@ -1,0 +1,105 @@
+"""Measure how far an encoder moves copies: a few pictures of the library are cut a little and encoded again.
+
+They are cut at the size that the encoder sees, after they were decoded as those of an indexing run are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipsearch.config import Settings
+from clipsearch.copy_distance import COPY_DISTANCE_KEY, measure
+from clipsearch.encoders.base import Encoder, Pixels
+from clipsearch.errors import EncoderError, EncoderMismatchError, MediaError
+from clipsearch.media.decode import read_regular
+from clipsearch.ranking import MIN_SAMPLE, exact_scores
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.store.writer import Writer
+from clipsearch.types import Modality
+from indexer.calibration import LoadEncoder
+from indexer.decode import hash_content
+from indexer.picture_reader import PictureReader
+from indexer.spreads import GROWTH
+
+logger = logging.getLogger("clipsearch")
+
+_PICTURES, _MIN_PICTURES, _MAX_BYTES = 9, 6, 32 << 20
+MARGIN = 0.06
+"""Of the edits that were tried, a margin moves small and large pictures most alike: what JPEG or a smaller size does to
+a picture depends on how much detail it had (benchmarks/copy_distance.py)."""
+
+
+def refresh_copy_distance(
+    library: Library, writer: Writer, load_encoder: LoadEncoder, reader: PictureReader, settings: Settings
+) -> None:
+    """Measure the distance of copies if it was not measured yet or the library has grown.
+
+    If the encoder is unavailable, or hardly any of the pictures that were chosen, all stays as it is, and the next run
+    tries again. reader: decodes the pictures.
+    """
+    with library.read() as snapshot:
+        known, rows = snapshot.copy_distance(), len(snapshot.rows(Modality.IMAGE))
+        sample = snapshot.sample(Modality.IMAGE)
+        if len(sample) < MIN_SAMPLE or rows < GROWTH * known.rows:
+            return
+        files = _read(snapshot, settings)
+        if len(files) < _MIN_PICTURES:
+            return
+        try:
+            encoder = load_encoder()
+            cropped = _prepare(files, encoder, reader, settings)
+            made = encoder.encode_pixels([*cropped.values()])
+        except (EncoderError, EncoderMismatchError) as error:
+            logger.debug("%s", error)
+            return
+        own = snapshot.rows(Modality.IMAGE).gather(np.array([*cropped], np.int64))
+    if len(cropped) >= _MIN_PICTURES:
+        moved = [1 - exact_scores(one, other[None])[0] for one, other in zip(made, own, strict=True)]
+        writer.set_setting(COPY_DISTANCE_KEY, measure(np.array(moved), sample, rows).dump())
+
+
+def _read(snapshot: Snapshot, settings: Settings) -> dict[int, bytes]:
+    """Read the files of a few pictures, evenly spread, by row; without those that are not as they were encoded."""
+    rows, live = snapshot.rows(Modality.IMAGE), snapshot.live(Modality.IMAGE)
+    numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+    chosen = numbers[np.linspace(0, len(numbers) - 1, _PICTURES).astype(np.int64)].tolist()
+    found = {}
+    for row, match in snapshot.matches(Modality.IMAGE, chosen).items():
+        item = match.item
+        try:
+            data, _ = read_regular(item.path, min(settings.max_picture_bytes, _MAX_BYTES))
+        except (OSError, MediaError):
+            continue
+        if hash_content(data, item.path) == item.content_hash and snapshot.is_sound(match):
+            found[row] = data
+    return found
+
+
+def _prepare(
+    files: Mapping[int, bytes], encoder: Encoder, reader: PictureReader, settings: Settings
+) -> dict[int, Pixels]:
+    """Decode pictures and cut their margins; without those that cannot be decoded."""
+
+    def prepare(data: bytes) -> Pixels | None:
+        try:
+            return reader.prepare(data, encoder, max_pixels=settings.max_pixels)[0]
+        except MediaError:
+            return None
+
+    with ThreadPoolExecutor(settings.cores) as pool:
+        pixels = zip(files, pool.map(prepare, files.values()), strict=True)
+        return {row: tuple(map(cut_margins, arrays)) for row, arrays in pixels if arrays is not None}
+
+
+def cut_margins(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut MARGIN off each side of a picture, uint8 (height, width, 3), and bring it back to its size."""
+    height, width = pixels.shape[:2]
+    box = (MARGIN * width, MARGIN * height, (1 - MARGIN) * width, (1 - MARGIN) * height)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, box))

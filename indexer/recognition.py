@@ -1,0 +1,180 @@
+"""The text in the pictures of a library: recognised once for each content, encoded, and committed batch by batch.
+
+It is a step of its own after the files are indexed, so it needs no vector of a picture again: a library that was
+indexed without it catches up, and a run that was stopped goes on. What was read is in the library, also where there was
+no text. Where worker processes decode pictures, they do here too; this process reads only the bounded pixels that they
+return, because a worker has neither the memory nor the file system for the models.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+
+from clipsearch.config import Settings
+from clipsearch.encoders.base import Encoder, Pixels, check_unit_rows
+from clipsearch.errors import ClipSearchError, DeviceError, InvalidInputError, MediaError
+from clipsearch.media import ocr
+from clipsearch.media.decode import read_regular
+from clipsearch.media.text import split_passages
+from clipsearch.paths import join, printable
+from clipsearch.store import catalog, recognised
+from clipsearch.store.library import Library
+from clipsearch.store.recognised import Unread
+from clipsearch.store.records import RecognisedText
+from clipsearch.store.writer import Writer
+from clipsearch.types import Passage, TextLine
+from indexer.decode import hash_content, load_all
+from indexer.picture_reader import PictureReader
+from indexer.report import Progress
+
+logger = logging.getLogger("clipsearch")
+
+OCR_KEY = "ocr"
+"""The setting that says that text in pictures is recognised in every run."""
+
+BATCH = 16
+"""Pictures in a commit: a few seconds of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which pictures are read: those without text of this model; of any model where it is None."""
+
+    model: str | None
+
+
+def plan(library: Library, asked: bool | None) -> Plan | None:
+    """Decide whether text is recognised; None for no. asked: what the user says; None for what was said before.
+
+    Raises InvalidInputError if it is asked for and the extra is not installed; warns if it was asked for before.
+    """
+    if asked:
+        return Plan(ocr.recogniser_fingerprint())
+    with library.query() as connection:
+        is_kept = catalog.get_setting(connection, OCR_KEY) is not None
+    return Plan(None) if asked is None and is_kept else None
+
+
+class _View:
+    """What a PictureReader makes of a picture here: its pixels, no larger than what is looked at."""
+
+    picture_side = ocr.MIN_SIDE
+
+    def preprocess(self, picture: Image.Image) -> Pixels:
+        """Return the uint8 (height, width, 3) pixels, alone in a tuple."""
+        return (np.asarray(ocr.shrink(picture)),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The lines of a picture; None where its file cannot be read now, or is another one."""
+
+    picture: Unread
+    lines: tuple[TextLine, ...] | None
+
+
+class Recognition:
+    """Reads the pictures of one library; called from several threads."""
+
+    def __init__(self, library: Library, settings: Settings, roots: Mapping[int, str], reader: PictureReader) -> None:
+        """Load the models. Raises InvalidInputError where the extra is not installed."""
+        self.model = ocr.recogniser_fingerprint()
+        self._recogniser = ocr.TextRecogniser()
+        self._library = library
+        self._settings = settings
+        self._roots = roots
+        self._reader = reader
+
+    def __call__(self, pictures: Iterable[Unread]) -> Iterator[_Read]:
+        """Read pictures, in their order."""
+        return (_Read(picture, self._lines(picture)) for picture in pictures)
+
+    def _lines(self, picture: Unread) -> tuple[TextLine, ...] | None:
+        with self._library.query() as connection:
+            known = recognised.known_lines(connection, picture.content_hash, self.model)
+        if known is not None:
+            return known
+        path = join(self._roots[picture.root_id], picture.path)
+        try:
+            data = read_regular(path, self._settings.max_picture_bytes)[0]
+            if hash_content(data, path) != picture.content_hash:
+                return None  # it has changed since, and is read once it is indexed
+            pixels, _, _ = self._reader.prepare(data, _View(), max_pixels=self._settings.max_pixels)
+            return self._recogniser.read(Image.fromarray(pixels[0]))
+        except OSError:
+            return None
+        except (MediaError, MemoryError, ValueError) as error:
+            logger.warning("No text is recognised in %s: %s", printable(path), error)
+            return ()
+
+
+def recognise(
+    library: Library,
+    writer: Writer,
+    settings: Settings,
+    todo: Plan,
+    *,
+    reader: PictureReader,
+    load_encoder: Callable[[], Encoder],
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> tuple[int, int]:
+    """Read the pictures that a plan says, and commit what they say; return how many were read, and how many have text.
+
+    A picture that cannot be read now is left for the next run. Raises EncoderError, LibraryError.
+    """
+    total = writer.count_unread(todo.model)
+    count = with_text = 0
+    if not total or should_stop():
+        return count, with_text
+    try:
+        recognition = Recognition(
+            library, settings, {root.id: root.path for root in writer.roots(library.base)}, reader
+        )
+    except InvalidInputError as error:
+        if todo.model is not None:
+            raise
+        logger.warning("The text of %s pictures is not recognised. %s", f"{total:,}", error)
+        return count, with_text
+    encoder = load_encoder()
+    progress.start(total)
+    pictures = writer.unread_pictures(todo.model)
+    with closing(load_all(pictures, recognition, settings.cores, BATCH)) as read:
+        while not should_stop() and (batch := list(islice(read, BATCH))):
+            texts = [_encode(encoder, each, recognition.model) for each in batch]
+            found = [text for text in texts if text is not None]
+            writer.commit_text(found)
+            count += len(found)
+            with_text += sum(bool(text.lines) for text in found)
+            progress.advance(len(batch))
+    return count, with_text
+
+
+def _encode(encoder: Encoder, read: _Read, model: str) -> RecognisedText | None:
+    """Encode what a picture says, its words alone where the encoder fails for it; None for one that was not read."""
+    if read.lines is None:
+        return None
+    lines, passages = read.lines, _passages(encoder, read.lines)
+    vectors = np.empty((0, encoder.dim), np.float32)
+    try:
+        if passages:
+            vectors = encoder.encode_texts([passage.text for passage in passages])
+            check_unit_rows(vectors)
+    except DeviceError:
+        raise
+    except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
+        logger.warning("The text of %s cannot be encoded: %s", printable(read.picture.path), error)
+        lines, passages, vectors = (), [], np.empty((0, encoder.dim), np.float32)
+    return RecognisedText(read.picture.item_id, read.picture.content_hash, model, lines, tuple(passages), vectors)
+
+
+def _passages(encoder: Encoder, lines: tuple[TextLine, ...]) -> list[Passage]:
+    text = "\n".join(line.text for line in lines)
+    return split_passages(text, count=encoder.count_tokens, limit=encoder.max_tokens) if text else []

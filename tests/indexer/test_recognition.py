@@ -1,0 +1,280 @@
+"""The text in pictures: indexed, found, kept, changed, moved, deleted and repaired; begun late, stopped and gone on."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from clipsearch.config import Settings
+from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter
+from clipsearch.media import ocr
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.findings import Severity
+from clipsearch.store.health import examine
+from clipsearch.store.library import Library
+from indexer.repair import repair
+from tests.support.cli import run_cli, start_cli
+from tests.support.libraries import Place, compact
+from tests.support.libraries import index as index_library
+from tests.support.signs import save_sign
+
+SIGNS = {
+    "exit.png": "EXIT 12",
+    "exist.png": "EXIST 14",
+    "extra.png": "EXTRA",
+    "station.png": "北京火车站",
+    "none.png": "",
+}
+COLOURS = ("#204060", "#306030", "#603060", "#7a4a20", "#404040")
+
+
+class Album(Place):
+    """A place whose pictures have text in them."""
+
+    def search(self, text, **options):
+        with SearchEngine(Library(self.library), encoder=self.encoder) as engine:
+            return engine.search(text, **options)
+
+    def named(self, caption):
+        with SearchEngine(Library(self.library), encoder=self.encoder) as engine:
+            return sorted(os.path.basename(item.path) for item in engine.find(Filter(caption=caption)))
+
+    def read_pictures(self, **options):
+        """Index; return how many pictures were read."""
+        return index_library(self.library, self.root, encoder=self.encoder, **options).read
+
+    def is_whole(self):
+        opened = Library(self.library)
+        try:
+            found = {finding.severity for finding in examine(opened, lambda name, total: None)}
+            return found <= {Severity.OK, Severity.NOTE}
+        finally:
+            opened.close()
+
+
+@pytest.fixture
+def album(tmp_path, encoder):
+    made = Album(tmp_path, encoder)
+    for (name, text), colour in zip(SIGNS.items(), COLOURS, strict=True):
+        save_sign(made.root / name, text, background=colour)
+    return made
+
+
+def test_words_are_found_and_shown_where_they_stand(album):
+    assert album.read_pictures(ocr=True) == 5
+    hit = album.search("exit 12", k=3)[0]
+    assert os.path.basename(hit.path) == "exit.png"
+    (line,) = hit.recognised
+    assert line.text == "EXIT 12" and len(line.box) == 4 and all(0 <= v <= 1 for corner in line.box for v in corner)
+    station = album.search("火车站", k=1)[0]
+    assert os.path.basename(station.path) == "station.png" and station.recognised[0].text == "北京火车站"
+    assert album.named("exit") == ["exit.png"] and album.named("车站") == ["station.png"]
+    assert album.named("ex*") == ["exist.png", "exit.png", "extra.png"]
+    assert album.is_whole()
+
+
+@pytest.mark.parametrize(("query", "first"), [("exit", "exit.png"), ("exist", "exist.png"), ("extra", "extra.png")])
+def test_exact_words_rank_above_near_ones(album, query, first):
+    album.read_pictures(ocr=True)
+    assert os.path.basename(album.search(query, k=1)[0].path) == first
+
+
+def test_text_is_found_by_meaning(album):
+    save_sign(album.root / "coffee.png", "Fresh coffee", background="#101010")
+    album.read_pictures(ocr=True)
+    assert os.path.basename(album.search("a hot drink", k=1, modality="text")[0].path) == "coffee.png"
+
+
+def test_a_library_without_it_catches_up_and_encodes_no_picture_again(album):
+    assert album.read_pictures() == 0 and album.named("exit") == []
+    album.encoder.pictures = album.encoder.preprocessed = 0
+    assert album.read_pictures(ocr=True) == 5 and album.named("exit") == ["exit.png"]
+    assert (album.encoder.pictures, album.encoder.preprocessed) == (0, 0)
+
+
+def test_a_second_run_loads_nothing(album, monkeypatch):
+    album.read_pictures(ocr=True)
+    monkeypatch.setattr(ocr, "TextRecogniser", None)
+    assert album.read_pictures(ocr=True) == album.read_pictures() == 0
+
+
+def test_the_choice_is_kept_until_it_is_taken_back(album):
+    album.read_pictures(ocr=True)
+    save_sign(album.root / "cafe.png", "Museum")
+    assert album.read_pictures() == 1 and album.named("museum") == ["cafe.png"]
+    save_sign(album.root / "later.png", "Library")
+    assert album.read_pictures(ocr=False) == album.read_pictures() == 0
+    assert album.named("library") == [] and album.named("museum") == ["cafe.png"]
+
+
+def test_another_model_reads_again_only_when_asked(album, monkeypatch):
+    album.read_pictures(ocr=True)
+    monkeypatch.setattr(ocr, "_RULES", "another")
+    assert album.read_pictures() == 0
+    assert album.read_pictures(ocr=True) == 5 and album.named("exit") == ["exit.png"]
+    assert album.read_pictures(ocr=True) == 0 and album.is_whole()
+
+
+def test_a_changed_file_is_read_again(album):
+    album.read_pictures(ocr=True)
+    save_sign(album.root / "exit.png", "Entrance")
+    assert album.read_pictures() == 1
+    assert album.named("exit") == [] and album.named("entrance") == ["exit.png"] and album.is_whole()
+
+
+def test_captions_change_and_the_text_stays(album):
+    album.read_pictures(ocr=True)
+    for caption in ("a blue wall", "a green wall", ""):
+        (album.root / "exit.txt").write_text(caption) if caption else (album.root / "exit.txt").unlink()
+        assert album.read_pictures() == 0
+        assert album.named("exit") == ["exit.png"]
+        assert album.named("wall") == (["exit.png"] if caption else [])
+        assert album.search("exit 12", k=1)[0].recognised[0].text == "EXIT 12"
+        assert album.is_whole()
+
+
+def test_moved_copied_deleted_and_compacted(album):
+    album.read_pictures(ocr=True)
+    (album.root / "exit.png").rename(album.root / "moved.png")
+    shutil.copy(album.root / "station.png", album.root / "copy.png")
+    (album.root / "extra.png").unlink()
+    assert album.read_pictures() == 1  # the copy, whose text is known
+    assert album.named("exit") == ["moved.png"] and album.named("火车站") == ["copy.png", "station.png"]
+    assert album.named("extra") == []
+    opened = Library(album.library)
+    compact(opened)
+    opened.close()
+    assert album.is_whole() and album.named("exit") == ["moved.png"]
+    assert album.search("exit 12", k=1)[0].recognised[0].text == "EXIT 12"
+    with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+        assert db.execute("SELECT count(*) FROM recognised_text").fetchone() == (5,)
+    save_sign(album.root / "extra.png", "EXTRA", background=COLOURS[2])
+    assert album.read_pictures() == 1 and album.named("extra") == ["extra.png"]
+
+
+def test_a_deleted_file_comes_back_with_its_text(album):
+    album.read_pictures(ocr=True)
+    (album.root / "exit.png").rename(album.root.parent / "kept.png")
+    album.read_pictures()
+    assert album.named("exit") == []
+    (album.root.parent / "kept.png").rename(album.root / "exit.png")
+    assert album.read_pictures() == 0 and album.named("exit") == ["exit.png"] and album.is_whole()
+
+
+def test_a_forgotten_folder_leaves_no_text(album):
+    album.read_pictures(ocr=True)
+    assert run_cli("forget", album.root, "--library", album.library).code == 0
+    with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+        assert db.execute("SELECT count(*) FROM recognised_text").fetchone() == (0,)
+
+
+def test_a_picture_that_cannot_be_read_fails_alone(album, monkeypatch):
+    read = ocr.TextRecogniser.read
+
+    def fail_on_one(self, picture):
+        if np.asarray(picture)[0, 0].tolist() == [0x20, 0x40, 0x60]:
+            raise ocr.PictureError("its text cannot be recognised (on purpose)")
+        return read(self, picture)
+
+    monkeypatch.setattr(ocr.TextRecogniser, "read", fail_on_one)
+    report = index_library(album.library, album.root, encoder=album.encoder, ocr=True)
+    assert (report.read, report.with_text, report.failed) == (5, 3, [])
+    assert album.named("exist") == ["exist.png"] and album.read_pictures() == 0
+
+
+def test_damaged_text_is_not_shown_and_is_repaired(album):
+    album.read_pictures(ocr=True)
+    with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+        db.create_function("clipsearch_digest", -1, lambda *values: 1)
+        db.execute("DROP TRIGGER recognised_text_changed")
+        db.execute("UPDATE recognised_text SET lines = replace(lines, 'EXIT', 'EVIL')")
+        db.commit()
+    assert album.search("exit 12", k=1)[0].recognised == ()
+    assert not album.is_whole()
+    assert "1 recognised text" in repair(album.library, Settings(threads=1), encoder=album.encoder).damage
+    assert album.read_pictures() == 1 and album.is_whole()
+    assert album.search("exit 12", k=1)[0].recognised[0].text == "EXIT 12"
+
+
+@pytest.mark.parametrize("lines", ["[", "7", '[["EXIT", 3, 1]]', '[["EXIT", [["a", 1]], 1]]', "[" * 5000])
+def test_lines_that_nobody_wrote_are_not_shown(album, lines):
+    album.read_pictures(ocr=True)
+    with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+        db.execute("DROP TRIGGER recognised_text_changed")
+        db.execute("UPDATE recognised_text SET lines = ?, digest = NULL", (lines,))
+        db.commit()
+    assert album.search("exit 12", k=1)[0].recognised == ()
+
+
+def test_worker_processes_decode(album):
+    settings = Settings(threads=1, isolate=True)
+    report = index_library(album.library, album.root, encoder=album.encoder, settings=settings, ocr=True)
+    assert (report.read, report.with_text) == (5, 4) and album.named("exit") == ["exit.png"]
+
+
+def test_without_the_extra_asking_fails_and_a_kept_choice_warns(album, monkeypatch, caplog):
+    album.read_pictures(ocr=True)
+    save_sign(album.root / "cafe.png", "Museum")
+    monkeypatch.setattr(ocr.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InvalidInputError, match=r"clipsearch\[ocr\]"):
+        album.read_pictures(ocr=True)
+    assert album.read_pictures() == 0 and "pip install 'clipsearch[ocr]'" in caplog.text
+    monkeypatch.undo()
+    assert album.read_pictures() == 1
+
+
+def test_a_stop_between_batches_keeps_what_was_read(album):
+    album.run()
+    for i in range(20):
+        save_sign(album.root / f"n{i}.png", f"Number {i}", background=f"#30{i:02d}40")
+    album.run()
+    done: list[int] = []
+
+    class Progress:
+        def __getattr__(self, name):
+            return lambda *given: done.append(given[0]) if name == "advance" else None
+
+    report = index_library(
+        album.library, album.root, encoder=album.encoder, ocr=True, progress=Progress(), should_stop=lambda: bool(done)
+    )
+    assert report.interrupted and report.read == 16
+    assert album.read_pictures() == 9 and album.is_whole()
+
+
+def test_the_commands_show_it(album):
+    ran = run_cli("index", album.root, "--ocr", "--json", "--library", album.library, "--model", "builtin-small")
+    assert ran.code == 0 and (ran.json["read"], ran.json["with_text"]) == (5, 4)
+    assert "Recognised text in 4 of 5 pictures." in ran.err
+    found = run_cli("query", "exit 12", "-k", "1", "--library", album.library)
+    assert 'text in the picture: "EXIT 12" (top)' in found.out.decode()
+    (hit,) = run_cli("query", "exit 12", "-k", "1", "--json", "--library", album.library).json["hits"]
+    assert hit["recognised"][0]["text"] == "EXIT 12" and np.shape(hit["recognised"][0]["box"]) == (4, 2)
+    json.dumps(hit)
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_no_more_than_a_batch(album):
+    for i in range(30):
+        save_sign(album.root / f"n{i:02d}.png", f"Number {100 + i}", background=f"#3040{i + 20}")
+    album.run()
+    started = start_cli("index", "--ocr", "--threads", "1", "--library", album.library)
+    deadline = time.monotonic() + 120
+    count = 0
+    while not count and time.monotonic() < deadline:
+        with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+            (count,) = db.execute("SELECT count(*) FROM recognised_text").fetchone()
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.communicate()
+    with closing(sqlite3.connect(album.library / "catalog.db")) as db:
+        (count,) = db.execute("SELECT count(*) FROM recognised_text").fetchone()
+    assert 16 <= count < 35 and count % 16 == 0
+    assert album.read_pictures() == 35 - count and album.is_whole()
+    assert all(album.named(str(100 + i)) == [f"n{i:02d}.png"] for i in range(30))

@@ -1,0 +1,172 @@
+"""Pictures and texts in one ranking: an unrelated text stands before no picture, one that answers stands first."""
+
+import argparse
+import decimal
+import difflib
+import inspect
+import json
+import logging.handlers
+import smtplib
+import sqlite3
+import statistics
+import sys
+import tarfile
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipsearch import parse
+from clipsearch.encoders import registry
+from clipsearch.query.engine import SearchEngine
+from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities
+from clipsearch.ranking import CONFIDENT, TAIL_SHARE, NullModel, Tail, log_evalue, upper_tail
+from clipsearch.store.library import Library
+from clipsearch.types import Modality
+from tests.support.libraries import index
+from tests.support.paths import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+from demo import copy_shipped
+
+REFUND = "Refunds: we pay the price back within two weeks if the receipt is sent to the shop in Leipzig."
+SHOWN = {
+    "a cat": "chelsea", "a cup of coffee": "coffee", "a rocket at night": "rocket", "a man with a camera": "camera",
+    "a motorcycle in a garage": "motorcycle_left", "a temple": "china",
+}  # fmt: skip
+ABSENT = ("kookaburras", "a giraffe", "a wedding cake", "an aircraft carrier", "three children on a beach", "a violin")
+
+
+@pytest.fixture(scope="module")
+def base(isolated_user):
+    return registry.load("builtin-base", threads=2, offline=True)
+
+
+def passages():
+    """What modules say of themselves, which no photograph has to do with."""
+    modules = (argparse, decimal, difflib, logging.handlers, smtplib, statistics, tarfile, zipfile)
+    owners = [member for module in modules for _, member in inspect.getmembers(module, inspect.isclass)]
+    texts = {inspect.getdoc(member) for owner in owners for _, member in inspect.getmembers(owner, inspect.isroutine)}
+    return sorted(text for text in texts if text and len(text) > 120)
+
+
+@pytest.fixture(scope="module", params=[1, 12, 100], ids=lambda count: f"{count} texts")
+def mixed(request, tmp_path_factory, base):
+    """The photographs that scikit-image and scikit-learn ship, and some texts, of which the first is on refunds."""
+    root = tmp_path_factory.mktemp("mixed")
+    copy_shipped(root / "files")
+    texts = passages()
+    for number, text in enumerate([REFUND, *texts[:: len(texts) // 100]][: request.param]):
+        (root / "files" / f"text{number}.md").write_text(text, "utf-8")
+    index(root / "library", root / "files", encoder=base)
+    with SearchEngine(Library(root / "library"), encoder=base) as engine:
+        yield engine
+
+
+def stems(results):
+    return [Path(hit.path).stem for hit in results]
+
+
+def test_a_picture_that_fits_stands_before_unrelated_texts(mixed):
+    for query, name in SHOWN.items():
+        assert stems(mixed.search(query, k=1)) == [name], query
+
+
+def test_an_unrelated_text_is_no_confident_answer_and_a_single_one_never_first(mixed, request):
+    found = {query: mixed.search(query, k=1)[0] for query in ABSENT}
+    if "[1 texts]" in request.node.name:
+        assert {hit.modality for hit in found.values()} == {Modality.IMAGE}
+    for query in (*ABSENT, *SHOWN):
+        assert mixed.search(query, k=1, modality="text")[0].confidence < CONFIDENT, query
+
+
+@pytest.mark.parametrize("query", ["refunds receipt Leipzig", "shop price weeks", "how do I get my money back"])
+def test_a_text_that_answers_stands_first(mixed, query):
+    assert stems(mixed.search(query, k=1)) == ["text0"]
+
+
+@pytest.mark.parametrize(
+    "query", ["a cat - a kitty", "a motorcycle - a vehicle", "a person + a camera - a man", "coffee - a cup - a table"]
+)
+def test_a_text_does_not_win_where_a_negative_pushes_pictures_down(mixed, query):
+    assert mixed.search(parse(query), k=1)[0].modality is Modality.IMAGE
+
+
+@pytest.mark.parametrize("query", ["money back for a purchase - a dog", "a refund + a receipt - a street"])
+def test_a_text_that_fits_a_composed_query_stands_first(mixed, query):
+    assert stems(mixed.search(parse(query), k=1)) == ["text0"]
+
+
+def test_a_library_of_an_earlier_version_answers_and_is_measured_at_the_next_run(tmp_path, base):
+    copy_shipped(tmp_path / "files")
+    (tmp_path / "files" / "note.md").write_text(REFUND)
+    index(tmp_path / "library", tmp_path / "files", encoder=base)
+
+    def spreads():
+        with closing(Library(tmp_path / "library")) as library, library.read() as snapshot:
+            return snapshot.spreads()
+
+    found = spreads()
+    assert found.tails_of("text", Modality.TEXT) and not found.tails_of("text", Modality.IMAGE)
+    former = {"rows": found.rows, "values": found.values, "centres": found.centres, "reach": {"text text": 2.0}}
+    with closing(sqlite3.connect(tmp_path / "library" / "catalog.db")) as db, db:
+        db.execute("UPDATE settings SET value = ? WHERE key = 'score_spreads'", [json.dumps(former)])
+    assert spreads().values == found.values and not spreads().tails
+    with SearchEngine(Library(tmp_path / "library"), encoder=base) as engine:
+        assert stems(engine.search("a cat", k=1)) == ["chelsea"]
+    index(tmp_path / "library", encoder=base)
+    assert spreads() == found
+
+
+@pytest.mark.parametrize(
+    "tails", [{"text text": [0.1]}, {"text text": [0.1, None, 0.1, 0.1]}, {"text text": 3}, [1], "x"]
+)
+def test_damaged_tails_are_as_if_not_measured(tmp_path, encoder, tails):
+    (tmp_path / "note.md").write_text(REFUND)
+    index(tmp_path / "library", tmp_path / "note.md", encoder=encoder)
+    with closing(sqlite3.connect(tmp_path / "library" / "catalog.db")) as db, db:
+        value = json.dumps({"rows": {"text": 1}, "values": {}, "centres": {}, "tails": tails})
+        db.execute("UPDATE settings SET value = ? WHERE key = 'score_spreads'", [value])
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        assert len(engine.search("a refund")) == 1
+
+
+def test_the_tail_is_that_of_the_scores():
+    rng = np.random.default_rng(0)
+    tail = upper_tail(rng.laplace(0.0, 0.05, (32, 1000)))
+    assert (tail.start, tail.scale) == pytest.approx((0.05 * np.log(0.5 / TAIL_SHARE), 0.05), rel=0.05)
+    seen = NullModel(0.1, 0.05, 100, 1000, tail)
+    unrelated = 0.1 + rng.laplace(0.0, 0.05, 100_000)
+    for score in (0.25, 0.3, 0.4):
+        assert np.exp(-log_evalue(score, seen)) == pytest.approx(100 * (unrelated >= score).mean(), rel=0.2)
+    worth = [log_evalue(score, seen) for score in np.linspace(-0.5, 1, 500)]
+    assert worth == sorted(worth)
+
+
+def test_a_tail_of_equal_scores_has_a_width():
+    tail = upper_tail(np.zeros((32, 40)))
+    assert tail.scale > 0 and np.isfinite(log_evalue(1.0, NullModel(0.0, 0.01, 100, 40, tail)))
+    assert isinstance(tail, Tail)
+
+
+def row(modality, item, order, confidence=None):
+    return ScoredRow(modality, item, item, order / 10, order, confidence, order)
+
+
+def test_a_picture_and_its_caption_add_up():
+    pictures = [row(Modality.IMAGE, 1, 3.0), row(Modality.IMAGE, 2, 2.0), row(Modality.IMAGE, 3, -1.0)]
+    texts = [row(Modality.TEXT, 2, 2.5), row(Modality.TEXT, 3, 0.5), row(Modality.TEXT, 9, -2.0)]
+    merged = merge_modalities([pictures, texts], adds_up=True)
+    assert [(entry.item, entry.modality) for entry in merged[:2]] == [(2, Modality.TEXT), (2, Modality.IMAGE)]
+    assert list(dict.fromkeys(entry.item for entry in merged)) == [2, 1, 3, 9]
+    assert merge_modalities([pictures, texts], adds_up=False)[0].item == 1
+
+
+def test_only_texts_that_chance_explains_beside_a_picture_that_fits_are_doubtful():
+    texts = [row(Modality.TEXT, 5, 0.5), row(Modality.TEXT, 6, -0.5), row(Modality.TEXT, 1, -2.0)]
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts]) == {6}
+    assert doubtful_texts([row(Modality.IMAGE, 1, 2.0, 0.87), *texts]) == set()
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0), *texts]) == set(), "of a few pictures none can stand out"
+    assert doubtful_texts(texts) == doubtful_texts([]) == set()
