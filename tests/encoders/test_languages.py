@@ -8,6 +8,7 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.encoders import export_folder, languages, names
+from clipsearch.encoders.builtin.multilingual import LANGUAGES
 from clipsearch.encoders.export_folder import ExportMeta
 from clipsearch.encoders.names import BUILTINS, PRESETS
 from clipsearch.store.library import Library
@@ -51,12 +52,17 @@ def test_every_short_name_says_what_it_reads_well():
     assert not {"hr", "ja", "th"} & set(languages.reads(DEFAULT) or ())
 
 
+def test_the_builtin_encoders_read_what_their_tower_was_trained_on():
+    for name in BUILTINS:
+        assert languages.reads(name) == tuple(tag for tag in LANGUAGES if "-" not in tag)
+
+
 @pytest.mark.parametrize(
     ("encoder", "language", "advised"),
     [
         ("builtin-base", "da", "multilingual"),
         ("builtin-base", "zh", None),  # it reads that
-        ("builtin-small", "de", "default"),
+        ("builtin-small", "de", None),
         ("builtin-base", "hi", None),  # nothing reads that well
         (DEFAULT, "de", None),
         (DEFAULT, "hr", "multilingual"),
@@ -89,7 +95,8 @@ def test_the_first_run_advises_once_and_changes_nothing(tmp_path):
     assert other.code == 0 and "language" not in other.err
 
 
-def test_models_says_what_each_reads_in_eighty_columns():
+def test_models_says_what_each_reads_in_eighty_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))
     said = run_cli("models").out.decode()
     assert "    reads well: cs da de el en" in said
     assert all(len(line) <= 80 or ", openclip:" in line for line in said.splitlines())

@@ -292,7 +292,7 @@ assert not {{"clipsearch.encoders.trust", "clipsearch.encoders.model_files"}} & 
 
 
 def test_only_one_place_loads_what_a_library_names():
-    """All else goes through load_pinned; `load` is for what the user named, which is the pipeline's choice alone."""
+    """All else goes through load_pinned; `load` is for what the user named: --model and --encoder-dir."""
     root = Path(clipsearch.__file__).parent.parent
     found = set()
     for path in [*(root / "clipsearch").rglob("*.py"), *(root / "indexer").rglob("*.py")]:
@@ -304,6 +304,7 @@ def test_only_one_place_loads_what_a_library_names():
     assert found == {
         "clipsearch/query/embedding.py registry.load_pinned",
         "indexer/calibration.py registry.load_pinned",
+        "indexer/importing.py registry.load",
         "indexer/pipeline.py registry.load",
         "indexer/pipeline.py registry.load_pinned",
     }

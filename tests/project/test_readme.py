@@ -106,10 +106,12 @@ def home(tmp_path, encoder):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "garden.txt").write_text("How to prune roses: cut above a bud, in late winter.\n")
     (tmp_path / "notes" / "junk.tmp").write_text("junk\n")
-    np.save(tmp_path / "photos.npy", np.random.default_rng(0).standard_normal((3, 8)))
+    np.save(tmp_path / "photos.npy", np.random.default_rng(0).standard_normal((3, 512)))
+    np.save(tmp_path / "queries.npy", np.random.default_rng(1).standard_normal((50, 512)))
     (tmp_path / "photos.jsonl").write_text("".join(f'{{"path": "photos/p00{i}.jpg"}}\n' for i in range(3)))
     photo(tmp_path / "photos" / "cat.jpg", 40)
-    (tmp_path / "captions.csv").write_text("image,caption\nphotos/p000.jpg,a cat\np001.jpg,a dog\n")
+    captions = "".join(f"p001.jpg,a dog in picture {i}\n" for i in range(50))
+    (tmp_path / "captions.csv").write_text(f"image,caption\nphotos/p000.jpg,a cat\n{captions}")
     index(tmp_path / "other-library", tmp_path / "photos", encoder=encoder)
     return tmp_path
 

@@ -37,7 +37,7 @@ def library(tmp_path_factory):
             taken = {"taken_at": f"2024-05-01T{times[row]}"} if row in times else {}
             file.write(json.dumps({"path": f"/p/{row}.jpg", "width": 4, "height": 3, **taken}) + "\n")
     np.save(folder / "v.npy", np.array(rows, np.float32))
-    import_embeddings(folder / "l", str(folder / "v.npy"), encoder="ViT-B-32/openai", items=folder / "v.jsonl")
+    import_embeddings(folder / "l", str(folder / "v.npy"), encoder="hf-hub:someone/model", items=folder / "v.jsonl")
     opened = Library(folder / "l")
     yield opened
     opened.close()

@@ -86,7 +86,7 @@ def test_the_other_kinds_of_query_are_trimmed_too(rows):
 
 def test_each_kind_of_item_is_set_against_its_own_in_one_cut(tmp_path):
     library = VectorLibrary(tmp_path)
-    library.add(unit(900, 0))
+    library.add(unit(900, 5))
     library.add(unit(60, 1), Modality.TEXT)
     library.add(near(2, 0.93), Modality.TEXT)
     assert len(library.engine.search(vector=ASKED, k=10)) == 10

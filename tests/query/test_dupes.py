@@ -127,7 +127,7 @@ def test_a_table_for_people(home, monkeypatch, capfdbinary):
 
 def rows_library(tmp_path, vectors):
     np.save(tmp_path / "v.npy", vectors)
-    import_embeddings(tmp_path / "l", str(tmp_path / "v.npy"), encoder="ViT-B-32/openai")
+    import_embeddings(tmp_path / "l", str(tmp_path / "v.npy"), encoder="hf-hub:someone/model")
     return Library(tmp_path / "l")
 
 
