@@ -66,18 +66,19 @@ def main():
     towers = Towers(projection, fitted, options.threads)
     names = [paths[index].name for index in gallery]
     held = [caption for index in gallery for caption in captions[index]]
-    report = {
-        "part": options.part,
-        "variant": options.variant,
-        "data_set_captions": towers.recalls(held, np.repeat(np.arange(len(gallery)), 5), pictures[gallery]),
-        "sentences": of_sentences(towers, written["captions"], names, pictures[gallery]),
-        "words": of_words(towers, written["words"], pictures[gallery]),
-        "english": of_latin(written["latin"]),
-        "seconds": round(time.perf_counter() - begun),
+    owner = np.repeat(np.arange(len(gallery)), 5)
+    rows = [{"texts": "captions of the data set, en", **towers.recalls(held, owner, pictures[gallery])}]
+    rows += of_sentences(towers, written["captions"], names, pictures[gallery])
+    tables = {
+        "multilingual": rows,
+        "multilingual_words": of_words(towers, written["words"], pictures[gallery]),
+        "multilingual_rule": of_latin(written["latin"]),
     }
-    print(json.dumps(report, indent=1))
-    if options.part == "test":
-        write_result(f"multilingual_{options.variant}", report)
+    for case, table in tables.items():
+        print(case, *table, sep="\n")
+        if options.part == "test" and options.variant == "base":
+            write_result(case, {"rows": table})
+    print(f"{options.variant}, {options.part}: {time.perf_counter() - begun:.0f} s")
 
 
 def read_written(name):
@@ -127,47 +128,58 @@ class Towers:
         return {way: self.projection.complete(each) for way, each in rows.items()}
 
     def recalls(self, texts, right, pictures):
-        """Return R@1, 5 and 10 in percent by way. right (n,): which picture each text describes."""
+        """Return R@1 / 5 / 10 in percent by way. right (n,): which picture each text describes."""
         return {way: recalls(rows @ pictures.T, right) for way, rows in self.vectors(texts).items()}
 
 
 def recalls(scores, right):
     match = scores[np.arange(len(right)), right]
     ranks = (scores > match[:, None]).sum(axis=1)
-    return [round(100 * float((ranks < cut).mean()), 1) for cut in CUTS]
+    return " / ".join(f"{100 * (ranks < cut).mean():.1f}" for cut in CUTS)
 
 
 def of_sentences(towers, sentences, names, pictures):
     right = np.array([names.index(name) for name in sentences])
     languages = next(iter(sentences.values()))
-    return {
-        language: towers.recalls([each[language] for each in sentences.values()], right, pictures)
+    return [
+        {
+            "texts": f"sentences, {language}",
+            **towers.recalls([each[language] for each in sentences.values()], right, pictures),
+        }
         for language in languages
-    }
+    ]
 
 
 def of_words(towers, words, pictures):
     """Return, by language, how alike words are to the English ones, and how many of their ten first pictures agree."""
     english = towers.vectors([each["en"] for each in words])["MiniLM"]
     best = np.argsort(-(english @ pictures.T), axis=1)[:, :10]
-    report = {}
+    report = []
     for language in words[0]:
         rows = towers.vectors([each[language] for each in words])["rule"]
         own = np.argsort(-(rows @ pictures.T), axis=1)[:, :10]
         same = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(best, own, strict=True)])
         first = ((rows @ english.T).argmax(axis=1) == np.arange(len(words))).mean()
         alike = float((rows * english).sum(axis=1).mean())
-        report[language] = {"cosine": round(alike, 2), "same_of_ten": round(float(same), 2), "first": round(first, 2)}
+        report.append(
+            {
+                "language": language,
+                "cosine": round(alike, 2),
+                "same_of_ten_pictures": round(float(same), 2),
+                "nearest_is_its_own": round(float(first), 2),
+            }
+        )
     return report
 
 
 def of_latin(texts):
     """Return, by language, the shares of texts that the rule gives to MiniLM, to both and to the other tower."""
-    report = {}
+    report = []
     for language in ("en", "same", *LATIN):
         chances = np.array([english_chance(text) for text in texts[language]])
         alone, other = float((chances >= ENGLISH).mean()), float((chances <= FOREIGN).mean())
-        report[language] = [round(alone, 2), round(1 - alone - other, 2), round(other, 2)]
+        shares = {"MiniLM": alone, "both": 1 - alone - other, "multilingual": other}
+        report.append({"language": language, **{tower: round(share, 2) for tower, share in shares.items()}})
     return report
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch.encoders.builtin import BuiltinEncoder, multilingual
+from clipsearch.encoders.builtin import BuiltinEncoder, fitted, multilingual
 from clipsearch.encoders.builtin.cache import TABLE, DamagedTowerError
 from clipsearch.encoders.builtin.multilingual import LANGUAGES, MultilingualTower
 from clipsearch.encoders.builtin.reading import english_share
@@ -137,6 +137,24 @@ def test_a_damaged_table_is_built_again(damage, tmp_path, monkeypatch, caplog):
     assert "built again" in caplog.text
     caplog.clear()
     assert np.array_equal(MultilingualTower(1).features(["沙发上的猫"]), before) and caplog.text == ""
+
+
+def test_a_damaged_table_that_cannot_be_replaced_is_built_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))
+    before = MultilingualTower(1).features(["沙发上的猫"])
+    (table,) = tmp_path.glob(f"encoders/*/{TABLE}")
+    table.write_bytes(bytes(table.stat().st_size))
+    monkeypatch.setattr(multilingual, "discard_tower", lambda key: None)  # as on a medium that cannot be written
+    assert np.array_equal(MultilingualTower(1).features(["沙发上的猫"]), before)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: data[:500] + b"x" * 500])
+def test_damaged_arrays_of_the_package_are_named(damage, tmp_path, monkeypatch):
+    source = Path(multilingual.__file__).with_name("english.npz").read_bytes()
+    (tmp_path / "english.npz").write_bytes(damage(source))
+    monkeypatch.setattr(fitted.resources, "files", lambda package: tmp_path)
+    with pytest.raises(EncoderUnavailableError, match=r"english\.npz .* Install clipsearch again"):
+        fitted.read_fitted("english.npz")
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):

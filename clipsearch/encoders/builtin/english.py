@@ -8,17 +8,15 @@ tools/train_multilingual.py fits it.
 from __future__ import annotations
 
 import functools
-import io
 import math
 import re
 import zlib
 from collections import Counter
-from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.errors import EncoderUnavailableError
+from clipsearch.encoders.builtin.fitted import read_fitted
 
 BUCKETS = 1 << 15
 
@@ -51,11 +49,5 @@ def count_features(text: str) -> Counter[int]:
 @functools.cache
 def _read() -> tuple[NDArray[np.int8], float, float]:
     """Return the weights, int8 (BUCKETS,), the bias, and what one step of a weight is worth."""
-    try:
-        data = resources.files(__package__).joinpath("english.npz").read_bytes()
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return file["weights"], float(file["bias"]), float(file["scale"])
-    except (OSError, ValueError, KeyError) as error:
-        raise EncoderUnavailableError(
-            f"The file english.npz of the builtin encoder cannot be read: {error}. Install clipsearch again."
-        ) from error
+    stored, _ = read_fitted("english.npz", "weights", "bias", "scale")
+    return stored["weights"], float(stored["bias"]), float(stored["scale"])

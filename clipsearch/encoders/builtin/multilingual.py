@@ -24,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.builtin.cache import TABLE, DamagedTowerError, Files, discard_tower, open_tower
+from clipsearch.encoders.builtin.fitted import DAMAGED, read_fitted
 from clipsearch.encoders.builtin.sentence_graph import WORDS
 from clipsearch.encoders.builtin.table import Table, block_digests
 from clipsearch.encoders.builtin.towers import open_session, run_session, timed
 from clipsearch.encoders.builtin.weights import USE_TOKENIZER, USE_WEIGHTS, read_verified
-from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -118,8 +119,12 @@ class MultilingualTower:
         with self._lock:
             if self._table is table:  # no other thread has done it meanwhile
                 discard_tower(self._key)
-                self._session, self._table, *_ = open_tower(self._key, _build, _load)
-        return self._table.rows(ids)
+                self._table = open_tower(self._key, _build, _load)[1]
+        try:
+            return self._table.rows(ids)
+        except DamagedTowerError:  # in a cache that cannot be changed
+            self._table = _load(dict(_build()))[1]
+            return self._table.rows(ids)
 
     def _readout(self, variant: str) -> Weights:
         with self._lock:
@@ -147,17 +152,11 @@ def unread_share(text: str) -> float:
 
 def read_readout(variant: str) -> Weights:
     """Read the network of a variant from the package. Raises EncoderUnavailableError where it is missing or damaged."""
-    name = "multilingual.npz"
-    try:
-        data = resources.files(__package__).joinpath(name).read_bytes()
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            shared = {key: file[key] for key in ("hidden", "hidden_bias")}
-            own = {key: file[f"{variant}_{key}"] for key in ("out", "skip", "bias")}
-    except (OSError, ValueError, KeyError) as error:
-        raise EncoderUnavailableError(
-            f"The file {name} of the builtin encoder cannot be read: {error}. Install clipsearch again."
-        ) from error
-    return {key: value.astype(np.float32) for key, value in (shared | own).items()}
+    keys = {key: f"{variant}_{key}" for key in ("out", "skip", "bias")} | {
+        key: key for key in ("hidden", "hidden_bias")
+    }
+    stored, _ = read_fitted("multilingual.npz", *keys.values())
+    return {key: stored[name].astype(np.float32) for key, name in keys.items()}
 
 
 def _load_tokenizer() -> SentencePieceProcessor:
@@ -201,6 +200,6 @@ def _load(files: dict[str, Any]) -> tuple[InferenceSession, Table, Floats, Float
     try:
         with np.load(io.BytesIO(files[_SCALES]), allow_pickle=False) as file:
             scales, lows, digests = file["scale"], file["lo"], file["digests"].tobytes()
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         raise DamagedTowerError(str(error)) from error
     return open_session(files[_MODEL], 1), Table(files[TABLE], digests, _WIDTH), scales, lows

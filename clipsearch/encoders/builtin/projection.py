@@ -9,15 +9,13 @@ texts. `tools/train_builtin.py` fits the matrices.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.builtin.fitted import read_fitted
 from clipsearch.encoders.builtin.quantize import Range
-from clipsearch.errors import EncoderUnavailableError
 from clipsearch.linalg import softmax, unit_rows
 
 Floats = NDArray[np.floating]
@@ -39,15 +37,8 @@ class Projection:
 
         Raises EncoderUnavailableError where it is missing or damaged.
         """
-        name = f"{variant}.npz"
-        try:
-            data = resources.files(__package__).joinpath(name).read_bytes()
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {key: file[key].astype(np.float32) for key in file.files}
-        except (OSError, ValueError, KeyError) as error:
-            raise EncoderUnavailableError(
-                f"The file {name} of the builtin encoder cannot be read: {error}. Install clipsearch again."
-            ) from error
+        stored, data = read_fitted(f"{variant}.npz")
+        arrays = {key: value.astype(np.float32) for key, value in stored.items()}
         return cls(hashlib.sha256(data).hexdigest(), arrays)
 
     @property
