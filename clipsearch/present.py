@@ -21,7 +21,7 @@ def to_payload(results: Results) -> dict[str, Any]:
     modality: of what matched, a picture or words; item_modality: of the file. part: None for a picture; for words, an
     object with index, line, end_line and text, be they of a text or of a picture's captions. also: only where an
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
-    lines: text, confidence, and box, the four corners [x, y] in parts of the picture's width and height.
+    lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height.
     """
     return {
         "query": results.query,

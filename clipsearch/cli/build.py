@@ -60,7 +60,7 @@ class Size(click.ParamType[int]):
     "--queries",
     metavar="FILE",
     help="At least 50 queries by words, like those to come, to calibrate with: vectors as .npy, or texts as .csv, "
-    ".jsonl or .txt. They are kept for later runs; `auto` forgets them.",
+    ".tsv, .jsonl or .txt (one per line). They are kept for later runs; `auto` forgets them.",
 )
 @library_option
 def build(kind: str, target_recall: float, memory_budget: int | None, queries: str | None, library: str | None) -> None:
@@ -76,6 +76,7 @@ def build(kind: str, target_recall: float, memory_budget: int | None, queries: s
     from clipsearch.cli.progress import make_build_progress
     from indexer.build import rebuild
     from indexer.plan import IndexPlan
+    from indexer.queries import AUTO
 
     settings, folder = read_settings(library=library)
     plan = IndexPlan(kind, target_recall, memory_budget or 0)
@@ -84,6 +85,8 @@ def build(kind: str, target_recall: float, memory_budget: int | None, queries: s
     for modality, what in built.items():
         for line in _describe(what, kind):
             note(f"{modality}: {line}")
+    if queries not in (None, AUTO) and not any(what.calibration.kinds for what in built.values()):
+        note("The queries are kept. An exact scan needs no calibration.")
     if not built:
         note("The library is empty; there is nothing to build.")
 

@@ -19,7 +19,7 @@ _SHOWN_UNCHECKED = 5
 @click.option("--exact", is_flag=True, help="Only find files with identical bytes; no picture is read.")
 @click.option(
     "--similarity", type=click.FloatRange(0, 1), metavar="COSINE",
-    help="Compare pictures whose vectors are at least this similar.  [default: what the encoder needs]",
+    help="Compare pictures whose vectors are at least this similar.  [default: measured for the encoder]",
 )  # fmt: skip
 @json_option
 @library_option

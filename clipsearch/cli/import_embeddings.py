@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--encoder-dir",
     metavar="DIR",
-    help="Instead: the folder of the open_clip model that made them. You trust it from then on.",
+    help="Instead of --encoder: the folder of the open_clip model that made them. You trust it from then on.",
 )
 @click.option(
     "--items",

@@ -8,7 +8,7 @@ immich-app/immich). Figures of one language compare encoders; those of two langu
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clipsearch.encoders import names
 from clipsearch.encoders.names import BUILTINS, PRESETS
@@ -114,10 +114,18 @@ def advise(name: str, environment: Mapping[str, str] | None = None) -> str | Non
         return None
     word = _RECALL[language][0]
     fact = f"does not read {word} well" if language not in known else f"reads {word} less well than {better}"
-    return (
-        f"Your system's language is {word}, and {short} {fact}. If you will ask in {word}: "
-        f"{names.SWITCH.replace('default', better)}"
-    )
+    switch = names.switch_command(better)
+    return f"Your system's language is {word}, and {short} {fact}. To search in {word}: {switch}"
+
+
+def best_preset(languages: Iterable[str]) -> str | None:
+    """Return the preset, of those that cost no more than the default, that reads all these languages well and best.
+
+    languages: codes. None where no preset is known to read each of them well.
+    """
+    worst = {preset: min((_figure(preset, code) for code in languages), default=0.0) for preset in _ADVISED}
+    best = max(_ADVISED, key=lambda preset: worst[preset])
+    return best if worst[best] >= WELL else None
 
 
 def _short_name(name: str) -> str:
@@ -125,7 +133,7 @@ def _short_name(name: str) -> str:
 
 
 def _figure(preset: str, language: str) -> float:
-    return float(_RECALL[language][1 + _MEASURED.index(preset)])
+    return float(_RECALL[language][1 + _MEASURED.index(preset)]) if language in _RECALL else 0.0
 
 
 def _code(locale: str) -> str:

@@ -25,7 +25,10 @@ BUILTINS = ("builtin-small", "builtin-base")
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
-SWITCH = "clipsearch index --model default --library NEW_FOLDER PHOTOS"
+
+def switch_command(preset: str) -> str:
+    """Return the command that makes a new library with the encoder of a preset."""
+    return f"clipsearch index --model {preset} --library NEW_FOLDER PHOTOS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ def _resolve_auto(offline: bool) -> Resolution:
         reason = "its weights are not on this machine, and the model hub cannot be reached"
     notice = (
         f"Using {DEFAULT_BUILTIN} instead of {preset.name}: {reason}. The answers will be of lower quality. "
-        f"To switch once it is available: {SWITCH}"
+        f"To switch once it is available: {switch_command('default')}"
     )
     return Resolution(DEFAULT_BUILTIN, notice)
 

@@ -184,6 +184,8 @@ def test_the_command_takes_them_too(tmp_path):
     told = run_cli("build", "--index", "pq4", "--queries", tmp_path / "q.npy", "--library", library).err
     assert "queries of q.npy" in told and f"{COUNT} queries" in told
     assert "stand-ins" in run_cli("build", "--index", "pq4", "--queries", "auto", "--library", library).err
+    flat = run_cli("build", "--index", "flat", "--queries", tmp_path / "q.npy", "--library", library).err
+    assert "The queries are kept. An exact scan needs no calibration." in flat
 
 
 @pytest.mark.parametrize("name", ["q.txt", "q.csv", "q.jsonl"])

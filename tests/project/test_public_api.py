@@ -38,6 +38,7 @@ PUBLIC = [
     "StoreCorruptError",
     "Text",
     "TextError",
+    "TextLine",
     "load_settings",
     "open",
     "parse",

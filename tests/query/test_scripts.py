@@ -28,11 +28,19 @@ LEARNT = {
 def test_scripts_that_an_encoder_does_not_read_are_told(encoder):
     for text, named in UNREAD.items():
         (warning,) = explain_unread(text, encoder)
-        assert warning.startswith(f"{encoder.name} does not read {named}, so ") and "--model default" in warning
+        assert warning.startswith(f"{encoder.name} does not read {named}, so ")
     for script in SCRIPTS:
         is_read = encoder.tokens_per_letter(script.sample) < SPELT_OUT
         assert script.find_words(script.sample) and is_read == (script.name in LEARNT)
         assert bool(explain_unread(script.sample, encoder)) != is_read
+
+
+def test_a_warning_names_only_a_preset_that_reads_the_language_well(encoder):
+    assert "--model multilingual" in explain_unread("γάτα", encoder)[0]
+    assert "--model multilingual" in explain_unread("Ελλάδα בלילה", encoder)[0]
+    for text in ("बिल्ली", "বিড়াল", "பூனை", "γάτα बिल्ली"):
+        (warning,) = explain_unread(text, encoder)
+        assert "--model" not in warning and warning.endswith("clipsearch models")
 
 
 def test_encoder_with_accents_signs_and_names_is_never_warned_of(encoder):

@@ -57,7 +57,9 @@ class PictureTower:
             return {_MODEL: model.SerializeToString()}
 
         key = _key(source.package.split("_")[1], source.sha256, side, list(ranges))
-        self._session = open_tower(key, timed("picture", build), lambda files: open_session(files[_MODEL], threads))
+        self._session = open_tower(
+            key, timed(f"picture ({side} pixels)", build), lambda files: open_session(files[_MODEL], threads)
+        )
 
     def run(self, pixels: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return features, float32 (n, width), and logits, float32 (n, 1000), of pictures (side, side, 3)."""
