@@ -39,7 +39,7 @@ _MAX_LINES, _MAX_LINE_RATIO, _MAX_TOTAL_RATIO = 200, 60.0, 1500.0
 
 _MAX_CHARACTERS = 500
 _MODELS = ("PP-OCRv6_det_small.onnx", "ch_ppocr_mobile_v2.0_cls_mobile.onnx", "PP-OCRv6_rec_small.onnx")
-_RULES = f"1 {MAX_SIDE} {MIN_CONFIDENCE} {_MAX_LINES} {_MAX_LINE_RATIO} {_MAX_TOTAL_RATIO}"
+_RULES = f"2 {MAX_SIDE} {MIN_CONFIDENCE} {_MAX_LINES} {_MAX_LINE_RATIO} {_MAX_TOTAL_RATIO}"
 
 
 def recogniser_fingerprint() -> str:
@@ -129,9 +129,11 @@ def clean_line(text: str) -> str:
 
 
 def is_telling(text: str) -> bool:
-    """Tell whether a line says anything: two letters or digits, or one that is a word of its own, as in Chinese."""
-    letters = [c for c in text if c.isalnum()]
-    return len(letters) > 1 or any(unicodedata.category(c) == "Lo" for c in letters)
+    """Tell whether a line says anything: it has two letters or digits.
+
+    One alone, such as 一, is mostly an edge of something else, also with a high confidence.
+    """
+    return sum(c.isalnum() for c in text) > 1
 
 
 def _padded(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:

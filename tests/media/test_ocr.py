@@ -58,8 +58,8 @@ def test_regions_are_chosen_within_the_bounds():
 
 
 def test_what_says_nothing_is_no_line():
-    assert [ocr.is_telling(text) for text in ("", "-", "i", "1 .", "A5", "站", "12")] == [
-        False, False, False, False, True, True, True,
+    assert [ocr.is_telling(text) for text in ("", "-", "i", "1 .", "一", "A5", "车站", "12")] == [
+        False, False, False, False, False, True, True, True,
     ]  # fmt: skip
     assert ocr.clean_line("a\tb\x00\u202e  c") == "a b c"
 
