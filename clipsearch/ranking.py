@@ -21,6 +21,9 @@ PRIOR_SPREAD, PRIOR_WEIGHT = 0.1, 8
 MIN_SPREAD = 0.01
 """Cosine: scores spread less than this only where the library repeats itself, which says nothing of chance."""
 
+MIN_WIDTH = 1e-5
+"""Cosine: a measured spread or scale of less is what rounding leaves of 0."""
+
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
@@ -103,7 +106,8 @@ def upper_tail(excesses: NDArray[np.floating], unit: float = 1.0) -> Tail:
     """
     start = float(np.quantile(excesses, 1 - TAIL_SHARE))
     above = excesses[excesses > start]
-    return Tail(start, max(float(above.mean()) - start if len(above) else 0.0, unit * MIN_SPREAD / 2))
+    scale = float(above.mean()) - start if len(above) else 0.0
+    return Tail(start, max(scale, unit * MIN_SPREAD / 2, MIN_WIDTH))
 
 
 def counted_rows(rows: int) -> int:

@@ -74,7 +74,7 @@ def query_sets(
             return _stored(rows, live, source, own=True)
         return _stored(snapshot.rows(kind), snapshot.live(kind), source, own=False)
 
-    found = {"text": _given(library, rows.dim), "image": stored(Modality.IMAGE)}
+    found = {"text": _given(library), "image": stored(Modality.IMAGE)}
     if found["text"] is None:
         texts = stored(Modality.TEXT)
         if modality is Modality.IMAGE:
@@ -140,10 +140,10 @@ def sample_rows(rows: Rows, live: NDArray[np.bool_] | None, size: int) -> NDArra
     return rows.gather(ranks if live is None else np.flatnonzero(live)[ranks])
 
 
-def _given(library: Library, dim: int) -> Queries | None:
+def _given(library: Library) -> Queries | None:
     """Return the queries that the library was given with `build --queries`."""
     given = GivenQueries.of(library)
-    return None if given is None or given.vectors.shape[1] != dim else Queries(given.vectors, given.source)
+    return None if given is None else Queries(given.vectors, given.source)
 
 
 def _text_queries(library: Library, snapshot: Snapshot, load_encoder: LoadEncoder | None) -> Queries | None:

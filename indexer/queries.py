@@ -17,7 +17,7 @@ from clipsearch.errors import EncoderError, EncoderMismatchError, InvalidInputEr
 from clipsearch.linalg import unit_rows
 from clipsearch.media.captions import read_pairs
 from clipsearch.paths import printable
-from clipsearch.store.catalog import get_setting
+from clipsearch.store.catalog import QUERIES_KEY, get_setting
 from clipsearch.store.library import Library
 from clipsearch.store.writer import Writer
 from indexer.sources.embeddings import Matrix
@@ -30,8 +30,6 @@ MIN_COUNT = 50
 
 AUTO = "auto"
 """Instead of queries: forget those that were given."""
-
-KEY = "calibration_queries"
 
 MAX_BYTES = 256 << 20
 """A file of texts that is longer is not read."""
@@ -57,18 +55,24 @@ class GivenQueries:
         """Keep them for every later calibration of the library."""
         data = base64.b64encode(self.vectors.astype("<f2").tobytes()).decode()
         values = {"source": self.source, "dim": self.vectors.shape[1], "vectors": data}
-        writer.set_setting(KEY, json.dumps(values))
+        writer.set_setting(QUERIES_KEY, json.dumps(values))
 
     @classmethod
     def of(cls, library: Library) -> GivenQueries | None:
-        """Return those that a library was given; None if there are none, or they cannot be read."""
+        """Return those that a library was given; None without any, or if they cannot be read or are of another encoder.
+
+        Libraries of earlier versions kept them when the encoder changed: the dimension tells.
+        """
+        pin = library.encoder
         with library.query() as connection:
-            stored = get_setting(connection, KEY)
+            stored = get_setting(connection, QUERIES_KEY)
         try:
             values = json.loads(stored) if stored else {}
             data = base64.b64decode(values["vectors"], validate=True)
             vectors = np.frombuffer(data, "<f2").reshape(-1, int(values["dim"])).astype(np.float32)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return None
+        if pin is None or vectors.shape[1] != pin.dim:
             return None
         lengths = np.linalg.norm(vectors, axis=1)
         usable = len(vectors) and np.all(np.isfinite(lengths)) and np.all(lengths > 0)
@@ -77,7 +81,7 @@ class GivenQueries:
 
 def forget_queries(writer: Writer) -> None:
     """Calibrate with queries of the library's own again."""
-    writer.set_setting(KEY, None)
+    writer.set_setting(QUERIES_KEY, None)
 
 
 def read_queries(given: Given, dim: int, load_encoder: Callable[[], Encoder]) -> GivenQueries:
@@ -94,9 +98,10 @@ def read_queries(given: Given, dim: int, load_encoder: Callable[[], Encoder]) ->
             return read_queries(_as_array(given), dim, load_encoder)
         texts = [text for text in given if text.strip()]
         return GivenQueries(_encode(texts, "the list of texts", load_encoder), "texts that were given")
-    path = Path(os.path.abspath(os.fspath(given)))
+    name = os.fsdecode(given)
+    path = Path(os.path.abspath(name))
     if not path.is_file():
-        raise InvalidInputError(f"There is no file {os.fspath(given)!r}. Check the path.")
+        raise InvalidInputError(f"There is no file {name!r}. Check the path.")
     source = f"queries of {path.name}"
     if path.suffix.lower() == _ARRAY:
         return GivenQueries(_read_vectors(path, dim), source)
@@ -158,6 +163,8 @@ def _encode(texts: list[str], where: str, load_encoder: Callable[[], Encoder]) -
 
 def _unit(rows: NDArray[np.floating], dim: int, where: str = "The array", first: int = 0) -> NDArray[np.float32]:
     """Return rows (n, dim) at unit length. Raises InvalidInputError for other ones."""
+    if rows.dtype.kind not in "fiu":
+        raise InvalidInputError(f"{where} holds {rows.dtype}, not real numbers. Give a list of texts, or real vectors.")
     if rows.ndim != 2:
         raise InvalidInputError(f"Queries must have the shape (n, {dim}), not {rows.shape}.")
     if rows.shape[1] != dim:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clipsearch.encoders import listing
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, EncoderMismatchError
-from clipsearch.ranking import MIN_SAMPLE, PRIOR_SPREAD, typical_spread, upper_tail
+from clipsearch.ranking import MIN_SAMPLE, MIN_WIDTH, PRIOR_SPREAD, TAIL_SHARE, lower_spread, typical_spread, upper_tail
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
@@ -37,23 +37,29 @@ _QUERIES = 32
 _MIN_SHARE = 0.1
 """Scores spread less than this share of what unrelated texts do only where the library repeats itself."""
 
+_SAME = 0.999
+"""Cosine: a text that scores as high is the query itself, which is no unrelated text."""
+
 Q = TypeVar("Q", list[str], NDArray[np.float32])
 
 
 def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder, *, again: bool = False) -> None:
     """Measure the spreads if they were not measured yet or the library has grown; again: in any case.
 
-    Where the encoder is unavailable, queries that the library was given or its texts stand for queries by words;
-    without any, only those by picture are measured, and the next run tries again.
+    Where the encoder is unavailable, queries that the library was given or its texts stand for queries by words, until
+    a run has the encoder; without any, only those by picture are measured, and the next run tries again. What an
+    encoder measured stays until it is available.
     """
     with library.query() as connection:
         known = get_spreads(connection)
     given = GivenQueries.of(library)
     with library.read() as snapshot:
-        if not (again or _is_due(snapshot, known)):
+        is_due = again or _is_due(snapshot, known)
+        if not (is_due or known.stand_ins):
             return
         encoder = _encoder(library, load_encoder)
-        if encoder is None and _knows_words(known) and not again:
+        is_best = _knows_words(known) and not known.stand_ins and not again
+        if encoder is None and (is_best or not is_due):
             return
         measured = _measure_all(snapshot, encoder, None if given is None else given.vectors)
     if measured != known:
@@ -92,8 +98,8 @@ def _is_telling(modality: Modality, count: int) -> bool:
 
 
 def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None) -> Spreads:
-    measured = Spreads({}, {}, {}, {})
     asked = _queries(snapshot, encoder, given)
+    measured = Spreads({}, {}, {}, {}, stand_ins=encoder is None and "text" in asked)
     least = _MIN_SHARE * typical_spread(asked["text"], asked["text"]) if "text" in asked else 0.0
     for modality in Modality:
         sample = _sample(snapshot, modality, encoder)
@@ -101,15 +107,30 @@ def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.
             continue
         measured.rows[modality.value] = len(snapshot.rows(modality))
         for kind, queries in asked.items():
-            name, scores = f"{kind} {modality}", queries @ sample.T
-            spread = max(typical_spread(queries, sample), least)
+            name, scores = f"{kind} {modality}", _unrelated(queries @ sample.T, modality)
+            spread = max(float(np.median([*map(lower_spread, scores)])), least) if scores else 0.0
+            if spread < MIN_WIDTH:  # all rows are alike, which says nothing of chance
+                continue
             measured.values[name] = round(spread, 5)
             if modality is Modality.TEXT:
-                centre, own = float(np.median(scores)), np.median(scores, axis=1, keepdims=True)
-                tails = [upper_tail(scores - each, spread / PRIOR_SPREAD) for each in (centre, own)]
+                together = np.concatenate(scores)
+                centre, own = float(np.median(together)), np.repeat([*map(np.median, scores)], [*map(len, scores)])
+                tails = [upper_tail(together - each, spread / PRIOR_SPREAD) for each in (centre, own)]
                 measured.centres[name] = round(centre, 5)
                 measured.tails[name] = [round(value, 5) for tail in tails for value in (tail.start, tail.scale)]
     return measured
+
+
+def _unrelated(scores: NDArray[np.float32], modality: Modality) -> list[NDArray[np.float32]]:
+    """Return the scores (q, n) of each query over a modality, over texts without those of the query itself.
+
+    Where texts of the library stand for queries, each would else find itself, and these matches would be the tail.
+    Queries with too few others are left out.
+    """
+    if modality is not Modality.TEXT:
+        return [*scores]
+    others = [each[each < _SAME] for each in scores]
+    return [each for each in others if len(each) >= 1 / TAIL_SHARE]
 
 
 def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> NDArray[np.float32] | None:

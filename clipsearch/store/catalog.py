@@ -23,6 +23,9 @@ from clipsearch.store.sql_values import chunks, listed, numbers, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
+QUERIES_KEY = "calibration_queries"
+"""The setting of the queries that a library was given: vectors of its encoder (indexer/queries.py)."""
+
 DAMAGED = "damaged"
 """The name, and the only file, of a generation that cannot be what the catalog says: it is passed over and replaced."""
 

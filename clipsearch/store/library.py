@@ -185,7 +185,7 @@ class Library:
                 connection.execute(delete(table))
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)
-            for key in (SPREADS_KEY, COPY_DISTANCE_KEY):
+            for key in (SPREADS_KEY, COPY_DISTANCE_KEY, catalog.QUERIES_KEY):
                 catalog.set_setting(connection, key, None)
         engine.dispose()
 

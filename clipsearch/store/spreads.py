@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import chain
 
-import numpy as np
 from sqlalchemy import Connection
 
-from clipsearch.ranking import PRIOR_SPREAD, Tail
+from clipsearch.ranking import MIN_WIDTH, PRIOR_SPREAD, Tail
 from clipsearch.store.catalog import get_setting
 from clipsearch.types import Modality
 
 SPREADS_KEY = "score_spreads"
 
-_TAIL_NUMBERS = 4
+_MAX_COSINE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +31,15 @@ class Spreads:
 
     rows: how many of each modality there were when they were measured. values: by `KIND MODALITY`, such as
     `text image` for queries by words over pictures. centres: typical medians. tails: start and scale above the typical
-    median, then above that of each query. Of the last two, only those of texts are measured.
+    median, then above that of each query. Of the last two, only those of texts are measured. stand_ins: whether vectors
+    of the library stood for queries by words, as its encoder was unavailable.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     centres: dict[str, float] = field(default_factory=dict)
     tails: dict[str, list[float]] = field(default_factory=dict)
+    stand_ins: bool = False
 
     def get(self, kind: str | None, modality: Modality) -> float | None:
         """Return the spread for queries of a kind over a modality; None where it was not measured."""
@@ -75,8 +76,30 @@ def get_spreads(connection: Connection) -> Spreads:
     try:
         values = json.loads(stored) if stored else {}
         found = Spreads(**{each.name: values[each.name] for each in fields(Spreads) if each.name in values})
-        numbers = [*found.rows.values(), *found.values.values(), *found.centres.values()]
-        is_sound = np.isfinite([*numbers, *chain.from_iterable(found.tails.values())]).all()
-        return found if is_sound and all(len(each) == _TAIL_NUMBERS for each in found.tails.values()) else Spreads()
+        return found if _is_sound(found) else Spreads()
     except (ValueError, TypeError, AttributeError, RecursionError):  # measured again by the next run
         return Spreads()
+
+
+def _is_sound(found: Spreads) -> bool:
+    """Tell whether all numbers are such as can be measured. Raises ValueError, TypeError, AttributeError if not."""
+    return (
+        isinstance(found.stand_ins, bool)
+        and all(0 <= count < float("inf") for count in found.rows.values())
+        and all(map(_is_width, found.values.values()))
+        and all(map(_is_place, found.centres.values()))
+        and all(map(_is_tail, found.tails.values()))
+    )
+
+
+def _is_tail(numbers: Sequence[float]) -> bool:
+    start, scale, own_start, own_scale = numbers
+    return all(map(_is_place, (start, own_start))) and all(map(_is_width, (scale, own_scale)))
+
+
+def _is_width(value: float) -> bool:
+    return MIN_WIDTH <= value <= _MAX_COSINE
+
+
+def _is_place(value: float) -> bool:
+    return -_MAX_COSINE <= value <= _MAX_COSINE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 from contextlib import closing
 
@@ -24,7 +25,7 @@ from clipsearch.errors import EncoderError, InvalidInputError, LibraryLockedErro
 from clipsearch.linalg import unit_rows
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
-from clipsearch.types import Modality
+from clipsearch.types import EncoderPin, Modality
 from indexer import build
 from indexer.importing import import_embeddings
 from indexer.plan import IndexPlan
@@ -212,6 +213,11 @@ def spoilt(texts, value):
     return rows
 
 
+class BytesPath(os.PathLike):
+    def __fspath__(self):
+        return b"nowhere.npy"
+
+
 UNUSABLE = {
     "other numbers": (lambda t: t.astype(np.int64), "float16, float32 or float64"),
     "objects": (lambda t: np.array([{"a": 1}] * 60, object), "structure|type"),
@@ -248,6 +254,9 @@ def test_queries_that_cannot_be_used_are_refused_and_nothing_changes(prepared, t
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"queries": np.full((60, DIM), "a")}, "holds <U1, not real numbers"),
+        ({"queries": np.ones((60, DIM), complex)}, "holds complex128, not real numbers"),
+        ({"queries": BytesPath()}, "no file 'nowhere.npy'"),
         ({"queries": "nowhere.npy"}, "no file 'nowhere.npy'"),
         ({"queries": __file__}, "Name a .npy"),
         ({"queries": np.ones(5)}, "shape"),
@@ -270,7 +279,10 @@ def test_texts_without_an_encoder_say_what_to_do(prepared, tmp_path):
         engine.build(queries=str(tmp_path / "q.txt"))
 
 
-@pytest.mark.parametrize("value", ["", "{}", "[", '{"dim": 48, "vectors": "AAAA"}', '{"dim": -1, "vectors": "AAAA"}'])
+@pytest.mark.parametrize(
+    "value",
+    ["", "{}", "[", *(f'{{"dim": {dim}, "vectors": "AAAAAAAA"}}' for dim in ("48", "-1", "0", "Infinity", "1e30"))],
+)
 def test_what_a_library_keeps_of_queries_is_not_believed(tmp_path, value):
     library = imported(tmp_path, far_apart(rows=300)[0])
     opened = Library(library)
@@ -282,6 +294,33 @@ def test_what_a_library_keeps_of_queries_is_not_believed(tmp_path, value):
         opened.close()
     with clipsearch.open(library) as engine:
         assert engine.build(index="pq4")[Modality.IMAGE].calibration.kinds["text"].source == STAND_INS
+
+
+def test_queries_of_another_encoder_are_forgotten_or_not_used(tmp_path):
+    opened = Library.create(tmp_path / "lib")
+    opened.pin(EncoderPin("one", "1" * 40, 8))
+    try:
+        with opened.writer() as writer:
+            GivenQueries(np.eye(8, dtype=np.float32), "eight").save(writer)
+        assert GivenQueries.of(opened) is not None
+        opened.pin(EncoderPin("other", "2" * 40, 8))
+        assert GivenQueries.of(opened) is None
+        with opened.writer() as writer:  # as an earlier version left them
+            GivenQueries(np.eye(4, dtype=np.float32), "four").save(writer)
+        assert GivenQueries.of(opened) is None
+    finally:
+        opened.close()
+
+
+def test_kept_queries_of_a_wrong_dimension_do_not_stop_an_import(tmp_path):
+    library = imported(tmp_path, far_apart(rows=300)[0])
+    with closing(sqlite3.connect(library / "catalog.db")) as db, db:
+        db.execute("DELETE FROM settings WHERE key = 'score_spreads'")
+    with closing(Library(library)) as opened, opened.writer() as writer:
+        GivenQueries(np.eye(60, dtype=np.float32), "sixty").save(writer)
+    assert imported(tmp_path, far_apart(rows=300)[0]) == library
+    with closing(Library(library)) as opened, opened.read() as snapshot:
+        assert set(snapshot.spreads().values) == {"image image"}
 
 
 def test_a_library_that_is_written_to_is_not_built(prepared):

@@ -759,6 +759,42 @@ def test_spreads_of_words_wait_for_an_encoder_that_cannot_be_had(tmp_path, encod
     assert not caplog.records
 
 
+def test_texts_that_stand_for_queries_do_not_count_as_what_they_find(tmp_path):
+    bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(60, dim=64)), modality=Modality.TEXT)
+    found = spreads(tmp_path / "lib")
+    tails = found.tails_of("text", Modality.TEXT)
+    assert max(tails.typical.scale, tails.own.scale) < 0.1, "of scores of random rows, none of which is near 1"
+    assert found.stand_ins and found.get("text", Modality.TEXT) == pytest.approx(64**-0.5, rel=0.2)
+
+
+def test_texts_that_are_all_alike_say_nothing_of_chance(tmp_path):
+    alike = np.repeat(vectors(1), 60, axis=0)
+    bring(tmp_path / "lib", save(tmp_path / "v.npy", alike), modality=Modality.TEXT)
+    bring(tmp_path / "lib", save(tmp_path / "pictures.npy", vectors(40, 1)))
+    found = spreads(tmp_path / "lib")
+    assert not found.tails_of("text", Modality.TEXT) and all(found.values.values())
+    with clipsearch.open(tmp_path / "lib") as engine:
+        assert all(0 <= hit.confidence <= 1 for hit in engine.search(vector=alike[0], k=50))
+
+
+def test_what_texts_stood_for_is_measured_by_the_encoder_once_it_is_here(tmp_path, encoder):
+    first, second = (save(tmp_path / f"{i}.npy", vectors(45, i, encoder.dim)) for i in range(2))
+
+    def measured(source, fingerprint):
+        with closing(sqlite3.connect(tmp_path / "lib" / "catalog.db")) as db, db:
+            db.execute("UPDATE settings SET value = ? WHERE key = 'fingerprint'", [fingerprint])
+        bring(tmp_path / "lib", source, "builtin-small", modality=Modality.TEXT)
+        found = spreads(tmp_path / "lib")
+        return found.stand_ins, found.rows["text"]
+
+    bring(tmp_path / "lib", save(tmp_path / "few.npy", vectors(3, 9, encoder.dim)), "builtin-small")
+    assert measured(first, "0" * 64) == (True, 45)
+    assert measured(second, "0" * 64) == (True, 90), "a library that has grown is measured with what there is"
+    assert measured(second, encoder.fingerprint) == (False, 90)
+    by_encoder = spreads(tmp_path / "lib")
+    assert measured(second, "0" * 64) == (False, 90) and spreads(tmp_path / "lib") == by_encoder
+
+
 # --- One vector or many
 
 

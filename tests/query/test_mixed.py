@@ -24,6 +24,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities
 from clipsearch.ranking import CONFIDENT, TAIL_SHARE, NullModel, Tail, log_evalue, upper_tail
 from clipsearch.store.library import Library
+from clipsearch.store.spreads import Spreads
 from clipsearch.types import Modality
 from tests.support.libraries import index
 from tests.support.paths import ROOT
@@ -120,16 +121,35 @@ def test_a_library_of_an_earlier_version_answers_and_is_measured_at_the_next_run
     assert spreads() == found
 
 
-@pytest.mark.parametrize(
-    "tails", [{"text text": [0.1]}, {"text text": [0.1, None, 0.1, 0.1]}, {"text text": 3}, [1], "x"]
-)
-def test_damaged_tails_are_as_if_not_measured(tmp_path, encoder, tails):
-    (tmp_path / "note.md").write_text(REFUND)
-    index(tmp_path / "library", tmp_path / "note.md", encoder=encoder)
-    with closing(sqlite3.connect(tmp_path / "library" / "catalog.db")) as db, db:
-        value = json.dumps({"rows": {"text": 1}, "values": {}, "centres": {}, "tails": tails})
+BAD_TAILS = (
+    3, [0.1], [0.1, None, 0.1, 0.1], [0.1, 0, 0.1, 0.1], [0.1, -1, 0.1, 0.1], [0.1, 0.1, 0.1, 1e-300],
+    [0.1, 0.1, 0.1, 9], [3, 0.1, 0, 0.1],
+)  # fmt: skip
+DAMAGED = [
+    *({"tails": {"text text": each}} for each in BAD_TAILS),
+    *({"values": {"text text": each}} for each in (0, -1, 1e-300, 1e200, float("inf"), float("nan"), "a", None)),
+    *({"centres": {"text text": each}} for each in (1e300, -2.5, float("nan"), [0.1])),
+    {"rows": {"text": -1}}, {"rows": {"text": float("nan")}}, {"stand_ins": 3}, {"tails": [1]}, {"tails": "x"},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory, encoder):
+    folder = tmp_path_factory.mktemp("noted")
+    (folder / "note.md").write_text(REFUND)
+    index(folder / "library", folder / "note.md", encoder=encoder)
+    return folder / "library"
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=str)
+def test_damaged_spreads_are_as_if_not_measured(noted, encoder, damage):
+    sound = {"values": {"text text": 0.1}, "centres": {"text text": 0.1}, "tails": {"text text": [0.1, 0.05] * 2}}
+    with closing(sqlite3.connect(noted / "catalog.db")) as db, db:
+        value = json.dumps({"rows": {"text": 1}} | sound | damage)
         db.execute("UPDATE settings SET value = ? WHERE key = 'score_spreads'", [value])
-    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+    with closing(Library(noted)) as library, library.read() as snapshot:
+        assert snapshot.spreads() == Spreads()
+    with SearchEngine(Library(noted), encoder=encoder) as engine:
         assert len(engine.search("a refund")) == 1
 
 
@@ -145,10 +165,12 @@ def test_the_tail_is_that_of_the_scores():
     assert worth == sorted(worth)
 
 
-def test_a_tail_of_equal_scores_has_a_width():
-    tail = upper_tail(np.zeros((32, 40)))
-    assert tail.scale > 0 and np.isfinite(log_evalue(1.0, NullModel(0.0, 0.01, 100, 40, tail)))
-    assert isinstance(tail, Tail)
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 0.0])
+def test_a_tail_of_equal_scores_has_a_width_that_is_kept(unit):
+    tail = upper_tail(np.zeros((32, 40)), unit)
+    assert isinstance(tail, Tail) and round(tail.scale, 5) > 0
+    kept = Tail(round(tail.start, 5), round(tail.scale, 5))
+    assert np.isfinite(log_evalue(1.0, NullModel(0.0, 0.01, 100, 40, kept)))
 
 
 def row(modality, item, order, confidence=None):
