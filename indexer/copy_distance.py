@@ -31,6 +31,9 @@ from indexer.spreads import GROWTH
 logger = logging.getLogger("clipsearch")
 
 _PICTURES, _MIN_PICTURES, _MAX_BYTES = 9, 6, 32 << 20
+_FAILURES = (MemoryError, OSError, RuntimeError, ValueError)
+"""What decoding and encoding may raise; no run ends because of what it can do without."""
+
 MARGIN = 0.06
 """Of the edits that were tried, a margin moves small and large pictures most alike: what JPEG or a smaller size does to
 a picture depends on how much detail it had (benchmarks/copy_distance.py)."""
@@ -41,8 +44,8 @@ def refresh_copy_distance(
 ) -> None:
     """Measure the distance of copies if it was not measured yet or the library has grown.
 
-    If the encoder is unavailable, or hardly any of the pictures that were chosen, all stays as it is, and the next run
-    tries again. reader: decodes the pictures.
+    If the encoder is unavailable or fails, or hardly any of the pictures that were chosen can be read, all stays as it
+    is, and the next run tries again. reader: decodes the pictures.
     """
     with library.read() as snapshot:
         known, rows = snapshot.copy_distance(), len(snapshot.rows(Modality.IMAGE))
@@ -56,8 +59,8 @@ def refresh_copy_distance(
             encoder = load_encoder()
             cropped = _prepare(files, encoder, reader, settings)
             made = encoder.encode_pixels([*cropped.values()])
-        except (EncoderError, EncoderMismatchError) as error:
-            logger.debug("%s", error)
+        except (EncoderError, EncoderMismatchError, MediaError, *_FAILURES) as error:
+            logger.debug("The distance of copies is not measured: %r", error)
             return
         own = snapshot.rows(Modality.IMAGE).gather(np.array([*cropped], np.int64))
     if len(cropped) >= _MIN_PICTURES:

@@ -120,7 +120,7 @@ class _Run:
 
     def perform(self, paths: Sequence[str]) -> IndexReport:
         """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
-        reading = plan(self.library, self.options.ocr)
+        reading = plan(self.library, self.options.ocr, retry_failed=self.options.retry_failed)
         self._pin()
         with self.library.writer() as writer:
             if self.options.ocr is not None:

@@ -2,8 +2,9 @@
 
 It is a step of its own after the files are indexed, so it needs no vector of a picture again: a library that was
 indexed without it catches up, and a run that was stopped goes on. What was read is in the library, also where there was
-no text. Where worker processes decode pictures, they do here too; this process reads only the bounded pixels that they
-return, because a worker has neither the memory nor the file system for the models.
+no text; what fails for want of memory, or in the encoder, is left for the next run. Where worker processes decode
+pictures, they do here too; this process reads only the bounded pixels that they return, because a worker has neither
+the memory nor the file system for the models.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PIL import Image
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels, check_unit_rows
-from clipsearch.errors import ClipSearchError, DeviceError, InvalidInputError, MediaError
+from clipsearch.errors import ClipSearchError, DeviceError, InvalidInputError, MediaError, PictureError
 from clipsearch.media import ocr
 from clipsearch.media.decode import read_regular
 from clipsearch.media.text import split_passages
@@ -45,21 +46,25 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which pictures are read: those without text of this model; of any model where it is None."""
+    """Which pictures are read: those without text of this model; of any model where it is None.
+
+    retry_failed: also those whose text could not be recognised.
+    """
 
     model: str | None
+    retry_failed: bool = False
 
 
-def plan(library: Library, asked: bool | None) -> Plan | None:
+def plan(library: Library, asked: bool | None, *, retry_failed: bool = False) -> Plan | None:
     """Decide whether text is recognised; None for no. asked: what the user says; None for what was said before.
 
     Raises InvalidInputError if it is asked for and the extra is not installed; warns if it was asked for before.
     """
     if asked:
-        return Plan(ocr.recogniser_fingerprint())
+        return Plan(ocr.recogniser_fingerprint(), retry_failed)
     with library.query() as connection:
         is_kept = catalog.get_setting(connection, OCR_KEY) is not None
-    return Plan(None) if asked is None and is_kept else None
+    return Plan(None, retry_failed) if asked is None and is_kept else None
 
 
 class _View:
@@ -74,7 +79,7 @@ class _View:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The lines of a picture; None where its file cannot be read now, or is another one."""
+    """The lines of a picture; None where none can be recognised."""
 
     picture: Unread
     lines: tuple[TextLine, ...] | None
@@ -92,27 +97,30 @@ class Recognition:
         self._roots = roots
         self._reader = reader
 
-    def __call__(self, pictures: Iterable[Unread]) -> Iterator[_Read]:
-        """Read pictures, in their order."""
-        return (_Read(picture, self._lines(picture)) for picture in pictures)
+    def __call__(self, pictures: Iterable[Unread]) -> Iterator[_Read | None]:
+        """Read pictures, in their order; None for one that is left for the next run."""
+        return map(self._read, pictures)
 
-    def _lines(self, picture: Unread) -> tuple[TextLine, ...] | None:
+    def _read(self, picture: Unread) -> _Read | None:
         with self._library.query() as connection:
             known = recognised.known_lines(connection, picture.content_hash, self.model)
         if known is not None:
-            return known
+            return _Read(picture, known)
         path = join(self._roots[picture.root_id], picture.path)
         try:
             data = read_regular(path, self._settings.max_picture_bytes)[0]
             if hash_content(data, path) != picture.content_hash:
                 return None  # it has changed since, and is read once it is indexed
             pixels, _, _ = self._reader.prepare(data, _View(), max_pixels=self._settings.max_pixels)
-            return self._recogniser.read(Image.fromarray(pixels[0]))
-        except OSError:
-            return None
-        except (MediaError, MemoryError, ValueError) as error:
-            logger.warning("No text is recognised in %s: %s", printable(path), error)
-            return ()
+            return _Read(picture, self._recogniser.read(Image.fromarray(pixels[0])))
+        except OSError as error:
+            logger.debug("%s", error)
+        except (MediaError, MemoryError, RuntimeError, ValueError) as error:
+            if isinstance(error, PictureError) and not isinstance(error.__cause__, MemoryError):
+                logger.warning("No text is recognised in %s: %s", printable(path), error)
+                return _Read(picture, None)
+            _leave(path, error)
+        return None
 
 
 def recognise(
@@ -128,9 +136,9 @@ def recognise(
 ) -> tuple[int, int]:
     """Read the pictures that a plan says, and commit what they say; return how many were read, and how many have text.
 
-    A picture that cannot be read now is left for the next run. Raises EncoderError, LibraryError.
+    A picture that cannot be read or encoded now is left for the next run. Raises EncoderError, LibraryError.
     """
-    total = writer.count_unread(todo.model)
+    total = writer.count_unread(todo.model, retry_failed=todo.retry_failed)
     count = with_text = 0
     if not total or should_stop():
         return count, with_text
@@ -145,7 +153,7 @@ def recognise(
         return count, with_text
     encoder = load_encoder()
     progress.start(total)
-    pictures = writer.unread_pictures(todo.model)
+    pictures = writer.unread_pictures(todo.model, retry_failed=todo.retry_failed)
     with closing(load_all(pictures, recognition, settings.cores, BATCH)) as read:
         while not should_stop() and (batch := list(islice(read, BATCH))):
             texts = [_encode(encoder, each, recognition.model) for each in batch]
@@ -157,22 +165,26 @@ def recognise(
     return count, with_text
 
 
-def _encode(encoder: Encoder, read: _Read, model: str) -> RecognisedText | None:
-    """Encode what a picture says, its words alone where the encoder fails for it; None for one that was not read."""
-    if read.lines is None:
+def _encode(encoder: Encoder, read: _Read | None, model: str) -> RecognisedText | None:
+    """Encode what a picture says; None for one that was not read, or where the encoder fails for it."""
+    if read is None:
         return None
-    lines, passages = read.lines, _passages(encoder, read.lines)
     vectors = np.empty((0, encoder.dim), np.float32)
     try:
-        if passages:
+        if passages := _passages(encoder, read.lines or ()):
             vectors = encoder.encode_texts([passage.text for passage in passages])
             check_unit_rows(vectors)
     except DeviceError:
         raise
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
-        logger.warning("The text of %s cannot be encoded: %s", printable(read.picture.path), error)
-        lines, passages, vectors = (), [], np.empty((0, encoder.dim), np.float32)
-    return RecognisedText(read.picture.item_id, read.picture.content_hash, model, lines, tuple(passages), vectors)
+        _leave(read.picture.path, error)
+        return None
+    return RecognisedText(read.picture.item_id, read.picture.content_hash, model, read.lines, tuple(passages), vectors)
+
+
+def _leave(path: str, error: Exception) -> None:
+    reason = str(error).rstrip(".") or type(error).__name__
+    logger.warning("The text of %s is left for the next run: %s", printable(path), reason)
 
 
 def _passages(encoder: Encoder, lines: tuple[TextLine, ...]) -> list[Passage]:

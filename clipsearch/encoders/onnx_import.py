@@ -6,6 +6,7 @@ read is tried before it is kept.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -32,7 +33,7 @@ from clipsearch.encoders.onnx_files import (
 )
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.preprocessing import PictureTransform
-from clipsearch.encoders.tokenizer import TextRules, TextTokenizer
+from clipsearch.encoders.tokenizer import TextRules, TextTokenizer, tokenizer_errors
 from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS, surroundings, tokenizer_identity
 from clipsearch.errors import EncoderError, EncoderUnavailableError
 
@@ -107,6 +108,8 @@ def read_tokenizer(folder: OnnxFolder, length: int | None) -> tuple[str, TextRul
 
     length: of the rows that the graph takes, where it takes no other. Raises EncoderUnavailableError.
     """
+    from tokenizers import Tokenizer
+
     config, described = folder.json(TOKENIZER_CONFIG), folder.json(CONFIG).get("text_cfg")
     text_config: Mapping[str, Any] = described if isinstance(described, dict) else {}
     options = text_config.get("tokenizer_kwargs")
@@ -118,12 +121,17 @@ def read_tokenizer(folder: OnnxFolder, length: int | None) -> tuple[str, TextRul
     if clean not in ("lower", "whitespace", "canonicalize"):
         raise folder.refused(CONFIG, f"it cleans texts in an unknown way, {str(clean)[:40]!r}")
     length = length or text_config.get("context_length", 77)
-    prefix, suffix = surroundings(backend)
+    with _refusing_tokenizer(folder):
+        prefix, suffix = surroundings(backend)
     if not isinstance(length, int) or not len(prefix) + len(suffix) < length <= _MAX_LENGTH:
         raise folder.refused(CONFIG, f"texts of {str(length)[:40]} tokens are out of range")
     zeroed = _token(folder, backend, config, "sep_token") if options.get("strip_sep_token") else None
     pad = _token(folder, backend, config, "pad_token")
-    return backend.to_str(), TextRules(clean, length, prefix, suffix, pad or 0, zeroed)
+    rules = TextRules(clean, length, prefix, suffix, pad or 0, zeroed)
+    with _refusing_tokenizer(folder):
+        text = backend.to_str()
+        TextTokenizer(Tokenizer.from_str(text), rules).rows(DIFFICULT_TEXTS)  # as it is read from now on
+    return text, rules
 
 
 def _read_backend(folder: OnnxFolder) -> Tokenizer:
@@ -131,15 +139,37 @@ def _read_backend(folder: OnnxFolder) -> Tokenizer:
 
     text = folder.tokenizer()
     try:
+        json.loads(text, object_pairs_hook=_check_charsmaps)
+    except (ValueError, RecursionError) as error:
+        raise folder.refused(TOKENIZER, f"`tokenizers` cannot read it ({str(error)[:200]})") from error
+    with _refusing_tokenizer(folder):
         backend = Tokenizer.from_str(text)
         backend.no_truncation()
         backend.no_padding()
-        backend.encode("a cat")
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # a panic of Rust is not an Exception
-        raise folder.refused(TOKENIZER, f"`tokenizers` cannot read it ({str(error)[:200]})") from error
     return backend
+
+
+def _check_charsmaps(pairs: list[tuple[str, Any]]) -> None:
+    """Check the tables of normalizers in a JSON object. Raises ValueError for one that is shorter than it says.
+
+    `tokenizers` allocates what the first four bytes say, before it looks at the rest.
+    """
+    for key, value in pairs:
+        if key == "precompiled_charsmap" and value is not None:
+            data = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
+            if int.from_bytes(data[:4], "little") > len(data) - 4:
+                raise ValueError("a table of its normalizer is shorter than it says")
+
+
+@contextlib.contextmanager
+def _refusing_tokenizer(folder: OnnxFolder) -> Iterator[None]:
+    try:
+        with tokenizer_errors("`tokenizers` cannot use it"):
+            yield
+    except EncoderUnavailableError:
+        raise
+    except EncoderError as error:
+        raise folder.refused(TOKENIZER, str(error).rstrip(".")) from error
 
 
 def _token(folder: OnnxFolder, backend: Tokenizer, config: Mapping[str, Any], key: str) -> int | None:

@@ -5,7 +5,8 @@ This is what a query needs; `clipsearch.encoders.tokenizer_export` makes the fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from clipsearch.errors import EncoderError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_FAILED = "The tokenizer of the model fails on a text"
 _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
@@ -70,6 +72,17 @@ def clean_text(text: str, how: str) -> str:
     return text.lower() if how == "lower" else text
 
 
+@contextlib.contextmanager
+def tokenizer_errors(doing: str) -> Iterator[None]:
+    """Raise EncoderError for whatever `tokenizers` raises, a panic of Rust too. doing: what fails then."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError, EncoderError):
+        raise
+    except BaseException as error:  # a panic of Rust is not an Exception
+        raise EncoderError(f"{doing} ({str(error)[:200] or type(error).__name__}).") from error
+
+
 class TextTokenizer:
     """Texts to rows of token ids. Safe to use from several threads."""
 
@@ -95,15 +108,19 @@ class TextTokenizer:
             ) from error
 
     def count(self, text: str) -> int:
-        """Count the ids of a text, special ids included, uncut."""
+        """Count the ids of a text, special ids included, uncut. Raises EncoderError where the tokenizer fails."""
         return len(self.rules.prefix) + len(self._body(text)) + len(self.rules.suffix)
 
     def tokens_per_letter(self, text: str) -> float:
-        """Return how finely a text is cut."""
-        return tokens_per_letter(self._backend, clean_text(text, self.rules.clean))
+        """Return how finely a text is cut. Raises EncoderError where the tokenizer fails."""
+        with tokenizer_errors(_FAILED):
+            return tokens_per_letter(self._backend, clean_text(text, self.rules.clean))
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return int64 (n, length) ids, cut at the context length with the suffix kept at the end."""
+        """Return int64 (n, length) ids, cut at the context length with the suffix kept at the end.
+
+        Raises EncoderError where the tokenizer fails.
+        """
         return self.pad([self.ids(text) for text in texts])
 
     def ids(self, text: str) -> NDArray[np.int64]:
@@ -125,9 +142,10 @@ class TextTokenizer:
 
     def _body(self, text: str) -> list[int]:
         cleaned = clean_text(text, self.rules.clean)
-        if any(word in cleaned for word in self._literals):
-            return self._body_with_literals(cleaned)
-        return list(self._backend.encode(cleaned, add_special_tokens=False).ids)
+        with tokenizer_errors(_FAILED):
+            if any(word in cleaned for word in self._literals):
+                return self._body_with_literals(cleaned)
+            return list(self._backend.encode(cleaned, add_special_tokens=False).ids)
 
     def _body_with_literals(self, cleaned: str) -> list[int]:
         ids: list[int] = []

@@ -38,6 +38,9 @@ _MAX_LINES, _MAX_LINE_RATIO, _MAX_TOTAL_RATIO = 200, 60.0, 1500.0
 """Bounds of what is recognised of one picture: regions, and their widths in units of their heights."""
 
 _MAX_CHARACTERS = 500
+_CV_NO_MEMORY = -4
+"""The code of an error of OpenCV that could not allocate."""
+
 _MODELS = ("PP-OCRv6_det_small.onnx", "ch_ppocr_mobile_v2.0_cls_mobile.onnx", "PP-OCRv6_rec_small.onnx")
 _RULES = f"2 {MAX_SIDE} {MIN_CONFIDENCE} {_MAX_LINES} {_MAX_LINE_RATIO} {_MAX_TOTAL_RATIO}"
 
@@ -83,10 +86,22 @@ class TextRecogniser:
         )
 
     def read(self, picture: Image) -> tuple[TextLine, ...]:
-        """Return the lines of text in an upright RGB picture, from top to bottom. Raises PictureError."""
+        """Return the lines of text in an upright RGB picture, from top to bottom.
+
+        Raises PictureError where the picture is to blame; MemoryError, OSError or RuntimeError where the machine or the
+        models fail, which may go well another time.
+        """
+        from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
+
         try:
             return tuple(self._read(np.asarray(shrink(picture))))
+        except (MemoryError, OSError, RuntimeError):
+            raise
+        except ONNXRuntimeError as error:  # what its models get has a bounded size, so that it is memory that lacks
+            raise RuntimeError(f"the models that recognise text failed ({str(error.__cause__)[:100]})") from error
         except Exception as error:
+            if getattr(error, "code", 0) == _CV_NO_MEMORY:
+                raise MemoryError(str(error)[:100]) from error
             raise PictureError(f"its text cannot be recognised ({str(error)[:100] or type(error).__name__})") from error
 
     def _read(self, pixels: NDArray[np.uint8]) -> Iterator[TextLine]:

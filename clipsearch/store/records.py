@@ -142,14 +142,14 @@ Outcome = Encoded | Known | Failed
 class RecognisedText:
     """The text in a picture. content_hash: of what was read. model: fingerprint of what read it.
 
-    lines: all that were found. passages: of these lines, as they are encoded; vectors: float32 (passages, dim), unit
-    rows.
+    lines: all that were found; None where none can be recognised. passages: of these lines, as they are encoded;
+    vectors: float32 (passages, dim), unit rows.
     """
 
     item_id: int
     content_hash: str
     model: str
-    lines: tuple[TextLine, ...]
+    lines: tuple[TextLine, ...] | None
     passages: tuple[Passage, ...]
     vectors: NDArray[np.float32]
 

@@ -128,21 +128,26 @@ class Writer:
                 advance(connection, appended)
                 recognised.store(connection, batch, appended)
 
-    def unread_pictures(self, model: str | None, page: int = 1000) -> Iterator[recognised.Unread]:
-        """Yield the pictures that lack text of a model, or where it is None, of any; in order of id."""
+    def unread_pictures(
+        self, model: str | None, *, retry_failed: bool = False, page: int = 1000
+    ) -> Iterator[recognised.Unread]:
+        """Yield the pictures that lack text of a model, or where it is None, of any; in order of id.
+
+        retry_failed: also those whose text could not be recognised.
+        """
         last = 0
         while True:
             with transaction(self._connection) as connection:
-                found = recognised.list_unread(connection, model, last, page)
+                found = recognised.list_unread(connection, model, last, page, retry_failed=retry_failed)
             if not found:
                 return
             yield from found
             last = found[-1].item_id
 
-    def count_unread(self, model: str | None) -> int:
+    def count_unread(self, model: str | None, *, retry_failed: bool = False) -> int:
         """Count the pictures that `unread_pictures` yields."""
         with transaction(self._connection) as connection:
-            return recognised.count_unread(connection, model)
+            return recognised.count_unread(connection, model, retry_failed=retry_failed)
 
     def commit_records(self, root_id: int, block: RecordBlock) -> ImportCounts:
         """Store a block of a collection's records; when it returns they are durable and findable.

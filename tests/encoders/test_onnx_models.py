@@ -1,5 +1,6 @@
 """Models that are ONNX already, in Immich's layout: exported here, compared with open_clip, and made hostile."""
 
+import base64
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tokenizers import Tokenizer
 
 from clipsearch.encoders import names, onnx_files, registry, trust
 from clipsearch.encoders.onnx_files import NEEDED, OnnxFolder
+from clipsearch.encoders.tokenizer import TextRules, TextTokenizer
 from clipsearch.encoders.tokenizer_export import DIFFICULT_TEXTS
-from clipsearch.errors import EncoderMismatchError, EncoderUnavailableError
+from clipsearch.errors import EncoderError, EncoderMismatchError, EncoderUnavailableError
 from clipsearch.types import EncoderPin
 from tests.support import onnx_models, tiny_openclip
 from tests.support.cli import run_cli
@@ -287,6 +290,65 @@ def test_a_file_that_makes_no_sense_is_refused(folder, file, content, match):
     (folder / file).write_bytes(content)
     with pytest.raises(EncoderUnavailableError, match=match):
         load(folder)
+
+
+def word_level(**fields):
+    model = {"type": "WordLevel", "vocab": {"a": 1, "cat": 2, "[PAD]": 0}, "unk_token": "[UNK]"}
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [],
+            "normalizer": None,
+            "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": None,
+            "decoder": None,
+            "model": model,
+        }
+        | fields
+    )
+
+
+def charsmap(data):
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}
+
+
+LETTERS = {"a": 1, "c": 2, "t": 3, "[PAD]": 0}
+SPOILT_TOKENIZERS = [
+    (word_level(), "WordLevel error: Missing"),
+    (
+        word_level(
+            model={"type": "WordLevel", "vocab": {"a": 4294967295, "[UNK]": 3, "[PAD]": 0}, "unk_token": "[UNK]"}
+        ),
+        "Missing",
+    ),
+    (word_level(model={"type": "BPE", "vocab": LETTERS, "merges": [], "unk_token": "zz"}), "zz"),
+    (word_level(model={"type": "Unigram", "vocab": [[c, -1] for c in LETTERS], "unk_id": None}), "unk_id"),
+    (word_level(normalizer=charsmap(b"\xff\xff\xff\xff")), "shorter than it says"),
+    (
+        word_level(normalizer={"type": "Sequence", "normalizers": [charsmap(b"\x08\0\0\0" + b"\0" * 7)]}),
+        "shorter than it says",
+    ),
+    (word_level(normalizer=charsmap(b"\x04\0\0\0" + b"\xff" * 4)), "tokenizers"),
+    ("[" * 99_999, "tokenizers"),
+]
+
+
+@pytest.mark.parametrize(("content", "match"), SPOILT_TOKENIZERS, ids=lambda given: given[-60:])
+def test_a_tokenizer_that_fails_on_some_texts_is_refused(folder, content, match):
+    (folder / "textual" / "tokenizer.json").write_text(content)
+    onnx_models.save_json(folder / "textual" / "tokenizer_config.json", {"pad_token": "[PAD]"})
+    with pytest.raises(EncoderUnavailableError, match=f"tokenizer.json cannot be used: .*{match}"):
+        load(folder)
+
+
+def test_a_tokenizer_that_fails_on_a_text_later_is_an_error_of_the_encoder():
+    tokenizer = TextTokenizer(Tokenizer.from_str(word_level()), TextRules("lower", 16))
+    assert tokenizer.count("a cat") == 2
+    for use in (tokenizer.count, tokenizer.ids, tokenizer.tokens_per_letter):
+        with pytest.raises(EncoderError, match="tokenizer of the model fails on a text"):
+            use("a dog")
 
 
 @pytest.mark.parametrize("file", NEEDED)

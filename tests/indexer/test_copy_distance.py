@@ -81,6 +81,31 @@ def test_files_that_are_not_what_was_encoded_or_are_away_do_not_count(tmp_path, 
     assert "worked" not in place.run() and distance(place.library).rows == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("preprocess", MemoryError),
+        ("preprocess", RuntimeError),
+        ("encode_pixels", MemoryError),
+        ("encode_pixels", OSError),
+    ],
+)
+def test_a_failure_while_it_is_measured_ends_no_run(tmp_path, encoder, monkeypatch, name, error):
+    place = Place(tmp_path, encoder)
+    photos(place.root, 32)
+    place.run()
+    store(place.library, None)
+
+    def fail(*given):
+        raise error("on purpose")
+
+    monkeypatch.setattr(encoder, name, fail)
+    assert place.run()["unchanged"] == 32 and distance(place.library).rows == 0
+    monkeypatch.undo()
+    place.run()
+    assert distance(place.library).rows == 32
+
+
 def test_worker_processes_decode_the_pictures_where_they_decode_all(tmp_path, encoder):
     found = {}
     for isolate in (False, True):

@@ -4,11 +4,13 @@ import subprocess
 import sys
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
 
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.media import ocr
 from tests.support.signs import sign
 
@@ -62,6 +64,32 @@ def test_what_says_nothing_is_no_line():
         False, False, False, False, False, True, True, True,
     ]  # fmt: skip
     assert ocr.clean_line("a\tb\x00\u202e  c") == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (MemoryError("no room"), MemoryError),
+        (OSError("no file"), OSError),
+        (RuntimeError("no thread"), RuntimeError),
+        (ONNXRuntimeError("Failed to allocate memory"), RuntimeError),
+        (ValueError("an odd shape"), PictureError),
+    ],
+)
+def test_only_what_the_picture_is_to_blame_for_is_an_error_of_the_picture(recogniser, monkeypatch, error, raised):
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(recogniser, "_detect", fail)
+    with pytest.raises(raised):
+        recogniser.read(sign("EXIT"))
+
+
+def test_opencv_without_memory_is_no_error_of_the_picture(recogniser, monkeypatch):
+    huge = np.broadcast_to(np.uint8(0), (1 << 23, 1 << 23, 3))
+    monkeypatch.setattr(recogniser, "_detect", lambda image: cv2.resize(image[:1, :1], huge.shape[:2]))
+    with pytest.raises(MemoryError):
+        recogniser.read(sign("EXIT"))
 
 
 def test_threads_read_the_same(recogniser):
