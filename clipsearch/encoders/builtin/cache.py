@@ -34,7 +34,7 @@ T = TypeVar("T")
 _META = "meta.json"
 TABLE = "table.u8"
 
-_FILES = {"model.onnx", "tokenizer.json", "scales.npz", TABLE}
+_FILES = {"model.onnx", "tokenizer.json", "scales.npz", "pieces.model", "ids.npy", TABLE}
 _STALE_SECONDS = 3600.0
 _SWAPS = 50
 

@@ -28,12 +28,11 @@ from clipsearch.encoders.builtin.fitted import DAMAGED, read_fitted
 from clipsearch.encoders.builtin.sentence_graph import WORDS
 from clipsearch.encoders.builtin.table import Table, block_digests
 from clipsearch.encoders.builtin.towers import open_session, run_session, timed
-from clipsearch.encoders.builtin.weights import USE_TOKENIZER, USE_WEIGHTS, read_verified
-from clipsearch.errors import EncoderError
+from clipsearch.encoders.builtin.vocabulary import Vocabulary
+from clipsearch.encoders.builtin.weights import USE_WEIGHTS, read_verified
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from sentencepiece import SentencePieceProcessor
 
 logger = logging.getLogger("clipsearch")
 
@@ -70,7 +69,7 @@ class MultilingualTower:
     def __init__(self, threads: int) -> None:
         """Open it; unpack its table into the cache where needed. threads: that one call may use."""
         self._threads = threads
-        self._tokenizer = _load_tokenizer()
+        self._vocabulary = Vocabulary()
         self._key = _key()
         self._session, self._table, self._scales, self._lows = open_tower(
             self._key, timed("multilingual", _build), _load
@@ -82,7 +81,7 @@ class MultilingualTower:
         """Return the token ids of a text, the two special ones included, without cutting it."""
         # A lone surrogate, from a file name that is no UTF-8, has no encoding.
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        return [_BEGIN, *(self._tokenizer.encode(clean) or [_UNKNOWN]), _END]
+        return [_BEGIN, *(self._vocabulary.encode(clean) or [_UNKNOWN]), _END]
 
     def run(self, texts: Sequence[str], variant: str) -> Floats:
         """Return texts in the space of a variant, as `Projection.plain_texts` does: float32 (n, dim - 1)."""
@@ -157,19 +156,6 @@ def read_readout(variant: str) -> Weights:
     }
     stored, _ = read_fitted("multilingual.npz", *keys.values())
     return {key: stored[name].astype(np.float32) for key, name in keys.items()}
-
-
-def _load_tokenizer() -> SentencePieceProcessor:
-    from sentencepiece import SentencePieceProcessor
-
-    model = read_verified(USE_TOKENIZER)
-    try:
-        return SentencePieceProcessor(model_proto=model)
-    except Exception as error:  # SentencePiece raises bare RuntimeError, and whatever a broken install raises
-        raise EncoderError(
-            f"The tokenizer of {USE_TOKENIZER.distribution} does not load: {error}. "
-            "Install clipsearch and sentencepiece again."
-        ) from error
 
 
 def _key() -> str:
