@@ -1,6 +1,6 @@
 """Pictures and texts in one ranking, one kind being what is asked for: python benchmarks/mixed.py FOLDER
 
-FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted anew on 400 photographs, as
+FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted again on 400 photographs, as
 in builtin_quality.py. A library holds the 300 others and n texts that have to do with none (prose.py), then 300 texts
 and n pictures (from 301 on parts and mirror images of the photographs). What is asked:
 
@@ -101,12 +101,12 @@ class Mixed:
             arrays = {key: file[key].astype(np.float32) for key in file.files}
         ranges = {key: value for key, value in shipped.arrays.items() if key.startswith("ranges_")}
         self.encoder = BuiltinEncoder("base", threads=2)
-        vars(self.encoder)["_projection"] = Projection("fitted anew", arrays | ranges)
+        vars(self.encoder)["_projection"] = Projection("held out", arrays | ranges)
         self.work, self.folder, self.library = work, work / f"files of {name}", work / f"library of {name}"
         self.folder.mkdir()
 
     def add(self, kind, count):
-        """Let the library hold so many files of a kind, from the first on."""
+        """Let the library hold the first `count` files of a kind."""
         from clipsearch.config import Settings
         from indexer import pipeline
 

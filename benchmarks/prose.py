@@ -60,7 +60,7 @@ def corpus(half: int) -> list[Prose]:
 
 
 def telling_words(texts: list[Prose], count: int) -> list[str]:
-    """Return so many of the rarest words of each text, all of which no other text has; "" where there are none."""
+    """Return the `count` rarest words of each text, which no other text has all of; "" for a text without them."""
     words = [{w for w in re.findall(r"[^\W_]+", each.text.lower()) if w.isalpha() and len(w) >= 4} for each in texts]
     holders = defaultdict(set)
     for number, own in enumerate(words):

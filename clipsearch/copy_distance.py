@@ -20,7 +20,7 @@ COPY_DISTANCE_KEY = "copy_distance"
 """The setting of a library that holds it."""
 
 SAME_TIMES, NEAR_TIMES = 1.5, 8.0
-"""What is nearer than so many times the distance is one picture, or may be one."""
+"""Pictures nearer than this multiple of the distance are, or may be, the same picture."""
 
 USUAL_SHARE = 0.018
 """The distance in units of that of two pictures at random, where it was not measured: that of builtin-base."""
@@ -60,7 +60,7 @@ class CopyDistance:
 
     @classmethod
     def load(cls, stored: str | None) -> CopyDistance | None:
-        """Read the JSON of one; None where there is none that can be used."""
+        """Read a distance from its JSON; None if it is missing or cannot be used."""
         try:
             found = json.loads(stored or "null")
             distance, rows = float(found["distance"]), int(found["rows"])

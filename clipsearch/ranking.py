@@ -37,7 +37,7 @@ UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
 
 MIN_ROWS = 100
-"""E-values count at least so many rows: a kind of which there are few does not stand out for that alone."""
+"""The fewest rows that an E-value counts: a modality with few rows does not stand out only because it is small."""
 
 TAIL_SHARE = 0.05
 """The share of unrelated scores that a measured tail describes (benchmarks/mixed.py)."""

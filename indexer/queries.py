@@ -193,7 +193,7 @@ def _spread(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _places(count: int, where: str) -> NDArray[np.int64]:
-    """Return the numbers of at most COUNT of so many queries, evenly spread. Raises InvalidInputError for too few."""
+    """Return the indices of at most COUNT of the queries, evenly spread. Raises InvalidInputError for too few."""
     if count < MIN_COUNT:
         raise InvalidInputError(
             f"{where} has {count} queries; at least {MIN_COUNT} are needed to calibrate with. Name more."

@@ -69,7 +69,7 @@ class Calibrated:
         return self.probe.candidates >= EXACT.candidates
 
     def as_exact(self, rows: int) -> Calibrated:
-        """Return the same for a scan of all, which are so many rows."""
+        """Return the same calibration for a scan of all `rows` rows."""
         return replace(self, probe=EXACT, recall=1.0, error=0.0, scanned=float(rows))
 
 

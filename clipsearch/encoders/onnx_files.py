@@ -113,7 +113,7 @@ class OnnxFolder:
         return model, data
 
     def read(self, name: str, most: int) -> bytes:
-        """Read a regular file of at most so many bytes. Raises EncoderUnavailableError."""
+        """Read a regular file of at most `most` bytes. Raises EncoderUnavailableError."""
         with self._open(name) as file:
             data: bytes = file.read(most + 1)
         if len(data) > most:

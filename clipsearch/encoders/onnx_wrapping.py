@@ -19,7 +19,7 @@ _MASK = "attention_mask"
 def wrap_image(model: ModelProto, picture: PictureTransform) -> ModelProto:
     """Let a tower take uint8 (n, height, width, 3) and give unit rows; the model is changed.
 
-    Raises ValueError for one whose input is none of pictures.
+    Raises ValueError for a model whose input is not a batch of pictures.
     """
     from onnx import TensorProto, helper
 

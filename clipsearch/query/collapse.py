@@ -13,7 +13,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
 
 BURST_SECONDS = 10.0
-"""Pictures taken within so many seconds of each other may be of one burst."""
+"""Seconds between two pictures of one burst, at most."""
 
 _WIDER = 4
 

@@ -182,8 +182,8 @@ def test_the_command_takes_them_too(tmp_path):
     pictures, texts = far_apart(rows=400)
     library = imported(tmp_path, pictures)
     np.save(tmp_path / "q.npy", np.repeat(texts, 5, axis=0))
-    told = run_cli("build", "--index", "pq4", "--queries", tmp_path / "q.npy", "--library", library).err
-    assert "queries of q.npy" in told and f"{COUNT} queries" in told
+    shown = run_cli("build", "--index", "pq4", "--queries", tmp_path / "q.npy", "--library", library).err
+    assert "queries of q.npy" in shown and f"{COUNT} queries" in shown
     assert "stand-ins" in run_cli("build", "--index", "pq4", "--queries", "auto", "--library", library).err
     flat = run_cli("build", "--index", "flat", "--queries", tmp_path / "q.npy", "--library", library).err
     assert "The queries are kept. An exact scan needs no calibration." in flat

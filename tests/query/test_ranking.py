@@ -84,7 +84,7 @@ def test_a_bounded_confidence_is_the_chance_that_random_directions_score_lower()
 
 def test_of_more_rows_than_a_normal_can_tell_apart_one_that_finds_itself_is_certain():
     pictures = NullModel(centre=0.6, spread=0.1, rows=300_000, sampled=1024)
-    assert confidence(0.9999, pictures) < 0.1, "so many draws from a normal would reach 1"
+    assert confidence(0.9999, pictures) < 0.1, "the best of this many draws from a normal distribution would reach 1"
     assert confidence(0.9999, pictures, bounded=True) > 0.9999
 
 

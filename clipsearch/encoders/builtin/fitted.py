@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clipsearch.errors import EncoderUnavailableError
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What reading a damaged .npz file raises."""
+"""What numpy and zipfile raise for a damaged .npz file; the last where a flipped bit names an unknown compression."""
 
 Arrays = dict[str, NDArray[Any]]
 

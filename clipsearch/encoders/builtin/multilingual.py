@@ -16,7 +16,6 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from clipsearch.encoders.builtin.cache import TABLE, DamagedTowerError, Files, d
 from clipsearch.encoders.builtin.fitted import DAMAGED, read_fitted
 from clipsearch.encoders.builtin.sentence_graph import WORDS
 from clipsearch.encoders.builtin.table import Table, block_digests
-from clipsearch.encoders.builtin.towers import open_session, run_session, timed
+from clipsearch.encoders.builtin.towers import map_texts, open_session, run_session, timed
 from clipsearch.encoders.builtin.vocabulary import Vocabulary
 from clipsearch.encoders.builtin.weights import USE_WEIGHTS, read_verified
 
@@ -89,12 +88,7 @@ class MultilingualTower:
 
     def features(self, texts: Sequence[str]) -> Floats:
         """Return float32 (n, 1344): the vector of each text, the mean of its words, and the layer between the two."""
-        if self._threads == 1 or len(texts) < 4:
-            rows = [self._embed(text) for text in texts]
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                rows = list(pool.map(self._embed, texts))
-        return np.stack(rows)
+        return np.stack(map_texts(self._embed, texts, self._threads))
 
     def _embed(self, text: str) -> Floats:
         ids = self.tokenize(text)

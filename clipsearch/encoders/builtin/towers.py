@@ -93,12 +93,7 @@ class TextTower:
 
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return embeddings, float32 (n, 768) of unit length, each text cut at MAX_TOKENS."""
-        if self._threads == 1 or len(texts) < 4:
-            rows = [self._embed(text) for text in texts]
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                rows = list(pool.map(self._embed, texts))
-        return np.concatenate(rows)
+        return np.concatenate(map_texts(self._embed, texts, self._threads))
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         ids = self.tokenize(text)
@@ -134,6 +129,16 @@ def _key(name: str, *parts: object) -> str:
     for file in ("graph.py", "graph_builder.py", "quantize.py"):
         digest.update(resources.files(__package__).joinpath(file).read_bytes())
     return f"builtin-{name}-v{GRAPH_VERSION}-{digest.hexdigest()[:12]}"
+
+
+def map_texts(
+    embed: Callable[[str], NDArray[np.float32]], texts: Sequence[str], threads: int
+) -> list[NDArray[np.float32]]:
+    """Embed each text by itself, several side by side if there are threads for it; in the order of the texts."""
+    if threads == 1 or len(texts) < 4:
+        return [embed(text) for text in texts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(embed, texts))
 
 
 def timed(name: str, build: Callable[[], Files]) -> Callable[[], Files]:
