@@ -30,6 +30,9 @@ class Modality(StrEnum):
     TEXT = "text"
 
 
+MetadataValue = str | int | float | bool | None | list[str]
+"""A value of the metadata of an item."""
+
 _IMPORTED = "imported:"
 
 
@@ -112,17 +115,21 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file of a library, or a record of an imported collection.
+    """A file of a library, a record of an imported collection, or a record that was added from Python.
 
     Attributes:
         id: Stays the same as long as the item is in the library.
-        path: Absolute path, as os.fsdecode gives it; of a record maybe a URL.
+        path: Absolute path, as os.fsdecode gives it; of a record maybe a URL. Of one that was added from Python the
+            path or URL of its picture, else `record:` and its key.
         modality: Of the file; of a record, that of its first vector.
         size: Bytes; 0 for a record.
         mtime_ns: Last change, in nanoseconds since the epoch; 0 for a record.
         content_hash: Hexadecimal BLAKE2b-160 of the bytes; of a record, a number and BLAKE2b-128.
         picture: None for a text.
         caption: What a record came with.
+        key: The id that the caller gave to a record; of anything else, its path.
+        text: The text of a record that was added from Python; None for any other item.
+        metadata: What the caller or a table says of it: JSON scalars and lists of str, by name.
     """
 
     id: int
@@ -133,6 +140,9 @@ class Item:
     content_hash: str
     picture: PictureInfo | None = None
     caption: str | None = None
+    key: str = ""
+    text: str | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

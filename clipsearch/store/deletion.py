@@ -10,7 +10,7 @@ from clipsearch.store import full_text, recognised, tags
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
-from clipsearch.store.schema import failures, items, roots, vectors
+from clipsearch.store.schema import failures, item_metadata, items, record_contents, roots, vectors
 
 
 def tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
@@ -25,7 +25,8 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     full_text.remove(connection, ids)
     tags.remove(connection, ids)
     recognised.remove(connection, ids)
-    connection.execute(delete(vectors).where(vectors.c.item_id.in_(ids)))
+    for table in (vectors, item_metadata, record_contents):
+        connection.execute(delete(table).where(table.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))
 
 

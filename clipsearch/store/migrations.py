@@ -46,7 +46,8 @@ def _add_tags(connection: Connection) -> None:
 
 def _add_checksums(connection: Connection) -> None:
     """Add digests, which this transaction fills in; those of vectors come when a writer has read the rows."""
-    schema.recognised_text.create(connection, checkfirst=True)  # sealing looks at all tables of today
+    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents):
+        table.create(connection, checkfirst=True)  # sealing looks at all tables of today
     for table in schema.SEALED:
         _add_column(connection, table.c.digest)
     _add_column(connection, schema.vectors.c.checksum)
@@ -55,7 +56,14 @@ def _add_checksums(connection: Connection) -> None:
 
 
 def _add_recognised_text(connection: Connection) -> None:
-    schema.recognised_text.create(connection, checkfirst=True)
+    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents):
+        table.create(connection, checkfirst=True)
+    checksums.create(connection)
+
+
+def _add_records(connection: Connection) -> None:
+    schema.item_metadata.create(connection, checkfirst=True)
+    schema.record_contents.create(connection, checkfirst=True)
     checksums.create(connection)
 
 
@@ -73,6 +81,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_tags,
     _add_checksums,
     _add_recognised_text,
+    _add_records,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -89,23 +98,29 @@ _UNSEALED = (
 )
 _ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest")
 
-_UNREAD = (
-    "CREATE TEMPORARY VIEW recognised_text AS "
-    "SELECT NULL AS item_id, NULL AS model, NULL AS lines, NULL AS digest WHERE 0"
-)
+
+def _empty_view(table: Table) -> str:
+    """Build the view that shows a table which is not there as an empty one."""
+    columns = ", ".join(f"NULL AS {name}" for name in table.c.keys())
+    return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
+
+
+_NO_RECORDS = (_empty_view(schema.item_metadata), _empty_view(schema.record_contents))
+_UNREAD = (_empty_view(schema.recognised_text), *_NO_RECORDS)
 
 VIEWS: tuple[tuple[str, ...], ...] = (
     (),
     (
-        _UNREAD,
+        *_UNREAD,
         *_UNSEALED,
         _view(schema.roots, "'folder' AS kind", "digest"),
         _view(schema.items, "caption", "caption_stamp", "digest"),
     ),
-    (_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
-    (_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
-    (_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
-    (_UNREAD,),
+    (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
+    (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
+    (*_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
+    _UNREAD,
+    _NO_RECORDS,
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count. What an older version has no table of, full_text

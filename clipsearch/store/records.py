@@ -19,10 +19,11 @@ ARRAY_SUFFIX = ".npy"
 
 
 class RootKind(StrEnum):
-    """Whether a root is walked, or is a collection of records that came with their vectors."""
+    """Whether a root is walked, is a collection of records that came with their vectors, or of records from Python."""
 
     FOLDER = "folder"
     COLLECTION = "collection"
+    RECORDS = "records"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ Rows of one modality are numbered from 0 across its segments, in the order they 
 number everywhere. A file and its vectors stay when the file is deleted (items.deleted), so that it comes back at no
 cost; the rows that must not be found are listed in tombstones. Paths are stored as clipsearch.paths writes them.
 
-A root is a folder or a file that is walked, or a collection: records that came with their vectors. A record is an
-item that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions
-be, which has a text row for each passage of them, and one with text in it, whose passages are parts from
+A root is a folder or a file that is walked, a collection of records that came with their vectors, or the one of the
+records that were added from Python, whose paths are the ids that the caller gave. A record of a collection is an item
+that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions be,
+which has a text row for each passage of them, and one with text in it, whose passages are parts from
 FIRST_RECOGNISED_PART on.
 
 `digest` and `vectors.checksum` are those of clipsearch.store.checksums.
@@ -22,6 +23,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -120,6 +122,25 @@ recognised_text = Table(
     _digest(),
 )
 
+item_metadata = Table(
+    "item_metadata",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("data", Text, nullable=False),  # JSON object: scalars and lists of strings, by name
+    _digest(),
+)
+
+record_contents = Table(
+    "record_contents",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("source", Text),  # path or URL of the picture
+    Column("text", Text),  # all of it; its passages are in vectors
+    Column("picture", LargeBinary),  # encoded file: the picture itself, or a thumbnail
+    Column("kept", String(16)),  # which of the two
+    _digest(),
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -169,7 +190,18 @@ generations = Table(
     sqlite_autoincrement=True,
 )
 
-SEALED = (settings, roots, items, tags, segments, failures, generations, recognised_text)
+SEALED = (
+    settings,
+    roots,
+    items,
+    tags,
+    segments,
+    failures,
+    generations,
+    recognised_text,
+    item_metadata,
+    record_contents,
+)
 """The tables whose rows have a digest."""
 
 Index("ix_items_missing", items.c.root_id, items.c.deleted)
