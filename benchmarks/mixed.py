@@ -1,8 +1,8 @@
 """Pictures and texts in one ranking, one kind being what is asked for: python benchmarks/mixed.py FOLDER
 
 FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted again on 400 photographs, as
-in builtin_quality.py. A library holds the 300 others and n texts that have to do with none (prose.py), then 300 texts
-and n pictures (from 301 on parts and mirror images of the photographs). What is asked:
+in builtin_quality.py; MiniLM alone reads all texts. A library holds the 300 others and n texts that have to do with
+none (prose.py), then 300 texts and n pictures (from 301 on parts and mirror images of the photographs). What is asked:
 
     captions       a caption of each photograph
     things         the names of 26 things, and pairs of them (fusion.py)
@@ -38,20 +38,16 @@ def prepare(folder, work, half):
     """Fit the encoder and write the files and the questions of a half."""
     import builtin_quality as quality
     import numpy as np
-    from builtin_data import caption_embeddings, class_texts, read_captions
-    from builtin_recipe import RECIPES, Labels, Photos, fit
     from fusion import THINGS, WHERE, WHO
+    from held_out import Photographs
     from prose import corpus, telling_words
 
     from clipsearch.encoders.builtin.towers import TextTower
 
-    paths, captions = read_captions(folder)
-    tower = TextTower(2)
-    photos = Photos(*quality.shipped_features("base", paths, 2), *caption_embeddings(tower, captions))
-    tensors = [quality.read_pth(quality.read_verified(one.source)) for one in quality.VARIANTS["base"]]
-    labels = Labels([each["_fc.weight"] for each in tensors], *class_texts(tower))
+    known = Photographs(folder, "base", TextTower(2))
+    paths, captions = known.paths, known.captions
     train, test = list(quality.partitions(len(paths), 1))[half]
-    np.savez(work / "fitted.npz", **fit(photos.take(train), labels, RECIPES["base"]))
+    np.savez(work / "fitted.npz", **known.fit(train))
     texts = corpus(half)[: COUNTS[-1]]
     for number, each in enumerate(texts):
         path = work / "texts" / f"{number:04d}.md"
@@ -92,16 +88,10 @@ class Mixed:
 
     def __init__(self, work, name):
         import numpy as np
+        from held_out import HeldOutEncoder
 
-        from clipsearch.encoders.builtin import BuiltinEncoder
-        from clipsearch.encoders.builtin.projection import Projection
-
-        shipped = Projection.read("base")
         with np.load(work / "fitted.npz") as file:
-            arrays = {key: file[key].astype(np.float32) for key in file.files}
-        ranges = {key: value for key, value in shipped.arrays.items() if key.startswith("ranges_")}
-        self.encoder = BuiltinEncoder("base", threads=2)
-        vars(self.encoder)["_projection"] = Projection("held out", arrays | ranges)
+            self.encoder = HeldOutEncoder("base", dict(file))
         self.work, self.folder, self.library = work, work / f"files of {name}", work / f"library of {name}"
         self.folder.mkdir()
 
