@@ -10,10 +10,11 @@ none (prose.py), then 300 texts and n pictures (from 301 on parts and mirror ima
     three words    three of the 20 rarest words of a text, which no other text has all of; `one word` is one of them
     questions      the first paragraph of a docstring, the rest of which is the text; the summary of a package
 
-`wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for. `lost`: how many
-of 100 no longer have the right item among the first 1, 5 and 10, against asking for the right kind alone. `first`: how
-many of 100 texts that are asked for come first. `sure`: how many of 100 first hits of the other kind, asked for alone,
-have a confidence of 75 % and more. The rule was chosen with --half 0: other photographs, captions and texts.
+`wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for, and `which` of the
+things. `lost`: how many of 100 no longer have the right item among the first 1, 5 and 10, against asking for the right
+kind alone. `first`: how many of 100 texts that are asked for come first. `sure`: how many of 100 first hits of the
+other kind, asked for alone, have a confidence of 75 % and more. The rule was chosen with --half 0: other photographs,
+captions and texts.
 
 --before CHECKOUT: measure a working tree of another version as well, on the same files.
 """
@@ -123,7 +124,10 @@ class Mixed:
         ending, other = (".jpg", "text") if wanted == "image" else (".md", "image")
         texts = [words for _, words in questions]
         mixed, alone = self.ask(texts), self.ask(texts, wanted)
-        row = {"queries": len(texts), "wrong_first": share(not hits[0][0].endswith(ending) for hits in mixed)}
+        wrong = [not hits[0][0].endswith(ending) for hits in mixed]
+        row = {"queries": len(texts), "wrong_first": share(wrong)}
+        if questions[0][0] == "" and not texts[0].startswith('"'):
+            row["which"] = ", ".join(text for text, is_wrong in zip(texts, wrong, strict=True) if is_wrong)
         right = [name for name, _ in questions]
         if right[0]:
             at = {k: [recall(found, right, k) for found in (alone, mixed)] for k in CUTS}
@@ -202,9 +206,9 @@ def main() -> None:
     rows = []
     for number, now in enumerate(found["now"]):
         row = {name: now[name] for name in ("library", "asked", "queries")}
-        for name in ("wrong_first", "lost", "first", "sure"):
+        for name in ("wrong_first", "which", "lost", "first", "sure"):
             row[name] = now.get(name)
-            if "before" in found:
+            if "before" in found and name != "which":
                 row[f"{name}_before"] = found["before"][number].get(name)
         rows.append(row)
     from harness import write_result

@@ -30,9 +30,6 @@ CONFIDENT = 0.75
 _NEARLY_1 = 1 - 1e-4
 """The cosine of a row and itself, less what float16 takes."""
 
-STANDS_OUT = 0.95
-"""A picture of this confidence is what a query means, whatever texts have its words (benchmarks/mixed.py)."""
-
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
 
@@ -150,6 +147,18 @@ def log_evalue(score: float, seen: NullModel) -> float:
         return -(math.log(seen.rows) + math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale)
     chance = _log_upper_tail(excess / seen.spread)
     return -(math.log(seen.rows) + (chance if tail is None else max(chance, math.log(TAIL_SHARE))))
+
+
+def words_evalue(counts: Sequence[int], rows: int) -> float:
+    """Return -ln of the number of texts expected to have all words of a query, were each spread over them by chance.
+
+    It compares with `log_evalue`. One word says little: so many texts have it. Several say more the rarer they are, as
+    their inverse document frequencies add up (Robertson, Journal of Documentation 2004).
+
+    counts: how many texts have each word. rows: how many passages there are.
+    """
+    rows = max(rows, *counts, 1)
+    return -(math.log(rows) + sum(math.log(count / rows) for count in counts))
 
 
 def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
