@@ -27,6 +27,9 @@ MIN_WIDTH = 1e-5
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+_CONFIDENT_EVALUE = -math.log(-math.log(CONFIDENT))
+"""The log E-value of a hit whose confidence is CONFIDENT."""
+
 _NEARLY_1 = 1 - 1e-4
 """The cosine of a row and itself, less what float16 takes."""
 
@@ -150,15 +153,16 @@ def log_evalue(score: float, seen: NullModel) -> float:
 
 
 def words_evalue(counts: Sequence[int], rows: int) -> float:
-    """Return -ln of the number of texts expected to have all words of a query, were each spread over them by chance.
+    """Return what it is worth that a text has all words of a query, to compare with `log_evalue`.
 
-    It compares with `log_evalue`. One word says little: so many texts have it. Several say more the rarer they are, as
-    their inverse document frequencies add up (Robertson, Journal of Documentation 2004).
+    -ln of the number of texts expected to have them, were each spread over the texts by chance: the inverse document
+    frequencies add up (Robertson, Journal of Documentation 2004). A word that a single text has is worth what a hit is
+    that is just confident; one that many have is worth less, and several rare ones are worth more.
 
     counts: how many texts have each word. rows: how many passages there are.
     """
     rows = max(rows, *counts, 1)
-    return -(math.log(rows) + sum(math.log(count / rows) for count in counts))
+    return _CONFIDENT_EVALUE - (math.log(rows) + sum(math.log(count / rows) for count in counts))
 
 
 def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:

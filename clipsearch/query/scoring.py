@@ -156,10 +156,10 @@ def doubtful_texts(ranked: Sequence[ScoredRow], words: float) -> frozenset[int]:
     """Return the items that words must not put first: texts worth less than the first picture by words and by meaning.
 
     "child" asks for a photograph of one where there is one, not for a document on parent and child. words: what the
-    words are worth, see `ranking.words_evalue`.
+    words are worth, see `ranking.words_evalue`. Nothing is doubtful beside too few pictures to judge them.
     """
     first = ranked[0] if ranked else None
-    if first is None or first.modality is not Modality.IMAGE or words >= first.order:
+    if first is None or first.modality is not Modality.IMAGE or first.confidence is None or words >= first.order:
         return frozenset()
     return frozenset(entry.item for entry in ranked) - {
         entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order >= first.order
