@@ -13,8 +13,8 @@ none (prose.py), then 300 texts and n pictures (from 301 on parts and mirror ima
 `wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for, and `which` of the
 things. `lost`: how many of 100 no longer have the right item among the first 1, 5 and 10, against asking for the right
 kind alone. `first`: how many of 100 texts that are asked for come first. `sure`: how many of 100 first hits of the
-other kind, asked for alone, have a confidence of 75 % and more. The rule was chosen with --half 0: other photographs,
-captions and texts.
+other kind, asked for alone, have a confidence of 75 % and more. The rule was chosen with --half 0, other photographs,
+captions and texts, but for what one word is worth.
 
 --before CHECKOUT: measure a working tree of another version as well, on the same files.
 """
