@@ -11,7 +11,9 @@ from clipsearch.paths import real_path
 from clipsearch.query.candidates import DEEPER, Candidates, QueryBatch, Retriever
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
 from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities, score_rows
+from clipsearch.ranking import words_evalue
 from clipsearch.store.catalog import Match
+from clipsearch.store.full_text import NOTHING
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
@@ -63,9 +65,9 @@ def retrieve(
     have their words are to be found by them as well.
     """
     excluded = excluded or [None] * len(batch.queries)
-    keyword_ids = [batch.snapshot.keyword_search(text, batch.filters, WORDS_DEPTH) for text in keywords]
-    keyword_ids = keyword_ids or [[]] * len(batch.queries)
-    least = WORDS_DEPTH if any(keyword_ids) else 0
+    named = [batch.snapshot.keyword_search(text, batch.filters, WORDS_DEPTH) for text in keywords]
+    named = named or [NOTHING] * len(batch.queries)
+    least = WORDS_DEPTH if any(each.ids for each in named) else 0
 
     def propose(wanted: int) -> list[Candidates]:
         return [retriever.candidates(batch, modality, max(least, wanted), wanted) for modality in modalities]
@@ -73,16 +75,18 @@ def retrieve(
     def rank(found: list[Candidates]) -> list[list[Hit]]:
         answers = []
         for i in range(len(batch.queries)):
-            ranked = _rank(batch, i, found, keyword_ids[i])
-            if keyword_ids[i]:
+            ids, counts = named[i]
+            ranked = _rank(batch, i, found, ids)
+            if ids:
                 hits = build_hits(batch.snapshot, ranked, len(ranked), excluded[i])
-                answers.append(fuse_words(hits, keyword_ids[i], doubtful_texts(ranked))[:k])
+                worth = words_evalue(counts, batch.snapshot.live_count(Modality.TEXT))
+                answers.append(fuse_words(hits, ids, doubtful_texts(ranked, worth))[:k])
             else:
                 answers.append(build_hits(batch.snapshot, ranked, k, excluded[i]))
         return answers
 
     found = fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
-    return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, keyword_ids, strict=True)]
+    return [replace(each, keyword_ids=frozenset(ids)) for each, (ids, _) in zip(found, named, strict=True)]
 
 
 def _rank(batch: QueryBatch, i: int, found: Sequence[Candidates], keyword_ids: Sequence[int]) -> list[ScoredRow]:

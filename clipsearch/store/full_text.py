@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -44,6 +45,16 @@ _BLOCK = 4096
 _MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
 Ids = Select[tuple[int]] | Sequence[int]
+
+
+class Keywords(NamedTuple):
+    """What the words of a query found: ids of items, best first, and how many items have each of its telling words."""
+
+    ids: list[int]
+    counts: tuple[int, ...]
+
+
+NOTHING = Keywords([], ())
 
 
 def add(connection: Connection, texts: Iterable[tuple[int, str | None]]) -> None:
@@ -113,28 +124,30 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
     return select(_table.c.rowid).where(found)
 
 
-def ranked(connection: Connection, wanted: str, allowed: ColumnElement[bool], limit: int) -> list[int]:
+def ranked(connection: Connection, wanted: str, allowed: ColumnElement[bool], limit: int) -> Keywords:
     """Return the live items that a condition allows and that have all telling words of a text, best first by BM25.
 
     Words that a fifth of all items have tell nothing; a text of no other words finds nothing, nor does one of more
-    words than are looked for. At most `limit` ids; none where the library is older than its index of words.
+    words than are looked for. At most `limit` ids; nothing where the library is older than its index of words.
     """
     words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
     if not _is_there(connection) or len(words) > _MOST_WORDS:
-        return []
+        return NOTHING
     total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
     most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
-    telling = []
+    telling: dict[str, int] = {}
     for phrase in (_phrase(Phrase(word, False)) for word in words):
         count = _count(connection, phrase, most + 1)
         if not count:
-            return []
-        telling += [phrase] if count <= most else []
+            return NOTHING
+        if count <= most:
+            telling[phrase] = count
     if not telling:
-        return []
+        return NOTHING
     has_all = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(telling)))
     query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid).where(has_all, ~items.c.deleted, allowed)
-    return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+    ids = connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars()
+    return Keywords(list(ids), tuple(telling.values()))
 
 
 def _characters(text: str) -> str:

@@ -167,8 +167,8 @@ class Snapshot:
         recent = self._cached("matching", RecentRows)
         return recent.get(modality, wanted, lambda: self._matching(modality, wanted))
 
-    def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
-        """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
+    def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> full_text.Keywords:
+        """Return the items whose captions or texts have the words of a text, best first, as a filter allows."""
         allowed = condition(self._connection, absolute(wanted or Filter()), self._base)
         return full_text.ranked(self._connection, text, allowed, limit)
 
