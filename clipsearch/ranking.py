@@ -163,9 +163,10 @@ def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     kept: dict[T, None] = {}
     rest = iter(ranked)
     for place in range(1, len(ranked) + 1):
-        due = promised[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(promised) else None
-        is_due = due is not None and due not in kept
-        kept[due if is_due else next(entry for entry in rest if entry not in kept)] = None  # type: ignore[index]
+        entry = promised[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(promised) else next(rest)
+        while entry in kept:
+            entry = next(rest)
+        kept[entry] = None
     return list(kept)
 
 

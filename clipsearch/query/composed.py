@@ -15,9 +15,17 @@ from clipsearch.filtering import Filter
 from clipsearch.query.candidates import Candidates, QueryBatch, Retriever
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
+from clipsearch.query.hits import HitBuilder
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.retrieval import Ranking, build_hits, fill
-from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, null_models, score_rows
+from clipsearch.query.retrieval import Ranking, fill
+from clipsearch.query.scoring import (
+    ScoredRow,
+    first_of_items,
+    gather_rows,
+    merge_modalities,
+    null_models,
+    score_rows,
+)
 from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
     MIN_SAMPLE,
@@ -25,7 +33,6 @@ from clipsearch.ranking import (
     NullModel,
     are_unit,
     counted_rows,
-    evalue_confidence,
     exact_scores,
     log_evalue,
     null_model,
@@ -125,6 +132,7 @@ def retrieve_composed(
     whole = compose(query.vectors, query.weights)
     vectors = np.vstack([query.vectors[query.weights > 0], whole[None]])
     batch = QueryBatch(snapshot, vectors, filters=options.filters)
+    builder = HitBuilder(snapshot)
 
     def propose(wanted: int) -> list[Candidates]:
         depth = max(DEPTH, 10 * wanted)
@@ -133,7 +141,7 @@ def retrieve_composed(
     def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
         lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
         merged = merge_modalities(lists, adds_up=fusion != "rank" and not any(query.pictures))
-        return [build_hits(snapshot, merged, most, excluded_ids=query.excluded)]
+        return [builder.build(merged, most, excluded_ids=query.excluded)]
 
     return fill(k, len(query.excluded), propose, rank)[0]
 
@@ -143,17 +151,12 @@ def _rank(
 ) -> list[ScoredRow]:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
     modality, item_ids = proposed.modality, proposed.item_ids
-    ids = np.unique(np.concatenate(proposed.rows))
+    rows = gather_rows(snapshot, modality, np.unique(np.concatenate(proposed.rows)), item_ids)
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, modality, whole, ids, item_ids, kind)
-    if not len(ids):
-        return []
-    near, total = snapshot.rows(modality).gather(ids), counted_rows(snapshot.live_count(modality))
-    sound = are_unit(near)
-    snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
-    near, ids = near[sound], ids[sound]
+        return score_rows(snapshot, rows, whole, item_ids, kind)
+    near, ids, total = rows.vectors, rows.numbers, counted_rows(snapshot.live_count(modality))
     if not len(ids):
         return []
     scores = exact_scores(whole, near)
@@ -177,8 +180,8 @@ def _rank(
             item_ids[int(ids[i])],
             float(scores[i]),
             float(worth[i]),
-            evalue_confidence(float(worth[i]), seen),
             float(order[i]),
+            seen,
         )
         for i in first_of_items(ids, np.lexsort((ids, -order)), item_ids)
     ]

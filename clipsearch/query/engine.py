@@ -309,9 +309,11 @@ class SearchEngine:
                     keywords=keywords[part],
                 )
                 found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
-                for name, note, ranking in zip(names[part], notes[part], found, strict=True):
-                    ranking = replace(ranking, warnings=(*note, *ranking.warnings))
-                    answers.append(self._results(name, pin, snapshot, ranking, options))
+                warned = [
+                    replace(each, warnings=(*note, *each.warnings))
+                    for note, each in zip(notes[part], found, strict=True)
+                ]
+                answers += self._results(names[part], pin, snapshot, warned, options)
         return answers
 
     def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
@@ -347,21 +349,31 @@ class SearchEngine:
 
             found = (fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end))[0]
             ranking = replace(found, warnings=(*notes, *found.warnings))
-            return self._results(str(query), pin, snapshot, ranking, options)
+            return self._results([str(query)], pin, snapshot, [ranking], options)[0]
 
     def _results(
-        self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, options: SearchOptions
-    ) -> Results:
+        self,
+        names: Sequence[str],
+        pin: EncoderPin,
+        snapshot: Snapshot,
+        found: Sequence[Ranking],
+        options: SearchOptions,
+    ) -> list[Results]:
+        """Make answers of the rankings of several queries; names: the queries as they are shown."""
         rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
-        examined, cutoff = found.hits[: options.end], options.cutoff
-        kept = cutoff.apply(found.hits, rows, options.end)
-        left_out = len(examined) - len(kept)
-        hits = show_lines(snapshot, kept[options.offset :], name, found.keyword_ids)
-        why = (cutoff.explain(examined),) if left_out and not kept else ()
-        warnings = (*found.warnings, *snapshot.warnings, *why)
-        confident = _is_confident(kept)
-        library = str(self.library.folder)
-        return Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset)
+        cutoff, library = options.cutoff, str(self.library.folder)
+        kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
+        shown = [hits[options.offset :] for hits in kept]
+        shown = show_lines(snapshot, shown, names, [each.keyword_ids for each in found])
+        answers = []
+        for name, ranking, stay, hits in zip(names, found, kept, shown, strict=True):
+            examined = ranking.hits[: options.end]
+            left_out = len(examined) - len(stay)
+            why = (cutoff.explain(examined),) if left_out and not stay else ()
+            warnings = (*ranking.warnings, *snapshot.warnings, *why)
+            confident = _is_confident(stay)
+            answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
+        return answers
 
     def build(
         self,

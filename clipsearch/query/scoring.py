@@ -16,6 +16,7 @@ from clipsearch.ranking import (
     are_unit,
     confidence,
     counted_rows,
+    evalue_confidence,
     exact_scores,
     limit_demotion,
     log_evalue,
@@ -25,15 +26,14 @@ from clipsearch.ranking import (
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
-_AT_ONCE = 4096
-
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
     """A row with its score.
 
     item: the id of its item. log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first,
-    comparable between modalities: a log E-value too; above 0 for more than chance.
+    comparable between modalities: a log E-value too; above 0 for more than chance. seen: the null model of the score.
+    bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
     """
 
     modality: Modality
@@ -41,44 +41,71 @@ class ScoredRow:
     item: int
     score: float
     log_evalue: float
-    confidence: float | None
     order: float
+    seen: NullModel
+    bounded: bool = False
+
+    @property
+    def confidence(self) -> float | None:
+        """The confidence of a hit by this row; few rows become one."""
+        if self.bounded:
+            return confidence(self.score, self.seen, bounded=True)
+        return evalue_confidence(self.log_evalue, self.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredRows:
+    """Rows of one modality that were read.
+
+    numbers: int64 (n,), ascending. vectors: float32 (n, dim), of unit length.
+    """
+
+    modality: Modality
+    numbers: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+    def only(self, numbers: NDArray[np.int64]) -> GatheredRows:
+        """Return those of these rows, int64 (any,) ascending, that are here."""
+        if len(numbers) == len(self.numbers):
+            return self
+        chosen = np.flatnonzero(np.isin(self.numbers, numbers, assume_unique=True))
+        return GatheredRows(self.modality, self.numbers[chosen], self.vectors[chosen])
+
+
+def gather_rows(
+    snapshot: Snapshot, modality: Modality, numbers: NDArray[np.int64], item_ids: Mapping[int, int]
+) -> GatheredRows:
+    """Read rows, int64 (n,) ascending. Those that are not of unit length, as none is stored, are left out.
+
+    item_ids: by row.
+    """
+    vectors = snapshot.rows(modality).gather(numbers)
+    sound = are_unit(vectors)
+    if sound.all():
+        return GatheredRows(modality, numbers, vectors)
+    snapshot.leave_out(item_ids.get(row) for row in numbers[~sound].tolist())
+    return GatheredRows(modality, numbers[sound], vectors[sound])  # a row that is damaged has no score
 
 
 def score_rows(
-    snapshot: Snapshot,
-    modality: Modality,
-    query: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    item_ids: Mapping[int, int],
-    kind: str | None,
+    snapshot: Snapshot, rows: GatheredRows, query: NDArray[np.float32], item_ids: Mapping[int, int], kind: str | None
 ) -> list[ScoredRow]:
     """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
 
-    item_ids: by row; of the rows of one item, the best alone is returned. Rows that are not of
-    unit length, as none is stored, are left out.
+    item_ids: by row; of the rows of one item, the best alone is returned.
     """
+    modality, ids = rows.modality, rows.numbers
     if not len(ids):
         return []
-    rows = snapshot.rows(modality)
-    scores, sound = np.empty(len(ids), np.float32), np.empty(len(ids), np.bool_)
-    for start in range(0, len(ids), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        vectors = rows.gather(ids[part])
-        scores[part], sound[part] = exact_scores(query, vectors), are_unit(vectors)
-    snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
-    ids, scores = ids[sound], scores[sound]  # a row that is damaged has no score
+    scores = exact_scores(query, rows.vectors)
     seen, typical = null_models(snapshot, modality, query, kind)
     bounded = kind != Modality.TEXT  # whose scores are far below 1
     ranked = []
     for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):
         row, score = int(ids[i]), float(scores[i])
-        worth, order, certain = (
-            log_evalue(score, seen),
-            log_evalue(score, typical),
-            confidence(score, seen, bounded=bounded),
-        )
-        ranked.append(ScoredRow(modality, row, item_ids[row], score, worth, certain, order))
+        worth = log_evalue(score, seen)
+        order = worth if seen is typical else log_evalue(score, typical)
+        ranked.append(ScoredRow(modality, row, item_ids[row], score, worth, order, seen, bounded))
     return ranked
 
 
