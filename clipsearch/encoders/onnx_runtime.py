@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch import forking
 from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.export_folder import IMAGE_GRAPH, TEXT_GRAPH, ExportMeta
 from clipsearch.encoders.onnx_session import open_session
@@ -45,6 +46,10 @@ class OnnxEncoder(PreparedModel):
         super().__init__(folder, meta)
         self._threads = max(1, threads)
         self._int8 = int8
+        self._unload()
+        forking.register(self)
+
+    def _unload(self) -> None:
         self._image_lock = threading.Lock()
         self._text_lock = threading.Lock()
         self._image: Any = None
@@ -52,6 +57,12 @@ class OnnxEncoder(PreparedModel):
         self._text_threads = -1
         self._text_int8: Any = None
         self._exact_texts = False
+
+    def renew_after_fork(self) -> None:
+        """Forget the sessions, whose threads are those of the parent."""
+        forking.abandon(self._image, self._text, self._text_int8, self._tokenizer)
+        self._unload()
+        self._unload_tokenizer()
 
     @property
     def batch_size(self) -> int:

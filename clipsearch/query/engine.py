@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, NoReturn, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch import forking
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
+from clipsearch.query.asynchronous import EngineAsync
+from clipsearch.query.batching import Batcher
 from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
@@ -44,8 +47,8 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine:
-    """Ranked search over one library; safe to use from several threads.
+class SearchEngine(EngineAsync):
+    """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:
         library: The library that is searched.
@@ -72,6 +75,8 @@ class SearchEngine:
         self._embedder = embedder
         self._retriever = Retriever(library)
         self._lock = threading.Lock()
+        self._batcher = Batcher(self._answer_together)
+        forking.register(self)
 
     @overload
     def search(
@@ -405,12 +410,25 @@ class SearchEngine:
         from indexer.build import rebuild
         from indexer.plan import IndexPlan
 
+        self.library.require_open()
         plan = IndexPlan(index, target_recall, memory_budget)
         return rebuild(self.library.folder, self._settings, plan, queries)
 
     def close(self) -> None:
-        """Close the library's connections; the engine opens them again if it is used again."""
+        """Close the library, for good; after that, and for what waits in `asearch`, there is a LibraryError."""
+        self._batcher.close()
         self.library.close()
+
+    def renew_after_fork(self) -> None:
+        """Make again what holds locks and threads, in a fork of the process."""
+        forking.abandon(self._retriever, self._embedder)
+        self._retriever, self._embedder, self._lock = Retriever(self.library), None, threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"A SearchEngine cannot be pickled or copied: it holds open files and a model. Give the other process the "
+            f"folder, and open it there: clipsearch.open({str(self.library.folder)!r})"
+        )
 
     def __enter__(self) -> Self:
         return self

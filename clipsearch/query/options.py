@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
@@ -13,6 +13,23 @@ from clipsearch.types import Modality
 
 if TYPE_CHECKING:
     from clipsearch.query.cutoff import Cutoff
+
+
+class SearchKeywords(TypedDict, total=False):
+    """The options of `SearchEngine.search` by keyword; see `SearchOptions`."""
+
+    kind: str | None
+    k: int
+    offset: int
+    modality: Modality | str | None
+    filters: Filter | None
+    exclude_self: bool
+    fusion: str
+    collapse: bool
+    hybrid: bool
+    min_confidence: float | None
+    min_score: float | None
+    cut: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

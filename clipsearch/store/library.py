@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete
 
+from clipsearch import forking
 from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.durable import fsync_path
 from clipsearch.errors import (
@@ -36,7 +37,10 @@ from clipsearch.types import EncoderPin
 
 
 class Library:
-    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads."""
+    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads.
+
+    So it is by a process and its forks: a fork opens it again.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a library. Raises LibraryNotFoundError, SchemaVersionError or StoreCorruptError."""
@@ -50,19 +54,30 @@ class Library:
         if not is_there:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
-        self._engine = reader_engine(path)
-        self._segments = SegmentReader(self.folder / VECTORS)
-        self._cache = RevisionCache()
-        self._lookup = threading.Lock()
-        version = migrations.schema_version(self._engine)
+        self._is_closed = False
+        self._open()
+        self._version = version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
+        forking.register(self)
         if version == 0:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
         if not self.base:
             with self.query() as connection:
                 self.base = catalog.get_setting(connection, BASE_KEY) or ""
+
+    def _open(self) -> None:
+        self._engine = reader_engine(self.folder / CATALOG)
+        self._segments = SegmentReader(self.folder / VECTORS)
+        self._cache = RevisionCache()
+        self._lookup = threading.Lock()
+
+    def renew_after_fork(self) -> None:
+        """Open the library again, in a fork of the process."""
+        forking.abandon(self._engine, self._segments, self._cache)
+        self._open()
+        migrations.show_as_newest(self._engine, self._version)
 
     @classmethod
     def create(cls, folder: Path) -> Library:
@@ -103,12 +118,14 @@ class Library:
 
     @contextmanager
     def query(self) -> Iterator[Connection]:
-        """Open a reading transaction on the catalog."""
+        """Open a reading transaction on the catalog. Raises LibraryError if the library is closed."""
+        self.require_open()
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
+        self.require_open()
         # One thread at a time, so that all use the same connection, whose page cache is warm.
         with self._lookup, mapped_errors(), closing(self._engine.raw_connection()) as connection:
             return catalog.known_hashes(connection, hashes)
@@ -197,8 +214,14 @@ class Library:
         with self.query() as connection:
             return get_revision(connection)
 
+    def require_open(self) -> None:
+        """Raise LibraryError if the library was closed."""
+        if self._is_closed:
+            raise LibraryError(f"The library in {self.folder} is closed. Open it again: clipsearch.open(...)")
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good. What reads at this moment ends as it would have."""
+        self._is_closed = True
         self._engine.dispose()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch import forking
 from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.builtin.multilingual import MultilingualTower, unread_share
 from clipsearch.encoders.builtin.projection import Projection
@@ -74,10 +75,19 @@ class BuiltinEncoder:
         self._variant = variant
         self._threads = threads
         self._backbones = VARIANTS[variant]
+        self._unload()
+        forking.register(self)
+
+    def _unload(self) -> None:
         self._lock = threading.Lock()
         self._text: TextTower | None = None
         self._multilingual: MultilingualTower | None = None
         self._pictures: tuple[PictureTower, ...] | None = None
+
+    def renew_after_fork(self) -> None:
+        """Forget the towers, whose threads are those of the parent."""
+        forking.abandon(self._text, self._multilingual, self._pictures)
+        self._unload()
 
     @property
     def name(self) -> str:
