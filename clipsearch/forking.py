@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
 _holders: weakref.WeakSet[HoldsThreads] = weakref.WeakSet()
@@ -37,6 +39,18 @@ def abandon(*things: object) -> None:
 def _renew_all() -> None:
     for holder in list(_holders):
         holder.renew_after_fork()
+    if "onnxruntime" in sys.modules:
+        _exit_without_destructors()
+
+
+def _exit_without_destructors() -> None:
+    """Have this process leave at the end of `exit`, before ONNX Runtime waits there for threads of the parent.
+
+    Python has ended by then, with its own exit handlers. Only glibc has `on_exit`, which tells what the status is.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.on_exit(libc._exit, None)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
