@@ -9,6 +9,7 @@ Importing this package loads nothing heavy; what a name needs is imported when t
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from clipsearch.types import Hit, Item, Listing, Modality, Passage, PictureInfo, Results, TextLine
 
 __version__ = "0.1.0"
+
+logging.getLogger("clipsearch").addHandler(logging.NullHandler())  # a program that wants to hear of it says where
 
 _HOMES = {
     "clipsearch.config": ("Settings", "load_settings"),
@@ -118,11 +121,13 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     return open_library(library_path(os.fspath(library) if library is not None else chosen.library), chosen)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(importlib.import_module(home), name)
+        raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
