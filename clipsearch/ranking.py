@@ -33,6 +33,9 @@ _NEARLY_1 = 1 - 1e-4
 STANDS_OUT = 0.95
 """A picture of this confidence is what a query means, whatever texts have its words (benchmarks/mixed.py)."""
 
+_FAR = 30.0
+"""Standard deviations from which on the tail of the normal is computed by its asymptote."""
+
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
 
@@ -155,11 +158,28 @@ def log_evalue(score: float, seen: NullModel) -> float:
     return -(math.log(seen.rows) + (chance if tail is None else max(chance, math.log(TAIL_SHARE))))
 
 
+def log_evalues(scores: NDArray[np.floating], seen: NullModel) -> NDArray[np.float64]:
+    """Return `log_evalue` of each of many scores: float64 (n,)."""
+    excess, tail = scores.astype(np.float64) - seen.centre, seen.tail
+    z = excess / seen.spread
+    with np.errstate(divide="ignore"):
+        chance = np.log([0.5 * math.erfc(value) for value in (z / math.sqrt(2.0)).tolist()])
+    for i in np.flatnonzero(z > _FAR):
+        chance[i] = _log_upper_tail(float(z[i]))
+    if tail is not None:
+        above = math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale
+        chance = np.where(excess > tail.start, above, np.maximum(chance, math.log(TAIL_SHARE)))
+    found: NDArray[np.float64] = -(math.log(seen.rows) + chance)
+    return found
+
+
 def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     """Move entries of a ranking up so far that the r-th of those promised stands at place 2r or before.
 
     Both without doubles; all that is promised is in the ranking, whose order is kept otherwise.
     """
+    if not promised:
+        return list(ranked)
     kept: dict[T, None] = {}
     rest = iter(ranked)
     for place in range(1, len(ranked) + 1):
@@ -235,6 +255,6 @@ def _bounded_z(score: float, seen: NullModel) -> float:
 
 def _log_upper_tail(z: float) -> float:
     """Return ln Q(z) of the standard normal, by its asymptote where Q underflows."""
-    if z > 30.0:
+    if z > _FAR:
         return -0.5 * z * z - math.log(z * math.sqrt(2.0 * math.pi))
     return math.log(0.5 * math.erfc(z / math.sqrt(2.0)))

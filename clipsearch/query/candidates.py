@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +97,7 @@ class Retriever:
                 rows[i] = ids[ids >= 0]
             is_all = _is_exhausted(found, depth)
             is_of_all = len(pending) == len(rows)
-            pending = [i for i in pending if len({item_ids.get(row) for row in rows[i].tolist()} - {None}) < wanted]
+            pending = [i for i in pending if not _has_items(rows[i], item_ids, wanted)]
             if is_all or not pending:
                 return Candidates(modality, rows, item_ids, is_all and is_of_all, warnings)
             depth *= DEEPER
@@ -192,6 +193,17 @@ def _widened(probe: Probe, k: int, share: float) -> Probe:
     deeper = max(k / DEPTH, 1.0)
     wider = deeper / max(share, 1e-6)
     return replace(probe, nprobe=math.ceil(probe.nprobe * wider**0.5), candidates=math.ceil(probe.candidates * deeper))
+
+
+def _has_items(rows: NDArray[np.int64], item_ids: Mapping[int, int], wanted: int) -> bool:
+    """Tell whether rows are of at least so many items."""
+    seen: set[int] = set()
+    for row in rows.tolist():
+        if row in item_ids:
+            seen.add(item_ids[row])
+            if len(seen) >= wanted:
+                return True
+    return wanted <= 0
 
 
 def _is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:

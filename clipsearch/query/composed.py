@@ -34,7 +34,7 @@ from clipsearch.ranking import (
     are_unit,
     counted_rows,
     exact_scores,
-    log_evalue,
+    log_evalues,
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
@@ -163,7 +163,7 @@ def _rank(
     known = snapshot.spreads()
     units = [known.unit_of(each, modality) for each in (*("image" if one else "text" for one in query.pictures), kind)]
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion, units)
-    worth = np.array([log_evalue(value, seen) for value in merit])
+    worth = log_evalues(merit, seen)
     fit = _evidence(snapshot, modality, query, near, query.weights > 0)
     if modality is Modality.IMAGE:
         order = worth + (fit.max() - worth.max())
@@ -173,17 +173,18 @@ def _rank(
         order = worth = np.minimum(worth, fit)
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
+    owners = np.fromiter((item_ids.get(row, -1) for row in ids.tolist()), np.int64, len(ids))
     return [
         ScoredRow(
             modality,
             int(ids[i]),
-            item_ids[int(ids[i])],
+            int(owners[i]),
             float(scores[i]),
             float(worth[i]),
             float(order[i]),
             seen,
         )
-        for i in first_of_items(ids, np.lexsort((ids, -order)), item_ids)
+        for i in first_of_items(owners, np.lexsort((ids, -order))).tolist()
     ]
 
 
@@ -205,7 +206,7 @@ def _evidence(
     for i in np.flatnonzero(chosen).tolist():
         vector = query.vectors[i]
         _, typical = null_models(snapshot, modality, vector, "image" if query.pictures[i] else "text")
-        each.append([log_evalue(score, typical) for score in exact_scores(vector, rows).tolist()])
+        each.append(log_evalues(exact_scores(vector, rows), typical))
     found = np.array(each)
     best: NDArray[np.float64] = found.max(axis=0)
     return np.where(best > 0, np.maximum(found, 0.0).sum(axis=0), best)

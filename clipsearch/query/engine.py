@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,30 +296,28 @@ class SearchEngine(EngineAsync):
         check_kinds(texts, images, vectors)
         _check_kind(options, vectors)
         pin = self._pin()
-        names, notes, embeddings = self._embed(texts, images, vectors, pin)
         kind = "text" if texts is not None else "image" if images is not None else options.kind
-        excluded = [_real_path(image) if options.exclude_self else None for image in images or [""] * len(names)]
-        keywords = texts if options.hybrid and texts and Modality.TEXT in options.modalities else ()
         answers: list[Results] = []
-        for start in range(0, len(names), MAX_QUERIES):
-            part = slice(start, start + MAX_QUERIES)
+        for names, notes, embeddings in self._embed_ahead(texts, images, vectors, pin):
+            part = slice(len(answers), len(answers) + len(names))
+            excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
+            keywords = texts[part] if options.hybrid and texts and Modality.TEXT in options.modalities else ()
             with self.library.read() as snapshot:
                 self._require_rows(snapshot)
-                batch = QueryBatch(snapshot, embeddings[part], kind, options.filters)
+                batch = QueryBatch(snapshot, embeddings, kind, options.filters)
                 fetch = partial(
                     retrieve,
                     self._retriever,
                     batch,
                     modalities=options.modalities,
-                    excluded=excluded[part],
-                    keywords=keywords[part],
+                    excluded=excluded,
+                    keywords=keywords,
                 )
                 found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
                 warned = [
-                    replace(each, warnings=(*note, *each.warnings))
-                    for note, each in zip(notes[part], found, strict=True)
+                    replace(each, warnings=(*note, *each.warnings)) for note, each in zip(notes, found, strict=True)
                 ]
-                answers += self._results(names[part], pin, snapshot, warned, options)
+                answers += self._results(names, pin, snapshot, warned, options)
         return answers
 
     def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
@@ -460,25 +459,44 @@ class SearchEngine(EngineAsync):
     def _empty(self) -> LibraryNotFoundError:
         return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
 
-    def _embed(
+    def _embed_ahead(
         self,
         texts: Sequence[str] | None,
         images: Sequence[Picture] | None,
         vectors: NDArray[np.floating] | None,
         pin: EncoderPin,
-    ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
-        """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
+    ) -> Iterator[_Embedded]:
+        """Embed queries, MAX_QUERIES at a time; the next ones are embedded while these are searched for."""
         if vectors is not None:
             checked = read_vectors(vectors, pin.dim)
-            return ["vector"] * len(checked), [()] * len(checked), checked
-        embedder = self._embedder_for(pin)
-        if texts is not None:
-            names, embedded = list(texts), embedder.texts(texts)
-        else:
-            names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in images or ()]
-            embedded = [embedder.picture(image) for image in images or ()]
-        stacked = np.stack([row for row, _ in embedded]) if embedded else np.empty((0, pin.dim), np.float32)
-        return names, [notes for _, notes in embedded], stacked
+            for start in range(0, len(checked), MAX_QUERIES):
+                rows = checked[start : start + MAX_QUERIES]
+                yield ["vector"] * len(rows), [()] * len(rows), rows
+            return
+        embedder, queries = self._embedder_for(pin), texts if texts is not None else images or ()
+        embed = partial(_embed, embedder, are_texts=texts is not None)
+        parts = [queries[start : start + MAX_QUERIES] for start in range(0, len(queries), MAX_QUERIES)]
+        if len(parts) == 1:
+            yield embed(parts[0])
+            return
+        with ThreadPoolExecutor(1, "clipsearch-embedding") as pool:
+            ahead = [pool.submit(embed, part) for part in parts[:2]]
+            for i in range(len(parts)):
+                yield ahead.pop(0).result()
+                ahead += [pool.submit(embed, part) for part in parts[i + 2 : i + 3]]
+
+
+_Embedded = tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]
+
+
+def _embed(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> _Embedded:
+    """Return the shown form, the warnings and the unit vector of each text or picture: float32 (n, dim)."""
+    if are_texts:
+        names, embedded = list(queries), embedder.texts(queries)
+    else:
+        names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in queries]
+        embedded = [embedder.picture(image) for image in queries]
+    return names, [notes for _, notes in embedded], np.stack([row for row, _ in embedded])
 
 
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:

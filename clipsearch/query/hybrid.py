@@ -41,4 +41,4 @@ def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:
     merit = {item: 1.0 / (RRF_RANKS + rank) for rank, item in enumerate(by_vectors, 1)}
     for rank, item in enumerate(by_keywords, 1):
         merit[item] += 1.0 / (RRF_RANKS + rank)
-    return limit_demotion(sorted(by_vectors, key=lambda item: -merit[item]), by_vectors)
+    return limit_demotion(sorted(by_vectors, key=merit.__getitem__, reverse=True), by_vectors)

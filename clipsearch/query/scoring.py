@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from clipsearch.ranking import (
     evalue_confidence,
     exact_scores,
     limit_demotion,
-    log_evalue,
+    log_evalues,
     lower_spread,
     null_model,
 )
@@ -27,8 +29,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredRow:
+class ScoredRow(NamedTuple):
     """A row with its score.
 
     item: the id of its item. log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first,
@@ -98,15 +99,15 @@ def score_rows(
     if not len(ids):
         return []
     scores = exact_scores(query, rows.vectors)
+    owners = np.fromiter((item_ids.get(row, -1) for row in ids.tolist()), np.int64, len(ids))
+    best = first_of_items(owners, np.lexsort((ids, -scores)))
     seen, typical = null_models(snapshot, modality, query, kind)
+    worth = log_evalues(scores[best], seen)
+    order = worth if seen is typical else log_evalues(scores[best], typical)
     bounded = kind != Modality.TEXT  # whose scores are far below 1
-    ranked = []
-    for i in first_of_items(ids, np.lexsort((ids, -scores)), item_ids):
-        row, score = int(ids[i]), float(scores[i])
-        worth = log_evalue(score, seen)
-        order = worth if seen is typical else log_evalue(score, typical)
-        ranked.append(ScoredRow(modality, row, item_ids[row], score, worth, order, seen, bounded))
-    return ranked
+    columns = (each.tolist() for each in (ids[best], owners[best], scores[best], worth, order))
+    whole = zip(repeat(modality), *columns, repeat(seen), repeat(bounded), strict=False)
+    return [tuple.__new__(ScoredRow, row) for row in whole]  # in half the time of ScoredRow(...), for hundreds a query
 
 
 def null_models(
@@ -150,14 +151,14 @@ def _spread(snapshot: Snapshot, kind: str | None, modality: Modality, scores: ND
     return max(own, typical[0]) if len(typical) > 1 else own
 
 
-def first_of_items(ids: NDArray[np.int64], order: NDArray[np.intp], item_ids: Mapping[int, int]) -> Iterator[int]:
-    """Yield the places in `order`, best first, of the first row of each item. item_ids: as of `score_rows`."""
-    seen: set[int | None] = {None}
-    for place, row in zip(order.tolist(), ids[order].tolist(), strict=True):
-        owner = item_ids.get(row)
-        if owner not in seen:
-            seen.add(owner)
-            yield place
+def first_of_items(owners: NDArray[np.int64], order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the places in `order`, best first, of the first row of each item. owners: the item of each row, or -1."""
+    _, first = np.unique(owners[order], return_index=True)
+    places = order[np.sort(first)]
+    return places[owners[places] >= 0]
+
+
+_order = attrgetter("order")
 
 
 def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list[ScoredRow]:
@@ -168,14 +169,15 @@ def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list
     a picture is to find itself.
     """
     if len(lists) == 1:
-        return sorted(lists[0], key=lambda entry: -entry.order)
+        return sorted(lists[0], key=_order, reverse=True)
     rows: dict[int, list[ScoredRow]] = {}
-    for entry in sorted(chain.from_iterable(lists), key=lambda entry: -entry.order):
+    for entry in sorted(chain.from_iterable(lists), key=_order, reverse=True):
         rows.setdefault(entry.item, []).append(entry)
     worth = {item: own[0].order for item, own in rows.items()}
     if adds_up:
-        worth |= {item: sum(max(entry.order, 0.0) for entry in own) for item, own in rows.items() if worth[item] > 0}
-    ranked = sorted(rows, key=lambda item: -worth[item])
+        several = ((item, own) for item, own in rows.items() if len(own) > 1 and worth[item] > 0)
+        worth |= {item: sum(max(entry.order, 0.0) for entry in own) for item, own in several}
+    ranked = sorted(rows, key=worth.__getitem__, reverse=True)
     pictures = [e.item for ranking in lists for e in ranking if e.modality is Modality.IMAGE and e.order > 0]
     return [entry for item in limit_demotion(ranked, pictures) for entry in rows[item]]
 
