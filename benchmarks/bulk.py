@@ -2,9 +2,10 @@
 
 A library of N pictures with captions of seven words or so (5,000 by default): texts embedded by the small builtin
 encoder for a few hundred of them, the rest of the vectors near these, as only the time counts. 200 texts like the
-captions are asked one by one, by `search_batch`, and by 32 callers at a time of `asearch`; each also awaited one by one.
-The kinds of run are interleaved and repeated; the figures are medians. `not cached`: the encoder reads every text.
-`cached`: each text was asked before. `by vectors`: no text at all. Answers are compared with those of one by one.
+captions are asked one by one and by `search_batch`, and awaited from `asearch` one by one and by 32 callers at a time.
+The ways are interleaved and repeated; the figures are medians. `not cached`: the encoder reads every text. `cached`:
+each text was asked before. `by vectors`: no text at all; `by meaning`: without the words of captions. Answers are
+compared with those of one by one.
 """
 
 import argparse
@@ -84,6 +85,10 @@ def ways(engine, texts, vectors):
     """Return what is timed: pairs of one by one and together."""
     return {
         "search_batch": (lambda: [engine.search(t) for t in texts], lambda: engine.search_batch(texts=texts)),
+        "search_batch by meaning": (
+            lambda: [engine.search(t, hybrid=False) for t in texts],
+            lambda: engine.search_batch(texts=texts, hybrid=False),
+        ),
         "search_batch by vectors": (
             lambda: [engine.search(vector=v, kind="text") for v in vectors],
             lambda: engine.search_batch(vectors=vectors, kind="text"),
