@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from clipsearch import forking
 from clipsearch.errors import AnnIndexError
+from clipsearch.forking import register
 
 GPU_LOCK = threading.Lock()
 """Held during every FAISS call on the (first) GPU: FAISS aborts the process if two threads call it at once."""
@@ -31,7 +31,7 @@ def import_faiss() -> Any:  # noqa: ANN401
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import faiss
 
-    forking.register(_threads)
+    register(_threads)
     return faiss
 
 

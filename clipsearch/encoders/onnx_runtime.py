@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch import forking
 from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.export_folder import IMAGE_GRAPH, TEXT_GRAPH, ExportMeta
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.prepared import PreparedModel
 from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.forking import abandon, register
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +47,7 @@ class OnnxEncoder(PreparedModel):
         self._threads = max(1, threads)
         self._int8 = int8
         self._unload()
-        forking.register(self)
+        register(self)
 
     def _unload(self) -> None:
         self._image_lock = threading.Lock()
@@ -60,7 +60,7 @@ class OnnxEncoder(PreparedModel):
 
     def renew_after_fork(self) -> None:
         """Forget the sessions, whose threads are those of the parent."""
-        forking.abandon(self._image, self._text, self._text_int8, self._tokenizer)
+        abandon(self._image, self._text, self._text_int8, self._tokenizer)
         self._unload()
         self._unload_tokenizer()
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipsearch import forking
 from clipsearch.errors import LibraryError
+from clipsearch.forking import register
 from clipsearch.query.options import SearchOptions
 from clipsearch.types import Results
 
@@ -45,7 +45,7 @@ class Batcher:
         self._answer = answer
         self._is_closed = False
         self._renew()
-        forking.register(self)
+        register(self)
 
     def _renew(self) -> None:
         self._waiting: deque[_Request] = deque()

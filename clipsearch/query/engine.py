@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch import forking
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
+from clipsearch.forking import abandon, register
 from clipsearch.paths import real_path
 from clipsearch.query.asynchronous import EngineAsync
 from clipsearch.query.batching import Batcher
@@ -77,7 +77,7 @@ class SearchEngine(EngineAsync):
         self._retriever = Retriever(library)
         self._lock = threading.Lock()
         self._batcher = Batcher(self._answer_together)
-        forking.register(self)
+        register(self)
 
     @overload
     def search(
@@ -166,19 +166,9 @@ class SearchEngine(EngineAsync):
             >>> paths = [hit.path for hit in engine.search("a cat on a sofa", k=3)]
         """
         options = SearchOptions(
-            k=k,
-            offset=offset,
-            kind=kind,
-            modality=modality,
-            filters=filters,
-            exclude_self=exclude_self,
-            fusion=fusion,
-            collapse=collapse,
-            hybrid=hybrid,
-            min_confidence=min_confidence,
-            min_score=min_score,
-            cut=cut,
-        )
+            k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
+            collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+        )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
     def _search_any(
@@ -420,7 +410,7 @@ class SearchEngine(EngineAsync):
 
     def renew_after_fork(self) -> None:
         """Make again what holds locks and threads, in a fork of the process."""
-        forking.abandon(self._retriever, self._embedder)
+        abandon(self._retriever, self._embedder)
         self._retriever, self._embedder, self._lock = Retriever(self.library), None, threading.Lock()
 
     def __reduce__(self) -> NoReturn:

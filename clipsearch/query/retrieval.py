@@ -57,7 +57,7 @@ def fill(
         is_all = all(each.is_all for each in found)
         most = max(k, step) if is_all else step
         ranked = rank(found, most)
-        answers = [_go_on(*each, most) for each in zip(answers, ranked, strict=True)] if answers else ranked
+        answers = [_go_on(hits, more, most) for hits, more in zip(answers or ranked, ranked, strict=True)]
         if is_all or all(len(hits) >= k for hits in answers):
             return [Ranking(hits, tuple(sorted(warnings))) for hits in answers]
         step *= DEEPER
@@ -131,7 +131,7 @@ class _Part:
         """Score the candidates of one modality for each query; the rows of several queries are read together."""
         batch, modality = self._batch, found.modality
         rows, item_ids = self._with_named(found)
-        at_once = max(1, _GATHERED // max(1, *map(len, rows)))
+        at_once = max(1, _GATHERED // max(1, max(map(len, rows))))
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
             gathered = gather_rows(batch.snapshot, modality, np.unique(np.concatenate(part)), item_ids)
@@ -144,10 +144,10 @@ class _Part:
         if not ids:
             return [np.sort(rows) for rows in found.rows], found.item_ids
         if found.modality not in self._named:
-            rows_of: dict[int, list[int]] = {}
+            rows_by_item: dict[int, list[int]] = {}
             for row, item in self._batch.snapshot.rows_of_items(found.modality, ids).items():
-                rows_of.setdefault(item, []).append(row)
-            self._named[found.modality] = rows_of
+                rows_by_item.setdefault(item, []).append(row)
+            self._named[found.modality] = rows_by_item
         named = self._named[found.modality]
         rows = [
             np.union1d(rows, [row for item in own for row in named.get(item, ())]).astype(np.int64)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete
 
-from clipsearch import forking
 from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.durable import fsync_path
 from clipsearch.errors import (
@@ -20,6 +19,7 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
+from clipsearch.forking import abandon, register
 from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
@@ -59,7 +59,7 @@ class Library:
         self._version = version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
-        forking.register(self)
+        register(self)
         if version == 0:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
@@ -75,7 +75,7 @@ class Library:
 
     def renew_after_fork(self) -> None:
         """Open the library again, in a fork of the process."""
-        forking.abandon(self._engine, self._segments, self._cache)
+        abandon(self._engine, self._segments, self._cache)
         self._open()
         migrations.show_as_newest(self._engine, self._version)
 

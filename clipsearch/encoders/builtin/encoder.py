@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch import forking
 from clipsearch.encoders.base import BATCH_SIZE, Pixels
 from clipsearch.encoders.builtin.multilingual import MultilingualTower, unread_share
 from clipsearch.encoders.builtin.projection import Projection
@@ -21,6 +20,7 @@ from clipsearch.encoders.builtin.towers import GRAPH_VERSION, MAX_TOKENS, Pictur
 from clipsearch.encoders.builtin.weights import LITE0, LITE2, MINILM, TOKENIZER, Source
 from clipsearch.encoders.preprocessing import Squash, Transforms
 from clipsearch.errors import InvalidInputError
+from clipsearch.forking import abandon, register
 from clipsearch.linalg import unit_rows
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class BuiltinEncoder:
         self._threads = threads
         self._backbones = VARIANTS[variant]
         self._unload()
-        forking.register(self)
+        register(self)
 
     def _unload(self) -> None:
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class BuiltinEncoder:
 
     def renew_after_fork(self) -> None:
         """Forget the towers, whose threads are those of the parent."""
-        forking.abandon(self._text, self._multilingual, self._pictures)
+        abandon(self._text, self._multilingual, self._pictures)
         self._unload()
 
     @property
