@@ -23,23 +23,25 @@ from clipsearch.paths import real_path
 from clipsearch.query.asynchronous import EngineAsync
 from clipsearch.query.batching import Batcher
 from clipsearch.query.candidates import QueryBatch, Retriever
+from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
+from clipsearch.query.reading import EngineReads
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
+from clipsearch.query.writing import TIMEOUT, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
+from clipsearch.types import EncoderPin, Hit, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
-    from indexer.build import Built
-    from indexer.queries import Given as Queries
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
@@ -48,7 +50,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineAsync):
+class SearchEngine(EngineReads, EngineChanges, EngineAsync):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:
@@ -61,6 +63,9 @@ class SearchEngine(EngineAsync):
         settings: Settings | None = None,
         encoder: Encoder | None = None,
         embedder: Embedder | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        may_be_empty: bool = False,
     ) -> None:
         """Search a library.
 
@@ -69,7 +74,11 @@ class SearchEngine(EngineAsync):
             settings: Defaults if not given.
             encoder: The encoder that the library is pinned to; loaded when first needed if not given.
             embedder: One that is at work already.
+            timeout: Seconds that a call that writes waits for another writer.
+            may_be_empty: Answer a search of an empty library with no hits, not with an error.
         """
+        super().__init__(timeout)
+        self._may_be_empty = may_be_empty
         self.library = library
         self._settings = settings or Settings()
         self._encoder = encoder
@@ -310,28 +319,6 @@ class SearchEngine(EngineAsync):
                 answers += self._results(names, pin, snapshot, warned, options)
         return answers
 
-    def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
-        """List the items that a filter allows, newest first: by when they were taken, else by their last change.
-
-        Args:
-            filters: None lists all items.
-            limit: List at most so many; None for all.
-
-        Returns:
-            The items, how many there are in all, and their tags.
-
-        Raises:
-            InvalidInputError: The limit is below 1, or a folder is not in the library.
-            LibraryNotFoundError: The library is empty.
-        """
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            raise InvalidInputError(f"The limit must be a whole number of at least 1, not {limit!r}.")
-        with self.library.read() as snapshot:
-            self._require_rows(snapshot)
-            items, total = snapshot.list_items(filters or Filter(), limit)
-            tags = snapshot.tags_of(item.id for item in items)
-            return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
-
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
         pin = self._pin()
         with self.library.read() as snapshot:
@@ -358,7 +345,7 @@ class SearchEngine(EngineAsync):
         cutoff, library = options.cutoff, str(self.library.folder)
         kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
         shown = [hits[options.offset :] for hits in kept]
-        shown = show_lines(snapshot, shown, names, [each.keyword_ids for each in found])
+        shown = enrich_hits(snapshot, show_lines(snapshot, shown, names, [each.keyword_ids for each in found]))
         answers = []
         for name, ranking, stay, hits in zip(names, found, kept, shown, strict=True):
             examined = ranking.hits[: options.end]
@@ -369,40 +356,6 @@ class SearchEngine(EngineAsync):
             answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
         return answers
 
-    def build(
-        self,
-        *,
-        index: str = "auto",
-        target_recall: float = 0.95,
-        memory_budget: int = 0,
-        queries: Queries | None = None,
-    ) -> dict[Modality, Built]:
-        """Build the search index again from the stored vectors, as `clipsearch build` does; this engine uses it then.
-
-        Args:
-            index: The kind, as `clipsearch build --index` takes it: `auto`, `flat`, `pq4`, `ivfpq`...
-            target_recall: The share of the true first ten that a search is to find, from 0.5 to 1.
-            memory_budget: Bytes that the index may take; 0 for what serves best.
-            queries: Queries by words like those to come, at least 50, to calibrate with: vectors of shape (n, dim),
-                texts for the library's encoder, or the path of a file of either. They are kept for later builds. `auto`
-                forgets those that were given, None keeps them.
-
-        Returns:
-            What each modality with rows has now: `kind`, `rows` and `calibration`.
-
-        Raises:
-            InvalidInputError: The queries or an option cannot be used.
-            LibraryLockedError: Another process is writing.
-            EncoderError: Texts are given, and the encoder is unavailable.
-            LibraryError: The disk refuses; the index before stays active then.
-        """
-        from indexer.build import rebuild
-        from indexer.plan import IndexPlan
-
-        self.library.require_open()
-        plan = IndexPlan(index, target_recall, memory_budget)
-        return rebuild(self.library.folder, self._settings, plan, queries)
-
     def close(self) -> None:
         """Close the library, for good; after that, and for what waits in `asearch`, there is a LibraryError."""
         self._batcher.close()
@@ -410,8 +363,9 @@ class SearchEngine(EngineAsync):
 
     def renew_after_fork(self) -> None:
         """Make again what holds locks and threads, in a fork of the process."""
-        abandon(self._retriever, self._embedder)
-        self._retriever, self._embedder, self._lock = Retriever(self.library), None, threading.Lock()
+        abandon(self._retriever, self._embedder, self._writing_encoder)
+        self._retriever, self._embedder, self._writing_encoder = Retriever(self.library), None, None
+        self._lock, self._turn = threading.Lock(), threading.Lock()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -443,7 +397,7 @@ class SearchEngine(EngineAsync):
         return pin
 
     def _require_rows(self, snapshot: Snapshot) -> None:
-        if not any(len(snapshot.rows(each)) for each in Modality):
+        if not self._may_be_empty and not any(len(snapshot.rows(each)) for each in Modality):
             raise self._empty()
 
     def _empty(self) -> LibraryNotFoundError:
@@ -492,6 +446,16 @@ def _embed(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> _E
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
     """Open the library in a folder for search. Raises LibraryNotFoundError if it does not exist."""
     return SearchEngine(Library(folder), settings, embedder=embedder)
+
+
+def open_engine(
+    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+) -> SearchEngine:
+    """Open a library as `clipsearch.open` does. Raises what that raises."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
+        raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
+    library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
 
 
 def _real_path(image: Picture) -> str | None:

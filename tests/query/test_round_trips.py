@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 import clipsearch
-from clipsearch import Filter, Indexed, Passage, Picture, PictureInfo, Settings, Text, TextLine
+from clipsearch import AddReport, Filter, Indexed, Passage, Picture, PictureInfo, Settings, Text, TextLine
 from clipsearch.query.options import SearchOptions
 from tests.support.sentences import sentence_library
 
@@ -26,7 +26,13 @@ def things(engine):
     picture = PictureInfo(4, 3, datetime(2024, 5, 1), "Canon", 1.5, -2.5)
     item = replace(answer[0].item, picture=picture, metadata={"tags": ["a", "b"], "price": 3.5, "sold": None}, text="t")
     whole = replace(answer[0], item=item, recognised=(line,), passage=Passage("words", 1, 2))
-    where = Filter(ids=frozenset({1, 2}), near=(1, 2, 3), caption='"a dog"', taken_from=datetime(2024, 1, 1))
+    where = Filter(
+        where={"price": {"lt": 20}, "brand": ["a", "b"]},
+        ids=frozenset({1, 2}),
+        near=(1, 2, 3),
+        caption='"a dog"',
+        taken_from=datetime(2024, 1, 1),
+    )
     return {
         "answer": answer,
         "answer of all fields": replace(answer, hits=(whole,), warnings=("a warning",), offset=3),
@@ -38,10 +44,12 @@ def things(engine):
         "terms": (Text("a"), Picture("b.jpg"), Indexed(1)),
         "options": SearchOptions(k=3, offset=2, filters=where, kind="text"),
         "settings": Settings(offline=True),
+        "page": engine.page(limit=3),
+        "report": AddReport(1, 2, 3, (("sku-9", "no text"),), 0.5),
     }
 
 
-NAMES = "answer,answer of all fields,hit,item,listing,filter,query,terms,options,settings".split(",")
+NAMES = "answer,answer of all fields,hit,item,listing,filter,query,terms,options,settings,page,report".split(",")
 
 
 @pytest.mark.parametrize("name", NAMES)

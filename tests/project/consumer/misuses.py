@@ -12,6 +12,9 @@ def misuse(engine: SearchEngine) -> None:
     Filter(min_width="wide")  # wrong
     clipsearch.no_such_name()  # wrong
     clipsearch.open(3)  # wrong
+    engine.add(3)  # wrong
+    clipsearch.Record(id=3)  # wrong
+    engine.update("a", metadata={"price": object()})  # wrong
 
 
 def first_path(answer: Results) -> int:

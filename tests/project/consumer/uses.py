@@ -5,9 +5,24 @@ from pathlib import Path
 from typing import assert_type
 
 import numpy as np
+from numpy.typing import NDArray
 
 import clipsearch
-from clipsearch import Filter, Hit, Indexed, Item, Listing, Query, Results, SearchEngine, Text
+from clipsearch import (
+    AddReport,
+    Filter,
+    Hit,
+    Indexed,
+    IndexReport,
+    Item,
+    Listing,
+    Page,
+    Query,
+    Record,
+    Results,
+    SearchEngine,
+    Text,
+)
 
 
 def find_cats(library: Path) -> list[str]:
@@ -40,6 +55,29 @@ def one_or_several(engine: SearchEngine) -> None:
     listing = engine.find(Filter(), limit=3)
     assert_type(listing, Listing)
     assert_type(listing[0], Item)
+
+
+def write(library: Path) -> int:
+    with clipsearch.open(library, create=True, model="builtin") as engine:
+        assert_type(engine.index([library.parent], exclude=["*.tmp"]), IndexReport)
+        records = (Record(f"sku-{i}", text="a red shoe", metadata={"price": 9.5, "tags": ["a"]}) for i in range(3))
+        report = engine.add(records)
+        assert_type(report, AddReport)
+        engine.add([{"id": "sku-4", "image": b"..."}], keep="thumbnail")
+        assert_type(engine.update("sku-1", metadata={"sold": True}), int)
+        assert_type(engine.delete(["sku-2"]), int)
+        return report.added
+
+
+def read(engine: SearchEngine) -> None:
+    assert_type(engine.get("sku-1"), Item | None)
+    assert_type(engine.get(["sku-1", "sku-2"]), list[Item | None])
+    assert_type(engine.count(Filter(where={"price": {"lt": 20}, "brand": ["acme", "zoo"]})), int)
+    assert_type(engine.items(), Iterator[Item])
+    page = engine.page(limit=10)
+    assert_type(page, Page)
+    assert_type(page.cursor, str | None)
+    assert_type(engine.vectors(["sku-1"]), NDArray[np.float32])
 
 
 async def answer_requests(engine: SearchEngine) -> None:
