@@ -35,7 +35,7 @@ class Cutoff:
         looked_at = list(zip(hits, stand, strict=True))[:places]
         kept = [hit for hit, stands in looked_at if stands or hit.confidence is None]
         kept = [hit for hit in kept if _reaches(hit.confidence, self.confidence) and _reaches(hit.score, self.score)]
-        return [replace(hit, rank=i) for i, hit in enumerate(kept, 1)]
+        return [hit if hit.rank == i else replace(hit, rank=i) for i, hit in enumerate(kept, 1)]
 
     def explain(self, hits: Sequence[Hit]) -> str:
         """Say why nothing stayed of some hits."""

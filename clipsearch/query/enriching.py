@@ -21,12 +21,12 @@ def enrich_hits(snapshot: Snapshot, answers: Sequence[Sequence[Hit]]) -> list[li
 
 def _enriched(hits: Sequence[Hit], found: Mapping[int, Item]) -> list[Hit]:
     kept = [hit for hit in hits if hit.item.id in found]
-    return [
-        replace(
-            hit,
-            rank=rank,
-            item=found[hit.item.id],
-            also=None if hit.also is None else tuple(found[item.id] for item in hit.also if item.id in found),
-        )
-        for hit, rank in zip(kept, (hit.rank for hit in hits), strict=False)
-    ]
+    return [_complete(hit, rank, found) for hit, rank in zip(kept, (hit.rank for hit in hits), strict=False)]
+
+
+def _complete(hit: Hit, rank: int, found: Mapping[int, Item]) -> Hit:
+    item = found[hit.item.id]
+    if hit.also is None and item is hit.item and rank == hit.rank:
+        return hit
+    also = None if hit.also is None else tuple(found[item.id] for item in hit.also if item.id in found)
+    return replace(hit, rank=rank, item=item, also=also)

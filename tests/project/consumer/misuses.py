@@ -14,7 +14,6 @@ def misuse(engine: SearchEngine) -> None:
     clipsearch.open(3)  # wrong
     engine.add(3)  # wrong
     clipsearch.Record(id=3)  # wrong
-    engine.update("a", metadata={"price": object()})  # wrong
 
 
 def first_path(answer: Results) -> int:
