@@ -9,6 +9,7 @@ Importing this package loads nothing heavy; what a name needs is imported when t
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
-    from clipsearch.types import Hit, Item, Listing, Modality, Passage, PictureInfo, Results, TextLine
+    from clipsearch.records import AddReport, Record
+    from clipsearch.types import Hit, Item, Listing, Modality, Page, Passage, PictureInfo, Results, TextLine
+    from indexer.report import IndexReport
 
 __version__ = "0.1.0"
+
+logging.getLogger("clipsearch").addHandler(logging.NullHandler())  # a program that wants to hear of it says where
 
 _HOMES = {
     "clipsearch.config": ("Settings", "load_settings"),
@@ -49,10 +54,13 @@ _HOMES = {
     "clipsearch.query.engine": ("SearchEngine",),
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
-    "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results", "TextLine"),
+    "clipsearch.records": ("AddReport", "Record"),
+    "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine"),
+    "indexer.report": ("IndexReport",),
 }  # fmt: skip
 
 __all__ = [
+    "AddReport",
     "AnnIndexError",
     "ClipSearchError",
     "EncoderError",
@@ -60,6 +68,7 @@ __all__ = [
     "EncoderUnavailableError",
     "Filter",
     "Hit",
+    "IndexReport",
     "Indexed",
     "InvalidInputError",
     "Item",
@@ -69,12 +78,14 @@ __all__ = [
     "Listing",
     "MediaError",
     "Modality",
+    "Page",
     "Passage",
     "Picture",
     "PictureError",
     "PictureInfo",
     "Query",
     "QuerySyntaxError",
+    "Record",
     "Results",
     "SchemaVersionError",
     "SearchEngine",
@@ -89,12 +100,26 @@ __all__ = [
 ]
 
 
-def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | None = None) -> SearchEngine:
-    """Open a library for search.
+def open(
+    library: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = False,
+    model: str | None = None,
+    dim: int | None = None,
+    timeout: float = 30.0,
+    settings: Settings | None = None,
+) -> SearchEngine:
+    """Open a library, to search it and to write to it.
 
     Args:
         library: Its folder; None finds it as the command line does: the environment, the nearest `.clipsearch/`, the
             data folder.
+        create: Make the library if it is not there.
+        model: The encoder of a new library, as `clipsearch index --model` takes it; None for what the settings name. An
+            existing library must have that encoder.
+        dim: The length of vectors that are made elsewhere, by what `model` names: pictures and texts are not encoded
+            then, and must come with their vectors to be found by them.
+        timeout: Seconds that a call that writes waits for another writer.
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
             `index --model` do.
@@ -105,6 +130,10 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     Raises:
         LibraryNotFoundError: The library does not exist. An untrusted encoder is an EncoderUnavailableError of the
             first search that needs it.
+        EncoderMismatchError: The library has another encoder than `model`.
+        EncoderUnavailableError: The encoder of a new library cannot be loaded.
+        InvalidInputError: An argument cannot be used.
+        LibraryError: The library cannot be made there.
 
     Example:
         >>> with clipsearch.open("photos/.clipsearch") as engine:
@@ -112,17 +141,20 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     """
     from clipsearch.config import load_settings
     from clipsearch.locations import library_path
-    from clipsearch.query.engine import open_library
+    from clipsearch.query.engine import open_engine
 
     chosen = settings or load_settings()
-    return open_library(library_path(os.fspath(library) if library is not None else chosen.library), chosen)
+    folder = library_path(os.fspath(library) if library is not None else chosen.library)
+    return open_engine(folder, chosen, create=create, model=model, dim=dim, timeout=timeout)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(importlib.import_module(home), name)
+        raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -199,6 +199,7 @@ class Results(Sequence[Hit]):
         confident: Whether any hit stands out.
         warnings: What the user should know, such as a truncated query or an index that was not used.
         left_out: How many hits had too little confidence or score, or came after the gap in the scores.
+        offset: How many hits of the whole answer stand before these; `offset + len(answer)` is where the next one is.
     """
 
     query: str
@@ -208,6 +209,7 @@ class Results(Sequence[Hit]):
     confident: bool
     warnings: tuple[str, ...] = field(default=())
     left_out: int = 0
+    offset: int = 0
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -239,6 +241,34 @@ class Listing(Sequence[Item]):
     items: tuple[Item, ...]
     total: int
     tags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Sequence[Item]):
+    """Some of the items that a filter allows, in order of their ids; a sequence of Item.
+
+    Attributes:
+        items: The items.
+        cursor: For the next page; None after the last.
+        warnings: What the user should know.
+    """
+
+    items: tuple[Item, ...]
+    cursor: str | None = None
     warnings: tuple[str, ...] = ()
 
     @overload

@@ -70,13 +70,19 @@ class Embedder:
         return self._take_prefetched(text, None) or self.embed_text(text)
 
     def texts(self, texts: Sequence[str]) -> list[Embedded]:
-        """Embed several search texts, as `text` does, in order."""
+        """Embed several search texts, as `text` does, in order; those that are not in the cache together."""
         if len(texts) == 1:
             return [self.text(texts[0])]
         for text in texts:
             _check_text(text)
-        notes = [self._remarks(text) for text in texts]
-        return list(zip(self.encoder.encode_queries(list(texts)), notes, strict=True))
+        found = {text: self._cache.get(text) if self._cache else None for text in texts}
+        new = [text for text, vector in found.items() if vector is None]
+        notes = {text: self._remarks(text) for text in new}
+        for text, vector in zip(new, self.encoder.encode_queries(new) if new else (), strict=True):
+            found[text] = vector
+            if self._cache and not notes[text]:
+                self._cache.put(text, vector)
+        return [(vector, notes.get(text, ())) for text in texts if (vector := found[text]) is not None]
 
     def picture(self, image: Picture) -> Embedded:
         """Embed a picture to search by. Raises InvalidInputError or PictureError for one that cannot be read."""

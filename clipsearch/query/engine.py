@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +18,30 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
+from clipsearch.forking import abandon, register
 from clipsearch.paths import real_path
+from clipsearch.query.asynchronous import EngineAsync
+from clipsearch.query.batching import Batcher
 from clipsearch.query.candidates import QueryBatch, Retriever
+from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
-from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
+from clipsearch.query.reading import EngineReads
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
+from clipsearch.query.writing import TIMEOUT, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
+from clipsearch.types import EncoderPin, Hit, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
-    from indexer.build import Built
-    from indexer.queries import Given as Queries
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
@@ -45,8 +50,8 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine:
-    """Ranked search over one library; safe to use from several threads.
+class SearchEngine(EngineReads, EngineChanges, EngineAsync):
+    """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:
         library: The library that is searched.
@@ -58,6 +63,9 @@ class SearchEngine:
         settings: Settings | None = None,
         encoder: Encoder | None = None,
         embedder: Embedder | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        may_be_empty: bool = False,
     ) -> None:
         """Search a library.
 
@@ -66,13 +74,19 @@ class SearchEngine:
             settings: Defaults if not given.
             encoder: The encoder that the library is pinned to; loaded when first needed if not given.
             embedder: One that is at work already.
+            timeout: Seconds that a call that writes waits for another writer.
+            may_be_empty: Answer a search of an empty library with no hits, not with an error.
         """
+        super().__init__(timeout)
+        self._may_be_empty = may_be_empty
         self.library = library
         self._settings = settings or Settings()
         self._encoder = encoder
         self._embedder = embedder
         self._retriever = Retriever(library)
         self._lock = threading.Lock()
+        self._batcher = Batcher(self._answer_together)
+        register(self)
 
     @overload
     def search(
@@ -81,7 +95,9 @@ class SearchEngine:
         *,
         image: Picture | None = None,
         vector: Vector | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -97,7 +113,9 @@ class SearchEngine:
         self,
         *,
         vector: Vectors,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         collapse: bool = False,
@@ -111,7 +129,9 @@ class SearchEngine:
         *,
         image: Picture | None = None,
         vector: Vector | Vectors | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -128,7 +148,10 @@ class SearchEngine:
             text: Words, or a query of terms such as `Text("horse") + Text("stripes")`; its own items are not hits.
             image: A path, a URL (http or https), or a Pillow image.
             vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
+            kind: What the vector was made from, `text` or `image`: its hits and confidences are then those of the text
+                (with `hybrid=False`) or picture. None if that is unknown.
             k: How many hits are returned at most. An item is one hit, by its part that matches best.
+            offset: How many of the best hits are passed over; ranks go on after it.
             modality: `image`, `text`, or None or `any` for both in one ranking.
             filters: Which items may be found; there are k hits all the same, if that many pass.
             exclude_self: Leave out the file that `image` names.
@@ -152,17 +175,9 @@ class SearchEngine:
             >>> paths = [hit.path for hit in engine.search("a cat on a sofa", k=3)]
         """
         options = SearchOptions(
-            k=k,
-            modality=modality,
-            filters=filters,
-            exclude_self=exclude_self,
-            fusion=fusion,
-            collapse=collapse,
-            hybrid=hybrid,
-            min_confidence=min_confidence,
-            min_score=min_score,
-            cut=cut,
-        )
+            k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
+            collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+        )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
     def _search_any(
@@ -202,6 +217,7 @@ class SearchEngine:
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+        _check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:
@@ -216,7 +232,9 @@ class SearchEngine:
         texts: Sequence[str] | None = None,
         images: Sequence[Picture] | None = None,
         vectors: NDArray[np.floating] | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -232,7 +250,9 @@ class SearchEngine:
             texts: Words, one str for each query.
             images: Paths, URLs or Pillow images.
             vectors: Numbers of shape (n, dim), no row of which is zero.
-            k: As in `search`, like all that follow.
+            kind: As in `search`, like all that follow.
+            k: See `search`.
+            offset: See `search`.
             modality: See `search`.
             filters: See `search`.
             exclude_self: Leave out, for each query, the file that its image names.
@@ -251,6 +271,8 @@ class SearchEngine:
         """
         options = SearchOptions(
             k=k,
+            offset=offset,
+            kind=kind,
             modality=modality,
             filters=filters,
             exclude_self=exclude_self,
@@ -271,52 +293,31 @@ class SearchEngine:
         vectors: NDArray[np.floating] | None = None,
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
+        _check_kind(options, vectors)
         pin = self._pin()
-        names, notes, embeddings = self._embed(texts, images, vectors, pin)
-        kind = "text" if texts is not None else "image" if images is not None else None
-        excluded = [_real_path(image) if options.exclude_self else None for image in images or [""] * len(names)]
-        keywords = texts if options.hybrid and texts and Modality.TEXT in options.modalities else ()
+        kind = "text" if texts is not None else "image" if images is not None else options.kind
         answers: list[Results] = []
-        for start in range(0, len(names), MAX_QUERIES):
-            part = slice(start, start + MAX_QUERIES)
+        for names, notes, embeddings in self._embed_ahead(texts, images, vectors, pin):
+            part = slice(len(answers), len(answers) + len(names))
+            excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
+            keywords = texts[part] if options.hybrid and texts and Modality.TEXT in options.modalities else ()
             with self.library.read() as snapshot:
                 self._require_rows(snapshot)
-                batch = QueryBatch(snapshot, embeddings[part], kind, options.filters)
+                batch = QueryBatch(snapshot, embeddings, kind, options.filters)
                 fetch = partial(
                     retrieve,
                     self._retriever,
                     batch,
                     modalities=options.modalities,
-                    excluded=excluded[part],
-                    keywords=keywords[part],
+                    excluded=excluded,
+                    keywords=keywords,
                 )
-                found = fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k)
-                for name, note, ranking in zip(names[part], notes[part], found, strict=True):
-                    ranking = replace(ranking, warnings=(*note, *ranking.warnings))
-                    answers.append(self._results(name, pin, snapshot, ranking, options.cutoff))
+                found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
+                warned = [
+                    replace(each, warnings=(*note, *each.warnings)) for note, each in zip(notes, found, strict=True)
+                ]
+                answers += self._results(names, pin, snapshot, warned, options)
         return answers
-
-    def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
-        """List the items that a filter allows, newest first: by when they were taken, else by their last change.
-
-        Args:
-            filters: None lists all items.
-            limit: List at most so many; None for all.
-
-        Returns:
-            The items, how many there are in all, and their tags.
-
-        Raises:
-            InvalidInputError: The limit is below 1, or a folder is not in the library.
-            LibraryNotFoundError: The library is empty.
-        """
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            raise InvalidInputError(f"The limit must be a whole number of at least 1, not {limit!r}.")
-        with self.library.read() as snapshot:
-            self._require_rows(snapshot)
-            items, total = snapshot.list_items(filters or Filter(), limit)
-            tags = snapshot.tags_of(item.id for item in items)
-            return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
 
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
         pin = self._pin()
@@ -327,56 +328,50 @@ class SearchEngine:
             def fetch(depth: int) -> list[Ranking]:
                 return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
 
-            found = (fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k))[0]
+            found = (fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end))[0]
             ranking = replace(found, warnings=(*notes, *found.warnings))
-            return self._results(str(query), pin, snapshot, ranking, options.cutoff)
+            return self._results([str(query)], pin, snapshot, [ranking], options)[0]
 
-    def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
-        rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
-        hits = cutoff.apply(found.hits, rows)
-        left_out = len(found.hits) - len(hits)
-        hits = show_lines(snapshot, hits, name, found.keyword_ids)
-        why = (cutoff.explain(found.hits),) if left_out and not hits else ()
-        warnings = (*found.warnings, *snapshot.warnings, *why)
-        confident = _is_confident(hits)
-        return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
-
-    def build(
+    def _results(
         self,
-        *,
-        index: str = "auto",
-        target_recall: float = 0.95,
-        memory_budget: int = 0,
-        queries: Queries | None = None,
-    ) -> dict[Modality, Built]:
-        """Build the search index again from the stored vectors, as `clipsearch build` does; this engine uses it then.
-
-        Args:
-            index: The kind, as `clipsearch build --index` takes it: `auto`, `flat`, `pq4`, `ivfpq`...
-            target_recall: The share of the true first ten that a search is to find, from 0.5 to 1.
-            memory_budget: Bytes that the index may take; 0 for what serves best.
-            queries: Queries by words like those to come, at least 50, to calibrate with: vectors of shape (n, dim),
-                texts for the library's encoder, or the path of a file of either. They are kept for later builds. `auto`
-                forgets those that were given, None keeps them.
-
-        Returns:
-            What each modality with rows has now: `kind`, `rows` and `calibration`.
-
-        Raises:
-            InvalidInputError: The queries or an option cannot be used.
-            LibraryLockedError: Another process is writing.
-            EncoderError: Texts are given, and the encoder is unavailable.
-            LibraryError: The disk refuses; the index before stays active then.
-        """
-        from indexer.build import rebuild
-        from indexer.plan import IndexPlan
-
-        plan = IndexPlan(index, target_recall, memory_budget)
-        return rebuild(self.library.folder, self._settings, plan, queries)
+        names: Sequence[str],
+        pin: EncoderPin,
+        snapshot: Snapshot,
+        found: Sequence[Ranking],
+        options: SearchOptions,
+    ) -> list[Results]:
+        """Make answers of the rankings of several queries; names: the queries as they are shown."""
+        rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
+        cutoff, library = options.cutoff, str(self.library.folder)
+        kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
+        shown = [hits[options.offset :] for hits in kept]
+        shown = enrich_hits(snapshot, show_lines(snapshot, shown, names, [each.keyword_ids for each in found]))
+        answers = []
+        for name, ranking, stay, hits in zip(names, found, kept, shown, strict=True):
+            examined = ranking.hits[: options.end]
+            left_out = len(examined) - len(stay)
+            why = (cutoff.explain(examined),) if left_out and not stay else ()
+            warnings = (*ranking.warnings, *snapshot.warnings, *why)
+            confident = _is_confident(stay)
+            answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
+        return answers
 
     def close(self) -> None:
-        """Close the library's connections; the engine opens them again if it is used again."""
+        """Close the library, for good; after that, and for what waits in `asearch`, there is a LibraryError."""
+        self._batcher.close()
         self.library.close()
+
+    def renew_after_fork(self) -> None:
+        """Make again what holds locks and threads, in a fork of the process."""
+        abandon(self._retriever, self._embedder, self._writing_encoder)
+        self._retriever, self._embedder, self._writing_encoder = Retriever(self.library), None, None
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"A SearchEngine cannot be pickled or copied: it holds open files and a model. Give the other process the "
+            f"folder, and open it there: clipsearch.open({str(self.library.folder)!r})"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -402,31 +397,50 @@ class SearchEngine:
         return pin
 
     def _require_rows(self, snapshot: Snapshot) -> None:
-        if not any(len(snapshot.rows(each)) for each in Modality):
+        if not self._may_be_empty and not any(len(snapshot.rows(each)) for each in Modality):
             raise self._empty()
 
     def _empty(self) -> LibraryNotFoundError:
         return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
 
-    def _embed(
+    def _embed_ahead(
         self,
         texts: Sequence[str] | None,
         images: Sequence[Picture] | None,
         vectors: NDArray[np.floating] | None,
         pin: EncoderPin,
-    ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
-        """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
+    ) -> Iterator[_Embedded]:
+        """Embed queries, MAX_QUERIES at a time; the next ones are embedded while these are searched for."""
         if vectors is not None:
             checked = read_vectors(vectors, pin.dim)
-            return ["vector"] * len(checked), [()] * len(checked), checked
-        embedder = self._embedder_for(pin)
-        if texts is not None:
-            names, embedded = list(texts), embedder.texts(texts)
-        else:
-            names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in images or ()]
-            embedded = [embedder.picture(image) for image in images or ()]
-        stacked = np.stack([row for row, _ in embedded]) if embedded else np.empty((0, pin.dim), np.float32)
-        return names, [notes for _, notes in embedded], stacked
+            for start in range(0, len(checked), MAX_QUERIES):
+                rows = checked[start : start + MAX_QUERIES]
+                yield ["vector"] * len(rows), [()] * len(rows), rows
+            return
+        embedder, queries = self._embedder_for(pin), texts if texts is not None else images or ()
+        embed = partial(_embed, embedder, are_texts=texts is not None)
+        parts = [queries[start : start + MAX_QUERIES] for start in range(0, len(queries), MAX_QUERIES)]
+        if len(parts) == 1:
+            yield embed(parts[0])
+            return
+        with ThreadPoolExecutor(1, "clipsearch-embedding") as pool:
+            ahead = [pool.submit(embed, part) for part in parts[:2]]
+            for i in range(len(parts)):
+                yield ahead.pop(0).result()
+                ahead += [pool.submit(embed, part) for part in parts[i + 2 : i + 3]]
+
+
+_Embedded = tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]
+
+
+def _embed(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> _Embedded:
+    """Return the shown form, the warnings and the unit vector of each text or picture: float32 (n, dim)."""
+    if are_texts:
+        names, embedded = list(queries), embedder.texts(queries)
+    else:
+        names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in queries]
+        embedded = [embedder.picture(image) for image in queries]
+    return names, [notes for _, notes in embedded], np.stack([row for row, _ in embedded])
 
 
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
@@ -434,8 +448,24 @@ def open_library(folder: Path, settings: Settings | None = None, embedder: Embed
     return SearchEngine(Library(folder), settings, embedder=embedder)
 
 
+def open_engine(
+    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+) -> SearchEngine:
+    """Open a library as `clipsearch.open` does. Raises what that raises."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
+        raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
+    library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
+
+
 def _real_path(image: Picture) -> str | None:
     return real_path(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
+
+
+def _check_kind(options: SearchOptions, vectors: object) -> None:
+    """Raise InvalidInputError where a text or a picture is said to be of a kind."""
+    if options.kind is not None and vectors is None:
+        raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")
 
 
 def _is_confident(hits: Sequence[Hit]) -> bool:

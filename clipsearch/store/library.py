@@ -19,6 +19,7 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
+from clipsearch.forking import abandon, register
 from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
@@ -36,7 +37,10 @@ from clipsearch.types import EncoderPin
 
 
 class Library:
-    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads."""
+    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads.
+
+    So it is by a process and its forks: a fork opens it again.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a library. Raises LibraryNotFoundError, SchemaVersionError or StoreCorruptError."""
@@ -50,13 +54,12 @@ class Library:
         if not is_there:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
-        self._engine = reader_engine(path)
-        self._segments = SegmentReader(self.folder / VECTORS)
-        self._cache = RevisionCache()
-        self._lookup = threading.Lock()
-        version = migrations.schema_version(self._engine)
+        self._is_closed = False
+        self._open()
+        self._version = version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
+        register(self)
         if version == 0:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
@@ -64,9 +67,24 @@ class Library:
             with self.query() as connection:
                 self.base = catalog.get_setting(connection, BASE_KEY) or ""
 
+    def _open(self) -> None:
+        self._engine = reader_engine(self.folder / CATALOG)
+        self._segments = SegmentReader(self.folder / VECTORS)
+        self._cache = RevisionCache()
+        self._lookup = threading.Lock()
+
+    def renew_after_fork(self) -> None:
+        """Open the library again, in a fork of the process."""
+        abandon(self._engine, self._segments, self._cache)
+        self._open()
+        migrations.show_as_newest(self._engine, self._version)
+
     @classmethod
-    def create(cls, folder: Path) -> Library:
-        """Open a library, and create it if it does not exist. Raises LibraryError if the folder cannot be used."""
+    def create(cls, folder: Path, *, timeout: float = 0.0) -> Library:
+        """Open a library, and create it if it does not exist. timeout: as of `locked`.
+
+        Raises LibraryError if the folder cannot be used.
+        """
         folder = Path(os.path.abspath(folder))
         try:
             new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -77,7 +95,7 @@ class Library:
             raise LibraryError(
                 f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
             ) from error
-        with locked(folder):
+        with locked(folder, timeout):
             if not (folder / CATALOG).exists():
                 _check_no_vectors(folder)
             engine = writer_engine(folder / CATALOG)
@@ -103,26 +121,28 @@ class Library:
 
     @contextmanager
     def query(self) -> Iterator[Connection]:
-        """Open a reading transaction on the catalog."""
+        """Open a reading transaction on the catalog. Raises LibraryError if the library is closed."""
+        self.require_open()
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
+        self.require_open()
         # One thread at a time, so that all use the same connection, whose page cache is warm.
         with self._lookup, mapped_errors(), closing(self._engine.raw_connection()) as connection:
             return catalog.known_hashes(connection, hashes)
 
     @contextmanager
-    def writer(self, *, repair: bool = False) -> Iterator[Writer]:
+    def writer(self, *, repair: bool = False, timeout: float = 0.0) -> Iterator[Writer]:
         """Take the lock, remove the remains of a crash, and yield the writer.
 
         Vectors can be committed once an encoder is pinned. repair: also open a library that lacks vectors;
-        see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
+        see `VectorStore.recover`. timeout: seconds to wait for another writer; LibraryLockedError after that.
         """
         from clipsearch.store.row_checks import fill  # deferred: a query does not need it
 
-        with locked(self.folder):
+        with locked(self.folder, timeout):
             pin = self.encoder
             engine = writer_engine(self.folder / CATALOG)
             migrations.migrate(engine)
@@ -155,10 +175,10 @@ class Library:
             fingerprint = catalog.get_setting(connection, "fingerprint") or ""
             return EncoderPin(name, fingerprint, catalog.get_number(connection, "dim"))
 
-    def pin(self, pin: EncoderPin) -> None:
+    def pin(self, pin: EncoderPin, *, timeout: float = 0.0) -> None:
         """Pin the encoder of an empty library. Raises EncoderMismatchError if another one is pinned."""
         if self.encoder != pin and self._is_empty():
-            with locked(self.folder):
+            with locked(self.folder, timeout):
                 if self._is_empty():
                     self._store_pin(pin)
         present = self.encoder
@@ -197,8 +217,14 @@ class Library:
         with self.query() as connection:
             return get_revision(connection)
 
+    def require_open(self) -> None:
+        """Raise LibraryError if the library was closed."""
+        if self._is_closed:
+            raise LibraryError(f"The library in {self.folder} is closed. Open it again: clipsearch.open(...)")
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good. What reads at this moment ends as it would have."""
+        self._is_closed = True
         self._engine.dispose()
 
 
@@ -221,11 +247,14 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the writer lock of a folder. Raises LibraryLockedError at once if another process has it, LibraryError."""
+def locked(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the writer lock of a folder.
+
+    timeout: seconds to wait while another writer has it. Raises LibraryLockedError after that, LibraryError.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=timeout)
     try:
         with open_folder(folder) as own:  # taking the lock empties the file
             if own.status(LOCK) is not None:

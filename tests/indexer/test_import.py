@@ -857,8 +857,8 @@ def test_a_catalog_of_before_is_read_as_it_is_and_migrated_by_the_next_writer(tm
         assert best.path == str(tmp_path / "photos" / "8.jpg") and best.item.caption is None
         assert roots(folder) == {("folder", str(tmp_path / "photos"))}
         assert run_cli("status", "--library", folder).code == 0
-        reader.close()
-        assert tree_digest(folder) == before, "a reader has written"
+    assert tree_digest(folder) == before, "a reader has written"
+    with clipsearch.open(folder) as reader:
         reader.search(vector=rows[8])
         source = save(tmp_path / "v.npy", vectors(5, seed=3))
         items = jsonl(tmp_path / "i.jsonl", [{"id": i, "caption": f"c {i}"} for i in range(5)])

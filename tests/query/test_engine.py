@@ -179,12 +179,6 @@ def test_a_vector_of_any_length_has_a_direction(engine):
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_an_engine_closes_and_opens_again(engine):
-    with SearchEngine(Library(engine.library.folder), encoder=engine.encoder) as other:
-        assert len(other.search("a cat", k=1)) == 1
-    assert len(other.search("a cat", k=1)) == 1
-
-
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_vectors_without_a_direction_are_refused(engine, value):
     with pytest.raises(InvalidInputError, match="zero or holds NaN"):

@@ -185,7 +185,9 @@ def test_a_tail_of_equal_scores_has_a_width_that_is_kept(unit):
 
 
 def row(modality, item, order, confidence=None):
-    return ScoredRow(modality, item, item, order / 10, order, confidence, order)
+    log_evalue = order if confidence is None else -np.log(-np.log(confidence))
+    seen = NullModel(0.0, 0.1, 100, 0 if confidence is None else 1000)
+    return ScoredRow(modality, item, item, order / 10, log_evalue, order, seen)
 
 
 def test_a_picture_and_its_caption_add_up():
