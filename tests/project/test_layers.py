@@ -19,10 +19,12 @@ LAYERS = {
     "clipsearch.ranking": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,
     "clipsearch.query": 3, "indexer": 3,
-    "clipsearch.cli": 4,
+    "clipsearch.cli": 4, "clipsearch.integrations": 4,
     "clipsearch": 5,
 }  # fmt: skip
 NAME_THE_VERSION = {"clipsearch.cli", "clipsearch.media"}
+INTEGRATIONS = "clipsearch.integrations"
+"""What it imports of ours is the public API, as a program of a user does."""
 ENGINE = "clipsearch.query.engine"
 """Its methods that write run the indexer, as the command line does."""
 
@@ -47,6 +49,8 @@ AREA_OF_PACKAGE = {
     "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",
     "matplotlib": "clipsearch.cli",
+    "langchain_core": "clipsearch.integrations",
+    "pydantic": "clipsearch.integrations",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 
@@ -97,8 +101,9 @@ def test_imports_go_down_and_never_to_a_sibling(path):
     module = module_of(path)
     here = area_of(module)
     for imported, inside, typing in imports_of(path):
-        if not is_ours(imported) or (imported == "clipsearch" and here in NAME_THE_VERSION):
+        if not is_ours(imported) or (imported == "clipsearch" and here in {*NAME_THE_VERSION, INTEGRATIONS}):
             continue
+        assert here != INTEGRATIONS or area_of(imported) == here, f"{module} imports {imported}, not the public API"
         there = area_of(imported)
         is_down = LAYERS[there] < LAYERS[here] or (LAYERS[there] == LAYERS[here] <= 1)
         is_writing = module == ENGINE and there == "indexer"
