@@ -49,7 +49,9 @@ AREA_OF_PACKAGE = {
     "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",
     "matplotlib": "clipsearch.cli",
+    "haystack": "clipsearch.integrations",
     "langchain_core": "clipsearch.integrations",
+    "llama_index": "clipsearch.integrations",
     "pydantic": "clipsearch.integrations",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])

@@ -1,0 +1,1 @@
+"""Haystack: the suites of its document stores, and what they leave out."""
