@@ -129,9 +129,9 @@ def _picture(document: Document) -> bytes | str | None:
     path = document.meta.get(FILE_PATH)
     if document.content or not isinstance(path, str | os.PathLike):
         return None
-    kind, _ = mimetypes.guess_type(os.fspath(path), strict=False)
-    is_picture = (kind or "").startswith("image/") or os.fspath(path).lower().endswith(_UNKNOWN)
-    return os.fspath(path) if is_picture else None
+    name = os.fspath(path)
+    known, _ = mimetypes.guess_type(name, strict=False)
+    return name if (known or "").startswith("image/") or name.lower().endswith(_UNKNOWN) else None
 
 
 def _extras(document: Document) -> dict[str, Any]:

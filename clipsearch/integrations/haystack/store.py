@@ -29,7 +29,7 @@ from clipsearch.integrations.haystack.documents import (
     to_record,
 )
 from clipsearch.integrations.haystack.filters import to_filter
-from clipsearch.integrations.threads import in_thread
+from clipsearch.integrations.haystack.threads import in_thread
 
 Filters = Mapping[str, Any] | None
 """A filter of Haystack; None or an empty one allows all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from io import BytesIO
@@ -13,7 +14,6 @@ from llama_index.core.schema import ImageType
 
 import clipsearch
 from clipsearch import SearchEngine
-from clipsearch.integrations.threads import in_thread
 
 BATCH = 64
 """Texts or pictures that are embedded together."""
@@ -67,11 +67,20 @@ class ClipSearchEmbedding(MultiModalEmbedding):
         pictures = [each.getvalue() if isinstance(each, BytesIO) else each for each in img_file_paths]
         return [row.tolist() for row in self._engine.embed(images=pictures)]
 
-    _aget_query_embedding = in_thread(_get_query_embedding)
-    _aget_text_embedding = in_thread(_get_text_embedding)
-    _aget_text_embeddings = in_thread(_get_text_embeddings)
-    _aget_image_embedding = in_thread(_get_image_embedding)
-    _aget_image_embeddings = in_thread(_get_image_embeddings)
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await asyncio.to_thread(self._get_query_embedding, query)
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await asyncio.to_thread(self._get_text_embedding, text)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+    async def _aget_image_embedding(self, img_file_path: ImageType) -> list[float]:
+        return await asyncio.to_thread(self._get_image_embedding, img_file_path)
+
+    async def _aget_image_embeddings(self, img_file_paths: list[ImageType]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
 
     def _texts(self, texts: Sequence[str], kind: Literal["query", "document"]) -> list[list[float]]:
         return [row.tolist() for row in self._engine.embed(texts=texts, kind=kind)]

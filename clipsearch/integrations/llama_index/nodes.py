@@ -158,13 +158,14 @@ def _picture(node: BaseNode) -> bytes | str | None:
             return base64.b64decode(data, validate=True)
         except binascii.Error as error:
             raise InvalidInputError(f"The picture of node {node.node_id} is not base64 ({error}).") from error
+    path: object = None
+    url: object = None
     if isinstance(node, ImageNode):
         path, url = node.image_path, node.image_url
     elif isinstance(node, Node) and node.image_resource is not None:
-        path, url = (each and str(each) for each in (node.image_resource.path, node.image_resource.url))
-    else:
-        return None
-    return path or (url if node.embedding is None else None)
+        path, url = node.image_resource.path, node.image_resource.url
+    place = path or (url if node.embedding is None else None)
+    return str(place) if place else None
 
 
 def _bytes(node: BaseNode) -> str | bytes | None:

@@ -23,7 +23,6 @@ from clipsearch import Filter, Hit, InvalidInputError, Record, SearchEngine
 from clipsearch.integrations.llama_index.filters import to_filter
 from clipsearch.integrations.llama_index.found import nodes_of_hits, nodes_of_items
 from clipsearch.integrations.llama_index.nodes import REF_DOC_ID, to_record
-from clipsearch.integrations.threads import in_thread
 
 _MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
 
@@ -91,14 +90,9 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
             engine = library
         else:
             engine = clipsearch.open(library, create=True, model=model, dim=dim, index_metadata=tuple(index_metadata))
-        super().__init__(
-            stores_text=True,
-            library=os.fspath(engine.library.folder),
-            model=model,
-            dim=dim,
-            index_metadata=tuple(index_metadata),
-            keep=keep,
-        )
+        folder = os.fspath(engine.library.folder)
+        described = {"model": model, "dim": dim, "index_metadata": tuple(index_metadata), "keep": keep}
+        super().__init__(**{"stores_text": True, "library": folder, **described})
         self._engine = engine
 
     @classmethod
@@ -194,11 +188,29 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         found = await self._engine.asearch(**_search(query, options))
         return await asyncio.to_thread(self._answer, query, found.hits, options)
 
-    async_add = in_thread(add)
-    adelete = in_thread(delete)
-    adelete_nodes = in_thread(delete_nodes)
-    aget_nodes = in_thread(get_nodes)
-    aclear = in_thread(clear)
+    async def async_add(self, nodes: Sequence[BaseNode], **unused: Any) -> list[str]:
+        """Add nodes; see `add`."""
+        return await asyncio.to_thread(self.add, nodes)
+
+    async def adelete(self, ref_doc_id: str, **unused: Any) -> None:
+        """Delete the nodes of a document by its id."""
+        await asyncio.to_thread(self.delete, ref_doc_id)
+
+    async def adelete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **unused: Any
+    ) -> None:
+        """Delete nodes; see `delete_nodes`."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters)
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Return nodes; see `get_nodes`."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    async def aclear(self) -> None:
+        """Delete all nodes."""
+        await asyncio.to_thread(self.clear)
 
     def _answer(self, query: VectorStoreQuery, hits: Sequence[Hit], options: dict[str, Any]) -> VectorStoreQueryResult:
         if query.mode is VectorStoreQueryMode.MMR and hits:
