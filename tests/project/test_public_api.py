@@ -25,6 +25,7 @@ PUBLIC = [
     "Listing",
     "MediaError",
     "Modality",
+    "Page",
     "Passage",
     "Picture",
     "PictureError",
