@@ -125,7 +125,7 @@ class ClipSearchDocumentStore:
         return self.engine.count(to_filter(filters))
 
     def filter_documents(self, filters: Filters = None) -> list[Document]:
-        """Return the documents that a filter allows, in the order in which they were first written.
+        """Return the documents that a filter allows, in an order that stays the same.
 
         Raises:
             FilterError: The filter is malformed, or compares what a library cannot.

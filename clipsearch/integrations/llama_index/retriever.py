@@ -69,12 +69,28 @@ class ClipSearchRetriever(MultiModalRetriever):
         super().__init__(callback_manager=callback_manager, verbose=verbose)
 
     def text_retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
-        """Return the texts that fit a text best."""
+        """Return the texts that fit a query best."""
         return self._search(_bundle(str_or_query_bundle), "text")
 
     async def atext_retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
-        """Return the texts that fit a text best."""
+        """Return the texts that fit a query best."""
         return await self._asearch(_bundle(str_or_query_bundle), "text")
+
+    def text_to_image_retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
+        """Return the pictures that fit a query best."""
+        return self._text_to_image_retrieve(_bundle(str_or_query_bundle))
+
+    async def atext_to_image_retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
+        """Return the pictures that fit a query best."""
+        return await self._atext_to_image_retrieve(_bundle(str_or_query_bundle))
+
+    def image_to_image_retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
+        """Return the pictures that fit a picture best, given by its path or URL or as `image_path`."""
+        return self._image_to_image_retrieve(_picture_bundle(str_or_query_bundle))
+
+    async def aimage_to_image_retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
+        """Return the pictures that fit a picture best, given by its path or URL or as `image_path`."""
+        return await self._aimage_to_image_retrieve(_picture_bundle(str_or_query_bundle))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return self._search(query_bundle, self._modality)
@@ -121,3 +137,7 @@ class ClipSearchRetriever(MultiModalRetriever):
 
 def _bundle(query: QueryType) -> QueryBundle:
     return QueryBundle(query) if isinstance(query, str) else query
+
+
+def _picture_bundle(query: QueryType) -> QueryBundle:
+    return QueryBundle("", image_path=query) if isinstance(query, str) else query

@@ -151,18 +151,20 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         self._engine.delete(filters=_allowed(node_ids, None, filters))
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Return nodes in the order in which they were first added.
+        """Return nodes: in the order of their ids where these are given, else in one that stays the same.
 
         Args:
-            node_ids: Their ids; None for all.
+            node_ids: Their ids, of which unknown ones are passed over; None for all.
             filters: Which of them.
 
         Raises:
             InvalidInputError: A filter cannot be used.
         """
-        return nodes_of_items(
-            self._engine, self._engine.items(_allowed(node_ids, None, filters)), self.keep is not None
-        )
+        items = list(self._engine.items(_allowed(node_ids, None, filters)))
+        if node_ids is not None:
+            places = {node_id: place for place, node_id in enumerate(node_ids)}
+            items.sort(key=lambda item: places[item.key])
+        return nodes_of_items(self._engine, items, self.keep is not None)
 
     def clear(self) -> None:
         """Delete all nodes."""
@@ -174,8 +176,9 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         Args:
             query: In mode `default` or `mmr`, an embedding, or else the text, which the encoder of the library embeds;
                 in mode `hybrid` the text, whose words count as well as its meaning.
-            **options: In mode `mmr`: `mmr_threshold`, from 0 for nodes that differ most to 1 for those that fit best,
-                0.5 if not given; `mmr_prefetch_k`, how many nodes are chosen from, four times as many as are returned.
+            **options: `modality`, `image` or `text`, to find only these; `kind`, `image` for an embedding of a picture.
+                In mode `mmr`: `mmr_threshold`, from 0 for nodes that differ most to 1 for those that fit best, 0.5 if
+                not given; `mmr_prefetch_k`, how many nodes are chosen from, four times as many as are returned.
 
         Raises:
             InvalidInputError: The mode, a filter or the embedding cannot be used.
@@ -236,7 +239,11 @@ def _search(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:
     if query.mode not in _MODES:
         names = ", ".join(each.value for each in _MODES)
         raise InvalidInputError(f"A library has no query mode {query.mode.value!r}. Use one of {names}.")
-    wanted = {"k": query.similarity_top_k, "filters": _allowed(query.node_ids or None, query.doc_ids, query.filters)}
+    wanted = {
+        "k": query.similarity_top_k,
+        "filters": _allowed(query.node_ids or None, query.doc_ids, query.filters),
+        "modality": options.get("modality"),
+    }
     if query.mode is VectorStoreQueryMode.HYBRID:
         if query.alpha is not None:
             raise InvalidInputError(
@@ -247,7 +254,7 @@ def _search(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:
         wanted["k"] = max(query.similarity_top_k, options.get("mmr_prefetch_k", 4 * query.similarity_top_k))
     if query.query_embedding is None:
         return {**wanted, "text": query.query_str, "hybrid": False}
-    return {**wanted, "vector": query.query_embedding, "kind": "text"}
+    return {**wanted, "vector": query.query_embedding, "kind": options.get("kind", "text")}
 
 
 def _allowed(node_ids: Sequence[str] | None, doc_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Filter:
