@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 import clipsearch
-from clipsearch import Filter, Hit, InvalidInputError, Item, Record, Results, SearchEngine
+from clipsearch import Filter, Hit, InvalidInputError, Item, Modality, Passage, Record, Results, SearchEngine
 from clipsearch.integrations.metadata import pack, unpack
 
 Library = SearchEngine | str | os.PathLike[str] | None
@@ -87,19 +87,26 @@ def as_record(name: str, document: Document, image: object, vector: Sequence[flo
 
 
 def as_document(item: Item, hit: Hit | None = None) -> Document:
-    """Return an item as a document, as it was added; a file has the passage that matched, or else its caption."""
-    passage = hit.passage if hit else None
-    text = item.text if item.text is not None else passage.text if passage else item.caption
+    """Return an item as the document that was added, or as one whose `source` is its path."""
     metadata = unpack(item.metadata)
     if not item.path.startswith("record:"):
         metadata.setdefault("source", item.path)
-    return Document(text or "", id=item.key, metadata=metadata)
+    return Document(_text(item, hit.passage if hit else None), id=item.key, metadata=metadata)
+
+
+def _text(item: Item, passage: Passage | None) -> str:
+    """Return the text of a record, the passage of a text that matched, or the caption of a picture."""
+    if item.text is not None:
+        return item.text
+    if passage and (item.modality is Modality.TEXT or item.caption is None):
+        return passage.text
+    return item.caption or ""
 
 
 def as_found(hit: Hit) -> Document:
     """Return a hit as a document with what the hit says; names of its own metadata keep their values."""
     document = as_document(hit.item, hit)
-    facts = {"modality": str(hit.modality), "score": hit.score, "confidence": hit.confidence}
+    facts = {"modality": str(hit.item.modality), "score": hit.score, "confidence": hit.confidence}
     document.metadata = {**facts, **document.metadata}
     return document
 

@@ -15,10 +15,10 @@ from clipsearch.integrations.langchain.documents import Library, as_filter, as_f
 
 
 class ClipSearchRetriever(BaseRetriever):
-    """Documents and pictures of a library that fit a text, by its own encoder.
+    """Documents and pictures of a library that fit a text, by the library's own encoder.
 
-    The metadata of a document has, beside its own, `source`, `modality`, `score` and `confidence` of the hit; a name
-    that the document has itself keeps its value.
+    The metadata of a document also has what the search says of it: `source`, the path or URL of a file; `modality`,
+    `image` for a picture; `score`, its cosine; and `confidence`. Names that the document has itself keep their values.
 
     Attributes:
         engine: An engine, or the folder of a library; None for the library that the command line would find.
