@@ -251,8 +251,9 @@ def test_the_vectors_of_two_models_never_mix(kept, encoded):
         ClipSearchVectorStore(folder, DeterministicFakeEmbedding(size=7))
     with pytest.raises(EncoderMismatchError):
         ClipSearchVectorStore(folder, FAKE, model="another")
-    with pytest.raises(EncoderMismatchError):
-        ClipSearchVectorStore(encoded.library.folder, DeterministicFakeEmbedding(size=512))
+    for engine in (encoded, encoded.library.folder):
+        with pytest.raises(EncoderMismatchError):
+            ClipSearchVectorStore(engine, DeterministicFakeEmbedding(size=encoded.library.encoder.dim))
     again.engine.close()
 
 

@@ -23,6 +23,12 @@ class ClipSearchEmbeddings(Embeddings):
         """Use the encoder of a library that exists."""
         self.engine = open_engine(engine)
 
+    @property
+    def model(self) -> str | None:
+        """The name of the encoder; None if the library has none yet."""
+        pin = self.engine.library.encoder
+        return pin.name if pin else None
+
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts that are to be found."""
         return _lists(self.engine.embed(texts=texts, kind="document"))

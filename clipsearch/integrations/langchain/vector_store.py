@@ -13,7 +13,7 @@ from langchain_core.runnables import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 import clipsearch
-from clipsearch import InvalidInputError, Record, Results, SearchEngine
+from clipsearch import EncoderMismatchError, InvalidInputError, Record, Results, SearchEngine
 from clipsearch.integrations.langchain.documents import (
     Failure,
     Library,
@@ -65,6 +65,12 @@ class ClipSearchVectorStore(VectorStore):
             engine, embedding = embedding.engine, None
         self.engine = engine if isinstance(engine, SearchEngine) else _made(engine, embedding, model)
         self.embedding = embedding
+        pin = self.engine.library.encoder
+        if embedding is not None and pin is not None and not pin.is_imported:
+            raise EncoderMismatchError(
+                f"The library in {self.engine.library.folder} makes its vectors with {pin.name}; those of "
+                f"{type(embedding).__name__} do not fit. Leave out `embedding`, or name the folder of another library."
+            )
 
     @property
     def embeddings(self) -> Embeddings:
