@@ -65,8 +65,11 @@ class Library:
                 self.base = catalog.get_setting(connection, BASE_KEY) or ""
 
     @classmethod
-    def create(cls, folder: Path) -> Library:
-        """Open a library, and create it if it does not exist. Raises LibraryError if the folder cannot be used."""
+    def create(cls, folder: Path, *, timeout: float = 0.0) -> Library:
+        """Open a library, and create it if it does not exist. timeout: as of `locked`.
+
+        Raises LibraryError if the folder cannot be used.
+        """
         folder = Path(os.path.abspath(folder))
         try:
             new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -77,7 +80,7 @@ class Library:
             raise LibraryError(
                 f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
             ) from error
-        with locked(folder):
+        with locked(folder, timeout):
             if not (folder / CATALOG).exists():
                 _check_no_vectors(folder)
             engine = writer_engine(folder / CATALOG)
@@ -114,15 +117,15 @@ class Library:
             return catalog.known_hashes(connection, hashes)
 
     @contextmanager
-    def writer(self, *, repair: bool = False) -> Iterator[Writer]:
+    def writer(self, *, repair: bool = False, timeout: float = 0.0) -> Iterator[Writer]:
         """Take the lock, remove the remains of a crash, and yield the writer.
 
         Vectors can be committed once an encoder is pinned. repair: also open a library that lacks vectors;
-        see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
+        see `VectorStore.recover`. timeout: seconds to wait for another writer; LibraryLockedError after that.
         """
         from clipsearch.store.row_checks import fill  # deferred: a query does not need it
 
-        with locked(self.folder):
+        with locked(self.folder, timeout):
             pin = self.encoder
             engine = writer_engine(self.folder / CATALOG)
             migrations.migrate(engine)
@@ -155,10 +158,10 @@ class Library:
             fingerprint = catalog.get_setting(connection, "fingerprint") or ""
             return EncoderPin(name, fingerprint, catalog.get_number(connection, "dim"))
 
-    def pin(self, pin: EncoderPin) -> None:
+    def pin(self, pin: EncoderPin, *, timeout: float = 0.0) -> None:
         """Pin the encoder of an empty library. Raises EncoderMismatchError if another one is pinned."""
         if self.encoder != pin and self._is_empty():
-            with locked(self.folder):
+            with locked(self.folder, timeout):
                 if self._is_empty():
                     self._store_pin(pin)
         present = self.encoder
@@ -221,11 +224,14 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the writer lock of a folder. Raises LibraryLockedError at once if another process has it, LibraryError."""
+def locked(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the writer lock of a folder.
+
+    timeout: seconds to wait while another writer has it. Raises LibraryLockedError after that, LibraryError.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=timeout)
     try:
         with open_folder(folder) as own:  # taking the lock empties the file
             if own.status(LOCK) is not None:

@@ -9,6 +9,7 @@ import sys
 import clipsearch
 
 PUBLIC = [
+    "AddReport",
     "AnnIndexError",
     "ClipSearchError",
     "EncoderError",
@@ -16,6 +17,7 @@ PUBLIC = [
     "EncoderUnavailableError",
     "Filter",
     "Hit",
+    "IndexReport",
     "Indexed",
     "InvalidInputError",
     "Item",
@@ -31,6 +33,7 @@ PUBLIC = [
     "PictureInfo",
     "Query",
     "QuerySyntaxError",
+    "Record",
     "Results",
     "SchemaVersionError",
     "SearchEngine",
