@@ -235,7 +235,7 @@ def test_lists_of_different_lengths_add_nothing(kept, lists):
 
 def test_delete_says_what(kept):
     kept.add_texts(["one", "two", "three"], [{"n": 1}, {"n": 2}, {"n": 3}], ids=list("abc"))
-    with pytest.raises(InvalidInputError, match="what to delete"):
+    with pytest.raises(InvalidInputError, match="ids or filters"):
         kept.delete()
     assert kept.delete(filter={"n": {"ge": 3}}) and kept.engine.count() == 2
     assert kept.delete([]) and kept.engine.count() == 2

@@ -49,4 +49,4 @@ class ClipSearchRetriever(BaseRetriever):
 
     def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         options = {"k": self.k, "filter": self.filter, **self.search_kwargs, **given}
-        return {**options, "filters": as_filter(options.pop("filter"))}
+        return {"filters": as_filter(options.pop("filter")), **options}

@@ -235,10 +235,8 @@ class ClipSearchVectorStore(VectorStore):
             True.
 
         Raises:
-            InvalidInputError: Neither is given. `filter=Filter()` deletes everything.
+            InvalidInputError: Neither or both are given. `filter=Filter()` deletes everything.
         """
-        if ids is None and filter is None:
-            raise InvalidInputError("Neither ids nor a filter say what to delete. filter=Filter() deletes everything.")
         self.engine.delete(ids, filters=as_filter(filter), **options)
         return True
 
