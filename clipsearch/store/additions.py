@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
+from clipsearch.metadata import NONE
 from clipsearch.paths import quote_path
-from clipsearch.store import full_text, tags
+from clipsearch.store import full_text, item_metadata, tags
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.inserts import insert_items, insert_many, last_item_id
 from clipsearch.store.resolve import Part, RowsByModality
 from clipsearch.store.rows import Appended, hide
-from clipsearch.store.schema import item_metadata, items, record_contents, vectors
+from clipsearch.store.schema import item_metadata as metadata_table
+from clipsearch.store.schema import items, record_contents, vectors
 from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
 from clipsearch.types import Modality, PictureInfo
 
@@ -31,10 +33,10 @@ BOTH = frozenset(Modality)
 _KNOWN = (
     select(
         items.c.path, items.c.id, items.c.content_hash, items.c.modality, items.c.caption,
-        record_contents.c.text, record_contents.c.source, record_contents.c.kept, item_metadata.c.data,
+        record_contents.c.text, record_contents.c.source, record_contents.c.kept, metadata_table.c.data,
     )
     .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
-    .outerjoin(item_metadata, item_metadata.c.item_id == items.c.id)
+    .outerjoin(metadata_table, metadata_table.c.item_id == items.c.id)
     .where(items.c.root_id == bindparam("root"), items.c.path.in_(listed_parameter("paths")))
 )  # fmt: skip
 
@@ -122,7 +124,6 @@ def _clear(connection: Connection, old: Sequence[Addition]) -> None:
     """Take from the items of known records what is stored again: words, metadata, contents, and renewed rows."""
     for chunk in chunks([addition.own.item_id for addition in old if addition.own]):
         full_text.remove(connection, chunk)
-        connection.execute(delete(item_metadata).where(item_metadata.c.item_id.in_(chunk)))
     for modality in Modality:
         _clear_rows(connection, [a.own.item_id for a in old if a.own and modality in a.renewed], modality)
     for chunk in chunks([a.own.item_id for a in old if a.own and not a.keeps]):
@@ -180,8 +181,8 @@ def _places(placed: Sequence[tuple[int, Addition]], appended: Appended) -> Itera
 
 
 def _insert_contents(connection: Connection, placed: Sequence[tuple[int, Addition]]) -> None:
-    data = [{"item_id": item_id, "data": each.metadata} for item_id, each in placed if each.metadata]
-    insert_many(connection, item_metadata, data)
+    metadata = {item_id: each.metadata or NONE for item_id, each in placed if each.metadata or each.own}
+    item_metadata.store(connection, metadata)
     contents = []
     for item_id, each in placed:
         if not each.keeps and (each.text is not None or each.source is not None or each.kept is not None):

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, de
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.paths import join
+from clipsearch.paths import RECORDS, join
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.refusals import REPAIR
@@ -250,6 +250,23 @@ def list_items(
     return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
 
 
+def live_items(connection: Connection, ids: Iterable[int]) -> Sequence[Row[Any]]:
+    """Return the rows of those of these items that are live, in order of id."""
+    query = select(items).where(items.c.id.in_(listed(ids)), ~items.c.deleted)
+    return connection.execute(query.order_by(items.c.id)).all()
+
+
+def matching_ids(connection: Connection, allowed: ColumnElement[bool]) -> NDArray[np.int64]:
+    """Return the ids of the live items that meet a condition: int64, ascending."""
+    return np.sort(numbers(connection.execute(select(items.c.id).where(~items.c.deleted, allowed)).scalars()))
+
+
+def count_matching(connection: Connection, allowed: ColumnElement[bool]) -> int:
+    """Count the live items that meet a condition."""
+    query = select(func.count()).select_from(items).where(~items.c.deleted, allowed)
+    return int(connection.execute(query).scalar_one())
+
+
 def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
     """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they are invalid."""
     try:
@@ -261,7 +278,8 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog has a wrong entry for item {row.id} ({error}). {REPAIR}") from error
-    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
+    key = path.removeprefix(RECORDS) if root_paths[row.root_id] == RECORDS else path
+    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption, key)
 
 
 def _passage(row: Row[Any], modality: Modality) -> Passage | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, MediaError
-from clipsearch.metadata import check_metadata
+from clipsearch.metadata import NONE, check_metadata
 from clipsearch.paths import is_url
 from clipsearch.records import Record
 from clipsearch.types import Modality
@@ -111,7 +111,7 @@ class RecordSource:
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
         caption = _text("caption", record.caption, MAX_CAPTIONS)
-        metadata = check_metadata(record.metadata) if record.metadata else None
+        metadata = None if record.metadata is None else check_metadata(record.metadata)
         has_picture = image is not None or source is not None
         stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
         if record.modality is not None:
@@ -119,7 +119,7 @@ class RecordSource:
         vector = None if record.vector is None else rows.add(record.vector)
         if vector is None and not has_picture and not (text and text.strip()) and not (caption and caption.strip()):
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
-        return Checked(name, image, source, text, caption, metadata, vector, stands_for)
+        return Checked(name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for)
 
     def _image(self, image: object) -> tuple[bytes | Image | None, str | None]:
         """Return a picture that was given, or where it is."""

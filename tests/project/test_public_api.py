@@ -27,6 +27,7 @@ PUBLIC = [
     "Listing",
     "MediaError",
     "Modality",
+    "Page",
     "Passage",
     "Picture",
     "PictureError",
