@@ -105,7 +105,7 @@ def nodes_of_every_kind(folder):
     source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="doc")}
     return [
         TextNode(id_="text", text="a text\n of two lines ", metadata=META, relationships=source, start_char_idx=3),
-        IndexNode(id_="index", text="an index", index_id="other", obj={"a": 1}),
+        IndexNode(id_="index", text="an index", index_id="other"),
         ImageNode(id_="path", text="a red square", image_path=str(folder / "red.png"), metadata=META),
         ImageNode(id_="bytes", image=base64.b64encode(colour("blue")).decode(), relationships=source),
         Node(id_="node", text_resource=MediaResource(text="words"), metadata=META),
