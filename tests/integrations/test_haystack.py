@@ -27,7 +27,8 @@ from clipsearch.integrations.haystack import (
     ClipSearchEmbeddingRetriever,
     ClipSearchMultimodalRetriever,
 )
-from tests.support.libraries import index, photos
+from tests.support.libraries import index, photo, photos
+from tests.support.pages import python_blocks
 
 
 @pytest.fixture(autouse=True)
@@ -427,3 +428,16 @@ def test_a_retriever_of_another_store_or_of_nothing_is_refused(store):
         ClipSearchEmbeddingRetriever("library")
     with pytest.raises(ValueError, match="top_k"):
         ClipSearchMultimodalRetriever(store, top_k=0)
+
+
+def test_the_manual_shows_code_that_runs(tmp_path, encoder, monkeypatch):
+    photos(tmp_path / "photos", 3)
+    photo(tmp_path / "cat.jpg", 9)
+    index(tmp_path / "photos" / ".clipsearch", tmp_path / "photos", encoder=encoder)
+    monkeypatch.setenv("CLIPSEARCH_MODEL", "builtin-small")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in python_blocks("integrations.md", "Haystack"):
+        exec(block, names)
+    assert {each.id for each in names["found"]} == {"hat", "mug"} and names["like_this"][0].id == "mug"
+    names["documents"].close()

@@ -43,7 +43,8 @@ from clipsearch.integrations.llama_index import (
     ClipSearchVectorStore,
     NodesFailedError,
 )
-from tests.support.libraries import index, photos
+from tests.support.libraries import index, photo, photos
+from tests.support.pages import python_blocks
 
 DIM = 8
 
@@ -439,3 +440,17 @@ def test_a_store_is_made_again_of_its_description(store):
     again = ClipSearchVectorStore.from_dict(store.to_dict())
     assert again.to_dict() == store.to_dict() and len(again.get_nodes()) == 2
     again.client.close()
+
+
+def test_the_manual_shows_code_that_runs(tmp_path, encoder, monkeypatch):
+    photos(tmp_path / "photos", 3)
+    photo(tmp_path / "cat.jpg", 9)
+    index(tmp_path / "photos" / ".clipsearch", tmp_path / "photos", encoder=encoder)
+    monkeypatch.setenv("CLIPSEARCH_MODEL", "builtin-small")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in python_blocks("integrations.md", "LlamaIndex"):
+        exec(block, names)
+    assert len(names["by_picture"]) == 3 and names["by_both"] and names["pictures"]
+    names["store"].client.close()
+    names["retriever"].engine.close()
