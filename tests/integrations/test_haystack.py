@@ -397,6 +397,19 @@ def test_files_of_a_library_are_documents(tmp_path, encoder):
         assert [each.content for each in picture] == [None]
 
 
+def test_an_empty_store_finds_nothing(store):
+    assert ClipSearchEmbeddingRetriever(store).run([1.0] * 768) == {"documents": []}
+    assert store.filter_documents() == [] and store.delete_by_filter(None) == 0
+
+
+@pytest.mark.parametrize("private", ["x", 3, {"fields": "x", "sparse_embedding": {"a": 1}, "blob": 3}, {"fields": 3}])
+def test_metadata_that_another_program_wrote_does_no_harm(store, private):
+    metadata = {"_json": json.dumps({"_haystack": private}), "_haystack_embedding": True, "price": 3}
+    store.engine.add([{"id": "1", "text": "a", "metadata": metadata}])
+    (document,) = store.filter_documents()
+    assert (document.id, document.content, document.embedding) == ("1", "a", None)
+
+
 def test_a_library_of_embeddings_embeds_no_query(store):
     store.write_documents([Document(content="a", embedding=[1.0] * 768)])
     with pytest.raises(clipsearch.ClipSearchError):

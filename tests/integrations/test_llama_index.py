@@ -435,6 +435,18 @@ def test_records_that_python_added_are_nodes(own):
     assert (type(picture), picture.image_path, picture.metadata) == (ImageNode, None, {})
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"metadata": 3}', '{"metadata": {}}', "[" * 100_000])
+def test_a_node_that_another_program_wrote_does_no_harm(own, content):
+    own.client.add([{"id": "1", "text": "a", "metadata": {"_node_content": content, "price": 3}}])
+    (node,) = own.get_nodes()
+    assert (type(node), node.node_id, node.text, node.metadata) == (TextNode, "1", "a", {"price": 3})
+
+
+def test_an_empty_store_finds_nothing(own, store):
+    assert store.query(VectorStoreQuery([1.0] * DIM)).ids == []
+    assert ClipSearchRetriever(own).retrieve("anything") == [] and own.get_nodes() == []
+
+
 def test_a_store_is_made_again_of_its_description(store):
     embedded(store, 2)
     again = ClipSearchVectorStore.from_dict(store.to_dict())

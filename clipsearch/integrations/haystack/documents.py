@@ -65,9 +65,12 @@ def from_metadata(metadata: Mapping[str, Plain]) -> tuple[dict[str, Any], dict[s
     """Return the meta and the extras that `to_metadata` was given."""
     meta = unpack(metadata)
     meta.pop(EMBEDDING, None)
-    extras: dict[str, Any] = meta.pop(_PRIVATE, {})
-    for name in extras.pop("fields", ()):
-        meta.pop(name, None)
+    extras = meta.pop(_PRIVATE, None)
+    if not isinstance(extras, dict):
+        return meta, {}
+    inner = extras.pop("fields", None)
+    if isinstance(inner, list):
+        meta = {name: value for name, value in meta.items() if name not in inner}
     return meta, extras
 
 
@@ -83,7 +86,7 @@ def has_embedding(item: Item) -> bool:
 
 def has_blob(item: Item) -> bool:
     """Tell whether an item was written as a document with a picture as its blob."""
-    return "blob" in from_metadata(item.metadata)[1]
+    return isinstance(from_metadata(item.metadata)[1].get("blob"), dict)
 
 
 def to_document(
@@ -105,7 +108,6 @@ def to_document(
     if not item.path.startswith("record:"):
         meta.setdefault(FILE_PATH, item.path)
     passage = hit.passage.text if hit and hit.passage else None
-    sparse = extras.get("sparse_embedding")
     return Document(
         id=item.key,
         content=item.text or item.caption or passage,
@@ -113,8 +115,15 @@ def to_document(
         meta=meta,
         score=hit.score if hit else None,
         embedding=None if embedding is None else embedding.tolist(),
-        sparse_embedding=SparseEmbedding.from_dict(sparse) if sparse else None,
+        sparse_embedding=_sparse(extras.get("sparse_embedding")),
     )
+
+
+def _sparse(given: object) -> SparseEmbedding | None:
+    try:
+        return SparseEmbedding.from_dict(given) if isinstance(given, dict) else None
+    except (TypeError, ValueError, KeyError):  # which this module did not write
+        return None
 
 
 def _picture(document: Document) -> bytes | str | None:

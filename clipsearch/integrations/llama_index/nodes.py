@@ -68,11 +68,10 @@ def to_node(item: Item, *, hit: Hit | None = None, picture: bytes | None = None)
         hit: How it was found; the text of a file is the passage that matched.
         picture: What the library keeps of its picture.
     """
-    content = item.metadata.get(_CONTENT)
     text = item.text or item.caption
-    if isinstance(content, str):
-        return _from_json(content, item.metadata, text, picture)
-    metadata = unpack(item.metadata)
+    if (node := _from_json(item.metadata, text, picture)) is not None:
+        return node
+    metadata = {name: value for name, value in unpack(item.metadata).items() if name not in _PRIVATE}
     if not item.path.startswith("record:"):
         metadata.setdefault("file_path", item.path)
     if text is None and hit and hit.passage:
@@ -119,9 +118,10 @@ def _to_metadata(node: BaseNode, words: str | None) -> dict[str, Plain]:
     return metadata
 
 
-def _from_json(content: str, metadata: Mapping[str, Plain], text: str | None, picture: bytes | None) -> BaseNode:
+def _from_json(metadata: Mapping[str, Plain], text: str | None, picture: bytes | None) -> BaseNode | None:
+    """Return the node that was written; None if the metadata has none, or one that this module did not write."""
     try:
-        found = json.loads(content)
+        found = json.loads(str(metadata[_CONTENT]))
         found["metadata"] = _current(found["metadata"], metadata)
         if text is not None:
             _set_text(found, text)
@@ -130,8 +130,8 @@ def _from_json(content: str, metadata: Mapping[str, Plain], text: str | None, pi
         elif picture is not None:
             found["image"] = _base64(picture)
         return _TYPES.get(found["class_name"], TextNode).from_dict(found)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise InvalidInputError(f"The library has a node that cannot be read ({error}). Add it again.") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
 
 
 def _current(before: Mapping[str, Any], stored: Mapping[str, Plain]) -> dict[str, Any]:
