@@ -182,10 +182,12 @@ def test_times_and_paths_of_meta_come_back_as_texts(store, tmp_path):
 def test_fields_within_dicts_are_updated(store):
     store.write_documents([Document(content="a", meta=META), Document(content="b", meta={"price": 3.5})])
     everything = {"field": "meta.price", "operator": "==", "value": 3.5}
+    assert store.update_by_filter(everything, {"at": datetime(2024, 5, 1)}) == 2
+    assert {each.meta.pop("at") for each in store.filter_documents()} == {"2024-05-01T00:00:00"}
     assert store.update_by_filter(everything, {"person": {"name": "Grace"}, "price": 4}) == 2
     first, second = store.filter_documents()
-    assert first.meta == {**META, "person": {"name": "Grace"}, "price": 4}
-    assert second.meta == {"person": {"name": "Grace"}, "price": 4}
+    assert first.meta == {**META, "person": {"name": "Grace"}, "price": 4, "at": "2024-05-01T00:00:00"}
+    assert second.meta == {"person": {"name": "Grace"}, "price": 4, "at": "2024-05-01T00:00:00"}
     born = {"field": "meta.person.born.year", "operator": "!=", "value": None}
     assert store.count_documents_by_filter(born) == 0
 

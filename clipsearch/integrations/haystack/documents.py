@@ -74,9 +74,9 @@ def from_metadata(metadata: Mapping[str, Plain]) -> tuple[dict[str, Any], dict[s
     return meta, extras
 
 
-def is_flat(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a library keeps each value of this metadata under its own name."""
-    return REST not in metadata and REST not in pack(metadata)
+def is_flat(metadata: Mapping[str, Plain]) -> bool:
+    """Tell whether the metadata of a record has each value of a document under its own name."""
+    return REST not in metadata
 
 
 def has_embedding(item: Item) -> bool:

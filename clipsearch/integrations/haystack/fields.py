@@ -48,7 +48,8 @@ def describe(metas: Metas) -> dict[str, dict[str, str]]:
 
 def smallest_and_largest(metas: Metas, field: str) -> dict[str, Any]:
     """Return the least and the greatest value of a field; None for both if it has none, or numbers and strings."""
-    least = most = None
+    least: Any = None
+    most: Any = None
     for meta in metas:
         value = value_of(meta, field)
         if not isinstance(value, int | float | str):

@@ -176,9 +176,10 @@ class ClipSearchDocumentStore:
         """
         with self._writing:
             found = list(self._items(filters))
-            flat = {item.key for item in found if is_flat(meta) and is_flat(item.metadata)}
+            new = to_metadata(meta)
+            flat = {item.key for item in found if is_flat(new) and is_flat(item.metadata)}
             if flat:
-                self.engine.update(flat, metadata=to_metadata(meta))
+                self.engine.update(flat, metadata=new)
             for item in found:
                 if item.key not in flat:
                     self._update(item, meta)

@@ -61,8 +61,8 @@ def _compare(wanted: MetadataFilter) -> Filter:
         return ~_where(key, "eq", value)
     if operator is FilterOperator.NIN:
         return ~_where(key, "in", value)
-    if operator is FilterOperator.ALL:
-        return Filter(all_of=tuple(_where(key, "eq", each) for each in value or ()))
+    if operator is FilterOperator.ALL and isinstance(value, list):
+        return Filter(all_of=tuple(_where(key, "eq", each) for each in value))
     return _where(key, _DIRECT[operator], value)
 
 

@@ -91,8 +91,8 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         else:
             engine = clipsearch.open(library, create=True, model=model, dim=dim, index_metadata=tuple(index_metadata))
         folder = os.fspath(engine.library.folder)
-        described = {"model": model, "dim": dim, "index_metadata": tuple(index_metadata), "keep": keep}
-        super().__init__(**{"stores_text": True, "library": folder, **described})
+        described: dict[str, Any] = {"model": model, "dim": dim, "index_metadata": tuple(index_metadata), "keep": keep}
+        super().__init__(stores_text=True, **{"library": folder, **described})
         self._engine = engine
 
     @classmethod
