@@ -225,7 +225,8 @@ def test_an_index_over_the_encoder_of_the_library(own, tmp_path):
     assert hybrid.retrieve("harbour")[0].node_id == "boats"
     own.add([ImageNode(id_="red", image_path=str(tmp_path / "red.png"))])
     bundle = QueryBundle("", embedding=embedding.get_image_embedding(str(tmp_path / "red.png")))
-    found = VectorIndexRetriever(made, similarity_top_k=1, vector_store_kwargs={"kind": "image"}).retrieve(bundle)[0]
+    only = {"kind": "image", "modality": "image"}
+    found = VectorIndexRetriever(made, similarity_top_k=1, vector_store_kwargs=only).retrieve(bundle)[0]
     assert found.node_id == "red" and isinstance(found.node, ImageNode) and found.score > 0.99
     assert np.allclose(bundle.embedding, embedding.get_image_embedding(io.BytesIO(colour("red"))), atol=1e-3)
 
