@@ -23,6 +23,7 @@ from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
@@ -45,7 +46,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine:
+class SearchEngine(EngineEmbeds):
     """Ranked search over one library; safe to use from several threads.
 
     Attributes:
