@@ -1,0 +1,84 @@
+"""clipsearch mcp."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipsearch.cli.options import library_option, note, read_settings
+from clipsearch.errors import ClipSearchError
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+
+
+@click.command()
+@click.option("--http", is_flag=True, help="Serve over HTTP instead of stdin and stdout.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --http: where to listen.")
+@click.option(
+    "--port",
+    default=8765,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="With --http: the port, 0 for any that is free.",
+)
+@click.option(
+    "--token",
+    envvar="CLIPSEARCH_MCP_TOKEN",
+    help="With --http: what each request must bring.  [default: $CLIPSEARCH_MCP_TOKEN]",
+)
+@click.option("--allow-write", is_flag=True, help="Offer tools that add, change and delete items.")
+@library_option
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
+def mcp(
+    http: bool,
+    host: str,
+    port: int,
+    token: str | None,
+    allow_write: bool,
+    library: str | None,
+    offline: bool | None,
+) -> None:
+    """Serve the library to an assistant, by the Model Context Protocol.
+
+    \b
+    clipsearch mcp --library ./photos/.clipsearch
+    clipsearch mcp --http --port 8765
+
+    The tools search, list and look: search, similar, find, get_image, stats. Only with --allow-write do others add,
+    change and delete items.
+    """  # noqa: D301 - click wants the character itself
+    try:
+        from clipsearch.integrations.mcp import build_server
+    except ModuleNotFoundError as error:
+        raise ClipSearchError(
+            f"`clipsearch mcp` needs {error.name}, which is not installed. Run: pip install 'clipsearch[mcp]'"
+        ) from error
+    import clipsearch
+
+    if http:
+        from clipsearch.integrations.mcp.http import check_access
+
+        check_access(host, token or None, allow_write=allow_write)
+    settings, folder = read_settings(library=library, offline=offline)
+    with clipsearch.open(folder, settings=settings) as engine:
+        server = build_server(engine, allow_write=allow_write)
+        if http:
+            _serve_http(server, host, port, token or None, allow_write)
+        else:
+            server.run("stdio")
+
+
+def _serve_http(server: MCPServer[Any], host: str, port: int, token: str | None, allow_write: bool) -> None:
+    import anyio
+
+    from clipsearch.integrations.mcp.http import PATH, build_app, listen, serve
+
+    app = build_app(server, host=host, token=token, allow_write=allow_write)
+    with listen(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        note(f"Listening: http://{shown}:{listener.getsockname()[1]}{PATH}. It stops with Ctrl-C.")
+        with contextlib.suppress(KeyboardInterrupt):
+            anyio.run(serve, app, listener)
