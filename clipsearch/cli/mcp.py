@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,6 +71,21 @@ def mcp(
             _serve_http(server, host, port, token or None, allow_write)
         else:
             server.run("stdio")
+
+
+class _Brief(logging.Formatter):
+    """Leaves out tracebacks: the SDK logs one for each request that a client got wrong."""
+
+    def formatException(self, ei: object) -> str:
+        return ""
+
+
+def _log_briefly() -> None:
+    """Log to stderr, on a line each, what the SDK reports; with CLIPSEARCH_DEBUG, its tracebacks too."""
+    handler = logging.StreamHandler()
+    if not os.environ.get("CLIPSEARCH_DEBUG"):
+        handler.setFormatter(_Brief("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _serve_http(server: MCPServer[Any], host: str, port: int, token: str | None, allow_write: bool) -> None:
