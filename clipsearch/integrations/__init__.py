@@ -1,1 +1,1 @@
-"""Adapters to other frameworks; each module imports its own framework alone, and needs the extra of that name."""
+"""Adapters of other libraries, one file each; each imports its library and the public API of clipsearch alone."""
