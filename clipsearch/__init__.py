@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
-    from clipsearch.types import Hit, Item, Listing, Modality, Passage, PictureInfo, Results, TextLine
+    from clipsearch.types import Hit, Item, Listing, Modality, Page, Passage, PictureInfo, Results, TextLine
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ _HOMES = {
     "clipsearch.query.engine": ("SearchEngine",),
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
-    "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Passage", "PictureInfo", "Results", "TextLine"),
+    "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine"),
 }  # fmt: skip
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "Listing",
     "MediaError",
     "Modality",
+    "Page",
     "Passage",
     "Picture",
     "PictureError",

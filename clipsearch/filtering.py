@@ -11,6 +11,7 @@ from typing import Any
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Modality
+from clipsearch.where import Where
 from clipsearch.words import fold_tag, parse_words
 
 ORIENTATIONS = ("landscape", "portrait", "square")
@@ -18,13 +19,16 @@ ORIENTATIONS = ("landscape", "portrait", "square")
 _ONE_FORMAT = (frozenset({".jpg", ".jpeg", ".jfif"}), frozenset({".tif", ".tiff"}), frozenset({".heic", ".heif"}))
 """Endings that mean the same."""
 
+_ANYTHING = Where()
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which items may be found. Every condition that is given must hold; Filter() allows all.
 
-    `a & b` allows what both allow, `~a` what `a` does not. A value that an item lacks, as a text has no camera, meets
-    no condition, and so meets the opposite of any. The records of a collection are in the folder of its source.
+    `a & b` allows what both allow, `a | b` what either allows, `~a` what `a` does not. A value that an item lacks, as
+    a text has no camera, meets no condition, and so meets the opposite of any. The records of a collection are in the
+    folder of its source.
 
     Attributes:
         ids: Ids of items.
@@ -39,7 +43,13 @@ class Filter:
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
         caption: Words that the caption, or a text, has: all of them, `"in this order"`, or `beginning*`.
         tags: Whole tags, any of them, in either case.
+        keys: Keys of items, any of them: the caller's ids of records, the absolute paths of files.
+        where: Conditions on metadata by name, all of which must hold: `{"price": {"lt": 20}, "brand": ["acme", "zoo"],
+            "sold": False}`. The operators are eq, ne, lt, le, gt, ge, in, nin, contains and exists; a value alone
+            stands for eq, a list for in. Numbers compare with numbers, texts with texts by code point; a truth value
+            equals itself alone. A list of texts meets eq, in and contains if one of its texts does.
         all_of: Filters that must all hold.
+        any_of: Filters of which at least one must hold, if any are given.
         none_of: Filters of which none may hold.
 
     Raises:
@@ -58,7 +68,10 @@ class Filter:
     near: tuple[float, float, float] | None = None
     caption: str | None = None
     tags: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    where: Mapping[str, Any] = _ANYTHING
     all_of: tuple[Filter, ...] = ()
+    any_of: tuple[Filter, ...] = ()
     none_of: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,10 +88,17 @@ class Filter:
         self._check_pictures()
         if self.caption is not None:
             parse_words(self.caption)
+        object.__setattr__(self, "where", self.where if isinstance(self.where, Where) else Where(self.where))
+        self._check_parts()
+
+    def _check_parts(self) -> None:
         for tag in self.tags:
             if not isinstance(tag, str) or not fold_tag(tag):
                 raise InvalidInputError(f"A tag is one or more words, not {tag!r}.")
-        for part in (*self.all_of, *self.none_of):
+        for key in self.keys:
+            if not isinstance(key, str) or not key:
+                raise InvalidInputError(f"A key is the id of a record or the path of a file, not {key!r}.")
+        for part in (*self.all_of, *self.any_of, *self.none_of):
             if not isinstance(part, Filter):
                 raise InvalidInputError(f"A filter is combined from filters, not from {part!r}.")
 
@@ -99,6 +119,11 @@ class Filter:
             return NotImplemented
         return Filter(all_of=(*self._parts(), *other._parts()))
 
+    def __or__(self, other: Filter) -> Filter:
+        if not isinstance(other, Filter):
+            return NotImplemented
+        return Filter(any_of=(*self._alternatives(), *other._alternatives()))
+
     def __invert__(self) -> Filter:
         is_opposite = len(self.none_of) == 1 and self == Filter(none_of=self.none_of)
         return self.none_of[0] if is_opposite else Filter(none_of=(self,))
@@ -106,8 +131,12 @@ class Filter:
     def _parts(self) -> tuple[Filter, ...]:
         return self.all_of if self == Filter(all_of=self.all_of) else (self,)
 
+    def _alternatives(self) -> tuple[Filter, ...]:
+        return self.any_of if self.any_of and self == Filter(any_of=self.any_of) else (self,)
 
-_LISTS = ("folders", "cameras", "types", "tags", "all_of", "none_of")
+
+_COMBINED = ("all_of", "any_of", "none_of")
+_LISTS = ("folders", "cameras", "types", "tags", "keys", *_COMBINED)
 
 
 def file_endings(kind: str) -> frozenset[str]:
@@ -127,12 +156,8 @@ def file_endings(kind: str) -> frozenset[str]:
 
 def absolute(wanted: Filter) -> Filter:
     """Return a filter that means the same whatever the current folder is. Raises InvalidInputError if that is gone."""
-    return replace(
-        wanted,
-        folders=tuple(map(_absolute, wanted.folders)),
-        all_of=tuple(map(absolute, wanted.all_of)),
-        none_of=tuple(map(absolute, wanted.none_of)),
-    )
+    parts = {name: tuple(map(absolute, getattr(wanted, name))) for name in _COMBINED}
+    return replace(wanted, folders=tuple(map(_absolute, wanted.folders)), **parts)  # type: ignore[arg-type]
 
 
 def to_values(wanted: Filter) -> dict[str, Any]:
@@ -148,7 +173,7 @@ def from_values(values: Mapping[str, Any]) -> Filter:
         for name in ("taken_from", "taken_until"):
             if name in read:
                 read[name] = datetime.fromisoformat(read[name])
-        for name in ("all_of", "none_of"):
+        for name in _COMBINED:
             read[name] = tuple(map(from_values, read.get(name, ())))
         return Filter(**read)
     except (TypeError, ValueError) as error:
@@ -196,6 +221,8 @@ def _absolute(folder: str) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, Filter):
         return to_values(value)
+    if isinstance(value, Where):
+        return dict(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, frozenset):

@@ -258,6 +258,34 @@ class Listing(Sequence[Item]):
 
 
 @dataclass(frozen=True, slots=True)
+class Page(Sequence[Item]):
+    """Some of the items that a filter allows, in order of their ids; a sequence of Item.
+
+    Attributes:
+        items: The items.
+        cursor: For the next page; None after the last.
+        warnings: What the user should know.
+    """
+
+    items: tuple[Item, ...]
+    cursor: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbors:
     """The nearest rows of a batch of queries, best first; equal scores are in order of id.
 

@@ -25,7 +25,8 @@ _PART = ".part"
 
 
 class _Format(Protocol):
-    files: Sequence[Path]
+    @property
+    def files(self) -> Sequence[Path]: ...
 
     def write(self, vectors: NDArray[np.float32], rows: Sequence[Fields]) -> None: ...
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.query.embedding import Picture
+    from clipsearch.types import Item
 
 KINDS = ("query", "document")
 """What texts are embedded as: what is looked for, or what is found."""
@@ -44,6 +45,9 @@ class EngineEmbeds:
 
         @property
         def encoder(self) -> Encoder:
+            """As SearchEngine has it."""
+
+        def get(self, ids: str) -> Item | None:
             """As SearchEngine has it."""
 
     def embed(
@@ -102,20 +106,14 @@ class EngineEmbeds:
         from clipsearch.gallery.tiles import encode_thumbnail
         from clipsearch.store.picture_files import read_picture_of
 
-        item_id = self._item_id(key)
+        item = self.get(key) if isinstance(key, str) and key else None
+        if item is None:
+            raise InvalidInputError(f"No item has the key {key!r}. Take it from a hit: hit.item.key.")
         try:
-            data = read_picture_of(self.library, item_id, self._settings.max_picture_bytes)
+            data = read_picture_of(self.library, item.id, self._settings.max_picture_bytes)
             return encode_thumbnail(data, side, self._settings.max_pixels)
         except MediaError as error:
             raise type(error)(f"There is no thumbnail of {key!r}: {error}.") from error
-
-    def _item_id(self, key: str) -> int:
-        from clipsearch.store.lookup import item_at
-
-        found = item_at(self.library, key) if isinstance(key, str) else None
-        if found is None:
-            raise InvalidInputError(f"No item has the key {key!r}. Take it from a hit: hit.item.key.")
-        return found
 
 
 def check_kind(kind: str) -> None:

@@ -19,11 +19,14 @@ from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
 from clipsearch.query.candidates import QueryBatch, Retriever
+from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.embeds import EngineEmbeds
+from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
+from clipsearch.query.reading import EngineReads
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
@@ -31,7 +34,7 @@ from clipsearch.query.validation import as_floats, check_kinds, read_vectors
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import EncoderPin, Hit, Listing, Modality, Results
+from clipsearch.types import EncoderPin, Hit, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
@@ -45,7 +48,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineEmbeds):
+class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
     """Ranked search over one library; safe to use from several threads.
 
     Attributes:
@@ -315,28 +318,6 @@ class SearchEngine(EngineEmbeds):
                     answers.append(self._results(name, pin, snapshot, ranking, options))
         return answers
 
-    def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
-        """List the items that a filter allows, newest first: by when they were taken, else by their last change.
-
-        Args:
-            filters: None lists all items.
-            limit: List at most so many; None for all.
-
-        Returns:
-            The items, how many there are in all, and their tags.
-
-        Raises:
-            InvalidInputError: The limit is below 1, or a folder is not in the library.
-            LibraryNotFoundError: The library is empty.
-        """
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            raise InvalidInputError(f"The limit must be a whole number of at least 1, not {limit!r}.")
-        with self.library.read() as snapshot:
-            self._require_rows(snapshot)
-            items, total = snapshot.list_items(filters or Filter(), limit)
-            tags = snapshot.tags_of(item.id for item in items)
-            return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
-
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
         pin = self._pin()
         with self.library.read() as snapshot:
@@ -357,7 +338,7 @@ class SearchEngine(EngineEmbeds):
         examined, cutoff = found.hits[: options.end], options.cutoff
         kept = cutoff.apply(found.hits, rows, options.end)
         left_out = len(examined) - len(kept)
-        hits = show_lines(snapshot, kept[options.offset :], name, found.keyword_ids)
+        hits = enrich_hits(snapshot, show_lines(snapshot, kept[options.offset :], name, found.keyword_ids))
         why = (cutoff.explain(examined),) if left_out and not kept else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)
         confident = _is_confident(kept)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.metadata import stored_name
+from clipsearch.types import Modality
 
 _UNIT_ROUNDING = 1e-6
 """How far the length of a float32 unit row is from 1."""
@@ -41,3 +44,46 @@ def check_kinds(*kinds: object) -> None:
         raise InvalidInputError(f"A batch takes one of texts, images and vectors, but {len(given)} were given.")
     if isinstance(given[0], str | bytes | os.PathLike):
         raise InvalidInputError("A batch takes a list of queries. For a single query, use `search`.")
+
+
+def read_keys(ids: str | Iterable[str]) -> list[str]:
+    """Return one key or several as a list. Raises InvalidInputError for an empty one, or one that is no str."""
+    if not isinstance(ids, Iterable):
+        raise InvalidInputError(f"An item is named by its key, a str, not by {ids!r}.")
+    keys = [ids] if isinstance(ids, str) else list(ids)
+    for key in keys:
+        if not isinstance(key, str) or not key:
+            raise InvalidInputError(f"An item is named by its key, a str that is not empty, not by {key!r}.")
+    return keys
+
+
+def require_known(keys: Iterable[str], known: Container[str]) -> None:
+    """Raise InvalidInputError for a key that is not known."""
+    for key in keys:
+        if key not in known:
+            raise InvalidInputError(f"There is no item {key!r} in the library. To see keys: clipsearch find --json")
+
+
+def read_names(names: str | Iterable[str]) -> list[str]:
+    """Return one name of metadata or several as a list. Raises InvalidInputError for one that cannot be a name."""
+    if not isinstance(names, Iterable):
+        raise InvalidInputError(f"A name of metadata is a str, not {names!r}.")
+    found = [names] if isinstance(names, str) else list(names)
+    for name in found:
+        stored_name(name)
+    return found
+
+
+def read_count(name: str, count: object) -> int:
+    """Return a whole number of at least 1. Raises InvalidInputError for anything else."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InvalidInputError(f"The {name} must be a whole number of at least 1, not {count!r}.")
+    return count
+
+
+def as_modality(name: Modality | str) -> Modality:
+    """Return a modality by its name. Raises InvalidInputError for another name."""
+    try:
+        return Modality(name)
+    except ValueError:
+        raise InvalidInputError(f"There is no modality {name!r}. Use {' or '.join(Modality)}.") from None

@@ -14,9 +14,10 @@ from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, de
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.paths import join
+from clipsearch.paths import join, unquote_path
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
+from clipsearch.store.records import RECORD_PREFIX
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
 from clipsearch.store.sql_values import chunks, listed, numbers, to_parameter
@@ -149,7 +150,8 @@ def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int
 def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
     """Return the absolute path of an item. Raises StoreCorruptError if its root is unknown or its path is not text."""
     try:
-        return join(root_paths[root_id], path)
+        folder = root_paths[root_id]
+        return RECORD_PREFIX + unquote_path(path) if folder == RECORD_PREFIX else join(folder, path)
     except (LookupError, TypeError, ValueError) as error:
         raise StoreCorruptError(f"The catalog has a wrong file name in root {root_id!r} ({error}). {REPAIR}") from error
 
@@ -250,6 +252,23 @@ def list_items(
     return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
 
 
+def live_items(connection: Connection, ids: Iterable[int]) -> Sequence[Row[Any]]:
+    """Return the rows of those of these items that are live, in order of id."""
+    query = select(items).where(items.c.id.in_(listed(ids)), ~items.c.deleted)
+    return connection.execute(query.order_by(items.c.id)).all()
+
+
+def matching_ids(connection: Connection, allowed: ColumnElement[bool]) -> NDArray[np.int64]:
+    """Return the ids of the live items that meet a condition: int64, ascending."""
+    return np.sort(numbers(connection.execute(select(items.c.id).where(~items.c.deleted, allowed)).scalars()))
+
+
+def count_matching(connection: Connection, allowed: ColumnElement[bool]) -> int:
+    """Count the live items that meet a condition."""
+    query = select(func.count()).select_from(items).where(~items.c.deleted, allowed)
+    return int(connection.execute(query).scalar_one())
+
+
 def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
     """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they are invalid."""
     try:
@@ -261,7 +280,9 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog has a wrong entry for item {row.id} ({error}). {REPAIR}") from error
-    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption)
+    is_record = root_paths[row.root_id] == RECORD_PREFIX
+    key = path.removeprefix(RECORD_PREFIX) if is_record else path
+    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption, key)
 
 
 def _passage(row: Row[Any], modality: Modality) -> Passage | None:

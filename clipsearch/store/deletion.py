@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from clipsearch.store import full_text, recognised, tags
-from clipsearch.store.records import Scope
+from clipsearch.store.records import RootKind, Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
-from clipsearch.store.schema import failures, item_metadata, items, record_contents, roots, vectors
+from clipsearch.store.schema import failures, item_metadata, items, metadata_values, record_contents, roots, vectors
+from clipsearch.store.sql_values import chunks, listed
 
 
 def tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
@@ -25,9 +26,19 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     full_text.remove(connection, ids)
     tags.remove(connection, ids)
     recognised.remove(connection, ids)
-    for table in (vectors, item_metadata, record_contents):
+    for table in (vectors, item_metadata, metadata_values, record_contents):
         connection.execute(delete(table).where(table.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))
+
+
+def delete_items(connection: Connection, ids: Iterable[int]) -> None:
+    """Erase records, and mark files deleted: these come back at no cost."""
+    chosen = select(items.c.id).where(items.c.id.in_(listed(ids)))
+    is_file = items.c.root_id.in_(select(roots.c.id).where(roots.c.kind == RootKind.FOLDER))
+    tombstone(connection, chosen.where(is_file))
+    records = connection.execute(chosen.where(~is_file)).scalars().all()
+    for chunk in chunks(records):
+        erase_items(connection, chunk)
 
 
 def erase_scope(connection: Connection, scope: Scope) -> int:

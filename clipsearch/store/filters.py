@@ -14,15 +14,17 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
-from clipsearch.store import full_text, tags
+from clipsearch.store import full_text, item_metadata, tags
+from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
 from clipsearch.store.sql_values import listed, numbers
 from clipsearch.types import Modality
+from clipsearch.where import Where
 
 KEPT_FILTERS = 4
-"""Of as many filters the rows are kept: 8 bytes for each that matches."""
+"""Of as many filters what they allow is kept: 8 bytes for each that matches."""
 
 EARTH_KM = 6371.0088
 """The mean radius of the Earth (IUGG)."""
@@ -64,7 +66,14 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
         terms.append(items.c.id.in_(full_text.matching(connection, wanted.caption)))
     if wanted.tags:
         terms.append(items.c.id.in_(tags.matching(connection, wanted.tags)))
+    if wanted.keys:
+        found = ids_of_keys(connection, wanted.keys, base)
+        terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
+    if wanted.where:
+        terms.append(item_metadata.condition(connection, Where(wanted.where)))
     terms += [condition(connection, part, base) for part in wanted.all_of]
+    if wanted.any_of:
+        terms.append(or_(*(condition(connection, part, base) for part in wanted.any_of)))
     # what is not known is not true, and so meets the opposite
     terms += [condition(connection, part, base).is_not(true()) for part in wanted.none_of]
     return and_(True, *terms)
@@ -177,13 +186,18 @@ def _checked_scopes(connection: Connection, folder: str, base: str) -> list[Scop
 
 
 class RecentRows:
-    """The rows of the filters that were asked for last, at one revision; safe to share by threads."""
+    """What the filters that were asked for last allow, at one revision: rows of a modality, or ids of items.
+
+    Safe to share by threads.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Modality, Filter], NDArray[np.int64]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Modality | None, Filter], NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, modality: Modality, wanted: Filter, compute: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+    def get(
+        self, modality: Modality | None, wanted: Filter, compute: Callable[[], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
         """Return what is kept, or compute and keep it; read-only, for it is shared."""
         key = (modality, wanted)
         with self._lock:

@@ -114,15 +114,16 @@ class Library:
             return catalog.known_hashes(connection, hashes)
 
     @contextmanager
-    def writer(self, *, repair: bool = False) -> Iterator[Writer]:
+    def writer(self, *, repair: bool = False, timeout: float = 0.0) -> Iterator[Writer]:
         """Take the lock, remove the remains of a crash, and yield the writer.
 
         Vectors can be committed once an encoder is pinned. repair: also open a library that lacks vectors;
-        see `VectorStore.recover`. Raises LibraryLockedError at once if another writer is at work.
+        see `VectorStore.recover`. timeout: seconds to wait for another writer; if it is still at work then, raises
+        LibraryLockedError.
         """
         from clipsearch.store.row_checks import fill  # deferred: a query does not need it
 
-        with locked(self.folder):
+        with locked(self.folder, timeout):
             pin = self.encoder
             engine = writer_engine(self.folder / CATALOG)
             migrations.migrate(engine)
@@ -221,11 +222,11 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the writer lock of a folder. Raises LibraryLockedError at once if another process has it, LibraryError."""
+def locked(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the writer lock of a folder. timeout: seconds to wait for it. Raises LibraryLockedError, LibraryError."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=timeout)
     try:
         with open_folder(folder) as own:  # taking the lock empties the file
             if own.status(LOCK) is not None:

@@ -62,8 +62,8 @@ def _add_recognised_text(connection: Connection) -> None:
 
 
 def _add_records(connection: Connection) -> None:
-    schema.item_metadata.create(connection, checkfirst=True)
-    schema.record_contents.create(connection, checkfirst=True)
+    for table in (schema.item_metadata, schema.metadata_values, schema.record_contents):
+        table.create(connection, checkfirst=True)
     checksums.create(connection)
 
 
@@ -105,7 +105,7 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NO_RECORDS = (_empty_view(schema.item_metadata), _empty_view(schema.record_contents))
+_NO_RECORDS = tuple(map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents)))
 _UNREAD = (_empty_view(schema.recognised_text), *_NO_RECORDS)
 
 VIEWS: tuple[tuple[str, ...], ...] = (

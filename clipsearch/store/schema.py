@@ -130,6 +130,16 @@ item_metadata = Table(
     _digest(),
 )
 
+metadata_values = Table(
+    "metadata_values",
+    metadata,
+    Column("name", Integer, primary_key=True),  # its number among those whose values are indexed
+    Column("value", LargeBinary, primary_key=True),  # a number, a text, or a BLOB of one byte for a truth value
+    Column("item_id", ForeignKey("items.id"), primary_key=True, index=True),
+    Column("element", Boolean, primary_key=True),  # whether it is one of a list
+    sqlite_with_rowid=False,
+)
+
 record_contents = Table(
     "record_contents",
     metadata,

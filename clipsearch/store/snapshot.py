@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,9 @@ from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
 from clipsearch.store import catalog, full_text, recognised, tags
 from clipsearch.store.checksums import is_sound
+from clipsearch.store.enriching import enrich
 from clipsearch.store.filters import RecentRows, condition, matching_rows
+from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.revision import RevisionCache, get_revision
@@ -179,6 +181,38 @@ class Snapshot:
         sound = [row for row in found if is_sound(row, items)]
         self._unsound |= {row.id for row in found} - {row.id for row in sound}
         return [catalog.to_item(row, self.root_paths()) for row in sound], total
+
+    def ids_of_keys(self, keys: Iterable[str]) -> dict[str, list[int]]:
+        """Return the live items that have each of these keys, where there are any; that of a record comes first."""
+        return ids_of_keys(self._connection, keys, self._base)
+
+    def items_by_id(self, ids: Iterable[int]) -> list[Item]:
+        """Return those of these items that are live, with all that is known of them, in order of id."""
+        found = catalog.live_items(self._connection, ids)
+        sound = [row for row in found if is_sound(row, items)]
+        self._unsound |= {row.id for row in found} - {row.id for row in sound}
+        return self.enrich([catalog.to_item(row, self.root_paths()) for row in sound])
+
+    def enrich(self, found: Sequence[Item]) -> list[Item]:
+        """Return items with all that is known of them; damaged ones are left out, and are in `warnings`."""
+        complete, damaged = enrich(self._connection, found)
+        self._unsound |= damaged
+        return complete
+
+    def count_items(self, wanted: Filter) -> int:
+        """Count the items that a filter allows."""
+        return catalog.count_matching(self._connection, condition(self._connection, absolute(wanted), self._base))
+
+    def matching_ids(self, wanted: Filter, after: int = 0) -> NDArray[np.int64]:
+        """Return the ids of the live items that a filter allows, beyond one id: int64, ascending."""
+        wanted = absolute(wanted)
+        recent = self._cached("matching ids", RecentRows)
+
+        def compute() -> NDArray[np.int64]:
+            return catalog.matching_ids(self._connection, condition(self._connection, wanted, self._base))
+
+        ids = recent.get(None, wanted, compute)
+        return ids[np.searchsorted(ids, after, side="right") :]
 
     def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """Return the tags of each of these items that has any, in order."""

@@ -7,7 +7,7 @@ of the last commit that returned, or of the one in flight.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, commit, deletion, generations, imports, recognised, tags
+from clipsearch.store import catalog, commit, deletion, generations, imports, item_metadata, recognised, tags
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import (
@@ -179,6 +179,20 @@ class Writer:
         """
         with change(self._connection) as connection:
             return deletion.erase_scope(connection, scope)
+
+    def delete_items(self, ids: Iterable[int]) -> None:
+        """Erase records, and mark files deleted, by their ids."""
+        with self._commits:
+            self._check_open()
+            with change(self._connection) as connection:
+                deletion.delete_items(connection, ids)
+
+    def change_metadata(self, ids: Sequence[int], changed: Mapping[str, object], removed: Collection[str]) -> None:
+        """Set values of the metadata of items by name, and remove others; what is damaged is an error."""
+        with self._commits:
+            self._check_open()
+            with change(self._connection) as connection:
+                item_metadata.merge(connection, ids, changed, removed)
 
     def save_labels(self, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]) -> None:
         """Store the labels of items as tags, and remove the tags that the same labels gave these items before.

@@ -37,7 +37,7 @@ def test_what_filters_can_find_keeps_its_name():
 
 @pytest.mark.parametrize("value", [date(2026, 1, 1), {1, 2}, b"bytes", {("a", "b"): 1}])
 def test_what_json_cannot_hold_is_named(value):
-    with pytest.raises(InvalidInputError, match="'when'.*JSON"):
+    with pytest.raises(InvalidInputError, match=r"'when'.*JSON"):
         pack({"when": value, "other": {}})
 
 

@@ -82,7 +82,7 @@ class Filters(BaseModel):
         given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}
         if self.near is not None:
             given["near"] = (self.near.latitude, self.near.longitude, self.near.km)
-        return Filter(**given, **self._times())
+        return Filter(**(given | self._times()))
 
     def _times(self) -> dict[str, datetime]:
         now = datetime.now()

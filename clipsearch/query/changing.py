@@ -1,0 +1,81 @@
+"""The methods of the engine that change items which are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter
+from clipsearch.metadata import check_metadata
+from clipsearch.query.validation import read_keys, read_names, require_known
+from clipsearch.store.library import Library
+
+
+class EngineChanges:
+    """Deleting items, and changing what is said of them. What a call has returned from is durable."""
+
+    library: Library
+    _timeout: float = 30.0
+
+    def delete(self, ids: str | Iterable[str] | None = None, *, filters: Filter | None = None) -> int:
+        """Delete items, by their keys or by a filter: exactly one of the two.
+
+        Records are erased. Files are only hidden, and stay on disk; `index` brings back those that it finds again.
+
+        Args:
+            ids: One key or several, as `get` takes them; unknown ones are passed over.
+            filters: Which items; Filter() deletes all.
+
+        Returns:
+            How many items were deleted.
+
+        Raises:
+            InvalidInputError: Neither or both are given, or one cannot be used.
+            LibraryLockedError: Another writer is still at work after the engine's timeout.
+            LibraryError: The library cannot be written.
+        """
+        if (ids is None) == (filters is None):
+            raise InvalidInputError("delete takes ids or filters, one of the two. Filter() deletes all items.")
+        keys = None if ids is None else read_keys(ids)
+        with self.library.writer(timeout=self._timeout) as writer:
+            with self.library.read() as snapshot:
+                if keys is None:
+                    chosen = snapshot.matching_ids(filters or Filter()).tolist()
+                else:
+                    chosen = sorted({item_id for found in snapshot.ids_of_keys(keys).values() for item_id in found})
+            if chosen:
+                writer.delete_items(chosen)
+        return len(chosen)
+
+    def update(
+        self,
+        ids: str | Iterable[str],
+        *,
+        metadata: Mapping[str, object] | None = None,
+        remove: str | Iterable[str] = (),
+    ) -> int:
+        """Change the metadata of items.
+
+        Args:
+            ids: One key or several, as `get` takes them.
+            metadata: Values to set, by name; other names keep theirs.
+            remove: Names to remove.
+
+        Returns:
+            How many items were changed.
+
+        Raises:
+            InvalidInputError: A key is not in the library, or a value cannot be used; nothing is changed then.
+            LibraryLockedError: Another writer is still at work after the engine's timeout.
+            LibraryError: The library cannot be written.
+        """
+        keys = list(dict.fromkeys(read_keys(ids)))
+        changed = {} if metadata is None else metadata
+        removed = frozenset(read_names(remove))
+        check_metadata(changed)
+        with self.library.writer(timeout=self._timeout) as writer:
+            with self.library.read() as snapshot:
+                by_key = snapshot.ids_of_keys(keys)
+            require_known(keys, by_key)
+            writer.change_metadata([by_key[key][0] for key in keys], changed, removed)
+        return len(keys)

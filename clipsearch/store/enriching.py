@@ -1,0 +1,36 @@
+"""Items with what stands beside them in the catalog: metadata, and what records hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from clipsearch.store.item_metadata import values_of
+from clipsearch.store.record_contents import Contents, contents_of
+from clipsearch.types import Item, MetadataValue
+
+_NOTHING = Contents(None, None)
+
+
+def enrich(connection: Connection, found: Sequence[Item]) -> tuple[list[Item], set[int]]:
+    """Return items with their metadata and texts, and records with the paths of their pictures.
+
+    Those of which any of that is damaged are left out; their ids come second.
+    """
+    ids = [item.id for item in found]
+    metadata, damaged = values_of(connection, ids)
+    contents, also_damaged = contents_of(connection, ids)
+    damaged |= also_damaged
+    return [
+        _complete(item, metadata.get(item.id), contents.get(item.id, _NOTHING))
+        if item.id in metadata or item.id in contents
+        else item
+        for item in found
+        if item.id not in damaged
+    ], damaged
+
+
+def _complete(item: Item, metadata: dict[str, MetadataValue] | None, contents: Contents) -> Item:
+    return replace(item, path=contents.source or item.path, text=contents.text, metadata=metadata or {})

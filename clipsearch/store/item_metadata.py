@@ -1,0 +1,76 @@
+"""The metadata of items: stored, changed, read, and matched with conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, select
+
+from clipsearch.errors import StoreCorruptError
+from clipsearch.metadata import NONE, check_metadata, parse_metadata
+from clipsearch.store import metadata_index
+from clipsearch.store.checksums import is_sound
+from clipsearch.store.metadata_sql import meets
+from clipsearch.store.refusals import REPAIR
+from clipsearch.store.schema import item_metadata, items
+from clipsearch.store.sql_values import listed
+from clipsearch.types import MetadataValue
+from clipsearch.where import Condition, Where
+
+_STORE = (
+    "INSERT INTO item_metadata (item_id, data) VALUES (?, ?) "
+    "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
+)
+
+
+def store(connection: Connection, metadata: Mapping[int, str]) -> None:
+    """Store the metadata of items, by id, in place of what they have: JSON texts of `check_metadata`."""
+    given = [(item_id, text) for item_id, text in metadata.items() if text != NONE]
+    if given:
+        connection.exec_driver_sql(_STORE, given)
+    if empty := [item_id for item_id, text in metadata.items() if text == NONE]:
+        connection.execute(delete(item_metadata).where(item_metadata.c.item_id.in_(listed(empty))))
+    metadata_index.refresh(connection, listed(metadata))
+
+
+def merge(connection: Connection, ids: Sequence[int], changed: Mapping[str, object], removed: Collection[str]) -> None:
+    """Set values of items by name, and remove others. Raises StoreCorruptError for metadata that is damaged."""
+    present, damaged = values_of(connection, ids)
+    if damaged:
+        raise StoreCorruptError(f"The metadata of item {min(damaged)} is damaged. {REPAIR}")
+    kept = ({n: v for n, v in present.get(item_id, {}).items() if n not in removed} for item_id in ids)
+    store(connection, {item_id: check_metadata({**own, **changed}) for item_id, own in zip(ids, kept, strict=True)})
+
+
+def values_of(connection: Connection, ids: Iterable[int]) -> tuple[dict[int, dict[str, MetadataValue]], set[int]]:
+    """Return the metadata of each of these items that has any, and the items whose metadata is damaged."""
+    query = select(item_metadata).where(item_metadata.c.item_id.in_(listed(ids)))
+    found: dict[int, dict[str, MetadataValue]] = {}
+    damaged: set[int] = set()
+    for row in connection.execute(query):
+        try:
+            if not is_sound(row, item_metadata):
+                raise ValueError("it fails its checksum")
+            found[row.item_id] = parse_metadata(row.data)
+        except ValueError:
+            damaged.add(row.item_id)
+    return found, damaged
+
+
+def condition(connection: Connection, where: Where) -> ColumnElement[bool]:
+    """Build the condition "an item whose metadata meets all of these"."""
+    numbers = metadata_index.declared(connection)
+    absent = [each for each in where.conditions if each.operator == "exists" and not each.value]
+    by_index: dict[int, list[Condition]] = {}
+    rest = []
+    for each in where.conditions:
+        if each.name in numbers and metadata_index.can_answer(each):
+            by_index.setdefault(numbers[each.name], []).append(each)
+        elif each not in absent:
+            rest.append(each)
+    found = [ids for number, wanted in by_index.items() for ids in metadata_index.matching(number, wanted)]
+    if rest:  # of what the index leaves, the JSON is read
+        left = [item_metadata.c.item_id.in_(ids) for ids in found]
+        found = [select(item_metadata.c.item_id).where(*left, *map(meets, rest))]
+    has = [select(item_metadata.c.item_id).where(meets(each._replace(value=True))) for each in absent]
+    return and_(True, *(items.c.id.in_(ids) for ids in found), *(items.c.id.not_in(ids) for ids in has))
