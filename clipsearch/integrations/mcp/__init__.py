@@ -6,6 +6,7 @@ An assistant gets tools that search, list and look; those that change the librar
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -46,7 +47,7 @@ def build_server(engine: SearchEngine, *, allow_write: bool = False) -> MCPServe
     reading = ReadingTools(engine, writable=allow_write)
     looks = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     for look in (reading.search, reading.similar, reading.find, reading.get_image, reading.stats):
-        server.add_tool(_guarded(look), annotations=looks)
+        server.add_tool(_guarded(look), description=inspect.getdoc(look), annotations=looks)
     if allow_write:
         from clipsearch.integrations.mcp.writing import WritingTools
 
@@ -56,7 +57,7 @@ def build_server(engine: SearchEngine, *, allow_write: bool = False) -> MCPServe
             read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
         )
         for change in (writing.add_text, writing.add_image, writing.update, writing.delete):
-            server.add_tool(_guarded(change), annotations=changes)
+            server.add_tool(_guarded(change), description=inspect.getdoc(change), annotations=changes)
     return server
 
 

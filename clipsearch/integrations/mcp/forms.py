@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -183,7 +182,15 @@ class Changed(BaseModel):
 
 def to_result(payload: Mapping[str, Any]) -> CallToolResult:
     """Return a payload as structured content, and as the same JSON for models that read text alone."""
-    line = present.to_json(payload).decode()  # bytes of a path that are not UTF-8 are escaped in it
-    return CallToolResult(
-        content=[TextContent(type="text", text=line.rstrip("\n"))], structured_content=json.loads(line)
-    )
+    clean = _encodable(payload)
+    line = present.to_json(clean).decode().rstrip("\n")
+    return CallToolResult(content=[TextContent(type="text", text=line)], structured_content=clean)
+
+
+def _encodable(value: Any) -> Any:
+    """Escape the bytes of paths that are not UTF-8, which no message can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_encodable(name): _encodable(each) for name, each in value.items()}
+    return [_encodable(each) for each in value] if isinstance(value, list | tuple) else value
