@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
+    from clipsearch.records import AddReport, Record
     from clipsearch.types import Hit, Item, Listing, Modality, Page, Passage, PictureInfo, Results, TextLine
+    from indexer.report import IndexReport
 
 __version__ = "0.1.0"
 
@@ -49,10 +51,13 @@ _HOMES = {
     "clipsearch.query.engine": ("SearchEngine",),
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
+    "clipsearch.records": ("AddReport", "Record"),
     "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine"),
+    "indexer.report": ("IndexReport",),
 }  # fmt: skip
 
 __all__ = [
+    "AddReport",
     "AnnIndexError",
     "ClipSearchError",
     "EncoderError",
@@ -60,6 +65,7 @@ __all__ = [
     "EncoderUnavailableError",
     "Filter",
     "Hit",
+    "IndexReport",
     "Indexed",
     "InvalidInputError",
     "Item",
@@ -76,6 +82,7 @@ __all__ = [
     "PictureInfo",
     "Query",
     "QuerySyntaxError",
+    "Record",
     "Results",
     "SchemaVersionError",
     "SearchEngine",
@@ -90,12 +97,26 @@ __all__ = [
 ]
 
 
-def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | None = None) -> SearchEngine:
-    """Open a library for search.
+def open(
+    library: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = False,
+    model: str | None = None,
+    dim: int | None = None,
+    timeout: float = 30.0,
+    settings: Settings | None = None,
+) -> SearchEngine:
+    """Open a library, to search it and to write to it.
 
     Args:
         library: Its folder; None finds it as the command line does: the environment, the nearest `.clipsearch/`, the
             data folder.
+        create: Make the library if it is not there.
+        model: The encoder of a new library, as `clipsearch index --model` takes it; None for what the settings name. An
+            existing library must have that encoder.
+        dim: The length of vectors that are made elsewhere, by what `model` names: pictures and texts are not encoded
+            then, and must come with their vectors to be found by them.
+        timeout: Seconds that a call that writes waits for another writer.
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
             `index --model` do.
@@ -106,6 +127,10 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     Raises:
         LibraryNotFoundError: The library does not exist. An untrusted encoder is an EncoderUnavailableError of the
             first search that needs it.
+        EncoderMismatchError: The library has another encoder than `model`.
+        EncoderUnavailableError: The encoder of a new library cannot be loaded.
+        InvalidInputError: An argument cannot be used.
+        LibraryError: The library cannot be made there.
 
     Example:
         >>> with clipsearch.open("photos/.clipsearch") as engine:
@@ -113,10 +138,11 @@ def open(library: str | os.PathLike[str] | None = None, *, settings: Settings | 
     """
     from clipsearch.config import load_settings
     from clipsearch.locations import library_path
-    from clipsearch.query.engine import open_library
+    from clipsearch.query.engine import open_engine
 
     chosen = settings or load_settings()
-    return open_library(library_path(os.fspath(library) if library is not None else chosen.library), chosen)
+    folder = library_path(os.fspath(library) if library is not None else chosen.library)
+    return open_engine(folder, chosen, create=create, model=model, dim=dim, timeout=timeout)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

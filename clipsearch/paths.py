@@ -14,6 +14,10 @@ _ESCAPE = re.compile("%([0-9A-F]{2})")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:[^\s,]*,", re.IGNORECASE)
 
 
+RECORDS = "record:"
+"""Stands before the id of a record that has no file: it is no absolute path, and nothing is opened by it."""
+
+
 def quote_path(path: str) -> str:
     """Turn a path as os.fsdecode gives it into storable text."""
     if path.isascii() and "%" not in path:  # the usual case, without two substitutions
@@ -29,8 +33,13 @@ def unquote_path(stored: str) -> str:
 
 
 def join(root: str, stored: str) -> str:
-    """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is."""
+    """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is.
+
+    The id of a record that was added from Python, whose root is RECORDS, follows that.
+    """
     path = unquote_path(stored)
+    if root == RECORDS:
+        return root + path
     if "://" in path or os.path.isabs(path):
         return path
     return os.path.join(root, *path.split("/")) if path else root

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from clipsearch.paths import printable
+from clipsearch.paths import RECORDS, printable
 from clipsearch.types import Hit, Item, Listing, Modality, Results, TextLine
 
 EXCERPT = 72
@@ -18,7 +18,8 @@ EXCERPT = 72
 def to_payload(results: Results) -> dict[str, Any]:
     """Return the stable JSON form of an answer; the same for the command line and any server.
 
-    modality: of what matched, a picture or words; item_modality: of the file. part: None for a picture; for words, an
+    key: the caller's id of a record, else the path. metadata: by name. modality: of what matched, a picture or words;
+    item_modality: of the file. part: None for a picture; for words, an
     object with index, line, end_line and text, be they of a text or of a picture's captions. also: only where an
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
     lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height.
@@ -55,6 +56,8 @@ def to_table(results: Results, folder: str) -> str:
             lines.append(f"{indent}text in the picture: {_quoted(hit.recognised)}")
         elif hit.passage is not None and hit.passage.text:
             lines.append(f"{indent}{_excerpt(hit.passage.text)}")
+        if hit.item.metadata:
+            lines.append(f"{indent}{_said(hit.item)}")
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -73,7 +76,8 @@ def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
     lines = [f"{'id':>7}  {'date':17}  {'pixels':11}  file"] if len(found) else []
     for item in found:
         size = f"{item.picture.width} x {item.picture.height}" if item.picture else ""
-        lines.append(f"{item.id:>7}  {_date(item):17}  {size:11}  {short_path(item.path, folder)}")
+        said = f"  {_said(item)}" if item.metadata else ""
+        lines.append(f"{item.id:>7}  {_date(item):17}  {size:11}  {_name(item, folder)}{said}")
     return "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
@@ -83,8 +87,22 @@ def short_path(path: str, folder: str) -> str:
     return printable(path[len(start) :] if path.startswith(start) else path)
 
 
+def _name(item: Item, folder: str) -> str:
+    """Return the path of an item, and of a record also the id that its caller gave."""
+    path = short_path(item.path, folder)
+    return path if item.path.removeprefix(RECORDS) == item.key else f"{path} ({printable(item.key)})"
+
+
+def _said(item: Item) -> str:
+    """Return the metadata of an item as conditions are written, cut to a line."""
+    pairs = item.metadata.items()
+    return _excerpt(
+        "  ".join(f"{n}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for n, v in pairs)
+    )
+
+
 def _where(hit: Hit, folder: str) -> str:
-    path = short_path(hit.path, folder)
+    path = _name(hit.item, folder)
     if hit.passage is None or hit.item.modality is Modality.IMAGE:  # lines of a caption are those of no file
         return path
     last = f"-{hit.passage.end_line}" if hit.passage.end_line != hit.passage.line else ""
@@ -127,6 +145,7 @@ def _item_payload(item: Item) -> dict[str, Any]:
     taken = picture.taken_at if picture else None
     return {
         "id": item.id,
+        "key": item.key,
         "path": item.path,
         "modality": str(item.modality),
         "taken_at": taken and taken.isoformat(),
@@ -136,6 +155,8 @@ def _item_payload(item: Item) -> dict[str, Any]:
         "latitude": picture and picture.latitude,
         "longitude": picture and picture.longitude,
         "caption": item.caption,
+        "text": item.text,
+        "metadata": dict(item.metadata),
     }
 
 
@@ -150,12 +171,14 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
     payload = {
         "rank": hit.rank,
         "id": hit.item.id,
+        "key": hit.item.key,
         "path": hit.path,
         "modality": str(hit.modality),
         "item_modality": str(hit.item.modality),
         "part": part,
         "score": round(hit.score, 6),
         "confidence": None if hit.confidence is None else round(hit.confidence, 6),
+        "metadata": dict(hit.item.metadata),
     }
     if hit.recognised:
         payload["recognised"] = [

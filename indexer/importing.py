@@ -65,7 +65,7 @@ def import_embeddings(
     progress, settings = progress or Silent(), settings or Settings()
     opened = EmbeddingSource(source, items, modality)
     if encoder_dir is None:
-        pin = _pin(folder, _canonical(encoder or ""), opened.dim)
+        pin = _pin(folder, canonical_name(encoder or ""), opened.dim)
     else:
         pin = _pin_of_folder(folder, encoder_dir, opened.dim, settings)
     for rows in opened.check():
@@ -157,7 +157,7 @@ def _check_dim(dim: int, wanted: int, who: str) -> None:
         raise InvalidInputError(f"The vectors have {dim} dimensions, but {who} {wanted}. Nothing was imported.")
 
 
-def _canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     """Return a name as the registry writes it, or as it is where the registry has never heard of it."""
     given = name.strip()
     if not given or given.lower() == names.AUTO:

@@ -48,6 +48,7 @@ class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
 
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
+    timeout: seconds to wait for another writer.
     """
 
     rules: RulesChange | None = None
@@ -55,6 +56,7 @@ class IndexOptions:
     retry_failed: bool = False
     dry_run: bool = False
     ocr: bool | None = None
+    timeout: float = 0.0
 
 
 def index(
@@ -86,7 +88,7 @@ def index(
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             else:  # before anything is made: an encoder that is unavailable must leave no library behind
                 encoder = encoder or _choose_first(options.model, settings, notify)
-        library = Library.create(folder)
+        library = Library.create(folder, timeout=options.timeout)
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         stack.callback(run.reader.close)
@@ -122,7 +124,7 @@ class _Run:
         """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
         reading = plan(self.library, self.options.ocr, retry_failed=self.options.retry_failed)
         self._pin()
-        with self.library.writer() as writer:
+        with self.library.writer(timeout=self.options.timeout) as writer:
             if self.options.ocr is not None:
                 writer.set_setting(OCR_KEY, "1" if self.options.ocr else None)
             difference, roots = self._compare(writer, paths)
@@ -225,7 +227,8 @@ class _Run:
             if asked is not None:
                 self.library.check_encoder(names.resolve(asked, offline=self.settings.offline).name)
             self.encoder = _choose(asked, self.settings, self.notify)
-        self.library.pin(EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim))
+        pin = EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim)
+        self.library.pin(pin, timeout=self.options.timeout)
 
     def _pinned_encoder(self) -> Encoder:
         self.encoder = self.encoder or pinned_encoder(self.library, self.settings)
@@ -262,6 +265,14 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     if resolution.notice:
         notify(resolution.notice)
     return registry.load(resolution.name, **_options(settings))
+
+
+def choose_encoder(model: str | None, settings: Settings) -> Encoder:
+    """Load the encoder of a library that is made from Python; what the command line prints is logged.
+
+    model: None for what the settings name. Raises EncoderUnavailableError.
+    """
+    return _choose_first(model, settings, logger.warning)
 
 
 def _choose_first(model: str | None, settings: Settings, notify: Callable[[str], None]) -> Encoder:

@@ -44,9 +44,19 @@ class Silent:
 class IndexReport:
     """The outcome of a run, in files.
 
-    encoded: files whose vectors were computed (not copied or kept). failed: (path, reason) of what failed in this
-    run. offline: roots that could not be reached and were left as they are. read, with_text: pictures whose text was
-    recognised, and how many of them have any. interrupted: stopped early, all before committed. seconds: wall time.
+    Attributes:
+        added: How many are new.
+        changed: How many have other content or captions than before.
+        moved: How many are at another place than before.
+        removed: How many are gone.
+        unchanged: How many are as they were.
+        encoded: How many had their vectors computed, not copied or kept.
+        failed: The path of each that failed in this run, and the reason.
+        offline: Roots that could not be reached and were left as they are.
+        read: Pictures whose text was recognised.
+        with_text: How many of them have any.
+        interrupted: Whether the run stopped early; all before that is committed.
+        seconds: Wall time.
     """
 
     added: int = 0

@@ -11,6 +11,7 @@ import click
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import ORIENTATIONS, Filter
+from clipsearch.where import parse_where
 
 F = TypeVar("F", bound=Callable[..., Any])
 Fields = dict[str, Any]
@@ -203,5 +204,11 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
     "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--where": (
+        lambda value, now: {"where": parse_where(value)},
+        "CONDITION",
+        "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; a name alone for "
+        "any value. Operators: = != < <= > >= ~ (contains).",
+    ),
 }
 """Each filter option: how it is read, and what the help says."""

@@ -64,6 +64,7 @@ def mcp(
         from clipsearch.integrations.mcp.http import check_access
 
         check_access(host, token or None, allow_write=allow_write)
+    _log_briefly()
     settings, folder = read_settings(library=library, offline=offline)
     with clipsearch.open(folder, settings=settings) as engine:
         server = build_server(engine, allow_write=allow_write)

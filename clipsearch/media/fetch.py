@@ -74,14 +74,34 @@ def fetch_picture(
     was not fetched or is no picture. Safe to call from several threads.
     """
     start = _parse(url)
-    deadline = _Deadline(seconds)
-    guard = _Guard(network or httpcore2.SyncBackend(), resolve, allow_private, deadline)
     try:
-        with httpcore2.ConnectionPool(network_backend=guard) as pool:
-            data = _follow(pool, start, max_bytes, deadline)
+        data = _fetch(start, max_bytes, allow_private, seconds, resolve, network)
         return decode_picture(data, min_side=min_side, max_pixels=max_pixels)
     except PictureError as error:
         raise PictureError(f"{_shown(start)}: {error}") from error
+
+
+def fetch_bytes(url: str, *, max_bytes: int, allow_private: bool = False, seconds: float = SECONDS) -> bytes:
+    """Fetch the file of a picture, for whoever decodes it; the rest, and what is raised, is as in `fetch_picture`."""
+    start = _parse(url)
+    try:
+        return _fetch(start, max_bytes, allow_private, seconds, resolve, None)
+    except PictureError as error:
+        raise PictureError(f"{_shown(start)}: {error}") from error
+
+
+def _fetch(
+    start: httpx2.URL,
+    max_bytes: int,
+    allow_private: bool,
+    seconds: float,
+    resolve: Resolve,
+    network: httpcore2.NetworkBackend | None,
+) -> bytes:
+    deadline = _Deadline(seconds)
+    guard = _Guard(network or httpcore2.SyncBackend(), resolve, allow_private, deadline)
+    with httpcore2.ConnectionPool(network_backend=guard) as pool:
+        return _follow(pool, start, max_bytes, deadline)
 
 
 def is_public(address: str) -> bool:

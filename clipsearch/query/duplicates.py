@@ -6,6 +6,7 @@ two photographs of one thing are near as well. Nothing is changed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -143,7 +144,9 @@ class _Search:
 
     def _items(self, places: NDArray[np.int64]) -> dict[int, Item]:
         found = self._snapshot.matches(Modality.IMAGE, self._rows[places].tolist())
-        return {place: found[int(self._rows[place])].item for place in places.tolist()}
+        items = {place: found[int(self._rows[place])].item for place in places.tolist()}
+        complete = {item.id: item for item in self._snapshot.enrich(list(items.values()))}
+        return {place: complete.get(item.id, item) for place, item in items.items()}
 
     def _hash(self, places: NDArray[np.int64]) -> None:
         """Read and hash the pictures that were not tried before."""
@@ -160,6 +163,8 @@ class _Search:
                     self.unchecked[items[place].path] = str(found)
 
     def _read(self, item: Item) -> int | PictureError | None:
+        if not os.path.isabs(item.path):
+            return PictureError("a record, not a file")
         pixels, size = self._settings.max_pixels, self._settings.max_picture_bytes
         try:
             return perceptual_hash(read_picture(item.path, min_side=SIDE, max_pixels=pixels, max_bytes=size)[0])

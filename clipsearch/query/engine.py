@@ -31,6 +31,7 @@ from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
+from clipsearch.query.writing import TIMEOUT, EngineWrites, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
@@ -38,8 +39,6 @@ from clipsearch.types import EncoderPin, Hit, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
-    from indexer.build import Built
-    from indexer.queries import Given as Queries
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
@@ -48,7 +47,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
+class SearchEngine(EngineReads, EngineChanges, EngineWrites, EngineEmbeds):
     """Ranked search over one library; safe to use from several threads.
 
     Attributes:
@@ -61,6 +60,9 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
         settings: Settings | None = None,
         encoder: Encoder | None = None,
         embedder: Embedder | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        may_be_empty: bool = False,
     ) -> None:
         """Search a library.
 
@@ -69,7 +71,11 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
             settings: Defaults if not given.
             encoder: The encoder that the library is pinned to; loaded when first needed if not given.
             embedder: One that is at work already.
+            timeout: Seconds that a call that writes waits for another writer.
+            may_be_empty: Answer a search of an empty library with no hits, not with an error.
         """
+        super().__init__(timeout)
+        self._may_be_empty = may_be_empty
         self.library = library
         self._settings = settings or Settings()
         self._encoder = encoder
@@ -345,41 +351,9 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
         library = str(self.library.folder)
         return Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset)
 
-    def build(
-        self,
-        *,
-        index: str = "auto",
-        target_recall: float = 0.95,
-        memory_budget: int = 0,
-        queries: Queries | None = None,
-    ) -> dict[Modality, Built]:
-        """Build the search index again from the stored vectors, as `clipsearch build` does; this engine uses it then.
-
-        Args:
-            index: The kind, as `clipsearch build --index` takes it: `auto`, `flat`, `pq4`, `ivfpq`...
-            target_recall: The share of the true first ten that a search is to find, from 0.5 to 1.
-            memory_budget: Bytes that the index may take; 0 for what serves best.
-            queries: Queries by words like those to come, at least 50, to calibrate with: vectors of shape (n, dim),
-                texts for the library's encoder, or the path of a file of either. They are kept for later builds. `auto`
-                forgets those that were given, None keeps them.
-
-        Returns:
-            What each modality with rows has now: `kind`, `rows` and `calibration`.
-
-        Raises:
-            InvalidInputError: The queries or an option cannot be used.
-            LibraryLockedError: Another process is writing.
-            EncoderError: Texts are given, and the encoder is unavailable.
-            LibraryError: The disk refuses; the index before stays active then.
-        """
-        from indexer.build import rebuild
-        from indexer.plan import IndexPlan
-
-        plan = IndexPlan(index, target_recall, memory_budget)
-        return rebuild(self.library.folder, self._settings, plan, queries)
-
     def close(self) -> None:
-        """Close the library's connections; the engine opens them again if it is used again."""
+        """Close the library's connections. A call that writes after that raises LibraryError."""
+        self._is_closed = True
         self.library.close()
 
     def __enter__(self) -> Self:
@@ -406,7 +380,7 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
         return pin
 
     def _require_rows(self, snapshot: Snapshot) -> None:
-        if not any(len(snapshot.rows(each)) for each in Modality):
+        if not self._may_be_empty and not any(len(snapshot.rows(each)) for each in Modality):
             raise self._empty()
 
     def _empty(self) -> LibraryNotFoundError:
@@ -436,6 +410,16 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
     """Open the library in a folder for search. Raises LibraryNotFoundError if it does not exist."""
     return SearchEngine(Library(folder), settings, embedder=embedder)
+
+
+def open_engine(
+    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+) -> SearchEngine:
+    """Open a library as `clipsearch.open` does. Raises what that raises."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
+        raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
+    library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
 
 
 def _real_path(image: Picture) -> str | None:

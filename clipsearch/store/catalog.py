@@ -14,10 +14,9 @@ from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, de
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.paths import join, unquote_path
+from clipsearch.paths import RECORDS, join
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
-from clipsearch.store.records import RECORD_PREFIX
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
 from clipsearch.store.sql_values import chunks, listed, numbers, to_parameter
@@ -150,8 +149,7 @@ def get_tombstones(connection: Connection, modality: Modality) -> NDArray[np.int
 def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
     """Return the absolute path of an item. Raises StoreCorruptError if its root is unknown or its path is not text."""
     try:
-        folder = root_paths[root_id]
-        return RECORD_PREFIX + unquote_path(path) if folder == RECORD_PREFIX else join(folder, path)
+        return join(root_paths[root_id], path)
     except (LookupError, TypeError, ValueError) as error:
         raise StoreCorruptError(f"The catalog has a wrong file name in root {root_id!r} ({error}). {REPAIR}") from error
 
@@ -280,8 +278,7 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog has a wrong entry for item {row.id} ({error}). {REPAIR}") from error
-    is_record = root_paths[row.root_id] == RECORD_PREFIX
-    key = path.removeprefix(RECORD_PREFIX) if is_record else path
+    key = path.removeprefix(RECORDS) if root_paths[row.root_id] == RECORDS else path
     return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption, key)
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from clipsearch.errors import LibraryError
-from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, vectors
+from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, record_contents, vectors
 from clipsearch.words import Phrase, parse_words, separate
 
 NAME = "full_text"
@@ -172,17 +172,23 @@ def _write(connection: Connection, statement: str, texts: Iterator[tuple[int, st
 def _texts(connection: Connection, which: ColumnElement[bool]) -> Iterator[tuple[int, str]]:
     """Yield the text of each item that has one.
 
-    It is its caption, or its passages as `join_passages` joins them; then the passages of the text in a picture.
+    It is its caption, or its passages as `join_passages` joins them; then the passages of the text in a picture. Of a
+    record that came with a text, which may have no vector, it is its caption and that text.
     """
-    columns = select(items.c.id, items.c.caption, vectors.c.text, vectors.c.part)
     rows = connection.execute(
-        columns.join(vectors, vectors.c.item_id == items.c.id).where(which).order_by(items.c.id, vectors.c.part)
+        select(items.c.id, items.c.caption, record_contents.c.text.label("whole"), vectors.c.text, vectors.c.part)
+        .outerjoin(vectors, vectors.c.item_id == items.c.id)
+        .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
+        .where(which)
+        .order_by(items.c.id, vectors.c.part)
     )
     for item_id, parts in groupby(rows, itemgetter(0)):
         found = list(parts)
-        own = [part.text for part in found if part.part < FIRST_RECOGNISED_PART]
-        recognised = [part.text for part in found if part.part >= FIRST_RECOGNISED_PART]
-        if text := join_passages([found[0].caption or join_passages(own), *recognised]):
+        caption, whole = found[0].caption, found[0].whole
+        own = [part.text for part in found if part.part is not None and part.part < FIRST_RECOGNISED_PART]
+        recognised = [part.text for part in found if part.part is not None and part.part >= FIRST_RECOGNISED_PART]
+        words = caption or join_passages(own) if whole is None else join_passages([caption, whole])
+        if text := join_passages([words, *recognised]):
             yield item_id, text
 
 

@@ -65,8 +65,11 @@ class Library:
                 self.base = catalog.get_setting(connection, BASE_KEY) or ""
 
     @classmethod
-    def create(cls, folder: Path) -> Library:
-        """Open a library, and create it if it does not exist. Raises LibraryError if the folder cannot be used."""
+    def create(cls, folder: Path, *, timeout: float = 0.0) -> Library:
+        """Open a library, and create it if it does not exist. timeout: as of `locked`.
+
+        Raises LibraryError if the folder cannot be used.
+        """
         folder = Path(os.path.abspath(folder))
         try:
             new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -77,7 +80,7 @@ class Library:
             raise LibraryError(
                 f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
             ) from error
-        with locked(folder):
+        with locked(folder, timeout):
             if not (folder / CATALOG).exists():
                 _check_no_vectors(folder)
             engine = writer_engine(folder / CATALOG)
@@ -118,8 +121,7 @@ class Library:
         """Take the lock, remove the remains of a crash, and yield the writer.
 
         Vectors can be committed once an encoder is pinned. repair: also open a library that lacks vectors;
-        see `VectorStore.recover`. timeout: seconds to wait for another writer; if it is still at work then, raises
-        LibraryLockedError.
+        see `VectorStore.recover`. timeout: seconds to wait for another writer; LibraryLockedError after that.
         """
         from clipsearch.store.row_checks import fill  # deferred: a query does not need it
 
@@ -156,10 +158,10 @@ class Library:
             fingerprint = catalog.get_setting(connection, "fingerprint") or ""
             return EncoderPin(name, fingerprint, catalog.get_number(connection, "dim"))
 
-    def pin(self, pin: EncoderPin) -> None:
+    def pin(self, pin: EncoderPin, *, timeout: float = 0.0) -> None:
         """Pin the encoder of an empty library. Raises EncoderMismatchError if another one is pinned."""
         if self.encoder != pin and self._is_empty():
-            with locked(self.folder):
+            with locked(self.folder, timeout):
                 if self._is_empty():
                     self._store_pin(pin)
         present = self.encoder
@@ -223,7 +225,10 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
 
 @contextmanager
 def locked(folder: Path, timeout: float = 0.0) -> Iterator[None]:
-    """Hold the writer lock of a folder. timeout: seconds to wait for it. Raises LibraryLockedError, LibraryError."""
+    """Hold the writer lock of a folder.
+
+    timeout: seconds to wait while another writer has it. Raises LibraryLockedError after that, LibraryError.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, timeout=timeout)

@@ -35,6 +35,7 @@ def _add_collections(connection: Connection) -> None:
 
 
 def _index_words(connection: Connection) -> None:
+    schema.record_contents.create(connection, checkfirst=True)  # the words of a record are in it
     connection.execute(text(full_text.CREATE))
     full_text.fill(connection)
 

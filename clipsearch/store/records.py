@@ -17,9 +17,6 @@ from clipsearch.types import Modality, Passage, PictureInfo, TextLine
 ARRAY_SUFFIX = ".npy"
 """Ends the path of a collection that came from a single array, and of no other collection."""
 
-RECORD_PREFIX = "record:"
-"""Starts the path of a record that was added from Python and has no picture with a path of its own."""
-
 
 class RootKind(StrEnum):
     """Whether a root is walked, is a collection of records that came with their vectors, or of records from Python."""
@@ -45,12 +42,7 @@ class Root:
 
     @property
     def folder(self) -> str:
-        """Where the paths of its items start: the root, or for a collection from a single array what holds that.
-
-        Those of records that were added from Python start with RECORD_PREFIX.
-        """
-        if self.kind is RootKind.RECORDS:
-            return RECORD_PREFIX
+        """Where the paths of its items start: the root, or for a collection from a single array what holds that."""
         is_array = self.kind is RootKind.COLLECTION and self.path.endswith(ARRAY_SUFFIX)
         return os.path.dirname(self.path) if is_array else self.path
 

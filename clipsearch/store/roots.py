@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.locations import LOCAL_LIBRARY
-from clipsearch.paths import quote_path, unquote_path
+from clipsearch.paths import RECORDS, quote_path, unquote_path
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.refusals import REPAIR
@@ -131,6 +131,18 @@ def add_collection(connection: Connection, base: str, source: str) -> int:
     known = select(roots.c.id).where(roots.c.path == path, roots.c.portable == portable)
     root_id: int | None = connection.execute(known).scalar_one_or_none()
     return _insert(connection, RootKind.COLLECTION, path, portable) if root_id is None else root_id
+
+
+def find_records_root(connection: Connection) -> int | None:
+    """Return the root of the records that were added from Python; None before the first of them."""
+    found: int | None = connection.execute(select(roots.c.id).where(roots.c.kind == RootKind.RECORDS)).scalar()
+    return found
+
+
+def add_records_root(connection: Connection) -> int:
+    """Return the root of the records that are added from Python, adding it if it is new."""
+    root_id = find_records_root(connection)
+    return _insert(connection, RootKind.RECORDS, RECORDS, False) if root_id is None else root_id
 
 
 def change_rules(connection: Connection, root_id: int, change: RulesChange) -> None:

@@ -15,7 +15,17 @@ import numpy as np
 from sqlalchemy import Connection
 
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, commit, deletion, generations, imports, item_metadata, recognised, tags
+from clipsearch.store import (
+    additions,
+    catalog,
+    commit,
+    deletion,
+    generations,
+    imports,
+    item_metadata,
+    recognised,
+    tags,
+)
 from clipsearch.store.database import mapped_errors, transaction
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import (
@@ -36,6 +46,7 @@ from clipsearch.store.revision import change
 from clipsearch.store.roots import (
     RulesChange,
     add_collection,
+    add_records_root,
     add_root,
     change_rules,
     find_scope,
@@ -164,6 +175,23 @@ class Writer:
                 imports.store(connection, changes, appended)
         return changes.counts
 
+    def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.Known]:
+        """Return what the library has of records under these ids, by id."""
+        with transaction(self._connection) as connection:
+            return additions.find_known(connection, root_id, names)
+
+    def commit_additions(self, root_id: int, batch: Sequence[additions.Addition]) -> None:
+        """Store records that a caller adds, no two of one id; when it returns they are durable and findable.
+
+        Raises LibraryError when the disk refuses; nothing of the batch counts then.
+        """
+        with self._commits:
+            self._check_open()
+            appended = append(self._connection, self._store, additions.rows_of(batch))
+            with change(self._connection) as connection:
+                advance(connection, appended)
+                additions.store(connection, root_id, batch, appended)
+
     def remove_missing(self) -> int:
         """Tombstone every item that the run found missing; return how many."""
         removed = self.ledger.count_missing()
@@ -215,6 +243,11 @@ class Writer:
         """Return the root of the collection that comes from a resolved absolute path, adding it if it is new."""
         with change(self._connection) as connection:
             return add_collection(connection, base, source)
+
+    def add_records_root(self) -> int:
+        """Return the root of the records that are added from Python, adding it if it is new."""
+        with change(self._connection) as connection:
+            return add_records_root(connection)
 
     def count_records(self, root_id: int) -> int:
         """Count the records of a collection."""

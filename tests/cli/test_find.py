@@ -106,6 +106,7 @@ def test_json_says_what_is_known_of_each(home):
     [item] = answer["items"]
     assert item.pop("id") > 0
     assert item == {
+        "key": str(home / "photos" / "new.jpg"),
         "path": str(home / "photos" / "new.jpg"),
         "modality": "image",
         "taken_at": "2024-07-02T12:00:00",
@@ -115,6 +116,8 @@ def test_json_says_what_is_known_of_each(home):
         "latitude": 48.86,
         "longitude": 2.35,
         "caption": None,
+        "text": None,
+        "metadata": {},
         "tags": [],
     }
 

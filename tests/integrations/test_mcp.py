@@ -27,7 +27,7 @@ from clipsearch.integrations.mcp.http import check_access
 from clipsearch.integrations.mcp.reading import MAX_PICTURE_BYTES
 from tests.support.cli import COMMAND, environment
 from tests.support.libraries import index, photo, photos
-from tests.support.pictures import encode
+from tests.support.pictures import encode, noise_picture
 
 READING = ["find", "get_image", "search", "similar", "stats"]
 WRITING = ["add_image", "add_text", "delete", "update"]
@@ -361,3 +361,51 @@ def test_an_empty_library_says_how_to_fill_it(folder, tmp_path, encoder):
     with clipsearch.open(tmp_path / "lib") as engine:
         server = build_server(engine)
         assert answer(server, "stats")["items"] == 0
+
+
+def test_an_assistant_that_may_write_adds_changes_and_deletes(tmp_path, encoder):
+    picture = base64.b64encode(encode(noise_picture(3, (640, 480)))).decode()
+    with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small") as engine:
+        server = build_server(engine, allow_write=True)
+        assert answer(server, "stats") | {"items": 0, "writable": True} == answer(server, "stats")
+        made = answer(
+            server, "add_text", key="note-1", text="Prune roses in winter.", metadata={"price": 3, "new": True}
+        )
+        assert made == {"added": 1, "replaced": 0, "unchanged": 0}
+        assert answer(server, "add_image", key="pic", data=picture, caption="clouds", metadata={"tags": ["a"]})["added"]
+        assert answer(server, "add_text", key="note-1", text="Prune apple trees.")["replaced"] == 1
+
+        hit = answer(server, "search", text="apple trees", k=1)["hits"][0]
+        assert (hit["key"], hit["text"], hit["metadata"]) == ("note-1", "Prune apple trees.", {})
+        (shown,) = ask(server, ("get_image", {"key": "pic", "side": 64}))
+        assert Image.open(BytesIO(base64.b64decode(shown.content[0].data))).size == (64, 48)
+
+        assert answer(server, "update", keys=["note-1"], metadata={"price": 5, "on": False}) == {"items": 1}
+        assert answer(server, "update", keys=["note-1"], remove=["on"]) == {"items": 1}
+        (item,) = answer(server, "find", filters={"where": {"price": 5}})["items"]
+        assert item["metadata"] == {"price": 5}
+        assert answer(server, "delete", keys=["note-1", "nobody"]) == {"items": 1}
+        assert [item["key"] for item in answer(server, "find")["items"]] == ["pic"]
+
+        mistakes = [
+            ("add_image", {"key": "x", "data": "%%%"}, "not base64"),
+            ("add_image", {"key": "x", "data": base64.b64encode(b"/etc/passwd").decode()}, "not a picture"),
+            ("add_image", {"key": "x", "data": "AAAA", "metadata": {"a": {"b": 1}}}, "validation error"),
+            ("add_text", {"key": "", "text": "words"}, "at least 1"),
+            ("add_text", {"key": "x", "text": "   "}, "x"),
+            ("update", {"keys": ["nobody"], "metadata": {"a": 1}}, "nobody"),
+        ]
+        for tool, arguments, said in mistakes:
+            assert said in refusal(server, tool, **arguments)
+        assert answer(server, "stats")["items"] == 1
+
+
+def test_long_texts_are_cut_and_long_answers_refused(tmp_path):
+    with clipsearch.open(tmp_path / "lib", create=True, model="elsewhere", dim=4) as engine:
+        long = {f"value {i}": "x" * 900 for i in range(20)}
+        text = "words " * 2000
+        engine.add(clipsearch.Record(f"n{i}", text=text, vector=[1, i, 0, 0], metadata=long) for i in range(60))
+        server = build_server(engine)
+        (item,) = answer(server, "find", limit=1)["items"]
+        assert len(item["text"]) == 2000 and item["text"].endswith("…")
+        assert "Ask for fewer items" in refusal(server, "find", limit=60)

@@ -9,6 +9,7 @@ import sys
 import clipsearch
 
 PUBLIC = [
+    "AddReport",
     "AnnIndexError",
     "ClipSearchError",
     "EncoderError",
@@ -16,6 +17,7 @@ PUBLIC = [
     "EncoderUnavailableError",
     "Filter",
     "Hit",
+    "IndexReport",
     "Indexed",
     "InvalidInputError",
     "Item",
@@ -25,12 +27,14 @@ PUBLIC = [
     "Listing",
     "MediaError",
     "Modality",
+    "Page",
     "Passage",
     "Picture",
     "PictureError",
     "PictureInfo",
     "Query",
     "QuerySyntaxError",
+    "Record",
     "Results",
     "SchemaVersionError",
     "SearchEngine",

@@ -14,6 +14,9 @@ from clipsearch.dates import parse_period
 
 MAX_TEXT, MAX_KEY, MAX_KEYS, MAX_HITS, MAX_OFFSET = 4000, 4096, 100, 100, 10_000
 
+MAX_ANSWER, MAX_EXCERPT = 700_000, 2000
+"""Characters of an answer, and of a text or a caption in it; assistants refuse results beyond about a megabyte."""
+
 Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY)]
 Keys = Annotated[list[Key], Field(max_length=MAX_KEYS)]
 Words = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -121,6 +124,7 @@ class Hit(_Open):
         description="Chance that nothing unrelated scores as high; null in a library too small to tell."
     )
     caption: str | None
+    text: str | None = Field(description="Of a record: how its text begins.")
     metadata: dict[str, Any]
     part: Part | None = Field(description="The words that matched; null for a picture.")
 
@@ -134,7 +138,7 @@ class Answer(_Open):
     next_offset: int | None = Field(description="The `offset` of the next hits; null after the last.")
 
 
-class ItemForm(_Open):
+class Item(_Open):
     """An item of the library."""
 
     key: str = Field(description="Names the item in other tools.")
@@ -142,6 +146,7 @@ class ItemForm(_Open):
     modality: str
     taken_at: str | None = Field(description="Local time of the camera.")
     caption: str | None
+    text: str | None = Field(description="Of a record: how its text begins.")
     tags: list[str]
     metadata: dict[str, Any]
 
@@ -150,7 +155,7 @@ class Listing(_Open):
     """Items, newest first."""
 
     total: int = Field(description="How many the filters allow.")
-    items: list[ItemForm]
+    items: list[Item]
     next_offset: int | None = Field(description="The `offset` of the next items; null after the last.")
 
 
@@ -184,7 +189,14 @@ def to_result(payload: Mapping[str, Any]) -> CallToolResult:
     """Return a payload as structured content, and as the same JSON for models that read text alone."""
     clean = _encodable(payload)
     line = present.to_json(clean).decode().rstrip("\n")
+    if len(line) > MAX_ANSWER:
+        raise InvalidInputError(f"The answer has {len(line):,} characters, over {MAX_ANSWER:,}. Ask for fewer items.")
     return CallToolResult(content=[TextContent(type="text", text=line)], structured_content=clean)
+
+
+def excerpt(text: str | None) -> str | None:
+    """Return a text, or how it begins."""
+    return text if text is None or len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
 
 
 def _encodable(value: Any) -> Any:

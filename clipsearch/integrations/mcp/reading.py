@@ -172,5 +172,6 @@ def _items(engine: SearchEngine, keys: Iterable[str]) -> list[Item]:
 
 
 def _details(item: Item) -> dict[str, Any]:
-    """Return what a model needs of an item beside the payload of the command line."""
-    return {"key": item.key, "caption": item.caption, "metadata": dict(item.metadata)}
+    """Return what a model needs of an item, beside what the command line shows of a hit."""
+    said = {"caption": forms.excerpt(item.caption), "text": forms.excerpt(item.text)}
+    return {"key": item.key, **said, "metadata": dict(item.metadata)}

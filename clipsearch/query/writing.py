@@ -1,0 +1,295 @@
+"""The methods of the engine that change a library, by the same pipeline as the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipsearch.config import Settings
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import (
+    EncoderUnavailableError,
+    InvalidInputError,
+    LibraryError,
+    LibraryLockedError,
+    LibraryNotFoundError,
+)
+from clipsearch.records import AddReport, Record
+from clipsearch.store.library import Library, encoder_mismatch
+from clipsearch.types import EncoderPin, Modality
+
+if TYPE_CHECKING:
+    from clipsearch.store.writer import Writer
+    from indexer.build import Built
+    from indexer.queries import Given as Queries
+    from indexer.report import IndexReport, Progress
+
+logger = logging.getLogger("clipsearch")
+
+TIMEOUT = 30.0
+"""Seconds that a call waits for another writer."""
+
+
+class EngineWrites:
+    """What SearchEngine does to its library. Calls of several threads take turns."""
+
+    library: Library
+    _settings: Settings
+    _encoder: Encoder | None
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        """Prepare; timeout: seconds that a call waits for another writer."""
+        self._timeout = timeout
+        self._turn = threading.Lock()
+        self._writing_encoder: Encoder | None = None
+        self._is_closed = False
+
+    def add(
+        self,
+        records: Iterable[Record | Mapping[str, object]],
+        *,
+        keep: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Add records, or replace those of the same ids; each batch is durable and can be found once it is committed.
+
+        Args:
+            records: Record, or mappings with its fields; an iterator is read as records are needed.
+            keep: What the library keeps of pictures beside their vectors: `thumbnail`, `bytes` (the file) or None.
+            batch_size: Records in a commit; None for what suits them.
+            progress: Is told how many are done.
+
+        Returns:
+            How many were added, replaced and unchanged, and which were refused, with the reasons.
+
+        Raises:
+            InvalidInputError: An argument cannot be used. A record that cannot be is in the report instead.
+            LibraryLockedError: Another process went on writing for longer than the timeout.
+            LibraryError: The engine is closed, or the library cannot be written.
+            EncoderError: The encoder of the library is unavailable.
+
+        Example:
+            >>> report = engine.add([Record("sku-17", image="chair.jpg", metadata={"price": 49.0})])
+        """
+        from indexer.adding import AddOptions, add
+
+        if isinstance(records, Record | Mapping | str | bytes) or not isinstance(records, Iterable):
+            raise InvalidInputError(f"Records must be an iterable of Record, not {type(records).__name__}.")
+        options = AddOptions(keep, 0 if batch_size is None else batch_size)
+        options.check()
+        with self._writer() as writer:
+            load = None if self._pinned().is_imported else self._encoder_for_writing
+            return add(self.library, writer, self._settings, options, load, progress, records)
+
+    def index(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        *,
+        exclude: Iterable[str] | None = None,
+        include_hidden: bool | None = None,
+        retry_failed: bool = False,
+        ocr: bool | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring the library up to date with folders and files, as `clipsearch index` does.
+
+        Args:
+            paths: Folders and files; with none, all that were indexed before.
+            exclude: Patterns of what is left out, now and from now on; None for those that the library has.
+            include_hidden: Whether hidden files are taken, now and from now on; None for what the library does.
+            retry_failed: Try files that failed before.
+            ocr: Whether the text in pictures is recognised, now and from now on; None for what the library does.
+            progress: Is told how far the run is.
+
+        Returns:
+            What became of the files.
+
+        Raises:
+            InvalidInputError: There is no such file or folder, or an option cannot be used.
+            LibraryLockedError: Another process went on writing for longer than the timeout.
+            LibraryError: The engine is closed, or the disk refuses.
+            EncoderError: The encoder is unavailable.
+
+        Example:
+            >>> report = engine.index(["photos"], exclude=["*.tmp"])
+        """
+        from clipsearch.store.roots import RulesChange
+        from indexer import pipeline
+
+        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        names = [os.fspath(path) for path in given]
+        if exclude is not None or include_hidden is not None:
+            rules = RulesChange(None if exclude is None else tuple(exclude), include_hidden)
+        else:
+            rules = None
+        options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout)
+        encoder = self._encoder or self._writing_encoder
+        with self._take_turn():
+            return pipeline.index(
+                self.library.folder, names, self._settings, options,
+                encoder=encoder, progress=progress, notify=logger.warning,
+            )  # fmt: skip
+
+    def build(
+        self,
+        *,
+        index: str = "auto",
+        target_recall: float = 0.95,
+        memory_budget: int = 0,
+        queries: Queries | None = None,
+    ) -> dict[Modality, Built]:
+        """Build the search index again from the stored vectors, as `clipsearch build` does; this engine uses it then.
+
+        Args:
+            index: The kind, as `clipsearch build --index` takes it: `auto`, `flat`, `pq4`, `ivfpq`...
+            target_recall: The share of the true first ten that a search is to find, from 0.5 to 1.
+            memory_budget: Bytes that the index may take; 0 for what serves best.
+            queries: Queries by words like those to come, at least 50, to calibrate with: vectors of shape (n, dim),
+                texts for the library's encoder, or the path of a file of either. They are kept for later builds. `auto`
+                forgets those that were given, None keeps them.
+
+        Returns:
+            What each modality with rows has now: `kind`, `rows` and `calibration`.
+
+        Raises:
+            InvalidInputError: The queries or an option cannot be used.
+            LibraryLockedError: Another process is writing.
+            EncoderError: Texts are given, and the encoder is unavailable.
+            LibraryError: The disk refuses; the index before stays active then.
+        """
+        from indexer.build import rebuild
+        from indexer.plan import IndexPlan
+
+        plan = IndexPlan(index, target_recall, memory_budget)
+        with self._take_turn():
+            return rebuild(self.library.folder, self._settings, plan, queries)
+
+    @contextmanager
+    def _writer(self) -> Iterator[Writer]:
+        """Take the writer lock for one call."""
+        with self._take_turn(), self.library.writer(timeout=self._timeout) as writer:
+            yield writer
+
+    @contextmanager
+    def _take_turn(self) -> Iterator[None]:
+        """Wait for other threads that write by this engine. Raises LibraryLockedError, LibraryError if it is closed."""
+        self._check_open()
+        if not self._turn.acquire(timeout=self._timeout):
+            raise LibraryLockedError(
+                f"Another thread has been writing to the library in {self.library.folder} for {self._timeout:g} "
+                "seconds. Wait for it to end, or give clipsearch.open a longer timeout."
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LibraryError(
+                f"The engine of the library in {self.library.folder} is closed. Open the library again: clipsearch.open"
+            )
+
+    def _pinned(self) -> EncoderPin:
+        pin = self.library.encoder
+        if pin is None:
+            raise LibraryError(
+                f"The library in {self.library.folder} has no encoder yet. Open it with create=True and a model."
+            )
+        return pin
+
+    def _encoder_for_writing(self) -> Encoder:
+        """Return the library's encoder, loaded for the device of the settings on first use."""
+        from indexer.pipeline import pinned_encoder
+
+        known = self._encoder or self._writing_encoder
+        pin = self._pinned()
+        if known is None or (known.name, known.fingerprint) != (pin.name, pin.fingerprint):
+            known = self._writing_encoder = pinned_encoder(self.library, self._settings)
+        return known
+
+
+def open_or_create(
+    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+) -> Library:
+    """Open the library in a folder, and make it if it is not there and `create` says so.
+
+    model: the encoder of a new library, or what an existing one must have. dim: the library holds vectors of that
+    length, made elsewhere with `model`. Raises LibraryNotFoundError, EncoderMismatchError, InvalidInputError, and what
+    loading the encoder raises, before anything is made.
+    """
+    given = None if dim is None else _imported_pin(model, dim)
+    try:
+        library = Library(folder)
+    except LibraryNotFoundError:
+        if not create:
+            raise
+        given = given or _load_pin(model, settings)  # before anything is made
+        library = Library.create(folder, timeout=timeout)
+    try:
+        _agree(library, settings, create, model, given, timeout)
+    except BaseException:
+        library.close()
+        raise
+    return library
+
+
+def _agree(
+    library: Library, settings: Settings, create: bool, model: str | None, given: EncoderPin | None, timeout: float
+) -> None:
+    """Pin the encoder of a new or empty library. Raises EncoderMismatchError where another one is wanted."""
+    present = library.encoder
+    wanted = given
+    if wanted is None and model is not None and model.strip().lower() != "auto" and present is not None:
+        name = _canonical(model, settings)
+        if _is_meant(model, name, present.name):
+            return
+        if not create:
+            raise encoder_mismatch(library.folder, present.name, name)
+    if wanted is None and present is not None and (model is None or model.strip().lower() == "auto"):
+        return
+    if not create and wanted != present:
+        raise encoder_mismatch(library.folder, present.name if present else "no encoder", model or "another")
+    if wanted is None:
+        library.check_encoder(_canonical(model or settings.model, settings))
+        wanted = _load_pin(model, settings)
+    library.pin(wanted, timeout=timeout)
+
+
+def _imported_pin(model: str | None, dim: int) -> EncoderPin:
+    from clipsearch.store.vectors import MAX_DIM
+    from indexer.importing import canonical_name
+
+    if type(dim) is not int or not 0 < dim <= MAX_DIM:
+        raise InvalidInputError(f"dim is {dim!r}, but must be a whole number from 1 to {MAX_DIM}.")
+    if not model:
+        raise InvalidInputError("With dim, model must name what makes the vectors, such as model='ViT-B-32/openai'.")
+    return EncoderPin.imported(canonical_name(model), dim)
+
+
+def _load_pin(model: str | None, settings: Settings) -> EncoderPin:
+    from indexer.pipeline import choose_encoder
+
+    encoder = choose_encoder(model, settings)
+    return EncoderPin(encoder.name, encoder.fingerprint, encoder.dim)
+
+
+def _canonical(model: str, settings: Settings) -> str:
+    from clipsearch.encoders import names
+
+    try:
+        return names.resolve(model, offline=settings.offline).name
+    except EncoderUnavailableError:
+        return model.strip()
+
+
+def _is_meant(asked: str, name: str, present: str) -> bool:
+    from clipsearch.encoders import names
+
+    return name == present or names.meant(asked, present)

@@ -1,0 +1,62 @@
+"""What a caller puts into a library from Python, and what became of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clipsearch.types import MetadataValue, Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    RecordImage = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+    RecordVector = NDArray[np.floating[Any]] | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One thing to find: a picture, a text, a vector, or several of these together.
+
+    Attributes:
+        id: The caller's own, unique in the library: 1 to 500 characters.
+        image: A path, a URL (http or https), the bytes of a picture file, a Pillow image, or pixels: uint8 (h, w, 3),
+            red, green and blue.
+        text: A text of any length; long ones are found by their passages.
+        caption: What is said of it, such as the caption of a picture or a title.
+        metadata: JSON scalars and lists of str, by name.
+        vector: Made elsewhere with the library's encoder: shape (dim,), of any length but zero. It stands for the
+            picture if there is one, else for the text, else for what `modality` says.
+        modality: What `vector` was made from, `image` or `text`, where that is not as said above.
+    """
+
+    id: str
+    image: RecordImage | None = None
+    text: str | None = None
+    caption: str | None = None
+    metadata: Mapping[str, MetadataValue] | None = None
+    vector: RecordVector | None = None
+    modality: Modality | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of the records of one call.
+
+    Attributes:
+        added: How many are new.
+        replaced: How many took the place of one with the same id.
+        unchanged: How many were there already, as they are.
+        failed: The id of each that was refused, and the reason; the library is as it was for these.
+        seconds: Wall time.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0

@@ -1,0 +1,224 @@
+"""Records that a caller adds: what the library has of them, and the storing of a batch.
+
+All that is looked up or written goes by whole batches, never by the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+
+from clipsearch.metadata import NONE
+from clipsearch.paths import quote_path
+from clipsearch.store import full_text, item_metadata, tags
+from clipsearch.store.checksums import row_checksum
+from clipsearch.store.inserts import insert_items, insert_many, last_item_id
+from clipsearch.store.resolve import Part, RowsByModality
+from clipsearch.store.rows import Appended, hide
+from clipsearch.store.schema import item_metadata as metadata_table
+from clipsearch.store.schema import items, record_contents, vectors
+from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
+from clipsearch.types import Modality, PictureInfo
+
+DIGEST_LENGTH = 32
+"""Characters of a digest: BLAKE2b-128, hexadecimal."""
+
+BOTH = frozenset(Modality)
+
+_KNOWN = (
+    select(
+        items.c.path, items.c.id, items.c.content_hash, items.c.modality, items.c.caption,
+        record_contents.c.text, record_contents.c.source, record_contents.c.kept, metadata_table.c.data,
+    )
+    .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
+    .outerjoin(metadata_table, metadata_table.c.item_id == items.c.id)
+    .where(items.c.root_id == bindparam("root"), items.c.path.in_(listed_parameter("paths")))
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the library has of a record. digest: of what its picture, or the vector that came with it, is."""
+
+    item_id: int
+    digest: str
+    modality: str
+    caption: str | None
+    text: str | None
+    source: str | None
+    kept: str | None
+    metadata: str | None
+
+
+@dataclass(slots=True)
+class Addition:
+    """A record to store.
+
+    name: the caller's id. digest: see `Known`. metadata: JSON. kept: the encoded file of its picture or of a
+    thumbnail, and which of the two. own: what the library has under that id. renewed: in which modalities the rows that
+    it has are replaced. parts: of the renewed modalities; those of one belong to the rows, float16 (parts, dim), of
+    that modality, in order. keeps: leave what is kept of the picture as it is.
+    """
+
+    name: str
+    modality: Modality
+    digest: str
+    picture: PictureInfo | None = None
+    caption: str | None = None
+    text: str | None = None
+    metadata: str | None = None
+    source: str | None = None
+    kept: tuple[bytes, str] | None = None
+    own: Known | None = None
+    renewed: frozenset[Modality] = BOTH
+    parts: Sequence[Part] = ()
+    rows: Mapping[Modality, NDArray[np.float16]] = field(default_factory=dict)
+    keeps: bool = False
+
+
+def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> dict[str, Known]:
+    """Return what the library has under these ids, by id."""
+    by_path = {quote_path(name): name for name in names}
+    found = connection.execute(_KNOWN, {"root": root_id, "paths": to_parameter(by_path)})
+    return {
+        by_path[row[0]]: Known(row[1], row[2][-DIGEST_LENGTH:], row[3], row[4], row[5], row[6], row[7], row[8])
+        for row in found
+    }
+
+
+def rows_of(additions: Sequence[Addition]) -> RowsByModality:
+    """Stack the rows of a batch by modality, in its order."""
+    blocks: dict[Modality, list[NDArray[np.float16]]] = {}
+    for addition in additions:
+        for modality, rows in addition.rows.items():
+            blocks.setdefault(modality, []).append(rows)
+    return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
+
+
+def store(connection: Connection, root_id: int, additions: Sequence[Addition], appended: Appended) -> None:
+    """Write the records of a batch, no two of one id, inside the transaction of a commit."""
+    old = [addition for addition in additions if addition.own is not None]
+    new = [addition for addition in additions if addition.own is None]
+    _clear(connection, old)
+    first = last_item_id(connection) + 1
+    _update(connection, old)
+    columns = [_columns(root_id, addition, first + i) for i, addition in enumerate(new)]
+    ids = iter(insert_items(connection, columns))
+    placed = [(addition.own.item_id if addition.own else next(ids), addition) for addition in additions]
+    insert_many(connection, vectors, list(_places(placed, appended)))
+    _insert_contents(connection, placed)
+    full_text.add(connection, ((item_id, words_of(each.caption, each.text)) for item_id, each in placed))
+
+
+def words_of(caption: str | None, text: str | None) -> str:
+    """Return the words by which a record is found."""
+    return full_text.join_passages((caption, text))
+
+
+def _clear(connection: Connection, old: Sequence[Addition]) -> None:
+    """Take from the items of known records what is stored again: words, metadata, contents, and renewed rows."""
+    for chunk in chunks([addition.own.item_id for addition in old if addition.own]):
+        full_text.remove(connection, chunk)
+    for modality in Modality:
+        _clear_rows(connection, [a.own.item_id for a in old if a.own and modality in a.renewed], modality)
+    for chunk in chunks([a.own.item_id for a in old if a.own and not a.keeps]):
+        connection.execute(delete(record_contents).where(record_contents.c.item_id.in_(chunk)))
+    for chunk in chunks([a.own.item_id for a in old if a.own and Modality.IMAGE in a.renewed]):
+        tags.remove(connection, chunk, tags.TagSource.LABEL)
+
+
+def _clear_rows(connection: Connection, ids: Sequence[int], modality: Modality) -> None:
+    for chunk in chunks(ids):
+        hide(connection, chunk, modality)
+        own: tuple[ColumnElement[bool], ...] = (vectors.c.item_id.in_(chunk), vectors.c.modality == modality)
+        connection.execute(delete(vectors).where(*own))
+
+
+def _update(connection: Connection, old: Sequence[Addition]) -> None:
+    """Give the items of known records their new columns, and those that keep a picture their text and source."""
+    values = []
+    for addition in old:
+        assert addition.own is not None
+        changed: dict[str, Any] = {"known": addition.own.item_id, "new_caption": addition.caption}
+        if Modality.IMAGE in addition.renewed:
+            changed |= _content(addition, addition.own.item_id)
+        values.append(changed)
+    for renewed in (True, False):
+        block = [each for each in values if ("content_hash" in each) is renewed]
+        if block:
+            statement = update(items).where(items.c.id == bindparam("known"))
+            names: dict[str, Any] = {name: bindparam(name) for name in block[0] if name not in ("known", "new_caption")}
+            connection.execute(statement.values(caption=bindparam("new_caption"), **names), block)
+    kept = [{"known": a.own.item_id, "new_text": a.text, "new_source": a.source} for a in old if a.own and a.keeps]
+    if kept:
+        statement = update(record_contents).where(record_contents.c.item_id == bindparam("known"))
+        connection.execute(statement.values(text=bindparam("new_text"), source=bindparam("new_source")), kept)
+
+
+def _places(placed: Sequence[tuple[int, Addition]], appended: Appended) -> Iterator[dict[str, Any]]:
+    """Yield the columns of the vectors of records."""
+    for item_id, addition in placed:
+        next_row = {modality: appended.take(modality, len(rows)) for modality, rows in addition.rows.items()}
+        vectors_of = {modality: iter(rows) for modality, rows in addition.rows.items()}
+        for part in addition.parts:
+            modality = part.modality
+            yield {
+                "modality": modality,
+                "row": next_row[modality],
+                "item_id": item_id,
+                "part": part.part,
+                "text": part.text,
+                "line": part.line,
+                "end_line": part.end_line,
+                "checksum": row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage),
+            }
+            next_row[modality] += 1
+
+
+def _insert_contents(connection: Connection, placed: Sequence[tuple[int, Addition]]) -> None:
+    metadata = {item_id: each.metadata or NONE for item_id, each in placed if each.metadata or each.own}
+    item_metadata.store(connection, metadata)
+    contents = []
+    for item_id, each in placed:
+        if not each.keeps and (each.text is not None or each.source is not None or each.kept is not None):
+            picture, kept = each.kept or (None, None)
+            columns = {"source": each.source, "text": each.text, "picture": picture, "kept": kept}
+            contents.append({"item_id": item_id, **columns})
+    insert_many(connection, record_contents, contents)
+
+
+def _columns(root_id: int, addition: Addition, number: int) -> dict[str, Any]:
+    """Return the columns of a new item; number: rises with the items."""
+    return {
+        "root_id": root_id,
+        "path": quote_path(addition.name),
+        "size": 0,
+        "mtime_ns": 0,
+        "caption": addition.caption,
+        "deleted": False,
+        **_content(addition, number),
+    }
+
+
+def _content(addition: Addition, number: int) -> dict[str, Any]:
+    """Return the columns that the picture decides.
+
+    The content hash rises with the items: digests alone would scatter over an index of many millions. It is never that
+    of a file, so that files and records share no rows.
+    """
+    picture = addition.picture
+    return {
+        "modality": str(addition.modality),
+        "content_hash": f"{number:08x}{addition.digest}",
+        "width": picture and picture.width,
+        "height": picture and picture.height,
+        "taken_at": picture and picture.taken_at and picture.taken_at.isoformat(),
+        "camera": picture and picture.camera,
+        "latitude": picture and picture.latitude,
+        "longitude": picture and picture.longitude,
+    }

@@ -1,0 +1,266 @@
+"""Records from Python, checked one by one as they come, in blocks of bounded size.
+
+What a record holds is copied when it is taken, so that a caller may use its buffers again for the next one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.config import Settings
+from clipsearch.errors import InvalidInputError, MediaError
+from clipsearch.metadata import NONE, check_metadata
+from clipsearch.paths import is_url
+from clipsearch.records import Record
+from clipsearch.types import Modality
+from indexer.captioning import MAX_CAPTIONS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_ID = 500
+"""Characters of an id."""
+
+BLOCK_RECORDS = 8192
+"""Records that are looked at together, and committed together unless they have to be encoded."""
+
+BLOCK_BYTES = 64 << 20
+"""Bytes of pictures and texts that a block holds; one larger record may be a block."""
+
+_NAMES = frozenset(field.name for field in fields(Record))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A record that is what it must be.
+
+    image: the bytes of a file, an upright RGB picture, or None; source: the absolute path or the URL of the picture,
+    which is not read yet. metadata: JSON, None for none. vector: its row in the block's vectors, None for none;
+    stands_for: what that was made from.
+    """
+
+    name: str
+    image: bytes | Image | None = None
+    source: str | None = None
+    text: str | None = None
+    caption: str | None = None
+    metadata: str | None = None
+    vector: int | None = None
+    stands_for: Modality = Modality.IMAGE
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a picture, given or named."""
+        return self.image is not None or self.source is not None
+
+
+@dataclass(slots=True)
+class Block:
+    """Records by id; of two of one id the last. vectors: float16 (n, dim), unit rows. failed: ids and reasons.
+
+    superseded: how many were left out for a later one of the same id. taken: how many records were taken in all.
+    """
+
+    records: dict[str, Checked] = field(default_factory=dict)
+    vectors: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), np.float16))
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    superseded: int = 0
+    taken: int = 0
+
+
+class RecordSource:
+    """Takes records from a caller."""
+
+    def __init__(self, dim: int, settings: Settings, size: int = BLOCK_RECORDS) -> None:
+        """Prepare; dim: length of the vectors. size: records of a block at most."""
+        self._dim = dim
+        self._settings = settings
+        self._size = size
+
+    def blocks(self, records: Iterable[Record | Mapping[str, object]]) -> Iterator[Block]:
+        """Yield records in blocks, in their order. What the caller's own iterable raises goes through."""
+        block, rows, held = Block(), _Rows(self._dim), 0
+        for given in records:
+            is_full = block.taken >= self._size or held >= BLOCK_BYTES
+            # A picture may still fail, and then the record before it counts.
+            if is_full or (_get(given, "id") in block.records and _get(given, "image") is not None):
+                yield rows.close(block)
+                block, rows, held = Block(), _Rows(self._dim), 0
+            block.taken += 1
+            try:
+                checked = self._check(given, rows)
+            except (InvalidInputError, MediaError) as error:
+                block.failed.append((_name_of(given), str(error)))
+                continue
+            block.superseded += block.records.pop(checked.name, None) is not None
+            block.records[checked.name] = checked
+            held += _size_of(checked)
+        if block.taken:
+            yield rows.close(block)
+
+    def _check(self, given: Record | Mapping[str, object], rows: _Rows) -> Checked:
+        record = given if isinstance(given, Record) else _from_mapping(given)
+        name = _check_id(record.id)
+        image, source = (None, None) if record.image is None else self._image(record.image)
+        text = _text("text", record.text, self._settings.max_text_bytes)
+        caption = _text("caption", record.caption, MAX_CAPTIONS)
+        metadata = None if record.metadata is None else check_metadata(record.metadata)
+        has_picture = image is not None or source is not None
+        stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
+        if record.modality is not None:
+            stands_for = _modality(record.modality)
+        vector = None if record.vector is None else rows.add(record.vector)
+        if vector is None and not has_picture and not (text and text.strip()) and not (caption and caption.strip()):
+            raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
+        return Checked(name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for)
+
+    def _image(self, image: object) -> tuple[bytes | Image | None, str | None]:
+        """Return a picture that was given, or where it is."""
+        if isinstance(image, str | os.PathLike):
+            return None, _location(image)
+        if isinstance(image, bytes | bytearray | memoryview):
+            data, most = bytes(image), self._settings.max_picture_bytes
+            if not 0 < len(data) <= most:
+                raise InvalidInputError(f"the picture has {len(data)} bytes, but must have 1 to {most}")
+            return data, None
+        return self._pixels(image), None
+
+    def _pixels(self, image: object) -> Image:
+        from PIL import Image as images
+
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise InvalidInputError(
+                    f"the picture is an array {image.shape} of {image.dtype}, but must be (height, width, 3) of uint8"
+                )
+            self._check_size(image.shape[1], image.shape[0])
+            return images.fromarray(np.array(image))
+        if isinstance(image, images.Image):
+            from clipsearch.media.decode import upright_rgb
+
+            self._check_size(image.width, image.height)
+            upright = upright_rgb(image)
+            return upright.copy() if upright is image else upright
+        raise InvalidInputError(
+            f"the image is of type {type(image).__name__}, but must be a path, a URL, bytes, a Pillow image or an array"
+        )
+
+    def _check_size(self, width: int, height: int) -> None:
+        most = self._settings.max_pixels
+        if not 0 < width * height <= most:
+            raise InvalidInputError(f"the picture has {width} x {height} pixels, over the limit of {most}")
+
+
+class _Rows:
+    """The vectors of a block, as they come."""
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        self._rows: list[NDArray[np.float32]] = []
+
+    def add(self, vector: object) -> int:
+        """Copy a vector; return its row. Raises InvalidInputError unless it is (dim,) numbers."""
+        try:
+            row = np.asarray(vector)
+            if row.dtype.kind not in "fiu":
+                row = np.asarray(vector if row.dtype.kind == "O" else None, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidInputError(f"the vector must be {self._dim} numbers") from None
+        if row.shape != (self._dim,):
+            raise InvalidInputError(f"the vector has the shape {row.shape}, but must have ({self._dim},)")
+        with np.errstate(over="ignore"):
+            self._rows.append(row.astype(np.float32))
+        return len(self._rows) - 1
+
+    def close(self, block: Block) -> Block:
+        """Give a block its vectors at unit length; a record whose vector has no direction fails."""
+        if not self._rows:
+            return block
+        rows = np.stack(self._rows)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+            block.vectors = (rows / norms.astype(np.float32)[:, None]).astype(np.float16)
+        bad = ~np.isfinite(norms) | (norms == 0)
+        if bad.any():
+            for record in [r for r in block.records.values() if r.vector is not None and bad[r.vector]]:
+                what = "is zero" if norms[record.vector] == 0 else "holds NaN or infinity"
+                block.failed.append((record.name, f"the vector {what}"))
+                del block.records[record.name]
+        return block
+
+
+def _get(given: object, name: str) -> object:
+    value = getattr(given, name, None) if isinstance(given, Record) else None
+    if isinstance(given, Mapping):
+        value = given.get(name)
+    return value if name != "id" or isinstance(value, str) else None
+
+
+def _name_of(given: object) -> str:
+    """Return what a record is called in a report, whatever it is."""
+    name = _get(given, "id")
+    return name if isinstance(name, str) else f"{given!r:.80}"
+
+
+def _from_mapping(given: object) -> Record:
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"a record must be a Record or a mapping, not {type(given).__name__}")
+    unknown = sorted(map(str, given.keys() - _NAMES))
+    if unknown:
+        raise InvalidInputError(f"a record has no field {unknown[0]!r:.80}; it has {', '.join(sorted(_NAMES))}")
+    return Record(**{"id": None, **given})
+
+
+def _check_id(name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"the id must be a str, not {type(name).__name__}")
+    if not 0 < len(name) <= MAX_ID:
+        raise InvalidInputError(f"the id has {len(name)} characters, but must have 1 to {MAX_ID}")
+    if "\0" in name or (not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name)):
+        raise InvalidInputError(f"the id {name!r:.80} has a character that is no text")
+    return name
+
+
+def _text(what: str, value: object, most: int) -> str | None:
+    """Return a text that any database holds. most: characters."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidInputError(f"the {what} must be a str, not {type(value).__name__}")
+    if len(value) > most:
+        raise InvalidInputError(f"the {what} has {len(value)} characters, over the limit of {most}")
+    return value.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _modality(value: object) -> Modality:
+    try:
+        return Modality(str(value))
+    except ValueError:
+        raise InvalidInputError(f"the modality is {value!r:.80}, but must be image or text") from None
+
+
+def _location(image: str | os.PathLike[str]) -> str:
+    path = os.fspath(image)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if is_url(path):
+        return path
+    if not path or "\0" in path:
+        raise InvalidInputError(f"the path of the picture, {path!r:.80}, names no file")
+    return os.path.abspath(path)
+
+
+def _size_of(checked: Checked) -> int:
+    """Return about how many bytes a record holds."""
+    image = checked.image
+    held = len(checked.text or "") + len(checked.caption or "") + len(checked.metadata or "")
+    if isinstance(image, bytes):
+        return held + len(image)
+    return held if image is None else held + 3 * math.prod(image.size)
