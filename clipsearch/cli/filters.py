@@ -207,8 +207,8 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--where": (
         lambda value, now: {"where": parse_where(value)},
         "CONDITION",
-        "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; a name alone for "
-        "any value. Operators: = != < <= > >= ~ (contains).",
+        "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; or a name "
+        "alone, for any value. Operators: = != < <= > >= ~ (contains).",
     ),
 }
 """Each filter option: how it is read, and what the help says."""
