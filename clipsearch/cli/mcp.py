@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipsearch.cli.options import library_option, note, read_settings
 from clipsearch.errors import ClipSearchError
-
-if TYPE_CHECKING:
-    from mcp.server import MCPServer
 
 
 @click.command()
@@ -54,24 +50,25 @@ def mcp(
     """  # noqa: D301 - click wants the character itself
     try:
         from clipsearch.integrations.mcp import build_server
+        from clipsearch.integrations.mcp.http import Access, serve
     except ModuleNotFoundError as error:
         raise ClipSearchError(
             f"`clipsearch mcp` needs {error.name}, which is not installed. Run: pip install 'clipsearch[mcp]'"
         ) from error
     import clipsearch
 
-    if http:
-        from clipsearch.integrations.mcp.http import check_access
-
-        check_access(host, token or None, allow_write=allow_write)
+    access = Access(host, port, token or None, allow_write) if http else None
+    if access is not None:
+        access.check()
     _log_briefly()
     settings, folder = read_settings(library=library, offline=offline)
     with clipsearch.open(folder, settings=settings) as engine:
         server = build_server(engine, allow_write=allow_write)
-        if http:
-            _serve_http(server, host, port, token or None, allow_write)
-        else:
+        if access is None:
             server.run("stdio")
+            return
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(server, access, lambda url: note(f"Listening: {url}. It stops with Ctrl-C."))
 
 
 class _Brief(logging.Formatter):
@@ -87,16 +84,3 @@ def _log_briefly() -> None:
     if not os.environ.get("CLIPSEARCH_DEBUG"):
         handler.setFormatter(_Brief("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-
-def _serve_http(server: MCPServer[Any], host: str, port: int, token: str | None, allow_write: bool) -> None:
-    import anyio
-
-    from clipsearch.integrations.mcp.http import PATH, build_app, listen, serve
-
-    app = build_app(server, host=host, token=token, allow_write=allow_write)
-    with listen(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        note(f"Listening: http://{shown}:{listener.getsockname()[1]}{PATH}. It stops with Ctrl-C.")
-        with contextlib.suppress(KeyboardInterrupt):
-            anyio.run(serve, app, listener)

@@ -11,13 +11,27 @@ from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
+from clipsearch.types import Modality
+from indexer.importing import import_embeddings
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
 
 SMALL = ("--model", "builtin-small")
 
 
-def rows_of(items):
+@pytest.fixture
+def embed(capfdbinary, encoder):
+    """Run the command in this process; return its JSON and what it says on stderr."""
+
+    def run(*arguments):
+        cli.main(["embed", *map(str, arguments), "--json"], standalone_mode=False)
+        out, err = capfdbinary.readouterr()
+        return json.loads(out), err.decode()
+
+    return run
+
+
+def read_rows(items):
     return [json.loads(line) for line in items.read_text().splitlines()]
 
 
@@ -31,12 +45,13 @@ def folder(tmp_path_factory):
 
 
 def test_pictures_go_out_and_come_back_by_import_embeddings(folder, encoder):
+    """In processes of their own, as a user runs the commands."""
     out = folder / "out.npy"
     ran = run_cli("embed", folder / "photos", "--out", out, *SMALL, "--json")
     assert ran.code == 0, ran.err
     assert ran.json["embedded"] == 5 and ran.json["dim"] == encoder.dim and ran.json["encoder"] == "builtin-small"
     assert [os.path.basename(each["key"]) for each in ran.json["failed"]] == ["bad.jpg"] and "bad.jpg" in ran.err
-    vectors, items = np.load(out, allow_pickle=False), rows_of(out.with_suffix(".jsonl"))
+    vectors, items = np.load(out, allow_pickle=False), read_rows(out.with_suffix(".jsonl"))
     assert vectors.shape == (5, encoder.dim) and vectors.dtype == np.float32
     assert not list(folder.glob("*.part"))
 
@@ -56,35 +71,37 @@ def test_pictures_go_out_and_come_back_by_import_embeddings(folder, encoder):
     assert np.allclose([hit.score for hit in answers[0]], [hit.score for hit in answers[1]], atol=2e-3)
 
 
-def test_texts_go_out_and_come_back(tmp_path, encoder):
+def test_texts_go_out_and_come_back(tmp_path, encoder, embed):
     texts = tmp_path / "texts.jsonl"
     lines = [{"id": "sku-1", "text": "a red car"}, {"text": "roses in snow"}, {"id": 7}, {"id": 9, "text": "a cat"}]
     texts.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n")
     out = tmp_path / "texts-out.npy"
-    ran = run_cli("embed", texts, "--out", out, *SMALL, "--json")
-    assert ran.code == 0, ran.err
-    assert ran.json["failed"] == [
+    report, _ = embed(texts, "--out", out, *SMALL)
+    assert report["failed"] == [
         {"key": "7", "reason": "it has no text"},
         {"key": "texts.jsonl:5", "reason": "not a JSON object"},
     ]
-    items = rows_of(out.with_suffix(".jsonl"))
+    items = read_rows(out.with_suffix(".jsonl"))
     assert [item["key"] for item in items] == ["sku-1", "texts.jsonl:2", "9"]
     wanted = encoder.encode_texts(["a red car", "roses in snow", "a cat"])
     assert np.allclose(np.load(out), wanted, atol=1e-3)
-    back = ("--modality", "text", "--items", out.with_suffix(".jsonl"), "--encoder", "builtin-small")
-    assert run_cli("import-embeddings", out, *back, "--library", tmp_path / "lib").code == 0
-    found = run_cli("query", "a red car", "--library", tmp_path / "lib", "--json", "-k", "1").json["hits"][0]
-    assert found["part"]["text"] == "a red car"
+    items, modality = str(out.with_suffix(".jsonl")), Modality.TEXT
+    import_embeddings(tmp_path / "lib", str(out), encoder="builtin-small", items=items, modality=modality)
+    with SearchEngine(Library(tmp_path / "lib"), Settings(threads=1), encoder=encoder) as engine:
+        found = engine.search("a red car", k=1)[0]
+    assert found.passage.text == "a red car" and found.item.path.endswith("sku-1")
 
 
-def test_lines_of_stdin_become_a_table(tmp_path, encoder):
+def test_lines_of_stdin_become_a_table(tmp_path, encoder, embed, monkeypatch):
     from pyarrow import parquet
 
     out = tmp_path / "questions.parquet"
     said = "where is the cat?\n\nwer schläft?\n".encode()
-    ran = run_cli("embed", "-", "--kind", "query", "--out", out, *SMALL, input=said)
-    assert ran.code == 0, ran.err
-    assert "stdin:2: it has no text" in ran.err
+    (tmp_path / "said").write_bytes(said)
+    with open(tmp_path / "said") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        _, err = embed("-", "--kind", "query", "--out", out, *SMALL)
+    assert "stdin:2: it has no text" in err
     table = parquet.read_table(out)
     assert table.column_names == ["key", "text", "vector"]
     assert table["key"].to_pylist() == ["stdin:1", "stdin:3"]
@@ -92,21 +109,20 @@ def test_lines_of_stdin_become_a_table(tmp_path, encoder):
     assert np.allclose(table["vector"].to_pylist(), wanted, atol=1e-3)
 
 
-def test_the_encoder_of_the_library_is_used(folder, encoder):
+def test_the_encoder_of_the_library_is_used(folder, encoder, embed):
     index(folder / "own", folder / "photos" / "sub", encoder=encoder)
     out = folder / "own.parquet"
     picture = folder / "photos" / "sub" / "p001.jpg"
-    ran = run_cli("embed", picture, "--out", out, "--library", folder / "own", "--json")
-    assert ran.code == 0 and ran.json["encoder"] == "builtin-small", ran.err
-    assert ran.json["files"] == [str(out)]
+    report, _ = embed(picture, "--out", out, "--library", folder / "own")
+    assert report["encoder"] == "builtin-small" and report["files"] == [str(out)]
 
 
-def test_many_rows_are_written_batch_by_batch(tmp_path, encoder):
+def test_many_rows_are_written_batch_by_batch(tmp_path, encoder, embed):
     count = 2 * encoder.batch_size + 3
     (tmp_path / "many.txt").write_text("".join(f"number {i}\n" for i in range(count)))
     for name in ("many.npy", "many.parquet"):
-        ran = run_cli("embed", tmp_path / "many.txt", "--out", tmp_path / name, *SMALL, "--json")
-        assert ran.code == 0 and ran.json["embedded"] == count, ran.err
+        report, _ = embed(tmp_path / "many.txt", "--out", tmp_path / name, *SMALL)
+        assert report["embedded"] == count
     from pyarrow import parquet
 
     table = parquet.read_table(tmp_path / "many.parquet")["vector"].to_pylist()

@@ -23,7 +23,7 @@ from clipsearch.cli.main import cli
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.integrations.mcp import build_server
-from clipsearch.integrations.mcp.http import check_access
+from clipsearch.integrations.mcp.http import Access
 from clipsearch.integrations.mcp.reading import MAX_PICTURE_BYTES
 from tests.support.cli import COMMAND, environment
 from tests.support.libraries import index, photo, photos
@@ -126,13 +126,12 @@ def test_over_stdio_an_assistant_searches_and_looks(folder):
         ("get_image", {"key": key(folder, "p000.jpg"), "side": 32}),
         ("search", {"text": " "}),
     ]
-    for options in ({}, {"mode": "legacy"}):  # the handshake of this year's protocol, and that of earlier ones
-        stats, found, picture, refused = ask(stdio(folder), *calls, **options)
-        assert stats.structured_content["items"] == 7 and stats.structured_content["encoder"] == "builtin-small"
-        assert found.structured_content["hits"][0]["key"] == key(folder, "roses.txt")
-        assert picture.content[0].mime_type == "image/jpeg"
-        assert Image.open(BytesIO(base64.b64decode(picture.content[0].data))).size == (32, 24)
-        assert refused.is_error and "empty" in refused.content[0].text
+    stats, found, picture, refused = ask(stdio(folder), *calls)
+    assert stats.structured_content["items"] == 7 and stats.structured_content["encoder"] == "builtin-small"
+    assert found.structured_content["hits"][0]["key"] == key(folder, "roses.txt")
+    assert picture.content[0].mime_type == "image/jpeg"
+    assert Image.open(BytesIO(base64.b64decode(picture.content[0].data))).size == (32, 24)
+    assert refused.is_error and "empty" in refused.content[0].text
 
 
 def test_stdout_has_nothing_but_the_protocol(folder):
@@ -167,7 +166,7 @@ def test_stdout_has_nothing_but_the_protocol(folder):
 
 def test_over_http_an_assistant_searches(folder):
     with over_http(folder) as url:
-        for options in ({}, {"mode": "legacy"}):
+        for options in ({}, {"mode": "legacy"}):  # the protocol of this year, and the handshake of earlier ones
             found, picture = ask(
                 url,
                 ("search", {"text": "rust on a bicycle", "modality": "text", "k": 1}),
@@ -206,15 +205,14 @@ def test_over_http_a_token_opens_the_door(folder):
 
 
 def test_only_this_machine_is_served_without_a_token():
-    check_access("127.0.0.1", None, allow_write=False)
-    check_access("localhost", None, allow_write=False)
-    check_access("::1", None, allow_write=False)
-    check_access("0.0.0.0", TOKEN, allow_write=True)
-    for host, token, writes in (("0.0.0.0", None, False), ("example.org", None, False), ("127.0.0.1", None, True)):
+    for host in ("127.0.0.1", "127.1.2.3", "localhost", "::1"):
+        Access(host).check()
+    Access("0.0.0.0", 0, TOKEN, allow_write=True).check()
+    for host, writes in (("0.0.0.0", False), ("example.org", False), ("127.0.0.1", True)):
         with pytest.raises(InvalidInputError, match="token"):
-            check_access(host, token, allow_write=writes)
+            Access(host, allow_write=writes).check()
     with pytest.raises(InvalidInputError, match="at least 16"):
-        check_access("0.0.0.0", "short", allow_write=False)
+        Access("0.0.0.0", token="short").check()
 
 
 def test_the_command_refuses_what_it_cannot_serve(folder, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import clipsearch
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, MediaError, PictureError
 from clipsearch.query.engine import SearchEngine
@@ -200,3 +201,40 @@ def test_a_thumbnail_of_a_single_file_that_is_a_root(tmp_path, encoder):
         path.symlink_to(photo(tmp_path / "other.jpg", 2))
         with pytest.raises(MediaError, match="link"):
             engine.thumbnail(str(path))
+
+
+def test_a_thumbnail_of_a_record_is_what_was_kept_of_it(tmp_path, encoder):
+    path = photo(tmp_path / "a.jpg", 4, (400, 300))
+    data = encode(noise_picture(5, (640, 480)))
+    with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small") as engine:
+        engine.add([clipsearch.Record("small", image=data), clipsearch.Record("file", image=path)])
+        engine.add([clipsearch.Record("kept", image=data)], keep="bytes")
+        engine.add([clipsearch.Record("shrunk", image=noise_picture(6, (900, 600)))], keep="thumbnail")
+        engine.add([clipsearch.Record("note", text="words"), clipsearch.Record("vector", vector=[1.0] * encoder.dim)])
+        assert opened(engine.thumbnail("kept", side=320)).size == (320, 240)
+        assert opened(engine.thumbnail("shrunk", side=90)).size == (90, 60)
+        assert opened(engine.thumbnail("file", side=100)).size == (100, 75)
+        for name, said in (("small", "only its vector"), ("note", "it is a text"), ("vector", "only its vector")):
+            with pytest.raises(MediaError, match=said):
+                engine.thumbnail(name)
+        path.unlink()
+        path.symlink_to(photo(tmp_path / "b.jpg", 1))
+        with pytest.raises(MediaError, match="link"):
+            engine.thumbnail("file")
+
+
+def test_what_is_kept_of_a_picture_is_hostile_too(tmp_path, encoder):
+    from sqlalchemy import update
+
+    from clipsearch.store.database import transaction, writer_engine
+    from clipsearch.store.schema import record_contents
+
+    with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small") as engine:
+        engine.add([clipsearch.Record("kept", image=encode(noise_picture(5)))], keep="bytes")
+        for stored in (pixel_bomb(), b"no picture", b""):
+            writer = writer_engine(engine.library.folder / "catalog.db")
+            with writer.connect() as connection, transaction(connection):
+                connection.execute(update(record_contents).values(picture=stored))
+            writer.dispose()
+            with pytest.raises(PictureError):
+                engine.thumbnail("kept")

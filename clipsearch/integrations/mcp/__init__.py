@@ -47,7 +47,7 @@ def build_server(engine: SearchEngine, *, allow_write: bool = False) -> MCPServe
     reading = ReadingTools(engine, writable=allow_write)
     looks = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     for look in (reading.search, reading.similar, reading.find, reading.get_image, reading.stats):
-        server.add_tool(_guarded(look), description=inspect.getdoc(look), annotations=looks)
+        server.add_tool(guarded(look), description=inspect.getdoc(look), annotations=looks)
     if allow_write:
         from clipsearch.integrations.mcp.writing import WritingTools
 
@@ -57,11 +57,11 @@ def build_server(engine: SearchEngine, *, allow_write: bool = False) -> MCPServe
             read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
         )
         for change in (writing.add_text, writing.add_image, writing.update, writing.delete):
-            server.add_tool(_guarded(change), description=inspect.getdoc(change), annotations=changes)
+            server.add_tool(guarded(change), description=inspect.getdoc(change), annotations=changes)
     return server
 
 
-def _guarded(tool: Callable[P, CallToolResult]) -> Callable[P, CallToolResult]:
+def guarded(tool: Callable[P, CallToolResult]) -> Callable[P, CallToolResult]:
     """Give errors of ours to the model as what they say; whatever else is raised, the SDK reports without its text."""
 
     @functools.wraps(tool)

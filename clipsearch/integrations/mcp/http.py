@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from mcp.server import MCPServer
@@ -26,53 +29,93 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _MIN_TOKEN = 16
 
 
-def check_access(host: str, token: str | None, *, allow_write: bool) -> None:
-    """Raise InvalidInputError unless who can reach the server may do what it offers.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who can reach a server, and what they may do.
 
-    On this machine, others can reach it as well: they may look, but not write, without a token. A page in a browser can
-    reach it by a name of its own for this machine (DNS rebinding), and is refused by its Host and Origin.
+    host, port: where it listens; port 0 for any that is free. token: what a request must bring, as `Authorization:
+    Bearer TOKEN`; None for nothing. allow_write: whether the server has tools that change the library.
     """
-    if token is not None and len(token) < _MIN_TOKEN:
-        raise InvalidInputError(
-            f"The token has {len(token)} characters, but needs at least {_MIN_TOKEN}. Make one: openssl rand -hex 16"
-        )
-    if token is None and not is_loopback(host):
-        raise InvalidInputError(f"Others can reach {host}. Give a token that they need: --token")
-    if token is None and allow_write:
-        raise InvalidInputError("--allow-write over HTTP needs a token: --token")
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    token: str | None = None
+    allow_write: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def name(self) -> str:
+        """The host as a URL has it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def check(self) -> None:
+        """Raise InvalidInputError where somebody else could write, or reach it at all, without a token.
+
+        On this machine, other users and programs can reach it as well: they may look, but not write.
+        """
+        if self.token is not None and len(self.token) < _MIN_TOKEN:
+            raise InvalidInputError(
+                f"The token has {len(self.token)} characters, but needs at least {_MIN_TOKEN}. Make one: "
+                "openssl rand -hex 16"
+            )
+        if self.token is None and not self.is_local:
+            raise InvalidInputError(f"Others can reach {self.host}. Give a token that they need: --token")
+        if self.token is None and self.allow_write:
+            raise InvalidInputError("--allow-write over HTTP needs a token: --token")
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def build_app(server: MCPServer[Any], access: Access) -> ASGIApp:
+    """Return a server as an ASGI application.
 
-
-def build_app(server: MCPServer[Any], *, host: str, token: str | None = None, allow_write: bool = False) -> ASGIApp:
-    """Return the server as an ASGI application.
-
-    host: where it listens. token: what a request must bring, as `Authorization: Bearer TOKEN`; None for nothing.
+    A page in a browser may reach this machine by a name of its own (DNS rebinding): its Host or Origin is refused.
     """
-    local = is_loopback(host)
-    shown = f"[{host}]" if ":" in host else host
-    names = [f"{name}:*" for name in dict.fromkeys([*_LOCAL, shown])]
+    names = [f"{name}:*" for name in dict.fromkeys([*_LOCAL, access.name])]
     security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=local,  # elsewhere a page lacks the token, and the names are the user's own
+        enable_dns_rebinding_protection=access.is_local,  # elsewhere names are the user's own; a page lacks the token
         allowed_hosts=names,
         allowed_origins=[f"http://{name}" for name in names],
     )
     app = server.streamable_http_app(
         streamable_http_path=PATH,
-        max_request_body_size=MAX_WRITE_REQUEST if allow_write else MAX_REQUEST,
+        max_request_body_size=MAX_WRITE_REQUEST if access.allow_write else MAX_REQUEST,
         max_sessions=MAX_SESSIONS,
         transport_security=security,
-        host=host,
+        host=access.host,
     )
-    return app if token is None else _Bearer(app, token)
+    return app if access.token is None else _Bearer(app, access.token)
+
+
+def serve(server: MCPServer[Any], access: Access, ready: Callable[[str], None]) -> None:
+    """Serve until the process is interrupted. ready: is called with the address.
+
+    Raises InvalidInputError where the server cannot listen.
+    """
+    import anyio
+    import uvicorn
+
+    app = build_app(server, access)
+    with _listen(access) as listener:
+        ready(f"http://{access.name}:{listener.getsockname()[1]}{PATH}")
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, ws="none")
+        anyio.run(functools.partial(uvicorn.Server(config).serve, sockets=[listener]))
+
+
+def _listen(access: Access) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+        return socket.create_server((access.host, access.port), family=family)
+    except (OSError, OverflowError) as error:
+        where, reason = f"{access.host}, port {access.port}", getattr(error, "strerror", None) or error
+        raise InvalidInputError(f"The server cannot listen at {where}: {reason}. Name another.") from error
 
 
 class _Bearer:
@@ -89,21 +132,3 @@ class _Bearer:
                 refused = Response("A token is needed.", 401, {"WWW-Authenticate": "Bearer"})
                 return await refused(scope, receive, send)
         return await self._app(scope, receive, send)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open a port; 0 for any that is free. Raises InvalidInputError where that cannot be done."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInputError(f"The server cannot listen at {host}, port {port}: {reason}. Name another.") from error
-
-
-async def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve until the process is interrupted."""
-    import uvicorn
-
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, ws="none")
-    await uvicorn.Server(config).serve(sockets=[listener])
