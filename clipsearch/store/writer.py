@@ -168,11 +168,8 @@ class Writer:
         """
         with transaction(self._connection) as connection:
             changes = imports.compare(connection, root_id, block)
-        if len(changes.chosen):
-            appended = append(self._connection, self._store, changes.rows())
-            with change(self._connection) as connection:
-                advance(connection, appended)
-                imports.store(connection, changes, appended)
+        if changes.additions:
+            self.commit_additions(root_id, changes.additions)
         return changes.counts
 
     def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.Known]:

@@ -20,7 +20,7 @@ from clipsearch.metadata import NONE, check_metadata
 from clipsearch.paths import is_url
 from clipsearch.records import Record
 from clipsearch.types import Modality
-from indexer.captioning import MAX_CAPTIONS
+from indexer.captioning import MAX_CAPTIONS, clean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -110,14 +110,14 @@ class RecordSource:
         name = _check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
-        caption = _text("caption", record.caption, MAX_CAPTIONS)
+        caption = clean(_text("caption", record.caption, MAX_CAPTIONS) or "") or None
         metadata = None if record.metadata is None else check_metadata(record.metadata)
         has_picture = image is not None or source is not None
         stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
         if record.modality is not None:
             stands_for = _modality(record.modality)
         vector = None if record.vector is None else rows.add(record.vector)
-        if vector is None and not has_picture and not (text and text.strip()) and not (caption and caption.strip()):
+        if vector is None and not has_picture and not (text and text.strip()) and not caption:
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
         return Checked(name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for)
 
