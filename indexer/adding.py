@@ -64,8 +64,6 @@ class AddOptions:
         """Raise InvalidInputError for options that make no sense."""
         if self.keep not in (None, THUMBNAIL, BYTES):
             raise InvalidInputError(f"keep is {self.keep!r}, but must be {THUMBNAIL!r}, {BYTES!r} or None.")
-        if type(self.batch_size) is not int or self.batch_size < 0:
-            raise InvalidInputError(f"batch_size is {self.batch_size!r}, but must be a whole number of at least 1.")
 
 
 class Adding:

@@ -49,6 +49,7 @@ from clipsearch.store.roots import (
     add_records_root,
     add_root,
     change_rules,
+    find_records_root,
     find_scope,
     get_roots,
     set_offline,
@@ -245,6 +246,10 @@ class Writer:
 
     def add_records_root(self) -> int:
         """Return the root of the records that are added from Python, adding it if it is new."""
+        with transaction(self._connection) as connection:
+            root_id = find_records_root(connection)
+        if root_id is not None:
+            return root_id
         with change(self._connection) as connection:
             return add_records_root(connection)
 
