@@ -382,6 +382,9 @@ def test_an_assistant_that_may_write_adds_changes_and_deletes(tmp_path, encoder)
         assert answer(server, "update", keys=["note-1"], remove=["on"]) == {"items": 1}
         (item,) = answer(server, "find", filters={"where": {"price": 5}})["items"]
         assert item["metadata"] == {"price": 5}
+        assert answer(server, "update", keys=["pic"], caption="a lighthouse") == {"items": 1}
+        (item,) = answer(server, "find", filters={"caption": "lighthouse"})["items"]
+        assert (item["key"], item["caption"]) == ("pic", "a lighthouse")
         assert answer(server, "delete", keys=["note-1", "nobody"]) == {"items": 1}
         assert [item["key"] for item in answer(server, "find")["items"]] == ["pic"]
 

@@ -44,12 +44,13 @@ class WritingTools:
 
     def update(
         self,
-        keys: Annotated[forms.Keys, Field(min_length=1, description="Keys of items that were added.")],
+        keys: Annotated[forms.Keys, Field(min_length=1, description="Keys of items.")],
         metadata: forms.Metadata = None,
         remove: Annotated[forms.Names | None, Field(description="Names to take out of the metadata.")] = None,
+        caption: Annotated[forms.Words | None, Field(description="A new caption; an empty one removes it.")] = None,
     ) -> Annotated[CallToolResult, forms.Changed]:
-        """Change the metadata of items name by name; what is not named stays."""
-        changed = self._engine.update(keys, metadata=metadata, remove=remove or ())
+        """Change the metadata of items name by name, or their caption; what is not named stays."""
+        changed = self._engine.update(keys, metadata=metadata, remove=remove or (), caption=caption)
         return forms.to_result({"items": changed})
 
     def delete(
