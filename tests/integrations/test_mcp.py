@@ -21,7 +21,7 @@ from PIL import Image
 import clipsearch
 from clipsearch.cli.main import cli
 from clipsearch.config import Settings
-from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryNotFoundError
 from clipsearch.integrations.mcp import build_server
 from clipsearch.integrations.mcp.http import Access
 from clipsearch.integrations.mcp.reading import MAX_PICTURE_BYTES
@@ -227,6 +227,14 @@ def test_the_command_refuses_what_it_cannot_serve(folder, tmp_path):
         serve("--http", "--port", str(taken.getsockname()[1]), "--library", str(folder / "lib"))
 
 
+def test_without_the_extra_the_command_names_it(folder, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("clipsearch.integrations.mcp")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mcp.server", None)
+    with pytest.raises(ClipSearchError, match=r"pip install 'clipsearch\[mcp\]'"):
+        cli.main(["mcp", "--library", str(folder / "lib")], standalone_mode=False)
+
+
 def test_tools_are_described_and_only_reading_ones_are_listed(engine):
     listed = tools(build_server(engine))
     assert sorted(listed) == READING
@@ -330,12 +338,12 @@ def test_only_pictures_of_the_library_are_shown(engine, folder):
 
 
 def test_a_picture_is_bounded_in_bytes(tmp_path, encoder):
-    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
     (tmp_path / "noise.png").write_bytes(encode(Image.fromarray(noise), "PNG"))
     index(tmp_path / "lib", tmp_path / "noise.png", encoder=encoder)
     with clipsearch.open(tmp_path / "lib") as engine:
         name = str(tmp_path / "noise.png")
-        assert len(engine.thumbnail(name, side=1024)) > MAX_PICTURE_BYTES / 2
+        assert len(engine.thumbnail(name, side=1024)) > MAX_PICTURE_BYTES
         (result,) = ask(build_server(engine), ("get_image", {"key": name, "side": 1024}))
     data = base64.b64decode(result.content[0].data)
     assert len(data) <= MAX_PICTURE_BYTES and Image.open(BytesIO(data)).size[0] > 300
