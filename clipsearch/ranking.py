@@ -45,6 +45,9 @@ TAIL_SHARE = 0.05
 SCORE_GAP_SHARE = 0.7
 """The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
 
+GAP_WINDOW = 10
+"""How many hits are looked at for the rarest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -192,8 +195,9 @@ def score_gap_cutoff(
     """Tell which hits come before the gap in the scores; the first one always does.
 
     A hit does if its rarity, -ln of the chance that one unrelated row scores as high, is at least a share of that of
-    the rarest hit of its kind. At SCORE_GAP_SHARE it then lies some 0.8 as far above the rest of the library. Hits of
-    other kinds than the first do only if chance does not explain them.
+    the rarest hit of its kind, among the first GAP_WINDOW and those before it: so more hits change nothing. At
+    SCORE_GAP_SHARE it then lies some 0.8 as far above the rest of the library. Hits of other kinds than the first do
+    only if chance does not explain them.
 
     log_evalues: of the hits, the first one first. rows: how many rows each E-value counts. kinds: of the hits, such as
     their modalities; one for all by default.
@@ -201,12 +205,13 @@ def score_gap_cutoff(
     kinds = kinds or [None] * len(log_evalues)
     rarities = [value + math.log(count) for value, count in zip(log_evalues, rows, strict=True)]
     rarest: dict[Hashable, float] = {}
-    for kind, value in zip(kinds, rarities, strict=True):
+    for kind, value in zip(kinds[:GAP_WINDOW], rarities, strict=False):
         rarest[kind] = max(rarest.get(kind, value), value)
-    return [
-        i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0))
-        for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True))
-    ]
+    stand = []
+    for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True)):
+        rarest[kind] = max(rarest.get(kind, rarity), rarity)
+        stand.append(i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0)))
+    return stand
 
 
 def _bounded_z(score: float, seen: NullModel) -> float:

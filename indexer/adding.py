@@ -34,8 +34,8 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality, Passage, PictureInfo
-from clipsearch.words import normalize
 from indexer.calibration import LoadEncoder
+from indexer.captioning import clean
 from indexer.decode import Decoded, Loaded, load_all
 from indexer.encode import EncodeStage
 from indexer.isolation import make_reader
@@ -64,8 +64,6 @@ class AddOptions:
         """Raise InvalidInputError for options that make no sense."""
         if self.keep not in (None, THUMBNAIL, BYTES):
             raise InvalidInputError(f"keep is {self.keep!r}, but must be {THUMBNAIL!r}, {BYTES!r} or None.")
-        if type(self.batch_size) is not int or self.batch_size < 0:
-            raise InvalidInputError(f"batch_size is {self.batch_size!r}, but must be a whole number of at least 1.")
 
 
 class Adding:
@@ -282,7 +280,6 @@ class _Preparing:
         encoder, passages = self._encoder, list[Passage]()
         for text in task.texts() if encoder is not None else ():
             assert encoder is not None
-            plain = normalize(text.replace("\r\n", "\n").replace("\r", "\n"))
-            passages += split_passages(plain, count=encoder.count_tokens, limit=encoder.max_tokens)
+            passages += split_passages(clean(text), count=encoder.count_tokens, limit=encoder.max_tokens)
         task.is_spoken = bool(passages)
         return Captions("", "", (), tuple(passages)) if passages else None

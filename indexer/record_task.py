@@ -11,7 +11,7 @@ from PIL import Image
 
 from clipsearch.store.additions import BOTH, DIGEST_LENGTH, Addition, Known
 from clipsearch.store.records import Captions
-from clipsearch.store.resolve import Part
+from clipsearch.store.resolve import ItemColumns, Part
 from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.types import Modality, PictureInfo
 from indexer.sources.records import Checked
@@ -93,9 +93,10 @@ class RecordTask:
                 return None
         is_picture = checked.has_picture or self.has_picture_vector
         parts, rows = self._parts(renewed, pixels, spoken)
+        modality = Modality.IMAGE if is_picture else Modality.TEXT
         return Addition(
-            checked.name, Modality.IMAGE if is_picture else Modality.TEXT, self.digest, self.picture, checked.caption,
-            checked.text, checked.metadata, checked.source, self.kept, own, renewed, parts, rows, keeps,
+            checked.name, ItemColumns.of_content(modality, self.digest, self.picture), checked.caption, checked.text,
+            checked.metadata, checked.source, self.kept, own, renewed, parts, rows, keeps,
         )  # fmt: skip
 
     def _parts(

@@ -161,7 +161,10 @@ def open_generation(library: Path, generation: Generation, rows: Rows) -> OpenIn
 def _ask(
     opened: OpenIndex, batch: QueryBatch, generation: Generation, allowed: NDArray[np.bool_] | None, k: int
 ) -> NDArray[np.int64] | None:
-    """Ask the index, and scan the rows that it does not hold; None if only a scan of all rows fills k places."""
+    """Ask the index, and scan the rows that it does not hold; all rows for a query whose k places that does not fill.
+
+    None if that may be so for every query.
+    """
     modality, watermark = generation.modality, generation.watermark
     rows, queries = batch.snapshot.rows(modality), batch.queries
     allowed_rows = watermark if allowed is None else int(np.count_nonzero(allowed[:watermark]))
@@ -171,10 +174,14 @@ def _ask(
         return None
     find_equal = batch.kind in (None, modality.value)
     near = search_candidates(opened.index, rows, queries, k, probe, allowed, find_equal=find_equal)
-    if (near.ids < 0).any():  # the lists that were probed hold too few rows that may be found
+    short = (near.ids < 0).any(axis=1)  # the lists that were probed hold too few rows that may be found
+    if short.all():
         return None
     tail = exact_search(rows, queries, k, start=watermark, allowed=allowed)
-    return merge(near, tail, k).ids
+    ids = merge(near, tail, k).ids
+    if short.any():
+        ids[short] = exact_search(rows, queries[short], ids.shape[1], allowed=allowed).ids
+    return ids
 
 
 def _widened(probe: Probe, k: int, share: float) -> Probe:

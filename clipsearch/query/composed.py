@@ -116,7 +116,7 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
 def retrieve_composed(
     retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions, k: int
 ) -> Ranking:
-    """Find the k best hits of a composed query.
+    """Find at least the k best hits of a composed query, if there are so many.
 
     A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
     Raises InvalidInputError if the terms cancel each other out.
@@ -130,12 +130,12 @@ def retrieve_composed(
         depth = max(DEPTH, 10 * wanted)
         return [retriever.candidates(batch, modality, depth, wanted) for modality in options.modalities]
 
-    def rank(found: list[Candidates]) -> list[list[Hit]]:
+    def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
         lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
         merged = merge_modalities(lists, adds_up=fusion != "rank" and not any(query.pictures))
-        return [build_hits(snapshot, merged, k, excluded_ids=query.excluded)]
+        return [build_hits(snapshot, merged, most, excluded_ids=query.excluded)]
 
-    return fill(k, k + len(query.excluded), propose, rank)[0]
+    return fill(k, len(query.excluded), propose, rank)[0]
 
 
 def _rank(

@@ -22,8 +22,8 @@ from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
-from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
@@ -47,7 +47,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineReads, EngineChanges):
+class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
     """Ranked search over one library; safe to use from several threads.
 
     Attributes:
@@ -90,7 +90,9 @@ class SearchEngine(EngineReads, EngineChanges):
         *,
         image: Picture | None = None,
         vector: Vector | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -106,7 +108,9 @@ class SearchEngine(EngineReads, EngineChanges):
         self,
         *,
         vector: Vectors,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         collapse: bool = False,
@@ -120,7 +124,9 @@ class SearchEngine(EngineReads, EngineChanges):
         *,
         image: Picture | None = None,
         vector: Vector | Vectors | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -137,7 +143,10 @@ class SearchEngine(EngineReads, EngineChanges):
             text: Words, or a query of terms such as `Text("horse") + Text("stripes")`; its own items are not hits.
             image: A path, a URL (http or https), or a Pillow image.
             vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
+            kind: What the vector was made from, `text` or `image`: its hits and confidences are then those of the text
+                (with `hybrid=False`) or picture. None if that is unknown.
             k: How many hits are returned at most. An item is one hit, by its part that matches best.
+            offset: How many of the best hits are passed over; ranks go on after it.
             modality: `image`, `text`, or None or `any` for both in one ranking.
             filters: Which items may be found; there are k hits all the same, if that many pass.
             exclude_self: Leave out the file that `image` names.
@@ -162,6 +171,8 @@ class SearchEngine(EngineReads, EngineChanges):
         """
         options = SearchOptions(
             k=k,
+            offset=offset,
+            kind=kind,
             modality=modality,
             filters=filters,
             exclude_self=exclude_self,
@@ -211,6 +222,7 @@ class SearchEngine(EngineReads, EngineChanges):
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+        _check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:
@@ -225,7 +237,9 @@ class SearchEngine(EngineReads, EngineChanges):
         texts: Sequence[str] | None = None,
         images: Sequence[Picture] | None = None,
         vectors: NDArray[np.floating] | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -241,7 +255,9 @@ class SearchEngine(EngineReads, EngineChanges):
             texts: Words, one str for each query.
             images: Paths, URLs or Pillow images.
             vectors: Numbers of shape (n, dim), no row of which is zero.
-            k: As in `search`, like all that follow.
+            kind: As in `search`, like all that follow.
+            k: See `search`.
+            offset: See `search`.
             modality: See `search`.
             filters: See `search`.
             exclude_self: Leave out, for each query, the file that its image names.
@@ -260,6 +276,8 @@ class SearchEngine(EngineReads, EngineChanges):
         """
         options = SearchOptions(
             k=k,
+            offset=offset,
+            kind=kind,
             modality=modality,
             filters=filters,
             exclude_self=exclude_self,
@@ -280,9 +298,10 @@ class SearchEngine(EngineReads, EngineChanges):
         vectors: NDArray[np.floating] | None = None,
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
+        _check_kind(options, vectors)
         pin = self._pin()
         names, notes, embeddings = self._embed(texts, images, vectors, pin)
-        kind = "text" if texts is not None else "image" if images is not None else None
+        kind = "text" if texts is not None else "image" if images is not None else options.kind
         excluded = [_real_path(image) if options.exclude_self else None for image in images or [""] * len(names)]
         keywords = texts if options.hybrid and texts and Modality.TEXT in options.modalities else ()
         answers: list[Results] = []
@@ -299,10 +318,10 @@ class SearchEngine(EngineReads, EngineChanges):
                     excluded=excluded[part],
                     keywords=keywords[part],
                 )
-                found = fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k)
+                found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
                 for name, note, ranking in zip(names[part], notes[part], found, strict=True):
                     ranking = replace(ranking, warnings=(*note, *ranking.warnings))
-                    answers.append(self._results(name, pin, snapshot, ranking, options.cutoff))
+                    answers.append(self._results(name, pin, snapshot, ranking, options))
         return answers
 
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
@@ -314,19 +333,23 @@ class SearchEngine(EngineReads, EngineChanges):
             def fetch(depth: int) -> list[Ranking]:
                 return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
 
-            found = (fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k))[0]
+            found = (fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end))[0]
             ranking = replace(found, warnings=(*notes, *found.warnings))
-            return self._results(str(query), pin, snapshot, ranking, options.cutoff)
+            return self._results(str(query), pin, snapshot, ranking, options)
 
-    def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
+    def _results(
+        self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, options: SearchOptions
+    ) -> Results:
         rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
-        hits = cutoff.apply(found.hits, rows)
-        left_out = len(found.hits) - len(hits)
-        hits = enrich_hits(snapshot, show_lines(snapshot, hits, name, found.keyword_ids))
-        why = (cutoff.explain(found.hits),) if left_out and not hits else ()
+        examined, cutoff = found.hits[: options.end], options.cutoff
+        kept = cutoff.apply(found.hits, rows, options.end)
+        left_out = len(examined) - len(kept)
+        hits = enrich_hits(snapshot, show_lines(snapshot, kept[options.offset :], name, found.keyword_ids))
+        why = (cutoff.explain(examined),) if left_out and not kept else ()
         warnings = (*found.warnings, *snapshot.warnings, *why)
-        confident = _is_confident(hits)
-        return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
+        confident = _is_confident(kept)
+        library = str(self.library.folder)
+        return Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset)
 
     def close(self) -> None:
         """Close the library's connections. A call that writes after that raises LibraryError."""
@@ -401,6 +424,12 @@ def open_engine(
 
 def _real_path(image: Picture) -> str | None:
     return real_path(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
+
+
+def _check_kind(options: SearchOptions, vectors: object) -> None:
+    """Raise InvalidInputError where a text or a picture is said to be of a kind."""
+    if options.kind is not None and vectors is None:
+        raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")
 
 
 def _is_confident(hits: Sequence[Hit]) -> bool:

@@ -1,4 +1,9 @@
-"""Retrieval: candidates of every modality are ranked and made hits of, until there are k, or no more candidates."""
+"""Retrieval: candidates of every modality are ranked and made hits of, until there are k, or no more candidates.
+
+Ranks are given in steps: the first FIRST_STEP from candidates of as many items, those to DEEPER times as many from
+candidates of so many, and so on. A step goes on where the one before ended and moves none of its hits. How hits are
+merged depends on how deep the candidates go; the steps do not depend on k, so an answer is a prefix of each longer one.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,9 @@ from clipsearch.store.catalog import Match
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
+FIRST_STEP = 10
+"""How many ranks are given first; the depth for which an index is calibrated."""
+
 _SELF_MARGIN = 1
 
 
@@ -29,23 +37,35 @@ class Ranking:
 
 def fill(
     k: int,
-    wanted: int,
+    margin: int,
     propose: Callable[[int], list[Candidates]],
-    rank: Callable[[list[Candidates]], list[list[Hit]]],
+    rank: Callable[[list[Candidates], int], list[list[Hit]]],
 ) -> list[Ranking]:
-    """Find k hits of each query: the loop of every search.
+    """Find at least k hits of each query, if there are so many: the loop of every search.
 
-    wanted: from how many items the candidates of a query are at first. propose: finds candidates of so many items, for
-    each modality. rank: makes at most k hits of them for each query.
+    margin: how many items more the candidates are of than hits are wanted. propose: finds candidates of so many items,
+    for each modality. rank: makes at most so many hits of them for each query.
     """
     warnings: frozenset[str] = frozenset()
+    answers: list[list[Hit]] = []
+    step = FIRST_STEP
     while True:
-        found = propose(wanted)
+        found = propose(step + margin)
         warnings = warnings.union(*(each.warnings for each in found))
-        answers = rank(found)
-        if all(each.is_all for each in found) or all(len(hits) == k for hits in answers):
+        is_all = all(each.is_all for each in found)
+        most = max(k, step) if is_all else step
+        ranked = rank(found, most)
+        answers = [_go_on(*each, most) for each in zip(answers, ranked, strict=True)] if answers else ranked
+        if is_all or all(len(hits) >= k for hits in answers):
             return [Ranking(hits, tuple(sorted(warnings))) for hits in answers]
-        wanted *= DEEPER
+        step *= DEEPER
+
+
+def _go_on(before: list[Hit], deeper: Sequence[Hit], most: int) -> list[Hit]:
+    """Add the hits of a deeper ranking to those of the steps before, up to `most`."""
+    seen = {hit.item.id for hit in before}
+    more = [hit for hit in deeper if hit.item.id not in seen][: most - len(before)]
+    return before + [replace(hit, rank=rank) for rank, hit in enumerate(more, len(before) + 1)]
 
 
 def retrieve(
@@ -57,7 +77,7 @@ def retrieve(
     excluded: Sequence[str | None] = (),
     keywords: Sequence[str] = (),
 ) -> list[Ranking]:
-    """Find the k best hits of each query, each an item of its own.
+    """Find at least the k best hits of each query, each an item of its own, if there are so many.
 
     excluded: for each query, the real path of a file to leave out. keywords: the texts of the queries, if items that
     have their words are to be found by them as well.
@@ -70,18 +90,18 @@ def retrieve(
     def propose(wanted: int) -> list[Candidates]:
         return [retriever.candidates(batch, modality, max(least, wanted), wanted) for modality in modalities]
 
-    def rank(found: list[Candidates]) -> list[list[Hit]]:
+    def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
         answers = []
         for i in range(len(batch.queries)):
             ranked = _rank(batch, i, found, keyword_ids[i])
             if keyword_ids[i]:
                 hits = build_hits(batch.snapshot, ranked, len(ranked), excluded[i])
-                answers.append(fuse_words(hits, keyword_ids[i], doubtful_texts(ranked))[:k])
+                answers.append(fuse_words(hits, keyword_ids[i], doubtful_texts(ranked))[:most])
             else:
-                answers.append(build_hits(batch.snapshot, ranked, k, excluded[i]))
+                answers.append(build_hits(batch.snapshot, ranked, most, excluded[i]))
         return answers
 
-    found = fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
+    found = fill(k, _SELF_MARGIN if any(excluded) else 0, propose, rank)
     return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, keyword_ids, strict=True)]
 
 

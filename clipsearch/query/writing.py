@@ -82,13 +82,14 @@ class EngineWrites:
 
         if isinstance(records, Record | Mapping | str | bytes) or not isinstance(records, Iterable):
             raise InvalidInputError(f"Records must be an iterable of Record, not {type(records).__name__}.")
-        options = AddOptions(keep, 0 if batch_size is None else batch_size)
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise InvalidInputError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
+        options = AddOptions(keep, batch_size or 0)
         options.check()
+        reports = reporting(progress)
         with self._writer() as writer:
             load = None if self._pinned().is_imported else self._encoder_for_writing
-            adding = Adding(
-                self.library, writer, self._settings, options, load_encoder=load, progress=reporting(progress)
-            )
+            adding = Adding(self.library, writer, self._settings, options, load_encoder=load, progress=reports)
             return adding.run(records)
 
     def index(
@@ -128,16 +129,19 @@ class EngineWrites:
         from indexer.report import reporting
 
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        names = [os.fspath(path) for path in given]
-        if exclude is not None or include_hidden is not None:
-            rules = RulesChange(None if exclude is None else tuple(exclude), include_hidden)
-        else:
-            rules = None
+        for path in given:
+            if not isinstance(path, str | os.PathLike):
+                raise InvalidInputError(f"What is indexed must be a path, not {path!r:.80}.")
+        patterns = None if exclude is None else tuple(exclude)
+        if patterns is not None and (isinstance(exclude, str) or not all(isinstance(each, str) for each in patterns)):
+            raise InvalidInputError(f"exclude must be a list of patterns, not {exclude!r:.80}.")
+        change = RulesChange(patterns, include_hidden)
+        rules = None if change == RulesChange() else change
         options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout)
         encoder = self._encoder or self._writing_encoder
         with self._take_turn():
             return pipeline.index(
-                self.library.folder, names, self._settings, options,
+                self.library.folder, [os.fsdecode(path) for path in given], self._settings, options,
                 encoder=encoder, progress=reporting(progress), notify=logger.warning,
             )  # fmt: skip
 

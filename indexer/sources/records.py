@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from clipsearch.metadata import NONE, check_metadata
 from clipsearch.paths import is_url
 from clipsearch.records import Record
 from clipsearch.types import Modality
-from indexer.captioning import MAX_CAPTIONS
+from indexer.captioning import MAX_CAPTIONS, clean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +33,9 @@ BLOCK_RECORDS = 8192
 
 BLOCK_BYTES = 64 << 20
 """Bytes of pictures and texts that a block holds; one larger record may be a block."""
+
+_LEAST, _MOST = 1e-20, 1e30
+"""The square of the length of a vector that float32 holds to full precision."""
 
 _NAMES = frozenset(field.name for field in fields(Record))
 
@@ -110,14 +113,14 @@ class RecordSource:
         name = _check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
-        caption = _text("caption", record.caption, MAX_CAPTIONS)
+        caption = clean(_text("caption", record.caption, MAX_CAPTIONS) or "") or None
         metadata = None if record.metadata is None else check_metadata(record.metadata)
         has_picture = image is not None or source is not None
         stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
         if record.modality is not None:
             stands_for = _modality(record.modality)
         vector = None if record.vector is None else rows.add(record.vector)
-        if vector is None and not has_picture and not (text and text.strip()) and not (caption and caption.strip()):
+        if vector is None and not has_picture and not (text and text.strip()) and not caption:
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
         return Checked(name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for)
 
@@ -169,31 +172,38 @@ class _Rows:
         """Copy a vector; return its row. Raises InvalidInputError unless it is (dim,) numbers."""
         try:
             row = np.asarray(vector)
-            if row.dtype.kind not in "fiu":
-                row = np.asarray(vector if row.dtype.kind == "O" else None, np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise InvalidInputError(f"the vector must be {self._dim} numbers") from None
+        except Exception:  # of a sequence of the caller's own
+            row = np.empty(0, np.object_)
+        if row.dtype.kind not in "fiu":
+            raise InvalidInputError(f"the vector must be {self._dim} numbers")
         if row.shape != (self._dim,):
             raise InvalidInputError(f"the vector has the shape {row.shape}, but must have ({self._dim},)")
-        with np.errstate(over="ignore"):
-            self._rows.append(row.astype(np.float32))
+        self._rows.append(_floats(row))
         return len(self._rows) - 1
 
     def close(self, block: Block) -> Block:
-        """Give a block its vectors at unit length; a record whose vector has no direction fails."""
-        if not self._rows:
-            return block
-        rows = np.stack(self._rows)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-            block.vectors = (rows / norms.astype(np.float32)[:, None]).astype(np.float16)
-        bad = ~np.isfinite(norms) | (norms == 0)
-        if bad.any():
-            for record in [r for r in block.records.values() if r.vector is not None and bad[r.vector]]:
-                what = "is zero" if norms[record.vector] == 0 else "holds NaN or infinity"
-                block.failed.append((record.name, f"the vector {what}"))
-                del block.records[record.name]
+        """Give a block its vectors at unit length."""
+        if self._rows:
+            rows = np.stack(self._rows)
+            norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+            block.vectors = (rows / norms[:, None]).astype(np.float16)
         return block
+
+
+def _floats(row: NDArray[Any]) -> NDArray[np.float32]:
+    """Copy a vector, of whatever length; its squares are within float32. Raises InvalidInputError if it has none."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        floats = row.astype(np.float32)
+        if _LEAST < np.dot(floats, floats) < _MOST:
+            return floats
+        wide = row.astype(np.float64)
+        largest = float(np.abs(wide).max(initial=0.0))
+    if not math.isfinite(largest):
+        raise InvalidInputError("the vector holds NaN or infinity")
+    if largest == 0:
+        raise InvalidInputError("the vector is zero")
+    scaled: NDArray[np.float32] = (wide / largest).astype(np.float32)
+    return scaled
 
 
 def _get(given: object, name: str) -> object:
