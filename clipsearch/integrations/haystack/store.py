@@ -16,7 +16,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
 
 import clipsearch
-from clipsearch import Hit, InvalidInputError, Item, Record, SearchEngine
+from clipsearch import Hit, InvalidInputError, Item, MediaError, Record, SearchEngine
 from clipsearch.integrations.haystack import fields
 from clipsearch.integrations.haystack.documents import (
     EMBEDDING,
@@ -294,7 +294,7 @@ class ClipSearchDocumentStore:
             return None
         try:
             return self.engine.thumbnail(item.key, side=BLOB_SIDE)
-        except InvalidInputError:  # written by a store that kept no pictures
+        except (InvalidInputError, MediaError):  # it was deleted meanwhile, or its picture was not kept
             return None
 
     def _without_duplicates(self, documents: Sequence[Document], policy: DuplicatePolicy) -> list[Document]:

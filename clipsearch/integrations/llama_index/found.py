@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from llama_index.core.schema import BaseNode
 
-from clipsearch import Hit, InvalidInputError, Item, SearchEngine
+from clipsearch import Hit, InvalidInputError, Item, MediaError, SearchEngine
 from clipsearch.integrations.llama_index.nodes import had_bytes, to_node
 
 PICTURE_SIDE = 1024
@@ -28,5 +28,5 @@ def _picture(engine: SearchEngine, item: Item) -> bytes | None:
         return None
     try:
         return engine.thumbnail(item.key, side=PICTURE_SIDE)
-    except InvalidInputError:  # written by a store that kept no pictures
+    except (InvalidInputError, MediaError):  # it was deleted meanwhile, or its picture was not kept
         return None

@@ -225,7 +225,7 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         """Return hits by maximal marginal relevance."""
         embedding = query.query_embedding
         if embedding is None:
-            embedding = self._engine.embed(texts=[query.query_str or ""])[0].tolist()
+            embedding = self._engine.embed(texts=[query.query_str or ""], kind="query")[0].tolist()
         threshold = options.get("mmr_threshold", query.mmr_threshold)
         rows = self._engine.vectors([hit.item.key for hit in hits])
         _, chosen = get_top_k_mmr_embeddings(
