@@ -345,7 +345,7 @@ def filled(tmp_path_factory):
     made.client.close()
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(filters=st.lists(comparisons(), max_size=4), condition=st.sampled_from(FilterCondition))
 def test_filters_find_what_those_of_llama_index_find(filled, filters, condition):
     made, nodes = filled
@@ -370,6 +370,14 @@ def test_filters_are_nested(filled):
     ]
     found = [node.node_id for node in made.get_nodes(filters=wanted)]
     assert found == [each for each in (n.node_id for n in nodes) if each in found] and {*expected} <= {*found}
+
+
+def test_filters_of_great_depth_are_refused(filled):
+    deep = MetadataFilters(filters=[MetadataFilter(key="name", value="a")])
+    for _ in range(40):
+        deep = MetadataFilters(filters=[deep], condition=FilterCondition.NOT)
+    with pytest.raises(InvalidInputError, match="deep"):
+        filled[0].get_nodes(filters=deep)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ NOTHING = Filter(ids=frozenset())
 ALL = Filter()
 """What every item passes."""
 
+MAX_DEPTH = 30
+"""How deep conditions may be nested."""
+
 _ORDER = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}
 _COMPARISONS = ("==", "!=", *_ORDER, "in", "not in")
 _ATTRIBUTES = frozenset(each.name for each in fields(Document)) - {"meta"}
@@ -40,24 +43,24 @@ def to_filter(filters: Mapping[str, Any] | None) -> Filter:
     if filters is None or filters == {}:
         return ALL
     try:
-        return _read(filters)
+        return _read(filters, 0)
     except InvalidInputError as error:
         raise FilterError(str(error)) from error
-    except RecursionError:
-        raise FilterError("The filter is nested too deeply. Combine fewer levels of AND, OR and NOT.") from None
 
 
-def _read(condition: object) -> Filter:
+def _read(condition: object, depth: int) -> Filter:
+    if depth > MAX_DEPTH:
+        raise FilterError(f"The filter is nested more than {MAX_DEPTH} levels deep. Combine fewer of AND, OR and NOT.")
     if not isinstance(condition, Mapping):
         raise FilterError(f"A condition of a filter is a dict, not {condition!r:.200}.")
-    return _comparison(condition) if "field" in condition else _logic(condition)
+    return _comparison(condition) if "field" in condition else _logic(condition, depth)
 
 
-def _logic(condition: Mapping[str, Any]) -> Filter:
+def _logic(condition: Mapping[str, Any], depth: int) -> Filter:
     operator, conditions = _value(condition, "operator"), _value(condition, "conditions")
     if not isinstance(conditions, Sequence) or isinstance(conditions, str):
         raise FilterError(f"The conditions of a filter are a list, not {conditions!r:.200}.")
-    parts = tuple(map(_read, conditions))
+    parts = tuple(_read(each, depth + 1) for each in conditions)
     match operator:
         case "AND":
             return Filter(all_of=parts)

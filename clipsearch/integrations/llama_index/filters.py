@@ -8,8 +8,8 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from clipsearch import Filter, InvalidInputError
 
-NOTHING = Filter(ids=frozenset())
-"""What no item passes."""
+MAX_DEPTH = 30
+"""How deep filters may be nested."""
 
 _DIRECT = {
     FilterOperator.EQ: "eq",
@@ -25,20 +25,25 @@ _DIRECT = {
 _LISTS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 
 
-def to_filter(filters: MetadataFilters | None) -> Filter:
+def to_filter(filters: MetadataFilters | None, depth: int = 0) -> Filter:
     """Return the filter that metadata filters mean.
 
     A list of strings equals, and contains, each of its elements. What a node lacks meets `!=`, `nin` and `is_empty`.
 
     Args:
-        filters: Nested at will; None or none at all allow every node.
+        filters: None or none at all allow every node.
+        depth: How deep they are nested in others.
 
     Raises:
-        InvalidInputError: A library cannot compare so.
+        InvalidInputError: A library cannot compare so, or they are nested more than `MAX_DEPTH` levels deep.
     """
     if filters is None or not filters.filters:
         return Filter()
-    parts = tuple(to_filter(each) if isinstance(each, MetadataFilters) else _compare(each) for each in filters.filters)
+    if depth > MAX_DEPTH:
+        raise InvalidInputError(f"The filters are nested more than {MAX_DEPTH} levels deep. Combine fewer.")
+    parts = tuple(
+        to_filter(each, depth + 1) if isinstance(each, MetadataFilters) else _compare(each) for each in filters.filters
+    )
     match filters.condition or FilterCondition.AND:
         case FilterCondition.AND:
             return Filter(all_of=parts)
