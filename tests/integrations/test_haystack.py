@@ -192,6 +192,17 @@ def test_fields_within_dicts_are_updated(store):
     assert store.count_documents_by_filter(born) == 0
 
 
+def test_fields_that_change_their_kind_are_updated(store):
+    values = [1, {"a": 1, "b": {"c": 2}}, {"a": [1]}, ["x"], None, {}, {"b": {"c": "x"}}, "y"]
+    store.write_documents([Document(content=str(value), meta={"field": value, "other": 1}) for value in values])
+    for value in values:
+        assert store.update_by_filter(None, {"field": value}) == len(values)
+        assert [each.meta for each in store.filter_documents()] == [{"field": value, "other": 1}] * len(values)
+        inner = {"field": "meta.field.b.c", "operator": "!=", "value": None}
+        has_inner = isinstance(value, dict) and "b" in value
+        assert store.count_documents_by_filter(inner) == (len(values) if has_inner else 0)
+
+
 def test_skip_takes_the_first_and_overwrite_the_last(store):
     first, second = Document(id="1", content="one"), Document(id="1", content="two")
     assert store.write_documents([first, second], DuplicatePolicy.SKIP) == 1
@@ -409,12 +420,18 @@ def test_an_empty_store_finds_nothing(store):
     assert store.filter_documents() == [] and store.delete_by_filter(None) == 0
 
 
-@pytest.mark.parametrize("private", ["x", 3, {"fields": "x", "sparse_embedding": {"a": 1}, "blob": 3}, {"fields": 3}])
-def test_metadata_that_another_program_wrote_does_no_harm(store, private):
-    metadata = {"_json": json.dumps({"_haystack": private}), "_haystack_embedding": True, "price": 3}
+@pytest.mark.parametrize(
+    "extras",
+    ["", "{", "3", "[]", '{"embedding": true, "sparse_embedding": {"a": 1}, "blob": 3}', "[" * 100_000, 3, ["a"]],
+)
+def test_metadata_that_another_program_wrote_does_no_harm(store, extras):
+    metadata = {"_haystack": extras, "_json.a": extras, "_json": "x", "b.c": 1, "price": 3}
     store.engine.add([{"id": "1", "text": "a", "metadata": metadata}])
     (document,) = store.filter_documents()
-    assert (document.id, document.content, document.embedding) == ("1", "a", None)
+    assert (document.id, document.content, document.embedding, document.sparse_embedding) == ("1", "a", None, None)
+    assert document.meta["price"] == 3 and document.meta["b.c"] == 1
+    assert store.update_by_filter(None, {"a": {"d": 1}}) == 1
+    assert store.filter_documents()[0].meta["a"] == {"d": 1}
 
 
 def test_a_library_of_embeddings_embeds_no_query(store):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import os
-from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,14 @@ from haystack.dataclasses import ByteStream, Document, SparseEmbedding
 from numpy.typing import NDArray
 
 from clipsearch import Hit, InvalidInputError, Item, Record
-from clipsearch.integrations.metadata import REST, Plain, pack, unpack
+from clipsearch.integrations.haystack.metadata import EXTRAS, extras_of, from_metadata, to_metadata
+from clipsearch.integrations.metadata import Plain
 
 FILE_PATH = "file_path"
 """The field of `meta` that names the file of a picture, as it does for the components of Haystack."""
 
 _UNKNOWN = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
 """Endings of pictures that not every Python knows."""
-
-_PRIVATE = "_haystack"
-"""The name of what a document has besides its text, picture and meta."""
-
-EMBEDDING = "_haystack_embedding"
-"""The name of whether a document came with an embedding."""
 
 
 def to_record(document: Document) -> Record:
@@ -46,47 +40,19 @@ def to_record(document: Document) -> Record:
         document.id,
         image=image,
         text=text,
-        metadata=to_metadata(document.meta, _extras(document)) | _flag(document),
+        metadata={**to_metadata(document.meta), **_extras(document)},
         vector=document.embedding,
     )
 
 
-def to_metadata(meta: Mapping[str, Any], extras: Mapping[str, Any] | None = None) -> dict[str, Plain]:
-    """Return the metadata of a record: what `meta` has, the fields within its dicts by dotted names, and extras."""
-    plain = {name: _plain(value) for name, value in meta.items()}
-    packed = pack(plain)
-    inner = {name: value for name, value in _fields_within(plain) if name not in packed}
-    kept = {name: value for name, value in pack(inner).items() if name in inner}
-    private = {**(extras or {}), **({"fields": sorted(kept)} if kept else {})}
-    return {**kept, **(pack({**plain, _PRIVATE: private}) if private else packed)}
-
-
-def from_metadata(metadata: Mapping[str, Plain]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the meta and the extras that `to_metadata` was given."""
-    meta = unpack(metadata)
-    meta.pop(EMBEDDING, None)
-    extras = meta.pop(_PRIVATE, None)
-    if not isinstance(extras, dict):
-        return meta, {}
-    inner = extras.pop("fields", None)
-    if isinstance(inner, list):
-        meta = {name: value for name, value in meta.items() if name not in inner}
-    return meta, extras
-
-
-def is_flat(metadata: Mapping[str, Plain]) -> bool:
-    """Tell whether the metadata of a record has each value of a document under its own name."""
-    return REST not in metadata
-
-
 def has_embedding(item: Item) -> bool:
     """Tell whether an item was written as a document with an embedding."""
-    return item.metadata.get(EMBEDDING) is True
+    return extras_of(item.metadata).get("embedding") is True
 
 
 def has_blob(item: Item) -> bool:
     """Tell whether an item was written as a document with a picture as its blob."""
-    return isinstance(from_metadata(item.metadata)[1].get("blob"), dict)
+    return isinstance(extras_of(item.metadata).get("blob"), dict)
 
 
 def to_document(
@@ -104,7 +70,7 @@ def to_document(
         blob: Its picture, as a JPEG.
         hit: How it was found: a cosine, and the passage that is the text of a document that is a file.
     """
-    meta, extras = from_metadata(item.metadata)
+    meta, extras = from_metadata(item.metadata), extras_of(item.metadata)
     if not item.path.startswith("record:"):
         meta.setdefault(FILE_PATH, item.path)
     passage = hit.passage.text if hit and hit.passage else None
@@ -143,31 +109,15 @@ def _picture(document: Document) -> bytes | str | None:
     return name if (known or "").startswith("image/") or name.lower().endswith(_UNKNOWN) else None
 
 
-def _extras(document: Document) -> dict[str, Any]:
-    extras: dict[str, Any] = {}
+def _extras(document: Document) -> dict[str, Plain]:
+    extras: dict[str, Any] = {} if document.embedding is None else {"embedding": True}
     if document.sparse_embedding is not None:
         extras["sparse_embedding"] = document.sparse_embedding.to_dict()
     if document.blob is not None:
         extras["blob"] = document.blob.meta
-    return extras
-
-
-def _flag(document: Document) -> dict[str, Plain]:
-    return {} if document.embedding is None else {EMBEDDING: True}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _fields_within(meta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of dicts within `meta` by the dotted names that filters give them."""
-    pending = [(name, value) for name, value in meta.items() if isinstance(value, dict)]
-    while pending:
-        name, value = pending.pop()
-        if isinstance(value, dict):
-            pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
-        else:
-            yield name, value
+    try:
+        return {EXTRAS: json.dumps(extras)} if extras else {}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(
+            f"The blob of document {document.id} has a meta that JSON cannot hold ({error})."
+        ) from None

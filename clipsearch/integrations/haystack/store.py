@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -18,17 +19,9 @@ from numpy.typing import NDArray
 import clipsearch
 from clipsearch import Hit, InvalidInputError, Item, MediaError, Record, SearchEngine
 from clipsearch.integrations.haystack import fields
-from clipsearch.integrations.haystack.documents import (
-    EMBEDDING,
-    from_metadata,
-    has_blob,
-    has_embedding,
-    is_flat,
-    to_document,
-    to_metadata,
-    to_record,
-)
+from clipsearch.integrations.haystack.documents import has_blob, has_embedding, to_document, to_record
 from clipsearch.integrations.haystack.filters import to_filter
+from clipsearch.integrations.haystack.metadata import from_metadata, stale_names, to_metadata
 from clipsearch.integrations.haystack.threads import in_thread
 
 Filters = Mapping[str, Any] | None
@@ -177,12 +170,11 @@ class ClipSearchDocumentStore:
         with self._writing:
             found = list(self._items(filters))
             new = to_metadata(meta)
-            flat = {item.key for item in found if is_flat(new) and is_flat(item.metadata)}
-            if flat:
-                self.engine.update(flat, metadata=new)
+            by_stale: dict[frozenset[str], list[str]] = defaultdict(list)
             for item in found:
-                if item.key not in flat:
-                    self._update(item, meta)
+                by_stale[stale_names(item.metadata, meta).difference(new)].append(item.key)
+            for stale, keys in by_stale.items():
+                self.engine.update(keys, metadata=new, remove=stale)
             return len(found)
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
@@ -262,7 +254,7 @@ class ClipSearchDocumentStore:
         return self.engine.items(to_filter(filters))
 
     def _metas(self, filters: Filters) -> Iterator[dict[str, Any]]:
-        return (from_metadata(item.metadata)[0] for item in self._items(filters))
+        return (from_metadata(item.metadata) for item in self._items(filters))
 
     def _documents(self, items: Sequence[Item]) -> list[Document]:
         embeddings = self._embeddings(items) if self._return_embedding else {}
@@ -330,10 +322,3 @@ class ClipSearchDocumentStore:
                 f"{len(failed)} of {len(documents)} documents were not written; the others were. {name!r}: {reason}"
             )
         return len(documents)
-
-    def _update(self, item: Item, meta: Mapping[str, Any]) -> None:
-        """Set fields of a document whose metadata is not flat."""
-        before, extras = from_metadata(item.metadata)
-        new = to_metadata({**before, **meta}, extras)
-        old = {*item.metadata} - {*new} - {EMBEDDING}
-        self.engine.update([item.key], metadata=new, remove=old)
