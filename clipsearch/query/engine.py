@@ -352,9 +352,13 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds):
         return Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset)
 
     def close(self) -> None:
-        """Close the library's connections. A call that writes after that raises LibraryError."""
-        self._is_closed = True
-        self.library.close()
+        """Close the library; a later call raises LibraryError. One that writes is waited for, until the timeout."""
+        is_waiting_over = self._turn.acquire(timeout=self._timeout)
+        try:
+            self.library.close(for_good=True)
+        finally:
+            if is_waiting_over:
+                self._turn.release()
 
     def __enter__(self) -> Self:
         return self

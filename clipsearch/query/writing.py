@@ -47,7 +47,6 @@ class EngineWrites:
         self._timeout = timeout
         self._turn = threading.Lock()
         self._writing_encoder: Encoder | None = None
-        self._is_closed = False
 
     def add(
         self,
@@ -188,22 +187,16 @@ class EngineWrites:
     @contextmanager
     def _take_turn(self) -> Iterator[None]:
         """Wait for other threads that write by this engine. Raises LibraryLockedError, LibraryError if it is closed."""
-        self._check_open()
         if not self._turn.acquire(timeout=self._timeout):
             raise LibraryLockedError(
                 f"Another thread has been writing to the library in {self.library.folder} for {self._timeout:g} "
                 "seconds. Wait for it to end, or give clipsearch.open a longer timeout."
             )
         try:
+            self._pinned()  # which a closed library refuses
             yield
         finally:
             self._turn.release()
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise LibraryError(
-                f"The engine of the library in {self.library.folder} is closed. Open the library again: clipsearch.open"
-            )
 
     def _pinned(self) -> EncoderPin:
         pin = self.library.encoder

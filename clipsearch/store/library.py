@@ -54,6 +54,7 @@ class Library:
         self._segments = SegmentReader(self.folder / VECTORS)
         self._cache = RevisionCache()
         self._lookup = threading.Lock()
+        self._is_closed = False
         version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
@@ -106,7 +107,9 @@ class Library:
 
     @contextmanager
     def query(self) -> Iterator[Connection]:
-        """Open a reading transaction on the catalog."""
+        """Open a reading transaction on the catalog. Raises LibraryError once the library is closed for good."""
+        if self._is_closed:
+            raise LibraryError(f"The library in {self.folder} is closed. Open it again: clipsearch.open")
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -200,8 +203,9 @@ class Library:
         with self.query() as connection:
             return get_revision(connection)
 
-    def close(self) -> None:
-        """Close all connections."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Close all connections; they are opened again if the library is used again, unless it is closed for good."""
+        self._is_closed = self._is_closed or for_good
         self._engine.dispose()
 
 
