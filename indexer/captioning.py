@@ -38,7 +38,7 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
 
     Without a stamp, after a warning, where what lies beside it cannot be read now.
     """
-    stamp, texts = beside.stamp, list(map(_clean, beside.texts))
+    stamp, texts = beside.stamp, list(map(clean, beside.texts))
     try:
         texts = [*([_read_sidecar(beside.sidecar)] if beside.sidecar else []), *texts]
     except (OSError, MediaError) as error:
@@ -77,7 +77,7 @@ def encode_captions(
     Raises DeviceError, which is no fault of the captions.
     """
     try:
-        vectors = _encode(encoder, [passage.text for _, captions in spoken for passage in captions.passages])
+        vectors = encode_passages(encoder, [passage.text for _, captions in spoken for passage in captions.passages])
     except DeviceError:
         raise
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
@@ -106,7 +106,8 @@ def attach(outcomes: Iterable[Outcome], encoded: Mapping[FileRecord, Captions | 
     return done
 
 
-def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+def encode_passages(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Encode passages: float32 (n, dim), unit rows. Raises EncoderError."""
     slices = [encoder.encode_texts(texts[start : start + _SLICE]) for start in range(0, len(texts), _SLICE)]
     vectors = np.concatenate([np.empty((0, encoder.dim), np.float32), *slices])
     check_unit_rows(vectors)
@@ -116,11 +117,11 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
 def _read_sidecar(path: str) -> str:
     """Read a text beside a picture; nothing of one without a letter, such as boxes to train a detector with."""
     data = read_regular(path, MAX_SIDECAR)[0]
-    text = _clean(decode_text(data)) if data.strip(_BLANK) else ""
+    text = clean(decode_text(data)) if data.strip(_BLANK) else ""
     return text if any(map(str.isalpha, text)) else ""
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Return a text in NFC that any database holds, its lines ended by line feeds."""
     plain = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", " ")
     return normalize(plain.encode("utf-8", "replace").decode()).strip()

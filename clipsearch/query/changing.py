@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.metadata import check_metadata
 from clipsearch.query.validation import read_keys, read_names, require_known
-from clipsearch.store.library import Library
+from clipsearch.query.writing import EngineWrites
+from clipsearch.store.item_changes import ItemChange, NewCaption
+from clipsearch.types import Item, Modality
 
 
-class EngineChanges:
+class EngineChanges(EngineWrites):
     """Deleting items, and changing what is said of them. What a call has returned from is durable."""
-
-    library: Library
-    _timeout: float = 30.0
 
     def delete(self, ids: str | Iterable[str] | None = None, *, filters: Filter | None = None) -> int:
         """Delete items, by their keys or by a filter: exactly one of the two.
@@ -37,7 +36,7 @@ class EngineChanges:
         if (ids is None) == (filters is None):
             raise InvalidInputError("delete takes ids or filters, one of the two. Filter() deletes all items.")
         keys = None if ids is None else read_keys(ids)
-        with self.library.writer(timeout=self._timeout) as writer:
+        with self._writer() as writer:
             with self.library.read() as snapshot:
                 if keys is None:
                     chosen = snapshot.matching_ids(filters or Filter()).tolist()
@@ -53,19 +52,24 @@ class EngineChanges:
         *,
         metadata: Mapping[str, object] | None = None,
         remove: str | Iterable[str] = (),
+        caption: str | None = None,
     ) -> int:
-        """Change the metadata of items.
+        """Change what is said of items; no picture is read or encoded again.
 
         Args:
             ids: One key or several, as `get` takes them.
             metadata: Values to set, by name; other names keep theirs.
             remove: Names to remove.
+            caption: Takes the place of their own, and is encoded; an empty one removes it. None leaves them alone.
+                That of a picture stays until what lies beside it, such as a captions.csv, says something else.
 
         Returns:
             How many items were changed.
 
         Raises:
-            InvalidInputError: A key is not in the library, or a value cannot be used; nothing is changed then.
+            InvalidInputError: A key is not in the library, or a value cannot be used; nothing is changed then. The
+                file of a text has no caption.
+            EncoderError: The encoder of the library is unavailable.
             LibraryLockedError: Another writer is still at work after the engine's timeout.
             LibraryError: The library cannot be written.
         """
@@ -73,9 +77,20 @@ class EngineChanges:
         changed = {} if metadata is None else metadata
         removed = frozenset(read_names(remove))
         check_metadata(changed)
-        with self.library.writer(timeout=self._timeout) as writer:
+        with self._writer() as writer:
             with self.library.read() as snapshot:
                 by_key = snapshot.ids_of_keys(keys)
-            require_known(keys, by_key)
-            writer.change_metadata([by_key[key][0] for key in keys], changed, removed)
+                require_known(keys, by_key)
+                wanted = [by_key[key][0] for key in keys]
+                items = [] if caption is None else snapshot.items_by_id(wanted)
+            new = None if caption is None else self._new_caption(caption, items)
+            writer.update_items(wanted, ItemChange(changed, removed, new))
         return len(keys)
+
+    def _new_caption(self, caption: str, items: Sequence[Item]) -> NewCaption:
+        from indexer.recaptioning import make_caption
+
+        for item in items:
+            if item.modality is Modality.TEXT and item.size:
+                raise InvalidInputError(f"{item.path} is a text, which has no caption. Give it metadata instead.")
+        return make_caption(caption, items, None if self._pinned().is_imported else self._encoder_for_writing())

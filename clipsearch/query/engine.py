@@ -31,7 +31,7 @@ from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_vectors
-from clipsearch.query.writing import TIMEOUT, EngineWrites, open_or_create
+from clipsearch.query.writing import TIMEOUT, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
@@ -47,7 +47,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineReads, EngineChanges, EngineWrites):
+class SearchEngine(EngineReads, EngineChanges):
     """Ranked search over one library; safe to use from several threads.
 
     Attributes:

@@ -17,7 +17,7 @@ from clipsearch.metadata import NONE
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, item_metadata, tags
 from clipsearch.store.checksums import row_checksum
-from clipsearch.store.inserts import insert_items, insert_many, last_item_id
+from clipsearch.store.inserts import insert_items, insert_many, next_item_id
 from clipsearch.store.resolve import Part, RowsByModality
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import item_metadata as metadata_table
@@ -105,7 +105,7 @@ def store(connection: Connection, root_id: int, additions: Sequence[Addition], a
     old = [addition for addition in additions if addition.own is not None]
     new = [addition for addition in additions if addition.own is None]
     _clear(connection, old)
-    first = last_item_id(connection) + 1
+    first = next_item_id(connection)
     _update(connection, old)
     columns = [_columns(root_id, addition, first + i) for i, addition in enumerate(new)]
     ids = iter(insert_items(connection, columns))

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, tags
 from clipsearch.store.checksums import row_checksum
-from clipsearch.store.inserts import insert_items, insert_many, last_item_id
+from clipsearch.store.inserts import insert_items, insert_many, next_item_id
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import items, vectors
@@ -49,7 +49,7 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
     digests = _digests(block)
     paths = [quote_path(record.name) for record in block.records]
     present = _look_up(connection, root_id, paths)
-    first = last_item_id(connection) + 1
+    first = next_item_id(connection)
     chosen, known, values = [], {}, []
     for i, (record, path, digest) in enumerate(zip(block.records, paths, digests, strict=True)):
         item_id, before = present.get(path, (None, ""))

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, select
 from clipsearch.errors import StoreCorruptError
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.store import metadata_index
-from clipsearch.store.checksums import is_sound
+from clipsearch.store.checksums import digest, is_sound
 from clipsearch.store.metadata_sql import meets
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import item_metadata, items
@@ -18,14 +18,14 @@ from clipsearch.types import MetadataValue
 from clipsearch.where import Condition, Where
 
 _STORE = (
-    "INSERT INTO item_metadata (item_id, data) VALUES (?, ?) "
+    "INSERT INTO item_metadata (item_id, data, digest) VALUES (?, ?, ?) "
     "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
 
 
 def store(connection: Connection, metadata: Mapping[int, str]) -> None:
     """Store the metadata of items, by id, in place of what they have: JSON texts of `check_metadata`."""
-    given = [(item_id, text) for item_id, text in metadata.items() if text != NONE]
+    given = [(item_id, text, digest(item_id, text)) for item_id, text in metadata.items() if text != NONE]
     if given:
         connection.exec_driver_sql(_STORE, given)
     if empty := [item_id for item_id, text in metadata.items() if text == NONE]:

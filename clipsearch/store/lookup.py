@@ -31,7 +31,7 @@ def item_at(library: Library, path: str) -> int | None:
             if (found := connection.execute(own).scalar_one_or_none()) is not None:
                 return int(found)
         for root in get_roots(connection, library.base):
-            if root.kind is RootKind.COLLECTION:
+            if root.kind is not RootKind.FOLDER:
                 own = query.where(items.c.root_id == root.id, items.c.path.in_(names))
                 if (found := connection.execute(own.limit(1)).scalar_one_or_none()) is not None:
                     return int(found)

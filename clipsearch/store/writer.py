@@ -7,7 +7,7 @@ of the last commit that returned, or of the one in flight.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from clipsearch.store import (
     deletion,
     generations,
     imports,
-    item_metadata,
+    item_changes,
     recognised,
     tags,
 )
@@ -215,12 +215,14 @@ class Writer:
             with change(self._connection) as connection:
                 deletion.delete_items(connection, ids)
 
-    def change_metadata(self, ids: Sequence[int], changed: Mapping[str, object], removed: Collection[str]) -> None:
-        """Set values of the metadata of items by name, and remove others; what is damaged is an error."""
+    def update_items(self, ids: Sequence[int], wanted: item_changes.ItemChange) -> None:
+        """Change what is said of items; when it returns that is durable. Raises StoreCorruptError for damaged ones."""
         with self._commits:
             self._check_open()
+            appended = append(self._connection, self._store, wanted.rows(len(ids)))
             with change(self._connection) as connection:
-                item_metadata.merge(connection, ids, changed, removed)
+                advance(connection, appended)
+                item_changes.store(connection, ids, wanted, appended)
 
     def save_labels(self, labels: Sequence[str], ids: Sequence[int], best: Mapping[int, tuple[str, float]]) -> None:
         """Store the labels of items as tags, and remove the tags that the same labels gave these items before.

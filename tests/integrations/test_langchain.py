@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
+import runpy
 from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +29,6 @@ from clipsearch.integrations.langchain import (
     ClipSearchVectorStore,
     DocumentsFailedError,
 )
-from tests.support.cli import environment
 from tests.support.paths import ROOT
 from tests.support.pictures import noise_picture
 
@@ -381,16 +378,14 @@ def test_the_indexing_of_langchain_keeps_a_store_in_step(kept, encoded):
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_example_of_captioned_pictures_runs(own, tmp_path, encoder):
-    example = ROOT / "examples" / "rag_captioned_pictures.py"
-    command = [sys.executable, "-W", "error", str(example), "a green circle", "--model", BUILTIN]
+def test_the_example_of_captioned_pictures_runs(own, tmp_path, encoder, monkeypatch, capsys):
+    words = ["a green circle", "--model", BUILTIN]
     if own:
         noise_picture(1, (64, 48)).save(tmp_path / "p.png")
         (tmp_path / "p.png.txt").write_text("a grey carpet")
-        command += ["--folder", str(tmp_path)]
-    done = subprocess.run(
-        command, env=environment({"PYTHONPATH": str(ROOT)}), cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"[{tmp_path / 'p.png'}] a grey carpet" in done.stdout if own else "[a-green-circle]" in done.stdout
-    assert "<JPEG" in done.stdout and done.stdout.endswith("answer: (the answer of a chat model)\n")
+        words += ["--folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["rag_captioned_pictures.py", *words])
+    runpy.run_path(str(ROOT / "examples" / "rag_captioned_pictures.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert f"[{tmp_path / 'p.png'}] a grey carpet" in said if own else "[a-green-circle] a green circle" in said
+    assert "<JPEG" in said and said.endswith("answer: (the answer of a chat model)\n")

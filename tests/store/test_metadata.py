@@ -15,6 +15,7 @@ from clipsearch.filtering import Filter, from_values, to_values
 from clipsearch.metadata import MAX_BYTES, MAX_NAME, check_metadata, parse_metadata
 from clipsearch.store import item_metadata, metadata_index
 from clipsearch.store.filters import condition
+from clipsearch.store.item_changes import ItemChange
 from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord
 from clipsearch.store.revision import change
@@ -238,7 +239,7 @@ def test_metadata_that_is_no_metadata_is_damage_and_no_other_error(tmp_path, bro
             item_metadata.store(connection, {second: '{"a":1}'})
             connection.execute(table.insert().values(item_id=first, data=broken))
         with pytest.raises(StoreCorruptError, match="damaged"):
-            writer.change_metadata([first], {"b": 1}, ())
+            writer.update_items([first], ItemChange({"b": 1}))
     with library.read() as snapshot:
         assert [item.id for item in snapshot.items_by_id([first, second])] == [second]
         assert "1 match is damaged and left out" in snapshot.warnings[0]
@@ -254,7 +255,7 @@ def test_a_changed_row_fails_its_digest(tmp_path):
     with library.writer() as writer:
         writer.commit([outcome(FileRecord(root, "p1.jpg", 1, 1), "p1")])
         [item_id] = ids_of(library)
-        writer.change_metadata([item_id], {"a": 1}, ())
+        writer.update_items([item_id], ItemChange({"a": 1}))
         connection = writer.storage[0]
         with connection.begin():
             connection.exec_driver_sql("DROP TRIGGER item_metadata_changed")
