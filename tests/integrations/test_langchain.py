@@ -337,8 +337,9 @@ def test_embeddings_place_texts_and_pictures_in_one_space(encoded):
     assert all(sum(value * value for value in row) == pytest.approx(1, abs=1e-3) for row in rows)
 
 
-def test_files_of_a_library_are_documents(notes, tmp_path):
-    retriever = ClipSearchRetriever(engine=notes.library.folder, k=3, filter=Filter(types=("text", "image")))
+def test_files_of_a_library_are_documents(notes, monkeypatch):
+    monkeypatch.setenv("CLIPSEARCH_LIBRARY", str(notes.library.folder))  # which is that of a retriever without another
+    retriever = ClipSearchRetriever(k=3, filter=Filter(types=("text", "image")))
     found = retriever.invoke("Bake the bread for forty minutes.")
     record = next(each for each in found if each.id == "d")
     assert record.metadata["number"] == 3 and "source" not in record.metadata
