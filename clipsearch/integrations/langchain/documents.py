@@ -34,7 +34,8 @@ class DocumentsFailedError(InvalidInputError):
     def __init__(self, added: list[str], failed: list[Failure]) -> None:
         self.added, self.failed = added, failed
         name, reason = failed[0]
-        super().__init__(f"{len(failed)} of {len(added) + len(failed)} documents were not added. {name!r}: {reason}")
+        count = len(added) + len(failed)
+        super().__init__(f"{len(failed)} of {count} documents were not added. {name!r:.80}: {reason}")
 
 
 def open_engine(library: Library) -> SearchEngine:
@@ -78,7 +79,7 @@ def added_ids(named: Sequence[tuple[str, Document]], failed: list[Failure]) -> l
     return names
 
 
-def as_record(name: str, document: Document, image: object, vector: Sequence[float] | None) -> Record:
+def as_record(name: str, document: Document, image: Any, vector: Sequence[float] | None) -> Record:
     """Return a document as a record; that of a picture has the text as its caption."""
     metadata = pack(document.metadata)
     if image is None:

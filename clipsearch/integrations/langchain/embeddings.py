@@ -43,4 +43,5 @@ class ClipSearchEmbeddings(Embeddings):
 
 
 def _lists(vectors: NDArray[np.float32]) -> list[list[float]]:
-    return [[float(value) for value in row] for row in vectors]
+    rows: list[list[float]] = vectors.tolist()
+    return rows

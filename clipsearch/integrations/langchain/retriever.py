@@ -27,7 +27,7 @@ class ClipSearchRetriever(BaseRetriever):
         search_kwargs: Options of `SearchEngine.search`, such as `modality` and `min_confidence`.
     """
 
-    engine: InstanceOf[SearchEngine]
+    engine: InstanceOf[SearchEngine] = Field(default=None, validate_default=True)
     k: int = 4
     filter: dict[str, Any] | InstanceOf[Filter] | None = None
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
