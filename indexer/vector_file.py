@@ -43,12 +43,20 @@ class VectorFile:
         files: What there is at the end.
     """
 
-    def __init__(self, out: str, dim: int) -> None:
-        """Start a file. Raises InvalidInputError for a name of another ending, or a place that cannot be written."""
+    def __init__(self, out: str, dim: int, sources: Sequence[str] = ()) -> None:
+        """Start a file.
+
+        sources: what is read meanwhile. Raises InvalidInputError for a name of another ending, a place that cannot be
+        written, and a file that would take the place of a source.
+        """
         kinds: dict[str, type[_Npy] | type[_Parquet]] = {".npy": _Npy, ".parquet": _Parquet}
         path = Path(out)
         if path.suffix not in kinds:
             raise InvalidInputError(f"{out!r} is neither a .npy nor a .parquet file. Name one that is.")
+        taken = {os.path.realpath(source) for source in sources}
+        for file in kinds[path.suffix].names(path):
+            if os.path.realpath(file) in taken:
+                raise InvalidInputError(f"{file} is read, and would be overwritten. Name another file for the vectors.")
         try:
             self._format: _Format = kinds[path.suffix](path, dim)
         except OSError as error:
@@ -88,8 +96,12 @@ def _part(file: Path) -> Path:
 class _Npy:
     """An array, whose head is written again once the number of rows is known, and a JSON object for each row."""
 
+    @staticmethod
+    def names(path: Path) -> Sequence[Path]:
+        return path, path.with_suffix(".jsonl")
+
     def __init__(self, path: Path, dim: int) -> None:
-        self.files = (path, path.with_suffix(".jsonl"))
+        self.files = self.names(path)
         self._dim = dim
         self._array, self._items = (open(_part(file), "wb") for file in self.files)
         self._write_head(0)
@@ -115,6 +127,10 @@ class _Npy:
 class _Parquet:
     """A table with the columns `path` or `key`, `text` where rows are texts, and `vector`."""
 
+    @staticmethod
+    def names(path: Path) -> Sequence[Path]:
+        return (path,)
+
     def __init__(self, path: Path, dim: int) -> None:
         try:
             import pyarrow
@@ -123,7 +139,7 @@ class _Parquet:
             raise ClipSearchError(
                 f"Writing {path} needs pyarrow, which is not installed. Run: pip install 'clipsearch[parquet]'"
             ) from error
-        self.files = (path,)
+        self.files = self.names(path)
         self._dim = dim
         self._arrow, self._parquet = pyarrow, parquet
         self._file = open(_part(path), "wb")

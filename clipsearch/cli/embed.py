@@ -74,7 +74,7 @@ def embed(
         if True in are_pictures
         else _text_rows(sources, encoder, kind, failed)
     )
-    with make_build_progress() as progress, VectorFile(out, encoder.dim) as file:
+    with make_build_progress() as progress, VectorFile(out, encoder.dim, sources) as file:
         progress.stage("Embedding", 0)
         for vectors, fields in rows:
             file.write(vectors, fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from clipsearch.paths import suffix
 from clipsearch.store.roots import Rules
 from clipsearch.types import PICTURE_SUFFIXES
 from indexer.sources.folder import FolderWalk
+
+logger = logging.getLogger("clipsearch")
 
 STDIN = "-"
 MAX_LINE = 1 << 20
@@ -39,15 +42,18 @@ def find_pictures(source: str) -> Iterator[str]:
 
     Raises InvalidInputError for a path that is nowhere.
     """
-    root = os.path.abspath(source)
-    if not os.path.isdir(root):
-        if not os.path.lexists(root):
+    if not os.path.isdir(source):
+        if not os.path.lexists(source):
             raise InvalidInputError(f"There is no file or folder {source!r}. Check the path.")
-        yield root
+        yield os.path.abspath(source)
         return
-    for record in FolderWalk(0, root, "", Rules(), covered=[root]):
+    root = os.path.realpath(source)
+    walk = FolderWalk(0, root, "", Rules(), covered=[root])
+    for record in walk:
         if suffix(record.path) in PICTURE_SUFFIXES:
             yield os.path.join(root, *record.path.split("/"))
+    for path, reason in walk.unreadable:
+        logger.warning("%s %s", os.path.join(root, path), reason)
 
 
 def read_texts(source: str) -> Iterator[TextLine]:

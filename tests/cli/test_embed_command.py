@@ -139,12 +139,15 @@ def test_many_rows_are_written_batch_by_batch(tmp_path, encoder, embed):
         (["gone.txt", "--out", "x.npy"], "cannot be read"),
         (["photos/bad.jpg", "--out", "x.npy"], "Nothing could be embedded"),
         (["long.txt", "--out", "x.npy"], "longer than"),
+        (["own.jsonl", "--out", "own.npy"], "own.jsonl is read"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_leaves_nothing(folder, encoder, monkeypatch, arguments, said):
     (folder / "texts.txt").write_text("words\n")
+    (folder / "own.jsonl").write_text('{"text": "words"}\n')
     (folder / "long.txt").write_text("words\n" + "x" * (1 << 20) + "y\n")
     monkeypatch.chdir(folder)
     with pytest.raises(InvalidInputError, match=said):
         cli.main(["embed", *arguments, *SMALL], standalone_mode=False)
-    assert not [path.name for path in folder.iterdir() if path.name.startswith("x.")]
+    assert not [path.name for path in folder.iterdir() if path.name.startswith("x.") or path.suffix == ".part"]
+    assert (folder / "own.jsonl").read_text() == '{"text": "words"}\n'
