@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from clipsearch.query.reading import EngineReads
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
-from clipsearch.query.validation import as_floats, check_kinds, read_vectors
+from clipsearch.query.validation import as_floats, check_kinds, read_names, read_vectors
 from clipsearch.query.writing import TIMEOUT, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
@@ -417,12 +417,25 @@ def open_library(folder: Path, settings: Settings | None = None, embedder: Embed
 
 
 def open_engine(
-    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+    folder: Path,
+    settings: Settings,
+    *,
+    create: bool,
+    model: str | None,
+    dim: int | None,
+    index_metadata: str | Iterable[str] = (),
+    timeout: float,
 ) -> SearchEngine:
     """Open a library as `clipsearch.open` does. Raises what that raises."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
         raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
+    names = read_names(index_metadata)
     library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    try:
+        library.index_metadata(names, timeout=timeout)
+    except BaseException:
+        library.close()
+        raise
     return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
 
 
