@@ -57,7 +57,8 @@ class ClipSearchDocumentStore:
             model: The encoder of a new library; with `dim`, the name of the model that embeds the documents.
             dim: The length of embeddings that are made elsewhere; None for the encoder of the library.
             index_metadata: Fields of `meta` by which documents are found faster.
-            keep: What is kept of pictures that come as a blob: a `thumbnail`, their `bytes`, or None for nothing.
+            keep: What the library keeps of pictures: a `thumbnail`, their `bytes`, or None for nothing. Blobs come back
+                where something is kept.
             return_embedding: Whether documents come with the embeddings that they were written with.
         """
         self._library = library

@@ -51,7 +51,7 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         model: The encoder of a new library.
         dim: The length of embeddings that are made elsewhere; None for the encoder of the library.
         index_metadata: Names of metadata by which nodes are found faster.
-        keep: What is kept of pictures that come as bytes: a `thumbnail`, their `bytes`, or None for nothing.
+        keep: What the library keeps of pictures: a `thumbnail`, their `bytes`, or None for nothing.
     """
 
     stores_text: bool = True
@@ -80,7 +80,7 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
             model: The encoder of a new library; with `dim`, the name of the model that embeds the nodes.
             dim: The length of embeddings that are made elsewhere; None for the encoder of the library.
             index_metadata: Names of metadata by which nodes are found faster.
-            keep: What is kept of pictures that come as bytes: a `thumbnail`, their `bytes`, or None for nothing.
+            keep: What the library keeps of pictures: a `thumbnail`, their `bytes`, or None for nothing.
             **unused: Fields of the base class, as `to_dict` has them.
 
         Raises:
