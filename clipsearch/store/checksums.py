@@ -39,6 +39,9 @@ _PLACES = {
 }
 """For each table how many columns its digest covers, where the digest stands, and whether any of them is a boolean."""
 
+_NAMES = {table: tuple(column.name for column in columns) for table, columns in COVERED.items()}
+_PLAIN = frozenset({type(None), int, float, str, bytes})
+
 
 def row_checksum(
     data: bytes | memoryview,
@@ -58,6 +61,12 @@ def digest(*values: object) -> int:
     """Return the digest of a row's columns, as SQLite holds them."""
     hashed = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=_BYTES)
     return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+def row_digest(table: Table, row: Mapping[str, Any]) -> int:
+    """Return the digest of a row of a table that is about to be inserted: plain values by column, others are NULL."""
+    values = map(row.get, _NAMES[table])
+    return digest(*(value if type(value) in _PLAIN else _stored(value) for value in values))
 
 
 def is_sound(row: Row[Any], table: Table) -> bool:
@@ -83,7 +92,9 @@ def require_sound(row: Row[Any], table: Table) -> None:
 
 def _stored(value: object) -> object:
     """Return a value as SQLite holds it."""
-    return int(value) if value is True or value is False else value
+    if value is True or value is False:
+        return int(value)
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def register(connection: sqlite3.Connection) -> None:
