@@ -16,6 +16,7 @@ CASES = (
     "cpu_encode",
     "text_corpus",
     "indexing",
+    "records",
     "full_text",
     "gpu_encode",
     "launches",

@@ -92,7 +92,7 @@ def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> di
     }
 
 
-def rows_of(additions: Sequence[Addition]) -> RowsByModality:
+def stacked_rows(additions: Sequence[Addition]) -> RowsByModality:
     """Stack the rows of a batch by modality, in its order."""
     blocks: dict[Modality, list[NDArray[np.float16]]] = {}
     for addition in additions:

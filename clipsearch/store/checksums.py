@@ -128,12 +128,12 @@ def seal(connection: Connection) -> None:
 
 
 def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]:
-    """Count the rows of a table that are not as they were written; return the count and the ids, where it has ids.
+    """Count the rows of a table that are not as they were written; return the count, and the ids of rows or items.
 
     A row without a digest counts too: every transaction ends with none.
     """
     names = ", ".join(f'"{column.name}"' for column in COVERED[table])
-    key = "id" if "id" in table.c else "NULL"
+    key = next((name for name in ("id", "item_id") if name in table.primary_key.columns), "NULL")
     statement = f"SELECT {key}, digest, {names} FROM {table.name}"
     count, ids = 0, []
     for number, stored, *values in connection.exec_driver_sql(statement):

@@ -185,7 +185,7 @@ class Writer:
         """
         with self._commits:
             self._check_open()
-            appended = append(self._connection, self._store, additions.rows_of(batch))
+            appended = append(self._connection, self._store, additions.stacked_rows(batch))
             with change(self._connection) as connection:
                 advance(connection, appended)
                 additions.store(connection, root_id, batch, appended)

@@ -257,7 +257,7 @@ def test_a_backup_has_the_records(tmp_path):
         "UPDATE record_contents SET text = 'others', digest = 7",
     ],
 )
-def test_verify_reports_a_damaged_record(tmp_path, statement):
+def test_a_damaged_record_is_reported_and_repair_removes_it(tmp_path, statement):
     with vectors(tmp_path / "lib") as engine:
         engine.add([Record("a", vector=np.eye(DIM)[0], text="words", metadata={"n": 1})])
     table = statement.split()[1]
@@ -265,3 +265,10 @@ def test_verify_reports_a_damaged_record(tmp_path, statement):
     found = examine(Library(tmp_path / "lib"), "clipsearch build")
     damaged = [finding.found for finding in found if finding.severity is Severity.PROBLEM]
     assert any(table in found for found in damaged), damaged
+    with vectors(tmp_path / "lib") as engine:
+        assert list(engine.search(vector=np.ones(DIM))) == []  # it is never shown
+    ran = run_cli("repair", "--library", tmp_path / "lib")
+    assert (ran.code, b"it was added from Python; add it again" in ran.out + ran.err.encode()) == (0, True), ran
+    assert run_cli("verify", "--library", tmp_path / "lib").code == 0
+    with vectors(tmp_path / "lib") as engine:
+        assert engine.add([Record("a", vector=np.eye(DIM)[0], text="words")]).added == 1
