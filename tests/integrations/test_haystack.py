@@ -453,6 +453,15 @@ def test_a_store_is_written_in_a_pipeline_and_read_again(store, tmp_path):
     assert [each.content for each in found["near"]["documents"]] == ["a"]
 
 
+def test_fields_are_indexed_where_that_is_asked_for(tmp_path):
+    made = ClipSearchDocumentStore(tmp_path / "library", model="m", dim=2, index_metadata=["price", "maker.name"])
+    made.write_documents([Document(content=name, meta={"price": 3, "maker": {"name": name}}) for name in "ab"])
+    cheap = {"field": "meta.price", "operator": "<", "value": 5}
+    both = {"operator": "AND", "conditions": [cheap, {"field": "meta.maker.name", "operator": "==", "value": "b"}]}
+    assert (made.count_documents_by_filter(cheap), made.count_documents_by_filter(both)) == (2, 1)
+    made.close()
+
+
 def test_a_store_that_is_never_used_makes_no_library(tmp_path):
     data = ClipSearchDocumentStore(tmp_path / "library", model="m", dim=4, index_metadata=["a"]).to_dict()
     made = ClipSearchDocumentStore.from_dict(json.loads(json.dumps(data)))

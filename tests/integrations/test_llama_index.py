@@ -231,6 +231,17 @@ def test_an_index_over_the_encoder_of_the_library(own, tmp_path):
     assert np.allclose(bundle.embedding, embedding.get_image_embedding(io.BytesIO(colour("red"))), atol=1e-3)
 
 
+def test_texts_are_found_in_an_index_that_pictures_were_inserted_into(store):
+    context = StorageContext.from_defaults(vector_store=store)
+    made = VectorStoreIndex([], storage_context=context, embed_model=LetterEmbedding())
+    made.insert_nodes(
+        [TextNode(id_="aaa", text="aaa"), ImageNode(id_="eee", text="eee", image_url="https://localhost/e")]
+    )
+    found = VectorIndexRetriever(made).retrieve("a")
+    assert [each.node_id for each in found] == ["aaa", "eee"] and found[1].node.image_url == "https://localhost/e"
+    assert [each.node_id for each in made.as_retriever().retrieve("a")] == ["eee"]  # as LlamaIndex asks for it
+
+
 def test_a_multi_modal_index_over_one_encoder(tmp_path):
     (tmp_path / "red.png").write_bytes(colour("red"))
     with clipsearch.open(tmp_path / "texts", create=True, model="builtin-small") as texts:
