@@ -23,3 +23,9 @@ def softmax(logits: NDArray[F]) -> NDArray[F]:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     probabilities: NDArray[F] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def rowwise(rows: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Multiply rows (n, d) by a matrix (d, m), each by itself: a product of all rounds a row by what is beside it."""
+    parts = [np.empty((0, matrix.shape[1]), np.result_type(rows, matrix)), *(row[None] @ matrix for row in rows)]
+    return np.concatenate(parts)

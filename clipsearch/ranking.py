@@ -27,11 +27,14 @@ MIN_WIDTH = 1e-5
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+_CONFIDENT_EVALUE = -math.log(-math.log(CONFIDENT))
+"""The log E-value of a hit whose confidence is CONFIDENT."""
+
 _NEARLY_1 = 1 - 1e-4
 """The cosine of a row and itself, less what float16 takes."""
 
-STANDS_OUT = 0.95
-"""A picture of this confidence is what a query means, whatever texts have its words (benchmarks/mixed.py)."""
+_FAR = 30.0
+"""Standard deviations from which on the tail of the normal is computed by its asymptote."""
 
 UNIT_TOLERANCE = 0.01
 """The length of a stored row is 1, by so much; float16 costs less than a tenth of it."""
@@ -44,6 +47,9 @@ TAIL_SHARE = 0.05
 
 SCORE_GAP_SHARE = 0.7
 """The share of the first hit's rarity that a hit needs to belong to it; benchmarks/cut.py compares."""
+
+GAP_WINDOW = 10
+"""How many hits are looked at for the rarest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +158,48 @@ def log_evalue(score: float, seen: NullModel) -> float:
     return -(math.log(seen.rows) + (chance if tail is None else max(chance, math.log(TAIL_SHARE))))
 
 
+def words_evalue(counts: Sequence[int], rows: int) -> float:
+    """Return what it is worth that a text has all words of a query, to compare with `log_evalue`.
+
+    -ln of the number of texts expected to have them, were each spread over the texts by chance: the inverse document
+    frequencies add up (Robertson, Journal of Documentation 2004). A word that a single text has is worth what a hit is
+    that is just confident; one that many have is worth less, and several rare ones are worth more.
+
+    counts: how many texts have each word. rows: how many passages there are.
+    """
+    rows = max(rows, *counts, 1)
+    return _CONFIDENT_EVALUE - (math.log(rows) + sum(math.log(count / rows) for count in counts))
+
+
+def log_evalues(scores: NDArray[np.floating], seen: NullModel) -> NDArray[np.float64]:
+    """Return `log_evalue` of each of many scores: float64 (n,)."""
+    excess, tail = scores.astype(np.float64) - seen.centre, seen.tail
+    z = excess / seen.spread
+    with np.errstate(divide="ignore"):
+        chance = np.log([0.5 * math.erfc(value) for value in (z / math.sqrt(2.0)).tolist()])
+    for i in np.flatnonzero(z > _FAR):
+        chance[i] = _log_upper_tail(float(z[i]))
+    if tail is not None:
+        above = math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale
+        chance = np.where(excess > tail.start, above, np.maximum(chance, math.log(TAIL_SHARE)))
+    found: NDArray[np.float64] = -(math.log(seen.rows) + chance)
+    return found
+
+
 def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
     """Move entries of a ranking up so far that the r-th of those promised stands at place 2r or before.
 
     Both without doubles; all that is promised is in the ranking, whose order is kept otherwise.
     """
+    if not promised:
+        return list(ranked)
     kept: dict[T, None] = {}
     rest = iter(ranked)
     for place in range(1, len(ranked) + 1):
-        due = promised[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(promised) else None
-        is_due = due is not None and due not in kept
-        kept[due if is_due else next(entry for entry in rest if entry not in kept)] = None  # type: ignore[index]
+        entry = promised[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(promised) else next(rest)
+        while entry in kept:
+            entry = next(rest)
+        kept[entry] = None
     return list(kept)
 
 
@@ -192,8 +229,9 @@ def score_gap_cutoff(
     """Tell which hits come before the gap in the scores; the first one always does.
 
     A hit does if its rarity, -ln of the chance that one unrelated row scores as high, is at least a share of that of
-    the rarest hit of its kind. At SCORE_GAP_SHARE it then lies some 0.8 as far above the rest of the library. Hits of
-    other kinds than the first do only if chance does not explain them.
+    the rarest hit of its kind, among the first GAP_WINDOW and those before it: so more hits change nothing. At
+    SCORE_GAP_SHARE it then lies some 0.8 as far above the rest of the library. Hits of other kinds than the first do
+    only if chance does not explain them.
 
     log_evalues: of the hits, the first one first. rows: how many rows each E-value counts. kinds: of the hits, such as
     their modalities; one for all by default.
@@ -201,12 +239,13 @@ def score_gap_cutoff(
     kinds = kinds or [None] * len(log_evalues)
     rarities = [value + math.log(count) for value, count in zip(log_evalues, rows, strict=True)]
     rarest: dict[Hashable, float] = {}
-    for kind, value in zip(kinds, rarities, strict=True):
+    for kind, value in zip(kinds[:GAP_WINDOW], rarities, strict=False):
         rarest[kind] = max(rarest.get(kind, value), value)
-    return [
-        i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0))
-        for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True))
-    ]
+    stand = []
+    for i, (kind, rarity) in enumerate(zip(kinds, rarities, strict=True)):
+        rarest[kind] = max(rarest.get(kind, rarity), rarity)
+        stand.append(i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0)))
+    return stand
 
 
 def _bounded_z(score: float, seen: NullModel) -> float:
@@ -229,6 +268,6 @@ def _bounded_z(score: float, seen: NullModel) -> float:
 
 def _log_upper_tail(z: float) -> float:
     """Return ln Q(z) of the standard normal, by its asymptote where Q underflows."""
-    if z > 30.0:
+    if z > _FAR:
         return -0.5 * z * z - math.log(z * math.sqrt(2.0 * math.pi))
     return math.log(0.5 * math.erfc(z / math.sqrt(2.0)))

@@ -199,6 +199,7 @@ class Results(Sequence[Hit]):
         confident: Whether any hit stands out.
         warnings: What the user should know, such as a truncated query or an index that was not used.
         left_out: How many hits had too little confidence or score, or came after the gap in the scores.
+        offset: How many hits of the whole answer stand before these; `offset + len(answer)` is where the next one is.
     """
 
     query: str
@@ -208,6 +209,7 @@ class Results(Sequence[Hit]):
     confident: bool
     warnings: tuple[str, ...] = field(default=())
     left_out: int = 0
+    offset: int = 0
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

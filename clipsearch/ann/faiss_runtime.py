@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from clipsearch.errors import AnnIndexError
+from clipsearch.forking import register
 
 GPU_LOCK = threading.Lock()
 """Held during every FAISS call on the (first) GPU: FAISS aborts the process if two threads call it at once."""
@@ -30,7 +31,19 @@ def import_faiss() -> Any:  # noqa: ANN401
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import faiss
 
+    register(_threads)
     return faiss
+
+
+class _Threads:
+    """The OpenMP threads of FAISS, which a fork does not have."""
+
+    def renew_after_fork(self) -> None:
+        """Let the thread that lives on search alone: it would wait for ever for the threads that it had."""
+        import_faiss().omp_set_num_threads(1)
+
+
+_threads = _Threads()
 
 
 def has_gpu() -> bool:

@@ -18,6 +18,7 @@ from clipsearch.encoders.export_folder import IMAGE_GRAPH, TEXT_GRAPH, ExportMet
 from clipsearch.encoders.onnx_session import open_session
 from clipsearch.encoders.prepared import PreparedModel
 from clipsearch.errors import EncoderError, EncoderUnavailableError
+from clipsearch.forking import abandon, register
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +46,10 @@ class OnnxEncoder(PreparedModel):
         super().__init__(folder, meta)
         self._threads = max(1, threads)
         self._int8 = int8
+        self._unload()
+        register(self)
+
+    def _unload(self) -> None:
         self._image_lock = threading.Lock()
         self._text_lock = threading.Lock()
         self._image: Any = None
@@ -52,6 +57,12 @@ class OnnxEncoder(PreparedModel):
         self._text_threads = -1
         self._text_int8: Any = None
         self._exact_texts = False
+
+    def renew_after_fork(self) -> None:
+        """Forget the sessions, whose threads are those of the parent."""
+        abandon(self._image, self._text, self._text_int8, self._tokenizer)
+        self._unload()
+        self._unload_tokenizer()
 
     @property
     def batch_size(self) -> int:

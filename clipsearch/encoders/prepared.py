@@ -22,6 +22,9 @@ class PreparedModel:
         """Take a verified export; nothing is loaded yet."""
         self._folder = folder
         self._meta = meta
+        self._unload_tokenizer()
+
+    def _unload_tokenizer(self) -> None:
         self._tokenizer_lock = threading.Lock()
         self._tokenizer: TextTokenizer | None = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +97,7 @@ class Retriever:
                 rows[i] = ids[ids >= 0]
             is_all = _is_exhausted(found, depth)
             is_of_all = len(pending) == len(rows)
-            pending = [i for i in pending if len({item_ids.get(row) for row in rows[i].tolist()} - {None}) < wanted]
+            pending = [i for i in pending if not _has_items(rows[i], item_ids, wanted)]
             if is_all or not pending:
                 return Candidates(modality, rows, item_ids, is_all and is_of_all, warnings)
             depth *= DEEPER
@@ -161,7 +162,10 @@ def open_generation(library: Path, generation: Generation, rows: Rows) -> OpenIn
 def _ask(
     opened: OpenIndex, batch: QueryBatch, generation: Generation, allowed: NDArray[np.bool_] | None, k: int
 ) -> NDArray[np.int64] | None:
-    """Ask the index, and scan the rows that it does not hold; None if only a scan of all rows fills k places."""
+    """Ask the index, and scan the rows that it does not hold; all rows for a query whose k places that does not fill.
+
+    None if that may be so for every query.
+    """
     modality, watermark = generation.modality, generation.watermark
     rows, queries = batch.snapshot.rows(modality), batch.queries
     allowed_rows = watermark if allowed is None else int(np.count_nonzero(allowed[:watermark]))
@@ -171,10 +175,14 @@ def _ask(
         return None
     find_equal = batch.kind in (None, modality.value)
     near = search_candidates(opened.index, rows, queries, k, probe, allowed, find_equal=find_equal)
-    if (near.ids < 0).any():  # the lists that were probed hold too few rows that may be found
+    short = (near.ids < 0).any(axis=1)  # the lists that were probed hold too few rows that may be found
+    if short.all():
         return None
     tail = exact_search(rows, queries, k, start=watermark, allowed=allowed)
-    return merge(near, tail, k).ids
+    ids = merge(near, tail, k).ids
+    if short.any():
+        ids[short] = exact_search(rows, queries[short], ids.shape[1], allowed=allowed).ids
+    return ids
 
 
 def _widened(probe: Probe, k: int, share: float) -> Probe:
@@ -185,6 +193,17 @@ def _widened(probe: Probe, k: int, share: float) -> Probe:
     deeper = max(k / DEPTH, 1.0)
     wider = deeper / max(share, 1e-6)
     return replace(probe, nprobe=math.ceil(probe.nprobe * wider**0.5), candidates=math.ceil(probe.candidates * deeper))
+
+
+def _has_items(rows: NDArray[np.int64], item_ids: Mapping[int, int], wanted: int) -> bool:
+    """Tell whether rows are of at least so many items."""
+    seen: set[int] = set()
+    for row in rows.tolist():
+        if row in item_ids:
+            seen.add(item_ids[row])
+            if len(seen) >= wanted:
+                return True
+    return wanted <= 0
 
 
 def _is_exhausted(candidates: NDArray[np.int64], depth: int) -> bool:

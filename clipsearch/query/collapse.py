@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipsearch.linalg import unit_rows
-from clipsearch.query.retrieval import Ranking
+from clipsearch.query.retrieval import FIRST_STEP, Ranking
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
 
@@ -19,13 +19,17 @@ _WIDER = 4
 
 
 def fill_collapsed(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, k: int) -> list[Ranking]:
-    """Find answers of which the k best differ, as far as the library goes. fetch: finds so many hits of each query."""
+    """Find answers of which the k best differ, and no fewer than FIRST_STEP, as far as the library goes.
+
+    fetch: finds at least so many hits of each query.
+    """
+    k = max(k, FIRST_STEP)
     depth = 2 * k
     while True:
         found = fetch(depth)
         collapsed = [collapse(snapshot, answer.hits) for answer in found]
         if all(len(hits) >= k or len(answer.hits) < depth for hits, answer in zip(collapsed, found, strict=True)):
-            return [replace(answer, hits=hits[:k]) for hits, answer in zip(collapsed, found, strict=True)]
+            return [replace(answer, hits=hits) for hits, answer in zip(collapsed, found, strict=True)]
         depth *= _WIDER
 
 

@@ -15,9 +15,17 @@ from clipsearch.filtering import Filter
 from clipsearch.query.candidates import Candidates, QueryBatch, Retriever
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
+from clipsearch.query.hits import HitBuilder
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.retrieval import Ranking, build_hits, fill
-from clipsearch.query.scoring import ScoredRow, first_of_items, merge_modalities, null_models, score_rows
+from clipsearch.query.retrieval import Ranking, fill
+from clipsearch.query.scoring import (
+    ScoredRow,
+    first_of_items,
+    gather_rows,
+    merge_modalities,
+    null_models,
+    score_rows,
+)
 from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
 from clipsearch.ranking import (
     MIN_SAMPLE,
@@ -25,9 +33,8 @@ from clipsearch.ranking import (
     NullModel,
     are_unit,
     counted_rows,
-    evalue_confidence,
     exact_scores,
-    log_evalue,
+    log_evalues,
     null_model,
 )
 from clipsearch.store.snapshot import Snapshot
@@ -116,7 +123,7 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
 def retrieve_composed(
     retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions, k: int
 ) -> Ranking:
-    """Find the k best hits of a composed query.
+    """Find at least the k best hits of a composed query, if there are so many.
 
     A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
     Raises InvalidInputError if the terms cancel each other out.
@@ -125,17 +132,18 @@ def retrieve_composed(
     whole = compose(query.vectors, query.weights)
     vectors = np.vstack([query.vectors[query.weights > 0], whole[None]])
     batch = QueryBatch(snapshot, vectors, filters=options.filters)
+    builder = HitBuilder(snapshot)
 
     def propose(wanted: int) -> list[Candidates]:
         depth = max(DEPTH, 10 * wanted)
         return [retriever.candidates(batch, modality, depth, wanted) for modality in options.modalities]
 
-    def rank(found: list[Candidates]) -> list[list[Hit]]:
+    def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
         lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
         merged = merge_modalities(lists, adds_up=fusion != "rank" and not any(query.pictures))
-        return [build_hits(snapshot, merged, k, excluded_ids=query.excluded)]
+        return [builder.build(merged, most, excluded_ids=query.excluded)]
 
-    return fill(k, k + len(query.excluded), propose, rank)[0]
+    return fill(k, len(query.excluded), propose, rank)[0]
 
 
 def _rank(
@@ -143,24 +151,19 @@ def _rank(
 ) -> list[ScoredRow]:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
     modality, item_ids = proposed.modality, proposed.item_ids
-    ids = np.unique(np.concatenate(proposed.rows))
+    rows = gather_rows(snapshot, modality, np.unique(np.concatenate(proposed.rows)), item_ids)
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, modality, whole, ids, item_ids, kind)
-    if not len(ids):
-        return []
-    near, total = snapshot.rows(modality).gather(ids), counted_rows(snapshot.live_count(modality))
-    sound = are_unit(near)
-    snapshot.leave_out(item_ids.get(row) for row in ids[~sound].tolist())
-    near, ids = near[sound], ids[sound]
+        return score_rows(snapshot, rows, whole, item_ids, kind)
+    near, ids, total = rows.vectors, rows.numbers, counted_rows(snapshot.live_count(modality))
     if not len(ids):
         return []
     scores = exact_scores(whole, near)
     known = snapshot.spreads()
     units = [known.unit_of(each, modality) for each in (*("image" if one else "text" for one in query.pictures), kind)]
     merit, seen = _judge(query, whole, np.vstack([near, snapshot.sample(modality)]), len(ids), total, fusion, units)
-    worth = np.array([log_evalue(value, seen) for value in merit])
+    worth = log_evalues(merit, seen)
     fit = _evidence(snapshot, modality, query, near, query.weights > 0)
     if modality is Modality.IMAGE:
         order = worth + (fit.max() - worth.max())
@@ -170,17 +173,18 @@ def _rank(
         order = worth = np.minimum(worth, fit)
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
+    owners = np.fromiter((item_ids.get(row, -1) for row in ids.tolist()), np.int64, len(ids))
     return [
         ScoredRow(
             modality,
             int(ids[i]),
-            item_ids[int(ids[i])],
+            int(owners[i]),
             float(scores[i]),
             float(worth[i]),
-            evalue_confidence(float(worth[i]), seen),
             float(order[i]),
+            seen,
         )
-        for i in first_of_items(ids, np.lexsort((ids, -order)), item_ids)
+        for i in first_of_items(owners, np.lexsort((ids, -order))).tolist()
     ]
 
 
@@ -202,7 +206,7 @@ def _evidence(
     for i in np.flatnonzero(chosen).tolist():
         vector = query.vectors[i]
         _, typical = null_models(snapshot, modality, vector, "image" if query.pictures[i] else "text")
-        each.append([log_evalue(score, typical) for score in exact_scores(vector, rows).tolist()])
+        each.append(log_evalues(exact_scores(vector, rows), typical))
     found = np.array(each)
     best: NDArray[np.float64] = found.max(axis=0)
     return np.where(best > 0, np.maximum(found, 0.0).sum(axis=0), best)

@@ -22,15 +22,20 @@ class Cutoff:
     score: float | None = None
     cut: bool = False
 
-    def apply(self, hits: Sequence[Hit], rows: Mapping[Modality, int]) -> list[Hit]:
-        """Return the hits that stay, numbered again. rows: how many of each modality E-values count."""
+    def apply(self, hits: Sequence[Hit], rows: Mapping[Modality, int], places: int) -> list[Hit]:
+        """Return those of the first hits that stay, numbered again.
+
+        hits: an answer from its first hit on; of FIRST_STEP hits or all, so that the gap does not depend on how many
+        are wanted. rows: how many of each modality E-values count. places: how many hits are looked at.
+        """
         stand = [True] * len(hits)
         kinds = [hit.modality for hit in hits]
         if self.cut and hits and hits[0].confidence is not None:
             stand = score_gap_cutoff([hit.log_evalue for hit in hits], [rows[kind] for kind in kinds], kinds)
-        kept = [hit for hit, stands in zip(hits, stand, strict=True) if stands or hit.confidence is None]
+        looked_at = list(zip(hits, stand, strict=True))[:places]
+        kept = [hit for hit, stands in looked_at if stands or hit.confidence is None]
         kept = [hit for hit in kept if _reaches(hit.confidence, self.confidence) and _reaches(hit.score, self.score)]
-        return [replace(hit, rank=i) for i, hit in enumerate(kept, 1)]
+        return [hit if hit.rank == i else replace(hit, rank=i) for i, hit in enumerate(kept, 1)]
 
     def explain(self, hits: Sequence[Hit]) -> str:
         """Say why nothing stayed of some hits."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,23 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
+from clipsearch.forking import abandon, register
 from clipsearch.paths import real_path
+from clipsearch.query.asynchronous import EngineAsync
+from clipsearch.query.batching import Batcher
 from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
-from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
-from clipsearch.query.validation import as_floats, check_kinds, read_vectors
+from clipsearch.query.validation import as_floats, check_kinds, read_names, read_vectors
 from clipsearch.query.writing import TIMEOUT, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
@@ -47,8 +51,8 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineReads, EngineChanges):
-    """Ranked search over one library; safe to use from several threads.
+class SearchEngine(EngineReads, EngineChanges, EngineEmbeds, EngineAsync):
+    """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:
         library: The library that is searched.
@@ -82,6 +86,8 @@ class SearchEngine(EngineReads, EngineChanges):
         self._embedder = embedder
         self._retriever = Retriever(library)
         self._lock = threading.Lock()
+        self._batcher = Batcher(self._answer_together)
+        register(self)
 
     @overload
     def search(
@@ -90,7 +96,9 @@ class SearchEngine(EngineReads, EngineChanges):
         *,
         image: Picture | None = None,
         vector: Vector | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -106,7 +114,9 @@ class SearchEngine(EngineReads, EngineChanges):
         self,
         *,
         vector: Vectors,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         collapse: bool = False,
@@ -120,7 +130,9 @@ class SearchEngine(EngineReads, EngineChanges):
         *,
         image: Picture | None = None,
         vector: Vector | Vectors | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -137,7 +149,10 @@ class SearchEngine(EngineReads, EngineChanges):
             text: Words, or a query of terms such as `Text("horse") + Text("stripes")`; its own items are not hits.
             image: A path, a URL (http or https), or a Pillow image.
             vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
+            kind: What the vector was made from, `text` or `image`: its hits and confidences are then those of the text
+                (with `hybrid=False`) or picture. None if that is unknown.
             k: How many hits are returned at most. An item is one hit, by its part that matches best.
+            offset: How many of the best hits are passed over; ranks go on after it.
             modality: `image`, `text`, or None or `any` for both in one ranking.
             filters: Which items may be found; there are k hits all the same, if that many pass.
             exclude_self: Leave out the file that `image` names.
@@ -161,17 +176,9 @@ class SearchEngine(EngineReads, EngineChanges):
             >>> paths = [hit.path for hit in engine.search("a cat on a sofa", k=3)]
         """
         options = SearchOptions(
-            k=k,
-            modality=modality,
-            filters=filters,
-            exclude_self=exclude_self,
-            fusion=fusion,
-            collapse=collapse,
-            hybrid=hybrid,
-            min_confidence=min_confidence,
-            min_score=min_score,
-            cut=cut,
-        )
+            k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
+            collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+        )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
     def _search_any(
@@ -211,6 +218,7 @@ class SearchEngine(EngineReads, EngineChanges):
         given = [value for value in (text, image, vector) if value is not None]
         if len(given) != 1:
             raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+        _check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:
@@ -225,7 +233,9 @@ class SearchEngine(EngineReads, EngineChanges):
         texts: Sequence[str] | None = None,
         images: Sequence[Picture] | None = None,
         vectors: NDArray[np.floating] | None = None,
+        kind: str | None = None,
         k: int = 10,
+        offset: int = 0,
         modality: Modality | str | None = None,
         filters: Filter | None = None,
         exclude_self: bool = False,
@@ -241,7 +251,9 @@ class SearchEngine(EngineReads, EngineChanges):
             texts: Words, one str for each query.
             images: Paths, URLs or Pillow images.
             vectors: Numbers of shape (n, dim), no row of which is zero.
-            k: As in `search`, like all that follow.
+            kind: As in `search`, like all that follow.
+            k: See `search`.
+            offset: See `search`.
             modality: See `search`.
             filters: See `search`.
             exclude_self: Leave out, for each query, the file that its image names.
@@ -260,6 +272,8 @@ class SearchEngine(EngineReads, EngineChanges):
         """
         options = SearchOptions(
             k=k,
+            offset=offset,
+            kind=kind,
             modality=modality,
             filters=filters,
             exclude_self=exclude_self,
@@ -280,29 +294,30 @@ class SearchEngine(EngineReads, EngineChanges):
         vectors: NDArray[np.floating] | None = None,
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
+        _check_kind(options, vectors)
         pin = self._pin()
-        names, notes, embeddings = self._embed(texts, images, vectors, pin)
-        kind = "text" if texts is not None else "image" if images is not None else None
-        excluded = [_real_path(image) if options.exclude_self else None for image in images or [""] * len(names)]
-        keywords = texts if options.hybrid and texts and Modality.TEXT in options.modalities else ()
+        kind = "text" if texts is not None else "image" if images is not None else options.kind
         answers: list[Results] = []
-        for start in range(0, len(names), MAX_QUERIES):
-            part = slice(start, start + MAX_QUERIES)
+        for names, notes, embeddings in self._embed_ahead(texts, images, vectors, pin):
+            part = slice(len(answers), len(answers) + len(names))
+            excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
+            keywords = texts[part] if options.hybrid and texts and Modality.TEXT in options.modalities else ()
             with self.library.read() as snapshot:
                 self._require_rows(snapshot)
-                batch = QueryBatch(snapshot, embeddings[part], kind, options.filters)
+                batch = QueryBatch(snapshot, embeddings, kind, options.filters)
                 fetch = partial(
                     retrieve,
                     self._retriever,
                     batch,
                     modalities=options.modalities,
-                    excluded=excluded[part],
-                    keywords=keywords[part],
+                    excluded=excluded,
+                    keywords=keywords,
                 )
-                found = fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k)
-                for name, note, ranking in zip(names[part], notes[part], found, strict=True):
-                    ranking = replace(ranking, warnings=(*note, *ranking.warnings))
-                    answers.append(self._results(name, pin, snapshot, ranking, options.cutoff))
+                found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
+                warned = [
+                    replace(each, warnings=(*note, *each.warnings)) for note, each in zip(notes, found, strict=True)
+                ]
+                answers += self._results(names, pin, snapshot, warned, options)
         return answers
 
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
@@ -314,28 +329,58 @@ class SearchEngine(EngineReads, EngineChanges):
             def fetch(depth: int) -> list[Ranking]:
                 return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
 
-            found = (fill_collapsed(fetch, snapshot, options.k) if options.collapse else fetch(options.k))[0]
+            found = (fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end))[0]
             ranking = replace(found, warnings=(*notes, *found.warnings))
-            return self._results(str(query), pin, snapshot, ranking, options.cutoff)
+            return self._results([str(query)], pin, snapshot, [ranking], options)[0]
 
-    def _results(self, name: str, pin: EncoderPin, snapshot: Snapshot, found: Ranking, cutoff: Cutoff) -> Results:
+    def _results(
+        self,
+        names: Sequence[str],
+        pin: EncoderPin,
+        snapshot: Snapshot,
+        found: Sequence[Ranking],
+        options: SearchOptions,
+    ) -> list[Results]:
+        """Make answers of the rankings of several queries; names: the queries as they are shown."""
         rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
-        hits = cutoff.apply(found.hits, rows)
-        left_out = len(found.hits) - len(hits)
-        hits = enrich_hits(snapshot, show_lines(snapshot, hits, name, found.keyword_ids))
-        why = (cutoff.explain(found.hits),) if left_out and not hits else ()
-        warnings = (*found.warnings, *snapshot.warnings, *why)
-        confident = _is_confident(hits)
-        return Results(name, pin.name, str(self.library.folder), tuple(hits), confident, warnings, left_out)
+        cutoff, library = options.cutoff, str(self.library.folder)
+        kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
+        shown = [hits[options.offset :] for hits in kept]
+        shown = enrich_hits(snapshot, show_lines(snapshot, shown, names, [each.keyword_ids for each in found]))
+        answers = []
+        for name, ranking, stay, hits in zip(names, found, kept, shown, strict=True):
+            examined = ranking.hits[: options.end]
+            left_out = len(examined) - len(stay)
+            why = (cutoff.explain(examined),) if left_out and not stay else ()
+            warnings = (*ranking.warnings, *snapshot.warnings, *why)
+            confident = _is_confident(stay)
+            answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
+        return answers
 
     def close(self) -> None:
-        """Close the library; a later call raises LibraryError. One that writes is waited for, until the timeout."""
+        """Close the library, for good: a later call, and what waits in `asearch`, raises LibraryError.
+
+        A call that writes is waited for, until the timeout.
+        """
+        self._batcher.close()
         is_waiting_over = self._turn.acquire(timeout=self._timeout)
         try:
-            self.library.close(for_good=True)
+            self.library.close()
         finally:
             if is_waiting_over:
                 self._turn.release()
+
+    def renew_after_fork(self) -> None:
+        """Make again what holds locks and threads, in a fork of the process."""
+        abandon(self._retriever, self._embedder, self._writing_encoder)
+        self._retriever, self._embedder, self._writing_encoder = Retriever(self.library), None, None
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"A SearchEngine cannot be pickled or copied: it holds open files and a model. Give the other process the "
+            f"folder, and open it there: clipsearch.open({str(self.library.folder)!r})"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -367,25 +412,44 @@ class SearchEngine(EngineReads, EngineChanges):
     def _empty(self) -> LibraryNotFoundError:
         return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
 
-    def _embed(
+    def _embed_ahead(
         self,
         texts: Sequence[str] | None,
         images: Sequence[Picture] | None,
         vectors: NDArray[np.floating] | None,
         pin: EncoderPin,
-    ) -> tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]:
-        """Return the shown form, the warnings and the unit vector of each query: float32 (n, dim)."""
+    ) -> Iterator[_Embedded]:
+        """Embed queries, MAX_QUERIES at a time; the next ones are embedded while these are searched for."""
         if vectors is not None:
             checked = read_vectors(vectors, pin.dim)
-            return ["vector"] * len(checked), [()] * len(checked), checked
-        embedder = self._embedder_for(pin)
-        if texts is not None:
-            names, embedded = list(texts), embedder.texts(texts)
-        else:
-            names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in images or ()]
-            embedded = [embedder.picture(image) for image in images or ()]
-        stacked = np.stack([row for row, _ in embedded]) if embedded else np.empty((0, pin.dim), np.float32)
-        return names, [notes for _, notes in embedded], stacked
+            for start in range(0, len(checked), MAX_QUERIES):
+                rows = checked[start : start + MAX_QUERIES]
+                yield ["vector"] * len(rows), [()] * len(rows), rows
+            return
+        embedder, queries = self._embedder_for(pin), texts if texts is not None else images or ()
+        embed = partial(_embed, embedder, are_texts=texts is not None)
+        parts = [queries[start : start + MAX_QUERIES] for start in range(0, len(queries), MAX_QUERIES)]
+        if len(parts) == 1:
+            yield embed(parts[0])
+            return
+        with ThreadPoolExecutor(1, "clipsearch-embedding") as pool:
+            ahead = [pool.submit(embed, part) for part in parts[:2]]
+            for i in range(len(parts)):
+                yield ahead.pop(0).result()
+                ahead += [pool.submit(embed, part) for part in parts[i + 2 : i + 3]]
+
+
+_Embedded = tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]
+
+
+def _embed(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> _Embedded:
+    """Return the shown form, the warnings and the unit vector of each text or picture: float32 (n, dim)."""
+    if are_texts:
+        names, embedded = list(queries), embedder.texts(queries)
+    else:
+        names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in queries]
+        embedded = [embedder.picture(image) for image in queries]
+    return names, [notes for _, notes in embedded], np.stack([row for row, _ in embedded])
 
 
 def open_library(folder: Path, settings: Settings | None = None, embedder: Embedder | None = None) -> SearchEngine:
@@ -394,17 +458,36 @@ def open_library(folder: Path, settings: Settings | None = None, embedder: Embed
 
 
 def open_engine(
-    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+    folder: Path,
+    settings: Settings,
+    *,
+    create: bool,
+    model: str | None,
+    dim: int | None,
+    index_metadata: str | Iterable[str] = (),
+    timeout: float,
 ) -> SearchEngine:
     """Open a library as `clipsearch.open` does. Raises what that raises."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
         raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
+    names = read_names(index_metadata)
     library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    try:
+        library.index_metadata(names, timeout=timeout)
+    except BaseException:
+        library.close()
+        raise
     return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
 
 
 def _real_path(image: Picture) -> str | None:
     return real_path(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
+
+
+def _check_kind(options: SearchOptions, vectors: object) -> None:
+    """Raise InvalidInputError where a text or a picture is said to be of a kind."""
+    if options.kind is not None and vectors is None:
+        raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")
 
 
 def _is_confident(hits: Sequence[Hit]) -> bool:

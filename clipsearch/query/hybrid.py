@@ -8,26 +8,29 @@ demotion is limited: what is r-th by vectors never stands below place 2r. benchm
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import replace
 
 from clipsearch.query.fusion import RRF_RANKS
+from clipsearch.query.scoring import ScoredRow
 from clipsearch.ranking import limit_demotion
-from clipsearch.types import Hit
 
 WORDS_DEPTH = 200
 """How many items words propose at most, and vectors at least where words propose any."""
 
 
-def fuse_words(hits: Sequence[Hit], keyword_ids: Sequence[int], doubtful: Set[int]) -> list[Hit]:
-    """Fuse a ranking by vectors with the ids of items that words name, best first, all of which are in it.
+def fuse_words(ranked: Sequence[ScoredRow], keyword_ids: Sequence[int], doubtful: Set[int]) -> list[ScoredRow]:
+    """Fuse a ranking by vectors with the ids of items that words name, best first; the rows of an item stay together.
 
-    doubtful: ids of items that must not come first where the first by vectors is not one of them.
+    The items that words name are in the ranking, but for those of which all rows are damaged. doubtful: ids of items
+    that must not come first where the first by vectors is not one of them.
     """
-    by_id = {hit.item.id: hit for hit in hits}
-    fused = fuse(list(by_id), [item for item in keyword_ids if item in by_id])
-    if fused and fused[0] in doubtful and hits[0].item.id not in doubtful:
-        fused = list(dict.fromkeys([hits[0].item.id, *fused]))
-    return [replace(by_id[item], rank=rank) for rank, item in enumerate(fused, 1)]
+    rows: dict[int, list[ScoredRow]] = {}
+    for entry in ranked:
+        rows.setdefault(entry.item, []).append(entry)
+    by_vectors = list(rows)
+    fused = fuse(by_vectors, [item for item in keyword_ids if item in rows])
+    if fused and fused[0] in doubtful and by_vectors[0] not in doubtful:
+        fused = list(dict.fromkeys([by_vectors[0], *fused]))
+    return [entry for item in fused for entry in rows[item]]
 
 
 def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:
@@ -38,4 +41,4 @@ def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:
     merit = {item: 1.0 / (RRF_RANKS + rank) for rank, item in enumerate(by_vectors, 1)}
     for rank, item in enumerate(by_keywords, 1):
         merit[item] += 1.0 / (RRF_RANKS + rank)
-    return limit_demotion(sorted(by_vectors, key=lambda item: -merit[item]), by_vectors)
+    return limit_demotion(sorted(by_vectors, key=merit.__getitem__, reverse=True), by_vectors)

@@ -66,11 +66,9 @@ def _scores_true(snapshot: Snapshot, modality: Modality, queries: Queries) -> li
         for i, near in zip(pending, ids, strict=True):
             near = near[near >= 0]
             near = near[are_unit(rows.gather(near))]
-            places = [
-                place
-                for place in first_of_items(near, np.arange(len(near)), item_ids)
-                if item_ids[int(near[place])] != themselves.get(own[i])
-            ]
+            owners = np.array([item_ids.get(row, -1) for row in near.tolist()], np.int64)
+            places = first_of_items(owners, np.arange(len(near)))
+            places = places[owners[places] != themselves.get(own[i], -1)]
             true[i] = exact_scores(queries.vectors[i], rows.gather(near[places[:wanted]]))
         pending = [i for i in pending if len(true[i]) < wanted] if depth < len(rows) else []
         depth *= DEEPER

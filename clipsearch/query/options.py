@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
@@ -15,12 +15,30 @@ if TYPE_CHECKING:
     from clipsearch.query.cutoff import Cutoff
 
 
+class SearchKeywords(TypedDict, total=False):
+    """The options of `SearchEngine.search` by keyword; see `SearchOptions`."""
+
+    kind: str | None
+    k: int
+    offset: int
+    modality: Modality | str | None
+    filters: Filter | None
+    exclude_self: bool
+    fusion: str
+    collapse: bool
+    hybrid: bool
+    min_confidence: float | None
+    min_score: float | None
+    cut: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
     """The options of a search.
 
     Attributes:
         k: How many hits are returned at most, at least 1.
+        offset: How many of the best hits are passed over, at least 0.
         modality: `image`, `text`, or None or `any` for both in one ranking.
         filters: Which items may be found; None for all.
         exclude_self: Leave out the file that a query by picture names.
@@ -30,6 +48,7 @@ class SearchOptions:
         min_confidence: Leave out hits below this confidence, from 0 to 1.
         min_score: Leave out hits below this cosine, from -1 to 1.
         cut: Leave out hits after the gap in the scores.
+        kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
 
     Raises:
         InvalidInputError: A value is out of its range.
@@ -37,6 +56,7 @@ class SearchOptions:
     """
 
     k: int = 10
+    offset: int = 0
     modality: Modality | str | None = None
     filters: Filter | None = None
     exclude_self: bool = False
@@ -46,11 +66,16 @@ class SearchOptions:
     min_confidence: float | None = None
     min_score: float | None = None
     cut: bool = False
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or self.k < 1:
             raise InvalidInputError(f"k must be a whole number of at least 1, not {self.k!r}.")
+        if not isinstance(self.offset, int) or isinstance(self.offset, bool) or self.offset < 0:
+            raise InvalidInputError(f"offset must be a whole number of at least 0, not {self.offset!r}.")
         read_modalities(self.modality)
+        if self.kind not in (None, "text", "image"):
+            raise InvalidInputError(f"A vector is of the kind text or image, not {self.kind!r}.")
         if self.fusion not in FUSIONS:
             raise InvalidInputError(f"There is no fusion {self.fusion!r}. Use one of: {', '.join(FUSIONS)}.")
         _check_least("confidence", self.min_confidence, 0, "0.9 is what a table shows as 90%")
@@ -60,6 +85,11 @@ class SearchOptions:
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that may be found."""
         return read_modalities(self.modality)
+
+    @property
+    def end(self) -> int:
+        """How many of the best hits there are up to the last that is returned."""
+        return self.offset + self.k
 
     @property
     def cutoff(self) -> Cutoff:

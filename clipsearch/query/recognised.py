@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from clipsearch.store.schema import FIRST_RECOGNISED_PART
@@ -13,17 +13,31 @@ from clipsearch.types import Hit, Modality, TextLine
 from clipsearch.words import separate
 
 
-def show_lines(snapshot: Snapshot, hits: Sequence[Hit], text: str, keyword_ids: Collection[int]) -> list[Hit]:
+def show_lines(
+    snapshot: Snapshot,
+    answers: Sequence[Sequence[Hit]],
+    texts: Sequence[str],
+    keyword_ids: Sequence[Collection[int]],
+) -> list[list[Hit]]:
     """Give hits the lines of their pictures that match: those of the passage that matched, or with words of the query.
 
-    text: the query as it is shown. keyword_ids: the items that its words found.
+    answers: the hits of several queries. texts: each query as it is shown. keyword_ids: the items that its words found.
     """
-    matched = [hit for hit in hits if _is_recognised(hit) or hit.item.id in keyword_ids]
-    ids = [hit.item.id for hit in matched if hit.item.modality is Modality.IMAGE]
-    lines = snapshot.recognised_lines(ids) if ids else {}
+    pictures = {
+        hit.item.id
+        for hits, named in zip(answers, keyword_ids, strict=True)
+        for hit in hits
+        if hit.item.modality is Modality.IMAGE and (_is_recognised(hit) or hit.item.id in named)
+    }
+    lines = snapshot.recognised_lines(pictures) if pictures else {}
     return [
-        replace(hit, recognised=_choose(hit, lines[hit.item.id], text)) if hit.item.id in lines else hit for hit in hits
+        [_shown(hit, lines, text) if _is_recognised(hit) or hit.item.id in named else hit for hit in hits]
+        for hits, text, named in zip(answers, texts, keyword_ids, strict=True)
     ]
+
+
+def _shown(hit: Hit, lines: Mapping[int, tuple[TextLine, ...]], text: str) -> Hit:
+    return replace(hit, recognised=_choose(hit, lines[hit.item.id], text)) if hit.item.id in lines else hit
 
 
 def _is_recognised(hit: Hit) -> bool:

@@ -1,21 +1,33 @@
-"""Retrieval: candidates of every modality are ranked and made hits of, until there are k, or no more candidates."""
+"""Retrieval: candidates of every modality are ranked and made hits of, until there are k, or no more candidates.
+
+Ranks are given in steps: the first FIRST_STEP from candidates of as many items, those to DEEPER times as many from
+candidates of so many, and so on. A step goes on where the one before ended and moves none of its hits. How hits are
+merged depends on how deep the candidates go; the steps do not depend on k, so an answer is a prefix of each longer one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipsearch.paths import real_path
 from clipsearch.query.candidates import DEEPER, Candidates, QueryBatch, Retriever
+from clipsearch.query.hits import HitBuilder
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
-from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities, score_rows
-from clipsearch.store.catalog import Match
-from clipsearch.store.snapshot import Snapshot
+from clipsearch.query.scoring import ScoredRow, doubtful_texts, gather_rows, merge_modalities, score_rows
+from clipsearch.ranking import words_evalue
+from clipsearch.store.full_text import NOTHING, Keywords
 from clipsearch.types import Hit, Modality
 
+FIRST_STEP = 10
+"""How many ranks are given first; the depth for which an index is calibrated."""
+
 _SELF_MARGIN = 1
+
+_GATHERED = 16_384
+"""How many rows are read together for several queries: bounds the memory of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +41,35 @@ class Ranking:
 
 def fill(
     k: int,
-    wanted: int,
+    margin: int,
     propose: Callable[[int], list[Candidates]],
-    rank: Callable[[list[Candidates]], list[list[Hit]]],
+    rank: Callable[[list[Candidates], int], list[list[Hit]]],
 ) -> list[Ranking]:
-    """Find k hits of each query: the loop of every search.
+    """Find at least k hits of each query, if there are so many: the loop of every search.
 
-    wanted: from how many items the candidates of a query are at first. propose: finds candidates of so many items, for
-    each modality. rank: makes at most k hits of them for each query.
+    margin: how many items more the candidates are of than hits are wanted. propose: finds candidates of so many items,
+    for each modality. rank: makes at most so many hits of them for each query.
     """
     warnings: frozenset[str] = frozenset()
+    answers: list[list[Hit]] = []
+    step = FIRST_STEP
     while True:
-        found = propose(wanted)
+        found = propose(step + margin)
         warnings = warnings.union(*(each.warnings for each in found))
-        answers = rank(found)
-        if all(each.is_all for each in found) or all(len(hits) == k for hits in answers):
+        is_all = all(each.is_all for each in found)
+        most = max(k, step) if is_all else step
+        ranked = rank(found, most)
+        answers = [_go_on(hits, more, most) for hits, more in zip(answers or ranked, ranked, strict=True)]
+        if is_all or all(len(hits) >= k for hits in answers):
             return [Ranking(hits, tuple(sorted(warnings))) for hits in answers]
-        wanted *= DEEPER
+        step *= DEEPER
+
+
+def _go_on(before: list[Hit], deeper: Sequence[Hit], most: int) -> list[Hit]:
+    """Add the hits of a deeper ranking to those of the steps before, up to `most`."""
+    seen = {hit.item.id for hit in before}
+    more = [hit for hit in deeper if hit.item.id not in seen][: most - len(before)]
+    return before + [replace(hit, rank=rank) for rank, hit in enumerate(more, len(before) + 1)]
 
 
 def retrieve(
@@ -57,83 +81,85 @@ def retrieve(
     excluded: Sequence[str | None] = (),
     keywords: Sequence[str] = (),
 ) -> list[Ranking]:
-    """Find the k best hits of each query, each an item of its own.
+    """Find at least the k best hits of each query, each an item of its own, if there are so many.
 
     excluded: for each query, the real path of a file to leave out. keywords: the texts of the queries, if items that
     have their words are to be found by them as well.
     """
     excluded = excluded or [None] * len(batch.queries)
-    keyword_ids = [batch.snapshot.keyword_search(text, batch.filters, WORDS_DEPTH) for text in keywords]
-    keyword_ids = keyword_ids or [[]] * len(batch.queries)
-    least = WORDS_DEPTH if any(keyword_ids) else 0
-
-    def propose(wanted: int) -> list[Candidates]:
-        return [retriever.candidates(batch, modality, max(least, wanted), wanted) for modality in modalities]
-
-    def rank(found: list[Candidates]) -> list[list[Hit]]:
-        answers = []
-        for i in range(len(batch.queries)):
-            ranked = _rank(batch, i, found, keyword_ids[i])
-            if keyword_ids[i]:
-                hits = build_hits(batch.snapshot, ranked, len(ranked), excluded[i])
-                answers.append(fuse_words(hits, keyword_ids[i], doubtful_texts(ranked))[:k])
-            else:
-                answers.append(build_hits(batch.snapshot, ranked, k, excluded[i]))
-        return answers
-
-    found = fill(k, k + (_SELF_MARGIN if any(excluded) else 0), propose, rank)
-    return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, keyword_ids, strict=True)]
+    named = batch.snapshot.keyword_searches(keywords, batch.filters, WORDS_DEPTH) or [NOTHING] * len(batch.queries)
+    answers: dict[int, Ranking] = {}
+    # How deep a query goes must not depend on what else is in the batch.
+    for have_words in (True, False):
+        chosen = [i for i, each in enumerate(named) if bool(each.ids) is have_words]
+        if chosen:
+            part = _Part(replace(batch, queries=batch.queries[chosen]), [named[i] for i in chosen])
+            found = part.retrieve(retriever, k, modalities, [excluded[i] for i in chosen])
+            answers |= dict(zip(chosen, found, strict=True))
+    return [answers[i] for i in range(len(named))]
 
 
-def _rank(batch: QueryBatch, i: int, found: Sequence[Candidates], keyword_ids: Sequence[int]) -> list[ScoredRow]:
-    """Score the candidates of the i-th query, and the rows of items that its words find; best first."""
-    lists = []
-    for each in found:
-        own = batch.snapshot.rows_of_items(each.modality, keyword_ids) if keyword_ids else {}
-        rows = np.union1d(each.rows[i], [*own]).astype(np.int64)
-        item_ids = each.item_ids | own
-        lists.append(score_rows(batch.snapshot, each.modality, batch.queries[i], rows, item_ids, batch.kind))
-    return merge_modalities(lists, adds_up=batch.kind == "text")
+class _Part:
+    """Queries of a batch of which all have items that their words find, or none has. named: these items."""
 
+    def __init__(self, batch: QueryBatch, named: Sequence[Keywords]) -> None:
+        self._batch = batch
+        self._keywords = named
+        self._keyword_ids = [each.ids for each in named]
+        self._hits = HitBuilder(batch.snapshot)
+        self._named: dict[Modality, Mapping[int, Sequence[int]]] = {}
 
-def build_hits(
-    snapshot: Snapshot,
-    scored: Sequence[ScoredRow],
-    k: int,
-    excluded: str | None = None,
-    excluded_ids: frozenset[int] = frozenset(),
-) -> list[Hit]:
-    """Turn rows into hits, best first: k items, each by its best row, none of them excluded by its file or id.
+    def retrieve(
+        self, retriever: Retriever, k: int, modalities: Sequence[Modality], excluded: Sequence[str | None]
+    ) -> list[Ranking]:
+        least = WORDS_DEPTH if any(self._keyword_ids) else 0
 
-    A damaged row is not a hit; see `Snapshot.warnings`.
-    """
-    matches: dict[tuple[Modality, int], Match] = {}
-    for modality in Modality:
-        rows = [entry.row for entry in scored if entry.modality is modality]
-        matches |= {(modality, row): match for row, match in snapshot.matches(modality, rows).items()}
-    hits: list[Hit] = []
-    seen = {*excluded_ids}
-    for entry in scored:
-        match = matches.get((entry.modality, entry.row))
-        if match is None or match.item_id in seen or not snapshot.is_sound(match):
-            continue
-        seen.add(match.item_id)
-        if excluded is not None and real_path(match.item.path) == excluded:
-            continue
-        hits.append(_hit(len(hits) + 1, match, entry))
-        if len(hits) == k:
-            break
-    return hits
+        def propose(wanted: int) -> list[Candidates]:
+            return [retriever.candidates(self._batch, each, max(least, wanted), wanted) for each in modalities]
 
+        def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
+            return self._hits.build_all(self._rank(found), most, excluded)
 
-def _hit(rank: int, match: Match, scored: ScoredRow) -> Hit:
-    return Hit(
-        rank,
-        match.item,
-        scored.score,
-        scored.confidence,
-        scored.modality,
-        part=match.part,
-        passage=match.passage,
-        log_evalue=scored.log_evalue,
-    )
+        found = fill(k, _SELF_MARGIN if any(excluded) else 0, propose, rank)
+        return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, self._keyword_ids, strict=True)]
+
+    def _rank(self, found: Sequence[Candidates]) -> list[list[ScoredRow]]:
+        """Rank the candidates of each query, and the rows of items that its words find; best first."""
+        scored = [list(self._score(each)) for each in found]
+        adds_up = self._batch.kind == "text"
+        ranked = [merge_modalities(lists, adds_up=adds_up) for lists in zip(*scored, strict=True)]
+        return [
+            self._fuse(rows, named) if named.ids else rows for rows, named in zip(ranked, self._keywords, strict=True)
+        ]
+
+    def _fuse(self, ranked: list[ScoredRow], named: Keywords) -> list[ScoredRow]:
+        worth = words_evalue(named.counts, self._batch.snapshot.live_count(Modality.TEXT))
+        return fuse_words(ranked, named.ids, doubtful_texts(ranked, worth))
+
+    def _score(self, found: Candidates) -> Iterator[list[ScoredRow]]:
+        """Score the candidates of one modality for each query; the rows of several queries are read together."""
+        batch, modality = self._batch, found.modality
+        rows, item_ids = self._with_named(found)
+        at_once = max(1, _GATHERED // max(1, max(map(len, rows))))
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            gathered = gather_rows(batch.snapshot, modality, np.unique(np.concatenate(part)), item_ids)
+            for query, numbers in zip(batch.queries[start : start + at_once], part, strict=True):
+                yield score_rows(batch.snapshot, gathered.only(numbers), query, item_ids, batch.kind)
+
+    def _with_named(self, found: Candidates) -> tuple[list[NDArray[np.int64]], Mapping[int, int]]:
+        """Return the candidates of each query and the rows of items that its words find, ascending; and their items."""
+        ids = {item for each in self._keyword_ids for item in each}
+        if not ids:
+            return [np.sort(rows) for rows in found.rows], found.item_ids
+        if found.modality not in self._named:
+            rows_by_item: dict[int, list[int]] = {}
+            for row, item in self._batch.snapshot.rows_of_items(found.modality, ids).items():
+                rows_by_item.setdefault(item, []).append(row)
+            self._named[found.modality] = rows_by_item
+        named = self._named[found.modality]
+        rows = [
+            np.union1d(rows, [row for item in own for row in named.get(item, ())]).astype(np.int64)
+            for rows, own in zip(found.rows, self._keyword_ids, strict=True)
+        ]
+        return rows, found.item_ids | {row: item for item, own in named.items() for row in own}

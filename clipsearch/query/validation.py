@@ -12,6 +12,9 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import stored_name
 from clipsearch.types import Modality
 
+_UNIT_ROUNDING = 1e-6
+"""How far the length of a float32 unit row is from 1."""
+
 
 def read_vectors(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.float32]:
     """Return query vectors (n, dim) at unit length. Raises InvalidInputError for anything else."""
@@ -21,6 +24,7 @@ def read_vectors(vectors: NDArray[np.floating] | None, dim: int) -> NDArray[np.f
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)) or np.any(norms == 0):
         raise InvalidInputError("A query vector is zero or holds NaN or infinity.")
+    norms[np.abs(norms - 1) < _UNIT_ROUNDING] = 1  # an embedding stays what it is, to the bit
     unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
     return unit
 

@@ -187,6 +187,7 @@ class EngineWrites:
     @contextmanager
     def _take_turn(self) -> Iterator[None]:
         """Wait for other threads that write by this engine. Raises LibraryLockedError, LibraryError if it is closed."""
+        self.library.require_open()
         if not self._turn.acquire(timeout=self._timeout):
             raise LibraryLockedError(
                 f"Another thread has been writing to the library in {self.library.folder} for {self._timeout:g} "

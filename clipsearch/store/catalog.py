@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, delete, func, select
+from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, bindparam, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
@@ -19,7 +19,7 @@ from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
-from clipsearch.store.sql_values import chunks, listed, numbers, to_parameter
+from clipsearch.store.sql_values import listed, listed_parameter, numbers, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.types import Item, Modality, Passage, PictureInfo
 
@@ -50,7 +50,7 @@ class Match:
     """
 
     modality: Modality
-    place: Row[Any]
+    place: Row[*tuple[Any, ...]]
     root_paths: Mapping[int, str]
 
     @property
@@ -96,6 +96,14 @@ _GENERATION = (
 )
 _UPSERT = upsert(settings)
 _SET = _UPSERT.on_conflict_do_update(index_elements=["key"], set_={"value": _UPSERT.excluded.value})
+_MATCHES = (
+    select(*items.c, vectors.c.row, vectors.c.item_id, *_PART)
+    .join(items, items.c.id == vectors.c.item_id)
+    .where(vectors.c.modality == bindparam("modality"), vectors.c.row.in_(listed_parameter("rows")), ~items.c.deleted)
+)
+_ROWS = select(vectors.c.row, vectors.c.item_id).where(vectors.c.modality == bindparam("modality"))
+_ITEMS_OF_ROWS = _ROWS.where(vectors.c.row.in_(listed_parameter("rows")))
+_ROWS_OF_ITEMS = _ROWS.where(vectors.c.item_id.in_(listed_parameter("ids")))
 _KNOWN = "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM items WHERE content_hash = value)"
 
 
@@ -173,26 +181,20 @@ def matches(
     connection: Connection, modality: Modality, rows: Sequence[int], root_paths: Mapping[int, str]
 ) -> dict[int, Match]:
     """Look up the items behind rows that are not tombstones; root_paths: id -> absolute folder of every root."""
-    found: dict[int, Match] = {}
-    columns = [*items.c, vectors.c.row, vectors.c.item_id, *_PART]
-    joined = select(*columns).join(items, items.c.id == vectors.c.item_id)
-    for chunk in chunks(rows):
-        query = joined.where(vectors.c.modality == modality, vectors.c.row.in_(chunk), ~items.c.deleted)
-        for row in connection.execute(query):
-            found[row.row] = Match(modality, row, root_paths)
-    return found
+    found = connection.execute(_MATCHES, {"modality": modality, "rows": to_parameter(rows)})
+    return {row.row: Match(modality, row, root_paths) for row in found}
 
 
 def item_ids_by_row(
     connection: Connection, modality: Modality, *, rows: Iterable[int] | None = None, ids: Iterable[int] | None = None
 ) -> dict[int, int]:
     """Return the id of the item of each of these rows, or of each row of these items."""
-    query = select(vectors.c.row, vectors.c.item_id).where(vectors.c.modality == modality)
+    wanted = {"modality": modality}
     if rows is not None:
-        query = query.where(vectors.c.row.in_(listed(rows)))
-    if ids is not None:
-        query = query.where(vectors.c.item_id.in_(listed(ids)))
-    return {row: item_id for row, item_id in connection.execute(query)}
+        found = connection.execute(_ITEMS_OF_ROWS, {**wanted, "rows": to_parameter(rows)})
+    else:
+        found = connection.execute(_ROWS_OF_ITEMS, {**wanted, "ids": to_parameter(ids or ())})
+    return {row: item_id for row, item_id in found}
 
 
 def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -39,11 +40,30 @@ _table = Table(NAME, MetaData(), Column("rowid", Integer, primary_key=True), Col
 _ADD = "INSERT INTO full_text (rowid, words) VALUES (?, ?)"
 _REMOVE = "INSERT INTO full_text (full_text, rowid, words) VALUES ('delete', ?, ?)"
 _TOTALS = "SELECT rtrim(hex(block), '0') FROM {}_data WHERE id = 1"  # zeros where all is deleted, else nothing
+# Of these a query runs one for each word; SQLAlchemy takes longer to build them than SQLite to answer.
+_COUNT = "SELECT count(*) FROM (SELECT rowid FROM full_text WHERE words MATCH ? LIMIT ?)"
+_RANKED = (
+    "SELECT full_text.rowid FROM full_text JOIN items ON items.id = full_text.rowid "
+    "WHERE full_text.words MATCH ? AND NOT items.deleted ORDER BY full_text.rank LIMIT ?"
+)
 _BLOCK = 4096
+
+_KEPT_COUNTS = 20_000
+"""Counts of words that are kept: a megabyte or two."""
 
 _MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
 Ids = Select[tuple[int]] | Sequence[int]
+
+
+class Keywords(NamedTuple):
+    """What the words of a query found: ids of items, best first, and how many items have each of its telling words."""
+
+    ids: list[int]
+    counts: tuple[int, ...]
+
+
+NOTHING = Keywords([], ())
 
 
 def add(connection: Connection, texts: Iterable[tuple[int, str | None]]) -> None:
@@ -113,40 +133,59 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
     return select(_table.c.rowid).where(found)
 
 
-def ranked(connection: Connection, wanted: str, allowed: ColumnElement[bool], limit: int) -> list[int]:
+class WordCounts:
+    """How many items of one state of a library have a word, as far as that was asked. Safe to share by threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Count the items. is_there: whether there is an index of words; older libraries have none."""
+        self.is_there = _is_there(connection)
+        total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
+        self.most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
+        self._counts: dict[str, int] = {}
+
+    def count(self, connection: Connection, phrase: str) -> int:
+        """Count the items that have a phrase, up to one more than `most`."""
+        if phrase not in self._counts:
+            if len(self._counts) >= _KEPT_COUNTS:
+                self._counts = {}
+            self._counts[phrase] = connection.exec_driver_sql(_COUNT, (phrase, self.most + 1)).scalar_one()
+        return self._counts[phrase]
+
+
+def ranked(
+    connection: Connection, wanted: str, allowed: ColumnElement[bool] | None, limit: int, counts: WordCounts
+) -> Keywords:
     """Return the live items that a condition allows and that have all telling words of a text, best first by BM25.
 
     Words that a fifth of all items have tell nothing; a text of no other words finds nothing, nor does one of more
-    words than are looked for. At most `limit` ids; none where the library is older than its index of words.
+    words than are looked for. At most `limit` ids; nothing where the library is older than its index of words. counts:
+    of the state that the connection sees.
     """
     words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
-    if not _is_there(connection) or len(words) > _MOST_WORDS:
-        return []
-    total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
-    most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
-    telling = []
+    if not counts.is_there or len(words) > _MOST_WORDS:
+        return NOTHING
+    telling: dict[str, int] = {}
     for phrase in (_phrase(Phrase(word, False)) for word in words):
-        count = _count(connection, phrase, most + 1)
+        count = counts.count(connection, phrase)
         if not count:
-            return []
-        telling += [phrase] if count <= most else []
+            return NOTHING
+        if count <= counts.most:
+            telling[phrase] = count
     if not telling:
-        return []
-    has_all = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(telling)))
-    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid).where(has_all, ~items.c.deleted, allowed)
-    return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+        return NOTHING
+    has_all = " AND ".join(telling)
+    if allowed is None:
+        ids = connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars()
+    else:
+        query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
+        query = query.where(_table.c.words.op("MATCH")(bindparam(None, has_all)), ~items.c.deleted, allowed)
+        ids = connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars()
+    return Keywords(list(ids), tuple(telling.values()))
 
 
 def _characters(text: str) -> str:
     """Return a text with spaces for what no database takes: NUL, and bytes of an argument that are no UTF-8."""
     return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
-
-
-def _count(connection: Connection, phrase: str, most: int) -> int:
-    """Count the items that have a phrase, at most so far."""
-    having = select(_table.c.rowid).where(_table.c.words.op("MATCH")(bindparam(None, phrase))).limit(most)
-    count: int = connection.execute(select(func.count()).select_from(having.subquery())).scalar_one()
-    return count
 
 
 def _is_there(connection: Connection) -> bool:

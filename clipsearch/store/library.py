@@ -19,9 +19,11 @@ from clipsearch.errors import (
     LibraryNotFoundError,
     StoreCorruptError,
 )
+from clipsearch.forking import abandon, register
 from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
+from clipsearch.store.metadata_index import declare_index, declared
 from clipsearch.store.names import LOCK, VECTORS, is_segment_name
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import unreadable
@@ -36,7 +38,10 @@ from clipsearch.types import EncoderPin
 
 
 class Library:
-    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads."""
+    """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads.
+
+    So it is by a process and its forks: a fork opens it again.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a library. Raises LibraryNotFoundError, SchemaVersionError or StoreCorruptError."""
@@ -50,20 +55,30 @@ class Library:
         if not is_there:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
-        self._engine = reader_engine(path)
-        self._segments = SegmentReader(self.folder / VECTORS)
-        self._cache = RevisionCache()
-        self._lookup = threading.Lock()
         self._is_closed = False
-        version = migrations.schema_version(self._engine)
+        self._open()
+        self._version = version = migrations.schema_version(self._engine)
         migrations.check_version(version)
         migrations.show_as_newest(self._engine, version)
+        register(self)
         if version == 0:
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(f"The library in {self.folder} is empty. Fill it: clipsearch index FOLDER")
         if not self.base:
             with self.query() as connection:
                 self.base = catalog.get_setting(connection, BASE_KEY) or ""
+
+    def _open(self) -> None:
+        self._engine = reader_engine(self.folder / CATALOG)
+        self._segments = SegmentReader(self.folder / VECTORS)
+        self._cache = RevisionCache()
+        self._lookup = threading.Lock()
+
+    def renew_after_fork(self) -> None:
+        """Open the library again, in a fork of the process."""
+        abandon(self._engine, self._segments, self._cache)
+        self._open()
+        migrations.show_as_newest(self._engine, self._version)
 
     @classmethod
     def create(cls, folder: Path, *, timeout: float = 0.0) -> Library:
@@ -107,14 +122,14 @@ class Library:
 
     @contextmanager
     def query(self) -> Iterator[Connection]:
-        """Open a reading transaction on the catalog. Raises LibraryError once the library is closed for good."""
-        if self._is_closed:
-            raise LibraryError(f"The library in {self.folder} is closed. Open it again: clipsearch.open")
+        """Open a reading transaction on the catalog. Raises LibraryError if the library is closed."""
+        self.require_open()
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
+        self.require_open()
         # One thread at a time, so that all use the same connection, whose page cache is warm.
         with self._lookup, mapped_errors(), closing(self._engine.raw_connection()) as connection:
             return catalog.known_hashes(connection, hashes)
@@ -184,6 +199,15 @@ class Library:
         if present is not None and present.name != name and not self._is_empty():
             raise encoder_mismatch(self.folder, present.name, name)
 
+    def index_metadata(self, names: Collection[str], *, timeout: float = 0.0) -> None:
+        """Index the values of names of metadata too. Takes the lock only where one is not indexed yet."""
+        if names:
+            with self.query() as connection:
+                present = declared(connection)
+            if not present.keys() >= {*names}:
+                with self.writer(timeout=timeout) as writer:
+                    declare_index(writer, names)
+
     def _store_pin(self, pin: EncoderPin) -> None:
         engine = writer_engine(self.folder / CATALOG)
         with change(engine) as connection:
@@ -203,9 +227,14 @@ class Library:
         with self.query() as connection:
             return get_revision(connection)
 
-    def close(self, *, for_good: bool = False) -> None:
-        """Close all connections; they are opened again if the library is used again, unless it is closed for good."""
-        self._is_closed = self._is_closed or for_good
+    def require_open(self) -> None:
+        """Raise LibraryError if the library was closed."""
+        if self._is_closed:
+            raise LibraryError(f"The library in {self.folder} is closed. Open it again: clipsearch.open(...)")
+
+    def close(self) -> None:
+        """Close all connections, for good. What reads at this moment ends as it would have."""
+        self._is_closed = True
         self._engine.dispose()
 
 

@@ -130,7 +130,7 @@ def _copied(path: Path) -> Path:
                 f"{gettempdir()}, where {free:,} bytes are free. Set TMPDIR to a folder with more room."
             )
         folder = mkdtemp(prefix="clipsearch-")  # for this user alone
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(_remove_copy, folder, os.getpid())
         try:
             for name in names:
                 shutil.copyfile(name, Path(folder, name.name))
@@ -144,6 +144,14 @@ def _copied(path: Path) -> Path:
             shutil.rmtree(_copies[path][1], ignore_errors=True)
         _copies[path] = (state, folder)
     return Path(_copies[path][1], path.name)
+
+
+def _remove_copy(folder: str, process: int) -> None:
+    """Remove a copy at the end of the process that made it; its forks use it too."""
+    if os.getpid() == process:
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _state(names: list[Path]) -> tuple[int, ...]:

@@ -857,8 +857,8 @@ def test_a_catalog_of_before_is_read_as_it_is_and_migrated_by_the_next_writer(tm
         assert best.path == str(tmp_path / "photos" / "8.jpg") and best.item.caption is None
         assert roots(folder) == {("folder", str(tmp_path / "photos"))}
         assert run_cli("status", "--library", folder).code == 0
-        reader.close()
-        assert tree_digest(folder) == before, "a reader has written"
+    assert tree_digest(folder) == before, "a reader has written"
+    with clipsearch.open(folder) as reader:
         reader.search(vector=rows[8])
         source = save(tmp_path / "v.npy", vectors(5, seed=3))
         items = jsonl(tmp_path / "i.jsonl", [{"id": i, "caption": f"c {i}"} for i in range(5)])
@@ -912,3 +912,16 @@ def test_an_empty_catalog_is_no_library_to_import_beside(tmp_path):
 def test_a_report_is_in_records(tmp_path):
     report = import_embeddings(tmp_path / "lib", str(save(tmp_path / "v.npy", vectors(3))), encoder=NAME)
     assert isinstance(report, ImportReport) and report.imported == 3 and report.seconds > 0
+
+
+@pytest.mark.parametrize("prefix", ["onnx-dir:", "local-dir:", "openclip:local-dir:"])
+def test_an_encoder_in_a_folder_that_is_not_there_is_refused(tmp_path, prefix):
+    source = save(tmp_path / "v.npy", vectors(3))
+    with pytest.raises(InvalidInputError, match=f"{tmp_path / 'missing'}.*no such folder"):
+        bring(tmp_path / "lib", source, encoder=f"{prefix}{tmp_path / 'missing'}")
+    assert not (tmp_path / "lib").exists()
+    (tmp_path / "missing").mkdir()
+    assert bring(tmp_path / "lib", source, encoder=f"{prefix}{tmp_path / 'missing'}") == (3, 0, 0)
+    (tmp_path / "missing").rmdir()
+    save(source, vectors(4))
+    assert bring(tmp_path / "lib", source, encoder=f"{prefix}{tmp_path / 'missing'}")[0] == 1, "the library knows it"

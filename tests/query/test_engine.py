@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import clipsearch
-from clipsearch.errors import InvalidInputError, LibraryError, LibraryNotFoundError, PictureError
+from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
 from clipsearch.query.candidates import QueryBatch
 from clipsearch.query.engine import MAX_QUERIES, SearchEngine
 from clipsearch.query.parser import parse
@@ -158,7 +158,7 @@ def test_wrong_arguments_are_refused(engine, arguments):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"text": 5}, {"image": b"x"}, {"image": np.zeros((4, 4, 3))}, {"image": ""}, {"text": "a", "k": "3"},
+        {"text": 5}, {"image": 5}, {"image": np.zeros((4, 4, 3))}, {"image": ""}, {"text": "a", "k": "3"},
         {"text": "a", "k": 2.5}, {"vector": "abc"}, {"vector": [[1.0], [1.0, 2.0]]},
     ],
 )  # fmt: skip
@@ -177,13 +177,6 @@ def test_a_vector_of_any_length_has_a_direction(engine):
     direction = np.ones(engine.encoder.dim)
     scores = [[hit.score for hit in engine.search(vector=direction * f)] for f in (1e-30, 1, 1e30)]
     assert scores[0] == scores[1] == scores[2]
-
-
-def test_an_engine_that_is_closed_says_so(engine):
-    with SearchEngine(Library(engine.library.folder), encoder=engine.encoder) as other:
-        assert len(other.search("a cat", k=1)) == 1
-    with pytest.raises(LibraryError, match="is closed"):
-        other.search("a cat", k=1)
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])

@@ -12,6 +12,7 @@ import clipsearch
 from clipsearch import (
     EncoderMismatchError,
     EncoderUnavailableError,
+    Filter,
     InvalidInputError,
     LibraryError,
     LibraryLockedError,
@@ -23,6 +24,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.store.findings import Severity
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
+from clipsearch.store.metadata_index import declared
 from tests.support.cli import run_cli
 from tests.support.damage import sql
 from tests.support.libraries import Counting, index, photos
@@ -47,6 +49,19 @@ def test_a_library_is_made_only_where_that_is_asked_for(tmp_path):
         assert (engine.library.encoder.name, engine.count()) == ("builtin-small", 0)
     with clipsearch.open(tmp_path / "lib", settings=SETTINGS) as engine:
         assert list(engine.search("anything")) == []
+
+
+def test_metadata_is_indexed_where_that_is_declared(tmp_path):
+    with vectors(tmp_path / "lib", index_metadata=["price"]) as engine:
+        engine.add([Record("a", vector=np.eye(DIM)[0], metadata={"price": 3, "brand": "x"})])
+    with vectors(tmp_path / "lib", index_metadata="brand") as engine, engine.library.query() as connection:
+        assert [*declared(connection)] == ["price", "brand"]
+        assert engine.count(Filter(where={"price": {"lt": 5}, "brand": "x"})) == 1
+    with Library(tmp_path / "lib").writer(), vectors(tmp_path / "lib", index_metadata=["price"], timeout=0) as engine:
+        assert engine.count() == 1  # nothing is left to index, so no lock is needed
+    for wrong in ([""], [3], 3):
+        with pytest.raises(InvalidInputError):
+            vectors(tmp_path / "lib", index_metadata=wrong)
 
 
 def test_an_encoder_that_is_unavailable_leaves_nothing_behind(tmp_path):

@@ -124,7 +124,7 @@ class DaemonServer:
                 self._engines[key] = open_library(library, settings)
             self._engines.move_to_end(key)
             while len(self._engines) > MAX_LIBRARIES:
-                self._engines.popitem(last=False)[1].close()
+                self._engines.popitem(last=False)  # not closed: another thread may be about to search it
             return self._engines[key]
 
 

@@ -20,6 +20,7 @@ from clipsearch.encoders.builtin.towers import GRAPH_VERSION, MAX_TOKENS, Pictur
 from clipsearch.encoders.builtin.weights import LITE0, LITE2, MINILM, TOKENIZER, Source
 from clipsearch.encoders.preprocessing import Squash, Transforms
 from clipsearch.errors import InvalidInputError
+from clipsearch.forking import abandon, register
 from clipsearch.linalg import unit_rows
 
 if TYPE_CHECKING:
@@ -74,10 +75,19 @@ class BuiltinEncoder:
         self._variant = variant
         self._threads = threads
         self._backbones = VARIANTS[variant]
+        self._unload()
+        register(self)
+
+    def _unload(self) -> None:
         self._lock = threading.Lock()
         self._text: TextTower | None = None
         self._multilingual: MultilingualTower | None = None
         self._pictures: tuple[PictureTower, ...] | None = None
+
+    def renew_after_fork(self) -> None:
+        """Forget the towers, whose threads are those of the parent."""
+        abandon(self._text, self._multilingual, self._pictures)
+        self._unload()
 
     @property
     def name(self) -> str:

@@ -29,6 +29,7 @@ from clipsearch.encoders.builtin.table import Table, block_digests
 from clipsearch.encoders.builtin.towers import map_texts, open_session, run_session, timed
 from clipsearch.encoders.builtin.vocabulary import Vocabulary
 from clipsearch.encoders.builtin.weights import USE_WEIGHTS, read_verified
+from clipsearch.linalg import rowwise
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -128,8 +129,8 @@ class MultilingualTower:
 
 def lead_in(features: Floats, readout: Weights) -> Floats:
     """Lead features, float32 (n, 1344), into the space of a variant: float32 (n, dim - 1)."""
-    hidden = np.maximum(features @ readout["hidden"] + readout["hidden_bias"], 0)
-    rows: Floats = hidden @ readout["out"] + features @ readout["skip"] + readout["bias"]
+    hidden = np.maximum(rowwise(features, readout["hidden"]) + readout["hidden_bias"], 0)
+    rows: Floats = rowwise(hidden, readout["out"]) + rowwise(features, readout["skip"]) + readout["bias"]
     return rows
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.builtin.fitted import read_fitted
 from clipsearch.encoders.builtin.quantize import Range
-from clipsearch.linalg import softmax, unit_rows
+from clipsearch.linalg import rowwise, softmax, unit_rows
 
 Floats = NDArray[np.floating]
 
@@ -85,7 +85,7 @@ class Projection:
         centred = embeddings - self.arrays["text_mean"]
         label_map = self.arrays["text_label_map"]
         # Labels are compared by the last layer alone, which comes first.
-        return self._join(centred @ self.arrays["text_map"], centred[:, : len(label_map)] @ label_map)
+        return self._join(rowwise(centred, self.arrays["text_map"]), rowwise(centred[:, : len(label_map)], label_map))
 
     def _join(self, seen: Floats, labels: Floats) -> Floats:
         share = self.arrays["label_share"]

@@ -1,0 +1,91 @@
+"""From ranked rows to hits: what is behind them is looked up for a whole batch of queries at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+
+from clipsearch.paths import real_path
+from clipsearch.query.scoring import ScoredRow
+from clipsearch.store.catalog import Match
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.types import Hit, Item, Modality
+
+_SPARE = 4
+"""Rows that are looked up beyond those that are wanted: some are damaged, or of an item that is there already."""
+
+
+class HitBuilder:
+    """Builds the hits of one or several queries over one state of a library; what was looked up is kept."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._matches: dict[tuple[Modality, int], Match | None] = {}
+        self._items: dict[int, Item] = {}
+
+    def build_all(
+        self, rankings: Sequence[Sequence[ScoredRow]], most: int, excluded: Sequence[str | None]
+    ) -> list[list[Hit]]:
+        """Build the hits of several queries, as `build` does. excluded: for each query."""
+        self._look_up(chain.from_iterable(ranked[: most + _SPARE] for ranked in rankings))
+        return [self.build(ranked, most, name) for ranked, name in zip(rankings, excluded, strict=True)]
+
+    def build(
+        self,
+        ranked: Sequence[ScoredRow],
+        most: int,
+        excluded: str | None = None,
+        excluded_ids: frozenset[int] = frozenset(),
+    ) -> list[Hit]:
+        """Turn rows into hits, best first: at most so many items, each by its best row.
+
+        excluded, excluded_ids: the real path of a file, and ids of items, that are no hits. Nor is a damaged row; see
+        `Snapshot.warnings`.
+        """
+        hits: list[Hit] = []
+        seen = {*excluded_ids}
+        rows = iter(ranked)
+        while len(hits) < most and (part := list(islice(rows, most - len(hits) + _SPARE))):
+            self._look_up(part)
+            for entry in part:
+                if entry.item in seen or len(hits) == most:
+                    continue
+                match = self._matches[entry.modality, entry.row]
+                if match is None or match.item_id in seen:
+                    continue
+                seen.add(match.item_id)
+                item = self._item(match)
+                if excluded is None or real_path(item.path) != excluded:
+                    hits.append(_hit(len(hits) + 1, item, match, entry))
+        return hits
+
+    def _look_up(self, rows: Iterable[ScoredRow]) -> None:
+        """Look up what is behind rows, where that is not known yet; nothing for those that are deleted or damaged."""
+        wanted: dict[Modality, set[int]] = {}
+        for entry in rows:
+            if (entry.modality, entry.row) not in self._matches:
+                wanted.setdefault(entry.modality, set()).add(entry.row)
+        for modality, numbers in wanted.items():
+            found = self._snapshot.matches(modality, sorted(numbers))
+            for number in numbers:
+                match = found.get(number)
+                is_sound = match is not None and self._snapshot.is_sound(match)
+                self._matches[modality, number] = match if is_sound else None
+
+    def _item(self, match: Match) -> Item:
+        if match.item_id not in self._items:
+            self._items[match.item_id] = match.item
+        return self._items[match.item_id]
+
+
+def _hit(rank: int, item: Item, match: Match, scored: ScoredRow) -> Hit:
+    return Hit(
+        rank,
+        item,
+        scored.score,
+        scored.confidence,
+        scored.modality,
+        part=match.part,
+        passage=match.passage,
+        log_evalue=scored.log_evalue,
+    )
