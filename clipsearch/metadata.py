@@ -25,6 +25,8 @@ MAX_BYTES = 1 << 20
 NONE = "{}"
 """The JSON of no metadata."""
 
+_MOST = 2**63
+
 Scalar = str | int | float | bool | None
 
 _UNSAFE = re.compile(r'["\\%\x00-\x1f\x7f]')
@@ -94,7 +96,12 @@ def check_scalar(name: str, value: object) -> Scalar:
 
 
 def _value(name: str, value: object) -> MetadataValue:
-    if type(value) is str and value.isascii() and "\0" not in value:  # the usual case, without what follows
+    # The usual cases first, without what follows.
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    if type(value) is int and -_MOST <= value < _MOST:
         return value
     if not isinstance(value, list | tuple):
         return check_scalar(name, value)

@@ -65,8 +65,8 @@ def digest(*values: object) -> int:
 
 def row_digest(table: Table, row: Mapping[str, Any]) -> int:
     """Return the digest of a row of a table that is about to be inserted: plain values by column, others are NULL."""
-    values = map(row.get, _NAMES[table])
-    return digest(*(value if type(value) in _PLAIN else _stored(value) for value in values))
+    values = tuple(map(row.get, _NAMES[table]))
+    return digest(*(values if _PLAIN.issuperset(map(type, values)) else map(_stored, values)))
 
 
 def is_sound(row: Row[Any], table: Table) -> bool:

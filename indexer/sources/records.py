@@ -109,7 +109,8 @@ class RecordSource:
         name = _check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
-        caption = clean(_text("caption", record.caption, MAX_CAPTIONS) or "") or None
+        caption = _text("caption", record.caption, MAX_CAPTIONS)
+        caption = None if caption is None else clean(caption) or None
         metadata = None if record.metadata is None else check_metadata(record.metadata)
         has_picture = image is not None or source is not None
         stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
