@@ -134,15 +134,16 @@ def null_model(
 
     The centre is the median: the few rows that do match do not pull it. spread: that of queries at large, where it is
     known; else the lower spread of these scores, drawn towards the prior for a small sample. centre: the one to expect,
-    which takes the place of the median of a small sample. tail: that of queries at large, where it is known. unit: what
-    a cosine of 1 is in these scores.
+    which takes the place of the median of a small sample. tail: that of queries at large, where it is known; with it, a
+    small sample is enough for confidences. unit: what a cosine of 1 is in these scores.
     """
     count, median = len(scores), float(np.median(scores))
     if spread is None:
         own = count * lower_spread(scores) ** 2
         spread = math.sqrt((own + PRIOR_WEIGHT * (unit * PRIOR_SPREAD) ** 2) / (count + PRIOR_WEIGHT))
     if centre is not None and count < MIN_SAMPLE:
-        median, count = centre, MIN_SAMPLE
+        median = centre
+        count = count if tail is None else MIN_SAMPLE
     return NullModel(median, max(spread, unit * MIN_SPREAD), rows, count, tail)
 
 

@@ -68,12 +68,15 @@ def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder,
 
 def _is_due(snapshot: Snapshot, known: Spreads) -> bool:
     """Tell whether something was not measured, or there are many more rows than then."""
-    counts = {str(m): len(snapshot.rows(m)) for m in Modality if _is_telling(m, len(snapshot.sample(m)))}
+    counts = {str(m): len(snapshot.rows(m)) for m in Modality if len(snapshot.sample(m))}
     has_tails = bool(known.tails) or str(Modality.TEXT) not in known.rows
     is_of_today = bool(known.values) and has_tails and _knows_words(known)
-    return bool(counts) and not (
-        is_of_today and all(count < GROWTH * known.rows.get(modality, 0) for modality, count in counts.items())
-    )
+    grown = (_has_grown(known.rows.get(modality, 0), count) for modality, count in counts.items())
+    return bool(counts) and (not is_of_today or any(grown))
+
+
+def _has_grown(before: int, count: int) -> bool:
+    return count >= GROWTH * before or before < MIN_SAMPLE <= count
 
 
 def _knows_words(known: Spreads) -> bool:
@@ -92,15 +95,12 @@ def _encoder(library: Library, load_encoder: LoadEncoder) -> Encoder | None:
         return None
 
 
-def _is_telling(modality: Modality, count: int) -> bool:
-    """Tell whether so many rows of a sample say how scores are spread; generic texts stand in for a few texts."""
-    return count >= MIN_SAMPLE or (modality is Modality.TEXT and count > 0)
-
-
 def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.float32] | None) -> Spreads:
     asked = _queries(snapshot, encoder, given)
     measured = Spreads({}, {}, {}, {}, stand_ins=encoder is None and "text" in asked)
     least = _MIN_SHARE * typical_spread(asked["text"], asked["text"]) if "text" in asked else 0.0
+    if "text" in asked:
+        _measure_few_pictures(snapshot, asked["text"], measured)
     for modality in Modality:
         sample = _sample(snapshot, modality, encoder)
         if sample is None:
@@ -121,6 +121,19 @@ def _measure_all(snapshot: Snapshot, encoder: Encoder | None, given: NDArray[np.
     return measured
 
 
+def _measure_few_pictures(snapshot: Snapshot, words: NDArray[np.float32], measured: Spreads) -> None:
+    """Measure what queries by words at large, float32 (q, dim), score over pictures too few to tell by one query."""
+    pictures = snapshot.sample(Modality.IMAGE)
+    if not 0 < len(pictures) < MIN_SAMPLE:
+        return
+    scores = pictures @ words.T
+    spread = float(np.median([*map(lower_spread, scores)]))
+    if spread >= MIN_WIDTH:
+        name = f"text {Modality.IMAGE}"
+        measured.rows[Modality.IMAGE.value] = len(snapshot.rows(Modality.IMAGE))
+        measured.values[name], measured.centres[name] = round(spread, 5), round(float(np.median(scores)), 5)
+
+
 def _unrelated(scores: NDArray[np.float32], modality: Modality) -> list[NDArray[np.float32]]:
     """Return the scores (q, n) of each query over a modality, over texts without those of the query itself.
 
@@ -138,7 +151,7 @@ def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> 
     own = snapshot.sample(modality)
     if len(own) >= MIN_SAMPLE:
         return own
-    if encoder is None or not _is_telling(modality, len(own)):
+    if encoder is None or modality is not Modality.TEXT or not len(own):
         return None
     return np.vstack([own, encoder.encode_texts(generic_queries()[:: _QUERIES // 2])])
 

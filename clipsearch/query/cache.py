@@ -25,7 +25,7 @@ from clipsearch.locations import state_dir
 from clipsearch.private import check_folder, open_private, read_private, write_private
 
 SLOTS = 16_384
-_VERSION = 2
+_VERSION = 3
 """Raise it where an encoder keeps its fingerprint but reads some texts differently."""
 
 _DIGEST_BYTES = 16

@@ -27,13 +27,16 @@ from clipsearch.ranking import (
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
+_ITSELF = 0.999
+"""The cosine from which on a row is the picture or the vector that is searched by, stored as float16."""
+
 
 class ScoredRow(NamedTuple):
     """A row with its score.
 
     item: the id of its item. log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first,
-    comparable between modalities: a log E-value too; above 0 for more than chance. seen: the null model of the score.
-    bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
+    comparable between modalities: a log E-value too; above 0 for more than chance, infinite for the query itself. seen:
+    the null model of the score. bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
     """
 
     modality: Modality
@@ -104,6 +107,8 @@ def score_rows(
     worth = log_evalues(scores[best], seen)
     order = worth if seen is typical else log_evalues(scores[best], typical)
     bounded = kind != Modality.TEXT  # whose scores are far below 1
+    if bounded:  # in a library of few rows, its score says nothing of chance
+        order = np.where(scores[best] >= _ITSELF, np.inf, order)
     columns = (each.tolist() for each in (ids[best], owners[best], scores[best], worth, order))
     whole = zip(repeat(modality), *columns, repeat(seen), repeat(bounded), strict=False)
     return [tuple.__new__(ScoredRow, row) for row in whole]  # in half the time of ScoredRow(...), for hundreds a query

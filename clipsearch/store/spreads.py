@@ -31,8 +31,9 @@ class Spreads:
 
     rows: how many of each modality there were when they were measured. values: by `KIND MODALITY`, such as
     `text image` for queries by words over pictures. centres: typical medians. tails: start and scale above the typical
-    median, then above that of each query. Of the last two, only those of texts are measured. stand_ins: whether vectors
-    of the library stood for queries by words, as its encoder was unavailable.
+    median, then above that of each query. Of the last two, only those of texts are measured, and the median of words
+    over few pictures. stand_ins: whether vectors of the library stood for queries by words, as its encoder was
+    unavailable.
     """
 
     rows: dict[str, int] = field(default_factory=dict)

@@ -235,3 +235,18 @@ def test_a_word_that_some_texts_have_in_passing_does_not_put_them_before_a_pictu
         assert {word: Path(hits[0].path).name.partition(".")[0] for word, hits in found.items()} == things
         assert {hits[1].modality for hits in found.values()} == {Modality.TEXT}, "they are next"
         assert stems(engine.search("Leipzig", k=1)) == stems(engine.search("receipt shop Leipzig", k=1)) == ["refund"]
+
+
+@pytest.mark.parametrize("notes", [["The manual of a pump."], ["The manual of a pump.", REFUND, "A recipe for bread."]])
+def test_a_picture_finds_itself_first_beside_few_texts(tmp_path, base, notes):
+    copy_shipped(tmp_path / "shipped")
+    files = tmp_path / "files"
+    files.mkdir()
+    (tmp_path / "shipped" / "chelsea.png").rename(files / "chelsea.png")
+    for number, note in enumerate(notes):
+        (files / f"note{number}.md").write_text(note)
+    index(tmp_path / "library", files, encoder=base)
+    with SearchEngine(Library(tmp_path / "library"), encoder=base) as engine:
+        first = engine.search(image=files / "chelsea.png", k=1)[0]
+        assert Path(first.path).name == "chelsea.png" and first.score > 0.999
+        assert stems(engine.search("a cat", k=1)) == ["chelsea"]
