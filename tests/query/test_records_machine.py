@@ -82,6 +82,18 @@ class RecordsMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.model)))
         assert self.engine.add([self.model[name]]).unchanged == 1
 
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), other=RECORDS, field=st.sampled_from(["metadata", "text", "caption"]))
+    def change_one(self, data, other, field) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model)))
+        before = self.model[name]
+        changed = before | {field: other[field]}
+        if changed["vector"] or changed["text"] or changed["caption"]:
+            changed["caption"] = changed["caption"] or None
+            report = self.engine.add([changed])
+            assert (report.replaced, report.unchanged) == ((0, 1) if repr(changed) == repr(before) else (1, 0))
+            self.model[name] = changed
+
     @rule(names=st.lists(IDS, max_size=3))
     def delete(self, names) -> None:
         gone = {*names} & {*self.model}
