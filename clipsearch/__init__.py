@@ -13,6 +13,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from clipsearch.config import Settings, load_settings
     from clipsearch.errors import (
         AnnIndexError,
@@ -103,6 +105,7 @@ def open(
     create: bool = False,
     model: str | None = None,
     dim: int | None = None,
+    index_metadata: Iterable[str] = (),
     timeout: float = 30.0,
     settings: Settings | None = None,
 ) -> SearchEngine:
@@ -116,6 +119,7 @@ def open(
             existing library must have that encoder.
         dim: The length of vectors that are made elsewhere, by what `model` names: pictures and texts are not encoded
             then, and must come with their vectors to be found by them.
+        index_metadata: Names of metadata whose values are indexed from now on, beside those that are.
         timeout: Seconds that a call that writes waits for another writer.
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
@@ -142,7 +146,13 @@ def open(
 
     chosen = settings or load_settings()
     folder = library_path(os.fspath(library) if library is not None else chosen.library)
-    return open_engine(folder, chosen, create=create, model=model, dim=dim, timeout=timeout)
+    engine = open_engine(folder, chosen, create=create, model=model, dim=dim, timeout=timeout)
+    try:
+        engine.index_metadata(index_metadata)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
