@@ -122,7 +122,7 @@ def open(
             existing library must have that encoder.
         dim: The length of vectors that are made elsewhere, by what `model` names: pictures and texts are not encoded
             then, and must come with their vectors to be found by them.
-        index_metadata: Names of metadata that filters are to find faster, from now on.
+        index_metadata: Names of metadata whose values are indexed from now on, beside those that are.
         timeout: Seconds that a call that writes waits for another writer.
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and

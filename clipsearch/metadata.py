@@ -48,6 +48,21 @@ def check_metadata(metadata: Mapping[str, object]) -> str:
     return _to_text({stored_name(name): _value(name, value) for name, value in metadata.items()})
 
 
+def keep_metadata(found: Mapping[str, object]) -> str:
+    """Return what of the fields of a file can be metadata, as JSON text; nothing where all together are too long."""
+    kept: dict[str, object] = {}
+    for name, value in found.items():
+        try:
+            check_metadata({name: value})
+        except InvalidInputError:
+            continue
+        kept[name] = value
+    try:
+        return check_metadata(kept)
+    except InvalidInputError:
+        return NONE
+
+
 def parse_metadata(text: object) -> dict[str, MetadataValue]:
     """Return the metadata that a JSON text of `check_metadata` holds. Raises ValueError for any other text."""
     try:

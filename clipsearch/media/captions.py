@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.metadata import NONE, keep_metadata
 
 IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "image_path", "path")
 CAPTION_COLUMNS = ("caption", "text", "description")
@@ -25,14 +28,20 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _SUFFIXES = (".csv", ".tsv", *_JSON_LINES)
 _DELIMITERS = ",\t|"
 _MAX_LINE = 1 << 20
+_KNOWN = frozenset((*IMAGE_COLUMNS, *CAPTION_COLUMNS))
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?")
 
 
 class Pair(NamedTuple):
-    """A picture as the file names it, one caption of it, and the line where they stand, from 1."""
+    """A picture as the file names it, one caption of it, and the line where they stand, from 1.
+
+    metadata: JSON of the other columns, as clipsearch.metadata writes it; what cannot be metadata is left out.
+    """
 
     image: str
     caption: str
     line: int
+    metadata: str = NONE
 
 
 def read_captions(path: Path) -> list[Pair]:
@@ -102,7 +111,7 @@ def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[s
                 shown = {",": "a comma", "\t": "a tab"}.get(delimiter, delimiter)
                 raise InvalidInputError(f'{path}, line {line}: {problem}. Put "" around a caption with {shown} in it.')
             if row:
-                yield line, dict(zip(names, row, strict=True))
+                yield line, _typed(names, row)
             line = reader.line_num + 1
     except csv.Error as error:
         raise InvalidInputError(f"{path}, line {line}: not CSV: {error}.") from error
@@ -111,7 +120,8 @@ def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[s
 def _columns(header: str, path: Path) -> tuple[str, list[str]]:
     """Return the delimiter that makes both columns of a header, and the names of its columns."""
     for delimiter in _DELIMITERS:
-        names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        names = [name.lower() if name.lower() in _KNOWN else name for name in names]
         if not set(IMAGE_COLUMNS).isdisjoint(names) and not set(CAPTION_COLUMNS).isdisjoint(names):
             return delimiter, names
     raise InvalidInputError(
@@ -134,7 +144,23 @@ def _json_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[
 
 
 def _pair(fields: Mapping[str, object], line: int, path: Path) -> Pair:
-    return Pair(_field(fields, IMAGE_COLUMNS, line, path), _field(fields, CAPTION_COLUMNS, line, path), line)
+    image, caption = _field(fields, IMAGE_COLUMNS, line, path), _field(fields, CAPTION_COLUMNS, line, path)
+    more = {name: value for name, value in fields.items() if name not in _KNOWN}
+    return Pair(image, caption, line, keep_metadata(more) if more else NONE)
+
+
+def _typed(names: list[str], row: list[str]) -> dict[str, object]:
+    """Give the fields of a row their types: a number where all of it reads as one in JSON; an empty one is left out."""
+    known = {name: value for name, value in zip(names, row, strict=True) if name in _KNOWN}
+    more = {name: value for name, value in zip(names, row, strict=True) if name not in _KNOWN and value != ""}
+    return {**known, **{name: _number(value) for name, value in more.items()}}
+
+
+def _number(value: str) -> object:
+    if _NUMBER.fullmatch(value) is None:
+        return value
+    number = json.loads(value)
+    return number if -(2**63) <= number < 2**63 or (isinstance(number, float) and math.isfinite(number)) else value
 
 
 def _field(fields: Mapping[str, object], names: tuple[str, ...], line: int, path: Path) -> str:

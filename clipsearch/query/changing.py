@@ -10,6 +10,7 @@ from clipsearch.metadata import check_metadata
 from clipsearch.query.validation import read_keys, read_names, require_known
 from clipsearch.query.writing import EngineWrites
 from clipsearch.store.item_changes import ItemChange, NewCaption
+from clipsearch.store.metadata_index import declare_index, declared
 from clipsearch.types import Item, Modality
 
 
@@ -86,6 +87,25 @@ class EngineChanges(EngineWrites):
             new = None if caption is None else self._new_caption(caption, items)
             writer.update_items(wanted, ItemChange(changed, removed, new))
         return len(keys)
+
+    def index_metadata(self, names: str | Iterable[str]) -> None:
+        """Index the values of names of metadata from now on, beside those that are; filters on them are fast then.
+
+        Args:
+            names: One name or several; nothing is written where all are indexed.
+
+        Raises:
+            InvalidInputError: One cannot be a name.
+            LibraryLockedError: Another writer is still at work after the engine's timeout.
+            LibraryError: The library cannot be written.
+        """
+        wanted = read_names(names)
+        if wanted:
+            with self.library.query() as connection:
+                present = declared(connection)
+            if not {*wanted} <= {*present}:
+                with self._writer() as writer:
+                    declare_index(writer, wanted)
 
     def _new_caption(self, caption: str, items: Sequence[Item]) -> NewCaption:
         from indexer.recaptioning import make_caption

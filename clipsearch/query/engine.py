@@ -472,12 +472,13 @@ def open_engine(
         raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
     names = read_names(index_metadata)
     library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    engine = SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
     try:
-        library.index_metadata(names, timeout=timeout)
+        engine.index_metadata(names)
     except BaseException:
-        library.close()
+        engine.close()
         raise
-    return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
+    return engine
 
 
 def _real_path(image: Picture) -> str | None:

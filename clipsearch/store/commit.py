@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clipsearch.store import full_text, recognised, tags
+from clipsearch.store import full_text, item_metadata, recognised, tags
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.deletion import tombstone
 from clipsearch.store.inserts import insert_items, insert_many
@@ -44,24 +44,31 @@ def store(
     """Store what the files of a batch hold, and count what that was; new files go in together."""
     _forget_failures(connection, [content.place for content in contents])
     new: list[_Placed] = []
+    known: dict[int, Content] = {}
     for content in contents:
         first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
         placed = _Placed(content, first_rows)
         if content.moved is not None:
             _move(connection, placed, content.moved, counts)
             ledger.found_again(content.moved.id)
+            known[content.moved.id] = content
         elif content.own is not None:
             _replace(connection, placed, content.own, counts)
+            known[content.own.id] = content
         else:
             new.append(placed)
-    _add(connection, new)
+    ids = _add(connection, new)
     counts.added += len(new)
+    known |= {item_id: placed.content for item_id, placed in zip(ids, new, strict=True)}
+    said = {item_id: each.record.beside for item_id, each in known.items()}
+    item_metadata.store_beside(connection, {i: each.metadata for i, each in said.items() if each.stamp is not None})
 
 
-def _add(connection: Connection, new: Sequence[_Placed]) -> None:
-    """Add the items of new files."""
+def _add(connection: Connection, new: Sequence[_Placed]) -> Sequence[int]:
+    """Add the items of new files; return their ids."""
     ids = insert_items(connection, [_columns(placed.content) for placed in new])
     _store_parts(connection, ids, new)
+    return ids
 
 
 def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: CommitCounts) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from clipsearch.metadata import NONE
 from clipsearch.store.additions import Addition, find_known
 from clipsearch.store.records import ImportCounts, Record, RecordBlock
 from clipsearch.store.resolve import ItemColumns, Part
@@ -37,7 +38,9 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
             continue
         rows = {each: vectors[i : i + 1] for each, vectors in block.vectors.items()}
         columns = _columns(record, digest, modality)
-        additions.append(Addition(record.name, columns, record.caption, own=own, parts=parts, rows=rows))
+        metadata = None if record.metadata == NONE else record.metadata
+        addition = Addition(record.name, columns, record.caption, metadata=metadata, own=own, parts=parts, rows=rows)
+        additions.append(addition)
     replaced = sum(addition.own is not None for addition in additions)
     counts = ImportCounts(len(additions) - replaced, len(block.records) - len(additions), replaced)
     return Change(additions, counts)
@@ -45,12 +48,18 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
 
 def _digests(block: RecordBlock) -> list[str]:
     """Digest each record with its vectors: BLAKE2b-128, hexadecimal."""
-    said = (repr(record).encode("utf-8", "surrogatepass") for record in block.records)
+    said = (_said(record).encode("utf-8", "surrogatepass") for record in block.records)
     digests = [hashlib.blake2b(data, digest_size=16) for data in said]
     for modality, rows in block.vectors.items():
         for digest, row in zip(digests, rows, strict=True):
             digest.update(modality.encode() + row.tobytes())
     return [digest.hexdigest() for digest in digests]
+
+
+def _said(record: Record) -> str:
+    """Return all that a record says; without metadata, as the versions before metadata did."""
+    said = repr(record)
+    return said if record.metadata != NONE else said.removesuffix(f", metadata={NONE!r})") + ")"
 
 
 def _columns(record: Record, digest: str, modality: str) -> ItemColumns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -24,17 +25,51 @@ _STORE = (
 )
 _ROWS = 64
 """Rows per statement: as in clipsearch.store.inserts."""
+_STORE_BESIDE = (
+    "INSERT INTO item_metadata (item_id, data, beside) VALUES (?, ?, ?) "
+    "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data, beside = excluded.beside"
+)
 
 
 def store(connection: Connection, metadata: Mapping[int, str]) -> None:
     """Store the metadata of items, by id, in place of what they have: JSON texts of `check_metadata`."""
-    given = [(item_id, text, digest(item_id, text)) for item_id, text in metadata.items() if text != NONE]
+    given = [(item_id, text, digest(item_id, text, None)) for item_id, text in metadata.items() if text != NONE]
     for page in chunks(given, _ROWS):
         values = ", ".join(["(?, ?, ?)"] * len(page))
         connection.exec_driver_sql(_STORE.format(values), tuple(chain.from_iterable(page)))
     if empty := [item_id for item_id, text in metadata.items() if text == NONE]:
         connection.execute(delete(item_metadata).where(item_metadata.c.item_id.in_(listed(empty))))
     metadata_index.refresh(connection, listed(metadata))
+
+
+def store_beside(connection: Connection, said: Mapping[int, str]) -> None:
+    """Store what tables beside files say of items now, by id, as JSON texts of `check_metadata`.
+
+    Only what has changed since a table was read last is changed, so that what a caller has set stays.
+    """
+    query = select(item_metadata).where(item_metadata.c.item_id.in_(listed(said)))
+    present = {row.item_id: row for row in connection.execute(query)}
+    changed: list[tuple[int, str, str]] = []
+    for item_id, text in said.items():
+        row = present.get(item_id)
+        before = (row and row.beside) or NONE
+        if before != text:
+            data = _read(row and row.data)
+            old, new = _read(before), _read(text)
+            data = {name: value for name, value in data.items() if name in new or name not in old}
+            data |= {name: value for name, value in new.items() if json.dumps(old.get(name)) != json.dumps(value)}
+            changed.append((item_id, check_metadata(data), text))
+    if changed:
+        connection.exec_driver_sql(_STORE_BESIDE, changed)
+        metadata_index.refresh(connection, listed(item_id for item_id, _, _ in changed))
+
+
+def _read(text: object) -> dict[str, MetadataValue]:
+    """Read metadata; nothing where it is damaged."""
+    try:
+        return parse_metadata(text)
+    except ValueError:
+        return {}
 
 
 def merge(connection: Connection, ids: Sequence[int], changed: Mapping[str, object], removed: Collection[str]) -> None:

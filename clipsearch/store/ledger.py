@@ -61,6 +61,7 @@ _todo = Table(
     Column("sidecar", Text, nullable=False),
     Column("texts", Text, nullable=False),  # JSON: what tables of captions say
     Column("stamp", Text),
+    Column("metadata", Text, nullable=False),  # JSON
     Column("is_new", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
@@ -81,7 +82,7 @@ _scopes = Table(
 )
 
 _RECORD_COLUMNS = tuple(
-    _todo.c[name] for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp")
+    _todo.c[name] for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata")
 )
 _NO_TEXTS = "[]"
 
@@ -246,13 +247,15 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
         "sidecar": quote_path(beside.sidecar),
         "texts": json.dumps(beside.texts) if beside.texts else _NO_TEXTS,
         "stamp": beside.stamp,
+        "metadata": beside.metadata,
     }
 
 
 def _from_row(row: Row[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp = tuple(row)  # faster than by name
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata = tuple(row)  # faster than by name
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
-    return FileRecord(root_id, unquote_path(path), size, mtime_ns, CaptionSource(unquote_path(sidecar), said, stamp))
+    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata)
+    return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside)
 
 
 def _gone_from(table: Table) -> ColumnElement[bool]:

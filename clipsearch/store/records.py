@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.metadata import NONE
 from clipsearch.types import Modality, Passage, PictureInfo, TextLine
 
 ARRAY_SUFFIX = ".npy"
@@ -60,12 +61,14 @@ class CaptionSource:
     """Where a picture's captions stand outside of it.
 
     sidecar: the absolute path of a text of its name, "" for none. texts: what tables of captions say of it. stamp: of
-    all that, "" for nothing; None where a table could not be read, so that there may be more.
+    all that, "" for nothing; None where a table could not be read, so that there may be more. metadata: JSON of what
+    the other columns of tables say.
     """
 
     sidecar: str = ""
     texts: tuple[str, ...] = ()
     stamp: str | None = ""
+    metadata: str = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ class Record(NamedTuple):
     width: int | None = None
     height: int | None = None
     taken_at: datetime | None = None
+    metadata: str = NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ item_metadata = Table(
     metadata,
     Column("item_id", ForeignKey("items.id"), primary_key=True),
     Column("data", Text, nullable=False),  # JSON object: scalars and lists of strings, by name
+    Column("beside", Text),  # JSON object: what of it a table of captions said when it was read last
     _digest(),
 )
 

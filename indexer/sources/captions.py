@@ -13,13 +13,15 @@ import posixpath
 import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
+from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
 from clipsearch.store.records import CaptionSource
-from clipsearch.types import PICTURE_SUFFIXES
+from clipsearch.types import PICTURE_SUFFIXES, MetadataValue
 from clipsearch.words import normalize
 
 TABLES = ("captions.csv", "captions.jsonl")
@@ -36,7 +38,15 @@ _HEAD = 64
 _MANY = 32
 """From so many captions of one picture on they are looked up in a set."""
 
-Table = dict[str, list[str]]
+
+class Said(NamedTuple):
+    """What a table says of a picture: captions, and the values of its other columns."""
+
+    texts: list[str]
+    metadata: dict[str, MetadataValue]
+
+
+Table = dict[str, Said]
 
 
 class FolderCaptions:
@@ -57,18 +67,23 @@ class FolderCaptions:
         folder, _, name = path.rpartition("/")
         sidecar, seal = self._sidecar(folder, name, names)
         texts: list[str] = []
+        metadata: dict[str, MetadataValue] = {}
         is_whole = True
         for above in _ancestors(folder):
             tables = self._load(above)
             is_whole = is_whole and None not in tables
             below = path[len(above) + 1 :] if above else path
-            texts += (text for table in tables if table is not None for text in table.get(_key(below), ()))
+            for said in (table.get(_key(below)) for table in tables if table is not None):
+                if said is not None:
+                    texts += said.texts
+                    metadata = said.metadata | metadata  # the table that is nearest counts
+        values = check_metadata(metadata) if metadata else NONE
         if not is_whole:
             return CaptionSource(sidecar, tuple(texts), None)
         if not sidecar and not texts:
             return CaptionSource()
-        said = repr((seal, texts)).encode("utf-8", "surrogatepass")
-        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(said, digest_size=16).hexdigest())
+        stamp = repr((seal, texts, *([values] if metadata else []))).encode("utf-8", "surrogatepass")
+        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values)
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
@@ -135,7 +150,9 @@ def _table(path: str) -> Table:
     many: dict[str, set[str]] = {}
     for pair in read_pairs(Path(path)):
         key = _key(pair.image)
-        texts = table.setdefault(key, [])
+        texts, metadata = table.setdefault(key, Said([], {}))
+        if pair.metadata != NONE:
+            metadata |= parse_metadata(pair.metadata)
         known = many.get(key)
         if pair.caption in (texts if known is None else known):
             continue

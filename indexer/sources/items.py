@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.metadata import NONE, keep_metadata
 from clipsearch.paths import quote_path
 from clipsearch.store.records import Record
 from indexer.sources import parquet
@@ -20,6 +21,7 @@ NAMES = ("path", "image_path", "url", "id", "key")
 
 CAPTIONS = ("caption", "text")
 _WANTED = (*NAMES, *CAPTIONS, "width", "height", "taken_at")
+_KNOWN = frozenset(_WANTED)
 _MAX_LINE = 1 << 20
 
 
@@ -79,7 +81,10 @@ def _record(number: int, fields: Mapping[str, Any]) -> Record | BadRecord:
         width, height = _pixels(fields, "width"), _pixels(fields, "height")
         if width is None or height is None:
             width = height = None
-        return Record(_name(number, fields), _caption(fields), width, height, _taken_at(fields.get("taken_at")))
+        more = {name: value for name, value in fields.items() if name not in _KNOWN and value is not None}
+        metadata = keep_metadata(more) if more else NONE
+        taken_at = _taken_at(fields.get("taken_at"))
+        return Record(_name(number, fields), _caption(fields), width, height, taken_at, metadata)
     except ValueError as error:
         return BadRecord(str(error))
 

@@ -31,7 +31,9 @@ class UnreadableError(Exception):
 
 
 def read_rows(path: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file, with those of its columns that are wanted; times as in ISO 8601.
+    """Yield the rows of a file; times as in ISO 8601.
+
+    A column that is wanted must hold scalars. Of the others, those of scalars and of lists of texts are read.
 
     Raises UnreadableError, ModuleNotFoundError without pyarrow.
     """
@@ -90,10 +92,14 @@ def _limit_memory(memory: int) -> None:
 
 
 def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: ANN401
-    columns = [field for field in file.schema_arrow if field.name in wanted]
-    for field in columns:
+    columns = []
+    for field in file.schema_arrow:
         plain = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
-        if not any(getattr(arrow.types, f"is_{kind}")(plain) for kind in _SCALARS):
+        is_scalar = any(getattr(arrow.types, f"is_{kind}")(plain) for kind in _SCALARS)
+        is_list = arrow.types.is_list(plain) and arrow.types.is_string(plain.value_type)
+        if is_scalar or (is_list and field.name not in wanted):
+            columns.append(field)
+        elif field.name in wanted:
             raise ValueError(f"its column {field.name} has the type {str(field.type)[:60]}, which is not supported")
     if not columns:
         left = file.metadata.num_rows
@@ -116,14 +122,21 @@ def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
     values: list[Any] = column.to_pylist()
     if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
         return [value and value.isoformat() for value in values]
-    if any(isinstance(value, str) and len(value) > MAX_VALUE for value in values):
+    if any(_size(value) > MAX_VALUE for value in values):
         raise ValueError(f"it holds a value of more than {MAX_VALUE:,} characters")
     return values
 
 
+def _size(value: object) -> int:
+    """Return about how many characters a value is written with."""
+    if isinstance(value, list):
+        return sum(map(_size, value)) + len(value)
+    return len(value) if isinstance(value, str) else 0
+
+
 def _send_batch(names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
     """Send rows, so many a line that the line stays short."""
-    size = sum(len(value) for row in rows for value in row if isinstance(value, str))
+    size = sum(_size(value) for row in rows for value in row)
     if size > _BATCH_CHARACTERS and len(rows) > 1:
         half = len(rows) // 2
         _send_batch(names, rows[:half])

@@ -22,7 +22,7 @@ from clipsearch.store.roots import RulesChange
 from clipsearch.types import Modality, Passage
 from indexer import captioning
 from tests.support.cli import run_cli
-from tests.support.libraries import Place, compact, index, photo, photos
+from tests.support.libraries import Counting, Place, compact, index, photo, photos
 from tests.support.pictures import noise_picture
 from tests.support.state import read_state
 
@@ -537,3 +537,22 @@ def test_keywords_of_a_file_are_words_and_tags_of_its_picture(album):
             assert item.path.endswith("p003.jpg")
         album.run()
         assert not len(engine.find(Filter(tags=("ada lovelace",)))), "the keywords went with the file that had them"
+
+
+def test_other_columns_of_a_table_are_metadata_that_follows_the_table(tmp_path, encoder):
+    photo(tmp_path / "photos" / "a.jpg", 1)
+    photo(tmp_path / "photos" / "b.jpg", 2)
+    table = tmp_path / "photos" / "captions.csv"
+    table.write_text("image,caption,price,brand\na.jpg,a cat,12,acme\nb.jpg,a dog,,zoo\n")
+    counting = Counting(encoder)
+    index(tmp_path / "lib", tmp_path / "photos", encoder=counting)
+    with SearchEngine(Library(tmp_path / "lib"), encoder=encoder) as engine:
+        first, second = (str(tmp_path / "photos" / name) for name in ("a.jpg", "b.jpg"))
+        assert engine.get(first).metadata == {"price": 12, "brand": "acme"}
+        assert engine.get(second).metadata == {"brand": "zoo"}
+        engine.update(first, metadata={"brand": "mine", "seen": True})
+        done = counting.work
+        table.write_text("image,caption,price,brand\na.jpg,a cat,13.5,acme\nb.jpg,a dog,,\n")
+        index(tmp_path / "lib", tmp_path / "photos", encoder=counting)
+        assert engine.get(first).metadata == {"price": 13.5, "brand": "mine", "seen": True}
+        assert engine.get(second).metadata == {} and counting.pictures + counting.texts <= done

@@ -53,11 +53,25 @@ def test_what_a_spreadsheet_or_a_script_writes_is_read(tmp_path):
         b'\xef\xbb\xbfImage,split,Caption\r\na.jpg,test,"one, two\r\nlines"\r\n\r\nb.jpg,x,\xe7\x8c\xab\r\n'
     )
     assert [tuple(p) for p in read_captions(tmp_path / "a.csv")] == [
-        ("a.jpg", "one, two\r\nlines", 2), ("b.jpg", "猫", 5)
+        ("a.jpg", "one, two\r\nlines", 2, '{"split":"test"}'), ("b.jpg", "猫", 5, '{"split":"x"}')
     ]  # fmt: skip
     line = json.dumps({"image": "a.jpg", "caption": "left\u2028right", "more": 1}, ensure_ascii=False)
     (tmp_path / "a.jsonl").write_text(f"\n{line}\n", encoding="utf-8")
-    assert [tuple(p) for p in read_captions(tmp_path / "a.jsonl")] == [("a.jpg", "left\u2028right", 2)]
+    assert [tuple(p) for p in read_captions(tmp_path / "a.jsonl")] == [("a.jpg", "left\u2028right", 2, '{"more":1}')]
+
+
+def test_other_columns_are_metadata_of_their_types(tmp_path):
+    values = ["12", "-0.5", "1e3", "01", "1e999", "99999999999999999999", "true", "", " 5", "x,y"]
+    names = [f"N{i}" for i in range(len(values))]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["image", *names, "caption"], ["a.jpg", *values, "a cat"]])
+    [pair] = read_captions(tmp_path / "a.csv")
+    expected = {n: v for n, v in zip(names, values, strict=True) if v} | {"N0": 12, "N1": -0.5, "N2": 1000.0}
+    assert json.loads(pair.metadata) == expected
+    more = {"n": 1, "f": 1.5, "b": True, "z": None, "l": ["a"], "o": {}, "m": [1], "big": 2**70, "s": "x"}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"image": "a.jpg", "caption": "a cat", **more}))
+    [pair] = read_captions(tmp_path / "a.jsonl")
+    assert json.loads(pair.metadata) == {n: more[n] for n in ("n", "f", "b", "z", "l", "s")}
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", "|", " | "])
@@ -65,7 +79,8 @@ def test_what_a_spreadsheet_or_a_script_writes_is_read(tmp_path):
 def test_the_header_says_what_the_columns_are_and_what_stands_between_them(tmp_path, image, caption, delimiter):
     rows = [("split", image, caption), ("test", "a.jpg", "one; two"), ("test", "b.jpg", "three")]
     (tmp_path / "a.csv").write_text("".join(delimiter.join(row) + "\n" for row in rows))
-    assert read_captions(tmp_path / "a.csv") == [Pair("a.jpg", "one; two", 2), Pair("b.jpg", "three", 3)]
+    expected = [("a.jpg", "one; two", 2), ("b.jpg", "three", 3)]
+    assert [pair[:3] for pair in read_captions(tmp_path / "a.csv")] == expected
 
 
 def test_the_first_of_several_names_is_read(tmp_path):
@@ -93,7 +108,7 @@ def test_what_csv_and_json_writers_write_comes_back(tmp_path_factory, pairs, del
     (folder / "a.jsonl").write_bytes(end.join(lines).encode())
     expected = [(image.strip(), caption.strip()) for image, caption in pairs]
     assert [pair[:2] for pair in read_captions(folder / "a.csv")] == expected
-    assert [tuple(pair) for pair in read_captions(folder / "a.jsonl")] == [
+    assert [pair[:3] for pair in read_captions(folder / "a.jsonl")] == [
         (*pair, line) for line, pair in enumerate(expected, 1)
     ]
 

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+import clipsearch
 from clipsearch import Filter, InvalidInputError, Record, SearchEngine
+from clipsearch.store import metadata_index
 from clipsearch.store.library import Library
 from tests.support.libraries import index, photos
 from tests.support.pictures import noise_picture
@@ -166,3 +168,18 @@ def test_vectors_are_unit_rows_in_order(engine, home):
                                       (path, "image", "has no vector"), ("sku-1", "sound", "no modality")):  # fmt: skip
         with pytest.raises(InvalidInputError, match=message):
             engine.vectors(wanted, modality=modality)
+
+
+def test_an_index_is_declared_when_a_library_is_opened_and_follows_every_change(home, tmp_path):
+    shutil.copytree(home / "lib", tmp_path / "lib")
+    with clipsearch.open(tmp_path / "lib", index_metadata=("price", "tags")) as engine:
+        cheap = Filter(where={"price": {"lt": 15}, "tags": "all"})
+        assert keys(engine.items(cheap)) == ["sku-0", "sku-1"]
+        engine.update("sku-3", metadata={"price": 1.5})
+        engine.delete("sku-0")
+        assert keys(engine.items(cheap)) == ["sku-1", "sku-3"]
+        with engine.library.query() as connection:
+            assert [*metadata_index.declared(connection)] == ["price", "tags"]
+            assert not metadata_index.differs(connection)
+        with pytest.raises(InvalidInputError, match="name of metadata"):
+            engine.index_metadata([""])
