@@ -1,8 +1,8 @@
 """How well confidence tells what is there from what is not: python benchmarks/confidence.py FOLDER [--plot FILE.svg]
 
-FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted anew on some of them and
-asked for others, as in builtin_quality.py; the gallery is half of those. Queries that should be answered are captions
-of the gallery whose own photograph comes first. Queries that should not:
+FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted again on some of them and
+asked for others, as in builtin_quality.py; the gallery is half of those. MiniLM alone reads all texts. Queries that
+should be answered are captions of the gallery whose own photograph comes first. Queries that should not:
 
     others    captions of the half that was taken out; many have a like in the gallery, which is no mistake to show
     far       of these the third whose captions are least like any of the gallery
@@ -20,18 +20,15 @@ from pathlib import Path
 
 import builtin_quality as quality
 import numpy as np
-from builtin_data import caption_embeddings, class_texts, read_captions
-from builtin_recipe import RECIPES, Labels, Photos, fit
 from harness import write_result
+from held_out import Photographs, embed_queries, projection
 
-from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import TextTower
 from clipsearch.linalg import unit_rows
 from clipsearch.ranking import CONFIDENT, confidence, lower_spread, null_model
 from indexer.calibration import generic_queries
 
 VARIANT = "base"
-PROMPTS = ("{}", "a photo of a {}")
 OBJECTS = (
     "an elephant", "a submarine", "a piano", "a giraffe", "a pizza", "an x-ray of a hand", "a galaxy",
     "a washing machine", "cells under a microscope", "the eiffel tower", "a plate of sushi", "a violin",
@@ -57,15 +54,13 @@ def gibberish(count):
 class Split:
     """One fit and its gallery: the scores of every set of queries over it."""
 
-    def __init__(self, photos, labels, train, test, asked, seed):
-        arrays = fit(photos.take(train), labels, RECIPES[VARIANT])
-        projection = Projection("", {name: value.astype(np.float32) for name, value in arrays.items()})
-        held = photos.take(test)
-        pictures = projection.pictures(held.features, held.logits)
+    def __init__(self, photographs, train, test, asked, seed):
+        fitted, held = projection(photographs.fit(train)), photographs.photos.take(test)
+        pictures = fitted.pictures(held.features, held.logits)
         inside = np.sort(np.random.default_rng(seed).permutation(len(test))[: len(test) // 2])
         owner = np.repeat(np.arange(len(test)), held.captions.shape[1])
-        self.scores = {name: projection.texts(rows) @ pictures[inside].T for name, rows in asked.items()}
-        captions = projection.texts(held.queries.reshape(-1, held.queries.shape[-1])) @ pictures[inside].T
+        self.scores = {name: fitted.texts(rows) @ pictures[inside].T for name, rows in asked.items()}
+        captions = fitted.texts(held.queries.reshape(-1, held.queries.shape[-1])) @ pictures[inside].T
         first = inside[captions.argmax(axis=1)] == owner
         out = ~np.isin(owner, inside)
         means = unit_rows(held.captions.mean(axis=1))[inside]
@@ -86,20 +81,6 @@ def area(right, wrong):
     return (right[:, None] > wrong).mean() + 0.5 * (right[:, None] == wrong).mean()
 
 
-def embed(tower, texts):
-    rows = tower.run([prompt.format(text) for text in texts for prompt in PROMPTS])
-    return unit_rows(rows.reshape(len(texts), len(PROMPTS), -1).mean(axis=1))
-
-
-def read(folder):
-    """The photographs of a folder, what the recipe is fitted with beside them, the text tower, and the captions."""
-    paths, captions = read_captions(folder)
-    tower = TextTower(2)
-    photos = Photos(*quality.shipped_features(VARIANT, paths, 2), *caption_embeddings(tower, captions))
-    tensors = [quality.read_pth(quality.read_verified(one.source)) for one in quality.VARIANTS[VARIANT]]
-    return photos, Labels([each["_fc.weight"] for each in tensors], *class_texts(tower)), tower, captions
-
-
 def absent(captions):
     """Objects that no caption names."""
     said = " ".join(text.lower() for each in captions for text in each)
@@ -107,11 +88,12 @@ def absent(captions):
 
 
 def splits(folder):
-    photos, labels, tower, captions = read(folder)
-    asked = {"objects": absent(captions), "gibberish": gibberish(120), "generic": generic_queries()[::20]}
-    asked = {name: embed(tower, texts) for name, texts in asked.items()}
-    for seed, (train, test) in enumerate(quality.partitions(len(photos.features), 2)):
-        yield Split(photos, labels, train, test, asked, seed)
+    tower = TextTower(2)
+    photographs = Photographs(folder, VARIANT, tower)
+    asked = {"objects": absent(photographs.captions), "gibberish": gibberish(120), "generic": generic_queries()[::20]}
+    asked = {name: embed_queries(tower, texts) for name, texts in asked.items()}
+    for seed, (train, test) in enumerate(quality.partitions(len(photographs.paths), 2)):
+        yield Split(photographs, train, test, asked, seed)
 
 
 def draw(curves, path):

@@ -1,7 +1,7 @@
 """Where an answer had best end: python benchmarks/cut.py FOLDER
 
-FOLDER holds photographs and `captions.csv` (image,caption), several captions each. The builtin encoder is fitted anew
-on some and asked for the others, 300 of them, as in confidence.py. What is asked:
+FOLDER holds photographs and `captions.csv` (image,caption), several captions each. The builtin encoder is fitted again
+on some and asked for the others, 300 of them, as in confidence.py; MiniLM alone reads all texts. What is asked:
 
     captions  each caption; its own photograph alone is right, so what is much like it counts as wrong
     pairs     "dog and snow"; right are photographs of which two captions name both (fusion.py), 5 in the mean
@@ -27,13 +27,13 @@ from pathlib import Path
 
 import builtin_quality as quality
 import numpy as np
-from builtin_recipe import RECIPES, fit
-from confidence import VARIANT, absent, embed, read
+from confidence import VARIANT, absent
 from fusion import THINGS, WHERE, WHO
 from harness import write_result
+from held_out import Photographs, embed_queries, projection
 from labels import photographs
 
-from clipsearch.encoders.builtin.projection import Projection
+from clipsearch.encoders.builtin.towers import TextTower
 from clipsearch.ranking import SCORE_GAP_SHARE, NullModel, log_evalue, lower_spread, null_model, score_gap_cutoff
 from indexer.calibration import generic_queries
 
@@ -98,25 +98,24 @@ RULES = {
 
 def answers(folder):
     """Yield (split, set, answers)."""
-    photos, labels, tower, captions = read(folder)
+    tower = TextTower(2)
+    known = Photographs(folder, VARIANT, tower)
     has = photographs(folder)[1]
     names, pairs = list(THINGS), [(who, where) for who in WHO for where in WHERE]
-    asked = {"things": names, "pairs": [f"{who} and {where}" for who, where in pairs], "absent": absent(captions)}
-    asked = {name: embed(tower, texts) for name, texts in asked.items()}
-    generic = embed(tower, generic_queries()[::20])
-    for split, (train, test) in enumerate(quality.partitions(len(photos.features), 4)):
-        arrays = fit(photos.take(train), labels, RECIPES[VARIANT])
-        projection = Projection("", {name: value.astype(np.float32) for name, value in arrays.items()})
-        held, own = photos.take(test), has[test]
-        pictures = projection.pictures(held.features, held.logits)
-        spread = float(np.median([lower_spread(row) for row in projection.texts(generic) @ pictures.T]))
+    asked = {"things": names, "pairs": [f"{who} and {where}" for who, where in pairs], "absent": absent(known.captions)}
+    asked = {name: embed_queries(tower, texts) for name, texts in asked.items()}
+    generic = embed_queries(tower, generic_queries()[::20])
+    for split, (train, test) in enumerate(quality.partitions(len(known.paths), 4)):
+        fitted, held, own = projection(known.fit(train)), known.photos.take(test), has[test]
+        pictures = fitted.pictures(held.features, held.logits)
+        spread = float(np.median([lower_spread(row) for row in fitted.texts(generic) @ pictures.T]))
         both = np.array([own[:, names.index(who)] & own[:, names.index(where)] for who, where in pairs])
         owner = np.repeat(np.arange(len(test)), held.captions.shape[1])
         right = {"captions": owner[:, None] == np.arange(len(test)), "things": own.T, "pairs": both}
         right["absent"] = np.zeros((len(asked["absent"]), len(test)), bool)
         queries = asked | {"captions": held.queries.reshape(-1, held.queries.shape[-1])}
         for name, rows in queries.items():
-            scores = projection.texts(rows) @ pictures.T
+            scores = fitted.texts(rows) @ pictures.T
             yield split, name, [Answer(*each, spread) for each in zip(scores, right[name], strict=True)]
 
 

@@ -51,7 +51,7 @@ class Asker:
                 for way, modalities in (("pictures", both[:1]), ("pictures and captions", both))
             }
             found["hybrid"] = retrieve(self.retriever, batch, DEPTH, both, keywords=[text])[0].hits
-            named = snapshot.keyword_search(text, Filter(), DEPTH)
+            named = snapshot.keyword_search(text, Filter(), DEPTH).ids
         names = {hit.item.id: Path(hit.path).name for hits in found.values() for hit in hits}
         answers = {way: [Path(hit.path).name for hit in hits] for way, hits in found.items()}
         answers["words"] = [names[item] for item in named if item in names]

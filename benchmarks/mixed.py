@@ -1,8 +1,8 @@
 """Pictures and texts in one ranking, one kind being what is asked for: python benchmarks/mixed.py FOLDER
 
 FOLDER holds photographs and `captions.csv` (image,caption). The builtin encoder is fitted again on 400 photographs, as
-in builtin_quality.py. A library holds the 300 others and n texts that have to do with none (prose.py), then 300 texts
-and n pictures (from 301 on parts and mirror images of the photographs). What is asked:
+in builtin_quality.py; MiniLM alone reads all texts. A library holds the 300 others and n texts that have to do with
+none (prose.py), then 300 texts and n pictures (from 301 on parts and mirror images of the photographs). What is asked:
 
     captions       a caption of each photograph
     things         the names of 26 things, and pairs of them (fusion.py)
@@ -10,10 +10,11 @@ and n pictures (from 301 on parts and mirror images of the photographs). What is
     three words    three of the 20 rarest words of a text, which no other text has all of; `one word` is one of them
     questions      the first paragraph of a docstring, the rest of which is the text; the summary of a package
 
-`wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for. `lost`: how many
-of 100 no longer have the right item among the first 1, 5 and 10, against asking for the right kind alone. `first`: how
-many of 100 texts that are asked for come first. `sure`: how many of 100 first hits of the other kind, asked for alone,
-have a confidence of 75 % and more. The rule was chosen with --half 0: other photographs, captions and texts.
+`wrong first`: in how many of 100 answers the first hit is of the other kind than what is asked for, and `which` of the
+things. `lost`: how many of 100 no longer have the right item among the first 1, 5 and 10, against asking for the right
+kind alone. `first`: how many of 100 texts that are asked for come first. `sure`: how many of 100 first hits of the
+other kind, asked for alone, have a confidence of 75 % and more. The rule was chosen with --half 0, other photographs,
+captions and texts, but for what one word is worth.
 
 --before CHECKOUT: measure a working tree of another version as well, on the same files.
 """
@@ -38,20 +39,16 @@ def prepare(folder, work, half):
     """Fit the encoder and write the files and the questions of a half."""
     import builtin_quality as quality
     import numpy as np
-    from builtin_data import caption_embeddings, class_texts, read_captions
-    from builtin_recipe import RECIPES, Labels, Photos, fit
     from fusion import THINGS, WHERE, WHO
+    from held_out import Photographs
     from prose import corpus, telling_words
 
     from clipsearch.encoders.builtin.towers import TextTower
 
-    paths, captions = read_captions(folder)
-    tower = TextTower(2)
-    photos = Photos(*quality.shipped_features("base", paths, 2), *caption_embeddings(tower, captions))
-    tensors = [quality.read_pth(quality.read_verified(one.source)) for one in quality.VARIANTS["base"]]
-    labels = Labels([each["_fc.weight"] for each in tensors], *class_texts(tower))
+    known = Photographs(folder, "base", TextTower(2))
+    paths, captions = known.paths, known.captions
     train, test = list(quality.partitions(len(paths), 1))[half]
-    np.savez(work / "fitted.npz", **fit(photos.take(train), labels, RECIPES["base"]))
+    np.savez(work / "fitted.npz", **known.fit(train))
     texts = corpus(half)[: COUNTS[-1]]
     for number, each in enumerate(texts):
         path = work / "texts" / f"{number:04d}.md"
@@ -92,16 +89,10 @@ class Mixed:
 
     def __init__(self, work, name):
         import numpy as np
+        from held_out import HeldOutEncoder
 
-        from clipsearch.encoders.builtin import BuiltinEncoder
-        from clipsearch.encoders.builtin.projection import Projection
-
-        shipped = Projection.read("base")
         with np.load(work / "fitted.npz") as file:
-            arrays = {key: file[key].astype(np.float32) for key in file.files}
-        ranges = {key: value for key, value in shipped.arrays.items() if key.startswith("ranges_")}
-        self.encoder = BuiltinEncoder("base", threads=2)
-        vars(self.encoder)["_projection"] = Projection("held out", arrays | ranges)
+            self.encoder = HeldOutEncoder("base", dict(file))
         self.work, self.folder, self.library = work, work / f"files of {name}", work / f"library of {name}"
         self.folder.mkdir()
 
@@ -133,7 +124,10 @@ class Mixed:
         ending, other = (".jpg", "text") if wanted == "image" else (".md", "image")
         texts = [words for _, words in questions]
         mixed, alone = self.ask(texts), self.ask(texts, wanted)
-        row = {"queries": len(texts), "wrong_first": share(not hits[0][0].endswith(ending) for hits in mixed)}
+        wrong = [not hits[0][0].endswith(ending) for hits in mixed]
+        row = {"queries": len(texts), "wrong_first": share(wrong)}
+        if questions[0][0] == "" and not texts[0].startswith('"'):
+            row["which"] = ", ".join(text for text, is_wrong in zip(texts, wrong, strict=True) if is_wrong)
         right = [name for name, _ in questions]
         if right[0]:
             at = {k: [recall(found, right, k) for found in (alone, mixed)] for k in CUTS}
@@ -212,9 +206,9 @@ def main() -> None:
     rows = []
     for number, now in enumerate(found["now"]):
         row = {name: now[name] for name in ("library", "asked", "queries")}
-        for name in ("wrong_first", "lost", "first", "sure"):
+        for name in ("wrong_first", "which", "lost", "first", "sure"):
             row[name] = now.get(name)
-            if "before" in found:
+            if "before" in found and name != "which":
                 row[f"{name}_before"] = found["before"][number].get(name)
         rows.append(row)
     from harness import write_result

@@ -64,6 +64,7 @@ def main():
     share = float(projection.arrays["label_share"])
     fitted = distil(texts, {"own": projection}, {"own": pictures[:, :-1]}, share, Recipe(), train)
     towers = Towers(projection, fitted, options.threads)
+    fitted_words = {word for text in known.translated["phrases"]["en"] for word in text.split()}
     names = [paths[index].name for index in gallery]
     held = [caption for index in gallery for caption in captions[index]]
     owner = np.repeat(np.arange(len(gallery)), 5)
@@ -71,7 +72,7 @@ def main():
     rows += of_sentences(towers, written["captions"], names, pictures[gallery])
     tables = {
         "multilingual": rows,
-        "multilingual_words": of_words(towers, written["words"], pictures[gallery]),
+        "multilingual_words": of_words(towers, written["words"], pictures[gallery], fitted_words),
         "multilingual_rule": of_latin(written["latin"]),
     }
     for case, table in tables.items():
@@ -87,9 +88,10 @@ def read_written(name):
 
 def without(texts, words):
     """Leave out of the things of the fit, in all languages, those whose English name has one of the words."""
-    kept = [index for index, name in enumerate(texts.things["en"]) if not set(words) & set(name.lower().split())]
-    things = {language: [names[index] for index in kept] for language, names in texts.things.items()}
-    return Texts(texts.english | {"things": things["en"]}, things, texts.keywords)
+    names = texts.translated["things"]
+    kept = [index for index, name in enumerate(names["en"]) if not set(words) & set(name.lower().split())]
+    things = {language: [each[index] for index in kept] for language, each in names.items()}
+    return Texts(texts.english | {"things": things["en"]}, texts.translated | {"things": things}, texts.keywords)
 
 
 def read_photos(variant, paths, captions, threads):
@@ -150,8 +152,12 @@ def of_sentences(towers, sentences, names, pictures):
     ]
 
 
-def of_words(towers, words, pictures):
-    """Return, by language, how alike words are to the English ones, and how many of their ten first pictures agree."""
+def of_words(towers, words, pictures, fitted):
+    """Return, by language, how alike words are to the English ones, and how many of their ten first pictures agree.
+
+    fitted: English words that the sentences of the fit have; the last column is of the others.
+    """
+    new = np.array([not {each["en"], f"{each['en']}s"} & fitted for each in words])
     english = towers.vectors([each["en"] for each in words])["MiniLM"]
     best = np.argsort(-(english @ pictures.T), axis=1)[:, :10]
     report = []
@@ -160,13 +166,14 @@ def of_words(towers, words, pictures):
         own = np.argsort(-(rows @ pictures.T), axis=1)[:, :10]
         same = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(best, own, strict=True)])
         first = ((rows @ english.T).argmax(axis=1) == np.arange(len(words))).mean()
-        alike = float((rows * english).sum(axis=1).mean())
+        cosines = (rows * english).sum(axis=1)
         report.append(
             {
                 "language": language,
-                "cosine": round(alike, 2),
+                "cosine": round(float(cosines.mean()), 2),
                 "same_of_ten_pictures": round(float(same), 2),
                 "nearest_is_its_own": round(float(first), 2),
+                "cosine_of_new": round(float(cosines[new].mean()), 2),
             }
         )
     return report

@@ -16,6 +16,7 @@ CASES = (
     "cpu_encode",
     "text_corpus",
     "indexing",
+    "records",
     "full_text",
     "gpu_encode",
     "launches",
@@ -32,7 +33,7 @@ CASES = (
 
 
 def main() -> None:
-    """Run the cases named, or all; then make every table anew from the results kept."""
+    """Run the cases named, or all; then make every table again from the results kept."""
     cases = sys.argv[1:] or CASES
     for case in cases if cases != ["tables"] else ():
         print(f"== {case}", flush=True)

@@ -14,6 +14,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from clipsearch.config import Settings, load_settings
     from clipsearch.errors import (
         AnnIndexError,
@@ -106,6 +108,7 @@ def open(
     create: bool = False,
     model: str | None = None,
     dim: int | None = None,
+    index_metadata: str | Iterable[str] = (),
     timeout: float = 30.0,
     settings: Settings | None = None,
 ) -> SearchEngine:
@@ -119,6 +122,7 @@ def open(
             existing library must have that encoder.
         dim: The length of vectors that are made elsewhere, by what `model` names: pictures and texts are not encoded
             then, and must come with their vectors to be found by them.
+        index_metadata: Names of metadata that filters are to find faster, from now on.
         timeout: Seconds that a call that writes waits for another writer.
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
@@ -133,7 +137,7 @@ def open(
         EncoderMismatchError: The library has another encoder than `model`.
         EncoderUnavailableError: The encoder of a new library cannot be loaded.
         InvalidInputError: An argument cannot be used.
-        LibraryError: The library cannot be made there.
+        LibraryError: The library cannot be made there, or not be written where there is a name to index.
 
     Example:
         >>> with clipsearch.open("photos/.clipsearch") as engine:
@@ -145,7 +149,9 @@ def open(
 
     chosen = settings or load_settings()
     folder = library_path(os.fspath(library) if library is not None else chosen.library)
-    return open_engine(folder, chosen, create=create, model=model, dim=dim, timeout=timeout)
+    return open_engine(
+        folder, chosen, create=create, model=model, dim=dim, index_metadata=index_metadata, timeout=timeout
+    )
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

@@ -25,10 +25,13 @@ MAX_BYTES = 1 << 20
 NONE = "{}"
 """The JSON of no metadata."""
 
+_MOST = 2**63
+
 Scalar = str | int | float | bool | None
 
 _UNSAFE = re.compile(r'["\\%\x00-\x1f\x7f]')
 _ESCAPE = re.compile("%([0-9A-F]{2})")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 def check_metadata(metadata: Mapping[str, object]) -> str:
@@ -58,6 +61,8 @@ def parse_metadata(text: object) -> dict[str, MetadataValue]:
 
 def stored_name(name: object) -> str:
     """Return a name as the JSON has it. Raises InvalidInputError for one that cannot be used."""
+    if type(name) is str and len(name) <= MAX_NAME and name.isascii() and name.isidentifier():
+        return name
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise InvalidInputError(
             f"A name of metadata is a text of 1 to {MAX_NAME} characters, not {_shown(name)}. Rename it."
@@ -91,6 +96,13 @@ def check_scalar(name: str, value: object) -> Scalar:
 
 
 def _value(name: str, value: object) -> MetadataValue:
+    # The usual cases first, without what follows.
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    if type(value) is int and -_MOST <= value < _MOST:
+        return value
     if not isinstance(value, list | tuple):
         return check_scalar(name, value)
     for each in value:
@@ -107,7 +119,7 @@ def _check_text(name: str, value: str) -> None:
 
 
 def _to_text(values: dict[str, Any]) -> str:
-    text = json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    text = _ENCODER.encode(values)
     size = len(text) if text.isascii() else len(text.encode())
     if size > MAX_BYTES:
         raise InvalidInputError(f"The metadata is {size:,} bytes, but at most {MAX_BYTES:,} are stored. Shorten it.")

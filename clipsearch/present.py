@@ -61,11 +61,16 @@ def to_table(results: Results, folder: str) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
+def listing_payload(found: Listing) -> dict[str, Any]:
+    """Return the stable JSON form of a listing; the same for the command line and any server."""
+    items = [{**_item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
+    return {"library": found.library, "total": found.total, "items": items}
+
+
 def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
     """Return a listing in a shape: `table`, `json`, `paths` or `print0`; paths below `folder` are short in a table."""
     if shape == "json":
-        items = [{**_item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
-        return to_json({"library": found.library, "total": found.total, "items": items})
+        return to_json(listing_payload(found))
     if shape != "table":
         return to_paths(found, b"\0" if shape == "print0" else b"\n")
     lines = [f"{'id':>7}  {'date':17}  {'pixels':11}  file"] if len(found) else []

@@ -27,11 +27,11 @@ MIN_WIDTH = 1e-5
 CONFIDENT = 0.75
 """A first hit below this confidence is shown as "no confident match"; benchmarks/confidence.py has the curve."""
 
+_CONFIDENT_EVALUE = -math.log(-math.log(CONFIDENT))
+"""The log E-value of a hit whose confidence is CONFIDENT."""
+
 _NEARLY_1 = 1 - 1e-4
 """The cosine of a row and itself, less what float16 takes."""
-
-STANDS_OUT = 0.95
-"""A picture of this confidence is what a query means, whatever texts have its words (benchmarks/mixed.py)."""
 
 _FAR = 30.0
 """Standard deviations from which on the tail of the normal is computed by its asymptote."""
@@ -156,6 +156,19 @@ def log_evalue(score: float, seen: NullModel) -> float:
         return -(math.log(seen.rows) + math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale)
     chance = _log_upper_tail(excess / seen.spread)
     return -(math.log(seen.rows) + (chance if tail is None else max(chance, math.log(TAIL_SHARE))))
+
+
+def words_evalue(counts: Sequence[int], rows: int) -> float:
+    """Return what it is worth that a text has all words of a query, to compare with `log_evalue`.
+
+    -ln of the number of texts expected to have them, were each spread over the texts by chance: the inverse document
+    frequencies add up (Robertson, Journal of Documentation 2004). A word that a single text has is worth what a hit is
+    that is just confident; one that many have is worth less, and several rare ones are worth more.
+
+    counts: how many texts have each word. rows: how many passages there are.
+    """
+    rows = max(rows, *counts, 1)
+    return _CONFIDENT_EVALUE - (math.log(rows) + sum(math.log(count / rows) for count in counts))
 
 
 def log_evalues(scores: NDArray[np.floating], seen: NullModel) -> NDArray[np.float64]:

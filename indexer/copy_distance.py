@@ -6,6 +6,7 @@ They are cut at the size that the encoder sees, after they were decoded as those
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,6 +77,8 @@ def _read(snapshot: Snapshot, settings: Settings) -> dict[int, bytes]:
     found = {}
     for row, match in snapshot.matches(Modality.IMAGE, chosen).items():
         item = match.item
+        if not os.path.isabs(item.path):  # of a record
+            continue
         try:
             data, _ = read_regular(item.path, min(settings.max_picture_bytes, _MAX_BYTES))
         except (OSError, MediaError):

@@ -120,6 +120,12 @@ def _pin(folder: Path, name: str, dim: int) -> EncoderPin:
         _check_dim(dim, present.dim, f"the library in {folder} has")
         return present
     fingerprint, made_dim = listing.identify(name)
+    model_folder = names.folder_of(name)
+    if fingerprint is None and model_folder is not None and not os.path.isdir(model_folder):
+        raise InvalidInputError(
+            f"--encoder names the model in {model_folder}, but there is no such folder. Correct the path, or name the "
+            "model otherwise."
+        )
     _check_dim(dim, made_dim or dimension_of(name) or dim, f"{name} makes")
     return EncoderPin(name, fingerprint, dim) if fingerprint else EncoderPin.imported(name, dim)
 

@@ -29,9 +29,9 @@ def make_caption(given: str, items: Iterable[Item], encoder: Encoder | None) -> 
     count, limit = encoder.count_tokens, encoder.max_tokens
     passages = split_passages(text, count=count, limit=limit) if text else []
     vectors = encode_passages(encoder, [passage.text for passage in passages])
-    texts = {item.id: clean(item.text) for item in items if item.text}
     kept = {
-        item_id: {own, *(passage.text for passage in split_passages(own, count=count, limit=limit))}
-        for item_id, own in texts.items()
+        item.id: {item.text, *(each.text for each in split_passages(clean(item.text), count=count, limit=limit))}
+        for item in items
+        if item.text
     }
     return NewCaption(text or None, passages, np.asarray(vectors, np.float32), kept)

@@ -165,7 +165,8 @@ class _Run:
                 raise beyond_repair(self._library.folder, "; ".join(self._damage.catalog)) from error
             if still := self._find(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
-        if any((self._damage.generations, self._damage.failures, self._damage.tags, self._damage.texts)):
+        damage = self._damage
+        if any((damage.generations, damage.failures, damage.tags, damage.texts, damage.contents)):
             repairs.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):
@@ -236,7 +237,7 @@ class _Planner:
         if item.deleted:
             plan.deleted += 1
             plan.erase.append(item.id)
-        elif root is None or root.kind is RootKind.COLLECTION:
+        elif root is None or root.kind is not RootKind.FOLDER:
             plan.erase.append(item.id)
             plan.dropped.append(Lost(path, _no_file(root, self._encoder)))
         elif not self._is_reached(root, item):
@@ -285,6 +286,8 @@ def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorrup
 def _no_file(root: Root | None, encoder: str) -> str:
     if root is None:
         return "its folder is no longer known; to index it again: clipsearch index FOLDER"
+    if root.kind is RootKind.RECORDS:
+        return "it was added from Python; add it again"
     command = f"clipsearch import-embeddings {quote(root.path)} --encoder {quote(encoder)}"
     items = " --items FILE" if root.path.endswith(ARRAY_SUFFIX) else ""
     return f"its vector was imported, so there is no file to encode; import again: {command}{items}"

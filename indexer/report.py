@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import CommitCounts
 
 
@@ -38,6 +40,39 @@ class Silent:
 
     def advance(self, files: int) -> None:
         """Ignore it."""
+
+
+class Calling:
+    """Progress that calls a function with how many are done, and of how many; None while that is unknown."""
+
+    def __init__(self, call: Callable[[int, int | None], None]) -> None:
+        """Call a function."""
+        self._call = call
+        self._done = 0
+        self._total: int | None = None
+
+    def scanned(self, files: int) -> None:
+        """Ignore it."""
+
+    def preparing(self) -> None:
+        """Ignore it."""
+
+    def start(self, total: int) -> None:
+        """Call with the total."""
+        self._total = total
+        self._call(self._done, total)
+
+    def advance(self, files: int) -> None:
+        """Call with how many are done now."""
+        self._done += files
+        self._call(self._done, self._total)
+
+
+def reporting(call: Callable[[int, int | None], None] | None) -> Progress:
+    """Return the progress that calls a function, if there is one. Raises InvalidInputError for anything else."""
+    if call is not None and not callable(call):
+        raise InvalidInputError(f"progress must be a function of two numbers, not {type(call).__name__}.")
+    return Silent() if call is None else Calling(call)
 
 
 @dataclass(slots=True)

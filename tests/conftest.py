@@ -21,6 +21,9 @@ settings.load_profile("clipsearch")
 # NumPy reads this when it is first imported, which is after this file.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Haystack reads this when it is first imported; it would write to the home folder, and send usage to its makers.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -1,10 +1,9 @@
 """The fit of the network that leads from the multilingual encoder into the space of the projected MiniLM texts.
 
 Knowledge distillation (Hinton et al. 2015; across languages Reimers and Gurevych 2020, arXiv:2004.09813): MiniLM and
-the projection are the teacher of English texts; what it says of the English name of a thing is also the target of its
-name in other languages. An English text is moved, at random, by the difference between the names of one thing in two
-languages, so that the network learns to ignore what languages differ in. Seeded; the same machine gives the same
-arrays.
+the projection are the teacher of English texts; what it says of an English text is also the target of its translations.
+An English text is moved, at random, by the difference between the names of one thing in two languages, so that the
+network learns to ignore what languages differ in. Seeded; the same machine gives the same arrays.
 """
 
 from __future__ import annotations
@@ -13,17 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LAST = 512
-"""Columns of the features that are the encoder's own vector."""
-
 
 @dataclass(frozen=True)
 class Recipe:
     """Every choice, made on photographs and words that nothing is reported on.
 
-    weights: of a text of each source in the loss; `things` is shared by the languages. picture_share: how much of a
-    caption's target is its photograph's vector. shift: the most that a text is moved by a difference of languages,
-    shifted: the share of English texts that are.
+    weights: of a text of each source in the loss; `things` and `phrases` are shared by the languages.
+    picture_share: how much of a caption's target is its photograph's vector. shift: the most that a text is moved by a
+    difference of languages, shifted: the share of English texts that are.
     """
 
     weights: tuple[tuple[str, float], ...] = (
@@ -33,13 +29,14 @@ class Recipe:
         ("generic", 1.0),
         ("examples", 0.1),
         ("things", 1.0),
+        ("phrases", 0.5),
     )
     picture_share: float = 0.3
     shift: float = 0.6
     shifted: float = 0.5
     hidden: int = 1024
     dropout: float = 0.1
-    epochs: int = 6
+    epochs: int = 3
     batch: int = 512
     rate: float = 2e-3
     decay: float = 1e-4

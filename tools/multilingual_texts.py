@@ -1,8 +1,9 @@
-"""The texts that train_multilingual.py fits on: in English with a teacher, and names of things in sixteen languages.
+"""The texts that train_multilingual.py fits on: in English with a teacher, and translations of some of them.
 
 captions: of the photographs that the projection was fitted on. names, definitions: of the 21,841 classes of ImageNet,
-as timm has them. examples: sentences of WordNet 3.0. generic: the queries that clipsearch ships. annotations: the names
-and keywords of emoji in Unicode's CLDR, the same thing in each language.
+as timm has them. examples: sentences of WordNet 3.0. generic: the queries that clipsearch ships. things: the names of
+emoji in Unicode's CLDR, the same thing in each language. phrases: captions in nine languages, made of translated
+phrases (multilingual_phrases.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from multilingual_phrases import make_captions
+
 from clipsearch.encoders.builtin.multilingual import LANGUAGES
 
 LATIN = ("de", "es", "fr", "it", "nl", "pl", "pt", "tr")
@@ -21,10 +24,11 @@ LATIN = ("de", "es", "fr", "it", "nl", "pl", "pt", "tr")
 
 @dataclass(frozen=True)
 class Texts:
-    """English texts by source; things: their names by language; keywords: of things, by language."""
+    """English texts by source; translated: of some sources, the same texts by language, with English; keywords: of
+    things, by language."""
 
     english: dict[str, list[str]]
-    things: dict[str, list[str]]
+    translated: dict[str, dict[str, list[str]]]
     keywords: dict[str, list[str]]
 
 
@@ -42,15 +46,16 @@ def read_texts(annotations: Path, wordnet: Path) -> Texts:
     ]
     things = {language: [row.get(language, row["en"]) for row in rows if len(row) > 10] for language in LANGUAGES}
     keywords = {language: _keywords(table) for language, table in tables.items()}
+    translated = {"things": things, "phrases": make_captions()}
     names, definitions = _classes()
     english = {
         "names": names,
         "definitions": definitions,
         "generic": _generic_queries(),
         "examples": _examples(wordnet),
-        "things": things["en"],
+        **{source: texts["en"] for source, texts in translated.items()},
     }
-    return Texts(english, things, keywords)
+    return Texts(english, translated, keywords)
 
 
 def _annotations(path):

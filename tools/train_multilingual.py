@@ -72,13 +72,17 @@ def embed(texts, captions, threads):
     """Return the features of all texts and what MiniLM makes of the English ones as queries.
 
     Captions come first, five a photograph. Returns dicts by source: features of English texts, embeddings of these,
-    and features of the names of things by language.
+    and, of what is translated, features by language, without English.
     """
     teacher, student = TextTower(threads), MultilingualTower(threads)
     english = {"captions": [caption for each in captions for caption in each], **texts.english}
     features = {name: student.features(each) for name, each in english.items()}
     queries = {name: as_queries(teacher, each) for name, each in english.items()}
-    return features, queries, {language: student.features(each) for language, each in texts.things.items()}
+    others = {
+        source: {language: student.features(each) for language, each in rows.items() if language != "en"}
+        for source, rows in texts.translated.items()
+    }
+    return features, queries, others
 
 
 def as_queries(tower, texts):
@@ -87,31 +91,27 @@ def as_queries(tower, texts):
 
 def distil(embedded, projections, pictures, label_share, recipe, photographs=slice(None)):
     """Fit the network for the projections. pictures: by variant, of all photographs. photographs: those to fit on."""
-    features, queries, things = embedded
+    features, queries, others = embedded
     weights = dict(recipe.weights)
-    languages = [language for language in things if language != "en"]
-
-    def stack(rows, names_in_other_languages):
-        chosen = {name: _of(rows[name], name, photographs) for name in rows}
-        return [*chosen.values(), *names_in_other_languages]
-
-    inputs = stack(features, [things[language] for language in languages])
+    translated = [(source, rows) for source, languages in others.items() for rows in languages.values()]
+    chosen = {source: _of(rows, source, photographs) for source, rows in features.items()}
+    inputs = [*chosen.values(), *(rows for _, rows in translated)]
     targets = {}
     for variant, projection in projections.items():
-        made = {name: projection.plain_texts(each).astype(np.float32) for name, each in queries.items()}
+        made = {source: projection.plain_texts(each).astype(np.float32) for source, each in queries.items()}
         seen = np.repeat(pictures[variant], 5, axis=0)
         made["captions"] = (1 - recipe.picture_share) * made["captions"] + recipe.picture_share * seen
-        targets[variant] = np.vstack(stack(made, [made["things"]] * len(languages)))
-    per_text = [weights[name] / (len(languages) + 1 if name == "things" else 1) for name in features]
-    per_text += [weights["things"] / (len(languages) + 1)] * len(languages)
+        english = [_of(rows, source, photographs) for source, rows in made.items()]
+        targets[variant] = np.vstack([*english, *(made[source] for source, _ in translated)])
+    sources = [*chosen, *(source for source, _ in translated)]
     counts = [len(rows) for rows in inputs]
     lesson = Lesson(
         np.vstack(inputs),
         targets,
-        np.repeat(per_text, counts),
-        np.repeat(np.arange(len(inputs)) < len(features) - 1, counts),
+        np.repeat([weights[source] / (len(others.get(source, ())) + 1) for source in sources], counts),
+        np.repeat(np.arange(len(inputs)) < len(chosen), counts),
     )
-    differences = np.vstack([things[language] - things["en"] for language in languages])
+    differences = np.vstack([rows - features["things"] for rows in others["things"].values()])
     return fit_student(lesson, differences, label_share, recipe)
 
 

@@ -41,6 +41,10 @@ SECTIONS = {
         "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
         "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),
     },
+    "Connect": {
+        "mcp": ("clipsearch.cli.mcp", "Serve the library to an assistant (MCP)."),
+        "embed": ("clipsearch.cli.embed", "Write the vectors of texts or pictures."),
+    },
     "Maintain": {
         "doctor": ("clipsearch.cli.doctor", "Examine the library and suggest what to do."),
         "verify": ("clipsearch.cli.verify", "Compare the library with its checksums."),

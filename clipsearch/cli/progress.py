@@ -102,7 +102,8 @@ class BuildLines:
         self._done += steps
         if time.monotonic() - self._last >= EVERY_SECONDS:
             self._last = time.monotonic()
-            note(f"{self._name}: {self._done:,} of {self._total:,}")
+            total = f" of {self._total:,}" if self._total else ""
+            note(f"{self._name}: {self._done:,}{total}")
 
 
 class Bars:

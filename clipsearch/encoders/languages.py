@@ -128,6 +128,18 @@ def best_preset(languages: Iterable[str]) -> str | None:
     return best if worst[best] >= WELL else None
 
 
+def preset_for_system(environment: Mapping[str, str] | None = None) -> str:
+    """Return the preset to switch to: `default`, or one of its cost that reads the system's language clearly better.
+
+    environment: as for `system_language`.
+    """
+    language = system_language(environment)
+    best = best_preset([language] if language else [])
+    if language is None or best is None or _figure(best, language) < _figure("default", language) + _CLEAR:
+        return "default"
+    return best
+
+
 def _short_name(name: str) -> str:
     return next((alias for alias, preset in PRESETS.items() if preset.name == name), name if name in BUILTINS else "")
 

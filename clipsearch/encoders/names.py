@@ -140,6 +140,12 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
+def folder_of(name: str) -> str | None:
+    """Return the folder of a model that a canonical name says is in one; None for other names."""
+    start = next((start for start in FROM_FOLDERS if name.startswith(start)), None)
+    return None if start is None else name.removeprefix(start)
+
+
 def meant(asked: str, name: str) -> bool:
     """Tell whether a preset meant an encoder of this canonical name in an earlier version."""
     return name in FORMER.get(asked.strip().lower(), ())
@@ -157,9 +163,13 @@ def _resolve_auto(offline: bool) -> Resolution:
         return Resolution(preset.name, None)
     else:
         reason = "its weights are not on this machine, and the model hub cannot be reached"
+    from clipsearch.encoders.languages import preset_for_system  # here, as that module needs this one
+
+    better = preset_for_system()
+    what = "it is" if better == "default" else f"{better}, which reads the language of your system better, is"
     notice = (
         f"Using {DEFAULT_BUILTIN} instead of {preset.name}: {reason}. The answers will be of lower quality. "
-        f"To switch once it is available: {switch_command('default')}"
+        f"To switch once {what} available: {switch_command(better)}"
     )
     return Resolution(DEFAULT_BUILTIN, notice)
 

@@ -6,19 +6,23 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from clipsearch.config import Settings
 from clipsearch.errors import PictureError
-from clipsearch.media.decode import read_picture
+from clipsearch.media.decode import decode_picture, read_picture
 from clipsearch.paths import printable
 
 MAX_TILES = 1000
 """As many hits are drawn at most."""
 
 _MAX_THREADS = 4
+
+_QUALITY = 85
+"""Of a JPEG: no difference to the original is seen at the size of a thumbnail."""
 
 T = TypeVar("T")
 
@@ -80,6 +84,18 @@ def read_thumbnail(path: str, box: tuple[int, int], settings: Settings) -> Image
         raise PictureError(str(error.__cause__ or error)) from error
     picture.thumbnail(box, Image.Resampling.LANCZOS)
     return picture
+
+
+def encode_thumbnail(data: bytes, side: int, max_pixels: int) -> bytes:
+    """Reduce the bytes of a picture file to a JPEG of at most `side` pixels on the longer side, never enlarged.
+
+    It is upright and RGB, and has none of the metadata. Raises PictureError, as `decode_picture` does.
+    """
+    picture, _ = decode_picture(data, min_side=side, max_pixels=max_pixels)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
 
 
 def map_tiles(make: Callable[[Tile], T], tiles: Sequence[Tile], settings: Settings) -> list[T]:

@@ -114,6 +114,11 @@ def read_regular(
         if os.path.isdir(path):  # which Windows does not open
             raise MediaError(_A_FOLDER) from None
         raise
+    return read_open(descriptor, limit, setting=setting)
+
+
+def read_open(descriptor: int, limit: int, *, setting: str = "max_picture_bytes") -> tuple[bytes, os.stat_result]:
+    """Read a whole file that is open, and close it; the rest is as in `read_regular`."""
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
 from clipsearch.query.cache import QueryCache
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from clipsearch.query.prefetch import Prefetch
 
-    Picture = str | os.PathLike[str] | Image
+    Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
 
 
 class Embedder:
@@ -101,31 +101,9 @@ class Embedder:
 
     def embed_picture(self, image: Picture) -> Embedded:
         """Embed a picture by the encoder."""
-        if isinstance(image, str | os.PathLike):
-            picture = self._read(image)
-        elif hasattr(image, "convert"):
-            from clipsearch.media.decode import upright_rgb
-
-            picture = upright_rgb(image)
-        else:
-            raise InvalidInputError(f"A picture is a path, a URL or a Pillow image, not {type(image).__name__}.")
+        picture = open_image(image, self.encoder.picture_side, self._settings)
         vector: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
         return vector, ()
-
-    def _read(self, source: str | os.PathLike[str]) -> Image:
-        if not os.fspath(source):
-            raise InvalidInputError("The path of the picture is empty. Name a picture file.")
-        side, settings = self.encoder.picture_side, self._settings
-        pixels, size = settings.max_pixels, settings.max_picture_bytes
-        if is_url(source):
-            from clipsearch.media.fetch import fetch_picture
-
-            private = settings.allow_private_urls
-            url = os.fspath(source)
-            return fetch_picture(url, min_side=side, max_pixels=pixels, max_bytes=size, allow_private=private)[0]
-        from clipsearch.media.decode import read_picture
-
-        return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
 
     def _take_prefetched(self, text: str | None, image: Picture | None) -> Embedded | None:
         begun, self._prefetched = self._prefetched, None
@@ -144,6 +122,58 @@ class Embedder:
         from clipsearch.query.unicode_scripts import explain_unread  # which few queries need
 
         return explain_unread(text, self.encoder)
+
+
+def open_image(image: Picture, side: int, settings: Settings) -> Image:
+    """Open a picture, upright and RGB, for an encoder that needs `side` pixels on its shorter side.
+
+    Raises InvalidInputError for what is no picture, PictureError for one that cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        return _read(image, side, settings)
+    from clipsearch.media import decode
+
+    if isinstance(image, bytes | bytearray | memoryview):
+        _check_size(len(image), settings.max_picture_bytes, "bytes", "max_picture_bytes")
+        return decode.decode_picture(bytes(image), min_side=side, max_pixels=settings.max_pixels)[0]
+    if isinstance(image, np.ndarray):
+        return _from_array(image, settings)
+    if hasattr(image, "convert"):
+        return decode.upright_rgb(image)
+    raise InvalidInputError(
+        f"A picture is a path, a URL, bytes, a Pillow image or a uint8 array, not {type(image).__name__}."
+    )
+
+
+def _read(source: str | os.PathLike[str], side: int, settings: Settings) -> Image:
+    if not os.fspath(source):
+        raise InvalidInputError("The path of the picture is empty. Name a picture file.")
+    pixels, size = settings.max_pixels, settings.max_picture_bytes
+    if is_url(source):
+        from clipsearch.media.fetch import fetch_picture
+
+        private = settings.allow_private_urls
+        url = os.fspath(source)
+        return fetch_picture(url, min_side=side, max_pixels=pixels, max_bytes=size, allow_private=private)[0]
+    from clipsearch.media.decode import read_picture
+
+    return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
+
+
+def _from_array(pixels: NDArray[Any], settings: Settings) -> Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise InvalidInputError(
+            f"An array of pixels is uint8 of shape (height, width, 3), not {pixels.dtype} of shape {pixels.shape}."
+        )
+    _check_size(pixels.shape[0] * pixels.shape[1], settings.max_pixels, "pixels", "max_pixels")
+    from PIL import Image
+
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _check_size(size: int, limit: int, unit: str, setting: str) -> None:
+    if size > limit:
+        raise PictureError(f"{size} {unit}, over the limit of {limit} (setting {setting})")
 
 
 def _check_text(text: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -27,13 +27,14 @@ from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
+from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.terms import Query, Term, as_query
-from clipsearch.query.validation import as_floats, check_kinds, read_vectors
+from clipsearch.query.validation import as_floats, check_kinds, read_names, read_vectors
 from clipsearch.query.writing import TIMEOUT, open_or_create
 from clipsearch.ranking import CONFIDENT, counted_rows
 from clipsearch.store.library import Library
@@ -50,7 +51,7 @@ MAX_QUERIES = 64
 """Queries scanned together: bounds the memory of a batch."""
 
 
-class SearchEngine(EngineReads, EngineChanges, EngineAsync):
+class SearchEngine(EngineReads, EngineChanges, EngineEmbeds, EngineAsync):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:
@@ -357,9 +358,17 @@ class SearchEngine(EngineReads, EngineChanges, EngineAsync):
         return answers
 
     def close(self) -> None:
-        """Close the library, for good; after that, and for what waits in `asearch`, there is a LibraryError."""
+        """Close the library, for good: a later call, and what waits in `asearch`, raises LibraryError.
+
+        A call that writes is waited for, until the timeout.
+        """
         self._batcher.close()
-        self.library.close()
+        is_waiting_over = self._turn.acquire(timeout=self._timeout)
+        try:
+            self.library.close()
+        finally:
+            if is_waiting_over:
+                self._turn.release()
 
     def renew_after_fork(self) -> None:
         """Make again what holds locks and threads, in a fork of the process."""
@@ -449,12 +458,25 @@ def open_library(folder: Path, settings: Settings | None = None, embedder: Embed
 
 
 def open_engine(
-    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+    folder: Path,
+    settings: Settings,
+    *,
+    create: bool,
+    model: str | None,
+    dim: int | None,
+    index_metadata: str | Iterable[str] = (),
+    timeout: float,
 ) -> SearchEngine:
     """Open a library as `clipsearch.open` does. Raises what that raises."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
         raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
+    names = read_names(index_metadata)
     library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    try:
+        library.index_metadata(names, timeout=timeout)
+    except BaseException:
+        library.close()
+        raise
     return SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
 
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from clipsearch.query.candidates import DEEPER, Candidates, QueryBatch, Retriever
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
-from clipsearch.query.scoring import ScoredRow, gather_rows, merge_modalities, score_rows
+from clipsearch.query.scoring import ScoredRow, doubtful_texts, gather_rows, merge_modalities, score_rows
+from clipsearch.ranking import words_evalue
+from clipsearch.store.full_text import NOTHING, Keywords
 from clipsearch.types import Hit, Modality
 
 FIRST_STEP = 10
@@ -85,11 +87,11 @@ def retrieve(
     have their words are to be found by them as well.
     """
     excluded = excluded or [None] * len(batch.queries)
-    named = batch.snapshot.keyword_searches(keywords, batch.filters, WORDS_DEPTH) or [[]] * len(batch.queries)
+    named = batch.snapshot.keyword_searches(keywords, batch.filters, WORDS_DEPTH) or [NOTHING] * len(batch.queries)
     answers: dict[int, Ranking] = {}
     # How deep a query goes must not depend on what else is in the batch.
     for have_words in (True, False):
-        chosen = [i for i, ids in enumerate(named) if bool(ids) is have_words]
+        chosen = [i for i, each in enumerate(named) if bool(each.ids) is have_words]
         if chosen:
             part = _Part(replace(batch, queries=batch.queries[chosen]), [named[i] for i in chosen])
             found = part.retrieve(retriever, k, modalities, [excluded[i] for i in chosen])
@@ -98,11 +100,12 @@ def retrieve(
 
 
 class _Part:
-    """Queries of a batch of which all have items that their words find, or none has. keyword_ids: these items."""
+    """Queries of a batch of which all have items that their words find, or none has. named: these items."""
 
-    def __init__(self, batch: QueryBatch, keyword_ids: Sequence[Sequence[int]]) -> None:
+    def __init__(self, batch: QueryBatch, named: Sequence[Keywords]) -> None:
         self._batch = batch
-        self._keyword_ids = keyword_ids
+        self._keywords = named
+        self._keyword_ids = [each.ids for each in named]
         self._hits = HitBuilder(batch.snapshot)
         self._named: dict[Modality, Mapping[int, Sequence[int]]] = {}
 
@@ -125,7 +128,13 @@ class _Part:
         scored = [list(self._score(each)) for each in found]
         adds_up = self._batch.kind == "text"
         ranked = [merge_modalities(lists, adds_up=adds_up) for lists in zip(*scored, strict=True)]
-        return [fuse_words(rows, ids) if ids else rows for rows, ids in zip(ranked, self._keyword_ids, strict=True)]
+        return [
+            self._fuse(rows, named) if named.ids else rows for rows, named in zip(ranked, self._keywords, strict=True)
+        ]
+
+    def _fuse(self, ranked: list[ScoredRow], named: Keywords) -> list[ScoredRow]:
+        worth = words_evalue(named.counts, self._batch.snapshot.live_count(Modality.TEXT))
+        return fuse_words(ranked, named.ids, doubtful_texts(ranked, worth))
 
     def _score(self, found: Candidates) -> Iterator[list[ScoredRow]]:
         """Score the candidates of one modality for each query; the rows of several queries are read together."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from clipsearch.ranking import (
     MIN_SAMPLE,
-    STANDS_OUT,
     NullModel,
     are_unit,
     confidence,
@@ -182,14 +181,15 @@ def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list
     return [entry for item in limit_demotion(ranked, pictures) for entry in rows[item]]
 
 
-def doubtful_texts(ranked: Sequence[ScoredRow]) -> frozenset[int]:
-    """Return the items that words alone must not put first: texts that chance explains, if a picture stands out.
+def doubtful_texts(ranked: Sequence[ScoredRow], words: float) -> frozenset[int]:
+    """Return the items that words must not put first: texts worth less than the first picture by words and by meaning.
 
-    "child" asks for a photograph of one where there is one, not for a document on parent and child.
+    "child" asks for a photograph of one where there is one, not for a document on parent and child. words: what the
+    words are worth, see `ranking.words_evalue`. Nothing is doubtful beside too few pictures to judge them.
     """
     first = ranked[0] if ranked else None
-    if first is None or first.modality is not Modality.IMAGE or (first.confidence or 0.0) < STANDS_OUT:
+    if first is None or first.modality is not Modality.IMAGE or first.confidence is None or words >= first.order:
         return frozenset()
     return frozenset(entry.item for entry in ranked) - {
-        entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order > 0
+        entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order >= first.order
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.store.writer import Writer
     from indexer.build import Built
     from indexer.queries import Given as Queries
-    from indexer.report import IndexReport, Progress
+    from indexer.report import IndexReport
 
 logger = logging.getLogger("clipsearch")
 
@@ -54,7 +54,7 @@ class EngineWrites:
         *,
         keep: str | None = None,
         batch_size: int | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
     ) -> AddReport:
         """Add records, or replace those of the same ids; each batch is durable and can be found once it is committed.
 
@@ -62,7 +62,7 @@ class EngineWrites:
             records: Record, or mappings with its fields; an iterator is read as records are needed.
             keep: What the library keeps of pictures beside their vectors: `thumbnail`, `bytes` (the file) or None.
             batch_size: Records in a commit; None for what suits them.
-            progress: Is told how many are done.
+            progress: Called with how many records are done, and None, after each batch.
 
         Returns:
             How many were added, replaced and unchanged, and which were refused, with the reasons.
@@ -76,15 +76,20 @@ class EngineWrites:
         Example:
             >>> report = engine.add([Record("sku-17", image="chair.jpg", metadata={"price": 49.0})])
         """
-        from indexer.adding import AddOptions, add
+        from indexer.adding import Adding, AddOptions
+        from indexer.report import reporting
 
         if isinstance(records, Record | Mapping | str | bytes) or not isinstance(records, Iterable):
             raise InvalidInputError(f"Records must be an iterable of Record, not {type(records).__name__}.")
-        options = AddOptions(keep, 0 if batch_size is None else batch_size)
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise InvalidInputError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
+        options = AddOptions(keep, batch_size or 0)
         options.check()
+        reports = reporting(progress)
         with self._writer() as writer:
             load = None if self._pinned().is_imported else self._encoder_for_writing
-            return add(self.library, writer, self._settings, options, load, progress, records)
+            adding = Adding(self.library, writer, self._settings, options, load_encoder=load, progress=reports)
+            return adding.run(records)
 
     def index(
         self,
@@ -94,7 +99,7 @@ class EngineWrites:
         include_hidden: bool | None = None,
         retry_failed: bool = False,
         ocr: bool | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
     ) -> IndexReport:
         """Bring the library up to date with folders and files, as `clipsearch index` does.
 
@@ -104,7 +109,7 @@ class EngineWrites:
             include_hidden: Whether hidden files are taken, now and from now on; None for what the library does.
             retry_failed: Try files that failed before.
             ocr: Whether the text in pictures is recognised, now and from now on; None for what the library does.
-            progress: Is told how far the run is.
+            progress: Called with how many files are done, and of how many, after each batch.
 
         Returns:
             What became of the files.
@@ -120,19 +125,23 @@ class EngineWrites:
         """
         from clipsearch.store.roots import RulesChange
         from indexer import pipeline
+        from indexer.report import reporting
 
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        names = [os.fspath(path) for path in given]
-        if exclude is not None or include_hidden is not None:
-            rules = RulesChange(None if exclude is None else tuple(exclude), include_hidden)
-        else:
-            rules = None
+        for path in given:
+            if not isinstance(path, str | os.PathLike):
+                raise InvalidInputError(f"What is indexed must be a path, not {path!r:.80}.")
+        patterns = None if exclude is None else tuple(exclude)
+        if patterns is not None and (isinstance(exclude, str) or not all(isinstance(each, str) for each in patterns)):
+            raise InvalidInputError(f"exclude must be a list of patterns, not {exclude!r:.80}.")
+        change = RulesChange(patterns, include_hidden)
+        rules = None if change == RulesChange() else change
         options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout)
         encoder = self._encoder or self._writing_encoder
         with self._take_turn():
             return pipeline.index(
-                self.library.folder, names, self._settings, options,
-                encoder=encoder, progress=progress, notify=logger.warning,
+                self.library.folder, [os.fsdecode(path) for path in given], self._settings, options,
+                encoder=encoder, progress=reporting(progress), notify=logger.warning,
             )  # fmt: skip
 
     def build(
@@ -185,6 +194,7 @@ class EngineWrites:
                 "seconds. Wait for it to end, or give clipsearch.open a longer timeout."
             )
         try:
+            self._pinned()  # which a closed library refuses
             yield
         finally:
             self._turn.release()

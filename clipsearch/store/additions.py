@@ -1,4 +1,4 @@
-"""Records that a caller adds: what the library has of them, and the storing of a batch.
+"""Records, that a caller adds or that a collection has: what the library has of them, and the storing of a batch.
 
 All that is looked up or written goes by whole batches, never by the record.
 """
@@ -6,7 +6,7 @@ All that is looked up or written goes by whole batches, never by the record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,20 @@ from clipsearch.metadata import NONE
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, item_metadata, tags
 from clipsearch.store.checksums import row_checksum
-from clipsearch.store.inserts import insert_items, insert_many, last_item_id
-from clipsearch.store.resolve import Part, RowsByModality
+from clipsearch.store.inserts import insert_items, insert_many, next_item_id
+from clipsearch.store.resolve import ItemColumns, Part, RowsByModality
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import item_metadata as metadata_table
 from clipsearch.store.schema import items, record_contents, vectors
 from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
-from clipsearch.types import Modality, PictureInfo
+from clipsearch.types import Modality
 
 DIGEST_LENGTH = 32
 """Characters of a digest: BLAKE2b-128, hexadecimal."""
 
 BOTH = frozenset(Modality)
+
+_CONTENT = tuple(column.name for column in fields(ItemColumns))
 
 _KNOWN = (
     select(
@@ -59,16 +61,15 @@ class Known:
 class Addition:
     """A record to store.
 
-    name: the caller's id. digest: see `Known`. metadata: JSON. kept: the encoded file of its picture or of a
+    name: unique in its root. columns: of its item, with the digest as `Known` has it in place of the content hash, as
+    long as it is not numbered. metadata: JSON. kept: the encoded file of its picture or of a
     thumbnail, and which of the two. own: what the library has under that id. renewed: in which modalities the rows that
     it has are replaced. parts: of the renewed modalities; those of one belong to the rows, float16 (parts, dim), of
     that modality, in order. keeps: leave what is kept of the picture as it is.
     """
 
     name: str
-    modality: Modality
-    digest: str
-    picture: PictureInfo | None = None
+    columns: ItemColumns
     caption: str | None = None
     text: str | None = None
     metadata: str | None = None
@@ -91,7 +92,7 @@ def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> di
     }
 
 
-def rows_of(additions: Sequence[Addition]) -> RowsByModality:
+def stacked_rows(additions: Sequence[Addition]) -> RowsByModality:
     """Stack the rows of a batch by modality, in its order."""
     blocks: dict[Modality, list[NDArray[np.float16]]] = {}
     for addition in additions:
@@ -105,7 +106,7 @@ def store(connection: Connection, root_id: int, additions: Sequence[Addition], a
     old = [addition for addition in additions if addition.own is not None]
     new = [addition for addition in additions if addition.own is None]
     _clear(connection, old)
-    first = last_item_id(connection) + 1
+    first = next_item_id(connection)
     _update(connection, old)
     columns = [_columns(root_id, addition, first + i) for i, addition in enumerate(new)]
     ids = iter(insert_items(connection, columns))
@@ -211,14 +212,6 @@ def _content(addition: Addition, number: int) -> dict[str, Any]:
     The content hash rises with the items: digests alone would scatter over an index of many millions. It is never that
     of a file, so that files and records share no rows.
     """
-    picture = addition.picture
-    return {
-        "modality": str(addition.modality),
-        "content_hash": f"{number:08x}{addition.digest}",
-        "width": picture and picture.width,
-        "height": picture and picture.height,
-        "taken_at": picture and picture.taken_at and picture.taken_at.isoformat(),
-        "camera": picture and picture.camera,
-        "latitude": picture and picture.latitude,
-        "longitude": picture and picture.longitude,
-    }
+    columns = {name: getattr(addition.columns, name) for name in _CONTENT}
+    columns["content_hash"] = f"{number:08x}{addition.columns.content_hash}"
+    return columns

@@ -39,6 +39,9 @@ _PLACES = {
 }
 """For each table how many columns its digest covers, where the digest stands, and whether any of them is a boolean."""
 
+_NAMES = {table: tuple(column.name for column in columns) for table, columns in COVERED.items()}
+_PLAIN = frozenset({type(None), int, float, str, bytes})
+
 
 def row_checksum(
     data: bytes | memoryview,
@@ -58,6 +61,12 @@ def digest(*values: object) -> int:
     """Return the digest of a row's columns, as SQLite holds them."""
     hashed = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=_BYTES)
     return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+def row_digest(table: Table, row: Mapping[str, Any]) -> int:
+    """Return the digest of a row of a table that is about to be inserted: plain values by column, others are NULL."""
+    values = tuple(map(row.get, _NAMES[table]))
+    return digest(*(values if _PLAIN.issuperset(map(type, values)) else map(_stored, values)))
 
 
 def is_sound(row: Row[Any], table: Table) -> bool:
@@ -83,7 +92,9 @@ def require_sound(row: Row[Any], table: Table) -> None:
 
 def _stored(value: object) -> object:
     """Return a value as SQLite holds it."""
-    return int(value) if value is True or value is False else value
+    if value is True or value is False:
+        return int(value)
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def register(connection: sqlite3.Connection) -> None:
@@ -117,12 +128,12 @@ def seal(connection: Connection) -> None:
 
 
 def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]:
-    """Count the rows of a table that are not as they were written; return the count and the ids, where it has ids.
+    """Count the rows of a table that are not as they were written; return the count, and the ids of rows or items.
 
     A row without a digest counts too: every transaction ends with none.
     """
     names = ", ".join(f'"{column.name}"' for column in COVERED[table])
-    key = "id" if "id" in table.c else "NULL"
+    key = next((name for name in ("id", "item_id") if name in table.primary_key.columns), "NULL")
     statement = f"SELECT {key}, digest, {names} FROM {table.name}"
     count, ids = 0, []
     for number, stored, *values in connection.exec_driver_sql(statement):

@@ -16,7 +16,7 @@ from clipsearch.store.findings import counted
 from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
-from clipsearch.store.schema import failures, generations, items, recognised_text, tags
+from clipsearch.store.schema import failures, generations, item_metadata, items, recognised_text, record_contents, tags
 from clipsearch.store.sql_values import listed
 from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts, integrity_problems
 from clipsearch.types import Modality
@@ -27,7 +27,8 @@ class Damage:
     """What is damaged.
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
-    tags, texts: how many; texts of pictures. indexes: the modalities whose approximate index is. words: whether the
+    tags, texts, contents: how many; texts of pictures; metadata of items, and contents of records, which are in items
+    too. indexes: the modalities whose approximate index is. words: whether the
     full-text index is. catalog: what SQLite says of its file, but for the full-text index. other: what no repair can
     fix, a line each.
     """
@@ -38,6 +39,7 @@ class Damage:
     failures: tuple[int, ...] = ()
     tags: int = 0
     texts: int = 0
+    contents: int = 0
     indexes: tuple[Modality, ...] = ()
     words: bool = False
     catalog: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class Damage:
         found += [counted(len(self.failures), "failed file")] if self.failures else []
         found += [counted(self.tags, "tag")] if self.tags else []
         found += [counted(self.texts, "recognised text")] if self.texts else []
+        found += [counted(self.contents, "row") + " of metadata and contents"] if self.contents else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the full-text index"] if self.words else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
@@ -103,6 +106,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         whole = tuple(line for line in lines if line not in about_words)
         unsound = count_damaged(connection)
         ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
+        contents = [item for table in (item_metadata, record_contents) for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
         words = bool(about_words) or _do_words_differ(connection)
@@ -111,11 +115,12 @@ def _look(library: Library) -> tuple[int, Damage]:
     rows = {modality: damaged_rows(library, modality) for modality in Modality}
     return revision, Damage(
         rows,
-        ids[items.name],
+        tuple(sorted({*ids[items.name], *contents})),
         ids[generations.name],
         ids[failures.name],
         tags_damaged,
         texts_damaged,
+        len(contents),
         indexes,
         words,
         whole,

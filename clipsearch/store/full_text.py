@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -53,6 +54,16 @@ _KEPT_COUNTS = 20_000
 _MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
 Ids = Select[tuple[int]] | Sequence[int]
+
+
+class Keywords(NamedTuple):
+    """What the words of a query found: ids of items, best first, and how many items have each of its telling words."""
+
+    ids: list[int]
+    counts: tuple[int, ...]
+
+
+NOTHING = Keywords([], ())
 
 
 def add(connection: Connection, texts: Iterable[tuple[int, str | None]]) -> None:
@@ -143,30 +154,33 @@ class WordCounts:
 
 def ranked(
     connection: Connection, wanted: str, allowed: ColumnElement[bool] | None, limit: int, counts: WordCounts
-) -> list[int]:
+) -> Keywords:
     """Return the live items that a condition allows and that have all telling words of a text, best first by BM25.
 
     Words that a fifth of all items have tell nothing; a text of no other words finds nothing, nor does one of more
-    words than are looked for. At most `limit` ids; none where the library is older than its index of words. counts:
+    words than are looked for. At most `limit` ids; nothing where the library is older than its index of words. counts:
     of the state that the connection sees.
     """
     words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
     if not counts.is_there or len(words) > _MOST_WORDS:
-        return []
-    telling = []
+        return NOTHING
+    telling: dict[str, int] = {}
     for phrase in (_phrase(Phrase(word, False)) for word in words):
         count = counts.count(connection, phrase)
         if not count:
-            return []
-        telling += [phrase] if count <= counts.most else []
+            return NOTHING
+        if count <= counts.most:
+            telling[phrase] = count
     if not telling:
-        return []
+        return NOTHING
     has_all = " AND ".join(telling)
     if allowed is None:
-        return list(connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars())
-    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
-    query = query.where(_table.c.words.op("MATCH")(bindparam(None, has_all)), ~items.c.deleted, allowed)
-    return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+        ids = connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars()
+    else:
+        query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
+        query = query.where(_table.c.words.op("MATCH")(bindparam(None, has_all)), ~items.c.deleted, allowed)
+        ids = connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars()
+    return Keywords(list(ids), tuple(telling.values()))
 
 
 def _characters(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Inserting many rows at once: plain SQL, without what SQLAlchemy does to each row."""
+"""Inserting many rows at once, with their digests: plain SQL, without what SQLAlchemy does to each row."""
 
 from __future__ import annotations
 
@@ -8,37 +8,44 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, bindparam, func, insert, select
+from sqlalchemy import Connection, Dialect, Table, insert
 
+from clipsearch.store.checksums import COVERED, row_digest
 from clipsearch.store.schema import items
 
 _ROWS = 64
 """Rows per INSERT statement. The sqlite3 module releases the interpreter lock at each step of a statement; an INSERT of
 many rows is one step, so a commit waits less often for other threads."""
 
-_LAST = select(func.coalesce(func.max(items.c.id), 0))
-_AFTER = select(items.c.id).where(items.c.id > bindparam("last")).order_by(items.c.id)
+_NEXT = (
+    "SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'items'), 0), "
+    "coalesce((SELECT max(id) FROM items), 0))"
+)
 
 
 def insert_items(connection: Connection, values: Sequence[dict[str, Any]]) -> Sequence[int]:
-    """Insert items, dicts as `insert_many` takes them; return their ids, ascending, in the same order."""
+    """Insert items, dicts as `insert_many` takes them but without ids; return their ids, ascending, in that order."""
     if not values:
         return []
-    last = last_item_id(connection)
-    insert_many(connection, items, values)
-    ids = connection.execute(_AFTER, {"last": last}).scalars().all()
-    assert len(ids) == len(values), "another writer inserted items"
+    first = next_item_id(connection)
+    ids = range(first, first + len(values))
+    insert_many(connection, items, [{"id": item_id, **row} for item_id, row in zip(ids, values, strict=True)])
     return ids
 
 
-def last_item_id(connection: Connection) -> int:
-    """Return the highest id of an item, 0 without items."""
-    last: int = connection.execute(_LAST).scalar_one()
-    return last
+def next_item_id(connection: Connection) -> int:
+    """Return the id of the next item, which none ever had."""
+    found: int = connection.exec_driver_sql(_NEXT).scalar_one()
+    return found
 
 
 def insert_many(connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> None:
-    """Insert rows: dicts of plain values with the same keys."""
+    """Insert rows: dicts of plain values with the same keys.
+
+    Rows of a table with digests get theirs here if they have its primary key: `checksums.seal` would write them twice.
+    """
+    if values and table in COVERED and all(column.name in values[0] for column in table.primary_key):
+        values = [{**row, "digest": row_digest(table, row)} for row in values]
     for start in range(0, len(values), _ROWS):
         page = values[start : start + _ROWS]
         statement, order = _statement(table, connection.dialect, tuple(page[0]), len(page))

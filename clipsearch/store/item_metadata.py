@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.store import metadata_index
-from clipsearch.store.checksums import is_sound
+from clipsearch.store.checksums import digest, is_sound
 from clipsearch.store.metadata_sql import meets
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import item_metadata, items
-from clipsearch.store.sql_values import listed
+from clipsearch.store.sql_values import chunks, listed
 from clipsearch.types import MetadataValue
 from clipsearch.where import Condition, Where
 
 _STORE = (
-    "INSERT INTO item_metadata (item_id, data) VALUES (?, ?) "
+    "INSERT INTO item_metadata (item_id, data, digest) VALUES {} "
     "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
+_ROWS = 64
+"""Rows per statement: as in clipsearch.store.inserts."""
 
 
 def store(connection: Connection, metadata: Mapping[int, str]) -> None:
     """Store the metadata of items, by id, in place of what they have: JSON texts of `check_metadata`."""
-    given = [(item_id, text) for item_id, text in metadata.items() if text != NONE]
-    if given:
-        connection.exec_driver_sql(_STORE, given)
+    given = [(item_id, text, digest(item_id, text)) for item_id, text in metadata.items() if text != NONE]
+    for page in chunks(given, _ROWS):
+        values = ", ".join(["(?, ?, ?)"] * len(page))
+        connection.exec_driver_sql(_STORE.format(values), tuple(chain.from_iterable(page)))
     if empty := [item_id for item_id, text in metadata.items() if text == NONE]:
         connection.execute(delete(item_metadata).where(item_metadata.c.item_id.in_(listed(empty))))
     metadata_index.refresh(connection, listed(metadata))

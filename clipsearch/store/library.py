@@ -23,6 +23,7 @@ from clipsearch.forking import abandon, register
 from clipsearch.store import catalog, checksums, migrations
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
+from clipsearch.store.metadata_index import declare_index, declared
 from clipsearch.store.names import LOCK, VECTORS, is_segment_name
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import unreadable
@@ -197,6 +198,15 @@ class Library:
         present = self.encoder
         if present is not None and present.name != name and not self._is_empty():
             raise encoder_mismatch(self.folder, present.name, name)
+
+    def index_metadata(self, names: Collection[str], *, timeout: float = 0.0) -> None:
+        """Index the values of names of metadata too. Takes the lock only where one is not indexed yet."""
+        if names:
+            with self.query() as connection:
+                present = declared(connection)
+            if not present.keys() >= {*names}:
+                with self.writer(timeout=timeout) as writer:
+                    declare_index(writer, names)
 
     def _store_pin(self, pin: EncoderPin) -> None:
         engine = writer_engine(self.folder / CATALOG)

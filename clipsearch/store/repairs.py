@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
-from clipsearch.store import full_text, schema
-from clipsearch.store.checksums import is_sound
+from clipsearch.store import full_text, metadata_index, schema
+from clipsearch.store.checksums import count_unsound, is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.deletion import erase_items
 from clipsearch.store.revision import change
 from clipsearch.store.schema import failures, generations
-from clipsearch.store.sql_values import chunks
+from clipsearch.store.sql_values import chunks, listed
 from clipsearch.store.writer import Writer
 
 
@@ -26,7 +26,10 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 
 
 def drop_notes(writer: Writer, damage: Damage) -> None:
-    """Delete damaged entries of approximate indexes, failures, tags and recognised text; a run creates them."""
+    """Delete damaged entries of approximate indexes, failures, tags and recognised text, which a run creates.
+
+    Those of metadata and contents of records go too; their items are repaired as damaged ones.
+    """
     connection, _ = writer.storage
     with change(connection):
         for table, ids in ((generations, damage.generations), (failures, damage.failures)):
@@ -37,6 +40,10 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
                 if row.digest is None or not is_sound(row, table):
                     key = [column == getattr(row, column.name) for column in table.primary_key]
                     connection.execute(delete(table).where(*key))
+        for table in (schema.item_metadata, schema.record_contents):
+            _, damaged = count_unsound(connection, table)
+            connection.execute(delete(table).where(table.c.item_id.in_(listed(damaged))))
+        metadata_index.rebuild(connection)
 
 
 def rebuild_words(writer: Writer) -> None:

@@ -18,7 +18,7 @@ from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outco
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items
 from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
-from clipsearch.types import Modality, Passage
+from clipsearch.types import Modality, Passage, PictureInfo
 
 RowsByModality = dict[Modality, NDArray[np.float16]]
 
@@ -47,14 +47,13 @@ class ItemColumns:
         return cls(**{column.name: getattr(item, column.name) for column in fields(cls)})
 
     @classmethod
-    def of_encoded(cls, encoded: Encoded) -> ItemColumns:
-        """Take what was read of a file."""
-        picture = encoded.picture
+    def of_content(cls, modality: Modality, content_hash: str, picture: PictureInfo | None = None) -> ItemColumns:
+        """Take what was read of a file or a record."""
         if picture is None:
-            return cls(encoded.modality, encoded.content_hash)
+            return cls(str(modality), content_hash)
         return cls(
-            encoded.modality,
-            encoded.content_hash,
+            str(modality),
+            content_hash,
             picture.width,
             picture.height,
             picture.taken_at.isoformat() if picture.taken_at else None,
@@ -243,9 +242,9 @@ def paths_by_root(places: Iterable[Place]) -> dict[int, list[str]]:
 
 
 def _from_encoded(encoded: Encoded) -> Content:
+    columns = ItemColumns.of_content(encoded.modality, encoded.content_hash, encoded.picture)
     parts = _parts(encoded.modality, encoded.passages or [None] * len(encoded.vectors))
-    rows = {encoded.modality: encoded.vectors.astype(ROW_DTYPE)}
-    return Content(encoded.record, ItemColumns.of_encoded(encoded), parts=parts, rows=rows)
+    return Content(encoded.record, columns, parts=parts, rows={encoded.modality: encoded.vectors.astype(ROW_DTYPE)})
 
 
 def _parts(modality: Modality, passages: Sequence[Passage | None]) -> list[Part]:

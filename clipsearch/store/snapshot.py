@@ -169,11 +169,11 @@ class Snapshot:
         recent = self._cached("matching", RecentRows)
         return recent.get(modality, wanted, lambda: self._matching(modality, wanted))
 
-    def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> list[int]:
-        """Return the ids of items whose captions or texts have words of a text, best first, as a filter allows."""
+    def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> full_text.Keywords:
+        """Return the items whose captions or texts have the words of a text, best first, as a filter allows."""
         return self.keyword_searches([text], wanted, limit)[0]
 
-    def keyword_searches(self, texts: Sequence[str], wanted: Filter | None, limit: int) -> list[list[int]]:
+    def keyword_searches(self, texts: Sequence[str], wanted: Filter | None, limit: int) -> list[full_text.Keywords]:
         """Return what `keyword_search` does for each of several texts."""
         allowed = None if wanted is None else condition(self._connection, absolute(wanted), self._base)
         counts = self._cached("word counts", lambda: full_text.WordCounts(self._connection))

@@ -49,6 +49,7 @@ from clipsearch.store.roots import (
     add_records_root,
     add_root,
     change_rules,
+    find_records_root,
     find_scope,
     get_roots,
     set_offline,
@@ -168,11 +169,8 @@ class Writer:
         """
         with transaction(self._connection) as connection:
             changes = imports.compare(connection, root_id, block)
-        if len(changes.chosen):
-            appended = append(self._connection, self._store, changes.rows())
-            with change(self._connection) as connection:
-                advance(connection, appended)
-                imports.store(connection, changes, appended)
+        if changes.additions:
+            self.commit_additions(root_id, changes.additions)
         return changes.counts
 
     def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.Known]:
@@ -187,7 +185,7 @@ class Writer:
         """
         with self._commits:
             self._check_open()
-            appended = append(self._connection, self._store, additions.rows_of(batch))
+            appended = append(self._connection, self._store, additions.stacked_rows(batch))
             with change(self._connection) as connection:
                 advance(connection, appended)
                 additions.store(connection, root_id, batch, appended)
@@ -248,6 +246,10 @@ class Writer:
 
     def add_records_root(self) -> int:
         """Return the root of the records that are added from Python, adding it if it is new."""
+        with transaction(self._connection) as connection:
+            root_id = find_records_root(connection)
+        if root_id is not None:
+            return root_id
         with change(self._connection) as connection:
             return add_records_root(connection)
 

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from clipsearch.metadata import NONE, check_metadata
 from clipsearch.paths import is_url
 from clipsearch.records import Record
 from clipsearch.types import Modality
-from indexer.captioning import MAX_CAPTIONS
+from indexer.captioning import MAX_CAPTIONS, clean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +33,9 @@ BLOCK_RECORDS = 8192
 
 BLOCK_BYTES = 64 << 20
 """Bytes of pictures and texts that a block holds; one larger record may be a block."""
+
+_LEAST, _MOST = 1e-20, 1e20
+"""Between these, the length of a vector and its numbers are far from the limits of float32."""
 
 _NAMES = frozenset(field.name for field in fields(Record))
 
@@ -86,24 +89,20 @@ class RecordSource:
 
     def blocks(self, records: Iterable[Record | Mapping[str, object]]) -> Iterator[Block]:
         """Yield records in blocks, in their order. What the caller's own iterable raises goes through."""
-        block, rows, held = Block(), _Rows(self._dim), 0
+        taken = _Taken(self._dim)
         for given in records:
-            is_full = block.taken >= self._size or held >= BLOCK_BYTES
             # A picture may still fail, and then the record before it counts.
-            if is_full or (_get(given, "id") in block.records and _get(given, "image") is not None):
-                yield rows.close(block)
-                block, rows, held = Block(), _Rows(self._dim), 0
-            block.taken += 1
+            is_repeated = _get(given, "id") in taken.names and _get(given, "image") is not None
+            if taken.count >= self._size or taken.held >= BLOCK_BYTES or is_repeated:
+                yield taken.block()
+                taken = _Taken(self._dim)
+            taken.count += 1
             try:
-                checked = self._check(given, rows)
+                taken.append(self._check(given, taken.rows))
             except (InvalidInputError, MediaError) as error:
-                block.failed.append((_name_of(given), str(error)))
-                continue
-            block.superseded += block.records.pop(checked.name, None) is not None
-            block.records[checked.name] = checked
-            held += _size_of(checked)
-        if block.taken:
-            yield rows.close(block)
+                taken.failed.append((_name_of(given), str(error)))
+        if taken.count:
+            yield taken.block()
 
     def _check(self, given: Record | Mapping[str, object], rows: _Rows) -> Checked:
         record = given if isinstance(given, Record) else _from_mapping(given)
@@ -111,13 +110,14 @@ class RecordSource:
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
         caption = _text("caption", record.caption, MAX_CAPTIONS)
+        caption = None if caption is None else clean(caption) or None
         metadata = None if record.metadata is None else check_metadata(record.metadata)
         has_picture = image is not None or source is not None
         stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
         if record.modality is not None:
             stands_for = _modality(record.modality)
         vector = None if record.vector is None else rows.add(record.vector)
-        if vector is None and not has_picture and not (text and text.strip()) and not (caption and caption.strip()):
+        if vector is None and not has_picture and not (text and text.strip()) and not caption:
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
         return Checked(name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for)
 
@@ -158,42 +158,75 @@ class RecordSource:
             raise InvalidInputError(f"the picture has {width} x {height} pixels, over the limit of {most}")
 
 
+class _Taken:
+    """The records of a block as they come. held: about how many bytes they hold."""
+
+    def __init__(self, dim: int) -> None:
+        self.rows = _Rows(dim)
+        self.count = 0
+        self.held = 0
+        self.names: set[str] = set()
+        self.failed: list[tuple[str, str]] = []
+        self._records: list[Checked] = []
+
+    def append(self, record: Checked) -> None:
+        """Take one more."""
+        self.names.add(record.name)
+        self._records.append(record)
+        self.held += _size_of(record)
+
+    def block(self) -> Block:
+        """Return the block; a record whose vector has no direction fails."""
+        vectors, bad = self.rows.unit()
+        block = Block(vectors=vectors, failed=self.failed, taken=self.count)
+        for record in self._records:
+            if record.vector is not None and record.vector in bad:
+                block.failed.append((record.name, bad[record.vector]))
+                continue
+            block.superseded += block.records.pop(record.name, None) is not None
+            block.records[record.name] = record
+        return block
+
+
 class _Rows:
-    """The vectors of a block, as they come."""
+    """The vectors of a block as they come, as bytes: NumPy would give up the interpreter lock to copy each."""
 
     def __init__(self, dim: int) -> None:
         self._dim = dim
-        self._rows: list[NDArray[np.float32]] = []
+        self._rows: list[bytes] = []
 
     def add(self, vector: object) -> int:
         """Copy a vector; return its row. Raises InvalidInputError unless it is (dim,) numbers."""
         try:
             row = np.asarray(vector)
-            if row.dtype.kind not in "fiu":
-                row = np.asarray(vector if row.dtype.kind == "O" else None, np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise InvalidInputError(f"the vector must be {self._dim} numbers") from None
+        except Exception:  # of a sequence of the caller's own
+            row = np.empty(0, np.object_)
+        if row.dtype.kind not in "fiu":
+            raise InvalidInputError(f"the vector must be {self._dim} numbers")
         if row.shape != (self._dim,):
             raise InvalidInputError(f"the vector has the shape {row.shape}, but must have ({self._dim},)")
-        with np.errstate(over="ignore"):
-            self._rows.append(row.astype(np.float32))
+        self._rows.append((row if row.dtype == np.float32 else _narrow(row)).tobytes())
         return len(self._rows) - 1
 
-    def close(self, block: Block) -> Block:
-        """Give a block its vectors at unit length; a record whose vector has no direction fails."""
-        if not self._rows:
-            return block
-        rows = np.stack(self._rows)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    def unit(self) -> tuple[NDArray[np.float16], dict[int, str]]:
+        """Return the vectors at unit length, float16 (n, dim), and why some have none, by row."""
+        rows = np.frombuffer(b"".join(self._rows), np.float32).reshape(-1, self._dim)
+        with np.errstate(all="ignore"):
             norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-            block.vectors = (rows / norms.astype(np.float32)[:, None]).astype(np.float16)
-        bad = ~np.isfinite(norms) | (norms == 0)
-        if bad.any():
-            for record in [r for r in block.records.values() if r.vector is not None and bad[r.vector]]:
-                what = "is zero" if norms[record.vector] == 0 else "holds NaN or infinity"
-                block.failed.append((record.name, f"the vector {what}"))
-                del block.records[record.name]
-        return block
+            unit = (rows / norms.astype(np.float32)[:, None]).astype(np.float16)
+            for row in np.flatnonzero((norms < _LEAST) | (norms > _MOST)):  # float32 would lose digits
+                unit[row] = (rows[row].astype(np.float64) / norms[row]).astype(np.float32)
+        bad = {int(row): "the vector holds NaN or infinity" for row in np.flatnonzero(~np.isfinite(norms))}
+        return unit, bad | {int(row): "the vector is zero" for row in np.flatnonzero(norms == 0)}
+
+
+def _narrow(row: NDArray[Any]) -> NDArray[np.float32]:
+    """Return numbers of any type as float32; a vector that float32 cannot hold is made shorter or longer first."""
+    wide = row.astype(np.float64)
+    largest = float(np.abs(wide).max(initial=0.0))
+    if 0 < largest < math.inf and not _LEAST < largest < _MOST:
+        wide /= largest
+    return wide.astype(np.float32)
 
 
 def _get(given: object, name: str) -> object:

@@ -82,6 +82,24 @@ def test_advice_names_the_preset_that_reads_the_language_clearly_better(encoder,
     assert languages.advise(encoder, {"LANG": "en_US.UTF-8"}) is None
 
 
+@pytest.mark.parametrize(
+    ("language", "preset"),
+    [("da", "multilingual"), ("zh", "multilingual"), ("de", "default"), ("hi", "default"), ("en", "default")],
+)
+def test_the_preset_to_switch_to_is_the_one_that_reads_the_systems_language_clearly_better(language, preset):
+    assert languages.preset_for_system({"LANG": f"{language}.UTF-8"}) == preset
+
+
+def test_the_notice_of_a_builtin_encoder_knows_the_systems_language(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    monkeypatch.delenv("LANGUAGE", raising=False)
+    said = names.resolve("auto", offline=True).notice
+    assert "multilingual, which reads the language of your system better" in said
+    assert "--model multilingual " in said and "--model default" not in said
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "--model default " in names.resolve("auto", offline=True).notice
+
+
 def test_the_first_run_advises_once_and_changes_nothing(tmp_path):
     photos(tmp_path / "photos", 2)
     given = ("index", tmp_path / "photos", "--library", tmp_path / "library", "--offline")

@@ -912,3 +912,16 @@ def test_an_empty_catalog_is_no_library_to_import_beside(tmp_path):
 def test_a_report_is_in_records(tmp_path):
     report = import_embeddings(tmp_path / "lib", str(save(tmp_path / "v.npy", vectors(3))), encoder=NAME)
     assert isinstance(report, ImportReport) and report.imported == 3 and report.seconds > 0
+
+
+@pytest.mark.parametrize("prefix", ["onnx-dir:", "local-dir:", "openclip:local-dir:"])
+def test_an_encoder_in_a_folder_that_is_not_there_is_refused(tmp_path, prefix):
+    source = save(tmp_path / "v.npy", vectors(3))
+    with pytest.raises(InvalidInputError, match=f"{tmp_path / 'missing'}.*no such folder"):
+        bring(tmp_path / "lib", source, encoder=f"{prefix}{tmp_path / 'missing'}")
+    assert not (tmp_path / "lib").exists()
+    (tmp_path / "missing").mkdir()
+    assert bring(tmp_path / "lib", source, encoder=f"{prefix}{tmp_path / 'missing'}") == (3, 0, 0)
+    (tmp_path / "missing").rmdir()
+    save(source, vectors(4))
+    assert bring(tmp_path / "lib", source, encoder=f"{prefix}{tmp_path / 'missing'}")[0] == 1, "the library knows it"

@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 import time
 from contextlib import closing
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from clipsearch.config import Settings
 from clipsearch.encoders.builtin.encoder import BuiltinEncoder
@@ -25,7 +27,11 @@ from indexer.repair import repair
 from tests.support.cli import run_cli, start_cli
 from tests.support.libraries import Place, compact
 from tests.support.libraries import index as index_library
+from tests.support.paths import ROOT
 from tests.support.signs import save_sign
+
+sys.path.insert(0, str(ROOT / "tools"))
+from demo import copy_shipped
 
 SIGNS = {
     "exit.png": "EXIT 12",
@@ -92,6 +98,25 @@ def test_text_is_found_by_meaning(album):
     save_sign(album.root / "coffee.png", "Fresh coffee", background="#101010")
     album.read_pictures(ocr=True)
     assert os.path.basename(album.search("a hot drink", k=1, modality="text")[0].path) == "coffee.png"
+
+
+def test_signs_take_no_place_from_photographs_that_fit(tmp_path, encoder):
+    album = Album(tmp_path, encoder)
+    copy_shipped(album.root)
+    words = "hotel museum pharmacy harbour platform theatre bakery police airport garden tickets".split()
+    for path, word in zip(sorted(album.root.iterdir()), words, strict=True):
+        with Image.open(path) as opened:
+            picture = ImageOps.contain(opened.convert("RGB"), (480, 480))
+        sign = Image.new("RGB", (picture.width // 2, picture.height // 12), "gold")
+        ImageDraw.Draw(sign).text((8, 2), word.upper(), "black", ImageFont.load_default(sign.height - 8))
+        picture.paste(sign, (4, 4))
+        picture.save(path)
+    queries = ("a cat", "a cup of coffee", "a rocket at night", "a man with a camera", "a house")
+    album.read_pictures()
+    without = {query: album.search(query, k=1)[0].path for query in queries}
+    album.read_pictures(ocr=True)
+    assert {query: album.search(query, k=1)[0].path for query in queries} == without
+    assert album.named("pharmacy") == [os.path.basename(album.search("pharmacy", k=1)[0].path)]
 
 
 def test_a_library_without_it_catches_up_and_encodes_no_picture_again(album):

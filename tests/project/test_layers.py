@@ -20,10 +20,14 @@ LAYERS = {
     "clipsearch.ranking": 1, "clipsearch.where": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,
     "clipsearch.query": 3, "indexer": 3,
-    "clipsearch.cli": 4,
+    "clipsearch.cli": 4, "clipsearch.integrations": 4,
     "clipsearch": 5,
 }  # fmt: skip
 NAME_THE_VERSION = {"clipsearch.cli", "clipsearch.media"}
+INTEGRATIONS = "clipsearch.integrations"
+"""What it imports of ours is the public API, as a program of a user does."""
+FOR_SERVERS = {"clipsearch.dates", "clipsearch.present"}
+"""What the MCP server shares with the command line: the payload, and how dates are read."""
 ENGINE = ("clipsearch.query.changing", "clipsearch.query.writing")
 """Its methods that write run the indexer, as the command line does."""
 
@@ -48,6 +52,14 @@ AREA_OF_PACKAGE = {
     "dateparser": "clipsearch.dates",
     "rich": "clipsearch.cli",
     "matplotlib": "clipsearch.cli",
+    "haystack": "clipsearch.integrations",
+    "langchain_core": "clipsearch.integrations",
+    "llama_index": "clipsearch.integrations",
+    "mcp": "clipsearch.integrations",
+    "mcp_types": "clipsearch.integrations",
+    "pydantic": "clipsearch.integrations",
+    "starlette": "clipsearch.integrations",
+    "uvicorn": "clipsearch.integrations",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 
@@ -98,12 +110,16 @@ def test_imports_go_down_and_never_to_a_sibling(path):
     module = module_of(path)
     here = area_of(module)
     for imported, inside, typing in imports_of(path):
-        if not is_ours(imported) or (imported == "clipsearch" and here in NAME_THE_VERSION):
+        if not is_ours(imported) or (imported == "clipsearch" and here in {*NAME_THE_VERSION, INTEGRATIONS}):
             continue
+        if here == INTEGRATIONS:
+            is_shared = module.startswith(f"{INTEGRATIONS}.mcp") and area_of(imported) in FOR_SERVERS
+            assert is_shared or area_of(imported) == here, f"{module} imports {imported}, not the public API"
         there = area_of(imported)
         is_down = LAYERS[there] < LAYERS[here] or (LAYERS[there] == LAYERS[here] <= 1)
         is_writing = module in (*ENGINE, "clipsearch") and there == "indexer"
-        assert there == here or is_down or is_writing, f"{module} imports {imported}"
+        is_door = here == "clipsearch.cli" and there == INTEGRATIONS and inside
+        assert there == here or is_down or is_writing or is_door, f"{module} imports {imported}"
         if there == "indexer" != here:
             assert here == "clipsearch.cli" or is_writing, f"{module} imports {imported}"
             assert inside or typing, f"{module} imports {imported} at its top"

@@ -75,6 +75,8 @@ def test_docstrings_have_the_sections_of_what_they_describe():
         engine.search,
         engine.search_batch,
         engine.find,
+        engine.embed,
+        engine.thumbnail,
     ):
         assert {"Args", "Returns", "Raises"} <= sections(function), function
         described = inspect.getdoc(function) or ""

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import json
 import logging.handlers
+import math
 import smtplib
 import sqlite3
 import statistics
@@ -17,12 +18,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from clipsearch import parse
 from clipsearch.encoders import registry
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities
-from clipsearch.ranking import CONFIDENT, TAIL_SHARE, NullModel, Tail, log_evalue, upper_tail
+from clipsearch.ranking import (
+    CONFIDENT,
+    TAIL_SHARE,
+    NullModel,
+    Tail,
+    evalue_confidence,
+    log_evalue,
+    upper_tail,
+    words_evalue,
+)
 from clipsearch.store.library import Library
 from clipsearch.store.spreads import Spreads
 from clipsearch.types import Modality
@@ -188,9 +199,39 @@ def test_a_picture_and_its_caption_add_up():
     assert merge_modalities([pictures, texts], adds_up=False)[0].item == 1
 
 
-def test_only_texts_that_chance_explains_beside_a_picture_that_fits_are_doubtful():
+def test_texts_that_neither_words_nor_meaning_make_worth_the_first_picture_are_doubtful():
     texts = [row(Modality.TEXT, 5, 0.5), row(Modality.TEXT, 6, -0.5), row(Modality.TEXT, 1, -2.0)]
-    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts]) == {6}
-    assert doubtful_texts([row(Modality.IMAGE, 1, 2.0, 0.87), *texts]) == set()
-    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0), *texts]) == set(), "of a few pictures none can stand out"
-    assert doubtful_texts(texts) == doubtful_texts([]) == set()
+    assert doubtful_texts([row(Modality.IMAGE, 1, 0.5, 0.55), *texts], 0.0) == {6}
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts], 0.0) == {5, 6}
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts], 4.0) == set(), "its words are worth it"
+    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0), *texts], 0.0) == set(), "of a few pictures none can stand out"
+    assert doubtful_texts(texts, 0.0) == doubtful_texts([], 0.0) == set()
+
+
+def test_a_word_is_worth_less_the_more_texts_have_it_and_several_are_worth_more_than_one():
+    alone = words_evalue([1], 1000)
+    assert evalue_confidence(alone, NullModel(0.0, 0.1, 100, 100)) == pytest.approx(CONFIDENT)
+    assert words_evalue([20], 1000) == words_evalue([20], 50) == pytest.approx(alone - math.log(20))
+    assert words_evalue([20, 1000], 1000) == pytest.approx(words_evalue([20], 1000)), "a word that all have"
+    assert words_evalue([2, 2, 2], 1000) > words_evalue([2, 2], 1000) > 5 > words_evalue([20, 20, 20], 100)
+    assert words_evalue([3], 0) == words_evalue([3], 1) < alone, "items may have words but no passage"
+
+
+def test_a_word_that_some_texts_have_in_passing_does_not_put_them_before_a_picture_of_it(tmp_path, base):
+    copy_shipped(tmp_path / "files")
+    for path in [each for each in (tmp_path / "files").iterdir() if each.suffix in (".png", ".jpg")]:
+        with Image.open(path) as picture:  # beside so few photographs nothing is doubtful
+            for number, change in enumerate((ImageOps.mirror, ImageOps.flip)):
+                change(picture).save(path.with_name(f"{path.stem}.{number}{path.suffix}"))
+    things = {"cat": "chelsea", "coffee": "coffee", "camera": "camera", "motorcycle": "motorcycle_left"}
+    for number, text in enumerate(passages()[:40]):
+        words = text.split()
+        words.insert(len(words) // 2, [*things][number % 4])
+        (tmp_path / "files" / f"text{number}.md").write_text(" ".join(words) if number % 3 else text, "utf-8")
+    (tmp_path / "files" / "refund.md").write_text(REFUND)
+    index(tmp_path / "library", tmp_path / "files", encoder=base)
+    with SearchEngine(Library(tmp_path / "library"), encoder=base) as engine:
+        found = {word: engine.search(word, k=2) for word in things}
+        assert {word: Path(hits[0].path).name.partition(".")[0] for word, hits in found.items()} == things
+        assert {hits[1].modality for hits in found.values()} == {Modality.TEXT}, "they are next"
+        assert stems(engine.search("Leipzig", k=1)) == stems(engine.search("receipt shop Leipzig", k=1)) == ["refund"]

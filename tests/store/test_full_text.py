@@ -201,10 +201,11 @@ def test_words_of_a_query_name_what_has_all_of_them_but_for_those_that_most_item
         texts = [f"the boat {'sinks' if i % 100 == 7 else 'floats'} {'slowly' * (i == 7)}" for i in range(300)]
         opened.commit([note(root, f"{i}.txt", text) for i, text in enumerate(texts)])
     with library.read() as snapshot:
-        assert sorted(snapshot.keyword_search("The SINKS", None, 10)) == [8, 108, 208]
-        assert snapshot.keyword_search("boat sinks slowly", None, 10) == [8]
-        assert len(snapshot.keyword_search("sinks", None, 2)) == 2
+        assert sorted(snapshot.keyword_search("The SINKS", None, 10).ids) == [8, 108, 208]
+        assert snapshot.keyword_search("the boat sinks slowly", None, 10).counts == (3, 1), "all items have the others"
+        assert snapshot.keyword_search("boat sinks slowly", None, 10).ids == [8]
+        assert len(snapshot.keyword_search("sinks", None, 2).ids) == 2
         for nothing in ("the boat", "sinks everywhere", "", "?!"):
-            assert snapshot.keyword_search(nothing, None, 10) == []
-        assert snapshot.keyword_search("sinks", Filter(ids=frozenset({108})), 10) == [108]
+            assert snapshot.keyword_search(nothing, None, 10).ids == []
+        assert snapshot.keyword_search("sinks", Filter(ids=frozenset({108})), 10).ids == [108]
     library.close()
