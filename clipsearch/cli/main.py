@@ -129,7 +129,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     open_streams()
     logger = logging.getLogger("clipsearch")
-    if not logger.handlers:
+    if all(isinstance(each, logging.NullHandler) for each in logger.handlers):  # that of the library
         logger.addHandler(_Notes())
         logger.setLevel(logging.DEBUG if os.environ.get("CLIPSEARCH_DEBUG") else logging.INFO)
         logger.propagate = False

@@ -58,7 +58,7 @@ def current_folder() -> str:
 
 
 def match_options(command: F) -> F:
-    """Add -k and --modality."""
+    """Add -k, --offset and --modality."""
     command = click.option(
         "--modality",
         type=click.Choice(["image", "text", "any"]),
@@ -66,6 +66,8 @@ def match_options(command: F) -> F:
         show_default=True,
         help="The kind of matches.",
     )(command)
+    passed = click.IntRange(min=0)
+    command = click.option("--offset", default=0, type=passed, metavar="N", help="Pass over the first N.")(command)
     count = click.IntRange(min=1)
     return click.option("-k", default=10, show_default=True, type=count, help="How many matches to show.")(command)
 

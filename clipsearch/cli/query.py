@@ -40,7 +40,6 @@ from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weigh
     "--fusion", type=click.Choice(FUSIONS), default="auto", show_default=True, help="How several terms are combined."
 )
 @match_options
-@click.option("--offset", default=0, type=click.IntRange(min=0), metavar="N", help="Pass over the first N matches.")
 @click.option(
     "--words/--no-words",
     "hybrid",

@@ -66,6 +66,6 @@ def test_python_has_every_option_with_the_same_default():
 
 def test_the_command_line_has_every_option():
     own = {param.name for param in query.params if isinstance(param, click.Option)}
-    assert NAMES - {"filters"} <= own
+    assert NAMES - {"filters", "kind"} <= own
     alike = {param.name for param in similar.params if isinstance(param, click.Option)}
-    assert NAMES - {"filters", "fusion", "hybrid", "exclude_self"} <= alike
+    assert NAMES - {"filters", "kind", "fusion", "hybrid", "exclude_self"} <= alike
