@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
 
-MAX_QUERIES = 64
+MAX_QUERIES = 256
 """Queries scanned together: bounds the memory of a batch."""
 
 
@@ -298,7 +297,7 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds, EngineAsync):
         pin = self._pin()
         kind = "text" if texts is not None else "image" if images is not None else options.kind
         answers: list[Results] = []
-        for names, notes, embeddings in self._embed_ahead(texts, images, vectors, pin):
+        for names, notes, embeddings in self._embed_parts(texts, images, vectors, pin):
             part = slice(len(answers), len(answers) + len(names))
             excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
             keywords = texts[part] if options.hybrid and texts and Modality.TEXT in options.modalities else ()
@@ -412,14 +411,14 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds, EngineAsync):
     def _empty(self) -> LibraryNotFoundError:
         return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
 
-    def _embed_ahead(
+    def _embed_parts(
         self,
         texts: Sequence[str] | None,
         images: Sequence[Picture] | None,
         vectors: NDArray[np.floating] | None,
         pin: EncoderPin,
     ) -> Iterator[_Embedded]:
-        """Embed queries, MAX_QUERIES at a time; the next ones are embedded while these are searched for."""
+        """Embed queries, MAX_QUERIES at a time."""
         if vectors is not None:
             checked = read_vectors(vectors, pin.dim)
             for start in range(0, len(checked), MAX_QUERIES):
@@ -428,15 +427,8 @@ class SearchEngine(EngineReads, EngineChanges, EngineEmbeds, EngineAsync):
             return
         embedder, queries = self._embedder_for(pin), texts if texts is not None else images or ()
         embed = partial(_embed, embedder, are_texts=texts is not None)
-        parts = [queries[start : start + MAX_QUERIES] for start in range(0, len(queries), MAX_QUERIES)]
-        if len(parts) == 1:
-            yield embed(parts[0])
-            return
-        with ThreadPoolExecutor(1, "clipsearch-embedding") as pool:
-            ahead = [pool.submit(embed, part) for part in parts[:2]]
-            for i in range(len(parts)):
-                yield ahead.pop(0).result()
-                ahead += [pool.submit(embed, part) for part in parts[i + 2 : i + 3]]
+        for start in range(0, len(queries), MAX_QUERIES):
+            yield embed(queries[start : start + MAX_QUERIES])
 
 
 _Embedded = tuple[list[str], list[tuple[str, ...]], NDArray[np.float32]]
