@@ -31,6 +31,8 @@ from indexer.build import Builder
 from indexer.calibration import generic_queries
 from indexer.plan import IndexPlan
 
+pytestmark = pytest.mark.slow
+
 DIM = 64
 
 

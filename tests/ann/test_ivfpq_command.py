@@ -98,6 +98,7 @@ def test_deleted_pictures_are_never_returned_and_the_others_all_are(folder):
     assert set(names(hits)) == live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["a bit", "lost"])
 def test_a_damaged_index_is_told_and_searched_around_and_the_next_run_mends_it(folder, damage):
     whole = index_files(folder)

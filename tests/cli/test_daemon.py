@@ -115,6 +115,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", QUERIES, ids=repr)
 def test_an_answer_is_byte_for_byte_the_one_without_a_daemon(home, daemon, arguments):
     before = answered(daemon)
@@ -125,6 +126,7 @@ def test_an_answer_is_byte_for_byte_the_one_without_a_daemon(home, daemon, argum
     assert alone.code == 0 and alone.out and answered(daemon) == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ERRORS, ids=repr)
 def test_an_error_is_byte_for_byte_the_one_without_a_daemon(home, daemon, arguments):
     by_daemon = run_cli("query", *arguments, cwd=home, env=daemon)

@@ -97,6 +97,7 @@ def test_restore_mends_every_damage(place, damage):
     check_whole(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose_segment, cut_segment, zero_row, change_path])
 def test_repair_mends_what_its_files_are_there_for(place, damage):
     damage(place)

@@ -74,6 +74,7 @@ def test_every_command_is_run():
     assert set(COMMANDS) == set(ARGUMENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", RUNS, ids=" ".join)
 def test_all_streams_closed(library, arguments):
     code, out, err = run(library, arguments, "<&- >&- 2>&-")

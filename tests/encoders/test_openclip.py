@@ -405,6 +405,7 @@ def test_a_graph_that_differs_from_torch_is_refused(siglip):
         exporting._compare(siglip.folder / "text.onnx", [ids], expected[::-1], 1)
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_nothing_that_is_used(siglip, tmp_path):
     code = f"""
 from clipsearch.encoders import registry

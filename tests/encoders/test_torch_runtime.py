@@ -181,6 +181,7 @@ class Small(torch.nn.Module):
         return torch.nn.functional.normalize(self.layer(values), dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("works", [False, True])
 def test_a_tower_is_compiled_when_that_pays_and_runs_as_it_is_where_that_fails(works, monkeypatch, tmp_path):
@@ -269,6 +270,7 @@ def test_a_device_gets_torch_and_the_same_fingerprint(one_device, sources, expor
     assert isinstance(encoder, TorchEncoder) and encoder.fingerprint == exported["siglip_like"].fingerprint
 
 
+@pytest.mark.slow
 def test_weights_that_changed_or_are_gone_leave_the_export(one_device, tmp_path, caplog):
     source = tiny_openclip.classic_clip(tmp_path / "model")
     expected = load(source, device="cpu").fingerprint

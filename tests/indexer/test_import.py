@@ -518,6 +518,7 @@ def test_two_sources_with_the_same_names_stand_beside_each_other(tmp_path):
     assert found == {str(tmp_path / name / "v.npy" / str(i)) for name in "vw" for i in range(4)}
 
 
+@pytest.mark.slow
 def test_a_kill_loses_at_most_a_block_and_the_next_run_goes_on(tmp_path):
     """The real command, killed for good in the middle, twice."""
     blocks = 6

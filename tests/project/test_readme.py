@@ -116,6 +116,7 @@ def home(tmp_path, encoder):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_shell_example_runs(home, encoder):
     """Each line as it stands, pipes and comments too, one after the other as a reader would type them."""
     bash = shutil.which("bash")

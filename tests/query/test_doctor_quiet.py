@@ -75,6 +75,7 @@ def make(shape, folder, encoder):  # noqa: C901 - one branch a shape
 SHAPES = ["empty", "one", "equal", "passages", "books", "captions", "texts", "mixed", "forgotten", "some forgotten"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_files(shape, tmp_path, encoder, capsysbinary):
     code, findings = examine(make(shape, tmp_path, encoder), capsysbinary)

@@ -312,6 +312,7 @@ def test_too_few_rows_for_ivfpq_are_searched_exactly(tmp_path):
     assert small.found(small.vectors["000005"], 1)[0] == ["000005"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "delete all"])
 def test_a_damaged_index_is_not_used_and_is_built_anew(rows, tmp_path, damage):
     rows.build("ivfpq")

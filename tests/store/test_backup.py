@@ -368,6 +368,7 @@ def changed(tmp_path, monkeypatch):
     return folder, before, logical(folder / "lib")
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_killed_at_any_step_leaves_the_one_before_or_the_new_one(tmp_path, changed):
     prepared, before, after = changed
     folders = run_kills("backup", prepared, tmp_path / "scratch")
@@ -413,6 +414,7 @@ def test_a_first_backup_that_is_killed_is_begun_again(tmp_path, changed):
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_at_any_step_leaves_a_whole_library(tmp_path, changed):
     prepared, before, after = changed
     folders = run_kills("restore", prepared, tmp_path / "scratch")

@@ -290,6 +290,7 @@ def test_an_open_engine_gives_the_same_answers_after_it(holed):
 STEPS = st.one_of(CHANGES, st.tuples(st.just("compact"), st.sampled_from(Modality)))
 
 
+@pytest.mark.slow
 @given(steps=st.lists(STEPS, min_size=3, max_size=12), segment_rows=st.sampled_from([1, 3, 1 << 20]))
 @settings(max_examples=40)
 def test_commits_and_compactions_in_any_order_agree_with_a_model(tmp_path_factory, steps, segment_rows):
@@ -430,6 +431,7 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
     crash_at_every_step(prepared, scratch, change)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path, monkeypatch):
     for module in (rows, compaction):
         monkeypatch.setattr(module, "SEGMENT_ROWS", 4)

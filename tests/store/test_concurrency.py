@@ -318,6 +318,7 @@ def test_a_log_that_a_run_left_is_folded_into_the_catalog(tmp_path, encoder):
 # --- Ctrl-C
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_finishes_the_batch_says_so_and_the_next_run_goes_on(tmp_path, encoder, number):
     root, library = tmp_path / "photos", tmp_path / "lib"

@@ -175,6 +175,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, encoder):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [40_000, 200_000])
 def test_a_limit_on_the_size_of_files_is_told_and_loses_nothing(tmp_path, encoder, limit):
     """As on a disk with a quota: EFBIG in the segment with the small limit or in SQLite's log with the other."""

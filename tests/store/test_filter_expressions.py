@@ -250,6 +250,7 @@ def all_tags(library) -> dict[int, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_two_hundred_expressions_allow_what_brute_force_allows(library):
     chance = random.Random(20)
     found = {modality: items_by_row(library, modality) for modality in Modality}
