@@ -10,8 +10,9 @@ from PIL import Image
 
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
+from clipsearch.query.blocks import MAX_QUERIES
 from clipsearch.query.candidates import QueryBatch
-from clipsearch.query.engine import MAX_QUERIES, SearchEngine
+from clipsearch.query.engine import SearchEngine
 from clipsearch.query.parser import parse
 from clipsearch.query.retrieval import retrieve
 from clipsearch.query.terms import Indexed

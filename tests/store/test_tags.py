@@ -19,8 +19,8 @@ from clipsearch.cli.tags import tags as tags_command
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.filtering import Filter
 from clipsearch.query import labelling
-from clipsearch.query.engine import open_library
 from clipsearch.query.labelling import Saved, label_pictures, save_labels
+from clipsearch.query.opening import open_library
 from clipsearch.store import compaction, tags
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Known, Record, RecordBlock, Scope
