@@ -27,7 +27,7 @@ class QueryBlock(NamedTuple):
 
 
 def vector_blocks(vectors: NDArray[np.floating], dim: int) -> Iterator[QueryBlock]:
-    """Yield vectors (n, dim) in blocks. Raises InvalidInputError for what is no batch of query vectors."""
+    """Yield vectors (n, dim) in blocks. Raises InvalidInputError for anything that is not a batch of query vectors."""
     checked = read_vectors(vectors, dim)
     for start in range(0, len(checked), MAX_QUERIES):
         rows = checked[start : start + MAX_QUERIES]

@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, upd
 from clipsearch.metadata import NONE
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, item_metadata, tags
-from clipsearch.store.checksums import row_checksum
 from clipsearch.store.inserts import insert_items, insert_many, next_item_id
-from clipsearch.store.resolve import ItemColumns, Part, RowsByModality
+from clipsearch.store.resolve import ItemColumns, Part
+from clipsearch.store.row_places import vector_columns
 from clipsearch.store.rows import Appended, hide
 from clipsearch.store.schema import item_metadata as metadata_table
 from clipsearch.store.schema import items, record_contents, vectors
@@ -92,15 +92,6 @@ def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> di
     }
 
 
-def stacked_rows(additions: Sequence[Addition]) -> RowsByModality:
-    """Stack the rows of a batch by modality, in its order."""
-    blocks: dict[Modality, list[NDArray[np.float16]]] = {}
-    for addition in additions:
-        for modality, rows in addition.rows.items():
-            blocks.setdefault(modality, []).append(rows)
-    return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
-
-
 def store(connection: Connection, root_id: int, additions: Sequence[Addition], appended: Appended) -> None:
     """Write the records of a batch, no two of one id, inside the transaction of a commit."""
     old = [addition for addition in additions if addition.own is not None]
@@ -164,21 +155,8 @@ def _update(connection: Connection, old: Sequence[Addition]) -> None:
 def _places(placed: Sequence[tuple[int, Addition]], appended: Appended) -> Iterator[dict[str, Any]]:
     """Yield the columns of the vectors of records."""
     for item_id, addition in placed:
-        next_row = {modality: appended.take(modality, len(rows)) for modality, rows in addition.rows.items()}
-        vectors_of = {modality: iter(rows) for modality, rows in addition.rows.items()}
-        for part in addition.parts:
-            modality = part.modality
-            yield {
-                "modality": modality,
-                "row": next_row[modality],
-                "item_id": item_id,
-                "part": part.part,
-                "text": part.text,
-                "line": part.line,
-                "end_line": part.end_line,
-                "checksum": row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage),
-            }
-            next_row[modality] += 1
+        first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in addition.rows.items()}
+        yield from vector_columns(item_id, addition.parts, addition.rows, first_rows)
 
 
 def _insert_contents(connection: Connection, placed: Sequence[tuple[int, Addition]]) -> None:
