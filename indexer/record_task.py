@@ -117,10 +117,7 @@ class RecordTask:
                 texts.append(_whole(self.checked.text))
                 blocks.append(self.vector)
             if captions is not None and captions.vectors is not None:
-                texts += [
-                    Part(Modality.TEXT, number, passage.text, passage.line, passage.end_line)
-                    for number, passage in enumerate(captions.passages, len(texts))
-                ]
+                texts += [Part.of_passage(number, each) for number, each in enumerate(captions.passages, len(texts))]
                 blocks.append(captions.vectors.astype(ROW_DTYPE))
             if blocks:
                 parts += tuple(texts)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from clipsearch.metadata import NONE
 from clipsearch.paths import quote_path
@@ -19,7 +19,7 @@ from clipsearch.store import full_text, item_metadata, tags
 from clipsearch.store.inserts import insert_items, insert_many, next_item_id
 from clipsearch.store.resolve import ItemColumns, Part
 from clipsearch.store.row_places import vector_columns
-from clipsearch.store.rows import Appended, hide
+from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import item_metadata as metadata_table
 from clipsearch.store.schema import items, record_contents, vectors
 from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
@@ -117,18 +117,12 @@ def _clear(connection: Connection, old: Sequence[Addition]) -> None:
     for chunk in chunks([addition.own.item_id for addition in old if addition.own]):
         full_text.remove(connection, chunk)
     for modality in Modality:
-        _clear_rows(connection, [a.own.item_id for a in old if a.own and modality in a.renewed], modality)
+        for chunk in chunks([a.own.item_id for a in old if a.own and modality in a.renewed]):
+            remove_rows(connection, chunk, modality)
     for chunk in chunks([a.own.item_id for a in old if a.own and not a.keeps]):
         connection.execute(delete(record_contents).where(record_contents.c.item_id.in_(chunk)))
     for chunk in chunks([a.own.item_id for a in old if a.own and Modality.IMAGE in a.renewed]):
         tags.remove(connection, chunk, tags.TagSource.LABEL)
-
-
-def _clear_rows(connection: Connection, ids: Sequence[int], modality: Modality) -> None:
-    for chunk in chunks(ids):
-        hide(connection, chunk, modality)
-        own: tuple[ColumnElement[bool], ...] = (vectors.c.item_id.in_(chunk), vectors.c.modality == modality)
-        connection.execute(delete(vectors).where(*own))
 
 
 def _update(connection: Connection, old: Sequence[Addition]) -> None:

@@ -16,7 +16,7 @@ from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
 from clipsearch.store.resolve import Content, ItemColumns, Place, paths_by_root, place_of
 from clipsearch.store.row_places import vector_columns
-from clipsearch.store.rows import Appended, hide
+from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, failures, items, tombstones, vectors
 from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.tags import TagSource
@@ -186,9 +186,7 @@ def _store_parts(
 def _drop_captions(connection: Connection, item_id: int) -> None:
     """Hide the rows of a picture's captions, and take them from it; the text in the picture stays."""
     is_caption = vectors.c.part < FIRST_RECOGNISED_PART
-    hide(connection, [item_id], Modality.TEXT, is_caption)
-    own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT, is_caption)
-    connection.execute(delete(vectors).where(*own))
+    remove_rows(connection, [item_id], Modality.TEXT, is_caption)
 
 
 def _swap_places(connection: Connection, moving: Row[Any], holder: Row[Any]) -> None:
