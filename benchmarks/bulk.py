@@ -1,6 +1,6 @@
 """Many queries at once, and many callers at once: python benchmarks/bulk.py [--records N]
 
-A library of N pictures with captions of seven words or so (5,000 by default): texts embedded by the small builtin
+A library of N pictures with captions of seven words (5,000 by default): texts embedded by the small builtin
 encoder for a few hundred of them, the rest of the vectors near these, as only the time counts. 200 texts like the
 captions are asked one by one and by `search_batch`, and awaited from `asearch` one by one and by 32 callers at a time.
 The ways are interleaved and repeated; the figures are medians. `not cached`: the encoder reads every text. `cached`:
@@ -30,7 +30,15 @@ from indexer.spreads import refresh_spreads
 
 QUERIES, CALLERS, ROUNDS = 200, 32, 3
 COMMON = "a the two red small dogs cats boats people on in near beach street sofa run sit play".split()
-RARE = [first + last for first in "ba ce di fo gu ly ma ne pi ro".split() for last in "lt rn sk mp nd ft".split()]
+RARE = """
+anchor apron armchair bakery balloon banjo barrel basket bathtub beetle bicycle binoculars blanket blender bonfire
+bracelet bridge broom bucket cactus camel candle canoe carpet castle cello chimney cliff compass cradle crayon curtain
+dolphin donkey dragonfly drum easel elevator engine escalator falcon fence ferry fireplace flamingo fountain garlic
+giraffe goggles guitar hammer hammock harbour helmet hydrant iceberg igloo jacket jigsaw kettle kite ladder lantern
+laptop lighthouse lizard lobster magnet mailbox meadow mermaid microscope mosque mushroom necklace orchard ostrich
+paddle parachute peacock penguin piano pigeon pumpkin quilt raccoon saddle scarecrow scissors shipwreck skateboard
+snowman staircase submarine sunflower tractor trumpet umbrella violin windmill
+""".split()
 
 
 def captions(count, seed):

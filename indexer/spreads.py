@@ -58,7 +58,7 @@ def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder,
         if not (is_due or known.stand_ins):
             return
         encoder = _encoder(library, load_encoder)
-        is_best = _knows_words(known) and not known.stand_ins and not again
+        is_best = _knows_enough(known) and not known.stand_ins and not again
         if encoder is None and (is_best or not is_due):
             return
         measured = _measure_all(snapshot, encoder, None if given is None else given.vectors)
@@ -81,6 +81,12 @@ def _has_grown(before: int, count: int) -> bool:
 
 def _knows_words(known: Spreads) -> bool:
     return any(name.startswith("text ") for name in known.values)
+
+
+def _knows_enough(known: Spreads) -> bool:
+    """Tell whether words were measured, and not only over a few pictures."""
+    few = f"text {Modality.IMAGE}"
+    return any(name.startswith("text ") and not (name == few and name in known.centres) for name in known.values)
 
 
 def _encoder(library: Library, load_encoder: LoadEncoder) -> Encoder | None:

@@ -1,11 +1,9 @@
-"""Queries embedded in blocks of bounded size, the next block while the one before it is searched for."""
+"""Queries embedded in blocks of bounded size."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.validation import read_vectors
 
-MAX_QUERIES = 64
+MAX_QUERIES = 256
 """Queries scanned together: bounds the memory of a batch."""
 
 
@@ -35,20 +33,9 @@ def vector_blocks(vectors: NDArray[np.floating], dim: int) -> Iterator[QueryBloc
 
 
 def embedded_blocks(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> Iterator[QueryBlock]:
-    """Embed texts or pictures block by block; the next two are embedded while one is searched for.
-
-    Raises what `Embedder.texts` and `Embedder.picture` raise.
-    """
-    embed = partial(_embed, embedder, are_texts=are_texts)
-    parts = [queries[start : start + MAX_QUERIES] for start in range(0, len(queries), MAX_QUERIES)]
-    if len(parts) == 1:
-        yield embed(parts[0])
-        return
-    with ThreadPoolExecutor(1, "clipsearch-embedding") as pool:
-        ahead = [pool.submit(embed, part) for part in parts[:2]]
-        for i in range(len(parts)):
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(embed, part) for part in parts[i + 2 : i + 3]]
+    """Embed texts or pictures block by block. Raises what `Embedder.texts` and `Embedder.picture` raise."""
+    for start in range(0, len(queries), MAX_QUERIES):
+        yield _embed(embedder, queries[start : start + MAX_QUERIES], are_texts=are_texts)
 
 
 def _embed(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> QueryBlock:

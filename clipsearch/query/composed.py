@@ -18,8 +18,8 @@ from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking, fill
+from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
-    ScoredRow,
     first_of_items,
     gather_rows,
     merge_modalities,
@@ -148,17 +148,17 @@ def retrieve_composed(
 
 def _rank(
     snapshot: Snapshot, query: EmbeddedQuery, whole: NDArray[np.float32], proposed: Candidates, fusion: str
-) -> list[ScoredRow]:
+) -> ScoredRows:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
-    modality, item_ids = proposed.modality, proposed.item_ids
-    rows = gather_rows(snapshot, modality, np.unique(np.concatenate(proposed.rows)), item_ids)
+    modality = proposed.modality
+    rows = gather_rows(snapshot, modality, np.unique(np.concatenate(proposed.rows)), proposed.item_ids)
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, rows, whole, item_ids, kind)
+        return score_rows(snapshot, rows, whole, kind)
     near, ids, total = rows.vectors, rows.numbers, counted_rows(snapshot.live_count(modality))
     if not len(ids):
-        return []
+        return ScoredRows.concatenate([])
     scores = exact_scores(whole, near)
     known = snapshot.spreads()
     units = [known.unit_of(each, modality) for each in (*("image" if one else "text" for one in query.pictures), kind)]
@@ -173,19 +173,9 @@ def _rank(
         order = worth = np.minimum(worth, fit)
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
-    owners = np.fromiter((item_ids.get(row, -1) for row in ids.tolist()), np.int64, len(ids))
-    return [
-        ScoredRow(
-            modality,
-            int(ids[i]),
-            int(owners[i]),
-            float(scores[i]),
-            float(worth[i]),
-            float(order[i]),
-            seen,
-        )
-        for i in first_of_items(owners, np.lexsort((ids, -order))).tolist()
-    ]
+    best = first_of_items(rows.items, np.lexsort((ids, -order)))
+    columns = (ids[best], rows.items[best], scores[best], worth[best], order[best])
+    return ScoredRows(*columns, (Judge(modality, seen),), np.zeros(len(best), np.intp))
 
 
 def _evidence(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain
+
+import numpy as np
 
 from clipsearch.paths import real_path
-from clipsearch.query.scoring import ScoredRow
+from clipsearch.query.scored import ScoredRow, ScoredRows
 from clipsearch.store.catalog import Match
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
@@ -23,16 +25,14 @@ class HitBuilder:
         self._matches: dict[tuple[Modality, int], Match | None] = {}
         self._items: dict[int, Item] = {}
 
-    def build_all(
-        self, rankings: Sequence[Sequence[ScoredRow]], most: int, excluded: Sequence[str | None]
-    ) -> list[list[Hit]]:
+    def build_all(self, rankings: Sequence[ScoredRows], most: int, excluded: Sequence[str | None]) -> list[list[Hit]]:
         """Build the hits of several queries, as `build` does. excluded: for each query."""
-        self._look_up(chain.from_iterable(ranked[: most + _SPARE] for ranked in rankings))
+        self._look_up(chain.from_iterable(_firsts(ranked, 0, most + _SPARE) for ranked in rankings))
         return [self.build(ranked, most, name) for ranked, name in zip(rankings, excluded, strict=True)]
 
     def build(
         self,
-        ranked: Sequence[ScoredRow],
+        ranked: ScoredRows,
         most: int,
         excluded: str | None = None,
         excluded_ids: frozenset[int] = frozenset(),
@@ -44,19 +44,21 @@ class HitBuilder:
         """
         hits: list[Hit] = []
         seen = {*excluded_ids}
-        rows = iter(ranked)
-        while len(hits) < most and (part := list(islice(rows, most - len(hits) + _SPARE))):
-            self._look_up(part)
-            for entry in part:
-                if entry.item in seen or len(hits) == most:
-                    continue
-                match = self._matches[entry.modality, entry.row]
-                if match is None or match.item_id in seen:
-                    continue
-                seen.add(match.item_id)
-                item = self._item(match)
-                if excluded is None or real_path(item.path) != excluded:
-                    hits.append(_hit(len(hits) + 1, item, match, entry))
+        for place, number in enumerate(ranked.items.tolist()):
+            if len(hits) >= most:
+                break
+            if number in seen:
+                continue
+            entry = ranked[place]
+            if (entry.modality, entry.row) not in self._matches:
+                self._look_up([entry, *_firsts(ranked, place, most - len(hits) + _SPARE)])
+            match = self._matches[entry.modality, entry.row]
+            if match is None or match.item_id in seen:
+                continue
+            seen.add(match.item_id)
+            item = self._item(match)
+            if excluded is None or real_path(item.path) != excluded:
+                hits.append(_hit(len(hits) + 1, item, match, entry))
         return hits
 
     def _look_up(self, rows: Iterable[ScoredRow]) -> None:
@@ -76,6 +78,13 @@ class HitBuilder:
         if match.item_id not in self._items:
             self._items[match.item_id] = match.item
         return self._items[match.item_id]
+
+
+def _firsts(ranked: ScoredRows, start: int, most: int) -> list[ScoredRow]:
+    """Return the best row of each of the next items, at most so many, from a place on; rows of an item are together."""
+    items = ranked.items[start:]
+    places = np.flatnonzero(np.diff(items, prepend=-1))[:most] + start
+    return [ranked[place] for place in places.tolist()]
 
 
 def _hit(rank: int, item: Item, match: Match, scored: ScoredRow) -> Hit:

@@ -7,30 +7,29 @@ demotion is limited: what is r-th by vectors never stands below place 2r. benchm
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from clipsearch.query.fusion import RRF_RANKS
-from clipsearch.query.scoring import ScoredRow
+from clipsearch.query.scored import ScoredRows
+from clipsearch.query.scoring import is_doubtful, rank_items
 from clipsearch.ranking import limit_demotion
 
 WORDS_DEPTH = 200
 """How many items words propose at most, and vectors at least where words propose any."""
 
 
-def fuse_words(ranked: Sequence[ScoredRow], keyword_ids: Sequence[int], doubtful: Set[int]) -> list[ScoredRow]:
+def fuse_words(ranked: ScoredRows, keyword_ids: Sequence[int], words: float) -> ScoredRows:
     """Fuse a ranking by vectors with the ids of items that words name, best first; the rows of an item stay together.
 
-    The items that words name are in the ranking, but for those of which all rows are damaged. doubtful: ids of items
-    that must not come first where the first by vectors is not one of them.
+    The items that words name are in the ranking, but for those of which all rows are damaged. words: what the words
+    are worth, see `scoring.is_doubtful`.
     """
-    rows: dict[int, list[ScoredRow]] = {}
-    for entry in ranked:
-        rows.setdefault(entry.item, []).append(entry)
-    by_vectors = list(rows)
-    fused = fuse(by_vectors, [item for item in keyword_ids if item in rows])
-    if fused and fused[0] in doubtful and by_vectors[0] not in doubtful:
+    by_vectors = list(dict.fromkeys(ranked.items.tolist()))
+    known = {*by_vectors}
+    fused = fuse(by_vectors, [item for item in keyword_ids if item in known])
+    if fused and is_doubtful(ranked, fused[0], words):
         fused = list(dict.fromkeys([by_vectors[0], *fused]))
-    return [entry for item in fused for entry in rows[item]]
+    return rank_items(ranked, fused)
 
 
 def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:

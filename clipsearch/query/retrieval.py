@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from clipsearch.query.candidates import DEEPER, Candidates, QueryBatch, Retriever
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
-from clipsearch.query.scoring import ScoredRow, doubtful_texts, gather_rows, merge_modalities, score_rows
+from clipsearch.query.scored import ScoredRows
+from clipsearch.query.scoring import gather_rows, merge_modalities, score_rows
 from clipsearch.ranking import words_evalue
 from clipsearch.store.full_text import NOTHING, Keywords
 from clipsearch.types import Hit, Modality
@@ -123,7 +124,7 @@ class _Part:
         found = fill(k, _SELF_MARGIN if any(excluded) else 0, propose, rank)
         return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, self._keyword_ids, strict=True)]
 
-    def _rank(self, found: Sequence[Candidates]) -> list[list[ScoredRow]]:
+    def _rank(self, found: Sequence[Candidates]) -> list[ScoredRows]:
         """Rank the candidates of each query, and the rows of items that its words find; best first."""
         scored = [list(self._score(each)) for each in found]
         adds_up = self._batch.kind == "text"
@@ -132,11 +133,11 @@ class _Part:
             self._fuse(rows, named) if named.ids else rows for rows, named in zip(ranked, self._keywords, strict=True)
         ]
 
-    def _fuse(self, ranked: list[ScoredRow], named: Keywords) -> list[ScoredRow]:
+    def _fuse(self, ranked: ScoredRows, named: Keywords) -> ScoredRows:
         worth = words_evalue(named.counts, self._batch.snapshot.live_count(Modality.TEXT))
-        return fuse_words(ranked, named.ids, doubtful_texts(ranked, worth))
+        return fuse_words(ranked, named.ids, worth)
 
-    def _score(self, found: Candidates) -> Iterator[list[ScoredRow]]:
+    def _score(self, found: Candidates) -> Iterator[ScoredRows]:
         """Score the candidates of one modality for each query; the rows of several queries are read together."""
         batch, modality = self._batch, found.modality
         rows, item_ids = self._with_named(found)
@@ -145,7 +146,7 @@ class _Part:
             part = rows[start : start + at_once]
             gathered = gather_rows(batch.snapshot, modality, np.unique(np.concatenate(part)), item_ids)
             for query, numbers in zip(batch.queries[start : start + at_once], part, strict=True):
-                yield score_rows(batch.snapshot, gathered.only(numbers), query, item_ids, batch.kind)
+                yield score_rows(batch.snapshot, gathered.only(numbers), query, batch.kind)
 
     def _with_named(self, found: Candidates) -> tuple[list[NDArray[np.int64]], Mapping[int, int]]:
         """Return the candidates of each query and the rows of items that its words find, ascending; and their items."""

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
-from operator import attrgetter
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.ranking import (
     MIN_SAMPLE,
     NullModel,
     are_unit,
-    confidence,
     counted_rows,
-    evalue_confidence,
     exact_scores,
     limit_demotion,
     log_evalues,
@@ -31,48 +27,29 @@ _ITSELF = 0.999
 """The cosine from which on a row is the picture or the vector that is searched by, stored as float16."""
 
 
-class ScoredRow(NamedTuple):
-    """A row with its score.
-
-    item: the id of its item. log_evalue: see `ranking.log_evalue`. order: what rows are sorted by, highest first,
-    comparable between modalities: a log E-value too; above 0 for more than chance, infinite for the query itself. seen:
-    the null model of the score. bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
-    """
-
-    modality: Modality
-    row: int
-    item: int
-    score: float
-    log_evalue: float
-    order: float
-    seen: NullModel
-    bounded: bool = False
-
-    @property
-    def confidence(self) -> float | None:
-        """The confidence of a hit by this row; few rows become one."""
-        if self.bounded:
-            return confidence(self.score, self.seen, bounded=True)
-        return evalue_confidence(self.log_evalue, self.seen)
-
-
 @dataclass(frozen=True, slots=True)
 class GatheredRows:
     """Rows of one modality that were read.
 
-    numbers: int64 (n,), ascending. vectors: float32 (n, dim), of unit length.
+    numbers: int64 (n,), ascending. items: int64 (n,), the id of the item of each, -1 for none. vectors: float32
+    (n, dim), of unit length.
     """
 
     modality: Modality
     numbers: NDArray[np.int64]
+    items: NDArray[np.int64]
     vectors: NDArray[np.float32]
 
     def only(self, numbers: NDArray[np.int64]) -> GatheredRows:
         """Return those of these rows, int64 (any,) ascending, that are here."""
-        if len(numbers) == len(self.numbers):
+        if len(numbers) == len(self.numbers) or not len(self.numbers):
             return self
-        chosen = np.flatnonzero(np.isin(self.numbers, numbers, assume_unique=True))
-        return GatheredRows(self.modality, self.numbers[chosen], self.vectors[chosen])
+        places = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
+        return self.take(places[self.numbers[places] == numbers])
+
+    def take(self, places: NDArray[np.intp] | NDArray[np.bool_]) -> GatheredRows:
+        """Return the rows at these places."""
+        return GatheredRows(self.modality, self.numbers[places], self.items[places], self.vectors[places])
 
 
 def gather_rows(
@@ -82,36 +59,34 @@ def gather_rows(
 
     item_ids: by row.
     """
-    vectors = snapshot.rows(modality).gather(numbers)
-    sound = are_unit(vectors)
+    items = np.fromiter((item_ids.get(row, -1) for row in numbers.tolist()), np.int64, len(numbers))
+    rows = GatheredRows(modality, numbers, items, snapshot.rows(modality).gather(numbers))
+    sound = are_unit(rows.vectors)
     if sound.all():
-        return GatheredRows(modality, numbers, vectors)
+        return rows
     snapshot.leave_out(item_ids.get(row) for row in numbers[~sound].tolist())
-    return GatheredRows(modality, numbers[sound], vectors[sound])  # a row that is damaged has no score
+    return rows.take(sound)  # a row that is damaged has no score
 
 
-def score_rows(
-    snapshot: Snapshot, rows: GatheredRows, query: NDArray[np.float32], item_ids: Mapping[int, int], kind: str | None
-) -> list[ScoredRow]:
+def score_rows(snapshot: Snapshot, rows: GatheredRows, query: NDArray[np.float32], kind: str | None) -> ScoredRows:
     """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
 
-    item_ids: by row; of the rows of one item, the best alone is returned.
+    Of the rows of one item, the best alone is returned.
     """
-    modality, ids = rows.modality, rows.numbers
+    modality, ids, owners = rows.modality, rows.numbers, rows.items
     if not len(ids):
-        return []
+        return ScoredRows.concatenate([])
     scores = exact_scores(query, rows.vectors)
-    owners = np.fromiter((item_ids.get(row, -1) for row in ids.tolist()), np.int64, len(ids))
     best = first_of_items(owners, np.lexsort((ids, -scores)))
+    scores = scores[best]
     seen, typical = null_models(snapshot, modality, query, kind)
-    worth = log_evalues(scores[best], seen)
-    order = worth if seen is typical else log_evalues(scores[best], typical)
+    worth = log_evalues(scores, seen)
+    order = worth if seen is typical else log_evalues(scores, typical)
     bounded = kind != Modality.TEXT  # whose scores are far below 1
     if bounded:  # in a library of few rows, its score says nothing of chance
-        order = np.where(scores[best] >= _ITSELF, np.inf, order)
-    columns = (each.tolist() for each in (ids[best], owners[best], scores[best], worth, order))
-    whole = zip(repeat(modality), *columns, repeat(seen), repeat(bounded), strict=False)
-    return [tuple.__new__(ScoredRow, row) for row in whole]  # in half the time of ScoredRow(...), for hundreds a query
+        order = np.where(scores >= _ITSELF, np.inf, order)
+    judges = (Judge(modality, seen, bounded),)
+    return ScoredRows(ids[best], owners[best], scores, worth, order, judges, np.zeros(len(best), np.intp))
 
 
 def null_models(
@@ -162,39 +137,43 @@ def first_of_items(owners: NDArray[np.int64], order: NDArray[np.intp]) -> NDArra
     return places[owners[places] >= 0]
 
 
-_order = attrgetter("order")
-
-
-def merge_modalities(lists: Sequence[list[ScoredRow]], *, adds_up: bool) -> list[ScoredRow]:
+def merge_modalities(lists: Sequence[ScoredRows], *, adds_up: bool) -> ScoredRows:
     """Merge the modalities in order; the r-th best of the pictures that stand out is at place 2r or before.
 
     The rows of one item follow each other, where the best would stand. adds_up: whether the orders of the picture and
     the caption of one item add up as far as they are above 0, as independent evidence for words does. They do not where
     a picture is to find itself.
     """
+    rows = ScoredRows.concatenate(lists)
+    pictures = rows.items[rows.are_of(Modality.IMAGE) & (rows.orders > 0)].tolist()
+    rows = rows.take(np.argsort(-rows.orders, kind="stable"))
     if len(lists) == 1:
-        return sorted(lists[0], key=_order, reverse=True)
-    rows: dict[int, list[ScoredRow]] = {}
-    for entry in sorted(chain.from_iterable(lists), key=_order, reverse=True):
-        rows.setdefault(entry.item, []).append(entry)
-    worth = {item: own[0].order for item, own in rows.items()}
+        return rows
+    ids, first, numbers = np.unique(rows.items, return_index=True, return_inverse=True)
+    worth = rows.orders[first]
     if adds_up:
-        several = ((item, own) for item, own in rows.items() if len(own) > 1 and worth[item] > 0)
-        worth |= {item: sum(max(entry.order, 0.0) for entry in own) for item, own in several}
-    ranked = sorted(rows, key=worth.__getitem__, reverse=True)
-    pictures = [e.item for ranking in lists for e in ranking if e.modality is Modality.IMAGE and e.order > 0]
-    return [entry for item in limit_demotion(ranked, pictures) for entry in rows[item]]
+        several = (np.bincount(numbers, minlength=len(ids)) > 1) & (worth > 0)
+        worth = np.where(several, np.bincount(numbers, np.maximum(rows.orders, 0.0), len(ids)), worth)
+    ranked = ids[np.lexsort((first, -worth))].tolist()
+    return rank_items(rows, limit_demotion(ranked, pictures))
 
 
-def doubtful_texts(ranked: Sequence[ScoredRow], words: float) -> frozenset[int]:
-    """Return the items that words must not put first: texts worth less than the first picture by words and by meaning.
+def rank_items(rows: ScoredRows, ranked: Sequence[int]) -> ScoredRows:
+    """Return rows in the order of their items, all of which are ranked; those of one item as they were."""
+    ids, numbers = np.unique(rows.items, return_inverse=True)
+    places = np.empty(len(ids), np.intp)
+    places[np.searchsorted(ids, np.array(ranked, np.int64))] = np.arange(len(ranked))
+    return rows.take(np.argsort(places[numbers], kind="stable"))
+
+
+def is_doubtful(ranked: ScoredRows, item: int, words: float) -> bool:
+    """Tell whether words must not put an item first: a text worth less than the first picture by words and by meaning.
 
     "child" asks for a photograph of one where there is one, not for a document on parent and child. words: what the
     words are worth, see `ranking.words_evalue`. Nothing is doubtful beside too few pictures to judge them.
     """
-    first = ranked[0] if ranked else None
-    if first is None or first.modality is not Modality.IMAGE or first.confidence is None or words >= first.order:
-        return frozenset()
-    return frozenset(entry.item for entry in ranked) - {
-        entry.item for entry in ranked if entry.modality is Modality.IMAGE or entry.order >= first.order
-    }
+    first = ranked[0]
+    if first.modality is not Modality.IMAGE or first.confidence is None or words >= first.order:
+        return False
+    own = ranked.items == item
+    return not bool((own & (ranked.are_of(Modality.IMAGE) | (ranked.orders >= first.order))).any())

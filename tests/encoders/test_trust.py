@@ -302,6 +302,7 @@ def test_only_one_place_loads_what_a_library_names():
         calls = (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
         found |= {f"{path.relative_to(root)} {call}" for call in calls if ours and call.startswith("registry.load")}
     assert found == {
+        "clipsearch/cli/embed.py registry.load",
         "clipsearch/query/embedding.py registry.load_pinned",
         "indexer/calibration.py registry.load_pinned",
         "indexer/importing.py registry.load",

@@ -23,7 +23,8 @@ from PIL import Image, ImageOps
 from clipsearch import parse
 from clipsearch.encoders import registry
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.scoring import ScoredRow, doubtful_texts, merge_modalities
+from clipsearch.query.scored import Judge, ScoredRows
+from clipsearch.query.scoring import is_doubtful, merge_modalities
 from clipsearch.ranking import (
     CONFIDENT,
     TAIL_SHARE,
@@ -184,28 +185,41 @@ def test_a_tail_of_equal_scores_has_a_width_that_is_kept(unit):
     assert np.isfinite(log_evalue(1.0, NullModel(0.0, 0.01, 100, 40, kept)))
 
 
-def row(modality, item, order, confidence=None):
-    log_evalue = order if confidence is None else -np.log(-np.log(confidence))
-    seen = NullModel(0.0, 0.1, 100, 0 if confidence is None else 1000)
-    return ScoredRow(modality, item, item, order / 10, log_evalue, order, seen)
+def scored(modality, orders, confidence=None):
+    """Rows of one modality, with the order of each item; confidence: of the first, None where the library is small."""
+    worth = np.array([*orders.values()])
+    if confidence is not None:
+        worth[0] = -np.log(-np.log(confidence))
+    judge = Judge(modality, NullModel(0.0, 0.1, 100, 0 if confidence is None else 1000))
+    ids, order = np.array([*orders], np.int64), np.array([*orders.values()])
+    return ScoredRows(ids, ids, order / 10, worth, order, (judge,), np.zeros(len(ids), np.intp))
 
 
 def test_a_picture_and_its_caption_add_up():
-    pictures = [row(Modality.IMAGE, 1, 3.0), row(Modality.IMAGE, 2, 2.0), row(Modality.IMAGE, 3, -1.0)]
-    texts = [row(Modality.TEXT, 2, 2.5), row(Modality.TEXT, 3, 0.5), row(Modality.TEXT, 9, -2.0)]
+    pictures = scored(Modality.IMAGE, {1: 3.0, 2: 2.0, 3: -1.0})
+    texts = scored(Modality.TEXT, {2: 2.5, 3: 0.5, 9: -2.0})
     merged = merge_modalities([pictures, texts], adds_up=True)
     assert [(entry.item, entry.modality) for entry in merged[:2]] == [(2, Modality.TEXT), (2, Modality.IMAGE)]
     assert list(dict.fromkeys(entry.item for entry in merged)) == [2, 1, 3, 9]
     assert merge_modalities([pictures, texts], adds_up=False)[0].item == 1
 
 
-def test_texts_that_neither_words_nor_meaning_make_worth_the_first_picture_are_doubtful():
-    texts = [row(Modality.TEXT, 5, 0.5), row(Modality.TEXT, 6, -0.5), row(Modality.TEXT, 1, -2.0)]
-    assert doubtful_texts([row(Modality.IMAGE, 1, 0.5, 0.55), *texts], 0.0) == {6}
-    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts], 0.0) == {5, 6}
-    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0, 0.98), *texts], 4.0) == set(), "its words are worth it"
-    assert doubtful_texts([row(Modality.IMAGE, 1, 4.0), *texts], 0.0) == set(), "of a few pictures none can stand out"
-    assert doubtful_texts(texts, 0.0) == doubtful_texts([], 0.0) == set()
+@pytest.mark.parametrize(
+    ("order", "confidence", "words", "doubtful"),
+    [
+        (0.5, 0.55, 0.0, {6}),
+        (4.0, 0.98, 0.0, {5, 6}),
+        (4.0, 0.98, 4.0, set()),  # its words are worth it
+        (4.0, None, 0.0, set()),  # of a few pictures none can stand out
+    ],
+)
+def test_texts_that_neither_words_nor_meaning_make_worth_the_first_picture_are_doubtful(
+    order, confidence, words, doubtful
+):
+    texts = scored(Modality.TEXT, {5: 0.5, 6: -0.5, 1: -2.0})
+    ranked = ScoredRows.concatenate([scored(Modality.IMAGE, {1: order}, confidence), texts])
+    assert {item for item in (1, 5, 6) if is_doubtful(ranked, item, words)} == doubtful
+    assert not any(is_doubtful(texts, item, words) for item in (5, 6))
 
 
 def test_a_word_is_worth_less_the_more_texts_have_it_and_several_are_worth_more_than_one():

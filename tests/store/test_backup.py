@@ -633,6 +633,7 @@ def test_a_segment_that_is_not_what_was_backed_up_is_not_appended_to(library, ta
     """A library that went back to an earlier state has other rows under the same numbers."""
     library.close()
     shutil.copytree(library.folder, tmp_path / "earlier")
+    library = Library(library.folder)
     fill(library, "p8", 1)
     back_up(library, target)
     good = tree_digest(target)
@@ -679,6 +680,7 @@ def test_a_flipped_bit_of_a_manifest_is_seen_wherever_it_is(library, target):
 def test_a_library_that_went_back_and_has_less_is_backed_up(library, target, tmp_path):
     library.close()
     shutil.copytree(library.folder, tmp_path / "earlier")
+    library = Library(library.folder)
     fill(library, "p8", 1)
     back_up(library, target)
     library.close()

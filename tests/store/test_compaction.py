@@ -512,6 +512,7 @@ def test_a_real_kill_at_any_moment_leaves_the_old_state_or_the_new_one(tmp_path)
     assert left == sorted(left, reverse=True), "what was forgotten came back"
     assert [code for code, _, _ in results].count(-signal.SIGKILL) > 3, "they ended before they could be killed"
     assert left[0] > left[-1]
+    library = Library(library.folder)
     with library.writer():
         pass
     state = read_state(library.folder)

@@ -254,7 +254,7 @@ def test_a_read_only_library_with_the_log_of_a_killed_writer_answers(read_only, 
     root = read_only.parent / "photos"
     photos(root, 40, first=4, size=(48, 32))
     process = start_cli("index", root, "--library", read_only, "--batch-size", 4, "--threads", 1)
-    wait_until(lambda: (read_only / "catalog.db-wal").exists() and revision(read_only) > 3)
+    wait_until(lambda: (read_only / "catalog.db-wal").exists() and len(read_state(read_only).live) > 4)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     expected = len(read_state(read_only).live)

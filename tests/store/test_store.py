@@ -629,6 +629,7 @@ def test_a_rehearsal_undoes_everything(tmp_path):
     library, before = filled(tmp_path / "lib")
     library.close()
     digest = tree_digest(tmp_path)
+    library = Library(library.folder)
     with library.writer() as opened, opened.rehearsal():
         scope = opened.add_root("", "/other")
         opened.ledger.note([FileRecord(scope.root_id, "n", 1, 1)], retry_failed=False)

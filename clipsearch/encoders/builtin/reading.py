@@ -8,6 +8,7 @@ English one loses little with the multilingual tower. So only what is English al
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from clipsearch.encoders.builtin.english import english_chance
 
@@ -28,6 +29,7 @@ _LETTERS_OF_A_SYLLABLE = 2
 """Latin letters that one Chinese, Japanese or Korean letter stands for, roughly."""
 
 
+@lru_cache(maxsize=1024)  # a query asks twice: what it cannot read, then how to read it
 def english_share(text: str) -> float:
     """Return the weight of MiniLM in the vector of a text: 1, 0, or 1/2 where it may be English or is partly so."""
     if max(text, default="") >= _FIRST_OTHER:
