@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipsearch.store.additions import BOTH, DIGEST_LENGTH, Addition, Known
+from clipsearch.store.additions import BOTH, DIGEST_LENGTH, Addition, StoredRecord
 from clipsearch.store.records import Captions
 from clipsearch.store.resolve import ItemColumns, Part
 from clipsearch.store.vectors import ROW_DTYPE
@@ -25,13 +25,13 @@ _TEXTS = frozenset({Modality.TEXT})
 class RecordTask:
     """A record, and what the library has under its id.
 
-    vector: float16 (1, dim), if it came with one. digest: see `additions.Known`; "" before it is known. kept: the file
-    that is kept of the picture, if it is new, and what it is. picture: what its file says. has_passages: whether it has
+    vector: float16 (1, dim), if it came with one. digest: see `StoredRecord`; "" before it is known. kept: the file that
+    is kept of the picture, if it is new, and what it is. picture: what its file says. has_passages: whether it has
     passages to encode.
     """
 
     checked: CheckedRecord
-    own: Known | None
+    own: StoredRecord | None
     vector: NDArray[np.float16] | None
     digest: str = ""
     kept: tuple[bytes, str] | None = None

@@ -44,7 +44,7 @@ _KNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredRecord:
     """What the library has of a record. digest: of what its picture, or the vector that came with it, is."""
 
     item_id: int
@@ -61,11 +61,11 @@ class Known:
 class Addition:
     """A record to store.
 
-    name: unique in its root. columns: of its item, with the digest as `Known` has it in place of the content hash, as
-    long as it is not numbered. metadata: JSON. kept: the encoded file of its picture or of a
-    thumbnail, and which of the two. own: what the library has under that id. renewed: in which modalities the rows that
-    it has are replaced. parts: of the renewed modalities; those of one belong to the rows, float16 (parts, dim), of
-    that modality, in order. keeps: leave what is kept of the picture as it is.
+    name: unique in its root. columns: of its item, with the digest of `StoredRecord` in place of the content hash, as
+    long as it is not numbered. metadata: JSON. kept: the encoded file of its picture or of a thumbnail, and which of
+    the two. own: what the library has under that id. renewed: in which modalities the rows that it has are replaced.
+    parts: of the renewed modalities; those of one belong to the rows, float16 (parts, dim), of that modality, in order.
+    keeps: leave what is kept of the picture as it is.
     """
 
     name: str
@@ -75,19 +75,19 @@ class Addition:
     metadata: str | None = None
     source: str | None = None
     kept: tuple[bytes, str] | None = None
-    own: Known | None = None
+    own: StoredRecord | None = None
     renewed: frozenset[Modality] = BOTH
     parts: Sequence[Part] = ()
     rows: Mapping[Modality, NDArray[np.float16]] = field(default_factory=dict)
     keeps: bool = False
 
 
-def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> dict[str, Known]:
+def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> dict[str, StoredRecord]:
     """Return what the library has under these ids, by id."""
     by_path = {quote_path(name): name for name in names}
     found = connection.execute(_KNOWN, {"root": root_id, "paths": to_parameter(by_path)})
     return {
-        by_path[row[0]]: Known(row[1], row[2][-DIGEST_LENGTH:], row[3], row[4], row[5], row[6], row[7], row[8])
+        by_path[row[0]]: StoredRecord(row[1], row[2][-DIGEST_LENGTH:], row[3], row[4], row[5], row[6], row[7], row[8])
         for row in found
     }
 

@@ -174,7 +174,7 @@ class Writer:
             self.commit_additions(root_id, changes.additions)
         return changes.counts
 
-    def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.Known]:
+    def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.StoredRecord]:
         """Return what the library has of records under these ids, by id."""
         with transaction(self._connection) as connection:
             return additions.find_known(connection, root_id, names)
