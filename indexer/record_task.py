@@ -25,8 +25,8 @@ _TEXTS = frozenset({Modality.TEXT})
 class RecordTask:
     """A record, and what the library has under its id.
 
-    vector: float16 (1, dim), if it came with one. digest: see `StoredRecord`; "" before it is known. kept: the file that
-    is kept of the picture, if it is new, and what it is. picture: what its file says. has_passages: whether it has
+    vector: float16 (1, dim), if it came with one. digest: see `StoredRecord`; "" before it is known. kept: the file
+    that is kept of the picture, if it is new, and what it is. picture: what its file says. has_passages: whether it has
     passages to encode.
     """
 
