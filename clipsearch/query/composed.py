@@ -174,8 +174,10 @@ def _rank(
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     best = first_of_items(rows.items, np.lexsort((ids, -order)))
-    columns = (ids[best], rows.items[best], scores[best], worth[best], order[best])
-    return ScoredRows(*columns, (Judge(modality, seen),), np.zeros(len(best), np.intp))
+    return ScoredRows(
+        ids[best], rows.items[best], scores[best], worth[best], order[best], (Judge(modality, seen),),
+        np.zeros(len(best), np.intp),
+    )  # fmt: skip
 
 
 def _evidence(
