@@ -24,7 +24,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from clipsearch.store.records import Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, RecordBlock
 from clipsearch.types import EncoderPin, Modality
 from indexer.spreads import refresh_spreads
 
@@ -64,7 +64,7 @@ def make_library(folder, encoder, count):
             block = range(start, min(start + 1000, count))
             texts = near(some[rng.integers(len(some), size=len(block))], 0.5)
             rows = {Modality.IMAGE: near(texts.astype(np.float32), 1.0), Modality.TEXT: texts}
-            writer.commit_records(source, RecordBlock([Record(f"{i}.jpg", said[i]) for i in block], rows))
+            writer.commit_records(source, RecordBlock([CollectionRecord(f"{i}.jpg", said[i]) for i in block], rows))
         refresh_spreads(library, writer, lambda: encoder)
     library.close()
 

@@ -25,7 +25,7 @@ from harness import median_ratio, write_result
 
 from clipsearch.store import full_text
 from clipsearch.store.library import Library
-from clipsearch.store.records import Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, RecordBlock
 from clipsearch.types import EncoderPin, Modality
 from clipsearch.words import separate
 
@@ -129,7 +129,9 @@ def import_seconds(texts: list[str]) -> float:
             root = writer.add_collection(library.base, "/captions")
             started = time.perf_counter()
             for first in range(0, len(texts), BLOCK):
-                records = [Record(f"{first + i}", text) for i, text in enumerate(texts[first : first + BLOCK])]
+                records = [
+                    CollectionRecord(f"{first + i}", text) for i, text in enumerate(texts[first : first + BLOCK])
+                ]
                 writer.commit_records(root, RecordBlock(records, {Modality.IMAGE: rows[: len(records)]}))
             seconds = time.perf_counter() - started
         library.close()

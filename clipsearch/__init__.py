@@ -145,7 +145,7 @@ def open(
     """
     from clipsearch.config import load_settings
     from clipsearch.locations import library_path
-    from clipsearch.query.engine import open_engine
+    from clipsearch.query.opening import open_engine
 
     chosen = settings or load_settings()
     folder = library_path(os.fspath(library) if library is not None else chosen.library)

@@ -225,8 +225,28 @@ class Results(Sequence[Hit]):
         return iter(self.hits)
 
 
+class _Items(Sequence[Item]):
+    """What is a sequence by its `items`."""
+
+    __slots__ = ()
+    items: tuple[Item, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+
 @dataclass(frozen=True, slots=True)
-class Listing(Sequence[Item]):
+class Listing(_Items):
     """What filters alone allow, newest first; a sequence of Item.
 
     Attributes:
@@ -243,22 +263,9 @@ class Listing(Sequence[Item]):
     tags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
-    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
-        return self.items[index]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.items)
-
 
 @dataclass(frozen=True, slots=True)
-class Page(Sequence[Item]):
+class Page(_Items):
     """Some of the items that a filter allows, in order of their ids; a sequence of Item.
 
     Attributes:
@@ -270,19 +277,6 @@ class Page(Sequence[Item]):
     items: tuple[Item, ...]
     cursor: str | None = None
     warnings: tuple[str, ...] = ()
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
-    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
-        return self.items[index]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,9 @@ def parse_where(written: str) -> Where:
     """
     match = _EXPRESSION.fullmatch(written)
     if match is None:
-        raise InvalidInputError(f"{written!r} is no condition. Write one such as price<20, brand=acme or title~beach.")
+        raise InvalidInputError(
+            f"{written!r} is not a condition. Write one such as price<20, brand=acme or title~beach."
+        )
     name, sign, value = match.groups()
     name = _json_or_text(name) if name.startswith('"') else name
     if sign is None:

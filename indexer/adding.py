@@ -44,7 +44,7 @@ from indexer.picture_reader import PictureReader
 from indexer.pipeline import batches
 from indexer.record_task import RecordTask
 from indexer.report import Progress, Silent
-from indexer.sources.records import BLOCK_RECORDS, Block, Checked, RecordSource
+from indexer.sources.records import BLOCK_RECORDS, Block, CheckedRecord, RecordSource
 from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
@@ -175,7 +175,7 @@ class Adding:
             name = outcome.record.path
             if isinstance(outcome, Failed):
                 self._failed.append((name, outcome.reason))
-            elif tasks[name].is_spoken and outcome.captions is None:
+            elif tasks[name].has_passages and outcome.captions is None:
                 self._failed.append((name, "its text could not be encoded"))
             else:
                 pixels = outcome.vectors if isinstance(outcome, Encoded) else None
@@ -263,7 +263,7 @@ class _Preparing:
         unique = f"{task.digest} {record.path}"  # the stages encode equal content once, but two records share no rows
         return Decoded(record, unique, pixels, info, captions=self._passages(task))
 
-    def _read(self, checked: Checked) -> bytes | Image.Image:
+    def _read(self, checked: CheckedRecord) -> bytes | Image.Image:
         """Return the file of a picture, or the picture itself."""
         if checked.source is None:
             assert checked.image is not None
@@ -281,5 +281,5 @@ class _Preparing:
         for text in task.texts() if encoder is not None else ():
             assert encoder is not None
             passages += split_passages(clean(text), count=encoder.count_tokens, limit=encoder.max_tokens)
-        task.is_spoken = bool(passages)
+        task.has_passages = bool(passages)
         return Captions("", "", (), tuple(passages)) if passages else None

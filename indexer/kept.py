@@ -25,7 +25,7 @@ _QUALITY = 85
 def make_kept(content: bytes | Image.Image, keep: str, reader: PictureReader, max_pixels: int) -> bytes:
     """Return the file that is kept of a picture.
 
-    content: its file, or an RGB picture, which is kept as PNG. Raises PictureError for a file that is no picture,
+    content: its file, or an RGB picture, which is kept as PNG. Raises PictureError for a file that is not a picture,
     InvalidInputError for one that is too large.
     """
     if keep == THUMBNAIL:

@@ -17,7 +17,7 @@ from indexer.captioning import MAX_CAPTIONS, clean, encode_passages
 def make_caption(given: str, items: Iterable[Item], encoder: Encoder | None) -> NewCaption:
     """Encode a caption for items. encoder: None for a library whose vectors are made elsewhere.
 
-    Raises InvalidInputError for a caption that is no str or too long, EncoderError.
+    Raises InvalidInputError for a caption that is not a str, or is too long, EncoderError.
     """
     if not isinstance(given, str):
         raise InvalidInputError(f"The caption must be a str, not {given!r:.80}.")

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipsearch.store.additions import BOTH, DIGEST_LENGTH, Addition, Known
+from clipsearch.store.additions import BOTH, DIGEST_LENGTH, Addition, StoredRecord
 from clipsearch.store.records import Captions
 from clipsearch.store.resolve import ItemColumns, Part
 from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.types import Modality, PictureInfo
-from indexer.sources.records import Checked
+from indexer.sources.records import CheckedRecord
 
 _PICTURE = (Part(Modality.IMAGE, 0),)
 _NOTHING: frozenset[Modality] = frozenset()
@@ -25,18 +25,18 @@ _TEXTS = frozenset({Modality.TEXT})
 class RecordTask:
     """A record, and what the library has under its id.
 
-    vector: float16 (1, dim), if it came with one. digest: see `additions.Known`; "" before it is known. kept: the file
-    that is kept of the picture, if it is new, and what it is. picture: what its file says. is_spoken: whether it has
+    vector: float16 (1, dim), if it came with one. digest: see `StoredRecord`; "" before it is known. kept: the file
+    that is kept of the picture, if it is new, and what it is. picture: what its file says. has_passages: whether it has
     passages to encode.
     """
 
-    checked: Checked
-    own: Known | None
+    checked: CheckedRecord
+    own: StoredRecord | None
     vector: NDArray[np.float16] | None
     digest: str = ""
     kept: tuple[bytes, str] | None = None
     picture: PictureInfo | None = None
-    is_spoken: bool = False
+    has_passages: bool = False
 
     def set_digest(self, content: bytes | Image.Image | None) -> None:
         """Digest what decides the rows, but for the texts: the picture that is encoded, and the vector it came with."""
@@ -77,11 +77,11 @@ class RecordTask:
             texts = [] if checked.text is None else [checked.caption]
         return [text for text in texts if text and text.strip()]
 
-    def addition(self, pixels: NDArray[np.float32] | None = None, spoken: Captions | None = None) -> Addition | None:
+    def addition(self, pixels: NDArray[np.float32] | None = None, captions: Captions | None = None) -> Addition | None:
         """Return what is to be stored; None if the library has it as it is.
 
-        pixels: the vector of its picture, float32 (1, dim); spoken: its passages with their vectors, as far as they
-        were encoded.
+        pixels: the vector of its picture, float32 (1, dim); captions: the passages of its texts with their
+        vectors, as far as they were encoded.
         """
         checked, own = self.checked, self.own
         renewed, keeps = BOTH, False
@@ -92,7 +92,7 @@ class RecordTask:
             if not renewed and is_kept and own.metadata == checked.metadata and own.source == checked.source:
                 return None
         is_picture = checked.has_picture or self.has_picture_vector
-        parts, rows = self._parts(renewed, pixels, spoken)
+        parts, rows = self._parts(renewed, pixels, captions)
         modality = Modality.IMAGE if is_picture else Modality.TEXT
         return Addition(
             checked.name, ItemColumns.of_content(modality, self.digest, self.picture), checked.caption, checked.text,
@@ -100,7 +100,7 @@ class RecordTask:
         )  # fmt: skip
 
     def _parts(
-        self, renewed: frozenset[Modality], pixels: NDArray[np.float32] | None, spoken: Captions | None
+        self, renewed: frozenset[Modality], pixels: NDArray[np.float32] | None, captions: Captions | None
     ) -> tuple[tuple[Part, ...], dict[Modality, NDArray[np.float16]]]:
         """Return the parts in the renewed modalities, and their rows."""
         parts: tuple[Part, ...] = ()
@@ -116,12 +116,9 @@ class RecordTask:
             if self.vector is not None and not self.has_picture_vector:
                 texts.append(_whole(self.checked.text))
                 blocks.append(self.vector)
-            if spoken is not None and spoken.vectors is not None:
-                texts += [
-                    Part(Modality.TEXT, number, passage.text, passage.line, passage.end_line)
-                    for number, passage in enumerate(spoken.passages, len(texts))
-                ]
-                blocks.append(spoken.vectors.astype(ROW_DTYPE))
+            if captions is not None and captions.vectors is not None:
+                texts += [Part.of_passage(number, each) for number, each in enumerate(captions.passages, len(texts))]
+                blocks.append(captions.vectors.astype(ROW_DTYPE))
             if blocks:
                 parts += tuple(texts)
                 rows[Modality.TEXT] = np.concatenate(blocks)

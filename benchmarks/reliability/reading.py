@@ -24,7 +24,7 @@ from harness import median_ratio, write_result
 from clipsearch.float16 import widen
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from clipsearch.store.records import Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, RecordBlock
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import EncoderPin, Modality
@@ -71,7 +71,7 @@ def made(folder, rows, kind):
             x = centres[rng.integers(len(centres), size=BLOCK)] + 0.9 * rng.standard_normal((BLOCK, DIM))
             x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
             writer.commit_records(
-                root, RecordBlock([Record(f"{first + i}") for i in range(BLOCK)], {Modality.IMAGE: x})
+                root, RecordBlock([CollectionRecord(f"{first + i}") for i in range(BLOCK)], {Modality.IMAGE: x})
             )
         build(library, writer, IndexPlan(kind))
     library.close()

@@ -25,6 +25,6 @@ def open_for_one_query(folder: Path, settings: Settings, *, text: str | None, im
     from clipsearch.query.prefetch import start_embedding
 
     embedder = start_embedding(folder, settings, text=text, image=image)
-    from clipsearch.query.engine import open_library
+    from clipsearch.query.opening import open_library
 
     return open_library(folder, settings, embedder)

@@ -74,8 +74,8 @@ def eval(
 
 
 def _sides(library: str | None, offline: bool | None, compare: str | None, templates: tuple[str, ...]) -> list[Side]:
-    from clipsearch.query.engine import open_library
     from clipsearch.query.eval.evaluation import Side
+    from clipsearch.query.opening import open_library
 
     settings, folder = read_settings(library=library, offline=offline)
     sides = [Side(open_library(folder, settings))]

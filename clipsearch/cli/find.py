@@ -53,7 +53,7 @@ def find(
     Files are sorted by the date that the camera wrote. A file without one is sorted by its own date, shown with a ~.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
-    from clipsearch.query.engine import open_library
+    from clipsearch.query.opening import open_library
 
     shape = read_shape(as_json, paths, print0)
     settings, folder = read_settings(library=library)

@@ -74,8 +74,8 @@ def label(
         raise InvalidInputError("--min-chance has no effect without --save. Add --save.")
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.filtering import Filter
-    from clipsearch.query.engine import open_library
     from clipsearch.query.labelling import MIN_CHANCE, TEMPLATES, label_pictures, save_labels
+    from clipsearch.query.opening import open_library
 
     names = read_labels(labels)
     filters = Filter(folders=paths) if paths else None

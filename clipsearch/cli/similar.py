@@ -61,7 +61,7 @@ def similar(
     shape = read_shape(as_json, paths, print0)
     showing.check()
     settings, folder = read_settings(library=library, offline=offline)
-    from clipsearch.query.engine import open_library
+    from clipsearch.query.opening import open_library
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)

@@ -12,41 +12,23 @@ from numpy.typing import NDArray
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.batching import Batcher
 from clipsearch.query.options import SearchKeywords, SearchOptions
+from clipsearch.query.searching import EngineSearches
 from clipsearch.query.terms import Query, Term
 from clipsearch.query.validation import as_floats
 from clipsearch.types import Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
-    from clipsearch.query.engine import Vector, Vectors
+    from clipsearch.query.searching import Vector, Vectors
 
 
-class EngineAsync:
+class EngineAsync(EngineSearches):
     """What a SearchEngine has for asyncio. One engine serves any number of event loops, one after the other or not.
 
     Searches that are awaited at about the same time, with equal options, are answered together.
     """
 
     _batcher: Batcher
-
-    def _search_any(
-        self,
-        text: str | Term | Query | None,
-        image: Picture | None,
-        vector: Vector | Vectors | None,
-        options: SearchOptions,
-    ) -> Results | list[Results]:
-        raise NotImplementedError
-
-    def _search_batch(
-        self,
-        options: SearchOptions,
-        *,
-        texts: Sequence[str] | None = None,
-        images: Sequence[Picture] | None = None,
-        vectors: NDArray[np.floating] | None = None,
-    ) -> list[Results]:
-        raise NotImplementedError
 
     @overload
     async def asearch(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,17 +127,21 @@ class Embedder:
 def open_image(image: Picture, side: int, settings: Settings) -> Image:
     """Open a picture, upright and RGB, for an encoder that needs `side` pixels on its shorter side.
 
-    Raises InvalidInputError for what is no picture, PictureError for one that cannot be read.
+    Raises InvalidInputError for anything that is not a picture, PictureError for one that cannot be read.
     """
     if isinstance(image, str | os.PathLike):
         return _read(image, side, settings)
     from clipsearch.media import decode
 
     if isinstance(image, bytes | bytearray | memoryview):
-        _check_size(len(image), settings.max_picture_bytes, "bytes", "max_picture_bytes")
+        size, limit = len(image), settings.max_picture_bytes
+        if size > limit:
+            raise PictureError(f"{size} bytes, over the limit of {limit} (setting max_picture_bytes)")
         return decode.decode_picture(bytes(image), min_side=side, max_pixels=settings.max_pixels)[0]
     if isinstance(image, np.ndarray):
-        return _from_array(image, settings)
+        from clipsearch.media.pixels import from_array
+
+        return from_array(image, settings.max_pixels)
     if hasattr(image, "convert"):
         return decode.upright_rgb(image)
     raise InvalidInputError(
@@ -158,22 +162,6 @@ def _read(source: str | os.PathLike[str], side: int, settings: Settings) -> Imag
     from clipsearch.media.decode import read_picture
 
     return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
-
-
-def _from_array(pixels: NDArray[Any], settings: Settings) -> Image:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise InvalidInputError(
-            f"An array of pixels is uint8 of shape (height, width, 3), not {pixels.dtype} of shape {pixels.shape}."
-        )
-    _check_size(pixels.shape[0] * pixels.shape[1], settings.max_pixels, "pixels", "max_pixels")
-    from PIL import Image
-
-    return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def _check_size(size: int, limit: int, unit: str, setting: str) -> None:
-    if size > limit:
-        raise PictureError(f"{size} {unit}, over the limit of {limit} (setting {setting})")
 
 
 def _check_text(text: object) -> None:

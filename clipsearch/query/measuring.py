@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from clipsearch.ann.calibrate import DEPTH, Queries
 from clipsearch.ann.flat import exact_search
 from clipsearch.encoders.base import Encoder
+from clipsearch.query.blocks import MAX_QUERIES
 from clipsearch.query.candidates import DEEPER, QueryBatch, Retriever
-from clipsearch.query.engine import MAX_QUERIES, SearchEngine
+from clipsearch.query.engine import SearchEngine
 from clipsearch.query.retrieval import retrieve
 from clipsearch.query.scoring import first_of_items
 from clipsearch.ranking import are_unit, exact_scores

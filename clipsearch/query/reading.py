@@ -34,7 +34,7 @@ class EngineReads:
 
         Args:
             filters: None lists all items.
-            limit: List at most so many; None for all.
+            limit: How many items are listed at most; None for all.
 
         Returns:
             The items, how many there are in all, and their tags.
@@ -193,4 +193,4 @@ def _read_cursor(cursor: str | None) -> int:
             return int(text[len(_CURSOR) :])
     except (TypeError, ValueError, AttributeError, binascii.Error):
         pass
-    raise InvalidInputError(f"{cursor!r} is no cursor. Pass the one of the page before, or None for the first page.")
+    raise InvalidInputError(f"{cursor!r} is not a cursor. Pass the one of the page before, or None for the first page.")

@@ -47,7 +47,7 @@ def check_kinds(*kinds: object) -> None:
 
 
 def read_keys(ids: str | Iterable[str]) -> list[str]:
-    """Return one key or several as a list. Raises InvalidInputError for an empty one, or one that is no str."""
+    """Return one key or several as a list. Raises InvalidInputError for an empty one, or one that is not a str."""
     if not isinstance(ids, Iterable):
         raise InvalidInputError(f"An item is named by its key, a str, not by {ids!r}.")
     keys = [ids] if isinstance(ids, str) else list(ids)

@@ -7,20 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import (
-    EncoderUnavailableError,
-    InvalidInputError,
-    LibraryError,
-    LibraryLockedError,
-    LibraryNotFoundError,
-)
+from clipsearch.errors import InvalidInputError, LibraryError, LibraryLockedError
 from clipsearch.records import AddReport, Record
-from clipsearch.store.library import Library, encoder_mismatch
+from clipsearch.store.library import Library
 from clipsearch.types import EncoderPin, Modality
 
 if TYPE_CHECKING:
@@ -216,83 +209,3 @@ class EngineWrites:
         if known is None or (known.name, known.fingerprint) != (pin.name, pin.fingerprint):
             known = self._writing_encoder = pinned_encoder(self.library, self._settings)
         return known
-
-
-def open_or_create(
-    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
-) -> Library:
-    """Open the library in a folder, and make it if it is not there and `create` says so.
-
-    model: the encoder of a new library, or what an existing one must have. dim: the library holds vectors of that
-    length, made elsewhere with `model`. Raises LibraryNotFoundError, EncoderMismatchError, InvalidInputError, and what
-    loading the encoder raises, before anything is made.
-    """
-    given = None if dim is None else _imported_pin(model, dim)
-    try:
-        library = Library(folder)
-    except LibraryNotFoundError:
-        if not create:
-            raise
-        given = given or _load_pin(model, settings)  # before anything is made
-        library = Library.create(folder, timeout=timeout)
-    try:
-        _agree(library, settings, create, model, given, timeout)
-    except BaseException:
-        library.close()
-        raise
-    return library
-
-
-def _agree(
-    library: Library, settings: Settings, create: bool, model: str | None, given: EncoderPin | None, timeout: float
-) -> None:
-    """Pin the encoder of a new or empty library. Raises EncoderMismatchError where another one is wanted."""
-    present = library.encoder
-    wanted = given
-    if wanted is None and model is not None and model.strip().lower() != "auto" and present is not None:
-        name = _canonical(model, settings)
-        if _is_meant(model, name, present.name):
-            return
-        if not create:
-            raise encoder_mismatch(library.folder, present.name, name)
-    if wanted is None and present is not None and (model is None or model.strip().lower() == "auto"):
-        return
-    if not create and wanted != present:
-        raise encoder_mismatch(library.folder, present.name if present else "no encoder", model or "another")
-    if wanted is None:
-        library.check_encoder(_canonical(model or settings.model, settings))
-        wanted = _load_pin(model, settings)
-    library.pin(wanted, timeout=timeout)
-
-
-def _imported_pin(model: str | None, dim: int) -> EncoderPin:
-    from clipsearch.store.vectors import MAX_DIM
-    from indexer.importing import canonical_name
-
-    if type(dim) is not int or not 0 < dim <= MAX_DIM:
-        raise InvalidInputError(f"dim is {dim!r}, but must be a whole number from 1 to {MAX_DIM}.")
-    if not model:
-        raise InvalidInputError("With dim, model must name what makes the vectors, such as model='ViT-B-32/openai'.")
-    return EncoderPin.imported(canonical_name(model), dim)
-
-
-def _load_pin(model: str | None, settings: Settings) -> EncoderPin:
-    from indexer.pipeline import choose_encoder
-
-    encoder = choose_encoder(model, settings)
-    return EncoderPin(encoder.name, encoder.fingerprint, encoder.dim)
-
-
-def _canonical(model: str, settings: Settings) -> str:
-    from clipsearch.encoders import names
-
-    try:
-        return names.resolve(model, offline=settings.offline).name
-    except EncoderUnavailableError:
-        return model.strip()
-
-
-def _is_meant(asked: str, name: str, present: str) -> bool:
-    from clipsearch.encoders import names
-
-    return name == present or names.meant(asked, present)

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from clipsearch.metadata import NONE
 from clipsearch.paths import quote_path
 from clipsearch.store import full_text, item_metadata, tags
-from clipsearch.store.checksums import row_checksum
 from clipsearch.store.inserts import insert_items, insert_many, next_item_id
-from clipsearch.store.resolve import ItemColumns, Part, RowsByModality
-from clipsearch.store.rows import Appended, hide
+from clipsearch.store.resolve import ItemColumns, Part
+from clipsearch.store.row_places import vector_columns
+from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import item_metadata as metadata_table
 from clipsearch.store.schema import items, record_contents, vectors
 from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
@@ -44,7 +44,7 @@ _KNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredRecord:
     """What the library has of a record. digest: of what its picture, or the vector that came with it, is."""
 
     item_id: int
@@ -61,11 +61,11 @@ class Known:
 class Addition:
     """A record to store.
 
-    name: unique in its root. columns: of its item, with the digest as `Known` has it in place of the content hash, as
-    long as it is not numbered. metadata: JSON. kept: the encoded file of its picture or of a
-    thumbnail, and which of the two. own: what the library has under that id. renewed: in which modalities the rows that
-    it has are replaced. parts: of the renewed modalities; those of one belong to the rows, float16 (parts, dim), of
-    that modality, in order. keeps: leave what is kept of the picture as it is.
+    name: unique in its root. columns: of its item, with the digest of `StoredRecord` in place of the content hash, as
+    long as it is not numbered. metadata: JSON. kept: the encoded file of its picture or of a thumbnail, and which of
+    the two. own: what the library has under that id. renewed: in which modalities the rows that it has are replaced.
+    parts: of the renewed modalities; those of one belong to the rows, float16 (parts, dim), of that modality, in order.
+    keeps: leave what is kept of the picture as it is.
     """
 
     name: str
@@ -75,30 +75,21 @@ class Addition:
     metadata: str | None = None
     source: str | None = None
     kept: tuple[bytes, str] | None = None
-    own: Known | None = None
+    own: StoredRecord | None = None
     renewed: frozenset[Modality] = BOTH
     parts: Sequence[Part] = ()
     rows: Mapping[Modality, NDArray[np.float16]] = field(default_factory=dict)
     keeps: bool = False
 
 
-def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> dict[str, Known]:
+def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> dict[str, StoredRecord]:
     """Return what the library has under these ids, by id."""
     by_path = {quote_path(name): name for name in names}
     found = connection.execute(_KNOWN, {"root": root_id, "paths": to_parameter(by_path)})
     return {
-        by_path[row[0]]: Known(row[1], row[2][-DIGEST_LENGTH:], row[3], row[4], row[5], row[6], row[7], row[8])
+        by_path[row[0]]: StoredRecord(row[1], row[2][-DIGEST_LENGTH:], row[3], row[4], row[5], row[6], row[7], row[8])
         for row in found
     }
-
-
-def stacked_rows(additions: Sequence[Addition]) -> RowsByModality:
-    """Stack the rows of a batch by modality, in its order."""
-    blocks: dict[Modality, list[NDArray[np.float16]]] = {}
-    for addition in additions:
-        for modality, rows in addition.rows.items():
-            blocks.setdefault(modality, []).append(rows)
-    return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
 
 
 def store(connection: Connection, root_id: int, additions: Sequence[Addition], appended: Appended) -> None:
@@ -126,18 +117,12 @@ def _clear(connection: Connection, old: Sequence[Addition]) -> None:
     for chunk in chunks([addition.own.item_id for addition in old if addition.own]):
         full_text.remove(connection, chunk)
     for modality in Modality:
-        _clear_rows(connection, [a.own.item_id for a in old if a.own and modality in a.renewed], modality)
+        for chunk in chunks([a.own.item_id for a in old if a.own and modality in a.renewed]):
+            remove_rows(connection, chunk, modality)
     for chunk in chunks([a.own.item_id for a in old if a.own and not a.keeps]):
         connection.execute(delete(record_contents).where(record_contents.c.item_id.in_(chunk)))
     for chunk in chunks([a.own.item_id for a in old if a.own and Modality.IMAGE in a.renewed]):
         tags.remove(connection, chunk, tags.TagSource.LABEL)
-
-
-def _clear_rows(connection: Connection, ids: Sequence[int], modality: Modality) -> None:
-    for chunk in chunks(ids):
-        hide(connection, chunk, modality)
-        own: tuple[ColumnElement[bool], ...] = (vectors.c.item_id.in_(chunk), vectors.c.modality == modality)
-        connection.execute(delete(vectors).where(*own))
 
 
 def _update(connection: Connection, old: Sequence[Addition]) -> None:
@@ -164,21 +149,8 @@ def _update(connection: Connection, old: Sequence[Addition]) -> None:
 def _places(placed: Sequence[tuple[int, Addition]], appended: Appended) -> Iterator[dict[str, Any]]:
     """Yield the columns of the vectors of records."""
     for item_id, addition in placed:
-        next_row = {modality: appended.take(modality, len(rows)) for modality, rows in addition.rows.items()}
-        vectors_of = {modality: iter(rows) for modality, rows in addition.rows.items()}
-        for part in addition.parts:
-            modality = part.modality
-            yield {
-                "modality": modality,
-                "row": next_row[modality],
-                "item_id": item_id,
-                "part": part.part,
-                "text": part.text,
-                "line": part.line,
-                "end_line": part.end_line,
-                "checksum": row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage),
-            }
-            next_row[modality] += 1
+        first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in addition.rows.items()}
+        yield from vector_columns(item_id, addition.parts, addition.rows, first_rows)
 
 
 def _insert_contents(connection: Connection, placed: Sequence[tuple[int, Addition]]) -> None:

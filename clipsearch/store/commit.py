@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.store import full_text, item_metadata, recognised, tags
-from clipsearch.store.checksums import row_checksum
 from clipsearch.store.deletion import tombstone
 from clipsearch.store.inserts import insert_items, insert_many
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import CommitCounts, Failed
-from clipsearch.store.resolve import Content, ItemColumns, Place, RowsByModality, paths_by_root, place_of
-from clipsearch.store.rows import Appended, hide
+from clipsearch.store.resolve import Content, ItemColumns, Place, paths_by_root, place_of
+from clipsearch.store.row_places import vector_columns
+from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, failures, items, tombstones, vectors
 from clipsearch.store.sql_values import listed_parameter, to_parameter
 from clipsearch.store.tags import TagSource
@@ -150,15 +148,6 @@ def _forget_failures(connection: Connection, places: Iterable[Place]) -> None:
         connection.execute(_FORGET, {"root": root_id, "paths": to_parameter(paths)})
 
 
-def rows_of_contents(contents: Sequence[Content]) -> RowsByModality:
-    """Stack the rows of a batch by modality, in its order."""
-    blocks: dict[Modality, list[NDArray[np.float16]]] = {}
-    for content in contents:
-        for modality, rows in content.rows.items():
-            blocks.setdefault(modality, []).append(rows)
-    return {modality: np.concatenate(rows) for modality, rows in blocks.items()}
-
-
 def _columns(content: Content) -> dict[str, Any]:
     """Return all columns of an item but its id, as they are stored."""
     columns = {name: getattr(content.columns, name) for name in _DECIDED_BY_FILE}
@@ -184,7 +173,7 @@ def _store_parts(
     texts, keywords = [], []
     for item_id, placed in zip(ids, contents, strict=True):
         content = placed.content
-        places += _vectors(item_id, placed)
+        places += vector_columns(item_id, content.parts, content.rows, placed.first_rows)
         texts.append((item_id, content.caption or full_text.join_passages(part.text for part in content.parts)))
         if content.captions is not None:
             keywords.append((item_id, content.captions.keywords))
@@ -194,31 +183,10 @@ def _store_parts(
     tags.add(connection, keywords, TagSource.FILE)
 
 
-def _vectors(item_id: int, placed: _Placed) -> Iterator[dict[str, Any]]:
-    """Yield the columns of an item's vectors."""
-    next_row = dict(placed.first_rows)
-    vectors_of = {modality: iter(rows) for modality, rows in placed.content.rows.items()}
-    for part in placed.content.parts:
-        modality = part.modality
-        yield {
-            "modality": modality,
-            "row": next_row[modality],
-            "item_id": item_id,
-            "part": part.part,
-            "text": part.text,
-            "line": part.line,
-            "end_line": part.end_line,
-            "checksum": row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage),
-        }
-        next_row[modality] += 1
-
-
 def _drop_captions(connection: Connection, item_id: int) -> None:
     """Hide the rows of a picture's captions, and take them from it; the text in the picture stays."""
     is_caption = vectors.c.part < FIRST_RECOGNISED_PART
-    hide(connection, [item_id], Modality.TEXT, is_caption)
-    own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT, is_caption)
-    connection.execute(delete(vectors).where(*own))
+    remove_rows(connection, [item_id], Modality.TEXT, is_caption)
 
 
 def _swap_places(connection: Connection, moving: Row[Any], holder: Row[Any]) -> None:

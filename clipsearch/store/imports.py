@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from clipsearch.metadata import NONE
 from clipsearch.store.additions import Addition, find_known
-from clipsearch.store.records import ImportCounts, Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, ImportCounts, RecordBlock
 from clipsearch.store.resolve import ItemColumns, Part
 
 
@@ -56,12 +56,12 @@ def _digests(block: RecordBlock) -> list[str]:
     return [digest.hexdigest() for digest in digests]
 
 
-def _said(record: Record) -> str:
+def _said(record: CollectionRecord) -> str:
     """Return all that a record says; without metadata, as the versions before metadata did."""
     said = repr(record)
     return said if record.metadata != NONE else said.removesuffix(f", metadata={NONE!r})") + ")"
 
 
-def _columns(record: Record, digest: str, modality: str) -> ItemColumns:
+def _columns(record: CollectionRecord, digest: str, modality: str) -> ItemColumns:
     taken_at = record.taken_at.isoformat() if record.taken_at else None
     return ItemColumns(modality, digest, record.width, record.height, taken_at)

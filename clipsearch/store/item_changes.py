@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from clipsearch.store import full_text, item_metadata
-from clipsearch.store.checksums import row_checksum
 from clipsearch.store.inserts import insert_many
 from clipsearch.store.records import RootKind
-from clipsearch.store.rows import Appended, hide
+from clipsearch.store.resolve import Part
+from clipsearch.store.row_places import vector_columns
+from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, roots, vectors
 from clipsearch.store.sql_values import listed
 from clipsearch.store.vectors import ROW_DTYPE
@@ -74,9 +75,7 @@ def _drop_rows(connection: Connection, item_id: int, kept: Collection[str]) -> N
     is_record = select(items.c.id).join(roots, roots.c.id == items.c.root_id).where(roots.c.kind == RootKind.RECORDS)
     has_own: ColumnElement[bool] = or_(vectors.c.text.is_(None), vectors.c.text.in_(listed(kept)))
     is_caption = (vectors.c.part < FIRST_RECOGNISED_PART) & ~(vectors.c.item_id.in_(is_record) & has_own)
-    hide(connection, [item_id], Modality.TEXT, is_caption)
-    own = (vectors.c.item_id == item_id, vectors.c.modality == Modality.TEXT, is_caption)
-    connection.execute(delete(vectors).where(*own))
+    remove_rows(connection, [item_id], Modality.TEXT, is_caption)
 
 
 def _places(
@@ -92,16 +91,6 @@ def _places(
     rows = caption.vectors.astype(ROW_DTYPE)
     for item_id in ids:
         first = appended.take(Modality.TEXT, len(rows))
-        part = last_parts.get(item_id, -1) + 1
-        for i, (passage, row) in enumerate(zip(caption.passages, rows, strict=True)):
-            words = (passage.text, passage.line, passage.end_line)
-            yield {
-                "modality": Modality.TEXT,
-                "row": first + i,
-                "item_id": item_id,
-                "part": part + i,
-                "text": passage.text,
-                "line": passage.line,
-                "end_line": passage.end_line,
-                "checksum": row_checksum(row.data, Modality.TEXT, item_id, part + i, words),
-            }
+        next_part = last_parts.get(item_id, -1) + 1
+        parts = [Part.of_passage(number, passage) for number, passage in enumerate(caption.passages, next_part)]
+        yield from vector_columns(item_id, parts, {Modality.TEXT: rows}, {Modality.TEXT: first})

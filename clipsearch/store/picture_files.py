@@ -52,7 +52,7 @@ def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
 
 def _bounded(picture: object, limit: int) -> bytes:
     if not isinstance(picture, bytes) or len(picture) > limit:
-        raise MediaError(f"what is kept of it is no picture of at most {limit} bytes (setting max_picture_bytes)")
+        raise MediaError(f"what is kept of it is not a picture of at most {limit} bytes (setting max_picture_bytes)")
     return picture
 
 
@@ -79,7 +79,7 @@ def _read_below(anchor: str, names: Sequence[str], limit: int) -> bytes:
                 folder = stack.enter_context(folder.child(name))
             return read_open(folder.open(names[-1], os.O_RDONLY), limit)[0]
     except LibraryError as error:
-        raise MediaError("it is reached through a link, or is no regular file") from error
+        raise MediaError("it is reached through a link, or is not a regular file") from error
     except FileNotFoundError as error:
         raise MediaError("there is no such file") from error
     except (OSError, ValueError) as error:

@@ -16,10 +16,12 @@ from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, sele
 
 from clipsearch.media.ocr import clean_line
 from clipsearch.store import full_text
-from clipsearch.store.checksums import is_sound, row_checksum
+from clipsearch.store.checksums import is_sound
 from clipsearch.store.inserts import insert_many
 from clipsearch.store.records import RecognisedText, RootKind
-from clipsearch.store.rows import Appended, hide
+from clipsearch.store.resolve import Part
+from clipsearch.store.row_places import vector_columns
+from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART as FIRST_PART
 from clipsearch.store.schema import items, recognised_text, roots, vectors
 from clipsearch.store.sql_values import listed
@@ -121,27 +123,15 @@ def remove(connection: Connection, ids: Select[tuple[int]] | Sequence[int]) -> N
 
 
 def _parts(text: RecognisedText, first: int) -> Iterator[dict[str, Any]]:
-    for i, (passage, vector) in enumerate(zip(text.passages, text.vectors.astype(ROW_DTYPE), strict=True)):
-        words = (passage.text, passage.line, passage.end_line)
-        item_id, part = text.item_id, FIRST_PART + i
-        yield {
-            "modality": Modality.TEXT,
-            "row": first + i,
-            "item_id": item_id,
-            "part": part,
-            "text": passage.text,
-            "line": passage.line,
-            "end_line": passage.end_line,
-            "checksum": row_checksum(vector.data, Modality.TEXT, item_id, part, words),
-        }
+    parts = [Part.of_passage(number, passage) for number, passage in enumerate(text.passages, FIRST_PART)]
+    rows = {Modality.TEXT: text.vectors.astype(ROW_DTYPE)}
+    return vector_columns(text.item_id, parts, rows, {Modality.TEXT: first})
 
 
 def _drop_parts(connection: Connection, ids: Sequence[int]) -> None:
     """Hide the rows of what was read before, and take them from the items."""
     is_recognised = vectors.c.part >= FIRST_PART
-    hide(connection, ids, Modality.TEXT, is_recognised)
-    own = (vectors.c.item_id.in_(listed(ids)), vectors.c.modality == Modality.TEXT, is_recognised)
-    connection.execute(delete(vectors).where(*own))
+    remove_rows(connection, ids, Modality.TEXT, is_recognised)
 
 
 def _dump(lines: Iterable[TextLine] | None) -> str:

@@ -169,7 +169,7 @@ class CommitCounts:
     encoded: int = 0
 
 
-class Record(NamedTuple):
+class CollectionRecord(NamedTuple):
     """A record of a collection. name: unique in it; a path, a URL or any other. width, height: pixels, both or none."""
 
     name: str
@@ -184,7 +184,7 @@ class Record(NamedTuple):
 class RecordBlock:
     """Records, and in each modality that they have their vectors: float16 (records, dim), unit rows."""
 
-    records: Sequence[Record]
+    records: Sequence[CollectionRecord]
     vectors: Mapping[Modality, NDArray[np.float16]]
 
 

@@ -73,6 +73,11 @@ class Part:
     line: int | None = None
     end_line: int | None = None
 
+    @classmethod
+    def of_passage(cls, part: int, passage: Passage) -> Part:
+        """Return the part that a passage of a text or a caption is."""
+        return cls(Modality.TEXT, part, passage.text, passage.line, passage.end_line)
+
     @property
     def passage(self) -> tuple[str | None, int | None, int | None]:
         """The text and its lines, as `row_checksum` takes them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
 
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
@@ -76,6 +76,15 @@ def hide(
     if which is not None:
         rows = rows.where(which)
     connection.execute(insert(tombstones).prefix_with("OR IGNORE").from_select(["modality", "row"], rows))
+
+
+def remove_rows(
+    connection: Connection, ids: Sequence[int], modality: Modality, which: ColumnElement[bool] | None = None
+) -> None:
+    """Hide the rows of items in one modality, and take them from the items; which: a condition that they meet."""
+    hide(connection, ids, modality, which)
+    own = delete(vectors).where(vectors.c.item_id.in_(ids), vectors.c.modality == modality)
+    connection.execute(own if which is None else own.where(which))
 
 
 def _append_rows(store: VectorStore, last: Segment, rows: NDArray[np.float16]) -> list[Segment]:

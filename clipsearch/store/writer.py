@@ -54,6 +54,7 @@ from clipsearch.store.roots import (
     get_roots,
     set_offline,
 )
+from clipsearch.store.row_places import stack_rows
 from clipsearch.store.rows import advance, append
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality
@@ -118,7 +119,7 @@ class Writer:
         with transaction(self._connection) as connection:
             contents, unresolved = self._resolver.resolve(connection, batch)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
-        appended = append(self._connection, self._store, commit.rows_of_contents(contents))
+        appended = append(self._connection, self._store, stack_rows(content.rows for content in contents))
         with change(self._connection) as connection:
             advance(connection, appended)
             commit.store(connection, contents, appended, self.ledger, result.counts)
@@ -173,7 +174,7 @@ class Writer:
             self.commit_additions(root_id, changes.additions)
         return changes.counts
 
-    def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.Known]:
+    def known_additions(self, root_id: int, names: Iterable[str]) -> dict[str, additions.StoredRecord]:
         """Return what the library has of records under these ids, by id."""
         with transaction(self._connection) as connection:
             return additions.find_known(connection, root_id, names)
@@ -185,7 +186,7 @@ class Writer:
         """
         with self._commits:
             self._check_open()
-            appended = append(self._connection, self._store, additions.stacked_rows(batch))
+            appended = append(self._connection, self._store, stack_rows(addition.rows for addition in batch))
             with change(self._connection) as connection:
                 advance(connection, appended)
                 additions.store(connection, root_id, batch, appended)

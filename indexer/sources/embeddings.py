@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.store.records import ARRAY_SUFFIX, Record, RecordBlock
+from clipsearch.store.records import ARRAY_SUFFIX, CollectionRecord, RecordBlock
 from clipsearch.types import Modality
 from indexer.sources.arrays import read_head
 from indexer.sources.items import BadRecord, read_items
@@ -109,10 +109,10 @@ class Part:
         """How many records it has."""
         return next(iter(self.matrices.values())).rows
 
-    def records(self) -> Iterator[Record | BadRecord]:
+    def records(self) -> Iterator[CollectionRecord | BadRecord]:
         """Yield its records; without a file of them, their numbers in the source are their names."""
         if self.items is None:
-            return (Record(f"{self.prefix}{self.first_row + i}") for i in range(self.rows))
+            return (CollectionRecord(f"{self.prefix}{self.first_row + i}") for i in range(self.rows))
         return read_items(self.items, self.first_row)
 
 
@@ -196,7 +196,7 @@ class EmbeddingSource:
             records = part.records()
             for start in range(0, part.rows, BLOCK_ROWS):
                 stop = min(start + BLOCK_ROWS, part.rows)
-                block = [record for record in islice(records, stop - start) if isinstance(record, Record)]
+                block = [record for record in islice(records, stop - start) if isinstance(record, CollectionRecord)]
                 if len(block) != stop - start:
                     raise InvalidInputError(f"{part.items} changed while it was read. Run again.")
                 yield RecordBlock(block, {m: matrix.unit_rows(start, stop) for m, matrix in part.matrices.items()})
@@ -220,7 +220,7 @@ class EmbeddingSource:
         tally, seen = _Tally("with a name that a row before has"), set[str]()
         for part in self.parts:
             for row, record in enumerate(part.records()):
-                if isinstance(record, Record) and hash(record.name) in suspects:
+                if isinstance(record, CollectionRecord) and hash(record.name) in suspects:
                     if record.name in seen:
                         tally.add(f"{self._where(part.items, row)} ({record.name})")
                     seen.add(record.name)

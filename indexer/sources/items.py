@@ -13,7 +13,7 @@ from typing import Any
 from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import NONE, keep_metadata
 from clipsearch.paths import quote_path
-from clipsearch.store.records import Record
+from clipsearch.store.records import CollectionRecord
 from indexer.sources import parquet
 
 NAMES = ("path", "image_path", "url", "id", "key")
@@ -32,7 +32,7 @@ class BadRecord:
     reason: str
 
 
-def read_items(path: Path, first_row: int) -> Iterator[Record | BadRecord]:
+def read_items(path: Path, first_row: int) -> Iterator[CollectionRecord | BadRecord]:
     """Yield the records of a file in order; first_row: the number of the first, from 0.
 
     Raises InvalidInputError, some of it only when iterated, for a file that cannot be read at all.
@@ -76,7 +76,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
         raise InvalidInputError(f"{path} cannot be read as parquet: {error}.") from error
 
 
-def _record(number: int, fields: Mapping[str, Any]) -> Record | BadRecord:
+def _record(number: int, fields: Mapping[str, Any]) -> CollectionRecord | BadRecord:
     try:
         width, height = _pixels(fields, "width"), _pixels(fields, "height")
         if width is None or height is None:
@@ -84,7 +84,7 @@ def _record(number: int, fields: Mapping[str, Any]) -> Record | BadRecord:
         more = {name: value for name, value in fields.items() if name not in _KNOWN and value is not None}
         metadata = keep_metadata(more) if more else NONE
         taken_at = _taken_at(fields.get("taken_at"))
-        return Record(_name(number, fields), _caption(fields), width, height, taken_at, metadata)
+        return CollectionRecord(_name(number, fields), _caption(fields), width, height, taken_at, metadata)
     except ValueError as error:
         return BadRecord(str(error))
 

@@ -41,8 +41,8 @@ _NAMES = frozenset(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A record that is what it must be.
+class CheckedRecord:
+    """A record whose fields were checked.
 
     image: the bytes of a file, an upright RGB picture, or None; source: the absolute path or the URL of the picture,
     which is not read yet. metadata: JSON, None for none. vector: its row in the block's vectors, None for none;
@@ -71,7 +71,7 @@ class Block:
     superseded: how many were left out for a later one of the same id. taken: how many records were taken in all.
     """
 
-    records: dict[str, Checked] = field(default_factory=dict)
+    records: dict[str, CheckedRecord] = field(default_factory=dict)
     vectors: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), np.float16))
     failed: list[tuple[str, str]] = field(default_factory=list)
     superseded: int = 0
@@ -104,7 +104,7 @@ class RecordSource:
         if taken.count:
             yield taken.block()
 
-    def _check(self, given: Record | Mapping[str, object], rows: _Rows) -> Checked:
+    def _check(self, given: Record | Mapping[str, object], rows: _Rows) -> CheckedRecord:
         record = given if isinstance(given, Record) else _from_mapping(given)
         name = _check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
@@ -119,7 +119,9 @@ class RecordSource:
         vector = None if record.vector is None else rows.add(record.vector)
         if vector is None and not has_picture and not (text and text.strip()) and not caption:
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
-        return Checked(name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for)
+        return CheckedRecord(
+            name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for
+        )
 
     def _image(self, image: object) -> tuple[bytes | Image | None, str | None]:
         """Return a picture that was given, or where it is."""
@@ -135,27 +137,19 @@ class RecordSource:
     def _pixels(self, image: object) -> Image:
         from PIL import Image as images
 
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise InvalidInputError(
-                    f"the picture is an array {image.shape} of {image.dtype}, but must be (height, width, 3) of uint8"
-                )
-            self._check_size(image.shape[1], image.shape[0])
-            return images.fromarray(np.array(image))
-        if isinstance(image, images.Image):
-            from clipsearch.media.decode import upright_rgb
+        from clipsearch.media.decode import upright_rgb
+        from clipsearch.media.pixels import check_size, from_array
 
-            self._check_size(image.width, image.height)
+        most = self._settings.max_pixels
+        if isinstance(image, np.ndarray):
+            return from_array(image, most)
+        if isinstance(image, images.Image):
+            check_size(image.width, image.height, most)
             upright = upright_rgb(image)
             return upright.copy() if upright is image else upright
         raise InvalidInputError(
             f"the image is of type {type(image).__name__}, but must be a path, a URL, bytes, a Pillow image or an array"
         )
-
-    def _check_size(self, width: int, height: int) -> None:
-        most = self._settings.max_pixels
-        if not 0 < width * height <= most:
-            raise InvalidInputError(f"the picture has {width} x {height} pixels, over the limit of {most}")
 
 
 class _Taken:
@@ -167,9 +161,9 @@ class _Taken:
         self.held = 0
         self.names: set[str] = set()
         self.failed: list[tuple[str, str]] = []
-        self._records: list[Checked] = []
+        self._records: list[CheckedRecord] = []
 
-    def append(self, record: Checked) -> None:
+    def append(self, record: CheckedRecord) -> None:
         """Take one more."""
         self.names.add(record.name)
         self._records.append(record)
@@ -257,7 +251,7 @@ def _check_id(name: object) -> str:
     if not 0 < len(name) <= MAX_ID:
         raise InvalidInputError(f"the id has {len(name)} characters, but must have 1 to {MAX_ID}")
     if "\0" in name or (not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name)):
-        raise InvalidInputError(f"the id {name!r:.80} has a character that is no text")
+        raise InvalidInputError(f"the id {name!r:.80} has a character that no text can have")
     return name
 
 
@@ -290,7 +284,7 @@ def _location(image: str | os.PathLike[str]) -> str:
     return os.path.abspath(path)
 
 
-def _size_of(checked: Checked) -> int:
+def _size_of(checked: CheckedRecord) -> int:
     """Return about how many bytes a record holds."""
     image = checked.image
     held = len(checked.text or "") + len(checked.caption or "") + len(checked.metadata or "")

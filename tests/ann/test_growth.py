@@ -23,7 +23,7 @@ from clipsearch.query.candidates import MAX_EXACT_ROWS
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.generations import generation_path
 from clipsearch.store.library import Library
-from clipsearch.store.records import Record, RecordBlock, Scope
+from clipsearch.store.records import CollectionRecord, RecordBlock, Scope
 from clipsearch.types import EncoderPin, Modality
 from indexer import background, build
 from indexer.background import BackgroundBuild
@@ -58,7 +58,9 @@ class Vectors:
 
     def add(self, rows: np.ndarray, modality: Modality = Modality.IMAGE, folder: str = "all/") -> None:
         names = [f"{folder}{self.made + i:07d}" for i in range(len(rows))]
-        block = RecordBlock([Record(name.removeprefix(folder)) for name in names], {modality: rows.astype(np.float16)})
+        block = RecordBlock(
+            [CollectionRecord(name.removeprefix(folder)) for name in names], {modality: rows.astype(np.float16)}
+        )
         with self.library.writer() as writer:
             if folder not in self.roots:
                 self.roots[folder] = writer.add_collection("", str(self.folder / "rows" / folder.rstrip("/")))

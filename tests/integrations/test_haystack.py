@@ -27,18 +27,10 @@ from clipsearch.integrations.haystack import (
     ClipSearchEmbeddingRetriever,
     ClipSearchMultimodalRetriever,
 )
-from tests.support.libraries import index, photo, photos
+from tests.support.libraries import index, photos
 from tests.support.pages import python_blocks
 
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Neither telemetry nor anything else of Haystack may reach for a network."""
-
-    def refuse(*unused):
-        raise AssertionError("a test reaches for the network")
-
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")
@@ -476,12 +468,8 @@ def test_a_retriever_of_another_store_or_of_nothing_is_refused(store):
         ClipSearchMultimodalRetriever(store, top_k=0)
 
 
-def test_the_manual_shows_code_that_runs(tmp_path, encoder, monkeypatch):
-    photos(tmp_path / "photos", 3)
-    photo(tmp_path / "cat.jpg", 9)
-    index(tmp_path / "photos" / ".clipsearch", tmp_path / "photos", encoder=encoder)
-    monkeypatch.setenv("CLIPSEARCH_MODEL", "builtin-small")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("manual")
+def test_the_manual_shows_code_that_runs():
     names = {}
     for block in python_blocks("integrations.md", "Haystack"):
         exec(block, names)

@@ -29,8 +29,6 @@ from clipsearch.integrations.langchain import (
     ClipSearchVectorStore,
     DocumentsFailedError,
 )
-from tests.support.libraries import index as make_library
-from tests.support.libraries import photo, photos
 from tests.support.pages import python_blocks
 from tests.support.paths import ROOT
 from tests.support.pictures import noise_picture
@@ -389,18 +387,13 @@ def test_the_example_builds_a_prompt_of_captions_and_pictures(encoder, monkeypat
     assert said.endswith("human: a green circle\nanswer: (the answer of a chat model)\n")
 
 
-def test_the_manual_shows_code_that_runs(tmp_path, encoder, monkeypatch, capsys):
-    photos(tmp_path / "photos", 5)
-    photo(tmp_path / "cat.jpg", 9)
-    make_library(tmp_path / "photos" / ".clipsearch", tmp_path / "photos", encoder=encoder)
-    monkeypatch.setenv("CLIPSEARCH_MODEL", BUILTIN)
-    monkeypatch.chdir(tmp_path)
+def test_the_manual_shows_code_that_runs(manual, capsys):
     names: dict[str, Any] = {}
     opening = (ROOT / "docs" / "integrations.md").read_text().split("```python\n")[1].split("```")[0]
     for block in [opening, *python_blocks("integrations.md", "LangChain")]:
         exec(block, names)
     said = capsys.readouterr().out
-    assert said.count(str(tmp_path / "photos")) == 4 and "Cut roses in late winter." in said
+    assert said.count(str(manual / "photos")) == 4 and "Cut roses in late winter." in said
     assert {each.id for each in names["found"]} == {"hat", "mug"}
     assert [each.id for each in names["store"].similarity_search("a gift")] == ["mug"]
     for each in ("store", "texts", "retriever"):

@@ -43,20 +43,12 @@ from clipsearch.integrations.llama_index import (
     ClipSearchVectorStore,
     NodesFailedError,
 )
-from tests.support.libraries import index, photo, photos
+from tests.support.libraries import index, photos
 from tests.support.pages import python_blocks
 
 DIM = 8
 
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Neither tokenizers nor anything else of LlamaIndex may reach for a network."""
-
-    def refuse(*unused):
-        raise AssertionError("a test reaches for the network")
-
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture
@@ -474,15 +466,11 @@ def test_a_store_is_made_again_of_its_description(store):
     again.client.close()
 
 
-def test_the_manual_shows_code_that_runs(tmp_path, encoder, monkeypatch):
-    photos(tmp_path / "photos", 3)
-    photo(tmp_path / "cat.jpg", 9)
-    index(tmp_path / "photos" / ".clipsearch", tmp_path / "photos", encoder=encoder)
-    monkeypatch.setenv("CLIPSEARCH_MODEL", "builtin-small")
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("manual")
+def test_the_manual_shows_code_that_runs():
     names = {}
     for block in python_blocks("integrations.md", "LlamaIndex"):
         exec(block, names)
-    assert len(names["by_picture"]) == 3 and names["by_both"] and names["pictures"]
+    assert len(names["by_picture"]) == 5 and names["by_both"] and names["pictures"]
     names["store"].client.close()
     names["retriever"].engine.close()

@@ -10,7 +10,7 @@ from PIL import Image
 import clipsearch
 from clipsearch import AddReport, Filter, InvalidInputError, Record, Settings
 from clipsearch.query.engine import SearchEngine
-from clipsearch.query.writing import open_or_create
+from clipsearch.query.opening import open_or_create
 from clipsearch.store.findings import Severity
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library

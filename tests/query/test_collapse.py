@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from clipsearch.query.engine import SearchEngine, open_library
+from clipsearch.query.engine import SearchEngine
+from clipsearch.query.opening import open_library
 from clipsearch.query.terms import Indexed
 from clipsearch.store.library import Library
 from indexer.importing import import_embeddings

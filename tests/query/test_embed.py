@@ -170,7 +170,7 @@ def test_what_is_no_picture_any_more_gives_no_thumbnail(swapped):
     with pytest.raises(MediaError, match="no such file"):
         engine.thumbnail(str(path))
     os.mkfifo(path)
-    with pytest.raises(MediaError, match="no regular file"):
+    with pytest.raises(MediaError, match="not a regular file"):
         engine.thumbnail(str(path))
 
 

@@ -10,13 +10,14 @@ from PIL import Image
 
 import clipsearch
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError, PictureError
+from clipsearch.query.blocks import MAX_QUERIES
 from clipsearch.query.candidates import QueryBatch
-from clipsearch.query.engine import MAX_QUERIES, SearchEngine
+from clipsearch.query.engine import SearchEngine
 from clipsearch.query.parser import parse
 from clipsearch.query.retrieval import retrieve
 from clipsearch.query.terms import Indexed
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, Encoded, FileRecord, RecordBlock
 from clipsearch.types import Modality, Passage
 from indexer import build
 from tests.support.libraries import index, names
@@ -415,7 +416,7 @@ def test_a_record_with_a_picture_and_a_caption_is_one_hit_by_the_better_of_them(
     block = {m: each.astype(np.float16) for m, each in ((Modality.IMAGE, pictures), (Modality.TEXT, captions))}
     with library.library.writer() as writer:
         root = writer.add_collection("", str(tmp_path / "source"))
-        writer.commit_records(root, RecordBlock([Record(f"r{i}", f"caption {i}") for i in range(100)], block))
+        writer.commit_records(root, RecordBlock([CollectionRecord(f"r{i}", f"caption {i}") for i in range(100)], block))
     for wanted, query in ((Modality.IMAGE, pictures[7]), (Modality.TEXT, captions[7])):
         found = library.engine.search(vector=query, k=100)
         assert found[0].path.endswith("r7") and found[0].modality is wanted

@@ -9,9 +9,9 @@ from clipsearch.cli.eval import eval as eval_command
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_captions
 from clipsearch.progress import SilentStages
-from clipsearch.query.engine import open_library
 from clipsearch.query.eval.benchmark_set import find_pictures, pair_up
 from clipsearch.query.eval.evaluation import Side, evaluate
+from clipsearch.query.opening import open_library
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
 from tests.support.cli import run_cli

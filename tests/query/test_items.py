@@ -90,7 +90,7 @@ def test_pages_neither_repeat_nor_leave_out_what_was_there_all_along(engine):
     assert keys(third) == [*before[7:], "new"] and third.cursor is None
     assert keys(engine.page(Filter(where={"price": {"ge": 0}}), limit=2)) == ["sku-0", "sku-1"]
     for cursor in ("", "x", "YWZ0ZXI6", "💥", 5, second.cursor + "x"):
-        with pytest.raises(InvalidInputError, match="is no cursor"):
+        with pytest.raises(InvalidInputError, match="is not a cursor"):
             engine.page(cursor=cursor)
     with pytest.raises(InvalidInputError, match="limit must be a whole number"):
         engine.page(limit=0)

@@ -11,9 +11,9 @@ import pytest
 from clipsearch.cli.label import label, read_labels
 from clipsearch.errors import ClipSearchError, InvalidInputError
 from clipsearch.filtering import Filter
-from clipsearch.query.engine import open_library
 from clipsearch.query.eval.evaluation import encode_templates
 from clipsearch.query.labelling import TEMPLATES, label_pictures
+from clipsearch.query.opening import open_library
 from clipsearch.types import Modality
 from tests.support.cli import run_cli
 from tests.support.libraries import index

@@ -15,7 +15,7 @@ from clipsearch.config import Settings
 from clipsearch.locations import cache_dir
 from clipsearch.query.cache import SLOTS, QueryCache
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.engine import open_library
+from clipsearch.query.opening import open_library
 from clipsearch.query.prefetch import start_embedding
 from clipsearch.store.reading import peek_encoder
 from clipsearch.types import EncoderPin

@@ -21,7 +21,7 @@ from clipsearch.store.compaction import prepare
 from clipsearch.store.damage import find_damage
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
-from clipsearch.store.records import FileRecord, Known, Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, FileRecord, Known, RecordBlock
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
 from clipsearch.types import Modality
@@ -260,7 +260,7 @@ def test_64_zeroed_rows_of_60_000_are_seen(tmp_path):
     with library.writer() as writer:
         root = writer.add_collection("", "/rows.npy")
         for first in range(0, 60_000, 10_000):
-            records = [Record(f"{i}") for i in range(first, first + 10_000)]
+            records = [CollectionRecord(f"{i}") for i in range(first, first + 10_000)]
             writer.commit_records(root, RecordBlock(records, {Modality.IMAGE: rows}))
     change(segment(library.folder), 31_117 * ROW_BYTES, bytes(64 * ROW_BYTES))
     assert damage(library.folder).rows[Modality.IMAGE].tolist() == list(range(31_117, 31_181))

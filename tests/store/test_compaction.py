@@ -29,7 +29,7 @@ from clipsearch.store import library as library_module
 from clipsearch.store.catalog import Generation
 from clipsearch.store.compaction import commit, dead_share, is_due, prepare
 from clipsearch.store.library import Library
-from clipsearch.store.records import FileRecord, Record, RecordBlock, Scope
+from clipsearch.store.records import CollectionRecord, FileRecord, RecordBlock, Scope
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
@@ -237,7 +237,7 @@ def test_a_record_of_two_modalities_is_erased_whole_or_kept_whole(tmp_path):
         root = opened.add_collection("", "/data/rows.npy")
         names = [f"r{i}" for i in range(4)]
         blocks = {m: np.concatenate([vectors_of(f"{m}{n}") for n in names]).astype(np.float16) for m in Modality}
-        opened.commit_records(root, RecordBlock([Record(n, "caption") for n in names], blocks))
+        opened.commit_records(root, RecordBlock([CollectionRecord(n, "caption") for n in names], blocks))
         opened.ledger.note([FileRecord(root, n, 0, 0) for n in ("r0", "r2", "r3")], retry_failed=False)
         opened.ledger.find_missing([Scope(root)], [])
         assert opened.remove_missing() == 1

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from clipsearch.filtering import Filter, from_values, to_values
 from clipsearch.store.filters import matching_rows
-from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock, Scope
+from clipsearch.store.records import CollectionRecord, Encoded, FileRecord, RecordBlock, Scope
 from clipsearch.store.tags import TagSource, set_tags
 from clipsearch.types import Item, Modality, Passage
 from tests.support.contents import DIM, hash_of, new_library
@@ -78,13 +78,13 @@ def library(tmp_path_factory):
     made.close()
 
 
-def record(chance: random.Random, number: int) -> Record:
+def record(chance: random.Random, number: int) -> CollectionRecord:
     name = f"{number}.{chance.choice(ENDINGS)}"
     caption = " ".join(chance.choices(WORDS, k=chance.randrange(4))) or None
     if chance.random() < 0.2:
-        return Record(name, caption)
+        return CollectionRecord(name, caption)
     taken = START + timedelta(hours=chance.randrange(24 * 900)) if chance.random() < 0.7 else None
-    return Record(name, caption, chance.choice([640, 641, 1024]), chance.choice([480, 641, 1024]), taken)
+    return CollectionRecord(name, caption, chance.choice([640, 641, 1024]), chance.choice([480, 641, 1024]), taken)
 
 
 def note_path(number: int) -> str:

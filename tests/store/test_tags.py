@@ -19,11 +19,11 @@ from clipsearch.cli.tags import tags as tags_command
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.filtering import Filter
 from clipsearch.query import labelling
-from clipsearch.query.engine import open_library
 from clipsearch.query.labelling import Saved, label_pictures, save_labels
+from clipsearch.query.opening import open_library
 from clipsearch.store import compaction, tags
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, FileRecord, Known, Record, RecordBlock, Scope
+from clipsearch.store.records import CollectionRecord, Encoded, FileRecord, Known, RecordBlock, Scope
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 from clipsearch.words import fold_tag
@@ -370,7 +370,9 @@ def test_records_without_any_date_are_listed_with_their_tags(tmp_path):
     with library.writer() as opened:
         root = opened.add_collection(library.base, "/source")
         rows = vectors_of("x", 2).astype("float16")
-        opened.commit_records(root, RecordBlock([Record("one"), Record("two")], {Modality.IMAGE: rows}))
+        opened.commit_records(
+            root, RecordBlock([CollectionRecord("one"), CollectionRecord("two")], {Modality.IMAGE: rows})
+        )
         opened.save_labels(["cat", "dog"], [2], {2: ("cat", 0.9)})
     library.close()
     with open_library(library.folder) as engine:

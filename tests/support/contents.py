@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome, Record, RecordBlock, Scope
+from clipsearch.store.records import CollectionRecord, Encoded, Failed, FileRecord, Known, Outcome, RecordBlock, Scope
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin, Modality, Passage
 from tests.support.state import State
@@ -134,5 +134,5 @@ def apply(disk: Disk, change: Sequence[str], clock: int) -> None:
 def block(captions: list[str | None], *, first: int = 0) -> RecordBlock:
     rows = np.zeros((len(captions), DIM), np.float16)
     rows[:, 0] = 1
-    records = [Record(f"r{first + i}", caption) for i, caption in enumerate(captions)]
+    records = [CollectionRecord(f"r{first + i}", caption) for i, caption in enumerate(captions)]
     return RecordBlock(records, {Modality.IMAGE: rows})

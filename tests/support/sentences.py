@@ -9,7 +9,7 @@ import numpy as np
 
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from clipsearch.store.records import Encoded, FileRecord, Record, RecordBlock
+from clipsearch.store.records import CollectionRecord, Encoded, FileRecord, RecordBlock
 from clipsearch.types import EncoderPin, Modality, Passage
 from indexer import build
 from indexer.plan import IndexPlan
@@ -39,11 +39,11 @@ def sentence_library(folder: Path, encoder: Any, kind: str = "flat") -> SearchEn
     captioned, plain = np.arange(0, len(words), 2), np.arange(1, len(words), 2)
     with library.writer() as writer:
         source = writer.add_root("", "/pictures").root_id
-        said = [Record(f"{i}.jpg", SENTENCES[i]) for i in captioned]
+        said = [CollectionRecord(f"{i}.jpg", SENTENCES[i]) for i in captioned]
         both = {Modality.IMAGE: pictures[captioned], Modality.TEXT: words[captioned].astype(np.float16)}
         writer.commit_records(source, RecordBlock(said, both))
         writer.commit_records(
-            source, RecordBlock([Record(f"{i}.jpg") for i in plain], {Modality.IMAGE: pictures[plain]})
+            source, RecordBlock([CollectionRecord(f"{i}.jpg") for i in plain], {Modality.IMAGE: pictures[plain]})
         )
         texts = writer.add_root("", "/texts").root_id
         writer.commit([_text(texts, i, words[7 * i : 7 * i + 7]) for i in range(40)])

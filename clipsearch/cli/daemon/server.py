@@ -33,7 +33,8 @@ from clipsearch.config import Settings
 from clipsearch.encoders import trust
 from clipsearch.errors import ClipSearchError
 from clipsearch.locations import cache_dir
-from clipsearch.query.engine import SearchEngine, open_library
+from clipsearch.query.engine import SearchEngine
+from clipsearch.query.opening import open_library
 from clipsearch.store.reading import CATALOG
 
 MAX_LIBRARIES = 4

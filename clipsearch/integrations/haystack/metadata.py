@@ -26,7 +26,7 @@ def to_metadata(meta: Mapping[str, Any]) -> dict[str, Plain]:
     """Return the metadata that keeps the meta of a document; times and paths become texts.
 
     Raises:
-        InvalidInputError: A name is no text, or JSON cannot hold a value.
+        InvalidInputError: A name is not a text, or JSON cannot hold a value.
     """
     found: dict[str, Plain] = {}
     nested: dict[str, Any] = {}

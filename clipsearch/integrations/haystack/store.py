@@ -7,6 +7,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,7 +18,8 @@ from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
 
 import clipsearch
-from clipsearch import Hit, InvalidInputError, Item, MediaError, Record, SearchEngine
+from clipsearch import Hit, InvalidInputError, Item, MediaError, SearchEngine
+from clipsearch.integrations.adding import add_all
 from clipsearch.integrations.haystack import fields
 from clipsearch.integrations.haystack.documents import has_blob, has_embedding, to_document, to_record
 from clipsearch.integrations.haystack.filters import to_filter
@@ -305,18 +307,7 @@ class ClipSearchDocumentStore:
         return list(new.values())
 
     def _add(self, documents: Sequence[Document]) -> int:
-        failed: list[tuple[str, str]] = []
-
-        def records() -> Iterator[Record]:
-            for document in documents:
-                try:
-                    record = to_record(document)
-                except InvalidInputError as error:
-                    failed.append((document.id, str(error)))
-                else:
-                    yield record
-
-        failed += self.engine.add(records(), keep=self._keep).failed
+        failed = add_all(self.engine, documents, to_record, attrgetter("id"), keep=self._keep)
         if failed:
             name, reason = failed[0]
             raise DocumentStoreError(

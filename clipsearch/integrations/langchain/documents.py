@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 
 import clipsearch
 from clipsearch import Filter, Hit, InvalidInputError, Item, Modality, Passage, Record, Results, SearchEngine
+from clipsearch.integrations.adding import Failure
 from clipsearch.integrations.metadata import pack, unpack
 
 Library = SearchEngine | str | os.PathLike[str] | None
@@ -18,9 +19,6 @@ Library = SearchEngine | str | os.PathLike[str] | None
 
 Where = Mapping[str, Any] | Filter | None
 """Conditions on metadata as `Filter(where=...)` takes them, or a filter."""
-
-Failure = tuple[str, str]
-"""The id of a document that was not added, and why."""
 
 
 class DocumentsFailedError(InvalidInputError):

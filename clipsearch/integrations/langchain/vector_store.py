@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,8 +14,8 @@ from langchain_core.vectorstores import VectorStore
 
 import clipsearch
 from clipsearch import EncoderMismatchError, InvalidInputError, Record, Results, SearchEngine
+from clipsearch.integrations.adding import Failure, add_all
 from clipsearch.integrations.langchain.documents import (
-    Failure,
     Library,
     Where,
     added_ids,
@@ -200,20 +200,14 @@ class ClipSearchVectorStore(VectorStore):
         images: Sequence[Any] | None = None,
         **options: Any,
     ) -> list[Failure]:
-        failed: list[Failure] = []
+        missing = [None] * len(named)
+        given = zip(named, images or missing, vectors or missing, strict=True)
 
-        def records() -> Iterator[Record]:
-            missing = [None] * len(named)
-            for (name, document), image, vector in zip(named, images or missing, vectors or missing, strict=True):
-                try:
-                    record = as_record(name, document, image, vector)
-                except InvalidInputError as error:
-                    failed.append((name, str(error)))
-                else:
-                    yield record
+        def to_record(each: tuple[tuple[str, Document], Any, Any]) -> Record:
+            (name, document), image, vector = each
+            return as_record(name, document, image, vector)
 
-        report = self.engine.add(records(), **options)
-        return [*report.failed, *failed]
+        return add_all(self.engine, given, to_record, lambda each: each[0][0], **options)
 
     def _embed_images(self, uris: Sequence[Any]) -> list[list[float]]:
         embed: Callable[[Sequence[Any]], list[list[float]]] | None = getattr(self.embedding, "embed_image", None)

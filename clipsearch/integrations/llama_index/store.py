@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -19,7 +20,8 @@ from llama_index.core.vector_stores.types import (
 )
 
 import clipsearch
-from clipsearch import Filter, Hit, InvalidInputError, Record, SearchEngine
+from clipsearch import Filter, Hit, InvalidInputError, SearchEngine
+from clipsearch.integrations.adding import add_all
 from clipsearch.integrations.llama_index.filters import to_filter
 from clipsearch.integrations.llama_index.found import nodes_of_hits, nodes_of_items
 from clipsearch.integrations.llama_index.nodes import REF_DOC_ID, to_record
@@ -118,18 +120,7 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         Raises:
             NodesFailedError: Some could not be added; the others were.
         """
-        failed: list[tuple[str, str]] = []
-
-        def records() -> Iterator[Record]:
-            for node in nodes:
-                try:
-                    record = to_record(node)
-                except InvalidInputError as error:
-                    failed.append((node.node_id, str(error)))
-                else:
-                    yield record
-
-        failed += self._engine.add(records(), keep=self.keep).failed
+        failed = add_all(self._engine, nodes, to_record, attrgetter("node_id"), keep=self.keep)
         if failed:
             raise NodesFailedError(len(nodes), tuple(failed))
         return [node.node_id for node in nodes]

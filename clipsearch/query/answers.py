@@ -1,0 +1,47 @@
+"""Rankings made into answers: what the cutoff leaves, complete items, and what the user should know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clipsearch.query.enriching import enrich_hits
+from clipsearch.query.options import SearchOptions
+from clipsearch.query.recognised import show_lines
+from clipsearch.query.retrieval import Ranking
+from clipsearch.ranking import CONFIDENT, counted_rows
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.types import EncoderPin, Hit, Modality, Results
+
+
+def make_answers(
+    names: Sequence[str],
+    pin: EncoderPin,
+    snapshot: Snapshot,
+    found: Sequence[Ranking],
+    options: SearchOptions,
+    library: str,
+) -> list[Results]:
+    """Make answers of the rankings of several queries.
+
+    names: the queries as they are shown. library: the folder of the library, as it is shown.
+    """
+    rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
+    cutoff = options.cutoff
+    kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
+    shown = [hits[options.offset :] for hits in kept]
+    shown = enrich_hits(snapshot, show_lines(snapshot, shown, names, [each.keyword_ids for each in found]))
+    answers = []
+    for name, ranking, stay, hits in zip(names, found, kept, shown, strict=True):
+        examined = ranking.hits[: options.end]
+        left_out = len(examined) - len(stay)
+        why = (cutoff.explain(examined),) if left_out and not stay else ()
+        warnings = (*ranking.warnings, *snapshot.warnings, *why)
+        confident = is_confident(stay)
+        answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
+    return answers
+
+
+def is_confident(hits: Sequence[Hit]) -> bool:
+    """Tell whether something stands out; a library too small to tell gets the benefit of the doubt."""
+    known = [hit.confidence for hit in hits if hit.confidence is not None]
+    return bool(hits) and (not known or max(known) >= CONFIDENT)

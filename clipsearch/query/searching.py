@@ -1,0 +1,324 @@
+"""Ranked search, of one query or a batch: each becomes a unit vector; retrieval does the rest."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.config import Settings
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.filtering import Filter
+from clipsearch.paths import real_path
+from clipsearch.query.answers import make_answers
+from clipsearch.query.blocks import embedded_blocks, vector_blocks
+from clipsearch.query.candidates import QueryBatch, Retriever
+from clipsearch.query.collapse import fill_collapsed
+from clipsearch.query.composed import embed_terms, retrieve_composed
+from clipsearch.query.embedding import Embedder
+from clipsearch.query.options import SearchOptions
+from clipsearch.query.retrieval import Ranking, retrieve
+from clipsearch.query.terms import Query, Term, as_query
+from clipsearch.query.validation import as_floats, check_kinds
+from clipsearch.store.library import Library
+from clipsearch.store.snapshot import Snapshot
+from clipsearch.types import EncoderPin, Modality, Results
+
+if TYPE_CHECKING:
+    from clipsearch.query.embedding import Picture
+
+    Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
+    Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
+
+
+class EngineSearches:
+    """The methods of SearchEngine that search its library."""
+
+    library: Library
+    _settings: Settings
+    _encoder: Encoder | None
+    _embedder: Embedder | None
+    _retriever: Retriever
+    _lock: threading.Lock
+    _may_be_empty: bool
+
+    @overload
+    def search(
+        self,
+        text: str | Term | Query | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | None = None,
+        kind: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        modality: Modality | str | None = None,
+        filters: Filter | None = None,
+        exclude_self: bool = False,
+        fusion: str = "auto",
+        collapse: bool = False,
+        hybrid: bool = True,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
+    ) -> Results: ...
+    @overload
+    def search(
+        self,
+        *,
+        vector: Vectors,
+        kind: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        modality: Modality | str | None = None,
+        filters: Filter | None = None,
+        collapse: bool = False,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
+    ) -> list[Results]: ...
+    def search(
+        self,
+        text: str | Term | Query | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | Vectors | None = None,
+        kind: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        modality: Modality | str | None = None,
+        filters: Filter | None = None,
+        exclude_self: bool = False,
+        fusion: str = "auto",
+        collapse: bool = False,
+        hybrid: bool = True,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
+    ) -> Results | list[Results]:
+        """Find the best matches of one query: a text, a picture or a vector.
+
+        Args:
+            text: Words, or a query of terms such as `Text("horse") + Text("stripes")`; its own items are not hits.
+            image: A path, a URL (http or https), or a Pillow image.
+            vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
+            kind: What the vector was made from, `text` or `image`: its hits and confidences are then those of the text
+                (with `hybrid=False`) or picture. None if that is unknown.
+            k: How many hits are returned at most. An item is one hit, by its part that matches best.
+            offset: How many of the best hits are passed over; ranks go on after it.
+            modality: `image`, `text`, or None or `any` for both in one ranking.
+            filters: Which items may be found; there are k hits all the same, if that many pass.
+            exclude_self: Leave out the file that `image` names.
+            fusion: How the terms of a query are fused, one of `auto`, `decision`, `feature` and `rank`.
+            collapse: Show copies and bursts once, by the best of them, whose `also` has the others.
+            hybrid: Find items by their words as well, if `text` is a str and texts may be found.
+            min_confidence: Leave out hits below this confidence, from 0 to 1; a hit without a confidence stays.
+            min_score: Leave out hits below this cosine, from -1 to 1.
+            cut: Leave out hits after the gap in the scores.
+
+        Returns:
+            The ranked hits; a list of n Results for vectors of shape (n, dim).
+
+        Raises:
+            InvalidInputError: The query or an option cannot be used.
+            PictureError: The picture cannot be read.
+            LibraryNotFoundError: The library is empty.
+            EncoderError: The encoder of the library is unavailable.
+
+        Example:
+            >>> paths = [hit.path for hit in engine.search("a cat on a sofa", k=3)]
+        """
+        options = SearchOptions(
+            k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
+            collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+        )  # fmt: skip
+        return self._search_any(text, image, vector, options)
+
+    def _search_any(
+        self,
+        text: str | Term | Query | None,
+        image: Picture | None,
+        vector: Vector | Vectors | None,
+        options: SearchOptions,
+    ) -> Results | list[Results]:
+        rows = None if vector is None else as_floats(vector)
+        if rows is not None and rows.ndim != 1 and text is None and image is None:
+            return self._search_batch(options, vectors=rows)
+        return self.answer(text, image=image, vector=rows, options=options)
+
+    def answer(
+        self,
+        text: str | Term | Query | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | None = None,
+        options: SearchOptions,
+    ) -> Results:
+        """Find the best matches of one query: `search`, with its options in one object.
+
+        Args:
+            text: See `search`.
+            image: See `search`.
+            vector: One vector of numbers, shape (dim,).
+            options: The options of the search.
+
+        Returns:
+            The ranked hits.
+
+        Raises:
+            ClipSearchError: As in `search`.
+        """
+        given = [value for value in (text, image, vector) if value is not None]
+        if len(given) != 1:
+            raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+        _check_kind(options, vector)
+        if isinstance(text, Query | Term):
+            return self._search_composed(as_query(text), options)
+        if text is not None:
+            return self._search_batch(options, texts=[text])[0]
+        if image is not None:
+            return self._search_batch(options, images=[image])[0]
+        return self._search_batch(options, vectors=as_floats(vector)[None])[0]
+
+    def search_batch(
+        self,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Picture] | None = None,
+        vectors: NDArray[np.floating] | None = None,
+        kind: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        modality: Modality | str | None = None,
+        filters: Filter | None = None,
+        exclude_self: bool = False,
+        collapse: bool = False,
+        hybrid: bool = True,
+        min_confidence: float | None = None,
+        min_score: float | None = None,
+        cut: bool = False,
+    ) -> list[Results]:
+        """Find the best matches of several queries of one kind.
+
+        Args:
+            texts: Words, one str for each query.
+            images: Paths, URLs or Pillow images.
+            vectors: Numbers of shape (n, dim), no row of which is zero.
+            kind: As in `search`, like all that follow.
+            k: See `search`.
+            offset: See `search`.
+            modality: See `search`.
+            filters: See `search`.
+            exclude_self: Leave out, for each query, the file that its image names.
+            collapse: See `search`.
+            hybrid: See `search`.
+            min_confidence: See `search`.
+            min_score: See `search`.
+            cut: See `search`.
+
+        Returns:
+            One Results for each query, in order.
+
+        Raises:
+            ClipSearchError: As in `search`.
+        """
+        options = SearchOptions(
+            k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
+            collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
+        )  # fmt: skip
+        return self._search_batch(options, texts=texts, images=images, vectors=vectors)
+
+    def _search_batch(
+        self,
+        options: SearchOptions,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Picture] | None = None,
+        vectors: NDArray[np.floating] | None = None,
+    ) -> list[Results]:
+        check_kinds(texts, images, vectors)
+        _check_kind(options, vectors)
+        pin = self._pin()
+        kind = "text" if texts is not None else "image" if images is not None else options.kind
+        answers: list[Results] = []
+        if vectors is not None:
+            blocks = vector_blocks(vectors, pin.dim)
+        else:
+            queries = texts if texts is not None else images or ()
+            blocks = embedded_blocks(self._embedder_for(pin), queries, are_texts=texts is not None)
+        for block in blocks:
+            part = slice(len(answers), len(answers) + len(block.names))
+            excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
+            keywords = texts[part] if options.hybrid and texts and Modality.TEXT in options.modalities else ()
+            with self.library.read() as snapshot:
+                self._require_rows(snapshot)
+                batch = QueryBatch(snapshot, block.vectors, kind, options.filters)
+                fetch = partial(
+                    retrieve,
+                    self._retriever,
+                    batch,
+                    modalities=options.modalities,
+                    excluded=excluded,
+                    keywords=keywords,
+                )
+                found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
+                warned = [
+                    replace(each, warnings=(*notes, *each.warnings))
+                    for notes, each in zip(block.warnings, found, strict=True)
+                ]
+                answers += make_answers(block.names, pin, snapshot, warned, options, str(self.library.folder))
+        return answers
+
+    def _search_composed(self, query: Query, options: SearchOptions) -> Results:
+        pin = self._pin()
+        with self.library.read() as snapshot:
+            self._require_rows(snapshot)
+            embedded, notes = embed_terms(query, self._embedder_for(pin), snapshot)
+
+            def fetch(depth: int) -> list[Ranking]:
+                return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
+
+            found = (fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end))[0]
+            ranking = replace(found, warnings=(*notes, *found.warnings))
+            return make_answers([str(query)], pin, snapshot, [ranking], options, str(self.library.folder))[0]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The library's encoder, loaded on first use."""
+        return self._embedder_for(self._pin()).encoder
+
+    def _embedder_for(self, pin: EncoderPin) -> Embedder:
+        with self._lock:
+            if self._embedder is None or self._embedder.pin != pin:  # an empty library may change its encoder
+                self._embedder = Embedder(pin, self._settings, self._encoder)
+            return self._embedder
+
+    def _pin(self) -> EncoderPin:
+        pin = self.library.encoder
+        if pin is None:
+            raise self._empty()
+        return pin
+
+    def _require_rows(self, snapshot: Snapshot) -> None:
+        if not self._may_be_empty and not any(len(snapshot.rows(each)) for each in Modality):
+            raise self._empty()
+
+    def _empty(self) -> LibraryNotFoundError:
+        return LibraryNotFoundError(f"The library in {self.library.folder} is empty. Fill it: clipsearch index FOLDER")
+
+
+def _real_path(image: Picture) -> str | None:
+    return real_path(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
+
+
+def _check_kind(options: SearchOptions, vectors: object) -> None:
+    """Raise InvalidInputError where a text or a picture is said to be of a kind."""
+    if options.kind is not None and vectors is None:
+        raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")
