@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.query.terms import FUSIONS
+from clipsearch.query.validation import MOST
 from clipsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ class SearchOptions:
     kind: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
+        if not isinstance(self.k, int) or not 1 <= self.k < MOST:
             raise InvalidInputError(f"k must be a whole number of at least 1, not {self.k!r}.")
-        if not isinstance(self.offset, int) or isinstance(self.offset, bool) or self.offset < 0:
+        if not isinstance(self.offset, int) or isinstance(self.offset, bool) or not 0 <= self.offset < MOST:
             raise InvalidInputError(f"offset must be a whole number of at least 0, not {self.offset!r}.")
         read_modalities(self.modality)
         if self.kind not in (None, "text", "image"):
