@@ -16,8 +16,8 @@ from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Modality
 from clipsearch.where import Where
 from clipsearch.words import fold_tag, parse_words
 
-MAX_DEPTH, MAX_SIZE = 32, 900
-"""How deep filters may be combined, and how many: SQLite bounds both, the latter to 1000."""
+MAX_DEPTH, MAX_SIZE = 32, 400
+"""How deep filters may be combined, and how many: SQLite bounds both, the latter to about 500."""
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 

@@ -67,7 +67,8 @@ def keep_metadata(found: Mapping[str, object]) -> str:
 def parse_metadata(text: object) -> dict[str, MetadataValue]:
     """Return the metadata that a JSON text of `check_metadata` holds. Raises ValueError for any other text."""
     try:
-        found = json.loads(text) if isinstance(text, str) and len(text) <= MAX_BYTES else None
+        is_short = isinstance(text, str) and len(text) <= MAX_BYTES
+        found = json.loads(text, object_pairs_hook=_unique) if is_short else None
         if not isinstance(found, dict):
             raise ValueError(f"not a JSON object of at most {MAX_BYTES} bytes")
         return {_read_name(name): _value(name, value) for name, value in found.items()}
@@ -141,6 +142,14 @@ def _to_text(values: dict[str, Any]) -> str:
     if size > MAX_BYTES:
         raise InvalidInputError(f"The metadata is {size:,} bytes, but at most {MAX_BYTES:,} are stored. Shorten it.")
     return text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; ValueError for one with a name twice, of which others might read the first."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _read_name(stored: str) -> str:

@@ -12,7 +12,7 @@ from clipsearch.metadata import Scalar, check_scalar, shown, stored_name
 
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "in", "nin", "contains", "exists")
 
-MAX_CONDITIONS = 500
+MAX_CONDITIONS = 400
 """As many at most: SQLite bounds how many it joins."""
 
 _LISTS = ("in", "nin")
