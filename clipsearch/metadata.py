@@ -68,7 +68,7 @@ def parse_metadata(text: object) -> dict[str, MetadataValue]:
     """Return the metadata that a JSON text of `check_metadata` holds. Raises ValueError for any other text."""
     try:
         is_short = isinstance(text, str) and len(text) <= MAX_BYTES
-        found = json.loads(text, object_pairs_hook=_unique) if is_short else None
+        found = json.loads(str(text), object_pairs_hook=_unique) if is_short else None
         if not isinstance(found, dict):
             raise ValueError(f"not a JSON object of at most {MAX_BYTES} bytes")
         return {_read_name(name): _value(name, value) for name, value in found.items()}

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.query.terms import FUSIONS
-from clipsearch.query.validation import MOST
 from clipsearch.types import Modality
 
 if TYPE_CHECKING:
     from clipsearch.query.cutoff import Cutoff
+
+
+MOST = 2**62
+"""Above any number of items; twice that is still an int64."""
 
 
 class SearchKeywords(TypedDict, total=False):

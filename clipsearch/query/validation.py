@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import stored_name
+from clipsearch.query.options import MOST
 from clipsearch.types import Modality
-
-MOST = 2**62
-"""Above any number of items; twice that is still an int64."""
 
 _UNIT_ROUNDING = 1e-6
 """How far the length of a float32 unit row is from 1."""
