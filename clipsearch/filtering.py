@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from numbers import Integral
 from typing import Any
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.metadata import shown
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Modality
 from clipsearch.where import Where
 from clipsearch.words import fold_tag, parse_words
+
+MAX_DEPTH, MAX_SIZE = 32, 400
+"""How deep filters may be combined, and how many: SQLite bounds both, the latter to about 500."""
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 
@@ -51,9 +56,11 @@ class Filter:
         all_of: Filters that must all hold.
         any_of: Filters of which at least one must hold, if any are given.
         none_of: Filters of which none may hold.
+        depth: How deep it is combined from others, 1 if it is not.
+        size: Of how many filters it is combined, itself included.
 
     Raises:
-        InvalidInputError: A value is out of its range.
+        InvalidInputError: A value is out of its range, or filters are combined beyond MAX_DEPTH or MAX_SIZE.
     """
 
     ids: frozenset[int] | None = None
@@ -73,15 +80,20 @@ class Filter:
     all_of: tuple[Filter, ...] = ()
     any_of: tuple[Filter, ...] = ()
     none_of: tuple[Filter, ...] = ()
+    depth: int = field(default=1, init=False, repr=False, compare=False)
+    size: int = field(default=1, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, made in (("ids", frozenset), *((name, tuple) for name in _LISTS)):
             value = getattr(self, name)
             if isinstance(value, str) or (value is not None and not isinstance(value, Iterable)):
-                raise InvalidInputError(f"{name} must be a list, even for one value, not {value!r}.")
+                raise InvalidInputError(f"{name} must be a list, even for one value, not {shown(value)}.")
             object.__setattr__(self, name, None if value is None else made(value))
         if self.near is not None:
             object.__setattr__(self, "near", _checked_place(self.near))
+        for folder in self.folders:
+            if not isinstance(folder, str):
+                raise InvalidInputError(f"A folder to search in is a str, not {shown(folder)}.")
         if "" in self.folders:
             raise InvalidInputError("The name of a folder to search in is empty. Name a folder; . is the current one.")
         _check_times(self.taken_from, self.taken_until)
@@ -92,15 +104,33 @@ class Filter:
         self._check_parts()
 
     def _check_parts(self) -> None:
+        for number in self.ids or ():
+            if not isinstance(number, Integral):
+                raise InvalidInputError(f"The id of an item is a whole number, not {shown(number)}.")
         for tag in self.tags:
             if not isinstance(tag, str) or not fold_tag(tag):
-                raise InvalidInputError(f"A tag is one or more words, not {tag!r}.")
+                raise InvalidInputError(f"A tag is one or more words, not {shown(tag)}.")
         for key in self.keys:
             if not isinstance(key, str) or not key:
-                raise InvalidInputError(f"A key is the id of a record or the path of a file, not {key!r}.")
+                raise InvalidInputError(f"A key is the id of a record or the path of a file, not {shown(key)}.")
         for part in (*self.all_of, *self.any_of, *self.none_of):
             if not isinstance(part, Filter):
-                raise InvalidInputError(f"A filter is combined from filters, not from {part!r}.")
+                raise InvalidInputError(f"A filter is combined from filters, not from {shown(part)}.")
+        self._check_size()
+
+    def _check_size(self) -> None:
+        parts = (*self.all_of, *self.any_of, *self.none_of)
+        depth = 1 + max((part.depth for part in parts), default=0)
+        size = 1 + sum(part.size for part in parts)
+        if depth > MAX_DEPTH:
+            raise InvalidInputError(f"Filters can be combined {MAX_DEPTH} deep, but no deeper. Simplify the filter.")
+        if size > MAX_SIZE:
+            raise InvalidInputError(
+                f"A filter can be combined of {MAX_SIZE} filters, but not of {size}. Give lists of values, such as "
+                "keys, or {'name': [...]} in where: they may be of any length."
+            )
+        object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "size", size)
 
     def _check_pictures(self) -> None:
         for name in ("min_width", "min_height"):
@@ -144,25 +174,30 @@ def file_endings(kind: str) -> frozenset[str]:
 
     Raises InvalidInputError for an unknown type.
     """
-    if kind in set(Modality):
+    if isinstance(kind, str) and kind in set(Modality):
         return frozenset()
     known = PICTURE_SUFFIXES | TEXT_SUFFIXES
     ending = f".{kind}".lower() if isinstance(kind, str) else ""
     if ending not in known:
         names = _listed([*Modality, *sorted(each[1:] for each in known)])
-        raise InvalidInputError(f"There is no type {kind!r}. Use {names}.")
+        raise InvalidInputError(f"There is no type {shown(kind)}. Use {names}.")
     return next((same for same in _ONE_FORMAT if ending in same), frozenset({ending}))
 
 
 def absolute(wanted: Filter) -> Filter:
-    """Return a filter that means the same whatever the current folder is. Raises InvalidInputError if that is gone."""
+    """Return a filter that means the same whatever the current folder is.
+
+    Raises InvalidInputError if that is gone, or for anything but a filter.
+    """
+    if not isinstance(wanted, Filter):
+        raise InvalidInputError(f"Filters are given as a clipsearch.Filter, not as {type(wanted).__name__}.")
     parts = {name: tuple(map(absolute, getattr(wanted, name))) for name in _COMBINED}
     return replace(wanted, folders=tuple(map(_absolute, wanted.folders)), **parts)  # type: ignore[arg-type]
 
 
 def to_values(wanted: Filter) -> dict[str, Any]:
     """Return what is set in a filter, as JSON has it."""
-    given = {each.name: (getattr(wanted, each.name), each.default) for each in fields(wanted)}
+    given = {each.name: (getattr(wanted, each.name), each.default) for each in fields(wanted) if each.init}
     return {name: _plain(value) for name, (value, default) in given.items() if value != default}
 
 
@@ -176,8 +211,10 @@ def from_values(values: Mapping[str, Any]) -> Filter:
         for name in _COMBINED:
             read[name] = tuple(map(from_values, read.get(name, ())))
         return Filter(**read)
+    except RecursionError as error:
+        raise InvalidInputError(f"Filters can be combined {MAX_DEPTH} deep, but no deeper. Simplify it.") from error
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{values!r} are not values of a filter ({error}).") from error
+        raise InvalidInputError(f"{shown(values)} are not values of a filter ({error}).") from error
 
 
 def _check_times(start: object, end: object) -> None:

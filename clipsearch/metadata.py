@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -44,7 +45,7 @@ def check_metadata(metadata: Mapping[str, object]) -> str:
         InvalidInputError: A name or a value is none of these, or all together are longer than 1 MiB.
     """
     if not isinstance(metadata, Mapping):
-        raise InvalidInputError(f"Metadata is a mapping from names to values, not {_shown(metadata)}.")
+        raise InvalidInputError(f"Metadata is a mapping from names to values, not {shown(metadata)}.")
     return _to_text({stored_name(name): _value(name, value) for name, value in metadata.items()})
 
 
@@ -66,9 +67,10 @@ def keep_metadata(found: Mapping[str, object]) -> str:
 def parse_metadata(text: object) -> dict[str, MetadataValue]:
     """Return the metadata that a JSON text of `check_metadata` holds. Raises ValueError for any other text."""
     try:
-        found = json.loads(text) if isinstance(text, str) else None
+        is_short = isinstance(text, str) and len(text) <= MAX_BYTES
+        found = json.loads(str(text), object_pairs_hook=_unique) if is_short else None
         if not isinstance(found, dict):
-            raise ValueError("not a JSON object")
+            raise ValueError(f"not a JSON object of at most {MAX_BYTES} bytes")
         return {_read_name(name): _value(name, value) for name, value in found.items()}
     except (InvalidInputError, RecursionError) as error:
         raise ValueError(str(error)) from error
@@ -80,7 +82,7 @@ def stored_name(name: object) -> str:
         return name
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise InvalidInputError(
-            f"A name of metadata is a text of 1 to {MAX_NAME} characters, not {_shown(name)}. Rename it."
+            f"A name of metadata is a text of 1 to {MAX_NAME} characters, not {shown(name)}. Rename it."
         )
     _check_text(name, name)
     return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
@@ -97,15 +99,16 @@ def check_scalar(name: str, value: object) -> Scalar:
         return str.__str__(value)
     if isinstance(value, Integral):
         number = int(value)
-        if not -(2**63) <= number < 2**63:
-            raise InvalidInputError(f"{name!r} is {number}, beyond 64 bits. Write it as a text.")
+        if not -_MOST <= number < _MOST:
+            raise InvalidInputError(f"{name!r} is {shown(number)}, beyond 64 bits. Write it as a text.")
         return number
     if isinstance(value, Real):
-        if not math.isfinite(value):
-            raise InvalidInputError(f"{name!r} is {value}, which JSON does not have. Use None, or leave it out.")
-        return float(value)
+        real = _to_float(value)
+        if not math.isfinite(real):
+            raise InvalidInputError(f"{name!r} is {real}, which JSON does not have. Use None, or leave it out.")
+        return real
     raise InvalidInputError(
-        f"{name!r} is {_shown(value)}, but a value of metadata is a text, a number, a truth value, None or a list of "
+        f"{name!r} is {shown(value)}, but a value of metadata is a text, a number, a truth value, None or a list of "
         "texts. Write anything else as a text."
     )
 
@@ -122,7 +125,7 @@ def _value(name: str, value: object) -> MetadataValue:
         return check_scalar(name, value)
     for each in value:
         if not isinstance(each, str):
-            raise InvalidInputError(f"The list {name!r} has {_shown(each)} in it, but only texts may be in a list.")
+            raise InvalidInputError(f"The list {name!r} has {shown(each)} in it, but only texts may be in a list.")
     return [str(check_scalar(name, each)) for each in value]
 
 
@@ -141,10 +144,37 @@ def _to_text(values: dict[str, Any]) -> str:
     return text
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; ValueError for one with a name twice, of which others might read the first."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
 def _read_name(stored: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), stored) if "%" in stored else stored
+    """Return the name that stands so in the JSON; ValueError for one that filters would not find."""
+    name = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), stored) if "%" in stored else stored
+    if stored_name(name) != stored:
+        raise ValueError(f"{shown(stored)} is no stored name")
+    return name
 
 
-def _shown(value: object) -> str:
-    shown = repr(value)
+def _to_float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of a fraction
+        return math.inf
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """Return how a value reads, short, whatever it holds and however deep."""
+    try:
+        shown = _REPR.repr(value)
+    except ValueError:  # of a number of thousands of digits
+        return f"a {type(value).__name__} that is too long to show"
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

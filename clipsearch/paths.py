@@ -32,6 +32,16 @@ def unquote_path(stored: str) -> str:
     return _ESCAPE.sub(lambda match: "%" if match[1] == "25" else chr(0xDC00 + int(match[1], 16)), stored)
 
 
+def quote_source(source: str) -> str:
+    """Turn the path or URL of a picture into storable text; a URL stays as it is."""
+    return source if is_url(source) else quote_path(source)
+
+
+def unquote_source(stored: str) -> str:
+    """Turn stored text back into a path or a URL; the inverse of quote_source."""
+    return stored if is_url(stored) else unquote_path(stored)
+
+
 def join(root: str, stored: str) -> str:
     """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is.
 

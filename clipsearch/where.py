@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.metadata import Scalar, check_scalar, stored_name
+from clipsearch.metadata import Scalar, check_scalar, shown, stored_name
 
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "in", "nin", "contains", "exists")
+
+MAX_CONDITIONS = 400
+"""As many at most: SQLite bounds how many it joins."""
 
 _LISTS = ("in", "nin")
 _ORDERED = ("lt", "le", "gt", "ge")
@@ -39,9 +42,11 @@ class Where(Mapping[str, Mapping[str, Any]]):
         """Check conditions; a scalar stands for `eq`, a list for `in`. Raises InvalidInputError."""
         if wanted is not None and not isinstance(wanted, Mapping):
             raise InvalidInputError(
-                f"where is {wanted!r}, but it must be a mapping from names to conditions, such as {{'price': "
+                f"where is {shown(wanted)}, but it must be a mapping from names to conditions, such as {{'price': "
                 "{'lt': 20}}."
             )
+        if sum(len(each) if isinstance(each, Mapping) else 1 for each in (wanted or {}).values()) > MAX_CONDITIONS:
+            raise InvalidInputError(f"where can have {MAX_CONDITIONS} conditions, but no more. Use fewer.")
         self.conditions = tuple(found for name in wanted or () for found in _conditions(name, (wanted or {})[name]))
         self._text = json.dumps(self.conditions, ensure_ascii=False)
 
@@ -99,21 +104,21 @@ def _conditions(name: object, wanted: object) -> Iterator[Condition]:
         raise InvalidInputError(f"{name!r} has no condition. Write one, such as {{{name!r}: {{'exists': True}}}}.")
     for operator, value in wanted.items():
         if operator not in OPERATORS:
-            raise InvalidInputError(f"There is no operator {operator!r}. Use {', '.join(OPERATORS)}.")
+            raise InvalidInputError(f"There is no operator {shown(operator)}. Use {', '.join(OPERATORS)}.")
         yield Condition(name, operator, _checked(name, operator, value))
 
 
 def _checked(name: str, operator: str, value: object) -> Scalar | tuple[Scalar, ...]:
     if operator in _LISTS:
         if not isinstance(value, list | tuple | set | frozenset):
-            raise InvalidInputError(f"{operator} of {name!r} takes a list of values, not {value!r}.")
+            raise InvalidInputError(f"{operator} of {name!r} takes a list of values, not {shown(value)}.")
         return tuple(check_scalar(name, each) for each in value)
     if operator == "exists" and not isinstance(value, bool):
-        raise InvalidInputError(f"exists of {name!r} takes True or False, not {value!r}.")
+        raise InvalidInputError(f"exists of {name!r} takes True or False, not {shown(value)}.")
     if operator == "contains" and not isinstance(value, str):
-        raise InvalidInputError(f"contains of {name!r} takes a text, not {value!r}.")
+        raise InvalidInputError(f"contains of {name!r} takes a text, not {shown(value)}.")
     if operator in _ORDERED and (value is None or isinstance(value, bool)):
-        raise InvalidInputError(f"{operator} of {name!r} takes a number or a text, not {value!r}.")
+        raise InvalidInputError(f"{operator} of {name!r} takes a number or a text, not {shown(value)}.")
     return check_scalar(name, value)
 
 

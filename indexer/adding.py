@@ -26,7 +26,7 @@ from clipsearch.errors import (
 )
 from clipsearch.media.decode import read_regular
 from clipsearch.media.text import split_passages
-from clipsearch.paths import is_url
+from clipsearch.paths import is_url, printable
 from clipsearch.ranking import MIN_SAMPLE
 from clipsearch.records import AddReport, Record
 from clipsearch.store.additions import Addition
@@ -216,6 +216,12 @@ class _File:
         self.record = FileRecord(root_id, task.checked.name, self.size, 0)
 
 
+def _where(file: _File) -> str:
+    """Name the file of a picture, to begin a message with; an address is in messages already."""
+    source = file.task.checked.source
+    return "" if source is None or is_url(source) else f"{printable(source)}: "
+
+
 class _Preparing:
     """Reads and decodes what of records is not in the library; called from several threads."""
 
@@ -234,10 +240,12 @@ class _Preparing:
             return self._prepare(file)
         except (EncoderError, LibraryError, WorkerUnavailableError):
             raise
-        except (MediaError, InvalidInputError) as error:
+        except InvalidInputError as error:
             return Failed(file.record, str(error))
+        except MediaError as error:
+            return Failed(file.record, f"{_where(file)}{error}")
         except OSError as error:
-            return Failed(file.record, f"the picture cannot be read: {error.strerror or error}")
+            return Failed(file.record, f"{_where(file)}cannot be read ({error.strerror or error})")
         except Exception as error:
             logger.debug("decoding failed", exc_info=error)
             return Failed(file.record, f"could not be decoded: {error!r:.200}")

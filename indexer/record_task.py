@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipsearch.paths import quote_source
 from clipsearch.store.additions import BOTH, DIGEST_LENGTH, Addition, StoredRecord
 from clipsearch.store.records import Captions
 from clipsearch.store.resolve import ItemColumns, Part
@@ -84,19 +85,20 @@ class RecordTask:
         vectors, as far as they were encoded.
         """
         checked, own = self.checked, self.own
+        source = None if checked.source is None else quote_source(checked.source)
         renewed, keeps = BOTH, False
         if own is not None and self.is_same:
             renewed = _NOTHING if self.has_same_texts else _TEXTS
             keeps = self.kept is None and own.kept is not None and checked.has_picture
             is_kept = self.kept is None and (keeps or own.kept is None)
-            if not renewed and is_kept and own.metadata == checked.metadata and own.source == checked.source:
+            if not renewed and is_kept and own.metadata == checked.metadata and own.source == source:
                 return None
         is_picture = checked.has_picture or self.has_picture_vector
         parts, rows = self._parts(renewed, pixels, captions)
         modality = Modality.IMAGE if is_picture else Modality.TEXT
         return Addition(
             checked.name, ItemColumns.of_content(modality, self.digest, self.picture), checked.caption, checked.text,
-            checked.metadata, checked.source, self.kept, own, renewed, parts, rows, keeps,
+            checked.metadata, source, self.kept, own, renewed, parts, rows, keeps,
         )  # fmt: skip
 
     def _parts(

@@ -62,10 +62,11 @@ class Batcher:
         with self._changed:
             if self._is_closed:
                 raise _closed()
-            self._waiting.append(request)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="clipsearch-batches", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="clipsearch-batches", daemon=True)
+                thread.start()  # which fails where there are too many
+                self._thread = thread
+            self._waiting.append(request)
             self._changed.notify()
         return request.future
 
@@ -125,7 +126,10 @@ class Batcher:
 
 
 def _are_alike(one: _Request, other: _Request) -> bool:
-    return one.name == other.name and one.options == other.options
+    try:
+        return one.name == other.name and bool(one.options == other.options)
+    except Exception:  # of values that cannot be compared, as arrays; what is wrong with them, the answer says
+        return False
 
 
 def _closed() -> LibraryError:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from clipsearch.query.cutoff import Cutoff
 
 
+MOST = 2**62
+"""Above any number of items; twice that is still an int64."""
+
+
 class SearchKeywords(TypedDict, total=False):
     """The options of `SearchEngine.search` by keyword; see `SearchOptions`."""
 
@@ -69,9 +73,9 @@ class SearchOptions:
     kind: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
+        if not isinstance(self.k, int) or not 1 <= self.k < MOST:
             raise InvalidInputError(f"k must be a whole number of at least 1, not {self.k!r}.")
-        if not isinstance(self.offset, int) or isinstance(self.offset, bool) or self.offset < 0:
+        if not isinstance(self.offset, int) or isinstance(self.offset, bool) or not 0 <= self.offset < MOST:
             raise InvalidInputError(f"offset must be a whole number of at least 0, not {self.offset!r}.")
         read_modalities(self.modality)
         if self.kind not in (None, "text", "image"):

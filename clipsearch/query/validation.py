@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import stored_name
+from clipsearch.query.options import MOST
 from clipsearch.types import Modality
 
 _UNIT_ROUNDING = 1e-6
@@ -76,7 +77,7 @@ def read_names(names: str | Iterable[str]) -> list[str]:
 
 def read_count(name: str, count: object) -> int:
     """Return a whole number of at least 1. Raises InvalidInputError for anything else."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count < MOST:
         raise InvalidInputError(f"The {name} must be a whole number of at least 1, not {count!r}.")
     return count
 

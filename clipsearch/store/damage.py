@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,7 +18,13 @@ from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
 from clipsearch.store.schema import failures, generations, item_metadata, items, recognised_text, record_contents, tags
 from clipsearch.store.sql_values import listed
-from clipsearch.store.verification import count_damaged, damaged_rows, differs_from_texts, integrity_problems
+from clipsearch.store.verification import (
+    count_damaged,
+    damaged_rows,
+    differs_from_metadata,
+    differs_from_texts,
+    integrity_problems,
+)
 from clipsearch.types import Modality
 
 
@@ -28,8 +34,8 @@ class Damage:
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
     tags, texts, contents: how many; texts of pictures; metadata of items, and contents of records, which are in items
-    too. indexes: the modalities whose approximate index is. words: whether the
-    full-text index is. catalog: what SQLite says of its file, but for the full-text index. other: what no repair can
+    too. indexes: the modalities whose approximate index is. words, metadata: whether the full-text index is, and the
+    index of metadata. catalog: what SQLite says of its file, but for the full-text index. other: what no repair can
     fix, a line each.
     """
 
@@ -42,6 +48,7 @@ class Damage:
     contents: int = 0
     indexes: tuple[Modality, ...] = ()
     words: bool = False
+    metadata: bool = False
     catalog: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
 
@@ -60,6 +67,7 @@ class Damage:
         found += [counted(self.contents, "row") + " of metadata and contents"] if self.contents else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the full-text index"] if self.words else []
+        found += ["the index of metadata"] if self.metadata else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
 
 
@@ -109,7 +117,8 @@ def _look(library: Library) -> tuple[int, Damage]:
         contents = [item for table in (item_metadata, record_contents) for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
-        words = bool(about_words) or _do_words_differ(connection)
+        words = bool(about_words) or _differs(connection, differs_from_texts)
+        metadata = _differs(connection, differs_from_metadata)
         indexes = tuple(m for m in Modality if not _is_index_whole(library, connection, m))
         revision = get_revision(connection)
     rows = {modality: damaged_rows(library, modality) for modality in Modality}
@@ -123,15 +132,17 @@ def _look(library: Library) -> tuple[int, Damage]:
         len(contents),
         indexes,
         words,
+        metadata,
         whole,
         other,
     )
 
 
-def _do_words_differ(connection: Connection) -> bool:
+def _differs(connection: Connection, differs: Callable[[Connection], bool]) -> bool:
+    """Tell whether a derived index differs from its tables, or is too damaged to tell."""
     try:
         with mapped_errors():
-            return differs_from_texts(connection)
+            return differs(connection)
     except StoreCorruptError:
         return True
 

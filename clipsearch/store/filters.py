@@ -71,12 +71,22 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
     if wanted.where:
         terms.append(item_metadata.condition(connection, Where(wanted.where)))
-    terms += [condition(connection, part, base) for part in wanted.all_of]
-    if wanted.any_of:
-        terms.append(or_(*(condition(connection, part, base) for part in wanted.any_of)))
+    return and_(True, *_combined(connection, wanted, base), *terms)
+
+
+def _combined(connection: Connection, wanted: Filter, base: str) -> list[ColumnElement[bool]]:
+    """Build the conditions of what a filter is combined from, the deepest first, for which SQLite needs least stack."""
+
+    def build(part: Filter) -> ColumnElement[bool]:
+        return condition(connection, part, base)
+
+    alternatives = sorted(wanted.any_of, key=lambda part: -part.depth)
+    terms = [(part.depth, build(part)) for part in wanted.all_of]
     # what is not known is not true, and so meets the opposite
-    terms += [condition(connection, part, base).is_not(true()) for part in wanted.none_of]
-    return and_(True, *terms)
+    terms += [(part.depth, build(part).is_not(true())) for part in wanted.none_of]
+    if alternatives:
+        terms.append((alternatives[0].depth, or_(*map(build, alternatives))))
+    return [term for _, term in sorted(terms, key=lambda pair: -pair[0])]
 
 
 def _of_columns(wanted: Filter) -> list[ColumnElement[bool]]:

@@ -22,6 +22,7 @@ from clipsearch.store.verification import (
     MESSAGES,
     Stage,
     count_damaged,
+    differs_from_metadata,
     differs_from_texts,
     has_checksums,
     integrity_problems,
@@ -34,8 +35,9 @@ def examine(
 ) -> Iterator[Finding]:
     """Examine the files of a library: catalog, segments, rows, generations, and leftover files.
 
-    build: the command that rebuilds its index. quick: check a sample of the rows, and skip the full-text index.
-    stage: called with the name of the next stage and its number of rows; returns the callback that advances it.
+    build: the command that rebuilds its index. quick: check a sample of the rows, and skip the indexes of
+    words and metadata. stage: called with the name of the next stage and its number of rows; returns the callback
+    that advances it.
     """
     yield from guarded("log", partial(_log, library))
     yield from guarded("catalog", partial(_catalog, library, quick))
@@ -43,6 +45,7 @@ def examine(
     yield from guarded("digests", partial(_digests, library))
     if not quick:
         yield from guarded("words", partial(_words, library))
+        yield from guarded("metadata", partial(_metadata, library))
     yield from guarded("contents", partial(_contents, library))
     for modality in Modality:
         segments = guarded("segments", partial(examine_segments, library, modality), modality)
@@ -103,7 +106,7 @@ def _digests(library: Library) -> Iterator[Finding]:
         yield Finding(
             "digests",
             Severity.PROBLEM,
-            f"Rows of the catalog do not match their checksums: {what}.",
+            f"Rows of the catalog do not match their checksums, or cannot be read: {what}.",
             REPAIR,
             None,
             counts,
@@ -124,6 +127,17 @@ def _words(library: Library) -> Iterator[Finding]:
         yield Finding("words", Severity.PROBLEM, found, REPAIR)
     else:
         yield Finding("words", Severity.OK, "The full-text index matches the captions and passages.")
+
+
+def _metadata(library: Library) -> Iterator[Finding]:
+    """Compare the index of metadata with the metadata."""
+    with library.query() as connection:
+        differs = differs_from_metadata(connection)
+    if differs:
+        found = "The index of metadata does not match the metadata; filters may be wrong."
+        yield Finding("metadata", Severity.PROBLEM, found, REPAIR)
+    else:
+        yield Finding("metadata", Severity.OK, "The index of metadata matches the metadata.")
 
 
 def _contents(library: Library) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ _STORE = (
     "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
 _ROWS = 64
-"""Rows per statement: as in clipsearch.store.inserts."""
+"""Rows per statement: as in clipsearch.store.inserts. Also conditions of a query, whose depth SQLite bounds."""
 _STORE_BESIDE = (
     "INSERT INTO item_metadata (item_id, data, beside) VALUES (?, ?, ?) "
     "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data, beside = excluded.beside"
@@ -96,6 +96,20 @@ def values_of(connection: Connection, ids: Iterable[int]) -> tuple[dict[int, dic
     return found, damaged
 
 
+def find_unreadable(connection: Connection) -> set[int]:
+    """Return the items whose metadata cannot be read, whether or not it matches its digest."""
+    rows = connection.execute(select(item_metadata.c.item_id, item_metadata.c.data))
+    return {item_id for item_id, text in rows if not _is_readable(text)}
+
+
+def _is_readable(text: object) -> bool:
+    try:
+        parse_metadata(text)
+    except ValueError:
+        return False
+    return True
+
+
 def condition(connection: Connection, where: Where) -> ColumnElement[bool]:
     """Build the condition "an item whose metadata meets all of these"."""
     numbers = metadata_index.declared(connection)
@@ -110,6 +124,6 @@ def condition(connection: Connection, where: Where) -> ColumnElement[bool]:
     found = [ids for number, wanted in by_index.items() for ids in metadata_index.matching(number, wanted)]
     if rest:  # of what the index leaves, the JSON is read
         left = [item_metadata.c.item_id.in_(ids) for ids in found]
-        found = [select(item_metadata.c.item_id).where(*left, *map(meets, rest))]
+        found = [select(item_metadata.c.item_id).where(*left, *map(meets, part)) for part in chunks(rest, _ROWS)]
     has = [select(item_metadata.c.item_id).where(meets(each._replace(value=True))) for each in absent]
     return and_(True, *(items.c.id.in_(ids) for ids in found), *(items.c.id.not_in(ids) for ids in has))

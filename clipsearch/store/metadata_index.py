@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     and_,
@@ -32,6 +33,7 @@ from clipsearch.store.metadata_sql import INDEXED_TYPES, compares, elements, kin
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.revision import change
 from clipsearch.store.schema import item_metadata, metadata_values
+from clipsearch.store.sql_values import listed
 from clipsearch.where import Condition
 
 if TYPE_CHECKING:
@@ -82,12 +84,14 @@ def rebuild(connection: Connection) -> None:
 
 def differs(connection: Connection) -> bool:
     """Tell whether the index is not what the metadata would give now."""
-    parts = [part for name, number in declared(connection).items() for part in _values(name, number)]
-    stored = select(metadata_values)
-    if not parts:
-        return connection.execute(stored.limit(1)).first() is not None
-    fresh = select(union_all(*parts).subquery())
-    pairs = (except_(stored, fresh), except_(fresh, stored))
+    names = declared(connection)
+    pairs: list[Select[Any] | CompoundSelect[Any]] = [
+        select(metadata_values).where(metadata_values.c.name.not_in(listed(names.values())))
+    ]
+    for name, number in names.items():
+        stored = select(metadata_values).where(metadata_values.c.name == number)
+        fresh = select(union_all(*_values(name, number)).subquery())
+        pairs += [except_(stored, fresh), except_(fresh, stored)]
     return any(connection.execute(pair.limit(1)).first() is not None for pair in pairs)
 
 

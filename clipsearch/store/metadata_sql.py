@@ -26,12 +26,14 @@ from sqlalchemy import (
 )
 
 from clipsearch.metadata import Scalar, stored_name
-from clipsearch.store.schema import item_metadata
 from clipsearch.where import Condition
 
 _FIRST_TEXT: ColumnElement[Any] = literal_column("''")
 _FIRST_BLOB: ColumnElement[Any] = literal_column("x''")
 _TRUTHS: dict[bool, ColumnElement[Any]] = {False: literal_column("x'00'"), True: literal_column("x'01'")}
+
+_DATA: ColumnElement[Any] = literal_column("CASE WHEN json_valid(item_metadata.data) THEN item_metadata.data END")
+"""The JSON of an item. Nothing where it is damaged, or SQLite would fail the whole query for one such row."""
 
 INDEXED_TYPES = ("text", "integer", "real", "true", "false")
 """The types of JSON whose values `typed` tells apart."""
@@ -39,19 +41,19 @@ INDEXED_TYPES = ("text", "integer", "real", "true", "false")
 
 def kind(name: str) -> ColumnElement[str]:
     """Build the type that JSON has a value of; NULL where there is none."""
-    return func.json_type(item_metadata.c.data, _path(name))
+    return func.json_type(_DATA, _path(name))
 
 
 def typed(name: str) -> ColumnElement[Any]:
     """Build the value of a name; NULL for null, and where there is none. The BLOB of a list is its JSON."""
-    found = func.json_extract(item_metadata.c.data, _path(name))
+    found = func.json_extract(_DATA, _path(name))
     values = {"text": found, "integer": found, "real": found, "true": _TRUTHS[True], "false": _TRUTHS[False]}
     return case(values, value=kind(name), else_=cast(found, LargeBinary))
 
 
 def elements(name: str) -> TableValuedAlias:
     """Build the table of the elements of a list: `value` and `type`."""
-    return func.json_each(item_metadata.c.data, _path(name)).table_valued("value", "type")
+    return func.json_each(_DATA, _path(name)).table_valued("value", "type")
 
 
 def meets(wanted: Condition) -> ColumnElement[bool]:

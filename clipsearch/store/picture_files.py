@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, select
 
 from clipsearch.errors import LibraryError, MediaError
 from clipsearch.media.decode import read_open
-from clipsearch.paths import is_url, unquote_path
+from clipsearch.paths import is_url, unquote_path, unquote_source
 from clipsearch.store import catalog
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.folder import open_folder
@@ -63,9 +63,10 @@ def _place(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | No
     if root is not None and root.kind is RootKind.FOLDER and row.path:
         return root.path, unquote_path(row.path).split("/")
     if root is not None and root.kind is RootKind.RECORDS:
-        path = kept.source if kept is not None else None
-        if path is None:
+        stored = kept.source if kept is not None else None
+        if stored is None:
             raise MediaError("the library keeps only its vector")
+        path = unquote_source(stored) if isinstance(stored, str) else None
     if not isinstance(path, str) or is_url(path) or not os.path.isabs(path):
         raise MediaError("its picture is not a file")
     return os.path.dirname(path), [os.path.basename(path)]

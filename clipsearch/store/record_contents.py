@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select
 
+from clipsearch.paths import unquote_source
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.schema import record_contents
 from clipsearch.store.sql_values import listed
@@ -24,9 +25,17 @@ def contents_of(connection: Connection, ids: Iterable[int]) -> tuple[dict[int, C
     found: dict[int, Contents] = {}
     damaged: set[int] = set()
     for row in connection.execute(select(record_contents).where(record_contents.c.item_id.in_(listed(ids)))):
-        contents = Contents(row.source, row.text)
-        if is_sound(row, record_contents) and all(isinstance(each, str | None) for each in contents):
-            found[row.item_id] = contents
+        if is_sound(row, record_contents) and all(isinstance(each, str | None) for each in (row.source, row.text)):
+            source = None if row.source is None else unquote_source(row.source)
+            found[row.item_id] = Contents(source, row.text)
         else:
             damaged.add(row.item_id)
     return found, damaged
+
+
+def find_unreadable(connection: Connection) -> set[int]:
+    """Return the items whose contents are no texts, whether or not they match their digests."""
+    kinds = [
+        func.typeof(column).not_in(("text", "null")) for column in (record_contents.c.source, record_contents.c.text)
+    ]
+    return set(connection.execute(select(record_contents.c.item_id).where(or_(*kinds))).scalars())

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, text
 
 from clipsearch.store import full_text, metadata_index, schema
-from clipsearch.store.checksums import count_unsound, is_sound
+from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.deletion import erase_items
 from clipsearch.store.revision import change
 from clipsearch.store.schema import failures, generations
 from clipsearch.store.sql_values import chunks, listed
+from clipsearch.store.verification import count_damaged
 from clipsearch.store.writer import Writer
 
 
@@ -28,7 +29,8 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 def drop_notes(writer: Writer, damage: Damage) -> None:
     """Delete damaged entries of approximate indexes, failures, tags and recognised text, which a run creates.
 
-    Those of metadata and contents of records go too; their items are repaired as damaged ones.
+    Those of metadata and contents of records go too; their items are repaired as damaged ones. The index of metadata
+    is made again.
     """
     connection, _ = writer.storage
     with change(connection):
@@ -40,9 +42,9 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
                 if row.digest is None or not is_sound(row, table):
                     key = [column == getattr(row, column.name) for column in table.primary_key]
                     connection.execute(delete(table).where(*key))
+        unsound = count_damaged(connection)
         for table in (schema.item_metadata, schema.record_contents):
-            _, damaged = count_unsound(connection, table)
-            connection.execute(delete(table).where(table.c.item_id.in_(listed(damaged))))
+            connection.execute(delete(table).where(table.c.item_id.in_(listed(unsound[table.name][1]))))
         metadata_index.rebuild(connection)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, inspect
 
-from clipsearch.store import catalog, full_text
+from clipsearch.store import catalog, full_text, item_metadata, metadata_index, record_contents, schema
 from clipsearch.store.checksums import COVERED, count_unsound
 from clipsearch.store.library import Library
 from clipsearch.store.names import VECTORS
@@ -41,10 +41,17 @@ def integrity_problems(connection: Connection, *, quick: bool = False) -> list[s
 
 
 def count_damaged(connection: Connection) -> dict[str, tuple[int, list[int]]]:
-    """Return for each table with digests how many rows are damaged, and which, by id where it has ids."""
+    """Return for each table with digests how many rows are damaged, and which, by id where it has ids.
+
+    Metadata and contents of records that cannot be read are damaged too, if they match their digests.
+    """
     if not has_checksums(connection):
         return {table.name: (0, []) for table in COVERED}
-    return {table.name: count_unsound(connection, table) for table in COVERED}
+    found = {table.name: count_unsound(connection, table) for table in COVERED}
+    for table, unreadable in ((schema.item_metadata, item_metadata), (schema.record_contents, record_contents)):
+        ids = sorted({*found[table.name][1], *unreadable.find_unreadable(connection)})
+        found[table.name] = len(ids), ids
+    return found
 
 
 def damaged_rows(library: Library, modality: Modality, advance: Advance = lambda rows: None) -> NDArray[np.int64]:
@@ -67,6 +74,13 @@ def differs_from_texts(connection: Connection) -> bool:
     if not inspect(connection).has_table(full_text.NAME):
         return False
     return full_text.differs(connection)
+
+
+def differs_from_metadata(connection: Connection) -> bool:
+    """Tell whether the index of metadata differs from that of the stored metadata."""
+    if not inspect(connection).has_table(schema.metadata_values.name):
+        return False
+    return metadata_index.differs(connection)
 
 
 def _names_now(library: Library, modality: Modality) -> set[str]:

@@ -5,6 +5,7 @@ What a record holds is copied when it is taken, so that a caller may use its buf
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.metadata import NONE, check_metadata
-from clipsearch.paths import is_url
+from clipsearch.paths import is_url, quote_source
 from clipsearch.records import Record
 from clipsearch.types import Modality
 from indexer.captioning import MAX_CAPTIONS, clean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+logger = logging.getLogger("clipsearch")
 
 MAX_ID = 500
 """Characters of an id."""
@@ -101,6 +104,9 @@ class RecordSource:
                 taken.append(self._check(given, taken.rows))
             except (InvalidInputError, MediaError) as error:
                 taken.failed.append((_name_of(given), str(error)))
+            except Exception as error:  # of an object of the caller's own
+                logger.debug("a record cannot be read", exc_info=error)
+                taken.failed.append((_name_of(given), f"it cannot be read: {type(error).__name__}"))
         if taken.count:
             yield taken.block()
 
@@ -216,7 +222,8 @@ class _Rows:
 
 def _narrow(row: NDArray[Any]) -> NDArray[np.float32]:
     """Return numbers of any type as float32; a vector that float32 cannot hold is made shorter or longer first."""
-    wide = row.astype(np.float64)
+    with np.errstate(over="ignore"):  # what it cannot hold is refused with the block
+        wide = row.astype(np.float64)
     largest = float(np.abs(wide).max(initial=0.0))
     if 0 < largest < math.inf and not _LEAST < largest < _MOST:
         wide /= largest
@@ -224,16 +231,27 @@ def _narrow(row: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _get(given: object, name: str) -> object:
+    """Return a field of a record as it is; None where that cannot be said, and for an id that is no str."""
     value = getattr(given, name, None) if isinstance(given, Record) else None
     if isinstance(given, Mapping):
-        value = given.get(name)
-    return value if name != "id" or isinstance(value, str) else None
+        try:
+            value = given.get(name)
+        except Exception:  # of a mapping of the caller's own
+            return None
+    if name != "id":
+        return value
+    return str.__str__(value) if isinstance(value, str) else None
 
 
 def _name_of(given: object) -> str:
     """Return what a record is called in a report, whatever it is."""
     name = _get(given, "id")
-    return name if isinstance(name, str) else f"{given!r:.80}"
+    if isinstance(name, str):
+        return name
+    try:
+        return f"{given!r:.80}"
+    except Exception:  # of an object of the caller's own
+        return f"a {type(given).__name__}"
 
 
 def _from_mapping(given: object) -> Record:
@@ -252,7 +270,7 @@ def _check_id(name: object) -> str:
         raise InvalidInputError(f"the id has {len(name)} characters, but must have 1 to {MAX_ID}")
     if "\0" in name or (not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name)):
         raise InvalidInputError(f"the id {name!r:.80} has a character that no text can have")
-    return name
+    return str.__str__(name)
 
 
 def _text(what: str, value: object, most: int) -> str | None:
@@ -263,7 +281,7 @@ def _text(what: str, value: object, most: int) -> str | None:
         raise InvalidInputError(f"the {what} must be a str, not {type(value).__name__}")
     if len(value) > most:
         raise InvalidInputError(f"the {what} has {len(value)} characters, over the limit of {most}")
-    return value.replace("\0", " ").encode("utf-8", "replace").decode()
+    return str.__str__(value).replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def _modality(value: object) -> Modality:
@@ -277,11 +295,22 @@ def _location(image: str | os.PathLike[str]) -> str:
     path = os.fspath(image)
     if isinstance(path, bytes):
         path = os.fsdecode(path)
+    if not path or "\0" in path or not _is_text(quote_source(path)):
+        raise InvalidInputError(f"the path of the picture, {path!r:.80}, names no file")
     if is_url(path):
         return path
-    if not path or "\0" in path:
-        raise InvalidInputError(f"the path of the picture, {path!r:.80}, names no file")
-    return os.path.abspath(path)
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        raise InvalidInputError(f"the current folder no longer exists, so {path!r:.80} names no file") from error
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _size_of(checked: CheckedRecord) -> int:

@@ -2,6 +2,9 @@
 
 import io
 import math
+import os
+import sys
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -188,6 +191,27 @@ def test_a_record_of_one_call_counts_once_for_each_time_it_comes_and_the_last_wi
     assert engine.get("c").picture.width == 64
 
 
+DEEP: list = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+class Unreadable(Mapping):
+    """A mapping of which nothing can be said."""
+
+    def __getitem__(self, name):
+        raise RuntimeError("no")
+
+    __iter__ = __len__ = __repr__ = __getitem__
+
+
+class Sly(str):
+    """A text that cannot be looked up."""
+
+    def __hash__(self):
+        raise RuntimeError("no")
+
+
 BAD = [
     (Record("", text="x"), "0 characters"),
     (Record(None, text="x"), "must be a str, not NoneType"),
@@ -217,6 +241,7 @@ BAD = [
     (Record("a", vector=np.zeros(DIM)), "is zero"),
     (Record("a", vector=[math.nan] * DIM), "NaN or infinity"),
     (Record("a", vector=[math.inf] * DIM), "NaN or infinity"),
+    (Record("a", vector=np.array([np.longdouble("1e4000")] * DIM)), "NaN or infinity"),
     (Record("a", image=7), "type int"),
     (Record("a", image=""), "names no file"),
     (Record("a", image="a\0b"), "names no file"),
@@ -230,6 +255,16 @@ BAD = [
     ({"text": "x"}, "must be a str, not NoneType"),
     ("a", "must be a Record or a mapping"),
     (None, "must be a Record or a mapping"),
+    (Unreadable(), "cannot be read: TypeError"),
+    ({"id": Sly("sly"), "image": Unreadable()}, "type Unreadable"),
+    (Record("a", image=Sly(), vector=np.ones(DIM)), "names no file"),
+    (Record("a", image="/half/\ud800.jpg", vector=np.ones(DIM)), "names no file"),
+    (Record("a", image="https://example.org/\ud800.jpg", vector=np.ones(DIM)), "names no file"),
+    (Record("a", text="x", metadata=Unreadable()), "cannot be read: TypeError"),
+    (Record("a", text="x", metadata={"n": 10**5000}), "64"),
+    (Record("a", text="x", metadata={"n": DEEP}), "only texts may be in a list"),
+    (DEEP, "must be a Record or a mapping"),
+    ({"x": DEEP}, "no field 'x'"),
 ]
 
 
@@ -246,14 +281,32 @@ def test_each_bad_record_fails_alone_with_its_reason(vectors):
 
 @pytest.mark.parametrize(
     "image",
-    [b"no picture", encode(noise_picture(1, (64, 48)))[:300], "/nowhere/a.jpg", "/", "/dev/zero"],
+    [b"no picture", encode(noise_picture(1, (64, 48)))[:300], "/nowhere/a.jpg", "/etc", "/dev/zero"],
     ids=["bytes", "truncated", "missing", "folder", "device"],
 )
 def test_a_picture_that_cannot_be_read_fails_alone(engine, image):
     report = engine.add([Record("a", text="x"), Record("bad", image=image), Record("b", image=pixels(2))])
     assert (report.added, len(report.failed), report.failed[0][0]) == (2, 1, "bad")
-    assert report.failed[0][1]
+    assert report.failed[0][1].startswith(f"{image}: " if isinstance(image, str) else "")
     assert engine.get("bad") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_file_may_have_any_name(engine, tmp_path):
+    path = os.fsdecode(bytes(tmp_path) + b"/100%25 caf\xe9.jpg")
+    with open(path, "wb") as file:
+        file.write(photo(tmp_path / "a.jpg", 1).read_bytes())
+    assert engine.add([Record("a", image=path)]).added == 1
+    assert engine.get("a").path == path and engine.thumbnail("a")
+    assert engine.add([Record("a", image=path)]).unchanged == 1
+
+
+def test_a_folder_that_is_gone_makes_no_path(engine, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    report = engine.add([Record("bad", image="a.jpg"), Record("b", text="x")])
+    assert report.added == 1 and "current folder no longer exists" in reasons(report)["bad"]
 
 
 def test_a_record_that_fails_leaves_the_one_before_as_it_was(engine):

@@ -14,6 +14,7 @@ import clipsearch
 from clipsearch import Filter, InvalidInputError, LibraryError, PictureError, Text
 from clipsearch.query import batching
 from clipsearch.query.engine import SearchEngine
+from clipsearch.query.options import SearchOptions
 from clipsearch.store.library import Library
 from tests.support.libraries import photo
 from tests.support.sentences import SENTENCES, sentence_library
@@ -103,6 +104,25 @@ def test_an_error_reaches_only_its_caller(engine, tmp_path):
     ]
     assert all(isinstance(each, InvalidInputError) for each in found[6:])
     assert found[0] == engine.search("a dog") and found[2] == engine.search(image=good)
+
+
+def test_options_that_cannot_be_compared_harm_no_other_caller(engine):
+    odd = [engine.asearch(words, collapse=np.ones(2)) for words in ASKED[:3]]
+    wrong = engine.asearch("a dog", filters={"price": 1})
+    found = gathered(*odd, wrong, engine.asearch("a dog"))
+    assert all(isinstance(each, ValueError) for each in found[:3]) and isinstance(found[3], InvalidInputError)
+    assert found[4] == engine.search("a dog")
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_of_one_search(engine, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            engine._batcher.submit(SearchOptions(), "texts", "a dog")
+    assert asyncio.run(asyncio.wait_for(engine.asearch("a dog"), 60)) == engine.search("a dog")
 
 
 def test_a_caller_that_gives_up_disturbs_no_other(engine):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.filtering import Filter
+from clipsearch.filtering import MAX_DEPTH, MAX_SIZE, Filter, from_values, to_values
 from clipsearch.store.filters import KEPT_FILTERS, matching_rows
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
 from clipsearch.types import Item, Modality, PictureInfo
+from clipsearch.where import MAX_CONDITIONS
 from tests.support.contents import add_root, hash_of, new_library, outcome, vectors_of
 
 BYTES = os.fsdecode(b"caf\xe9")  # no UTF-8
@@ -206,6 +207,34 @@ def test_a_folder_that_is_no_path_is_told(library, folder):
         snapshot.matching(Modality.IMAGE, Filter(folders=(folder,)))
 
 
+def nested(depth: int) -> Filter:
+    """A filter so deep, with conditions of its own at each level."""
+    found = Filter(where={"a": {"ne": "x"}, "b": [1, None]}, keys=("k",), near=(1, 2, 3))
+    for level in range(depth - 1):
+        part = ("none_of", "none_of", "any_of", "all_of")[level % 4]
+        found = Filter(where={"a": {"contains": "x"}}, **{part: (Filter(caption="word"), found)})
+    return found
+
+
+def test_the_deepest_and_the_largest_filters_are_answered(two_folders):
+    deepest = nested(MAX_DEPTH)
+    assert deepest.depth == MAX_DEPTH and from_values(to_values(deepest)) == deepest
+    matching(two_folders, Modality.IMAGE, deepest)
+    wide = [Filter(min_width=i) for i in range(MAX_SIZE - 1)]
+    for part in ("all_of", "any_of", "none_of"):
+        matching(two_folders, Modality.IMAGE, Filter(**{part: wide}))
+    for condition in ({"ne": 1}, {"exists": False}, {"in": ["a", None]}):
+        where = {str(i): condition for i in range(MAX_CONDITIONS)}
+        matching(two_folders, Modality.IMAGE, Filter(where=where))
+    values: dict = {}
+    for _ in range(5000):
+        values = {"none_of": [values]}
+    with pytest.raises(InvalidInputError, match="deep"):
+        from_values(values)
+    with pytest.raises(InvalidInputError, match="not as dict"):
+        matching(two_folders, Modality.IMAGE, {"min_width": 1})
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -231,6 +260,11 @@ def test_a_folder_that_is_no_path_is_told(library, folder):
         ({"tags": (" ",)}, "A tag is one or more words, not ' '"),
         ({"tags": (3,)}, "not 3"),
         ({"none_of": ("x",)}, "combined from filters"),
+        ({"ids": (float("nan"),)}, "whole number, not nan"),
+        ({"folders": (5,)}, "is a str, not 5"),
+        ({"types": ([],)}, r"no type \[\]"),
+        ({"any_of": (Filter(),) * MAX_SIZE}, "400 filters, but not of 401"),
+        ({"none_of": (nested(MAX_DEPTH),)}, "32 deep"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_when_it_is_made(wrong, message):

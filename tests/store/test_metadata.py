@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, StoreCorruptError
 from clipsearch.filtering import Filter, from_values, to_values
 from clipsearch.metadata import MAX_BYTES, MAX_NAME, check_metadata, parse_metadata
 from clipsearch.store import item_metadata, metadata_index
+from clipsearch.store.damage import find_damage
 from clipsearch.store.filters import condition
+from clipsearch.store.findings import Severity
+from clipsearch.store.health import examine
 from clipsearch.store.item_changes import ItemChange
 from clipsearch.store.library import Library
 from clipsearch.store.records import FileRecord
+from clipsearch.store.repairs import drop_notes
 from clipsearch.store.revision import change
 from clipsearch.store.schema import item_metadata as table
 from clipsearch.store.schema import items
-from clipsearch.where import OPERATORS, Condition, Where, parse_where
+from clipsearch.where import MAX_CONDITIONS, OPERATORS, Condition, Where, parse_where
+from indexer.repair import repair
 from tests.support.contents import add_root, new_library, outcome
 
 ITEMS = 12
@@ -84,6 +90,11 @@ FILTERS = st.recursive(
     ),
     max_leaves=4,
 )
+
+
+DEEP: list = []
+for _ in range(100_000):
+    DEEP = [DEEP]
 
 
 def of(*wanted: dict) -> list[Filter]:
@@ -228,7 +239,11 @@ def test_declaring_adds_names_and_fills_their_index(tmp_path):
     library.close()
 
 
-@pytest.mark.parametrize("broken", ["{", "[1]", '{"a": {}}', '{"a": [1]}', "[" * 100_000, '{"a": 1e999}', b"\xff"])
+BROKEN = ["{", "[1]", '{"a": {}}', '{"a": [1]}', "[" * 100_000, '{"a": 1e999}', b"\xff", '{"a":2,"a":1}', '{"%61":1}']
+BROKEN += [f'{{"a":"{"x" * MAX_BYTES}"}}', "{a: 1}"]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
 def test_metadata_that_is_no_metadata_is_damage_and_no_other_error(tmp_path, broken):
     library = new_library(tmp_path / "lib")
     root = add_root(library)
@@ -243,9 +258,46 @@ def test_metadata_that_is_no_metadata_is_damage_and_no_other_error(tmp_path, bro
     with library.read() as snapshot:
         assert [item.id for item in snapshot.items_by_id([first, second])] == [second]
         assert "1 match is damaged and left out" in snapshot.warnings[0]
-    for where in ({"a": 1}, {"a": {"contains": "x"}}):
-        with suppress(StoreCorruptError), library.read() as snapshot:
-            assert snapshot.matching_ids(Filter(where=where)).tolist() == [second] * (where == {"a": 1})
+        assert snapshot.matching_ids(Filter(where={"a": 1})).tolist() == [second]
+        assert snapshot.matching_ids(Filter(where={"a": {"contains": "no"}})).tolist() == []
+    found = {finding.check: finding for finding in examine(library, "") if finding.severity is Severity.PROBLEM}
+    assert found["digests"].values == {"item_metadata": 1}
+    assert find_damage(library).items == (first,)
+    with library.writer(repair=True) as writer:
+        drop_notes(writer, find_damage(library))
+    assert not find_damage(library)
+    library.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM metadata_values",
+        "UPDATE metadata_values SET value = 7",
+        "UPDATE metadata_values SET name = 9",
+        "INSERT INTO metadata_values SELECT name, 'x', item_id, element FROM metadata_values",
+    ],
+)
+def test_an_index_that_says_something_else_than_the_metadata_is_found_and_made_again(tmp_path, statement):
+    library = new_library(tmp_path / "lib")
+    root = add_root(library)
+    with library.writer() as writer:
+        writer.commit([outcome(FileRecord(root, "p1.jpg", 1, 1), "p1")])
+        metadata_index.declare_index(writer, ["n"])
+        writer.update_items(ids_of(library), ItemChange({"n": 1}))
+        assert not find_damage(library)
+        with change(writer.storage[0]) as connection:
+            connection.exec_driver_sql(statement)
+    assert find_damage(library).describe() == ["the index of metadata"]
+    problems = {finding.check for finding in examine(library, "") if finding.severity is Severity.PROBLEM}
+    assert problems == {"metadata"}
+    assert not {finding.check for finding in examine(library, "", quick=True) if finding.severity is Severity.PROBLEM}
+    library.close()
+    report = repair(tmp_path / "lib", Settings())
+    assert (report.damage, report.remaining) == (["the index of metadata"], [])
+    library = Library(tmp_path / "lib")
+    with library.read() as snapshot:
+        assert len(snapshot.matching_ids(Filter(where={"n": 1}))) == 1
     library.close()
 
 
@@ -279,6 +331,10 @@ def test_a_changed_row_fails_its_digest(tmp_path):
         ({"x" * (MAX_NAME + 1): 1}, "1 to 256 characters"),
         ({"a": "x" * MAX_BYTES}, "at most 1,048,576 are stored"),
         ([1], "a mapping from names to values"),
+        ({"a": 10**5000}, "beyond 64 bits"),
+        ({"a": Fraction(10**400)}, "'a' is inf"),
+        ({"a": DEEP}, "only texts may be in a list"),
+        (DEEP, "a mapping from names to values"),
     ],
 )
 def test_what_cannot_be_stored_is_refused(metadata, message):
@@ -328,6 +384,10 @@ def test_conditions_are_written_as_expressions(written, expected):
         ({"a": {"eq": [1]}}, "a value of metadata is a text"),
         ({"a": 2**64}, "beyond 64 bits"),
         ([1], "a mapping from names to conditions"),
+        ({"a": 10**5000}, "beyond 64 bits"),
+        ({"a": {"lt": DEEP}}, "a value of metadata is a text"),
+        (DEEP, "a mapping from names to conditions"),
+        (dict.fromkeys(map(str, range(MAX_CONDITIONS + 1))), "400 conditions"),
     ],
 )
 def test_conditions_that_cannot_hold_are_refused(where, message):

@@ -126,8 +126,8 @@ class _Bearer:
         self._wanted = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            given = Headers(scope=scope).get("authorization", "").encode()
+        if scope["type"] != "lifespan":
+            given = Headers(scope=scope).get("authorization", "").encode("latin-1")
             if not hmac.compare_digest(given, self._wanted):
                 refused = Response("A token is needed.", 401, {"WWW-Authenticate": "Bearer"})
                 return await refused(scope, receive, send)
