@@ -226,6 +226,8 @@ class Library:
         """Close all connections, for good. What reads at this moment ends as it would have."""
         self._is_closed = True
         self._engine.dispose()
+        # What they hold open is closed as soon as nobody reads it, not when the garbage is collected.
+        self._segments, self._cache = SegmentReader(self.folder / VECTORS), RevisionCache()
 
 
 def _check_no_vectors(folder: Path) -> None:
