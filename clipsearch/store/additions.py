@@ -21,7 +21,7 @@ from clipsearch.store.resolve import ItemColumns, Part
 from clipsearch.store.row_places import vector_columns
 from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import item_metadata as metadata_table
-from clipsearch.store.schema import items, record_contents, vectors
+from clipsearch.store.schema import items, record_contents, record_pictures, vectors
 from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
 from clipsearch.types import Modality
 
@@ -35,9 +35,10 @@ _CONTENT = tuple(column.name for column in fields(ItemColumns))
 _KNOWN = (
     select(
         items.c.path, items.c.id, items.c.content_hash, items.c.modality, items.c.caption,
-        record_contents.c.text, record_contents.c.source, record_contents.c.kept, metadata_table.c.data,
+        record_contents.c.text, record_contents.c.source, record_pictures.c.kept, metadata_table.c.data,
     )
     .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
+    .outerjoin(record_pictures, record_pictures.c.item_id == items.c.id)
     .outerjoin(metadata_table, metadata_table.c.item_id == items.c.id)
     .where(items.c.root_id == bindparam("root"), items.c.path.in_(listed_parameter("paths")))
 )  # fmt: skip
@@ -116,17 +117,18 @@ def _clear(connection: Connection, old: Sequence[Addition]) -> None:
     """Take from the items of known records what is stored again: words, metadata, contents, and renewed rows."""
     for chunk in chunks([addition.own.item_id for addition in old if addition.own]):
         full_text.remove(connection, chunk)
+        connection.execute(delete(record_contents).where(record_contents.c.item_id.in_(chunk)))
     for modality in Modality:
         for chunk in chunks([a.own.item_id for a in old if a.own and modality in a.renewed]):
             remove_rows(connection, chunk, modality)
     for chunk in chunks([a.own.item_id for a in old if a.own and not a.keeps]):
-        connection.execute(delete(record_contents).where(record_contents.c.item_id.in_(chunk)))
+        connection.execute(delete(record_pictures).where(record_pictures.c.item_id.in_(chunk)))
     for chunk in chunks([a.own.item_id for a in old if a.own and Modality.IMAGE in a.renewed]):
         tags.remove(connection, chunk, tags.TagSource.LABEL)
 
 
 def _update(connection: Connection, old: Sequence[Addition]) -> None:
-    """Give the items of known records their new columns, and those that keep a picture their text and source."""
+    """Give the items of known records their new columns."""
     values = []
     for addition in old:
         assert addition.own is not None
@@ -140,10 +142,6 @@ def _update(connection: Connection, old: Sequence[Addition]) -> None:
             statement = update(items).where(items.c.id == bindparam("known"))
             names: dict[str, Any] = {name: bindparam(name) for name in block[0] if name not in ("known", "new_caption")}
             connection.execute(statement.values(caption=bindparam("new_caption"), **names), block)
-    kept = [{"known": a.own.item_id, "new_text": a.text, "new_source": a.source} for a in old if a.own and a.keeps]
-    if kept:
-        statement = update(record_contents).where(record_contents.c.item_id == bindparam("known"))
-        connection.execute(statement.values(text=bindparam("new_text"), source=bindparam("new_source")), kept)
 
 
 def _places(placed: Sequence[tuple[int, Addition]], appended: Appended) -> Iterator[dict[str, Any]]:
@@ -156,13 +154,15 @@ def _places(placed: Sequence[tuple[int, Addition]], appended: Appended) -> Itera
 def _insert_contents(connection: Connection, placed: Sequence[tuple[int, Addition]]) -> None:
     metadata = {item_id: each.metadata or NONE for item_id, each in placed if each.metadata or each.own}
     item_metadata.store(connection, metadata)
-    contents = []
+    contents, pictures = [], []
     for item_id, each in placed:
-        if not each.keeps and (each.text is not None or each.source is not None or each.kept is not None):
-            picture, kept = each.kept or (None, None)
-            columns = {"source": each.source, "text": each.text, "picture": picture, "kept": kept}
-            contents.append({"item_id": item_id, **columns})
+        if each.text is not None or each.source is not None:
+            contents.append({"item_id": item_id, "source": each.source, "text": each.text})
+        if each.kept is not None and not each.keeps:
+            picture, kept = each.kept
+            pictures.append({"item_id": item_id, "picture": picture, "kept": kept})
     insert_many(connection, record_contents, contents)
+    insert_many(connection, record_pictures, pictures)
 
 
 def _columns(root_id: int, addition: Addition, number: int) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from clipsearch.store.findings import counted
 from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
-from clipsearch.store.schema import failures, generations, item_metadata, items, recognised_text, record_contents, tags
+from clipsearch.store.schema import (
+    failures,
+    generations,
+    item_metadata,
+    items,
+    recognised_text,
+    record_contents,
+    record_pictures,
+    tags,
+)
 from clipsearch.store.sql_values import listed
 from clipsearch.store.verification import (
     count_damaged,
@@ -114,7 +123,8 @@ def _look(library: Library) -> tuple[int, Damage]:
         whole = tuple(line for line in lines if line not in about_words)
         unsound = count_damaged(connection)
         ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
-        contents = [item for table in (item_metadata, record_contents) for item in unsound.pop(table.name)[1]]
+        tables = (item_metadata, record_contents, record_pictures)
+        contents = [item for table in tables for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
         words = bool(about_words) or _differs(connection, differs_from_texts)

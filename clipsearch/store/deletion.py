@@ -10,7 +10,16 @@ from clipsearch.store import full_text, recognised, tags
 from clipsearch.store.records import RootKind, Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
-from clipsearch.store.schema import failures, item_metadata, items, metadata_values, record_contents, roots, vectors
+from clipsearch.store.schema import (
+    failures,
+    item_metadata,
+    items,
+    metadata_values,
+    record_contents,
+    record_pictures,
+    roots,
+    vectors,
+)
 from clipsearch.store.sql_values import chunks, listed
 
 
@@ -26,7 +35,7 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     full_text.remove(connection, ids)
     tags.remove(connection, ids)
     recognised.remove(connection, ids)
-    for table in (vectors, item_metadata, metadata_values, record_contents):
+    for table in (vectors, item_metadata, metadata_values, record_contents, record_pictures):
         connection.execute(delete(table).where(table.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))
 

@@ -47,7 +47,7 @@ def _add_tags(connection: Connection) -> None:
 
 def _add_checksums(connection: Connection) -> None:
     """Add digests, which this transaction fills in; those of vectors come when a writer has read the rows."""
-    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents):
+    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents, schema.record_pictures):
         table.create(connection, checkfirst=True)  # sealing looks at all tables of today
     for table in schema.SEALED:
         _add_column(connection, table.c.digest)
@@ -57,13 +57,13 @@ def _add_checksums(connection: Connection) -> None:
 
 
 def _add_recognised_text(connection: Connection) -> None:
-    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents):
+    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents, schema.record_pictures):
         table.create(connection, checkfirst=True)
     checksums.create(connection)
 
 
 def _add_records(connection: Connection) -> None:
-    for table in (schema.item_metadata, schema.metadata_values, schema.record_contents):
+    for table in (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures):
         table.create(connection, checkfirst=True)
     checksums.create(connection)
 
@@ -106,7 +106,9 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NO_RECORDS = tuple(map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents)))
+_NO_RECORDS = tuple(
+    map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures))
+)
 _UNREAD = (_empty_view(schema.recognised_text), *_NO_RECORDS)
 
 VIEWS: tuple[tuple[str, ...], ...] = (

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Table, select
 
 from clipsearch.errors import LibraryError, MediaError
 from clipsearch.media.decode import read_open
@@ -23,7 +23,7 @@ from clipsearch.store.folder import open_folder
 from clipsearch.store.library import Library
 from clipsearch.store.records import RootKind
 from clipsearch.store.roots import get_roots
-from clipsearch.store.schema import items, record_contents
+from clipsearch.store.schema import items, record_contents, record_pictures
 from clipsearch.types import Modality
 
 
@@ -39,15 +39,21 @@ def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
         if row is None:
             raise MediaError("the item is no longer in the library")
         require_sound(row, items)
-        kept = connection.execute(select(record_contents).where(record_contents.c.item_id == item_id)).one_or_none()
+        kept = _sound_row(connection, record_pictures, item_id)
         if kept is not None:
-            require_sound(kept, record_contents)
-            if kept.picture is not None:
-                return _bounded(kept.picture, limit)
+            return _bounded(kept.picture, limit)
         if row.modality != Modality.IMAGE:
             raise MediaError("it is a text")
-        anchor, names = _place(connection, library.base, row, kept)
+        anchor, names = _place(connection, library.base, row, _sound_row(connection, record_contents, item_id))
     return _read_below(anchor, names, limit)
+
+
+def _sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
+    """Return the row of an item in a table, if it has one. Raises StoreCorruptError if that is damaged."""
+    row = connection.execute(select(table).where(table.c.item_id == item_id)).one_or_none()
+    if row is not None:
+        require_sound(row, table)
+    return row
 
 
 def _bounded(picture: object, limit: int) -> bytes:

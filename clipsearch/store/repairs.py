@@ -43,7 +43,7 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
                     key = [column == getattr(row, column.name) for column in table.primary_key]
                     connection.execute(delete(table).where(*key))
         unsound = count_damaged(connection)
-        for table in (schema.item_metadata, schema.record_contents):
+        for table in (schema.item_metadata, schema.record_contents, schema.record_pictures):
             connection.execute(delete(table).where(table.c.item_id.in_(listed(unsound[table.name][1]))))
         metadata_index.rebuild(connection)
 

@@ -147,8 +147,15 @@ record_contents = Table(
     Column("item_id", ForeignKey("items.id"), primary_key=True),
     Column("source", Text),  # path or URL of the picture
     Column("text", Text),  # all of it; its passages are in vectors
-    Column("picture", LargeBinary),  # encoded file: the picture itself, or a thumbnail
-    Column("kept", String(16)),  # which of the two
+    _digest(),
+)
+
+record_pictures = Table(  # apart from the contents, which every hit reads
+    "record_pictures",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("picture", LargeBinary, nullable=False),  # encoded file: the picture itself, or a thumbnail
+    Column("kept", String(16), nullable=False),  # which of the two
     _digest(),
 )
 
@@ -212,6 +219,7 @@ SEALED = (
     recognised_text,
     item_metadata,
     record_contents,
+    record_pictures,
 )
 """The tables whose rows have a digest."""
 

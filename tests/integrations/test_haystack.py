@@ -315,7 +315,7 @@ def test_a_filter_that_cannot_be_used_is_refused(store, filters):
 def test_a_filter_of_great_depth_is_refused(filled, operator):
     made, documents = filled
     deep = {"field": "meta.number", "operator": "==", "value": 1}
-    for _ in range(30):
+    for _ in range(15):
         deep = {"operator": operator, "conditions": [deep]}
     assert 0 < made.count_documents_by_filter(deep) < len(documents)
     for _ in range(5000):

@@ -413,4 +413,4 @@ def test_a_picture_is_kept_where_that_is_asked_for(engine, tmp_path, keep):
 
 def contents(engine):
     with engine.library.query() as connection:
-        return connection.exec_driver_sql("SELECT * FROM record_contents WHERE picture IS NOT NULL").all()
+        return connection.exec_driver_sql("SELECT * FROM record_pictures").all()

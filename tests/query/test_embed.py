@@ -227,14 +227,14 @@ def test_what_is_kept_of_a_picture_is_hostile_too(tmp_path, encoder):
     from sqlalchemy import update
 
     from clipsearch.store.database import transaction, writer_engine
-    from clipsearch.store.schema import record_contents
+    from clipsearch.store.schema import record_pictures
 
     with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small") as engine:
         engine.add([clipsearch.Record("kept", image=encode(noise_picture(5)))], keep="bytes")
         for stored in (pixel_bomb(), b"no picture", b""):
             writer = writer_engine(engine.library.folder / "catalog.db")
             with writer.connect() as connection, transaction(connection):
-                connection.execute(update(record_contents).values(picture=stored))
+                connection.execute(update(record_pictures).values(picture=stored))
             writer.dispose()
             with pytest.raises(PictureError):
                 engine.thumbnail("kept")

@@ -19,7 +19,7 @@ NOTHING = Filter(ids=frozenset())
 ALL = Filter()
 """What every item passes."""
 
-MAX_DEPTH = 30
+MAX_DEPTH = 15
 """How deep conditions may be nested."""
 
 _ORDER = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}

@@ -8,7 +8,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from clipsearch import Filter, InvalidInputError
 
-MAX_DEPTH = 30
+MAX_DEPTH = 15
 """How deep filters may be nested."""
 
 _DIRECT = {
