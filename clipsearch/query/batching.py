@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakMethod
 
 from clipsearch.errors import LibraryError
 from clipsearch.forking import register
@@ -42,7 +43,8 @@ class Batcher:
 
     def __init__(self, answer: Answer) -> None:
         """Take what answers a batch: the options, what the queries are, and the queries."""
-        self._answer = answer
+        # Weak, so that an engine that nobody closes goes as soon as nobody uses it, with the files that it has open.
+        self._answer = WeakMethod(answer)
         self._is_closed = False
         self._renew()
         register(self)
@@ -113,7 +115,11 @@ class Batcher:
         """Answer a group of requests; if that fails, each by itself, so that an error reaches only its caller."""
         first = group[0]
         try:
-            answers = self._answer(first.options, first.name, [request.query for request in group])
+            answer = self._answer()
+            if answer is None:
+                raise _closed()
+            answers = answer(first.options, first.name, [request.query for request in group])
+            del answer
         except Exception as error:  # whatever it is, it belongs to a caller, and this thread goes on
             if len(group) == 1:
                 first.future.set_exception(error)

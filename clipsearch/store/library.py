@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -69,12 +70,16 @@ class Library:
 
     def _open(self) -> None:
         self._engine = reader_engine(self.folder / CATALOG)
+        # SQLAlchemy's own cycles would keep the files open until the garbage is collected.
+        self._finalizer = weakref.finalize(self, self._engine.dispose)
+        self._finalizer.atexit = False
         self._segments = SegmentReader(self.folder / VECTORS)
         self._cache = RevisionCache()
         self._lookup = threading.Lock()
 
     def renew_after_fork(self) -> None:
         """Open the library again, in a fork of the process."""
+        self._finalizer.detach()
         abandon(self._engine, self._segments, self._cache)
         self._open()
         migrations.show_as_newest(self._engine, self._version)

@@ -1,6 +1,9 @@
 """A closed engine says so, whatever it is asked."""
 
 import asyncio
+import gc
+import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,6 +16,15 @@ from tests.support.sentences import sentence_library
 @pytest.fixture(scope="module")
 def folder(encoder, tmp_path_factory):
     return sentence_library(tmp_path_factory.mktemp("closed"), encoder).library.folder
+
+
+def open_files(folder):
+    """How many files of a folder this process has open."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # of the listing itself
+            found += os.readlink(f"/proc/self/fd/{name}").startswith(str(folder))
+    return found
 
 
 CALLS = {
@@ -51,3 +63,18 @@ def test_closing_twice_is_no_error_and_another_engine_goes_on(folder):
     one.close()
     one.close()
     assert other.find(limit=1).total
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are listed by Linux")
+def test_an_engine_that_nobody_closes_holds_no_files_open(folder):
+    gc.collect()
+    before = open_files(folder)
+    gc.disable()
+    try:
+        for _ in range(3):
+            engine = clipsearch.open(folder)
+            assert engine.search("a dog", k=1) and open_files(folder) > before
+            del engine
+            assert open_files(folder) == before
+    finally:
+        gc.enable()
