@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import clipsearch
 
 PUBLIC = [
@@ -121,3 +123,13 @@ def test_what_is_printed_is_short():
 
 def test_completion_offers_the_public_names_alone():
     assert {name for name in dir(clipsearch) if not name.startswith("_")} == set(clipsearch.__all__)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "not utf-8"])
+def test_a_config_file_that_cannot_be_read_is_one_clear_error(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    if len(name) < 256:
+        path.write_bytes(b"\xff")
+    monkeypatch.setenv("CLIPSEARCH_CONFIG", str(path))
+    with pytest.raises(clipsearch.InvalidInputError, match="cannot be read"):
+        clipsearch.load_settings()
