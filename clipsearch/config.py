@@ -79,8 +79,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """
     settings = Settings()
     path = config_file()
-    if path.is_file():
-        settings = _merge(settings, _read_file(path), str(path))
+    settings = _merge(settings, _read_file(path), str(path))
     environment = {
         field.name: os.environ[name]
         for field in fields(Settings)
@@ -94,12 +93,24 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    """Return the settings of a config file; none if there is no file."""
+    try:
+        if not path.is_file():
+            return {}
+    except OSError as error:  # of a folder that this user may not read
+        raise _unreadable(path, error) from error
     import tomllib
 
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(f"The config file {path} cannot be read: {error}. Correct it or delete it.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidInputError:
+    return InvalidInputError(
+        f"The config file {path} cannot be read: {error}. Correct it, delete it, or name another by CLIPSEARCH_CONFIG."
+    )
 
 
 def _merge(settings: Settings, values: Mapping[str, object], where: str) -> Settings:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.types import MetadataValue, Modality
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     RecordImage = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
     RecordVector = NDArray[np.floating[Any]] | Sequence[float]
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +45,11 @@ class Record:
     metadata: Mapping[str, MetadataValue] | None = None
     vector: RecordVector | None = None
     modality: Modality | str | None = None
+
+    def __repr__(self) -> str:
+        """Return what is given, short: pictures and vectors are long."""
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"Record({', '.join(f'{name}={_REPR.repr(value)}' for name, value in given if value is not None)})"
 
 
 @dataclass(frozen=True, slots=True)

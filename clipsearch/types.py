@@ -211,6 +211,16 @@ class Results(Sequence[Hit]):
     left_out: int = 0
     offset: int = 0
 
+    def __str__(self) -> str:
+        """Return a table of the ranks, scores, confidences and paths; `repr` has everything."""
+        rows = []
+        for hit in self.hits:
+            sure = "-" if hit.confidence is None else f"{hit.confidence:.0%}"
+            rows.append(
+                f"{hit.rank:>4}  {hit.score:6.3f}  {sure:>5}  {hit.path!r}"
+            )  # names may hold control characters
+        return "\n".join([f"{len(rows)} hits for {self.query!r}, from rank {self.offset + 1}:", *rows])
+
     @overload
     def __getitem__(self, index: int) -> Hit: ...
     @overload

@@ -88,6 +88,8 @@ def parse_where(written: str) -> Where:
     if sign is None:
         return Where({name: {"exists": True}})
     operator, read = _WRITTEN[sign], _json_or_text(value)
+    if operator in _ORDERED and not value:
+        raise InvalidInputError(f"{written!r} has no value. Write one, such as {name}{sign}20.")
     if operator == "contains":
         read = read if isinstance(read, str) else value
     elif isinstance(read, list):

@@ -88,7 +88,7 @@ def main() -> None:
         clipsearch.open(Path(scratch) / "library", create=True, model=given.model) as engine,
     ):
         fill(engine, given.folder)
-        retriever = ClipSearchRetriever(engine=engine, k=3)
+        retriever = ClipSearchRetriever(library=engine, k=3)
         model = FakeListChatModel(responses=["(the answer of a chat model)"])
         chain = (
             RunnableLambda(lambda question: prompt(question, retriever.invoke(question), engine))

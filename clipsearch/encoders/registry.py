@@ -36,6 +36,11 @@ def load_pinned(
     Raises EncoderUnavailableError also for an encoder that is not trusted, with the command that trusts it;
     EncoderMismatchError also for one whose vectors have another length: imported ones came with only its name.
     """
+    if pin.is_imported and pin.name not in BUILTINS and not pin.name.startswith((OPENCLIP, ONNX_DIR, ONNX_HUB)):
+        raise EncoderUnavailableError(
+            f"The vectors of this library were made elsewhere, with {pin.name!r}, which clipsearch cannot load. Search "
+            "by a vector made with it, from Python: engine.search(vector=...)."
+        )
     fingerprint = None if pin.is_imported else pin.fingerprint
     encoder = _load_trusted(pin.name, model, Options(threads, offline, fingerprint, device, precision))
     if encoder.dim != pin.dim:

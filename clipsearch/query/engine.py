@@ -58,7 +58,7 @@ class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineEmbeds):
         register(self)
 
     def close(self) -> None:
-        """Close the library, for good: a later call, and what waits in `asearch`, raises LibraryError.
+        """Close the library. This is final: a later call, and what waits in `asearch`, raises LibraryError.
 
         A call that writes is waited for, until the timeout.
         """
@@ -69,6 +69,9 @@ class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineEmbeds):
         finally:
             if is_waiting_over:
                 self._turn.release()
+
+    def __repr__(self) -> str:
+        return f"<SearchEngine of {self.library.folder}>"
 
     def renew_after_fork(self) -> None:
         """Make again what holds locks and threads, in a fork of the process."""

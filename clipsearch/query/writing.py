@@ -73,7 +73,9 @@ class EngineWrites:
         from indexer.report import reporting
 
         if isinstance(records, Record | Mapping | str | bytes) or not isinstance(records, Iterable):
-            raise InvalidInputError(f"Records must be an iterable of Record, not {type(records).__name__}.")
+            raise InvalidInputError(
+                f"Records must be an iterable of Record, not {type(records).__name__}. Put one into a list."
+            )
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise InvalidInputError(f"batch_size is {batch_size!r}, but must be a whole number of at least 1.")
         options = AddOptions(keep, batch_size or 0)

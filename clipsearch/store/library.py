@@ -54,7 +54,10 @@ class Library:
             raise unreadable(path, error) from error
         if not is_there:
             _check_no_vectors(self.folder)
-            raise LibraryNotFoundError(f"There is no library in {self.folder}. Make one: clipsearch index FOLDER")
+            raise LibraryNotFoundError(
+                f"There is no library in {self.folder}. Make one: clipsearch index FOLDER, "
+                "or clipsearch.open(..., create=True) from Python."
+            )
         self._is_closed = False
         self._open()
         self._version = version = migrations.schema_version(self._engine)

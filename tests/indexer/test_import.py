@@ -713,7 +713,7 @@ def test_the_dimensions_are_checked_where_only_a_name_came(tmp_path, monkeypatch
                 load()
 
 
-@pytest.mark.parametrize(("name", "match"), [(NAME, "no encoder named"), ("fast", "weights")])
+@pytest.mark.parametrize(("name", "match"), [(NAME, "cannot load. Search by a vector"), ("fast", "weights")])
 def test_an_encoder_that_cannot_be_had_leaves_search_by_vector(tmp_path, name, match):
     bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(3, dim=512)), name)
     with SearchEngine(Library(tmp_path / "lib"), clipsearch.Settings(offline=True)) as engine:

@@ -124,7 +124,7 @@ class TestRetriever(OnNotes, RetrieversIntegrationTests):
 
     @property
     def retriever_constructor_params(self) -> dict[str, Any]:
-        return {"engine": self.engine}
+        return {"library": self.engine}
 
     @property
     def retriever_query_example(self) -> str:
@@ -152,7 +152,7 @@ class TestEmbeddingsUnit(OnNotes, EmbeddingsUnitTests):
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
-        return {"engine": self.engine}
+        return {"library": self.engine}
 
 
 class TestEmbeddings(OnNotes, EmbeddingsIntegrationTests):
@@ -162,7 +162,7 @@ class TestEmbeddings(OnNotes, EmbeddingsIntegrationTests):
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
-        return {"engine": self.engine}
+        return {"library": self.engine}
 
 
 def test_answers_are_those_of_an_exact_store(kept):
@@ -270,12 +270,12 @@ def test_the_vectors_of_two_models_never_mix(kept, encoded):
 
 def test_a_store_is_made_from_documents(tmp_path, encoded):
     documents = [Document(text, id=str(i)) for i, text in enumerate(TEXTS)]
-    store = ClipSearchVectorStore.from_documents(documents, FAKE, engine=tmp_path / "made")
+    store = ClipSearchVectorStore.from_documents(documents, FAKE, library=tmp_path / "made")
     assert store.get_by_ids(list("0123")) == documents
     own = ClipSearchVectorStore.from_documents(documents, ClipSearchEmbeddings(encoded))
     assert own.engine is encoded and own.embedding is None
     assert own.similarity_search("pruning roses", k=1)[0].id == "0"
-    made = asyncio.run(ClipSearchVectorStore.afrom_texts(["one"], FAKE, [{"a": 1}], engine=tmp_path / "async"))
+    made = asyncio.run(ClipSearchVectorStore.afrom_texts(["one"], FAKE, [{"a": 1}], library=tmp_path / "async"))
     assert [each.metadata for each in made.similarity_search("one")] == [{"a": 1}]
     for each in (store, made):
         each.engine.close()
@@ -354,7 +354,7 @@ def test_files_of_a_library_are_documents(notes, monkeypatch):
 
 
 def test_concurrent_callers_get_what_one_by_one_gets(notes):
-    retriever = ClipSearchRetriever(engine=notes, k=2)
+    retriever = ClipSearchRetriever(library=notes, k=2)
     queries = [*TEXTS, "a grey carpet", "winter", "a cat", "food"] * 2
     assert asyncio.run(retriever.abatch(queries)) == [retriever.invoke(query) for query in queries]
     store = ClipSearchVectorStore(notes)

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import clipsearch
 
 PUBLIC = [
@@ -103,3 +105,31 @@ def test_every_error_is_one_of_ours_with_an_exit_code():
     codes = {name: getattr(clipsearch, name).exit_code for name in clipsearch.__all__ if name.endswith("Error")}
     assert set(codes.values()) == {1, 2, 3, 4, 5, 6}
     assert all(issubclass(getattr(clipsearch, name), clipsearch.ClipSearchError) for name in codes)
+
+
+def test_what_is_printed_is_short():
+    import numpy as np
+
+    record = clipsearch.Record("a", image=b"x" * 10_000, vector=np.zeros(5000))
+    assert repr(record).startswith("Record(id='a', image=b'xx") and len(repr(record)) < 300
+    item = clipsearch.Item(1, "/photos/cat.jpg", clipsearch.Modality.IMAGE, 0, 0, "")
+    hits = tuple(clipsearch.Hit(i, item, 0.5, sure, item.modality) for i, sure in ((3, 0.99), (4, None)))
+    lines = str(clipsearch.Results("a cat", "builtin-small", "/photos", hits, True, offset=2)).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["3", "0.500", "99%", "'/photos/cat.jpg'"],
+        ["4", "0.500", "-", "'/photos/cat.jpg'"],
+    ]
+
+
+def test_completion_offers_the_public_names_alone():
+    assert {name for name in dir(clipsearch) if not name.startswith("_")} == set(clipsearch.__all__)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "not utf-8"])
+def test_a_config_file_that_cannot_be_read_is_one_clear_error(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    if len(name) < 256:
+        path.write_bytes(b"\xff")
+    monkeypatch.setenv("CLIPSEARCH_CONFIG", str(path))
+    with pytest.raises(clipsearch.InvalidInputError, match="cannot be read"):
+        clipsearch.load_settings()

@@ -406,3 +406,9 @@ def test_equal_filters_say_the_same():
     assert Filter(where={"a": [1, 2]}) == Filter(where={"a": {"in": (1, 2)}})
     assert hash(Filter(where={"a": 1})) == hash(Filter(where={"a": {"eq": 1}}))
     assert Filter() | Filter(where={"a": 1}) != Filter(where={"a": 1})
+
+
+@pytest.mark.parametrize("written", ["price<", "price <= ", "price>"])
+def test_an_order_without_a_value_is_refused(written):
+    with pytest.raises(InvalidInputError, match="has no value"):
+        parse_where(written)

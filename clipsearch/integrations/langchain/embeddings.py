@@ -19,9 +19,9 @@ class ClipSearchEmbeddings(Embeddings):
         engine: The engine whose encoder it is.
     """
 
-    def __init__(self, engine: Library = None) -> None:
+    def __init__(self, library: Library = None) -> None:
         """Use the encoder of a library that exists."""
-        self.engine = open_engine(engine)
+        self.engine = open_engine(library)
 
     @property
     def model(self) -> str | None:

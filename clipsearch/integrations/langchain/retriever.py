@@ -21,21 +21,27 @@ class ClipSearchRetriever(BaseRetriever):
     `image` for a picture; `score`, its cosine; and `confidence`. Names that the document has itself keep their values.
 
     Attributes:
-        engine: An engine, or the folder of a library; None for the library that the command line would find.
+        library: An engine, or the folder of a library; None for the library that the command line would find. It is
+            kept as an engine.
         k: How many documents.
         filter: Conditions on the metadata as `Filter(where=...)` takes them, or a Filter.
         search_kwargs: Options of `SearchEngine.search`, such as `modality` and `min_confidence`.
     """
 
-    engine: InstanceOf[SearchEngine] = Field(default=None, validate_default=True)
+    library: InstanceOf[SearchEngine] = Field(default=None, validate_default=True)
     k: int = 4
     filter: dict[str, Any] | InstanceOf[Filter] | None = None
     search_kwargs: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("engine", mode="before")
+    @field_validator("library", mode="before")
     @classmethod
-    def _open(cls, engine: Library) -> SearchEngine:
-        return open_engine(engine)
+    def _open(cls, library: Library) -> SearchEngine:
+        return open_engine(library)
+
+    @property
+    def engine(self) -> SearchEngine:
+        """The engine of the library."""
+        return self.library
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any

@@ -47,12 +47,12 @@ class ClipSearchVectorStore(VectorStore):
     """
 
     def __init__(
-        self, engine: Library = None, embedding: Embeddings | None = None, *, model: str | None = None
+        self, library: Library = None, embedding: Embeddings | None = None, *, model: str | None = None
     ) -> None:
         """Open a library, or make one.
 
         Args:
-            engine: An engine, or a folder, in which a library is made if there is none.
+            library: An engine, or a folder, in which a library is made if it has none.
             embedding: Embeds texts, and pictures if it has `embed_image`; None for the encoder of the library.
             model: The encoder of a new library; with `embedding`, the name under which the library knows the model, of
                 its class and `model` if not given.
@@ -61,9 +61,9 @@ class ClipSearchVectorStore(VectorStore):
             EncoderMismatchError: The library has vectors of another model.
             ClipSearchError: As `clipsearch.open` has it.
         """
-        if isinstance(embedding, ClipSearchEmbeddings) and engine in (None, embedding.engine):
-            engine, embedding = embedding.engine, None
-        self.engine = engine if isinstance(engine, SearchEngine) else _made(engine, embedding, model)
+        if isinstance(embedding, ClipSearchEmbeddings) and library in (None, embedding.engine):
+            library, embedding = embedding.engine, None
+        self.engine = library if isinstance(library, SearchEngine) else _made(library, embedding, model)
         self.embedding = embedding
         pin = self.engine.library.encoder
         if embedding is not None and pin is not None and not pin.is_imported:
@@ -85,12 +85,12 @@ class ClipSearchVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: list[str] | None = None,
-        engine: Library = None,
+        library: Library = None,
         model: str | None = None,
         **options: Any,
     ) -> Self:
         """Return a store with texts; see the constructor and `add_documents`."""
-        store = cls(engine, embedding, model=model)
+        store = cls(library, embedding, model=model)
         store.add_texts(texts, metadatas, ids=ids, **options)
         return store
 
