@@ -42,7 +42,7 @@ def check_metadata(metadata: Mapping[str, object]) -> str:
         metadata: By name, each a str, an int of 64 bits, a finite float, a bool, None, or a list of str.
 
     Raises:
-        InvalidInputError: A name or a value is none of these, or all together are longer than 1 MiB.
+        InvalidInputError: A name or a value is not allowed, or all together are longer than 1 MiB.
     """
     if not isinstance(metadata, Mapping):
         raise InvalidInputError(f"Metadata is a mapping from names to values, not {shown(metadata)}.")

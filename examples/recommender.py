@@ -7,7 +7,7 @@ Without a folder, the pictures of a small shop are drawn, some of which are sold
 the library is made elsewhere, and is gone at the end.
 
 Each liked or disliked item is a term of one query, with a weight: how often it was bought, or how long it was looked
-at. What is recommended passes a filter on the metadata, and is none of the items themselves.
+at. Recommendations pass a filter on the metadata, and exclude the rated items.
 """
 
 import argparse

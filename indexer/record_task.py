@@ -128,5 +128,5 @@ class RecordTask:
 
 
 def _whole(text: str | None) -> Part:
-    """Return the part of a vector that stands for a whole text, or where there is none, for the caption."""
+    """Return the part of a vector that stands for a whole text, or without a text, for the caption."""
     return Part(Modality.TEXT, 0) if text is None else Part(Modality.TEXT, 0, text, 1, text.count("\n") + 1)

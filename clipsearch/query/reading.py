@@ -62,7 +62,7 @@ class EngineReads:
             ids: One key, or several.
 
         Returns:
-            The item, None where there is none; for several keys a list in their order.
+            The item, or None for an unknown key; for several keys a list in their order.
 
         Raises:
             InvalidInputError: A key is empty or no str.

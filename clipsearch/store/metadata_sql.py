@@ -40,12 +40,12 @@ INDEXED_TYPES = ("text", "integer", "real", "true", "false")
 
 
 def kind(name: str) -> ColumnElement[str]:
-    """Build the type that JSON has a value of; NULL where there is none."""
+    """Build the JSON type of a value; NULL for a missing value."""
     return func.json_type(_DATA, _path(name))
 
 
 def typed(name: str) -> ColumnElement[Any]:
-    """Build the value of a name; NULL for null, and where there is none. The BLOB of a list is its JSON."""
+    """Build the value of a name; NULL for null and for a missing value. The BLOB of a list is its JSON."""
     found = func.json_extract(_DATA, _path(name))
     values = {"text": found, "integer": found, "real": found, "true": _TRUTHS[True], "false": _TRUTHS[False]}
     return case(values, value=kind(name), else_=cast(found, LargeBinary))

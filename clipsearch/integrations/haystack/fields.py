@@ -15,7 +15,7 @@ def plain_name(field: str) -> str:
 
 
 def value_of(meta: Mapping[str, Any], field: str) -> Any:
-    """Return the value of a field, that of a dotted name from within dicts; None if there is none."""
+    """Return the value of a field, that of a dotted name from within dicts; None if it is missing."""
     name = plain_name(field)
     if name in meta:
         return meta[name]

@@ -77,7 +77,7 @@ class ClipSearchVectorStore(BasePydanticVectorStore):
         """Open a library, or make one.
 
         Args:
-            library: A folder, in which a library is made if there is none; an engine; or None for the library that the
+            library: A folder, where a library is created if needed; an engine; or None for the library that the
                 command line would find.
             model: The encoder of a new library; with `dim`, the name of the model that embeds the nodes.
             dim: The length of embeddings that are made elsewhere; None for the encoder of the library.
