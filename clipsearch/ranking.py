@@ -81,7 +81,7 @@ class NullModel:
 
 def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute the cosine of a unit query (dim,) to rows (n, dim) that float16 has left almost of unit length."""
-    norms = np.linalg.norm(rows, axis=1)
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     scores = np.einsum("nd,d->n", rows, query, dtype=np.float64) / np.maximum(norms, 1e-12)
     clipped: NDArray[np.float32] = np.clip(scores, -1.0, 1.0).astype(np.float32)
     return clipped
@@ -175,16 +175,12 @@ def words_evalue(counts: Sequence[int], rows: int) -> float:
 def log_evalues(scores: NDArray[np.floating], seen: NullModel) -> NDArray[np.float64]:
     """Return `log_evalue` of each of many scores: float64 (n,)."""
     excess, tail = scores.astype(np.float64) - seen.centre, seen.tail
-    z = excess / seen.spread
-    with np.errstate(divide="ignore"):
-        chance = np.log([0.5 * math.erfc(value) for value in (z / math.sqrt(2.0)).tolist()])
-    for i in np.flatnonzero(z > _FAR):
-        chance[i] = _log_upper_tail(float(z[i]))
-    if tail is not None:
-        above = math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale
-        chance = np.where(excess > tail.start, above, np.maximum(chance, math.log(TAIL_SHARE)))
-    found: NDArray[np.float64] = -(math.log(seen.rows) + chance)
-    return found
+    if tail is None:
+        return -(math.log(seen.rows) + _log_upper_tails(excess / seen.spread))
+    chance = math.log(TAIL_SHARE) - (excess - tail.start) / tail.scale
+    below = excess <= tail.start
+    chance[below] = np.maximum(_log_upper_tails(excess[below] / seen.spread), math.log(TAIL_SHARE))
+    return -(math.log(seen.rows) + chance)
 
 
 def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
@@ -192,7 +188,8 @@ def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
 
     Both without doubles; all that is promised is in the ranking, whose order is kept otherwise.
     """
-    if not promised:
+    places = {entry: place for place, entry in enumerate(ranked, 1)}
+    if all(places[entry] <= 2 * rank for rank, entry in enumerate(promised[: len(ranked) // 2], 1)):
         return list(ranked)
     kept: dict[T, None] = {}
     rest = iter(ranked)
@@ -247,6 +244,15 @@ def score_gap_cutoff(
         rarest[kind] = max(rarest.get(kind, rarity), rarity)
         stand.append(i == 0 or (rarity >= share * rarest[kind] and (kind == kinds[0] or log_evalues[i] > 0)))
     return stand
+
+
+def _log_upper_tails(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `_log_upper_tail` of each of many normal deviates: float64 (n,)."""
+    with np.errstate(divide="ignore"):
+        found: NDArray[np.float64] = np.log([0.5 * math.erfc(value) for value in (z / math.sqrt(2.0)).tolist()])
+    for i in np.flatnonzero(z > _FAR):
+        found[i] = _log_upper_tail(float(z[i]))
+    return found
 
 
 def _bounded_z(score: float, seen: NullModel) -> float:

@@ -13,8 +13,8 @@ from clipsearch.store.catalog import Match
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Item, Modality
 
-_SPARE = 4
-"""Rows that are looked up beyond those that are wanted: some are damaged, or of an item that is there already."""
+_SPARE = 1
+"""Rows that are looked up beyond those that are wanted: one may be of the file that is searched by."""
 
 
 class HitBuilder:
@@ -49,24 +49,23 @@ class HitBuilder:
                 break
             if number in seen:
                 continue
-            entry = ranked[place]
-            if (entry.modality, entry.row) not in self._matches:
-                self._look_up([entry, *_firsts(ranked, place, most - len(hits) + _SPARE)])
-            match = self._matches[entry.modality, entry.row]
+            key = ranked.key(place)
+            if key not in self._matches:
+                self._look_up([key, *_firsts(ranked, place, most - len(hits) + _SPARE)])
+            match = self._matches[key]
             if match is None or match.item_id in seen:
                 continue
             seen.add(match.item_id)
             item = self._item(match)
             if excluded is None or real_path(item.path) != excluded:
-                hits.append(_hit(len(hits) + 1, item, match, entry))
+                hits.append(_hit(len(hits) + 1, item, match, ranked[place]))
         return hits
 
-    def _look_up(self, rows: Iterable[ScoredRow]) -> None:
+    def _look_up(self, rows: Iterable[tuple[Modality, int]]) -> None:
         """Look up what is behind rows, where that is not known yet; nothing for those that are deleted or damaged."""
         wanted: dict[Modality, set[int]] = {}
-        for entry in rows:
-            if (entry.modality, entry.row) not in self._matches:
-                wanted.setdefault(entry.modality, set()).add(entry.row)
+        for modality, row in {*rows} - self._matches.keys():
+            wanted.setdefault(modality, set()).add(row)
         for modality, numbers in wanted.items():
             found = self._snapshot.matches(modality, sorted(numbers))
             for number in numbers:
@@ -80,11 +79,11 @@ class HitBuilder:
         return self._items[match.item_id]
 
 
-def _firsts(ranked: ScoredRows, start: int, most: int) -> list[ScoredRow]:
+def _firsts(ranked: ScoredRows, start: int, most: int) -> list[tuple[Modality, int]]:
     """Return the best row of each of the next items, at most so many, from a place on; rows of an item are together."""
     items = ranked.items[start:]
     places = np.flatnonzero(np.diff(items, prepend=-1))[:most] + start
-    return [ranked[place] for place in places.tolist()]
+    return [ranked.key(place) for place in places.tolist()]
 
 
 def _hit(rank: int, item: Item, match: Match, scored: ScoredRow) -> Hit:

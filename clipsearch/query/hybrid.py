@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from clipsearch.query.fusion import RRF_RANKS
 from clipsearch.query.scored import ScoredRows
 from clipsearch.query.scoring import is_doubtful, rank_items
@@ -37,7 +39,8 @@ def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:
 
     What is r-th by vectors is at place 2r or before.
     """
-    merit = {item: 1.0 / (RRF_RANKS + rank) for rank, item in enumerate(by_vectors, 1)}
-    for rank, item in enumerate(by_keywords, 1):
-        merit[item] += 1.0 / (RRF_RANKS + rank)
-    return limit_demotion(sorted(by_vectors, key=merit.__getitem__, reverse=True), by_vectors)
+    places = {item: place for place, item in enumerate(by_vectors)}
+    merit = 1.0 / (RRF_RANKS + 1.0 + np.arange(len(by_vectors)))
+    merit[[places[item] for item in by_keywords]] += 1.0 / (RRF_RANKS + 1.0 + np.arange(len(by_keywords)))
+    fused = [by_vectors[place] for place in np.argsort(-merit, kind="stable").tolist()]
+    return limit_demotion(fused, by_vectors)

@@ -101,6 +101,10 @@ class ScoredRows(Sequence[ScoredRow]):
         known = np.array([judge.modality is modality for judge in self.judges], np.bool_)
         return known[self.judged]
 
+    def key(self, place: int) -> tuple[Modality, int]:
+        """Return modality and number of the row at a place."""
+        return self.judges[self.judged[place]].modality, int(self.rows[place])
+
     def __len__(self) -> int:
         return len(self.rows)
 

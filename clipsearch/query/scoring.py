@@ -77,7 +77,7 @@ def score_rows(snapshot: Snapshot, rows: GatheredRows, query: NDArray[np.float32
     if not len(ids):
         return ScoredRows.concatenate([])
     scores = exact_scores(query, rows.vectors)
-    best = first_of_items(owners, np.lexsort((ids, -scores)))
+    best = first_of_items(owners, np.argsort(-scores, kind="stable"))
     scores = scores[best]
     seen, typical = null_models(snapshot, modality, query, kind)
     worth = log_evalues(scores, seen)
@@ -145,25 +145,31 @@ def merge_modalities(lists: Sequence[ScoredRows], *, adds_up: bool) -> ScoredRow
     a picture is to find itself.
     """
     rows = ScoredRows.concatenate(lists)
-    pictures = rows.items[rows.are_of(Modality.IMAGE) & (rows.orders > 0)].tolist()
-    rows = rows.take(np.argsort(-rows.orders, kind="stable"))
+    order = np.argsort(-rows.orders, kind="stable")
     if len(lists) == 1:
-        return rows
-    ids, first, numbers = np.unique(rows.items, return_index=True, return_inverse=True)
-    worth = rows.orders[first]
+        return rows.take(order)
+    pictures = rows.items[rows.are_of(Modality.IMAGE) & (rows.orders > 0)].tolist()
+    ids, first, numbers = np.unique(rows.items[order], return_index=True, return_inverse=True)
+    orders = rows.orders[order]
+    worth = orders[first]
     if adds_up:
         several = (np.bincount(numbers, minlength=len(ids)) > 1) & (worth > 0)
-        worth = np.where(several, np.bincount(numbers, np.maximum(rows.orders, 0.0), len(ids)), worth)
+        worth = np.where(several, np.bincount(numbers, np.maximum(orders, 0.0), len(ids)), worth)
     ranked = ids[np.lexsort((first, -worth))].tolist()
-    return rank_items(rows, limit_demotion(ranked, pictures))
+    return rows.take(order[_order_by_items(ids, numbers, limit_demotion(ranked, pictures))])
 
 
 def rank_items(rows: ScoredRows, ranked: Sequence[int]) -> ScoredRows:
     """Return rows in the order of their items, all of which are ranked; those of one item as they were."""
     ids, numbers = np.unique(rows.items, return_inverse=True)
+    return rows.take(_order_by_items(ids, numbers, ranked))
+
+
+def _order_by_items(ids: NDArray[np.int64], numbers: NDArray[np.intp], ranked: Sequence[int]) -> NDArray[np.intp]:
+    """Return the places of rows in the order of their items. ids: of these, ascending; numbers: the place there."""
     places = np.empty(len(ids), np.intp)
     places[np.searchsorted(ids, np.array(ranked, np.int64))] = np.arange(len(ranked))
-    return rows.take(np.argsort(places[numbers], kind="stable"))
+    return np.argsort(places[numbers], kind="stable")
 
 
 def is_doubtful(ranked: ScoredRows, item: int, words: float) -> bool:
