@@ -54,8 +54,8 @@ def import_embeddings(
 
     SOURCE is a .npy file with one vector per row; a .parquet file with lists of numbers in its column vector, whose
     other columns are the records, as `clipsearch embed` writes it; or a folder made by clip-retrieval, with
-    img_emb/*.npy, text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop at any time
-    and run it again: vectors that are already there are skipped, and changed records are replaced.
+    img_emb/*.npy, text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop
+    at any time and run it again: vectors that are already there are skipped, and changed records are replaced.
 
     To remove the import: clipsearch forget SOURCE.
     """  # noqa: D301 - click wants the character itself

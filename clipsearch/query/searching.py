@@ -16,6 +16,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
+from clipsearch.forking import no_fork
 from clipsearch.paths import real_path
 from clipsearch.query.answers import make_answers
 from clipsearch.query.blocks import embedded_blocks, vector_blocks
@@ -235,6 +236,7 @@ class EngineSearches:
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 
+    @no_fork()
     def _search_batch(
         self,
         options: SearchOptions,
@@ -276,6 +278,7 @@ class EngineSearches:
                 answers += make_answers(block.names, pin, snapshot, warned, options, str(self.library.folder))
         return answers
 
+    @no_fork()
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
         pin = self._pin()
         with self.library.read() as snapshot:

@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import ARRAY_SUFFIX, FILE_SUFFIXES, TABLE_SUFFIX, CollectionRecord, RecordBlock
