@@ -130,5 +130,5 @@ def _check_labels(labels: Sequence[str]) -> None:
     if len(labels) < 2:
         raise InvalidInputError(
             f"There is no choice with {len(labels) or 'no'} label. Give two or more; with one, add what else a "
-            "picture may show: --labels cat,something"
+            "picture may show, such as `something`."
         )
