@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.metadata import check_metadata
-from clipsearch.query.validation import read_keys, read_names, require_known
+from clipsearch.query.validation import read_filter, read_keys, read_names, require_known
 from clipsearch.query.writing import EngineWrites
 from clipsearch.store.item_changes import ItemChange, NewCaption
 from clipsearch.store.metadata_index import declare_index, declared
@@ -40,7 +40,7 @@ class EngineChanges(EngineWrites):
         with self._writer() as writer:
             with self.library.read() as snapshot:
                 if keys is None:
-                    chosen = snapshot.matching_ids(filters or Filter()).tolist()
+                    chosen = snapshot.matching_ids(read_filter(filters)).tolist()
                 else:
                     chosen = sorted({item_id for found in snapshot.ids_of_keys(keys).values() for item_id in found})
             if chosen:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter
 from clipsearch.metadata import stored_name
-from clipsearch.query.options import MOST
+from clipsearch.query.options import MOST, check_filters
 from clipsearch.types import Modality
 
 _UNIT_ROUNDING = 1e-6
@@ -63,6 +64,12 @@ def require_known(keys: Iterable[str], known: Container[str]) -> None:
     for key in keys:
         if key not in known:
             raise InvalidInputError(f"There is no item {key!r} in the library. To see keys: clipsearch find --json")
+
+
+def read_filter(filters: Filter | None) -> Filter:
+    """Return a filter, for None that of all items. Raises InvalidInputError for anything else."""
+    check_filters(filters)
+    return Filter() if filters is None else filters
 
 
 def read_names(names: str | Iterable[str]) -> list[str]:
