@@ -23,7 +23,8 @@ class EngineChanges(EngineWrites):
         Records are erased. Files are only hidden, and stay on disk; `index` brings back those that it finds again.
 
         Args:
-            ids: One key or several, as `get` takes them; unknown ones are passed over.
+            ids: One key or several; unknown ones are passed over. Where a record and a file have the same key, it is
+                the record, as in `get`; `Filter(ids=(item.id,))` names any item.
             filters: Which items; Filter() deletes all.
 
         Returns:
@@ -42,7 +43,7 @@ class EngineChanges(EngineWrites):
                 if keys is None:
                     chosen = snapshot.matching_ids(read_filter(filters)).tolist()
                 else:
-                    chosen = sorted({item_id for found in snapshot.ids_of_keys(keys).values() for item_id in found})
+                    chosen = sorted({found[0] for found in snapshot.ids_of_keys(keys).values()})
             if chosen:
                 writer.delete_items(chosen)
         return len(chosen)
