@@ -25,7 +25,7 @@ from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
-from clipsearch.query.validation import as_floats, check_kinds
+from clipsearch.query.validation import as_floats, check_kinds, read_single
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Modality, Results
@@ -174,9 +174,7 @@ class EngineSearches:
         Raises:
             ClipSearchError: As in `search`.
         """
-        given = [value for value in (text, image, vector) if value is not None]
-        if len(given) != 1:
-            raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+        read_single(text, image, vector)
         _check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,14 @@ def as_floats(values: object) -> NDArray[np.float64]:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"Query vectors must be numbers, all of the same length: {error}.") from error
+
+
+def read_single(text: object, image: object, vector: object) -> tuple[str, Any]:
+    """Return what a search is given, as its name and itself. Raises InvalidInputError for nothing or more than one."""
+    given = [each for each in (("text", text), ("image", image), ("vector", vector)) if each[1] is not None]
+    if len(given) != 1:
+        raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+    return given[0]
 
 
 def check_kinds(*kinds: object) -> None:
