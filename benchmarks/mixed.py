@@ -223,7 +223,7 @@ def main() -> None:
     rows = []
     for number, now in enumerate(found["now"]):
         row = {name: now[name] for name in ("library", "asked", "queries")}
-        for name in ("wrong_first", "which", "lost", "first", "sure"):
+        for name in ("wrong_first", *(() if given.few else ("which",)), "lost", "first", "sure"):
             row[name] = now.get(name)
             if "before" in found and name != "which":
                 row[f"{name}_before"] = found["before"][number].get(name)
