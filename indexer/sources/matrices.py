@@ -105,7 +105,7 @@ class Column(Matrix):
         """Read the first rows. Raises InvalidInputError without such a column of vectors, and without pyarrow."""
         reading = _Reading(path)
         rows, dim = reading.shape
-        if not rows:
+        if rows < 1:
             raise InvalidInputError(f"{path} holds no vectors.")
         if dim > MAX_DIM:
             raise InvalidInputError(f"{path} holds vectors of {dim:,} dimensions, but at most {MAX_DIM:,} are allowed.")

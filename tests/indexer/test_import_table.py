@@ -12,7 +12,7 @@ from clipsearch import Filter
 from clipsearch.errors import InvalidInputError
 from clipsearch.types import Modality
 from indexer.importing import import_embeddings
-from indexer.sources.embeddings import BLOCK_ROWS
+from indexer.sources.embeddings import BLOCK_ROWS, EmbeddingSource
 from tests.support.paths import ROOT
 
 DIM = 4
@@ -117,3 +117,19 @@ def test_without_pyarrow_the_command_that_helps_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'none'}{os.pathsep}{ROOT}")
     with pytest.raises(InvalidInputError, match=r"pip install 'clipsearch\[parquet\]'"):
         bring(tmp_path / "lib", source)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_garbled_file_is_refused_or_read(tmp_path, seed):
+    path = table(tmp_path / "t.parquet", pa.array(list(vectors(50)), pa.list_(F32)), id=[f"{i}" for i in range(50)])
+    data, chance = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    for place in chance.integers(4, len(data) - 4, 5):
+        data[place] = chance.integers(256)
+    path.write_bytes(data)
+    try:
+        source = EmbeddingSource(str(path))
+        for _ in source.check():
+            pass
+    except InvalidInputError:
+        return
+    assert sum(len(block.records) for block in source.blocks()) == 50

@@ -72,7 +72,7 @@ def test_a_second_writer_is_refused_at_once_and_told_why(paused_run, encoder):
         assert ran.code == 4, (command, ran)
         assert "is writing to the library" in ran.err
         assert ran.out == b""
-    with pytest.raises(LibraryLockedError):
+    with pytest.raises(LibraryLockedError, match="Another process, or another engine of this one, is writing"):
         index(library, root, encoder=encoder)
 
 
