@@ -12,7 +12,6 @@ BELOW_THE_COMMANDS = {
     "clipsearch/gallery/page.py",  # CSS
     "clipsearch/integrations/mcp/http.py",
     "clipsearch/store/restore.py",
-    "indexer/importing.py",
     "indexer/sources/embeddings.py",
 }
 """Modules that only commands use, and a style sheet."""
