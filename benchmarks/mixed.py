@@ -16,6 +16,7 @@ kind alone. `first`: how many of 100 texts that are asked for come first. `sure`
 other kind, asked for alone, have a confidence of 75 % and more. The rule was chosen with --half 0, other photographs,
 captions and texts, but for what one word is worth.
 
+--few: instead of these libraries, small ones: 1 to 20 of the photographs with 1 to 100 texts.
 --before CHECKOUT: measure a working tree of another version as well, on the same files.
 """
 
@@ -30,6 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS, TEXTS, ASKED = (1, 10, 100, 1000), 300, 300
+FEW_PICTURES, FEW_TEXTS = (1, 5, 20), (1, 3, 10, 100)
 CUTS = (1, 5, 10)
 OF_TEXTS = ("three words", "one word", "questions")
 SURE = 0.75
@@ -167,13 +169,27 @@ def measure(work):
             show(f"{TEXTS} texts, {count} pictures", kind, library.measure(there, "text"))
 
 
-def run_once(work, version, tree):
+def measure_few(work):
+    """Print a row for each small library and kind of question."""
+    asked = json.loads((work / "asked.json").read_text())
+    for pictures in FEW_PICTURES:
+        library = Mixed(work, f"{pictures} pictures")
+        library.add("pictures", pictures)
+        for texts in FEW_TEXTS:
+            library.add("texts", texts)
+            for kind, wanted, count in (("captions", "image", pictures), ("three words", "text", texts)):
+                there = [each for each in asked[kind] if int(each[0][:4]) < count]
+                if there:
+                    show(f"{pictures} pictures, {texts} texts", kind, library.measure(there, wanted))
+
+
+def run_once(work, version, tree, few):
     """Measure the version in a working tree in a process of its own; return its rows."""
     own, rows = work / version, []
     own.mkdir()
     for path in ("fitted.npz", "asked.json", "texts", "pictures"):
         (own / path).symlink_to(work / path)
-    command = [sys.executable, __file__, "--once", str(own)]
+    command = [sys.executable, __file__, "--once", str(own), *(["--few"] if few else [])]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
@@ -193,20 +209,21 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--before", type=Path)
     parser.add_argument("--half", type=int, choices=(0, 1), default=1)
+    parser.add_argument("--few", action="store_true")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.once:
-        return measure(given.folder)
+        return measure_few(given.folder) if given.few else measure(given.folder)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         prepare(given.folder, work, given.half)
-        found = {"now": run_once(work, "now", ROOT)}
+        found = {"now": run_once(work, "now", ROOT, given.few)}
         if given.before:
-            found["before"] = run_once(work, "before", given.before)
+            found["before"] = run_once(work, "before", given.before, given.few)
     rows = []
     for number, now in enumerate(found["now"]):
         row = {name: now[name] for name in ("library", "asked", "queries")}
-        for name in ("wrong_first", "which", "lost", "first", "sure"):
+        for name in ("wrong_first", *(() if given.few else ("which",)), "lost", "first", "sure"):
             row[name] = now.get(name)
             if "before" in found and name != "which":
                 row[f"{name}_before"] = found["before"][number].get(name)
@@ -214,7 +231,7 @@ def main() -> None:
     from harness import write_result
 
     if given.half == 1:
-        write_result("mixed", {"rows": rows})
+        write_result("mixed_few" if given.few else "mixed", {"rows": rows})
 
 
 if __name__ == "__main__":

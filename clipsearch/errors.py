@@ -7,7 +7,7 @@ ClipSearchError                  exit 1
 │   └── TextError
 ├── LibraryError                 exit 1
 │   ├── LibraryNotFoundError     exit 3   no library there, or nothing in it yet
-│   ├── LibraryLockedError       exit 4   another process is writing
+│   ├── LibraryLockedError       exit 4   another process, or another engine of this one, is writing
 │   ├── StoreCorruptError        exit 5   committed data is missing or damaged
 │   ├── SchemaVersionError       exit 5   written by a newer clipsearch
 │   └── EncoderMismatchError     exit 6   the library is pinned to another encoder
@@ -20,7 +20,8 @@ ClipSearchError                  exit 1
 Other exit codes: 0 done, also when the reader of the output has gone; 1 also what the system refuses, such as an
 unreadable file or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.
 
-A message states the fact, the value and the remedy. Nothing raised by FAISS, SQLAlchemy, Pillow or
+A message states the fact, the value and the remedy; one that names an option of the command line also says what to
+write in Python. Nothing raised by FAISS, SQLAlchemy, Pillow or
 ONNX Runtime passes a public function; it is mapped where that package is called.
 """
 
@@ -62,7 +63,7 @@ class LibraryNotFoundError(LibraryError):
 
 
 class LibraryLockedError(LibraryError):
-    """Another process holds the writer lock."""
+    """Another process, or another engine of this one, holds the writer lock."""
 
     exit_code = 4
 

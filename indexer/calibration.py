@@ -106,7 +106,7 @@ def calibrate_all(
         if not found[kind].met:
             logger.warning(
                 "No setting of the %s index finds %.0f%% of the true first ten for queries by %s; the best one, with "
-                "%.1f%%, is used. Raise --memory-budget, or use --index flat.",
+                "%.1f%%, is used. Raise `--memory-budget`, or use `--index flat` (in Python: in engine.build).",
                 modality, 100 * target, "words" if kind == "text" else "picture", 100 * found[kind].recall,
             )  # fmt: skip
     if "text" not in found:

@@ -123,7 +123,7 @@ def _pin(folder: Path, name: str, dim: int) -> EncoderPin:
     model_folder = names.folder_of(name)
     if fingerprint is None and model_folder is not None and not os.path.isdir(model_folder):
         raise InvalidInputError(
-            f"--encoder names the model in {model_folder}, but there is no such folder. Correct the path, or name the "
+            f"The encoder is the model in {model_folder}, but there is no such folder. Correct the path, or name the "
             "model otherwise."
         )
     _check_dim(dim, made_dim or dimension_of(name) or dim, f"{name} makes")
@@ -168,8 +168,8 @@ def canonical_name(name: str) -> str:
     given = name.strip()
     if not given or given.lower() == names.AUTO:
         raise InvalidInputError(
-            f"--encoder is {name!r}, but it must name what made the vectors, such as ViT-B-32/openai. For a model in a "
-            "folder, use --encoder-dir DIR."
+            f"The encoder is {name!r}, but it must name what made the vectors, such as ViT-B-32/openai. For a model in "
+            "a folder: `--encoder-dir DIR` (in Python: model='local-dir:DIR')."
         )
     try:
         return names.resolve(given, offline=True).name

@@ -63,7 +63,10 @@ class IsolatedReader:
     def __init__(self, limits: Limits, command: Sequence[str] | None = None) -> None:
         """Prepare; command: of a worker, whose socket is its stdin. Raises InvalidInputError on Windows."""
         if os.name != "posix":
-            raise InvalidInputError("Pictures cannot be decoded in worker processes on Windows. Use --no-isolate.")
+            raise InvalidInputError(
+                "Pictures cannot be decoded in worker processes on Windows. Use "
+                "`--no-isolate` (in Python: Settings(isolate=False))."
+            )
         self._limits = limits
         self._command = command or worker_command(limits)
         self._lock = threading.Lock()
@@ -157,7 +160,8 @@ class IsolatedReader:
                 return worker
             worker.end()
         raise WorkerUnavailableError(
-            f"{_MAX_STARTS} worker processes in a row ended while they started. To decode without them: --no-isolate"
+            f"{_MAX_STARTS} worker processes in a row ended while they started. To decode without them: "
+            "`--no-isolate` (in Python: Settings(isolate=False))"
         )
 
 

@@ -20,7 +20,7 @@ from clipsearch.paths import printable
 from clipsearch.store.catalog import QUERIES_KEY, get_setting
 from clipsearch.store.library import Library
 from clipsearch.store.writer import Writer
-from indexer.sources.embeddings import Matrix
+from indexer.sources.matrices import Array
 
 COUNT = 500
 """Queries of a kind: enough for a standard error of the recall of about half a percent."""
@@ -110,7 +110,7 @@ def read_queries(given: Given, dim: int, load_encoder: Callable[[], Encoder]) ->
 
 def _read_vectors(path: Path, dim: int) -> NDArray[np.float32]:
     """Read a .npy file: all rows are checked, some are returned."""
-    matrix = Matrix.open(path)
+    matrix = Array.open(path)
     if matrix.dim != dim:
         raise _wrong_dim(str(path), matrix.dim, dim)
     if matrix.rows > MAX_ROWS:

@@ -1,6 +1,6 @@
 """A file of vectors that is written row by row: .npy with a .jsonl beside it, or .parquet.
 
-`clipsearch import-embeddings` reads the first. Nothing has its final name before all of it is there.
+`clipsearch import-embeddings` reads both. Nothing has its final name before all of it is there.
 """
 
 from __future__ import annotations

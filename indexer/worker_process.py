@@ -301,7 +301,8 @@ class Worker:
 
 def _unavailable(error: OSError) -> WorkerUnavailableError:
     return WorkerUnavailableError(
-        f"No worker process can be started: {error.strerror}. Use --no-isolate to decode without them."
+        f"No worker process can be started: {error.strerror}. To decode without them: "
+        "`--no-isolate` (in Python: Settings(isolate=False))"
     )
 
 

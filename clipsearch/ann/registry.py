@@ -78,7 +78,8 @@ def _check_budget(least: int, rows: int, dim: int, memory_budget: int) -> None:
     if memory_budget and least > memory_budget:
         raise InvalidInputError(
             f"An index of {rows:,} vectors of {dim} dimensions takes at least {least:,} bytes; the budget "
-            f"is {memory_budget:,} bytes. Raise --memory-budget, or use --index flat, which needs none."
+            f"is {memory_budget:,} bytes. Raise `--memory-budget`, or use `--index flat`, which needs none (in "
+            "Python: memory_budget and index='flat' of engine.build)."
         )
 
 

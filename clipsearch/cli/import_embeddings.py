@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--modality",
     type=click.Choice([str(modality) for modality in Modality]),
-    help="What the vectors of a .npy file were made from.  [default: image]",
+    help="What the vectors of a file were made from.  [default: image]",
 )
 @json_option
 @library_option
@@ -52,9 +52,10 @@ def import_embeddings(
         --encoder ViT-B-32/openai
     clipsearch import-embeddings ./laion --encoder-dir ./my-clip
 
-    SOURCE is a .npy file with one vector per row, or a folder made by clip-retrieval, with img_emb/*.npy,
-    text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop at any time
-    and run it again: vectors that are already there are skipped, and changed records are replaced.
+    SOURCE is a .npy file with one vector per row; a .parquet file with lists of numbers in its column vector, whose
+    other columns are the records, as `clipsearch embed` writes it; or a folder made by clip-retrieval, with
+    img_emb/*.npy, text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop
+    at any time and run it again: vectors that are already there are skipped, and changed records are replaced.
 
     To remove the import: clipsearch forget SOURCE.
     """  # noqa: D301 - click wants the character itself

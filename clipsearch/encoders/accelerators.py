@@ -15,7 +15,7 @@ from clipsearch.errors import EncoderUnavailableError
 # NVIDIA's driver, AMD's, and that of Windows for Linux.
 _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
 _CHECK = "Check the driver (`nvidia-smi`), CUDA_VISIBLE_DEVICES, and that torch was built for this GPU"
-_REMEDY = "Leave out `--device`, or write `--device cpu`"
+_REMEDY = "Leave out `--device`, or write `--device cpu` (in Python: Settings(device='cpu'))"
 
 log = logging.getLogger("clipsearch")
 

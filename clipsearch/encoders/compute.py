@@ -34,6 +34,6 @@ class Compute:
             raise InvalidInputError(f"An encoder cannot use {self.threads} threads. Use 1 or more.")
         if self.precision == "int8" and self.device not in ("auto", "cpu"):
             raise InvalidInputError(
-                f"{self.device} cannot encode with int8, which runs only on the processor. Use --precision auto, or "
-                "--device cpu."
+                f"{self.device} cannot encode with int8, which runs only on the processor. Use `--precision auto` or "
+                "`--device cpu` (in Python: those arguments of Settings)."
             )

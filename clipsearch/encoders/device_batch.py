@@ -35,7 +35,7 @@ class DeviceBatch:
         if failed == 1:
             raise DeviceError(
                 f"The memory of the device is too small for even one input of {self.name}: {reason}. Stop other "
-                "programs that use the device, or write `--device cpu`."
+                "programs that use the device, or write `--device cpu` (in Python: Settings(device='cpu'))."
             )
         with self._lock:
             if failed // 2 >= self._size:

@@ -212,4 +212,6 @@ class _Product:
 
 
 def _unfit(name: str, fact: str) -> EncoderUnavailableError:
-    return EncoderUnavailableError(f"int8 is not suitable for {name}: it {fact}. Use --precision fp32.")
+    return EncoderUnavailableError(
+        f"int8 is not suitable for {name}: it {fact}. Use `--precision fp32` (in Python: Settings(precision='fp32'))."
+    )

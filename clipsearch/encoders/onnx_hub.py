@@ -51,7 +51,10 @@ def _fetch(name: str, repository: str, offline: bool) -> OnnxFolder:
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 
     missing = f"{name} is not on this machine, or not all of it"
-    otherwise = "Until then use the builtin encoder (`--model builtin`) or a folder with the files (`onnx-dir:PATH`)."
+    otherwise = (
+        "Until then use the builtin encoder (`--model builtin`; in Python: clipsearch.open(DIR, create=True, "
+        "model='builtin')) or a folder with the files (`onnx-dir:PATH`)."
+    )
     if hub.is_offline(offline):
         raise EncoderUnavailableError(f"{missing}, and offline mode forbids fetching it. Go online once. {otherwise}")
     if not hub.answers(repository):

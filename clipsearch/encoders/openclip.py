@@ -19,7 +19,10 @@ log = logging.getLogger("clipsearch")
 
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
-ALTERNATIVES = "Use the builtin encoder (`--model builtin`) or a folder with the weights (`--model local-dir:PATH`)."
+ALTERNATIVES = (
+    "Use the builtin encoder (`--model builtin`) or a folder with the weights (`--model local-dir:PATH`). In Python: "
+    "clipsearch.open(DIR, create=True, model=...)."
+)
 _CHATTY = ("torch", "onnxscript", "onnx_ir", "onnxruntime", "transformers", "huggingface_hub", "timm", "httpx")
 
 

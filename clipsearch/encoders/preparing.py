@@ -102,5 +102,5 @@ def _require_at_hand(name: str, offline: bool) -> None:
         raise EncoderUnavailableError(
             f"The weights of {name} are not on this machine, and {why}. Go online once, or set HF_ENDPOINT to a "
             "mirror. Until then use the builtin encoder (`--model builtin`) or a folder with the weights "
-            "(`--model local-dir:PATH`)."
+            "(`--model local-dir:PATH`). In Python: clipsearch.open(DIR, create=True, model=...)."
         )

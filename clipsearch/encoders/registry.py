@@ -47,7 +47,7 @@ def load_pinned(
         raise EncoderMismatchError(
             f"The library was made with vectors of {pin.dim} dimensions, imported as those of {pin.name}, but "
             f"{encoder.name} makes {encoder.dim}. Search by vector, import again with the "
-            "right --encoder, or index into another library with --library."
+            "right `--encoder`, or index into another library: `--library DIR` (in Python: clipsearch.open(DIR))."
         )
     return encoder
 
@@ -150,7 +150,7 @@ def _load_prepared(name: str, compute: Compute, options: Options, check_source: 
     if not is_torch and compute.device not in ("auto", "cpu"):
         raise EncoderUnavailableError(
             f"{name} runs on the processor only, not on {compute.device}: it has no weights that torch could load. "
-            "Use --device auto, or a model of open_clip."
+            "Use `--device auto` (in Python: Settings(device='auto')), or a model of open_clip."
         )
     devices = accelerators.find_devices(compute) if is_torch else ()
     if not devices:
@@ -175,11 +175,12 @@ def _require_int8(name: str, compute: Compute) -> None:
     if compute.device not in ("auto", "cpu"):
         raise EncoderUnavailableError(
             f"{name} runs on the processor only, not on {compute.device}: it is too small to gain from a GPU. "
-            "Use --device auto, or another model."
+            "Use `--device auto` (in Python: Settings(device='auto')), or another model."
         )
     if compute.precision not in ("auto", "int8"):
         raise EncoderUnavailableError(
-            f"{name} is made in int8 and cannot run in {compute.precision}. Use --precision auto, or another model."
+            f"{name} is made in int8 and cannot run in {compute.precision}. Use `--precision auto` (in Python: "
+            "Settings(precision='auto')), or another model."
         )
 
 
@@ -187,7 +188,8 @@ def _require_fp32_or_int8(name: str, compute: Compute) -> None:
     if compute.precision in ("bf16", "fp16"):
         raise EncoderUnavailableError(
             f"{name} cannot run in {compute.precision} on a processor, because ONNX Runtime does not support it there. "
-            "Use --precision fp32, or int8, which is faster and changes the vectors a little."
+            "Use `--precision fp32` (in Python: Settings(precision='fp32')), or int8, which is faster and changes the "
+            "vectors a little."
         )
 
 

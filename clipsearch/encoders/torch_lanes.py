@@ -182,8 +182,8 @@ class Lane:
     def _lost(self, error: BaseException) -> DeviceError:
         return DeviceError(
             f"{self._device} was lost while {self._batch.name} was at work: {brief(error)}. What was committed is kept "
-            "and no file is marked as failed. Check the device (`nvidia-smi`, the system's log), then run the command "
-            "again: it goes on from there. Or write `--device cpu`."
+            "and no file is marked as failed. Check the device (`nvidia-smi`, the system's log), then try again: "
+            "it goes on from there. Or write `--device cpu` (in Python: Settings(device='cpu'))."
         )
 
 

@@ -56,7 +56,8 @@ def load(folder: Path, meta: ExportMeta, devices: Sequence[str], precision: str,
     if found != meta.fingerprint:
         raise EncoderUnavailableError(
             f"The weights of {name} have fingerprint {found[:12]}, but the model was prepared from other weights, "
-            f"{meta.fingerprint[:12]}. Restore those, or use `--device cpu` to go on with the prepared model."
+            f"{meta.fingerprint[:12]}. Restore those, or go on with the prepared model: "
+            "`--device cpu` (in Python: Settings(device='cpu'))."
         )
     return TorchEncoder(folder, meta, reference, devices, precision=precision)
 
@@ -152,7 +153,7 @@ class TorchEncoder(PreparedModel):
                 except RuntimeError as error:
                     self._opened = DeviceError(
                         f"{self.name} cannot run on {self._devices[0]}: {openclip.brief(error)}. Free the device, or "
-                        "write `--device cpu`."
+                        "write `--device cpu` (in Python: Settings(device='cpu'))."
                     )
             if isinstance(self._opened, EncoderError):
                 # Kept, because it is the same for every batch, and finding it out took long.
@@ -177,7 +178,9 @@ class TorchEncoder(PreparedModel):
                 return lanes
             del lanes  # its memory may be needed for the next
             reason = f"{self.name} in {precision.name} gives vectors with a cosine of {cosine:.4f} to those in fp32"
-        raise EncoderError(f"{reason}. Use `--precision fp32` or `--device cpu`.")
+        raise EncoderError(
+            f"{reason}. Use `--precision fp32` or `--device cpu` (in Python: those arguments of Settings)."
+        )
 
     def _lanes_of(self, reference: openclip.Reference, precision: Precision) -> tuple[Lanes, Lanes]:
         from clipsearch.encoders.towers import build_towers

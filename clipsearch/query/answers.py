@@ -28,6 +28,8 @@ def make_answers(
     rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
     cutoff = options.cutoff
     kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
+    if options.offset:  # the pages before left damaged ones out
+        snapshot.enrich([hit.item for hits in kept for hit in hits[: options.offset]])
     shown = [hits[options.offset :] for hits in kept]
     shown = enrich_hits(snapshot, show_lines(snapshot, shown, names, [each.keyword_ids for each in found]))
     answers = []

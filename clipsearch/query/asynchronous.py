@@ -14,7 +14,7 @@ from clipsearch.query.batching import Batcher
 from clipsearch.query.options import SearchKeywords, SearchOptions
 from clipsearch.query.searching import EngineSearches
 from clipsearch.query.terms import Query, Term
-from clipsearch.query.validation import as_floats
+from clipsearch.query.validation import as_floats, read_single
 from clipsearch.types import Results
 
 if TYPE_CHECKING:
@@ -69,18 +69,11 @@ class EngineAsync(EngineSearches):
         """
         chosen = SearchOptions(**options)
         rows = None if vector is None else as_floats(vector)
-        given: list[tuple[str, Any]] = [
-            (name, value)
-            for name, value in (("texts", text), ("images", image), ("vectors", rows))
-            if value is not None
-        ]
-        if len(given) != 1:
-            raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
-        ((name, query),) = given
+        name, query = read_single(text, image, rows)
         is_several = isinstance(text, Term | Query) or (rows is not None and rows.ndim != 1)
         if is_several or (chosen.kind is not None and rows is None):
             return await asyncio.to_thread(self._search_any, text, image, rows, chosen)
-        return await asyncio.wrap_future(self._batcher.submit(chosen, name, query))
+        return await asyncio.wrap_future(self._batcher.submit(chosen, f"{name}s", query))
 
     async def asearch_batch(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.metadata import check_metadata
-from clipsearch.query.validation import read_keys, read_names, require_known
+from clipsearch.query.validation import read_filter, read_keys, read_names, require_known
 from clipsearch.query.writing import EngineWrites
 from clipsearch.store.item_changes import ItemChange, NewCaption
 from clipsearch.store.metadata_index import declare_index, declared
@@ -23,7 +23,8 @@ class EngineChanges(EngineWrites):
         Records are erased. Files are only hidden, and stay on disk; `index` brings back those that it finds again.
 
         Args:
-            ids: One key or several, as `get` takes them; unknown ones are passed over.
+            ids: One key or several; unknown ones are passed over. Where a record and a file have the same key, it is
+                the record, as in `get`; `Filter(ids=(item.id,))` names any item.
             filters: Which items; Filter() deletes all.
 
         Returns:
@@ -40,9 +41,9 @@ class EngineChanges(EngineWrites):
         with self._writer() as writer:
             with self.library.read() as snapshot:
                 if keys is None:
-                    chosen = snapshot.matching_ids(filters or Filter()).tolist()
+                    chosen = snapshot.matching_ids(read_filter(filters)).tolist()
                 else:
-                    chosen = sorted({item_id for found in snapshot.ids_of_keys(keys).values() for item_id in found})
+                    chosen = sorted({found[0] for found in snapshot.ids_of_keys(keys).values()})
             if chosen:
                 writer.delete_items(chosen)
         return len(chosen)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import InvalidInputError, MediaError
+from clipsearch.forking import no_fork
 from clipsearch.linalg import unit_rows
 from clipsearch.query.embedding import open_image
 from clipsearch.store.library import Library
@@ -122,6 +123,7 @@ def check_kind(kind: str) -> None:
         raise InvalidInputError(f"There is no kind {kind!r} of text. Use {' or '.join(KINDS)}.")
 
 
+@no_fork()
 def embed_texts(encoder: Encoder, texts: Sequence[str], kind: str) -> NDArray[np.float32]:
     """Embed texts, each of which has words, as `EngineEmbeds.embed` does: float32 (n, dim)."""
     vectors = encoder.encode_queries(texts) if kind == "query" else _embed_documents(encoder, texts)
@@ -129,6 +131,7 @@ def embed_texts(encoder: Encoder, texts: Sequence[str], kind: str) -> NDArray[np
     return vectors
 
 
+@no_fork()
 def embed_images(encoder: Encoder, images: Sequence[Image]) -> NDArray[np.float32]:
     """Embed pictures that are open: float32 (n, dim)."""
     vectors = encoder.encode_images(images)

@@ -39,11 +39,11 @@ class HitBuilder:
     ) -> list[Hit]:
         """Turn rows into hits, best first: at most so many items, each by its best row.
 
-        excluded, excluded_ids: the real path of a file, and ids of items, that are no hits. Nor is a damaged row; see
-        `Snapshot.warnings`.
+        excluded, excluded_ids: the real path of a file, and ids of items, that are no hits. Nor is a damaged row, or an
+        item that is known to be damaged; see `Snapshot.warnings`.
         """
         hits: list[Hit] = []
-        seen = {*excluded_ids}
+        seen = {*excluded_ids, *self._snapshot.damaged}
         for place, number in enumerate(ranked.items.tolist()):
             if len(hits) >= most:
                 break

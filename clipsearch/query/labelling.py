@@ -21,6 +21,7 @@ from clipsearch.filtering import Filter
 from clipsearch.linalg import softmax, unit_rows
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.eval.evaluation import check_templates, encode_templates
+from clipsearch.query.options import check_filters
 from clipsearch.ranking import are_unit
 from clipsearch.store.pictures import PictureRow
 from clipsearch.types import Modality
@@ -93,6 +94,7 @@ def label_pictures(
     """
     _check_labels(labels)
     check_templates(templates)
+    check_filters(filters)
     vectors = encode_templates(engine.encoder, labels, templates)
     return Labelling(engine, tuple(labels), vectors, filters)
 
@@ -130,5 +132,5 @@ def _check_labels(labels: Sequence[str]) -> None:
     if len(labels) < 2:
         raise InvalidInputError(
             f"There is no choice with {len(labels) or 'no'} label. Give two or more; with one, add what else a "
-            "picture may show: --labels cat,something"
+            "picture may show, such as `something`."
         )

@@ -78,6 +78,7 @@ class SearchOptions:
         if not isinstance(self.offset, int) or isinstance(self.offset, bool) or not 0 <= self.offset < MOST:
             raise InvalidInputError(f"offset must be a whole number of at least 0, not {self.offset!r}.")
         read_modalities(self.modality)
+        check_filters(self.filters)
         if self.kind not in (None, "text", "image"):
             raise InvalidInputError(f"A vector is of the kind text or image, not {self.kind!r}.")
         if self.fusion not in FUSIONS:
@@ -134,6 +135,19 @@ def read_modalities(modality: Modality | str | None) -> tuple[Modality, ...]:
         return (Modality(modality),)
     except ValueError:
         raise InvalidInputError(f"There is no modality {modality!r}. Use image, text or any.") from None
+
+
+def check_filters(filters: object) -> None:
+    """Raise InvalidInputError for what is neither a Filter nor None."""
+    if filters is None:
+        return
+    from clipsearch.filtering import Filter
+    from clipsearch.metadata import shown
+
+    if not isinstance(filters, Filter):
+        raise InvalidInputError(
+            f"filters must be a Filter, not {shown(filters)}. Such as Filter(where={{'price': {{'lt': 20}}}})."
+        )
 
 
 def _check_least(name: str, value: object, low: int, hint: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError, StoreCorruptError
 from clipsearch.filtering import Filter
-from clipsearch.query.validation import as_modality, read_count, read_keys, require_known
+from clipsearch.query.validation import as_modality, read_count, read_filter, read_keys, require_known
 from clipsearch.ranking import are_unit
 from clipsearch.store.library import Library
 from clipsearch.store.refusals import REPAIR
@@ -46,7 +46,7 @@ class EngineReads:
         limit = None if limit is None else read_count("limit", limit)
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
-            items, total = snapshot.list_items(filters or Filter(), limit)
+            items, total = snapshot.list_items(read_filter(filters), limit)
             items = snapshot.enrich(items)
             tags = snapshot.tags_of(item.id for item in items)
             return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
@@ -80,7 +80,7 @@ class EngineReads:
     def count(self, filters: Filter | None = None) -> int:
         """Count the items that a filter allows; None counts all. Raises InvalidInputError."""
         with self.library.read() as snapshot:
-            return snapshot.count_items(filters or Filter())
+            return snapshot.count_items(read_filter(filters))
 
     def vectors(self, ids: str | Iterable[str], *, modality: Modality | str | None = None) -> NDArray[np.float32]:
         """Return the vectors of items.
@@ -130,7 +130,7 @@ class EngineReads:
         """
         size = read_count("batch", batch)
         with self.library.read() as snapshot:
-            ids = snapshot.matching_ids(filters or Filter())
+            ids = snapshot.matching_ids(read_filter(filters))
         return self._items_by_id(ids, size)
 
     def _items_by_id(self, ids: NDArray[np.int64], size: int) -> Iterator[Item]:
@@ -157,7 +157,7 @@ class EngineReads:
         """
         size, after = read_count("limit", limit), _read_cursor(cursor)
         with self.library.read() as snapshot:
-            ids = snapshot.matching_ids(filters or Filter(), after)
+            ids = snapshot.matching_ids(read_filter(filters), after)
             shown = ids[:size].tolist()
             more = len(ids) > size
             return Page(tuple(snapshot.items_by_id(shown)), _cursor(shown[-1]) if more else None, snapshot.warnings)

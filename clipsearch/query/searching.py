@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, overload
 
@@ -16,17 +15,17 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryNotFoundError
 from clipsearch.filtering import Filter
+from clipsearch.forking import no_fork
 from clipsearch.paths import real_path
-from clipsearch.query.answers import make_answers
 from clipsearch.query.blocks import embedded_blocks, vector_blocks
 from clipsearch.query.candidates import QueryBatch, Retriever
-from clipsearch.query.collapse import fill_collapsed
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking, retrieve
+from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
-from clipsearch.query.validation import as_floats, check_kinds
+from clipsearch.query.validation import as_floats, check_kinds, read_single
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Modality, Results
@@ -175,9 +174,7 @@ class EngineSearches:
         Raises:
             ClipSearchError: As in `search`.
         """
-        given = [value for value in (text, image, vector) if value is not None]
-        if len(given) != 1:
-            raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+        read_single(text, image, vector)
         _check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
@@ -235,6 +232,7 @@ class EngineSearches:
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 
+    @no_fork()
     def _search_batch(
         self,
         options: SearchOptions,
@@ -268,14 +266,12 @@ class EngineSearches:
                     excluded=excluded,
                     keywords=keywords,
                 )
-                found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
-                warned = [
-                    replace(each, warnings=(*notes, *each.warnings))
-                    for notes, each in zip(block.warnings, found, strict=True)
-                ]
-                answers += make_answers(block.names, pin, snapshot, warned, options, str(self.library.folder))
+                answers += answer_fully(
+                    block.names, pin, snapshot, fetch, options, block.warnings, str(self.library.folder)
+                )
         return answers
 
+    @no_fork()
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
         pin = self._pin()
         with self.library.read() as snapshot:
@@ -285,9 +281,8 @@ class EngineSearches:
             def fetch(depth: int) -> list[Ranking]:
                 return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
 
-            found = (fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end))[0]
-            ranking = replace(found, warnings=(*notes, *found.warnings))
-            return make_answers([str(query)], pin, snapshot, [ranking], options, str(self.library.folder))[0]
+            folder = str(self.library.folder)
+            return answer_fully([str(query)], pin, snapshot, fetch, options, [notes], folder)[0]
 
     @property
     def encoder(self) -> Encoder:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter
 from clipsearch.metadata import stored_name
-from clipsearch.query.options import MOST
+from clipsearch.query.options import MOST, check_filters
 from clipsearch.types import Modality
 
 _UNIT_ROUNDING = 1e-6
@@ -38,6 +40,14 @@ def as_floats(values: object) -> NDArray[np.float64]:
         raise InvalidInputError(f"Query vectors must be numbers, all of the same length: {error}.") from error
 
 
+def read_single(text: object, image: object, vector: object) -> tuple[str, Any]:
+    """Return what a search is given, as its name and itself. Raises InvalidInputError for nothing or more than one."""
+    given = [each for each in (("text", text), ("image", image), ("vector", vector)) if each[1] is not None]
+    if len(given) != 1:
+        raise InvalidInputError(f"A search takes one of text, image and vector, but {len(given)} were given.")
+    return given[0]
+
+
 def check_kinds(*kinds: object) -> None:
     """Raise InvalidInputError unless exactly one sequence of queries is given."""
     given = [kind for kind in kinds if kind is not None]
@@ -63,6 +73,12 @@ def require_known(keys: Iterable[str], known: Container[str]) -> None:
     for key in keys:
         if key not in known:
             raise InvalidInputError(f"There is no item {key!r} in the library. To see keys: clipsearch find --json")
+
+
+def read_filter(filters: Filter | None) -> Filter:
+    """Return a filter, for None that of all items. Raises InvalidInputError for anything else."""
+    check_filters(filters)
+    return Filter() if filters is None else filters
 
 
 def read_names(names: str | Iterable[str]) -> list[str]:

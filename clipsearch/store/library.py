@@ -36,6 +36,9 @@ from clipsearch.store.vectors import SegmentReader, VectorStore
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin
 
+OTHER_FOLDER = "`--library DIR` (in Python: clipsearch.open(DIR))"
+"""How another library is named."""
+
 
 class Library:
     """A library on disk, open for reading; `writer()` takes the lock for changing it. Safe to share by threads.
@@ -101,7 +104,7 @@ class Library:
                 fsync_path(path.parent)
         except OSError as error:
             raise LibraryError(
-                f"The library folder {folder} cannot be made: {error.strerror}. Name another with --library."
+                f"The library folder {folder} cannot be made: {error.strerror}. Name another: {OTHER_FOLDER}."
             ) from error
         with locked(folder, timeout):
             if not (folder / CATALOG).exists():
@@ -252,7 +255,7 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
     """Build the error for an encoder that is not the library's."""
     return EncoderMismatchError(
         f"The library in {folder} was made with {pinned}, not with {other}; vectors of two encoders cannot be "
-        "compared. Use its own encoder, or make another library with --library."
+        f"compared. Use its own encoder, or make another library: {OTHER_FOLDER}."
     )
 
 
@@ -272,12 +275,13 @@ def locked(folder: Path, timeout: float = 0.0) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise LibraryLockedError(
-            f"Another process is writing to the library in {folder}. Wait for it to end, then run again."
+            f"Another process, or another engine of this one, is writing to the library in {folder}. Wait for it "
+            "to end, then try again. In Python, clipsearch.open(..., timeout=SECONDS) waits that long."
         ) from None
     except OSError as error:
         raise LibraryError(
             f"The library in {folder} cannot be written: {error.strerror}. Give this user the right to write the "
-            "folder and its lock file, or name another library with --library."
+            f"folder and its lock file, or name another library: {OTHER_FOLDER}."
         ) from error
     try:
         yield

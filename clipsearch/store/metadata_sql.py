@@ -25,15 +25,21 @@ from sqlalchemy import (
     select,
 )
 
-from clipsearch.metadata import Scalar, stored_name
+from clipsearch.metadata import MAX_BYTES, Scalar, stored_name
 from clipsearch.where import Condition
 
 _FIRST_TEXT: ColumnElement[Any] = literal_column("''")
 _FIRST_BLOB: ColumnElement[Any] = literal_column("x''")
 _TRUTHS: dict[bool, ColumnElement[Any]] = {False: literal_column("x'00'"), True: literal_column("x'01'")}
 
-_DATA: ColumnElement[Any] = literal_column("CASE WHEN json_valid(item_metadata.data) THEN item_metadata.data END")
-"""The JSON of an item. Nothing where it is damaged, or SQLite would fail the whole query for one such row."""
+_DATA: ColumnElement[Any] = literal_column(
+    f"CASE WHEN length(item_metadata.data) <= {MAX_BYTES} AND json_valid(item_metadata.data) "
+    "THEN item_metadata.data END"
+)
+"""The JSON of an item. Nothing where it is damaged, or SQLite would fail the whole query for one such row.
+
+A longer one than is ever stored cannot be read either, and to parse it for each condition would take seconds.
+"""
 
 INDEXED_TYPES = ("text", "integer", "real", "true", "false")
 """The types of JSON whose values `typed` tells apart."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from clipsearch.metadata import NONE
 from clipsearch.types import Modality, Passage, PictureInfo, TextLine
 
-ARRAY_SUFFIX = ".npy"
-"""Ends the path of a collection that came from a single array, and of no other collection."""
+ARRAY_SUFFIX, TABLE_SUFFIX = FILE_SUFFIXES = (".npy", ".parquet")
+"""End the path of a collection that came from a single file, and of no other collection."""
 
 
 class RootKind(StrEnum):
@@ -43,9 +43,9 @@ class Root:
 
     @property
     def folder(self) -> str:
-        """Where the paths of its items start: the root, or for a collection from a single array what holds that."""
-        is_array = self.kind is RootKind.COLLECTION and self.path.endswith(ARRAY_SUFFIX)
-        return os.path.dirname(self.path) if is_array else self.path
+        """Where the paths of its items start: the root, or for a collection from a single file what holds that."""
+        is_file = self.kind is RootKind.COLLECTION and self.path.endswith(FILE_SUFFIXES)
+        return os.path.dirname(self.path) if is_file else self.path
 
 
 @dataclass(frozen=True, slots=True)

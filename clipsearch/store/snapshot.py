@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 
 class Snapshot:
-    """One state of a library, fixed while it is open. Rows and masks are shared between snapshots of one revision."""
+    """One state of a library, fixed while it is open. Rows and masks are shared between snapshots of one revision.
+
+    Attributes:
+        damaged: The items that `enrich` found damaged.
+    """
 
     def __init__(self, connection: Connection, base: str, segments: SegmentReader, cache: RevisionCache) -> None:
         """Read a state. connection: in a transaction. base: the folder that portable roots are relative to."""
@@ -45,6 +49,7 @@ class Snapshot:
         self.revision = get_revision(connection)
         self._rows: dict[Modality, Rows] = {}
         self._unsound: set[int | None] = set()
+        self.damaged: set[int] = set()
 
     def rows(self, modality: Modality) -> Rows:
         """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""
@@ -201,6 +206,7 @@ class Snapshot:
     def enrich(self, found: Sequence[Item]) -> list[Item]:
         """Return items with all that is known of them; damaged ones are left out, and are in `warnings`."""
         complete, damaged = enrich(self._connection, found)
+        self.damaged |= damaged
         self._unsound |= damaged
         return complete
 

@@ -1,4 +1,4 @@
-"""Vectors that were made elsewhere: a NumPy array with a file of records, or clip-retrieval's folder of embeddings.
+"""Vectors that were made elsewhere: an array with a file of records, a table of both, or clip-retrieval's folder.
 
 The layout is that of clip-retrieval (https://github.com/rom1504/clip-retrieval): `img_emb/*.npy`, `text_emb/*.npy`
 and `metadata/*.parquet`, of which row i of the files of one number belong together. Arrays are read by the block, so
@@ -12,84 +12,22 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import FileIO
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.store.records import ARRAY_SUFFIX, CollectionRecord, RecordBlock
+from clipsearch.store.records import ARRAY_SUFFIX, FILE_SUFFIXES, TABLE_SUFFIX, CollectionRecord, RecordBlock
 from clipsearch.types import Modality
-from indexer.sources.arrays import read_head
 from indexer.sources.items import BadRecord, read_items
+from indexer.sources.matrices import Array, Column, Matrix, norms_of
 
 BLOCK_ROWS = 8192
 SHOWN_ROWS = 10
-_SLICE_VALUES = 1 << 18  # so that what is computed of a slice stays in the processor's cache
 _MANY = 1_000_000  # records too many that are counted
 _FOLDERS = {Modality.IMAGE: "img_emb", Modality.TEXT: "text_emb"}
 _METADATA = "metadata"
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """An array on disk, of shape (rows, dim). offset: bytes before it. by_column: it lies in Fortran order."""
-
-    path: Path
-    rows: int
-    dim: int
-    dtype: np.dtype[np.floating]
-    offset: int
-    by_column: bool
-
-    @classmethod
-    def open(cls, path: Path) -> Matrix:
-        """Read the head of a .npy file. Raises InvalidInputError unless it holds rows of floating-point numbers."""
-        head = read_head(path)
-        rows, dim = head.shape
-        return cls(path, rows, dim, head.dtype, head.offset, head.by_column)
-
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Yield (number of the first row, float64 (n, dim)) over some rows, few at a time.
-
-        Raises InvalidInputError for a file that has become shorter.
-        """
-        step = max(1, _SLICE_VALUES // self.dim)
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                for first in range(start, stop, step):
-                    yield first, self._read(file, first, min(step, stop - first))
-        except OSError as error:
-            raise InvalidInputError(f"{self.path} cannot be read: {error.strerror or error}.") from error
-
-    def _read(self, file: FileIO, first: int, count: int) -> NDArray[np.float64]:
-        """Read rows, float64 (count, dim); not mapped: a file that is cut meanwhile would end the process."""
-        size = self.dtype.itemsize
-        if self.by_column:
-            starts = range(self.offset + first * size, self.offset + self.rows * self.dim * size, self.rows * size)
-            data = b"".join(self._bytes(file, start, count * size) for start in starts)
-            return np.frombuffer(data, self.dtype).reshape(self.dim, count).T.astype(np.float64, order="C")
-        data = self._bytes(file, self.offset + first * self.dim * size, count * self.dim * size)
-        return np.frombuffer(data, self.dtype).reshape(count, self.dim).astype(np.float64)
-
-    def _bytes(self, file: FileIO, start: int, size: int) -> bytes:
-        file.seek(start)
-        data = file.read(size)
-        if len(data) != size:
-            raise InvalidInputError(f"{self.path} became shorter while it was read. Run again.")
-        return data
-
-    def unit_rows(self, start: int, stop: int) -> NDArray[np.float16]:
-        """Read rows and give them unit length: float16 (n, dim). Raises InvalidInputError for one without direction."""
-        unit = np.empty((stop - start, self.dim), np.float16)
-        for first, values in self.blocks(start, stop):
-            norms = _norms(values)
-            if not np.all(np.isfinite(norms) & (norms > 0)):
-                raise InvalidInputError(f"{self.path} changed while it was read. Run again.")
-            unit[first - start : first - start + len(values)] = (values / norms[:, None]).astype(np.float32)
-        return unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +76,17 @@ class EmbeddingSource:
     """Records with their vectors. path: absolute and resolved. dim: of each vector. rows: how many records."""
 
     def __init__(self, source: str, items: str | None = None, modality: Modality | None = None) -> None:
-        """Open a .npy file or a folder in clip-retrieval's layout; nothing but heads of files is read.
+        """Open a .npy or .parquet file, or a folder in clip-retrieval's layout; little but heads of files is read.
 
-        items: the records of a .npy file, JSONL or parquet. modality: what its vectors were made from, pictures
-        unless given. Raises InvalidInputError for what cannot be used.
+        items: the records of a .npy file, JSONL or parquet. modality: what the vectors of a file were made from,
+        pictures unless given. Raises InvalidInputError for what cannot be used.
         """
         self.path = Path(os.path.realpath(source))
         if not source or not self.path.exists():
             raise InvalidInputError(f"There is no file or folder {source!r}. Check the path.")
         if self.path.is_dir():
             if items is not None or modality is not None:
-                raise InvalidInputError(
-                    "--items and --modality apply only to a .npy file. Leave them out for a folder."
-                )
+                raise InvalidInputError("--items and --modality apply only to a file. Leave them out for a folder.")
             self.parts = _layout(self.path)
         else:
             self.parts = [_single(self.path, items, modality or Modality.IMAGE)]
@@ -203,7 +139,7 @@ class EmbeddingSource:
 
     def _check_rows(self, matrix: Matrix, start: int, stop: int, not_finite: _Tally, zero: _Tally) -> None:
         for first, values in matrix.blocks(start, stop):
-            norms = _norms(values)
+            norms = norms_of(values)
             for tally, bad in ((not_finite, ~np.isfinite(norms)), (zero, norms == 0)):
                 for row in np.flatnonzero(bad):
                     tally.add(self._where(matrix.path, first + int(row)))
@@ -255,23 +191,29 @@ def _miscounted(part: Part, seen: int, rest: Iterator[object]) -> list[str]:
 
 
 def _single(path: Path, items: str | None, modality: Modality) -> Part:
-    if path.suffix != ARRAY_SUFFIX or not path.is_file():
-        raise InvalidInputError(f"{path} is neither a .npy file nor a folder with img_emb or text_emb in it.")
+    if path.suffix not in FILE_SUFFIXES or not path.is_file():
+        raise InvalidInputError(
+            f"{path} is neither a .npy or .parquet file nor a folder with img_emb or text_emb in it."
+        )
+    if path.suffix == TABLE_SUFFIX:
+        if items is not None:
+            raise InvalidInputError("--items applies only to a .npy file. The records of a table are its own columns.")
+        return Part({modality: Column.open(path)}, path, 0)
     if items is not None and not os.path.isfile(items):
         raise InvalidInputError(f"There is no file {items!r}. Check the path.")
     # two arrays of one folder must not give the same paths
-    return Part({modality: Matrix.open(path)}, None if items is None else Path(items), 0, f"{path.name}/")
+    return Part({modality: Array.open(path)}, None if items is None else Path(items), 0, f"{path.name}/")
 
 
 def _layout(folder: Path) -> list[Part]:
     """Pair the files of clip-retrieval's folders, in order of their numbers."""
-    if folder.suffix == ARRAY_SUFFIX:
+    if folder.suffix in FILE_SUFFIXES:
         raise InvalidInputError(f"{folder} is a folder with the name of a file. Give it another name.")
     files = {modality: _numbered(folder / name, ARRAY_SUFFIX) for modality, name in _FOLDERS.items()}
     arrays = {modality: found for modality, found in files.items() if found}
     if not arrays:
         raise InvalidInputError(f"{folder} has neither img_emb/*.npy nor text_emb/*.npy in it.")
-    metadata = _numbered(folder / _METADATA, ".parquet")
+    metadata = _numbered(folder / _METADATA, TABLE_SUFFIX)
     numbers = list(next(iter(arrays.values())))
     for found in (*arrays.values(), *([metadata] if metadata else [])):
         if list(found) != numbers:
@@ -286,7 +228,7 @@ def _pair(arrays: Mapping[Modality, dict[int, Path]], metadata: dict[int, Path],
     parts: list[Part] = []
     for number in numbers:
         first_row = parts[-1].first_row + parts[-1].rows if parts else 0
-        matrices = {modality: Matrix.open(found[number]) for modality, found in arrays.items()}
+        matrices = {modality: Array.open(found[number]) for modality, found in arrays.items()}
         if len({matrix.rows for matrix in matrices.values()}) > 1:
             said = " and ".join(f"{matrix.path} has {matrix.rows:,} rows" for matrix in matrices.values())
             raise InvalidInputError(f"{said}. All must have the same number.")
@@ -308,9 +250,3 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
 def _count(found: dict[int, Path]) -> str:
     folder = next(iter(found.values())).parent.name
     return f"{folder} has {len(found)} from {min(found)} to {max(found)}"
-
-
-def _norms(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(all="ignore"):
-        norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", values, values))
-    return norms

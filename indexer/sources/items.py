@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
@@ -66,8 +67,15 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
+    with mapped_errors(path):
         yield from parquet.read_rows(os.fspath(path), _WANTED)
+
+
+@contextmanager
+def mapped_errors(path: Path) -> Iterator[None]:
+    """Turn what reading a parquet file raises into InvalidInputError."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise InvalidInputError(
             f"Reading {path} needs pyarrow, which is not installed. Run: pip install 'clipsearch[parquet]'"

@@ -1,4 +1,4 @@
-"""Rows of a parquet file, read by a process of its own with bounded memory.
+"""Rows of a parquet file, or its column of vectors, read by a process of its own with bounded memory.
 
 A few bytes of parquet can stand for gigabytes: pages are compressed, values repeated, sizes claimed. And it is read by
 native code. So a child process decodes it, which may take MAX_MEMORY, and whose end by whatever cause is an error of
@@ -23,6 +23,7 @@ MAX_VALUE = 1 << 20
 
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 4 << 20
+_VECTOR_ROWS = 256
 _SCALARS = ("string", "large_string", "integer", "floating", "boolean", "null", "timestamp", "date")
 
 
@@ -37,13 +38,32 @@ def read_rows(path: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     Raises UnreadableError, ModuleNotFoundError without pyarrow.
     """
-    command = [sys.executable, "-P", __file__, str(MAX_MEMORY), path, *wanted]
+    for message, _ in _messages("rows", path, *wanted):
+        names = message["names"]
+        yield from (dict(zip(names, row, strict=True)) for row in message["rows"])
+
+
+def read_vectors(path: str, column: str) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Yield a column of lists of floating-point numbers, a batch at a time, none for an empty file.
+
+    A batch is the shape of the whole column, (rows, dim) as the head of the file has it, and the bytes of float32
+    (n, dim) in C order. A missing number is NaN.
+
+    Raises UnreadableError, also for a list that is missing or of another length; ModuleNotFoundError without pyarrow.
+    """
+    for message, data in _messages("vectors", path, column):
+        yield (message["rows"], message["dim"]), data
+
+
+def _messages(*arguments: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Run this module as a program: yield what it sends, each time an object and maybe bytes."""
+    command = [sys.executable, "-P", __file__, str(MAX_MEMORY), *arguments]
     environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment) as child:
         assert child.stdout is not None
         try:
-            for line in child.stdout:
+            while line := child.stdout.readline():
                 message = json.loads(line)
                 if "missing" in message:
                     raise ModuleNotFoundError(message["missing"])
@@ -51,19 +71,23 @@ def read_rows(path: str, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
                     raise UnreadableError(message["error"])
                 if "end" in message:
                     return
-                names = message["names"]
-                yield from (dict(zip(names, row, strict=True)) for row in message["rows"])
+                size = message.pop("bytes", 0)
+                data = child.stdout.read(size)
+                if len(data) != size:
+                    break
+                yield message, data
             raise UnreadableError(f"reading it took more than {MAX_MEMORY >> 20:,} MB, or ended the process that did")
         finally:
             child.kill()
 
 
-def _send(**message: Any) -> None:  # noqa: ANN401
-    sys.stdout.write(json.dumps(message) + "\n")
+def _send(data: Any = b"", **message: Any) -> None:  # noqa: ANN401
+    sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
+    sys.stdout.buffer.write(data)
 
 
-def _serve(memory: int, path: str, wanted: Sequence[str]) -> None:
-    """Write the rows of a file to stdout, some a line; then that it ends, or what is wrong."""
+def _serve(memory: int, what: str, path: str, wanted: Sequence[str]) -> None:
+    """Write the rows or vectors of a file to stdout, some a line; then that it ends, or what is wrong."""
     try:
         _limit_memory(memory)
         import pyarrow as arrow
@@ -71,7 +95,10 @@ def _serve(memory: int, path: str, wanted: Sequence[str]) -> None:
 
         arrow.set_cpu_count(1)
         with ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
-            _send_rows(file, wanted, arrow)
+            if what == "rows":
+                _send_rows(file, wanted, arrow)
+            else:
+                _send_vectors(file, wanted[0], arrow)
         _send(end=True)
     except ImportError as error:
         _send(missing=str(error))
@@ -113,6 +140,33 @@ def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: A
         _send_batch(batch.schema.names, list(zip(*values, strict=True)))
 
 
+def _send_vectors(file: Any, name: str, arrow: Any) -> None:  # noqa: ANN401
+    _check_vectors([field.type for field in file.schema_arrow if field.name == name], name, arrow.types)
+    row, dim = 0, None
+    for batch in file.iter_batches(_VECTOR_ROWS, columns=[name], use_threads=False):
+        for length in batch.column(0).value_lengths().to_pylist():
+            dim = dim or length
+            if not length or length != dim:
+                found = f"a vector of {length} numbers, not {dim} as the first" if length and dim else "no vector"
+                raise ValueError(f"row {row} has {found} in its column {name}")
+            row += 1
+        values = batch.column(0).flatten().to_numpy(zero_copy_only=False).astype("<f4")
+        _send(values, rows=file.metadata.num_rows, dim=dim, bytes=values.nbytes)
+
+
+def _check_vectors(found: Sequence[Any], name: str, types: Any) -> None:  # noqa: ANN401
+    """Raise ValueError unless there is one column, of lists of floating-point numbers; found: its type."""
+    if len(found) != 1:
+        raise ValueError(f"it has {len(found)} columns {name}; it needs one")
+    (kind,) = found
+    if not (
+        (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+        and types.is_floating(kind.value_type)
+    ):
+        wanted = "lists of float16, float32 or float64"
+        raise ValueError(f"its column {name} has the type {str(kind)[:60]}; it must hold {wanted}")
+
+
 def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
     if arrow.types.is_timestamp(column.type):  # a nanosecond is more than a datetime holds
         column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
@@ -146,4 +200,4 @@ def _send_batch(names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    _serve(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

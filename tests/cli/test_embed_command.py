@@ -92,6 +92,19 @@ def test_texts_go_out_and_come_back(tmp_path, encoder, embed):
     assert found.passage.text == "a red car" and found.item.path.endswith("sku-1")
 
 
+def test_a_table_comes_back(tmp_path, encoder, embed):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"id": "sku-1", "text": "a red car"}\n{"id": "sku-2", "text": "a cat"}\n')
+    out = tmp_path / "out.parquet"
+    embed(texts, "--out", out, *SMALL)
+    back = ("--modality", "text", "--encoder", "builtin-small", "--library", tmp_path / "lib")
+    ran = run_cli("import-embeddings", out, *back)
+    assert ran.code == 0, ran.err
+    with SearchEngine(Library(tmp_path / "lib"), Settings(threads=1), encoder=encoder) as engine:
+        found = engine.search("a red car", k=1)[0]
+    assert found.passage.text == "a red car" and found.item.path.endswith("sku-1") and found.score > 0.9
+
+
 def test_lines_of_stdin_become_a_table(tmp_path, encoder, embed, monkeypatch):
     from pyarrow import parquet
 

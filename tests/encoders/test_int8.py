@@ -93,7 +93,7 @@ def test_a_cache_that_cannot_be_written_still_serves_int8(export, caplog):
 
 def test_a_model_that_changes_too_much_is_refused_and_its_texts_stay_exact(export, monkeypatch, caplog):
     monkeypatch.setattr(int8, "MIN_COSINE", 1.1)
-    with pytest.raises(EncoderUnavailableError, match=r"image.onnx to a cosine of 0\.9\d+.* --precision fp32"):
+    with pytest.raises(EncoderUnavailableError, match=r"image.onnx to a cosine of 0\.9\d+.*--precision fp32"):
         encoder(export).encode_images(pictures(1))
     assert np.array_equal(encoder(export).encode_texts(TEXTS), encoder(export, rounded=False).encode_texts(TEXTS))
     assert "Texts are encoded in fp32" in caplog.text
@@ -109,7 +109,7 @@ def test_a_tower_of_convolutions_is_refused(export):
     node = helper.make_node("Conv", ["input", "weights"], ["vectors"])
     graph = helper.make_graph([node], "tower", [given], [found], [numpy_helper.from_array(weights, "weights")])
     save(helper.make_model(graph), export / "image.onnx")
-    with pytest.raises(EncoderUnavailableError, match=r"covers only 0% of the weights .* --precision fp32"):
+    with pytest.raises(EncoderUnavailableError, match=r"covers only 0% of the weights .*--precision fp32"):
         rounded.encode_images(pictures(1))
 
 

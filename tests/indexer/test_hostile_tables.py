@@ -15,7 +15,8 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_pairs
 from indexer.importing import import_embeddings
 from indexer.sources import captions, parquet
-from indexer.sources.embeddings import EmbeddingSource, Matrix
+from indexer.sources.embeddings import EmbeddingSource
+from indexer.sources.matrices import Array
 from tests.support.cli import environment
 from tests.support.libraries import index, photos
 from tests.support.paths import ROOT
@@ -95,7 +96,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_an_array_that_is_cut_while_it_is_read_is_an_error_and_no_signal(source, order):
     np.save(source, np.asarray(np.random.default_rng(0).standard_normal((40_000, 64)), np.float32, order=order))
-    matrix = Matrix.open(source)
+    matrix = Array.open(source)
     blocks = matrix.blocks(0, matrix.rows)
     next(blocks)
     os.truncate(source, 1000)

@@ -144,3 +144,13 @@ def test_every_page_opens_with_a_command(page):
     """Right after its title: the one that most people need; in docs/python.md, the code."""
     _, opening = page.read_text().split("\n\n", 1)
     assert opening.startswith(("    clipsearch ", "    $ clipsearch ", "```python\n"))
+
+
+@pytest.mark.parametrize("page", ["recipes", "python", "integrations", "metadata"])
+def test_examples_open_the_library_that_a_command_before_them_makes(page):
+    """`clipsearch index photos` alone fills the library of the user; one in the folder is made by its name."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    opened = re.search(r"photos/\.clipsearch", text)
+    made = re.search(r"clipsearch index (?:\./)?photos --library (?:\./)?photos/\.clipsearch", text)
+    line = text.count("\n", 0, opened.start()) if opened else 0
+    assert not opened or (made and text.count("\n", 0, made.start()) <= line)

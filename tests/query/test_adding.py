@@ -12,6 +12,7 @@ from PIL import Image
 
 import clipsearch
 from clipsearch import AddReport, Filter, InvalidInputError, Record, Settings
+from clipsearch.metadata import MAX_BYTES
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.opening import open_or_create
 from clipsearch.store.findings import Severity
@@ -228,6 +229,7 @@ BAD = [
     (Record("a", text="x", metadata={"n": math.nan}), "nan"),
     (Record("a", text="x", metadata={"n": {"m": 1}}), "metadata"),
     (Record("a", text="x", metadata={"n": 2**63}), "64"),
+    (Record("a", text="x", metadata={"n": "x" * MAX_BYTES}), "at most 1,048,576 are stored"),
     (Record("a", text="x", metadata={7: 1}), "7"),
     (Record("a", text="x", modality="sound"), "must be image or text"),
     (Record("a", vector=np.ones(DIM + 1)), "(9,)"),

@@ -192,6 +192,8 @@ def test_the_thread_ends_when_there_is_nothing_to_do(folder, encoder, monkeypatc
     assert len(asyncio.run(engine.asearch("a dog"))) == 10, "and another one begins"
     gone = weakref.ref(engine)
     del engine
-    while gone() is not None:
+    deadline = time.monotonic() + 30
+    while gone() is not None and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)
+    assert gone() is None

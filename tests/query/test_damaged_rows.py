@@ -9,6 +9,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+import clipsearch
+from clipsearch import Indexed, Record
 from clipsearch.cli.main import cli
 from clipsearch.config import Settings
 from clipsearch.errors import StoreCorruptError
@@ -110,3 +112,29 @@ def test_json_is_valid_whatever_the_rows_are(damaged, arguments, capfdbinary):
         raise AssertionError(f"{name} is no JSON")
 
     json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("count", [1, 25])
+def test_an_item_with_damaged_metadata_leaves_its_place_to_the_next(tmp_path, count):
+    number = 40
+    rows = np.stack([np.ones(number), np.arange(number)], axis=1)  # the first is the nearest to (1, 0)
+    with clipsearch.open(tmp_path / "lib", create=True, model="m", dim=2) as engine:
+        engine.add([Record(f"r{i:02}", vector=row, metadata={"n": i}) for i, row in enumerate(rows)])
+    with closing(sqlite3.connect(tmp_path / "lib" / "catalog.db")) as db:
+        db.execute("DROP TRIGGER item_metadata_changed")
+        for name in [f"r{2 * i:02}" if count == 1 else f"r{i:02}" for i in range(1, count + 1)]:
+            query = "UPDATE item_metadata SET digest = digest + 1 WHERE item_id = (SELECT id FROM items WHERE path = ?)"
+            assert db.execute(query, (name,)).rowcount == 1
+        db.commit()
+    sound = [i for i in range(number) if i not in ({2} if count == 1 else range(1, count + 1))]
+    with clipsearch.open(tmp_path / "lib") as engine:
+        found = engine.search(vector=[1.0, 0.0], k=10)
+        assert [hit.item.key for hit in found] == [f"r{i:02}" for i in sound[:10]]
+        assert [hit.rank for hit in found] == list(range(1, 11))
+        assert any("damaged and left out" in said for said in found.warnings)
+        pages = [engine.search(vector=[1.0, 0.0], k=3, offset=offset) for offset in range(0, 12, 3)]
+        assert [hit.item.key for page in pages for hit in page] == [f"r{i:02}" for i in sound[:12]]
+        batch = engine.search_batch(vectors=np.array([[1.0, 0.0], [0.0, 1.0]]), k=5)
+        assert [len(each) for each in batch] == [5, 5]
+        key = Indexed(engine.get("r00").id)
+        assert len(engine.search(key, k=5)) == 5

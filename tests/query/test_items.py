@@ -183,3 +183,18 @@ def test_an_index_is_declared_when_a_library_is_opened_and_follows_every_change(
             assert not metadata_index.differs(connection)
         with pytest.raises(InvalidInputError, match="name of metadata"):
             engine.index_metadata([""])
+
+
+def test_a_record_and_a_file_of_one_key_are_deleted_one_by_one(engine, home):
+    path = str(home / "photos" / "p001.jpg")
+    file = engine.get(path)
+    assert engine.add([Record(path, text="a record with the name of a file", metadata={"x": 2})]).added == 1
+    record = engine.get(path)
+    assert record.id != file.id and record.metadata == {"x": 2}
+    assert engine.update(path, metadata={"x": 3}) == 1 and engine.get(path).metadata == {"x": 3}
+    assert engine.delete(path) == 1
+    assert engine.get(path) == file, "the file is still there"
+    assert engine.add([Record(path, text="a record with the name of a file")]).added == 1
+    assert engine.delete(filters=Filter(ids=(file.id,))) == 1
+    assert engine.get(path).text == "a record with the name of a file", "the record is still there"
+    assert engine.delete([path, path]) == 1 and engine.get(path) is None and engine.delete(path) == 0

@@ -1,13 +1,16 @@
 """The options of a search: one object, checked once, the same from Python, the command line and the daemon."""
 
+import asyncio
 import inspect
 import json
 from dataclasses import fields
 
 import click
+import numpy as np
 import pytest
 
-from clipsearch import Filter, InvalidInputError, Modality, SearchEngine
+import clipsearch
+from clipsearch import Filter, InvalidInputError, Modality, Record, SearchEngine
 from clipsearch.cli.query import query
 from clipsearch.cli.similar import similar
 from clipsearch.query.options import SearchOptions
@@ -69,3 +72,23 @@ def test_the_command_line_has_every_option():
     assert NAMES - {"filters", "kind"} <= own
     alike = {param.name for param in similar.params if isinstance(param, click.Option)}
     assert NAMES - {"filters", "kind", "fusion", "hybrid", "exclude_self"} <= alike
+
+
+@pytest.mark.parametrize("wrong", [np.ones(2), "price < 3", [], [Filter()], {}, {"where": {"price": 1}}, 0], ids=repr)
+def test_what_is_no_filter_is_refused_by_every_method_and_deletes_nothing(tmp_path, wrong):
+    with clipsearch.open(tmp_path / "lib", create=True, model="m", dim=2) as engine:
+        engine.add([Record("a", vector=[1, 2])])
+        calls = [
+            lambda: engine.search(vector=[1, 2], filters=wrong),
+            lambda: engine.search_batch(vectors=np.ones((1, 2)), filters=wrong),
+            lambda: asyncio.run(engine.asearch(vector=[1, 2], filters=wrong)),
+            lambda: engine.find(wrong),
+            lambda: engine.count(wrong),
+            lambda: list(engine.items(wrong)),
+            lambda: engine.page(wrong),
+            lambda: engine.delete(filters=wrong),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidInputError, match="filters must be a Filter, not"):
+                call()
+        assert engine.count() == 1

@@ -70,9 +70,9 @@ def test_a_second_writer_is_refused_at_once_and_told_why(paused_run, encoder):
     for command in (["index", root, *MODEL], ["index", root, "--dry-run"], ["forget", root], ["build"]):
         ran = run_cli(*command, "--library", library)
         assert ran.code == 4, (command, ran)
-        assert "Another process is writing" in ran.err
+        assert "is writing to the library" in ran.err
         assert ran.out == b""
-    with pytest.raises(LibraryLockedError):
+    with pytest.raises(LibraryLockedError, match="Another process, or another engine of this one, is writing"):
         index(library, root, encoder=encoder)
 
 

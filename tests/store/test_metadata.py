@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from fractions import Fraction
 
 import pytest
@@ -315,6 +316,24 @@ def test_a_changed_row_fails_its_digest(tmp_path):
     with library.read() as snapshot:
         assert snapshot.items_by_id([item_id]) == [] and snapshot.warnings
     library.close()
+
+
+def test_metadata_longer_than_is_stored_meets_no_condition_and_the_library_opens(tmp_path):
+    library = new_library(tmp_path / "lib")
+    root = add_root(library)
+    with library.writer() as writer:
+        writer.commit([outcome(FileRecord(root, f"p{i}.jpg", 1, 1), f"p{i}") for i in range(2)])
+        first, second = ids_of(library)
+        with change(writer.storage[0]) as connection:
+            item_metadata.store(connection, {second: '{"a":1}'})
+            connection.execute(table.insert().values(item_id=first, data=f'{{"a":1,"b":"{"x" * MAX_BYTES}"}}'))
+        metadata_index.declare_index(writer, ["b"])
+    library.close()
+    with closing(Library(tmp_path / "lib")) as again, again.read() as snapshot:
+        for where in ({"a": 1}, {"a": {"lt": 2}}, {"a": {"exists": True}}, {"b": {"exists": False}}):
+            assert second in (found := snapshot.matching_ids(Filter(where=where)).tolist()), where
+            assert first not in found or where == {"b": {"exists": False}}
+        assert snapshot.matching_ids(Filter(where={"b": {"ge": "x"}})).tolist() == []
 
 
 @pytest.mark.parametrize(
