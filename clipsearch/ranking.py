@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-T = TypeVar("T", bound=Hashable)
 
 MIN_SAMPLE = 32
 """With fewer scores than this there is no confidence: too few to know how scores are spread."""
@@ -183,22 +180,24 @@ def log_evalues(scores: NDArray[np.floating], seen: NullModel) -> NDArray[np.flo
     return -(math.log(seen.rows) + chance)
 
 
-def limit_demotion(ranked: Sequence[T], promised: Sequence[T]) -> list[T]:
+def limit_demotion(ranked: NDArray[np.intp], promised: NDArray[np.intp]) -> NDArray[np.intp]:
     """Move entries of a ranking up so far that the r-th of those promised stands at place 2r or before.
 
-    Both without doubles; all that is promised is in the ranking, whose order is kept otherwise.
+    ranked: numbers from 0 to n - 1, each once: intp (n,). promised: some of them, each once. The order of the ranking
+    is kept otherwise.
     """
-    places = {entry: place for place, entry in enumerate(ranked, 1)}
-    if all(places[entry] <= 2 * rank for rank, entry in enumerate(promised[: len(ranked) // 2], 1)):
-        return list(ranked)
-    kept: dict[T, None] = {}
-    rest = iter(ranked)
+    places = np.empty(len(ranked), np.intp)
+    places[ranked] = np.arange(1, len(ranked) + 1)
+    if (places[promised] <= 2 * np.arange(1, len(promised) + 1)).all():
+        return ranked
+    kept: dict[int, None] = {}
+    rest, first = iter(ranked.tolist()), promised.tolist()
     for place in range(1, len(ranked) + 1):
-        entry = promised[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(promised) else next(rest)
+        entry = first[place // 2 - 1] if place % 2 == 0 and place // 2 <= len(first) else next(rest)
         while entry in kept:
             entry = next(rest)
         kept[entry] = None
-    return list(kept)
+    return np.array([*kept], np.intp)
 
 
 def confidence(score: float, seen: NullModel, *, bounded: bool = False) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.query.fusion import RRF_RANKS
 from clipsearch.query.scored import ScoredRows
@@ -26,21 +27,21 @@ def fuse_words(ranked: ScoredRows, keyword_ids: Sequence[int], words: float) -> 
     The items that words name are in the ranking, but for those of which all rows are damaged. words: what the words
     are worth, see `scoring.is_doubtful`.
     """
-    by_vectors = list(dict.fromkeys(ranked.items.tolist()))
-    known = {*by_vectors}
-    fused = fuse(by_vectors, [item for item in keyword_ids if item in known])
-    if fused and is_doubtful(ranked, fused[0], words):
-        fused = list(dict.fromkeys([by_vectors[0], *fused]))
-    return rank_items(ranked, fused)
-
-
-def fuse(by_vectors: Sequence[int], by_keywords: Sequence[int]) -> list[int]:
-    """Fuse two rankings of ids, of which the first has all that the second has; ties as by vectors.
-
-    What is r-th by vectors is at place 2r or before.
-    """
+    begins = np.diff(ranked.items, prepend=-1) != 0
+    by_vectors = ranked.items[begins].tolist()
     places = {item: place for place, item in enumerate(by_vectors)}
-    merit = 1.0 / (RRF_RANKS + 1.0 + np.arange(len(by_vectors)))
-    merit[[places[item] for item in by_keywords]] += 1.0 / (RRF_RANKS + 1.0 + np.arange(len(by_keywords)))
-    fused = [by_vectors[place] for place in np.argsort(-merit, kind="stable").tolist()]
-    return limit_demotion(fused, by_vectors)
+    fused = fuse(len(by_vectors), [places[item] for item in keyword_ids if item in places])
+    if len(fused) and is_doubtful(ranked, by_vectors[fused[0]], words):
+        fused = np.concatenate([[0], fused[fused != 0]])
+    return rank_items(ranked, np.cumsum(begins) - 1, fused)
+
+
+def fuse(count: int, by_keywords: Sequence[int]) -> NDArray[np.intp]:
+    """Fuse two rankings of the numbers from 0 to count - 1: by vectors, which is their order, and some by keywords.
+
+    Ties as by vectors. What is r-th by vectors is at place 2r or before. Returns intp (count,).
+    """
+    by_vectors = np.arange(count)
+    merit = 1.0 / (RRF_RANKS + 1.0 + by_vectors)
+    merit[[*by_keywords]] += 1.0 / (RRF_RANKS + 1.0 + np.arange(len(by_keywords)))
+    return limit_demotion(np.argsort(-merit, kind="stable"), by_vectors)

@@ -148,28 +148,24 @@ def merge_modalities(lists: Sequence[ScoredRows], *, adds_up: bool) -> ScoredRow
     order = np.argsort(-rows.orders, kind="stable")
     if len(lists) == 1:
         return rows.take(order)
-    pictures = rows.items[rows.are_of(Modality.IMAGE) & (rows.orders > 0)].tolist()
-    ids, first, numbers = np.unique(rows.items[order], return_index=True, return_inverse=True)
-    orders = rows.orders[order]
-    worth = orders[first]
+    rows, stand_out = rows.take(order), (rows.are_of(Modality.IMAGE) & (rows.orders > 0))[order]
+    _, first, items = np.unique(rows.items, return_index=True, return_inverse=True)
+    worth = rows.orders[first]
     if adds_up:
-        several = (np.bincount(numbers, minlength=len(ids)) > 1) & (worth > 0)
-        worth = np.where(several, np.bincount(numbers, np.maximum(orders, 0.0), len(ids)), worth)
-    ranked = ids[np.lexsort((first, -worth))].tolist()
-    return rows.take(order[_order_by_items(ids, numbers, limit_demotion(ranked, pictures))])
+        several = (np.bincount(items) > 1) & (worth > 0)
+        worth = np.where(several, np.bincount(items, np.maximum(rows.orders, 0.0)), worth)
+    ranked = limit_demotion(np.lexsort((first, -worth)), items[stand_out])
+    return rank_items(rows, items, ranked)
 
 
-def rank_items(rows: ScoredRows, ranked: Sequence[int]) -> ScoredRows:
-    """Return rows in the order of their items, all of which are ranked; those of one item as they were."""
-    ids, numbers = np.unique(rows.items, return_inverse=True)
-    return rows.take(_order_by_items(ids, numbers, ranked))
+def rank_items(rows: ScoredRows, items: NDArray[np.intp], ranked: NDArray[np.intp]) -> ScoredRows:
+    """Return rows in the order of their items; those of one item as they were.
 
-
-def _order_by_items(ids: NDArray[np.int64], numbers: NDArray[np.intp], ranked: Sequence[int]) -> NDArray[np.intp]:
-    """Return the places of rows in the order of their items. ids: of these, ascending; numbers: the place there."""
-    places = np.empty(len(ids), np.intp)
-    places[np.searchsorted(ids, np.array(ranked, np.int64))] = np.arange(len(ranked))
-    return np.argsort(places[numbers], kind="stable")
+    items: for each row, the number of its item, from 0 to n - 1: intp (rows,). ranked: these numbers, intp (n,).
+    """
+    places = np.empty(len(ranked), np.intp)
+    places[ranked] = np.arange(len(ranked))
+    return rows.take(np.argsort(places[items], kind="stable"))
 
 
 def is_doubtful(ranked: ScoredRows, item: int, words: float) -> bool:
