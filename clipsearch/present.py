@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,15 @@ def to_json(value: object) -> bytes:
     r"""Encode as one line of UTF-8 JSON; bytes of a path that are not UTF-8 become \udcXX escapes."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def encodable(value: Any) -> Any:  # noqa: ANN401
+    r"""Escape the bytes of paths that are not UTF-8 in a JSON value, as `to_json` does; tuples become lists."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {encodable(name): encodable(each) for name, each in value.items()}
+    return [encodable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def to_paths(found: Iterable[Hit | Item], end: bytes) -> bytes:

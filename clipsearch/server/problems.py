@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from clipsearch import errors
+from clipsearch import errors, present
 from clipsearch.query.parser import QuerySyntaxError
 from clipsearch.server.service import BusyError, OverdueError
 
@@ -53,7 +53,7 @@ def problem(status: int, kind: str, title: str, detail: str | None = None, **mor
     """Make a response of a problem. more: further members; `headers` for those of the response."""
     headers = more.pop("headers", None)
     body = {"type": f"urn:clipsearch:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
-    clean = {name: _encodable(value) for name, value in body.items() if value is not None}
+    clean = {name: present.encodable(value) for name, value in body.items() if value is not None}
     return JSONResponse(clean, status, headers, MEDIA_TYPE)
 
 
@@ -107,12 +107,3 @@ _HTTP = {
     413: ("too-large", "The request is too large"),
     429: ("busy", "Too many requests"),
 }
-
-
-def _encodable(value: Any) -> Any:  # noqa: ANN401
-    """Escape the bytes of paths that are not UTF-8, which no message can hold."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_encodable(name): _encodable(each) for name, each in value.items()}
-    return [_encodable(each) for each in value] if isinstance(value, list | tuple) else value
