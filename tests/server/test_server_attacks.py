@@ -68,7 +68,7 @@ def test_no_token_is_logged(engine, caplog, capfd, monkeypatch):
         )
         connection.sendall(head.encode())
         answer = read_all(connection)
-    assert b" 500 " in answer and b"ZeroDivisionError" not in answer
+    assert b" 500 " in answer and b"nosniff" in answer and b"ZeroDivisionError" not in answer
     assert "ZeroDivisionError" in caplog.text + capfd.readouterr().err
     assert TOKEN not in caplog.text
 
