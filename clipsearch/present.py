@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +38,15 @@ def to_json(value: object) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
+def encodable(value: Any) -> Any:  # noqa: ANN401
+    r"""Escape the bytes of paths that are not UTF-8 in a JSON value, as `to_json` does; tuples become lists."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {encodable(name): encodable(each) for name, each in value.items()}
+    return [encodable(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def to_paths(found: Iterable[Hit | Item], end: bytes) -> bytes:
     """Return each file's path once, as raw bytes, each followed by `end`."""
     return b"".join(os.fsencode(path) + end for path in dict.fromkeys(each.path for each in found))
@@ -63,7 +72,7 @@ def to_table(results: Results, folder: str) -> str:
 
 def listing_payload(found: Listing) -> dict[str, Any]:
     """Return the stable JSON form of a listing; the same for the command line and any server."""
-    items = [{**_item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
+    items = [{**item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
     return {"library": found.library, "total": found.total, "items": items}
 
 
@@ -140,7 +149,8 @@ def _date(item: Item) -> str:
         return ""
 
 
-def _item_payload(item: Item) -> dict[str, Any]:
+def item_payload(item: Item) -> dict[str, Any]:
+    """Return the stable JSON form of an item."""
     picture = item.picture
     taken = picture.taken_at if picture else None
     return {

@@ -50,12 +50,13 @@ def mcp(
     """  # noqa: D301 - click wants the character itself
     try:
         from clipsearch.integrations.mcp import build_server
-        from clipsearch.integrations.mcp.http import Access, serve
+        from clipsearch.integrations.mcp.http import serve
     except ModuleNotFoundError as error:
         raise ClipSearchError(
             f"`clipsearch mcp` needs {error.name}, which is not installed. Run: pip install 'clipsearch[mcp]'"
         ) from error
     import clipsearch
+    from clipsearch.access import Access
 
     access = Access(host, port, token or None, allow_write) if http else None
     if access is not None:

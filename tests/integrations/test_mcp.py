@@ -19,11 +19,11 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import clipsearch
+from clipsearch.access import Access
 from clipsearch.cli.main import cli
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryNotFoundError
 from clipsearch.integrations.mcp import build_server
-from clipsearch.integrations.mcp.http import Access
 from clipsearch.integrations.mcp.reading import MAX_PICTURE_BYTES
 from tests.support.cli import COMMAND, environment
 from tests.support.libraries import index, photo, photos

@@ -18,8 +18,9 @@ import uvicorn
 
 import clipsearch
 from clipsearch import InvalidInputError
+from clipsearch.access import Access
 from clipsearch.integrations.mcp import build_server, guarded
-from clipsearch.integrations.mcp.http import PATH, Access, build_app
+from clipsearch.integrations.mcp.http import PATH, build_app
 from tests.support.libraries import index, photo
 
 VERSION = "0.1.16"

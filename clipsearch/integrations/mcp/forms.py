@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
-from clipsearch import Filter, InvalidInputError, present
-from clipsearch.dates import parse_period
+from clipsearch import InvalidInputError, present
 
-MAX_TEXT, MAX_KEY, MAX_KEYS, MAX_HITS, MAX_OFFSET = 4000, 4096, 100, 100, 10_000
+MAX_HITS, MAX_OFFSET = 100, 10_000
 
 MAX_ANSWER, MAX_EXCERPT = 700_000, 2000
 """Characters of an answer, and of a text or a caption in it; assistants refuse results beyond about a megabyte."""
 
-Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY)]
-Keys = Annotated[list[Key], Field(max_length=MAX_KEYS)]
-Words = Annotated[str, Field(max_length=MAX_TEXT)]
 Count = Annotated[int, Field(ge=1, le=MAX_HITS, description="How many to return at most.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="How many of the best to skip: page through an answer.")]
 Kind = Annotated[
@@ -29,72 +24,6 @@ Least = Annotated[
     float | None,
     Field(ge=0, le=1, description="Leave out hits of lower confidence, 0 to 1. 0.75 keeps what stands out."),
 ]
-Names = Annotated[list[Annotated[str, Field(max_length=MAX_TEXT)]], Field(max_length=MAX_KEYS)]
-
-Metadata = Annotated[
-    dict[str, str | int | float | bool | list[str] | None] | None,
-    Field(max_length=MAX_KEYS, description="Values by name: texts, numbers, booleans, or lists of texts."),
-]
-
-
-class Place(BaseModel):
-    """A circle on the earth."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    latitude: float = Field(description="Degrees, north is positive.")
-    longitude: float = Field(description="Degrees, east is positive.")
-    km: float = Field(description="Radius in kilometres.")
-
-
-class Filters(BaseModel):
-    """Which items may be found. All that is given must hold; of several values of one list, any."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    where: dict[str, Any] | None = Field(
-        None,
-        max_length=MAX_KEYS,
-        description="Conditions on metadata, by name: a value, a list of values any of which may hold, or an object of "
-        'comparisons: {"price": {"lt": 20}, "brand": ["acme", "zoo"], "sold": false}. Comparisons are eq, ne, lt, le, '
-        "gt, ge, in, nin, contains and exists.",
-    )
-    tags: Names = Field(default=[], description="Whole tags.")
-    caption: Words | None = Field(None, description='Words that the caption or text has: all of them, or "a phrase".')
-    types: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`.")
-    folders: Names = Field(default=[], description="Absolute paths of folders that the items lie in.")
-    during: Words | None = Field(
-        None, description="When a picture was taken: `2024`, `2024-06`, `2024-06-01`, `last summer`."
-    )
-    after: Words | None = Field(None, description="Taken at or after the beginning of this date.")
-    before: Words | None = Field(None, description="Taken before the beginning of this date.")
-    cameras: Names = Field(default=[], description="Parts of the names of cameras.")
-    near: Place | None = Field(None, description="Taken within a circle.")
-    orientation: Literal["landscape", "portrait", "square"] | None = Field(None, description="Of a picture.")
-    min_width: int | None = Field(None, ge=0, description="Pixels.")
-    min_height: int | None = Field(None, ge=0, description="Pixels.")
-
-    def build(self) -> Filter:
-        """Return the filter that they make. Raises InvalidInputError for a value that cannot be used."""
-        given: dict[str, Any] = {
-            name: value
-            for name in ("where", "tags", "caption", "types", "folders", "cameras", "orientation")
-            if (value := getattr(self, name))
-        }
-        given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}
-        if self.near is not None:
-            given["near"] = (self.near.latitude, self.near.longitude, self.near.km)
-        return Filter(**(given | self._times()))
-
-    def _times(self) -> dict[str, datetime]:
-        now = datetime.now()
-        if self.during and (self.after or self.before):
-            raise InvalidInputError("A date is given by `during`, or by `after` and `before`, not by both.")
-        if self.during:
-            start, end = parse_period(self.during, now)
-            return {"taken_from": start, "taken_until": end}
-        times = {"taken_from": self.after, "taken_until": self.before}
-        return {name: parse_period(value, now).start for name, value in times.items() if value}
 
 
 class _Open(BaseModel):
@@ -187,7 +116,7 @@ class Changed(BaseModel):
 
 def to_result(payload: Mapping[str, Any]) -> CallToolResult:
     """Return a payload as structured content, and as the same JSON for models that read text alone."""
-    clean = _encodable(payload)
+    clean = present.encodable(payload)
     line = present.to_json(clean).decode().rstrip("\n")
     if len(line) > MAX_ANSWER:
         raise InvalidInputError(f"The answer has {len(line):,} characters, over {MAX_ANSWER:,}. Ask for fewer items.")
@@ -197,12 +126,3 @@ def to_result(payload: Mapping[str, Any]) -> CallToolResult:
 def excerpt(text: str | None) -> str | None:
     """Return a text, or how it begins."""
     return text if text is None or len(text) <= MAX_EXCERPT else text[: MAX_EXCERPT - 1] + "…"
-
-
-def _encodable(value: Any) -> Any:
-    """Escape the bytes of paths that are not UTF-8, which no message can hold."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {_encodable(name): _encodable(each) for name, each in value.items()}
-    return [_encodable(each) for each in value] if isinstance(value, list | tuple) else value

@@ -26,6 +26,7 @@ from clipsearch import (
     parse,
     present,
 )
+from clipsearch.forms import Filters, Key, Keys, Words
 from clipsearch.integrations.mcp import forms
 
 MAX_SIDE, MAX_PICTURE_BYTES = 1024, 700_000
@@ -42,10 +43,10 @@ class ReadingTools:
     def search(
         self,
         text: Annotated[
-            forms.Words | None, Field(description="What to look for, in plain words of any length: `a cat on a sofa`.")
+            Words | None, Field(description="What to look for, in plain words of any length: `a cat on a sofa`.")
         ] = None,
         query: Annotated[
-            forms.Words | None,
+            Words | None,
             Field(
                 description="Instead of `text`: terms that add and take away, each with an optional weight, such as "
                 '`"horse" + 2:"stripes" - "fence"`. `id:17` stands for the item with that id.'
@@ -54,7 +55,7 @@ class ReadingTools:
         k: forms.Count = 10,
         offset: forms.Offset = 0,
         modality: forms.Kind = None,
-        filters: forms.Filters | None = None,
+        filters: Filters | None = None,
         min_confidence: forms.Least = None,
     ) -> Annotated[CallToolResult, forms.Answer]:
         """Search pictures and texts by meaning; the best match comes first. Give `text` or `query`.
@@ -68,12 +69,12 @@ class ReadingTools:
 
     def similar(
         self,
-        keys: Annotated[forms.Keys, Field(min_length=1, description="Keys of items, from earlier results.")],
-        unlike: Annotated[forms.Keys | None, Field(description="Keys of items whose like is not wanted.")] = None,
+        keys: Annotated[Keys, Field(min_length=1, description="Keys of items, from earlier results.")],
+        unlike: Annotated[Keys | None, Field(description="Keys of items whose like is not wanted.")] = None,
         k: forms.Count = 10,
         offset: forms.Offset = 0,
         modality: forms.Kind = None,
-        filters: forms.Filters | None = None,
+        filters: Filters | None = None,
         min_confidence: forms.Least = None,
     ) -> Annotated[CallToolResult, forms.Answer]:
         """Find more like one or several items, and less like others. The items themselves are left out."""
@@ -84,7 +85,7 @@ class ReadingTools:
 
     def find(
         self,
-        filters: forms.Filters | None = None,
+        filters: Filters | None = None,
         limit: forms.Count = 20,
         offset: forms.Offset = 0,
     ) -> Annotated[CallToolResult, forms.Listing]:
@@ -98,7 +99,7 @@ class ReadingTools:
 
     def get_image(
         self,
-        key: Annotated[forms.Key, Field(description="Key of an item, from earlier results.")],
+        key: Annotated[Key, Field(description="Key of an item, from earlier results.")],
         side: Annotated[
             int,
             Field(ge=16, le=MAX_SIDE, description="Pixels of the longer side at most; the picture is reduced to it."),
@@ -128,7 +129,7 @@ class ReadingTools:
         k: int,
         offset: int,
         modality: str | None,
-        filters: forms.Filters | None,
+        filters: Filters | None,
         min_confidence: float | None,
     ) -> CallToolResult:
         found = self._engine.search(
@@ -157,7 +158,7 @@ def _read_query(query: str | None) -> Query:
     return found
 
 
-def _filter(filters: forms.Filters | None) -> Filter | None:
+def _filter(filters: Filters | None) -> Filter | None:
     return None if filters is None else filters.build()
 
 

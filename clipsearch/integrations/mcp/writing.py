@@ -10,6 +10,7 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from clipsearch import InvalidInputError, Record, SearchEngine
+from clipsearch.forms import Key, Keys, Metadata, Names, Words
 from clipsearch.integrations.mcp import forms
 
 
@@ -21,19 +22,19 @@ class WritingTools:
 
     def add_text(
         self,
-        key: Annotated[forms.Key, Field(description="Your name for it; what has that name already is replaced.")],
+        key: Annotated[Key, Field(description="Your name for it; what has that name already is replaced.")],
         text: Annotated[str, Field(min_length=1, max_length=1_000_000, description="The text.")],
-        metadata: forms.Metadata = None,
+        metadata: Metadata = None,
     ) -> Annotated[CallToolResult, forms.Added]:
         """Add a text to the library, or replace the one of that key."""
         return self._add(Record(key, text=text, metadata=metadata))
 
     def add_image(
         self,
-        key: Annotated[forms.Key, Field(description="Your name for it; what has that name already is replaced.")],
+        key: Annotated[Key, Field(description="Your name for it; what has that name already is replaced.")],
         data: Annotated[str, Field(min_length=1, description="The bytes of a picture file, in base64.")],
-        caption: Annotated[forms.Words | None, Field(description="What is said of the picture.")] = None,
-        metadata: forms.Metadata = None,
+        caption: Annotated[Words | None, Field(description="What is said of the picture.")] = None,
+        metadata: Metadata = None,
     ) -> Annotated[CallToolResult, forms.Added]:
         """Add a picture to the library, or replace the one of that key. A thumbnail of it is kept."""
         try:
@@ -44,17 +45,17 @@ class WritingTools:
 
     def update(
         self,
-        keys: Annotated[forms.Keys, Field(min_length=1, description="Keys of items.")],
-        metadata: forms.Metadata = None,
-        remove: Annotated[forms.Names | None, Field(description="Names to take out of the metadata.")] = None,
-        caption: Annotated[forms.Words | None, Field(description="A new caption; an empty one removes it.")] = None,
+        keys: Annotated[Keys, Field(min_length=1, description="Keys of items.")],
+        metadata: Metadata = None,
+        remove: Annotated[Names | None, Field(description="Names to take out of the metadata.")] = None,
+        caption: Annotated[Words | None, Field(description="A new caption; an empty one removes it.")] = None,
     ) -> Annotated[CallToolResult, forms.Changed]:
         """Change the metadata of items name by name, or their caption; what is not named stays."""
         changed = self._engine.update(keys, metadata=metadata, remove=remove or (), caption=caption)
         return forms.to_result({"items": changed})
 
     def delete(
-        self, keys: Annotated[forms.Keys, Field(min_length=1, description="Keys of items.")]
+        self, keys: Annotated[Keys, Field(min_length=1, description="Keys of items.")]
     ) -> Annotated[CallToolResult, forms.Changed]:
         """Take items out of the library. What was added is erased; files stay on the disk."""
         return forms.to_result({"items": self._engine.delete(keys)})

@@ -1,0 +1,67 @@
+"""The ASGI application: routes, middleware, errors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+from fastapi import FastAPI
+
+import clipsearch
+from clipsearch.query.engine import SearchEngine
+from clipsearch.server import problems
+from clipsearch.server.access import Guard
+from clipsearch.server.document import describe
+from clipsearch.server.service import Service
+from clipsearch.server.settings import ServerSettings
+
+PREFIX = "/v1"
+
+ROUTES = (
+    "items",
+    "library",
+    "search",
+)
+"""Modules of `routes`, each with a `router`."""
+
+
+def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> FastAPI:
+    """Make an ASGI application that serves the library of an engine.
+
+    Args:
+        engine: It is shared by all requests; the caller closes it when the application has stopped.
+        settings: None for the defaults: only this machine, only reading.
+
+    Returns:
+        The application; `app.state.service` is its Service.
+
+    Raises:
+        InvalidInputError: The settings let somebody in without a token.
+    """
+    chosen = settings or ServerSettings()
+    chosen.check()
+    service = Service(engine, chosen)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="clipsearch",
+        version=clipsearch.__version__,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    problems.install(app)
+    for name in ROUTES:
+        app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
+    app.openapi = functools.partial(describe, app)  # type: ignore[method-assign]
+    app.add_middleware(Guard, settings=chosen)
+    return app

@@ -1,0 +1,131 @@
+"""Errors as RFC 9457 problem details: `application/problem+json`, with the status, the kind and the message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from clipsearch import errors, present
+from clipsearch.query.parser import QuerySyntaxError
+from clipsearch.server.service import BusyError, OverdueError
+
+MEDIA_TYPE = "application/problem+json"
+
+_KINDS: tuple[tuple[type[errors.ClipSearchError], int, str, str], ...] = (
+    (BusyError, 429, "busy", "The server is busy"),
+    (OverdueError, 503, "overdue", "The work took too long"),
+    (QuerySyntaxError, 422, "query-syntax", "The query cannot be read"),
+    (errors.InvalidInputError, 422, "invalid-input", "The request cannot be used"),
+    (errors.MediaError, 422, "unreadable-media", "The picture or text cannot be read"),
+    (errors.LibraryNotFoundError, 409, "empty-library", "The library is empty"),
+    (errors.LibraryLockedError, 423, "library-locked", "Another process is writing to the library"),
+    (errors.EncoderMismatchError, 409, "encoder-mismatch", "The library has another encoder"),
+    (errors.EncoderError, 503, "encoder-unavailable", "The encoder is unavailable"),
+    (errors.ClipSearchError, 500, "library", "The library cannot do it"),
+)
+"""Class, status, name and title, the most special first."""
+
+
+COMMON = {
+    400: "The request cannot be read.",
+    401: "A token is needed.",
+    403: "The request is not allowed: by its host, its origin, or because the server only reads.",
+    405: "This method is not there.",
+    408: "The request came too slowly.",
+    409: "The library is empty, or has another encoder.",
+    413: "The request is too large.",
+    422: "The request cannot be used.",
+    423: "Another process is writing to the library.",
+    429: "The server is busy, or the address brought too many wrong tokens.",
+    500: "An internal error.",
+    503: "The encoder is unavailable, or the work took too long.",
+}
+"""What any route may answer."""
+
+
+class Invalid(BaseModel):
+    """One part of a request that cannot be used."""
+
+    location: str = Field(description="Where it is: `body.k`, `query.limit`.")
+    detail: str = Field(description="What is wrong with it.")
+
+
+class Problem(BaseModel):
+    """What went wrong: RFC 9457 problem details."""
+
+    type: str = Field(examples=["urn:clipsearch:problem:invalid-input"], description="Which kind of problem it is.")
+    title: str = Field(examples=["The request cannot be used"])
+    status: int = Field(examples=[422])
+    detail: str | None = Field(None, description="What is wrong, and what to do about it.")
+    position: int | None = Field(None, description="The column in the query, counted from 1, where it cannot be read.")
+    errors: list[Invalid] | None = Field(None, description="Each part of the request that cannot be used.")
+
+
+def problem(status: int, kind: str, title: str, detail: str | None = None, **more: Any) -> JSONResponse:  # noqa: ANN401
+    """Make a response of a problem. more: further members; `headers` for those of the response."""
+    headers = more.pop("headers", None)
+    body = {"type": f"urn:clipsearch:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
+    clean = {name: present.encodable(value) for name, value in body.items() if value is not None}
+    return JSONResponse(clean, status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let an application answer every error with a problem, but for bugs, which are the guard's."""
+    app.add_exception_handler(errors.ClipSearchError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+
+
+def of_error(error: errors.ClipSearchError) -> JSONResponse:
+    """Make a response of an error of ours."""
+    status, kind, title = next(row[1:] for row in _KINDS if isinstance(error, row[0]))
+    seconds = getattr(error, "retry_after", 5 if status in (423, 503) else None)
+    headers = None if seconds is None else {"Retry-After": str(seconds)}
+    return problem(status, kind, title, str(error), position=getattr(error, "position", None), headers=headers)
+
+
+async def _of_ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.ClipSearchError)
+    return of_error(error)
+
+
+async def _of_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # What was given stays out: it may be long, or secret.
+    found = [{"location": ".".join(map(str, each["loc"])), "detail": each["msg"]} for each in error.errors()[:20]]
+    detail = "; ".join(f"{each['location']}: {each['detail']}" for each in found)
+    return problem(422, "invalid-input", "The request cannot be used", detail, errors=found)
+
+
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return of_http(error)
+
+
+def of_http(error: HTTPException) -> JSONResponse:
+    """Make a response of an error of the protocol."""
+    kind, title = _HTTP.get(error.status_code, ("http", "The request cannot be answered"))
+    return problem(error.status_code, kind, title, str(error.detail), headers=error.headers)
+
+
+def of_bug() -> JSONResponse:
+    """Make a response of an error that is a bug of ours; what it says stays in the log."""
+    return problem(500, "internal", "An internal error", "This is a bug of the server; its log has the details.")
+
+
+_HTTP = {
+    400: ("bad-request", "The request cannot be read"),
+    401: ("token-needed", "A token is needed"),
+    403: ("forbidden", "The request is not allowed"),
+    404: ("not-found", "There is nothing there"),
+    405: ("method", "This cannot be done there"),
+    408: ("slow", "The request came too slowly"),
+    409: ("conflict", "It cannot be done now"),
+    413: ("too-large", "The request is too large"),
+    429: ("busy", "Too many requests"),
+}

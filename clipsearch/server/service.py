@@ -1,0 +1,104 @@
+"""What the routes share: the engine, its work in a bounded number of threads, and a bounded number of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from fastapi import Request
+
+from clipsearch.errors import ClipSearchError
+from clipsearch.query.engine import SearchEngine
+from clipsearch.server.settings import ServerSettings
+from clipsearch.types import Results
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BusyError(ClipSearchError):
+    """The server has as many requests as it takes; `retry_after`: seconds after which to try again."""
+
+    retry_after = 1
+
+
+class OverdueError(ClipSearchError):
+    """The work of a request took too long."""
+
+    retry_after = 5
+
+
+class Service:
+    """An engine as routes use it.
+
+    Attributes:
+        engine: Its blocking methods are called through `run`.
+        settings: Of the server.
+        stopping: Is set as soon as the server begins to stop: a response without an end, such as a stream of events,
+            ends then.
+    """
+
+    def __init__(self, engine: SearchEngine, settings: ServerSettings) -> None:
+        """Share an engine, which the caller closes after the service."""
+        self.engine = engine
+        self.settings = settings
+        self.stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="clipsearch-server")
+        self._pending = 0
+
+    @property
+    def pending(self) -> int:
+        """How many requests are at work or wait."""
+        return self._pending
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function in a thread.
+
+        Raises BusyError where too many are waiting, OverdueError where it takes too long; what the function raises.
+        """
+        call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
+        return await self._limited(lambda: asyncio.get_running_loop().run_in_executor(self._pool, call))
+
+    async def search(self, query: Any = None, **options: Any) -> Results:  # noqa: ANN401 - as `asearch`
+        """Search by one query, as `SearchEngine.asearch` does. Raises as `run` does."""
+        found = await self._limited(lambda: self.engine.asearch(query, **options))
+        assert isinstance(found, Results)
+        return found
+
+    async def _limited(self, start: Callable[[], Awaitable[T]]) -> T:
+        """Await work; it counts as pending until it ends, also where its request was given up."""
+        if self._pending >= self.settings.max_queue:
+            raise BusyError(f"The server is at work on {self._pending} requests. Try again in a second.")
+        self._pending += 1
+        work = asyncio.ensure_future(start())
+        work.add_done_callback(self._end)
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), self.settings.work_seconds)
+        except TimeoutError:
+            if work.done():
+                return work.result()
+            seconds = self.settings.work_seconds
+            raise OverdueError(
+                f"The work took more than {seconds:g} seconds, and was given up. Ask for less."
+            ) from None
+
+    def _end(self, work: asyncio.Future[Any]) -> None:
+        self._pending -= 1
+        if not work.cancelled():
+            work.exception()  # nobody else may look at it
+
+    def close(self) -> None:
+        """Wait for work that was begun; what waits is dropped."""
+        self.stopping.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def get_service(request: Request) -> Service:
+    """Return the service of the application of a request."""
+    service: Service = request.app.state.service
+    return service
