@@ -11,14 +11,21 @@ from fastapi import FastAPI
 import clipsearch
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import problems
+from clipsearch.server.jobs import Jobs
+from clipsearch.server.metrics import CountRequests, Metrics
 from clipsearch.server.service import Service
 from clipsearch.server.settings import ServerSettings
+from clipsearch.server.writes import Writes
 
 PREFIX = "/v1"
 
 ROUTES = (
+    "embeddings",
     "items",
+    "jobs",
     "library",
+    "metrics",
+    "records",
     "search",
 )
 """Modules of `routes`, each with a `router`."""
@@ -40,11 +47,14 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
     chosen = settings or ServerSettings()
     chosen.check()
     service = Service(engine, chosen)
+    jobs = Jobs(engine, chosen.index_folders, service.stopping)
+    metrics = Metrics(service, jobs, PREFIX)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        jobs.close()
 
     app = FastAPI(
         title="clipsearch",
@@ -54,7 +64,9 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.service = service
+    app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
+    app.state.writes = Writes(service)
+    app.add_middleware(CountRequests, metrics=metrics)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
