@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
     from clipsearch.records import AddReport, Record
-    from clipsearch.types import Hit, Item, Listing, Modality, Page, Passage, PictureInfo, Results, TextLine
+    from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Passage, PictureInfo, Results, TextLine
     from indexer.report import IndexReport
 
 __version__ = "0.1.0"
@@ -57,7 +57,7 @@ _HOMES = {
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
-    "clipsearch.types": ("Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine"),
+    "clipsearch.types": ("Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine"),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
 
@@ -68,6 +68,7 @@ __all__ = [
     "EncoderError",
     "EncoderMismatchError",
     "EncoderUnavailableError",
+    "Facets",
     "Filter",
     "Hit",
     "IndexReport",

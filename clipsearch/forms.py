@@ -63,6 +63,10 @@ class Filters(BaseModel):
 
     def build(self) -> Filter:
         """Return the filter that they make. Raises InvalidInputError for a value that cannot be used."""
+        return Filter(**self.conditions())
+
+    def conditions(self) -> dict[str, Any]:
+        """Return the arguments of that filter. Raises as `build` does."""
         given: dict[str, Any] = {
             name: value
             for name in ("where", "tags", "caption", "types", "folders", "cameras", "orientation")
@@ -71,7 +75,7 @@ class Filters(BaseModel):
         given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}
         if self.near is not None:
             given["near"] = (self.near.latitude, self.near.longitude, self.near.km)
-        return Filter(**(given | self._times()))
+        return given | self._times()
 
     def _times(self) -> dict[str, datetime]:
         now = datetime.now()

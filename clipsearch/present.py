@@ -72,7 +72,7 @@ def to_table(results: Results, folder: str) -> str:
 
 def listing_payload(found: Listing) -> dict[str, Any]:
     """Return the stable JSON form of a listing; the same for the command line and any server."""
-    items = [{**_item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
+    items = [{**item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
     return {"library": found.library, "total": found.total, "items": items}
 
 
@@ -149,7 +149,8 @@ def _date(item: Item) -> str:
         return ""
 
 
-def _item_payload(item: Item) -> dict[str, Any]:
+def item_payload(item: Item) -> dict[str, Any]:
+    """Return the stable JSON form of an item."""
     picture = item.picture
     taken = picture.taken_at if picture else None
     return {

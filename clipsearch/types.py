@@ -290,6 +290,27 @@ class Page(_Items):
 
 
 @dataclass(frozen=True, slots=True)
+class Facets:
+    """How many of the items that a filter allows have each value; of equal counts the first name comes first.
+
+    Attributes:
+        total: How many items there are.
+        months: When pictures were taken, as `2024-06`, the newest first; all of them.
+        cameras: Maker and model, the most frequent first.
+        folders: Absolute paths of folders that were indexed and of those below, each with all that is below it.
+        tags: As they are written most often.
+        modalities: `image` and `text`: what the items are.
+    """
+
+    total: int
+    months: tuple[tuple[str, int], ...] = ()
+    cameras: tuple[tuple[str, int], ...] = ()
+    folders: tuple[tuple[str, int], ...] = ()
+    tags: tuple[tuple[str, int], ...] = ()
+    modalities: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbors:
     """The nearest rows of a batch of queries, best first; equal scores are in order of id.
 

@@ -70,6 +70,11 @@ class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineEmbeds):
             if is_waiting_over:
                 self._turn.release()
 
+    @property
+    def settings(self) -> Settings:
+        """The settings that it was opened with."""
+        return self._settings
+
     def __repr__(self) -> str:
         return f"<SearchEngine of {self.library.folder}>"
 

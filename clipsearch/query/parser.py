@@ -28,7 +28,15 @@ _WORDS = re.compile(r'[^\s"]+(?:\s+(?![+-](?:\s|$))[^\s"]+)*')
 
 
 class QuerySyntaxError(InvalidInputError):
-    """A query that cannot be read; the message names the term and where it stands."""
+    """A query that cannot be read; the message names the term and where it stands.
+
+    Attributes:
+        position: The column, or of arguments the argument, where it stands, counted from 1; None for an empty query.
+    """
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 def parse(text: str) -> Query:
@@ -56,26 +64,32 @@ def parse_arguments(arguments: Sequence[str]) -> Query:
 
 
 class _Piece(NamedTuple):
-    """A sign, or a term with its weight. where: for people."""
+    """A sign, or a term with its weight. unit, position: the column or the argument where it stands, from 1."""
 
-    where: str
+    unit: str
+    position: int
     sign: str
     content: tuple[float, Term] | None
+
+    @property
+    def where(self) -> str:
+        """The place, for people."""
+        return f"{self.unit} {self.position}"
 
 
 def _read(text: str) -> Iterator[_Piece]:
     at = 0
     while (at := _skip_space(text, at)) < len(text):
-        where = f"column {at + 1}"
+        position = at + 1
         if sign := _SIGN.match(text, at):
-            yield _Piece(where, sign[1], None)
+            yield _Piece("column", position, sign[1], None)
             at = sign.end()
         else:
-            at, content = _read_term(text, at, where)
-            yield _Piece(where, "", content)
+            at, content = _read_term(text, at)
+            yield _Piece("column", position, "", content)
 
 
-def _read_term(text: str, at: int, where: str) -> tuple[int, tuple[float, Term]]:
+def _read_term(text: str, at: int) -> tuple[int, tuple[float, Term]]:
     weight = WEIGHT.match(text, at)
     start = weight.end() if weight else at
     kind = KIND.match(text, start)
@@ -83,14 +97,15 @@ def _read_term(text: str, at: int, where: str) -> tuple[int, tuple[float, Term]]
     if text[start : start + 1] == '"':
         quoted = _QUOTED.match(text, start)
         if quoted is None:
-            raise QuerySyntaxError(f'The quote at column {start + 1} is not closed. Put a " where the term ends.')
+            message = f'The quote at column {start + 1} is not closed. Put a " where the term ends.'
+            raise QuerySyntaxError(message, start + 1)
         end, content = quoted.end(), re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
     else:
         words = _WORDS.match(text, start)
         if words is None:
-            raise QuerySyntaxError(f"The term at {where} has no content: {text[at:start]!r}.")
+            raise QuerySyntaxError(f"The term at column {at + 1} has no content: {text[at:start]!r}.", at + 1)
         end, content = words.end(), words[0]
-    with _at(where, text[at:end]):
+    with _at("column", at + 1, text[at:end]):
         return end, build_term(float(weight[1]) if weight else None, kind[1] if kind else None, content)
 
 
@@ -103,12 +118,12 @@ def _group(arguments: Sequence[str]) -> Iterator[_Piece]:
             words.append(argument)
             continue
         if words:
-            where, content = f"argument {first}", " ".join(words)
-            with _at(where, content):
-                yield _Piece(where, "", build_term(None, None, content))
+            content = " ".join(words)
+            with _at("argument", first, content):
+                yield _Piece("argument", first, "", build_term(None, None, content))
             words = []
         if number <= len(arguments):
-            yield _Piece(f"argument {number}", argument, None)
+            yield _Piece("argument", number, argument, None)
 
 
 def _combine(pieces: Iterable[_Piece]) -> Query:
@@ -119,17 +134,19 @@ def _combine(pieces: Iterable[_Piece]) -> Query:
     for piece in pieces:
         if piece.content is None:
             if sign is not None:
-                raise QuerySyntaxError(f"There is no term between {sign.sign} and {piece.sign} at {piece.where}.")
+                message = f"There is no term between {sign.sign} and {piece.sign} at {piece.where}."
+                raise QuerySyntaxError(message, piece.position)
             sign = piece
             continue
         if expected == "sign" and sign is None:
-            raise QuerySyntaxError(f"Two terms need a + or a - between them, at {piece.where}: {piece.content[1]}.")
+            message = f"Two terms need a + or a - between them, at {piece.where}: {piece.content[1]}."
+            raise QuerySyntaxError(message, piece.position)
         weight, term = piece.content
-        with _at(piece.where, str(term)):
+        with _at(piece.unit, piece.position, str(term)):
             terms.append(Weighted(-weight if sign is not None and sign.sign == "-" else weight, term))
         sign, expected = None, "sign"
     if sign is not None:
-        raise QuerySyntaxError(f"There is no term after the {sign.sign} at {sign.where}.")
+        raise QuerySyntaxError(f"There is no term after the {sign.sign} at {sign.where}.", sign.position)
     if not terms:
         raise QuerySyntaxError('The query is empty. Say what to look for: "a cat on a sofa".')
     return Query(tuple(terms))
@@ -142,11 +159,12 @@ def _skip_space(text: str, at: int) -> int:
 
 
 @contextmanager
-def _at(where: str, content: str) -> Iterator[None]:
+def _at(unit: str, position: int, content: str) -> Iterator[None]:
     """Say of an error in which term it is, and where that stands."""
     try:
         yield
     except QuerySyntaxError:
         raise
     except InvalidInputError as error:
-        raise QuerySyntaxError(f"{error} This is about the term {content!r} at {where}.") from error
+        message = f"{error} This is about the term {content!r} at {unit} {position}."
+        raise QuerySyntaxError(message, position) from error

@@ -17,7 +17,7 @@ from clipsearch.ranking import are_unit
 from clipsearch.store.library import Library
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Item, Listing, Modality, Page
+from clipsearch.types import Facets, Item, Listing, Modality, Page
 
 _CURSOR = "after:"
 
@@ -29,24 +29,26 @@ class EngineReads:
     if TYPE_CHECKING:
         _require_rows: Callable[[Snapshot], None]
 
-    def find(self, filters: Filter | None = None, *, limit: int | None = None) -> Listing:
+    def find(self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0) -> Listing:
         """List the items that a filter allows, newest first: by when they were taken, else by their last change.
 
         Args:
             filters: None lists all items.
             limit: How many items are listed at most; None for all.
+            offset: How many of the newest are passed over.
 
         Returns:
             The items, how many there are in all, and their tags.
 
         Raises:
-            InvalidInputError: The limit is below 1, or a folder is not in the library.
+            InvalidInputError: The limit is below 1, the offset below 0, or a folder is not in the library.
             LibraryNotFoundError: The library is empty.
         """
         limit = None if limit is None else read_count("limit", limit)
+        passed = 0 if offset == 0 else read_count("offset", offset)
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
-            items, total = snapshot.list_items(filters or Filter(), limit)
+            items, total = snapshot.list_items(filters or Filter(), limit, passed)
             items = snapshot.enrich(items)
             tags = snapshot.tags_of(item.id for item in items)
             return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
@@ -81,6 +83,23 @@ class EngineReads:
         """Count the items that a filter allows; None counts all. Raises InvalidInputError."""
         with self.library.read() as snapshot:
             return snapshot.count_items(filters or Filter())
+
+    def facets(self, filters: Filter | None = None, *, limit: int = 100) -> Facets:
+        """Count the items that a filter allows by month, camera, folder, tag and kind.
+
+        Args:
+            filters: None counts all items.
+            limit: How many cameras, folders and tags at most: those of most items. All months are there.
+
+        Returns:
+            The values with their counts.
+
+        Raises:
+            InvalidInputError: The limit is below 1, or a filter cannot be used.
+        """
+        most = read_count("limit", limit)
+        with self.library.read() as snapshot:
+            return snapshot.facets(filters or Filter(), most)
 
     def vectors(self, ids: str | Iterable[str], *, modality: Modality | str | None = None) -> NDArray[np.float32]:
         """Return the vectors of items.

@@ -238,18 +238,18 @@ def count_items_of_root(connection: Connection, root_id: int) -> int:
 
 
 def list_items(
-    connection: Connection, allowed: ColumnElement[bool], limit: int | None
+    connection: Connection, allowed: ColumnElement[bool], limit: int | None, offset: int = 0
 ) -> tuple[Sequence[Row[Any]], int]:
-    """Return the rows of the first live items that meet a condition, and how many do.
+    """Return the rows of the first live items that meet a condition, after so many others, and how many do.
 
     Newest first: by the time of the camera, else by the local time of the file's last change; without either, last.
     """
     seconds = func.nullif(items.c.mtime_ns, 0).op("/")(1_000_000_000)  # not //, which SQLAlchemy has Python round
     changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
     query = select(items).where(~items.c.deleted, allowed)
-    newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc(), items.c.id.desc()).limit(limit)
-    found = connection.execute(newest).all()
-    if limit is None:
+    newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc(), items.c.id.desc())
+    found = connection.execute(newest.limit(limit).offset(offset)).all()
+    if limit is None and not offset:
         return found, len(found)
     return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
 

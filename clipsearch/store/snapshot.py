@@ -16,6 +16,7 @@ from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
 from clipsearch.store import catalog, full_text, recognised, tags
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
+from clipsearch.store.facets import count_facets
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
@@ -25,7 +26,7 @@ from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
-from clipsearch.types import Item, Modality, TextLine
+from clipsearch.types import Facets, Item, Modality, TextLine
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -179,10 +180,10 @@ class Snapshot:
         counts = self._cached("word counts", lambda: full_text.WordCounts(self._connection))
         return [full_text.ranked(self._connection, text, allowed, limit, counts) for text in texts]
 
-    def list_items(self, wanted: Filter, limit: int | None) -> tuple[list[Item], int]:
-        """Return the first items that a filter allows, newest first, and how many there are in all."""
+    def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
+        """Return the first items that a filter allows, after so many others, newest first, and how many there are."""
         allowed = condition(self._connection, absolute(wanted), self._base)
-        found, total = catalog.list_items(self._connection, allowed, limit)
+        found, total = catalog.list_items(self._connection, allowed, limit, offset)
         sound = [row for row in found if is_sound(row, items)]
         self._unsound |= {row.id for row in found} - {row.id for row in sound}
         return [catalog.to_item(row, self.root_paths()) for row in sound], total
@@ -207,6 +208,11 @@ class Snapshot:
     def count_items(self, wanted: Filter) -> int:
         """Count the items that a filter allows."""
         return catalog.count_matching(self._connection, condition(self._connection, absolute(wanted), self._base))
+
+    def facets(self, wanted: Filter, limit: int) -> Facets:
+        """Count the items that a filter allows, by month, camera, folder, tag and kind; see store/facets.py."""
+        allowed = condition(self._connection, absolute(wanted), self._base)
+        return count_facets(self._connection, allowed, get_roots(self._connection, self._base), limit)
 
     def matching_ids(self, wanted: Filter, after: int = 0) -> NDArray[np.int64]:
         """Return the ids of the live items that a filter allows, beyond one id: int64, ascending."""

@@ -17,6 +17,7 @@ PUBLIC = [
     "EncoderError",
     "EncoderMismatchError",
     "EncoderUnavailableError",
+    "Facets",
     "Filter",
     "Hit",
     "IndexReport",

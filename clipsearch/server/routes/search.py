@@ -1,7 +1,115 @@
-"""Routes of search."""
+"""Ranked search: by words, terms, items, vectors and pictures."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import functools
+import operator
+from typing import Annotated, Any
 
-router = APIRouter()
+from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from pydantic import Json
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import is_url
+from clipsearch.query import parser, terms
+from clipsearch.server import forms, payloads, pictures
+from clipsearch.server.service import Service, get_service
+
+router = APIRouter(tags=["search"])
+Shared = Annotated[Service, Depends(get_service)]
+
+
+class SearchQuery(forms.QueryFilters):
+    """A search by words in a query string."""
+
+    q: Annotated[forms.Words, Query(description="What to look for, in plain words.", examples=["a cat on a sofa"])]
+    k: forms.Count = 10
+    offset: forms.Offset = 0
+    modality: forms.Kind = "any"
+    min_confidence: forms.Confidence = None
+
+
+@router.get("/search", response_model=forms.Answer)
+async def search_words(service: Shared, asked: Annotated[SearchQuery, Query()]) -> Response:
+    """Find the pictures and texts that match some words."""
+    options = {"k": asked.k, "offset": asked.offset, "modality": asked.modality}
+    more = {"filters": asked.build(), "min_confidence": asked.min_confidence}
+    found = await service.search(asked.q, **options, **more)
+    return payloads.json_response(payloads.answer(found, asked.k))
+
+
+@router.post("/search", response_model=forms.Answer)
+async def search(service: Shared, asked: forms.Search) -> Response:
+    """Find the pictures and texts that match a query of one kind."""
+    options = asked.keywords()
+    query: Any = asked.text
+    if asked.text is not None:
+        options["hybrid"] = asked.hybrid
+    elif asked.query is not None:
+        query = _read_query(asked.query, service.settings.allow_urls)
+    elif asked.id is not None:
+        query = terms.Indexed(asked.id)
+    elif asked.key is not None:
+        query = terms.Indexed(await service.run(_id_of, service, asked.key))
+    elif asked.vector is not None:
+        options |= {"vector": asked.vector, "kind": asked.kind}
+    else:
+        options["image"] = await service.run(pictures.open_given, service, _allowed_url(service, asked.image_url))
+    found = await service.search(query, **options)
+    return payloads.json_response(payloads.answer(found, asked.k))
+
+
+@router.post("/search/image", response_model=forms.Answer)
+async def search_picture(
+    service: Shared,
+    image: Annotated[UploadFile, File(description="A picture file.")],
+    options: Annotated[
+        Json[forms.Options] | None,
+        Form(description="Options of the search, as JSON.", examples=['{"k": 5}']),
+    ] = None,
+) -> Response:
+    """Find what looks like a picture that is sent along, as multipart/form-data."""
+    asked = options or forms.Options()
+    picture = await service.run(pictures.open_given, service, await image.read())
+    found = await service.search(image=picture, **asked.keywords())
+    return payloads.json_response(payloads.answer(found, asked.k))
+
+
+@router.post("/similar", response_model=forms.Answer)
+async def similar(service: Shared, asked: forms.Similar) -> Response:
+    """Find more like one or several items, and less like others; they are left out themselves."""
+    liked = functools.reduce(operator.add, map(terms.Indexed, asked.ids))
+    query = functools.reduce(operator.sub, map(terms.Indexed, asked.unlike), liked)
+    found = await service.search(query, **asked.keywords())
+    return payloads.json_response(payloads.answer(found, asked.k))
+
+
+def _read_query(written: str, allow_urls: bool) -> terms.Query:
+    """Read a query; it names no path of the server. Raises QuerySyntaxError or InvalidInputError."""
+    query = parser.parse(written)
+    for part in query:
+        if isinstance(part.term, terms.Picture) and not (allow_urls and _is_web(part.term.source)):
+            raise InvalidInputError(
+                f"{part.term} names a picture by its path or URL, which this server does not read. Send the picture "
+                'itself, or name an item, such as id:17. For words that look like a path, write text:"...".'
+            )
+    return query
+
+
+def _allowed_url(service: Service, url: str | None) -> str:
+    if not service.settings.allow_urls:
+        raise InvalidInputError("This server fetches no URLs. Send the picture itself, to /v1/search/image.")
+    if url is None or not _is_web(url):
+        raise InvalidInputError("A picture is fetched by http or https only.")
+    return url
+
+
+def _is_web(source: str) -> bool:
+    return is_url(source) and source.lower().startswith(("http://", "https://"))
+
+
+def _id_of(service: Service, key: str) -> int:
+    item = service.engine.get(key)
+    if item is None:
+        raise InvalidInputError(f"No item has the key {key!r}. Take keys from hits.")
+    return item.id

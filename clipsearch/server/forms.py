@@ -1,0 +1,268 @@
+"""What requests and responses of the HTTP API say, as pydantic models with their descriptions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clipsearch import forms
+from clipsearch.filtering import Filter
+from clipsearch.forms import Key, Keys, Names, Words
+from clipsearch.where import parse_where
+
+MAX_HITS, MAX_OFFSET, MAX_ID, MAX_DIM = 1000, 100_000, 2**63 - 1, 8192
+MAX_PIXELS = 1_000_000_000
+
+Count = Annotated[int, Field(ge=1, le=MAX_HITS, description="How many to return at most.")]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="How many of the first to pass over.")]
+Id = Annotated[int, Field(ge=1, le=MAX_ID, description="The id of an item.")]
+Kind = Annotated[Literal["image", "text", "any"], Field(description="What may match: a picture, words, or both.")]
+Side = Annotated[int, Field(ge=0, le=MAX_PIXELS, description="Pixels.")]
+Confidence = Annotated[float | None, Field(ge=0, le=1, description="Leave out hits of lower confidence.")]
+Score = Annotated[float | None, Field(ge=-1, le=1, description="Leave out hits of lower cosine.")]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Filters(forms.Filters):
+    """Which items may be found. All that is given must hold; of several values of one list, any."""
+
+    ids: Annotated[list[Id], Field(max_length=MAX_HITS)] = Field(default=[], description="Ids of items.")
+    keys: Keys = Field(default=[], description="Keys of items.")
+    min_width: Side | None = None
+    min_height: Side | None = None
+    all_of: list[Filters] = Field(default=[], max_length=32, description="Filters that must all hold.")
+    any_of: list[Filters] = Field(default=[], max_length=32, description="Filters of which one must hold.")
+    none_of: list[Filters] = Field(default=[], max_length=32, description="Filters of which none may hold.")
+
+    def conditions(self) -> dict[str, Any]:
+        """Return the arguments of the filter that they make. Raises InvalidInputError."""
+        given = super().conditions()
+        if self.ids:
+            given["ids"] = self.ids
+        if self.keys:
+            given["keys"] = self.keys
+        for name in ("all_of", "any_of", "none_of"):
+            if parts := getattr(self, name):
+                given[name] = [part.build() for part in parts]
+        return given
+
+
+class QueryFilters(_Closed):
+    """Filters in a query string; a list has its name several times."""
+
+    where: Names = Field(default=[], description="Conditions on metadata: `price<20`, `brand=acme`, `title~beach`.")
+    tag: Names = Field(default=[], description="Whole tags, any of them.")
+    type: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`, any of them.")
+    folder: Names = Field(default=[], description="Absolute paths of folders that the items lie in, any of them.")
+    camera: Names = Field(default=[], description="Parts of the names of cameras, any of them.")
+    caption: Words | None = Field(None, description="Words that the caption or text has.")
+    during: Words | None = Field(None, description="When it was taken: `2024`, `2024-06`, `2024-06-01`.")
+    after: Words | None = Field(None, description="Taken at or after the beginning of this date.")
+    before: Words | None = Field(None, description="Taken before the beginning of this date.")
+
+    def build(self) -> Filter | None:
+        """Return the filter that they make; None if it allows all. Raises InvalidInputError."""
+        filters = Filters(
+            tags=self.tag, types=self.type, folders=self.folder, cameras=self.camera, caption=self.caption,
+            during=self.during, after=self.after, before=self.before,
+        )  # fmt: skip
+        found = filters.build()
+        for written in self.where:
+            found = found & Filter(where=parse_where(written))
+        return None if found == Filter() else found
+
+
+class Options(_Closed):
+    """What hits are wanted."""
+
+    k: Count = 10
+    offset: Offset = 0
+    modality: Kind = "any"
+    filters: Filters | None = None
+    collapse: bool = Field(False, description="Show copies of a picture, and bursts, once.")
+    cut: bool = Field(False, description="End the answer at the gap in the scores.")
+    min_confidence: Confidence = None
+    min_score: Score = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the options of a search. Raises InvalidInputError for filters that cannot be used."""
+        given = {name: getattr(self, name) for name in Options.model_fields if name != "filters"}
+        return {**given, "filters": None if self.filters is None else self.filters.build()}
+
+
+class Search(Options):
+    """A search by one of `text`, `query`, `id`, `key`, `vector` and `image_url`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "a cat on a sofa", "k": 5}, {"query": '"horse" + 2:"stripes"'}]}
+    )
+
+    text: Words | None = Field(None, description="What to look for, in plain words.")
+    query: Words | None = Field(None, description='Terms with weights: `"horse" + 2:"stripes" - "fence"`, or `id:17`.')
+    id: Id | None = Field(None, description="More like the item with this id.")
+    key: Key | None = Field(None, description="More like the item with this key.")
+    vector: Annotated[list[float], Field(min_length=1, max_length=MAX_DIM)] | None = Field(
+        None, description="A vector of the length of those of the library."
+    )
+    kind: Literal["text", "image"] | None = Field(None, description="What `vector` was made from.")
+    image_url: Words | None = Field(None, description="A picture by its URL, where the server allows that.")
+    hybrid: bool = Field(True, description="Find items by their words as well, for a query by `text`.")
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        names = ("text", "query", "id", "key", "vector", "image_url")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a search takes one of {', '.join(names)}, but {len(given)} were given")
+        return self
+
+
+class Similar(Options):
+    """Items whose like is wanted, and items whose like is not."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": [17], "unlike": [4], "k": 20}]})
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=100)]
+    unlike: Annotated[list[Id], Field(max_length=100)] = []
+
+
+class Find(_Closed):
+    """Which items to list, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filters": {"during": "2024-06", "tags": ["beach"]}}]})
+
+    filters: Filters | None = None
+    limit: Count = 100
+    offset: Offset = 0
+
+
+class FacetsOf(_Closed):
+    """Which items to count."""
+
+    filters: Filters | None = None
+    limit: Count = 100
+
+
+class _Open(BaseModel):
+    """Part of a response; later versions may have more."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Part(_Open):
+    """The words that matched."""
+
+    index: int
+    line: int
+    end_line: int
+    text: str
+
+
+class Item(_Open):
+    """An item of the library."""
+
+    id: int
+    key: str = Field(description="The caller's id of a record, else the path.")
+    path: str
+    modality: str
+    taken_at: str | None = Field(description="Local time of the camera.")
+    camera: str | None
+    width: int | None
+    height: int | None
+    latitude: float | None
+    longitude: float | None
+    caption: str | None
+    text: str | None = Field(description="Of a record; cut to 2,000 characters in lists.")
+    metadata: dict[str, Any]
+    tags: list[str] | None = None
+    content_hash: str
+    thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture.")
+
+
+class Hit(_Open):
+    """One match, with what is known of its item."""
+
+    rank: int
+    id: int
+    key: str
+    path: str
+    modality: str = Field(description="What matched: a picture, or words.")
+    item_modality: str
+    score: float = Field(description="Cosine of the query and the match.")
+    confidence: float | None = Field(description="Chance that nothing unrelated scores as high; null if unknown.")
+    part: Part | None = Field(description="The words that matched; null for a picture.")
+    caption: str | None
+    metadata: dict[str, Any]
+    thumbnail: str | None
+
+
+class Answer(_Open):
+    """A ranked answer, best first."""
+
+    query: str
+    encoder: str
+    library: str
+    hits: list[Hit]
+    confident: bool = Field(description="Whether any hit stands out.")
+    warnings: list[str]
+    left_out: int = Field(description="Hits with too little confidence or score, or after the gap.")
+    next_offset: int | None = Field(description="The `offset` of the next hits; null after the last.")
+
+
+class Listing(_Open):
+    """Items, newest first."""
+
+    library: str
+    total: int
+    items: list[Item]
+    warnings: list[str]
+    next_offset: int | None = Field(description="The `offset` of the next items; null after the last.")
+
+
+class Page(_Open):
+    """Items in order of their ids."""
+
+    items: list[Item]
+    warnings: list[str]
+    cursor: str | None = Field(description="The `cursor` of the next page; null after the last.")
+
+
+class Counted(_Open):
+    """A value and how many items have it."""
+
+    value: str
+    count: int
+
+
+class Facets(_Open):
+    """How many items have each value."""
+
+    total: int
+    months: list[Counted]
+    cameras: list[Counted]
+    folders: list[Counted]
+    tags: list[Counted]
+    modalities: list[Counted]
+
+
+class Stats(_Open):
+    """What the library holds, and what the server allows."""
+
+    library: str
+    items: int
+    pictures: int
+    texts: int
+    encoder: str | None
+    dimensions: int | None
+    writable: bool
+    version: str
+
+
+class State(_Open):
+    """Whether the server works."""
+
+    status: str

@@ -1,0 +1,72 @@
+"""Pictures that come in, which are decoded within limits, and pictures that go out, by the ids of their items."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from clipsearch.errors import MediaError
+from clipsearch.media.decode import picture_kind
+from clipsearch.query.embedding import open_image
+from clipsearch.query.engine import SearchEngine
+from clipsearch.server.service import Service
+from clipsearch.types import Item
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_FILE = 256 << 20
+"""Bytes of the largest file that is given out or reduced."""
+
+_HEAD = 256
+
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "JPEG2000": "image/jp2",
+    "PNM": "image/x-portable-anymap",
+    "AVIF": "image/avif",
+    "HEIF": "image/heif",
+}
+
+
+def open_given(service: Service, source: bytes | str) -> Image:
+    """Decode a picture of a request: the bytes of a file, or where the server allows that, a URL. It blocks.
+
+    Raises InvalidInputError or MediaError.
+    """
+    engine, limits = service.engine, service.settings
+    pixels = min(limits.max_pixels, engine.settings.max_pixels)
+    size = min(limits.max_upload, engine.settings.max_picture_bytes)
+    bounded = replace(engine.settings, max_pixels=pixels, max_picture_bytes=size)
+    return open_image(source, engine.encoder.picture_side, bounded)
+
+
+def find_item(engine: SearchEngine, item_id: int) -> tuple[Item, tuple[str, ...]] | None:
+    """Return an item and its tags by its id; None for an unknown one. It blocks."""
+    with engine.library.read() as snapshot:
+        found = snapshot.items_by_id([item_id])
+        return (found[0], snapshot.tags_of([item_id]).get(item_id, ())) if found else None
+
+
+def read_file(engine: SearchEngine, item_id: int) -> tuple[bytes, str]:
+    """Return the picture of an item as it is, and its media type; no link is followed. It blocks. Raises MediaError."""
+    from clipsearch.store.picture_files import read_picture_of
+
+    data = read_picture_of(engine.library, item_id, min(MAX_FILE, engine.settings.max_picture_bytes))
+    kind = picture_kind(data[:_HEAD])
+    if kind not in MEDIA_TYPES:
+        raise MediaError("what is there is not a picture")
+    return data, MEDIA_TYPES[kind]
+
+
+def make_thumbnail(engine: SearchEngine, item_id: int, side: int) -> bytes:
+    """Return the picture of an item as a JPEG of at most `side` pixels. It blocks. Raises MediaError."""
+    from clipsearch.gallery.tiles import encode_thumbnail
+
+    data, _ = read_file(engine, item_id)
+    return encode_thumbnail(data, side, engine.settings.max_pixels)
