@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch import present
-from clipsearch.errors import InvalidInputError
-from clipsearch.query.engine import SearchEngine
+from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.server.data_urls import read_data_url
 from clipsearch.server.forms_embeddings import (
     MAX_ALL_TEXT,
@@ -19,13 +18,18 @@ from clipsearch.server.forms_embeddings import (
     PictureInput,
     TextInput,
 )
+from clipsearch.server.pictures import open_given
+from clipsearch.server.service import Service
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class UnknownModelError(InvalidInputError):
     """A model that is not the library's encoder."""
 
 
-def embed(engine: SearchEngine, asked: EmbeddingsRequest) -> bytes:
+def embed(service: Service, asked: EmbeddingsRequest) -> bytes:
     """Embed the inputs of a request with the encoder of the library.
 
     Returns:
@@ -34,7 +38,7 @@ def embed(engine: SearchEngine, asked: EmbeddingsRequest) -> bytes:
     Raises:
         UnknownModelError: The request names another model.
         InvalidInputError: The inputs are too many or too long, a text is empty, or a URL is no picture.
-        PictureError: A picture cannot be read.
+        PictureError: A picture cannot be read, or is larger than the server allows.
         EncoderError: The encoder is unavailable, or the library has vectors that were made elsewhere.
     """
     inputs = [asked.input] if isinstance(asked.input, str) else asked.input
@@ -42,6 +46,7 @@ def embed(engine: SearchEngine, asked: EmbeddingsRequest) -> bytes:
              if not isinstance(each, PictureInput)}  # fmt: skip
     pictures = {n: each.image for n, each in enumerate(inputs) if isinstance(each, PictureInput)}
     _check(texts, pictures)
+    engine = service.engine
     encoder = engine.encoder
     if asked.model not in (None, encoder.name):
         raise UnknownModelError(f"There is no model {asked.model!r:.80} here. The library has {encoder.name!r}.")
@@ -51,7 +56,7 @@ def embed(engine: SearchEngine, asked: EmbeddingsRequest) -> bytes:
     if texts:
         rows[[*texts]] = engine.embed(texts=texts.values(), kind=asked.kind)
     if pictures:
-        rows[[*pictures]] = engine.embed(images=[read_data_url(url) for url in pictures.values()])
+        rows[[*pictures]] = engine.embed(images=(_open(service, number, url) for number, url in pictures.items()))
     tokens = sum(encoder.count_tokens(text) for text in texts.values())
     return present.to_json(
         {
@@ -75,6 +80,13 @@ def _check(texts: dict[int, str], pictures: dict[int, str]) -> None:
     for number, text in texts.items():
         if not text.strip():
             raise InvalidInputError(f"input[{number}] has no words.")
+
+
+def _open(service: Service, number: int, url: str) -> Image:
+    try:
+        return open_given(service, read_data_url(url))
+    except (InvalidInputError, MediaError) as error:
+        raise type(error)(f"input[{number}] cannot be embedded: {error}") from error
 
 
 def _encode(row: NDArray[np.float32], encoding: str) -> Any:  # noqa: ANN401

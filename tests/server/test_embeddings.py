@@ -105,6 +105,11 @@ async def test_what_cannot_be_embedded_is_a_problem(app, body, status, said):
     assert said in answer.json()["detail"]
 
 
+async def test_a_picture_larger_than_the_server_decodes_is_refused(engine):
+    answer = await embed(create_app(engine, ServerSettings(max_pixels=1000)), input=["a cat", {"image": URL}])
+    assert answer.status_code == 422 and "input[1]" in answer.json()["detail"]
+
+
 async def test_urls_are_no_pictures_even_where_searches_may_fetch_them(engine, web):
     app = create_app(engine, ServerSettings(allow_urls=True))
     assert (await embed(app, input=[{"image": web.url("/picture")}])).status_code == 422
