@@ -9,10 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clipsearch.forms import MAX_KEY, MAX_KEYS
 from clipsearch.present import encodable
-from clipsearch.server.jobs import Job, JobState, JobStatus
-
-MAX_FAILED = 100
-"""Files that failed which a report names."""
+from clipsearch.server.jobs import MAX_FAILED, Job, JobState, JobStatus
 
 
 class JobRequest(BaseModel):
@@ -94,11 +91,8 @@ def view(job: Job, status: JobStatus | None = None) -> JobView:
             removed=report.removed,
             unchanged=report.unchanged,
             encoded=report.encoded,
-            failures=len(report.failed),
-            failed=[
-                FailedFile(path=encodable(path), reason=encodable(reason))
-                for path, reason in report.failed[:MAX_FAILED]
-            ],
+            failures=status.failures,
+            failed=[FailedFile(path=encodable(path), reason=encodable(reason)) for path, reason in report.failed],
             offline=encodable(report.offline),
             seconds=report.seconds,
         ),

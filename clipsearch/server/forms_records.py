@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from clipsearch.forms import MAX_KEYS, Filters, Keys, Metadata, Names
+from clipsearch.server.forms import Id
 
 MAX_RECORDS, MAX_RECORD_TEXT, MAX_CAPTION, MAX_VECTOR = 1000, 1_000_000, 100_000, 16_384
 
@@ -16,7 +17,7 @@ Keep = Annotated[
 ]
 RecordId = Annotated[str, Field(min_length=1, max_length=500, description="Yours; what has it already is replaced.")]
 Caption = Annotated[str, Field(max_length=MAX_CAPTION, description="What is said of it.")]
-Ids = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Field(max_length=MAX_KEYS)]
+Ids = Annotated[list[Id], Field(max_length=MAX_KEYS)]
 
 
 class RecordForm(BaseModel):

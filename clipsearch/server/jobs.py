@@ -30,6 +30,9 @@ KEPT = 50
 HISTORY = 256
 """Events of a job that are remembered, the last ones. Each tells all there is to say, so none is needed for another."""
 
+MAX_FAILED = 100
+"""Files that failed which are remembered of a job by their names."""
+
 GRACE = 30.0
 """Seconds in which a job that is cancelled may end its batch when the server stops."""
 
@@ -72,7 +75,8 @@ class JobStatus:
     """What is known of a job at one moment.
 
     done, total: files that are done, and of how many; None until these are counted. error: of a job that failed.
-    report: of one that ended otherwise; it is partial where the job was cancelled.
+    report: of one that ended otherwise, partial where the job was cancelled; it names the first of the files that
+    failed. failures: how many did.
     """
 
     state: JobState
@@ -83,6 +87,7 @@ class JobStatus:
     total: int | None = None
     error: str | None = None
     report: IndexReport | None = None
+    failures: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -143,7 +148,10 @@ class Job:
 
     def end(self, state: JobState, *, error: str | None = None, report: IndexReport | None = None) -> None:
         """Say how it ended."""
-        self.update(state=state, ended=datetime.now(UTC), error=error, report=report)
+        failures = 0
+        if report is not None:
+            failures, report = len(report.failed), replace(report, failed=report.failed[:MAX_FAILED])
+        self.update(state=state, ended=datetime.now(UTC), error=error, report=report, failures=failures)
 
     def _publish(self, status: JobStatus) -> None:
         number = self._events[-1][0] + 1 if self._events else 1

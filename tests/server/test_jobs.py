@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import httpx
@@ -12,9 +14,10 @@ import pytest
 
 import clipsearch
 from clipsearch.server import ServerSettings, create_app, events
-from clipsearch.server.jobs import HISTORY, Job, JobOptions, JobState
+from clipsearch.server.jobs import HISTORY, MAX_FAILED, Job, JobOptions, JobState
 from clipsearch.server.routes import jobs as routes
 from clipsearch.store.library import locked
+from indexer.report import IndexReport
 from tests.support.api import BEARER, SMALL, Gate, ask, serving, writable
 from tests.support.libraries import index, photos
 
@@ -300,16 +303,28 @@ def test_a_job_that_is_over_does_not_change():
     assert job.status == before and before.ended is not None and before.ended <= datetime.now(UTC)
 
 
+def test_what_is_remembered_of_files_that_failed_is_bounded():
+    job = Job((), JobOptions())
+    job.end(JobState.DONE, report=IndexReport(failed=[(f"/p{n}.jpg", "bad") for n in range(10 * MAX_FAILED)]))
+    assert job.status.failures == 10 * MAX_FAILED and len(job.status.report.failed) == MAX_FAILED
+
+
 # --- The end of the server
 
 
 def test_a_server_that_stops_cancels_the_job_and_ends_its_streams(place, gate):
     gate.close(after=1)
-    with writable(place / "lib", gate, index_folders=(str(place / "photos"),)) as app:
+    with writable(place / "lib", gate, index_folders=(str(place / "photos"),)) as app, ThreadPoolExecutor(1) as pool:
         with serving(app) as url:
-            job_id = httpx.post(f"{url}/v1/jobs", json={"paths": [str(place / "photos")]}, headers=BEARER).json()["id"]
+            started = httpx.post(f"{url}/v1/jobs", json={"paths": [str(place / "photos")]}, headers=BEARER)
+            job_id = started.json()["id"]
+            stream = pool.submit(httpx.get, f"{url}/v1/jobs/{job_id}/events", headers=BEARER, timeout=60)
             assert gate.reached.wait(60)
-            app.state.service.stopping.set()
+            while not app.state.jobs.watchers:
+                time.sleep(0.01)
+            app.state.service.stopping.set()  # as `clipsearch serve` does at once
             gate.open()
+        told = parse(stream.result().text)
+        assert told[0][1] == "progress" and "done" not in [data["state"] for _, _, data in told]
         status = app.state.jobs.get(job_id).status
         assert status.state is JobState.CANCELLED and status.report.added == app.state.service.engine.count() < 6
