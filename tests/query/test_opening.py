@@ -26,6 +26,7 @@ from clipsearch.store.findings import Severity
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.metadata_index import declared
+from indexer.report import reporting
 from tests.support.cli import run_cli
 from tests.support.damage import sql
 from tests.support.libraries import Counting, index, photos
@@ -228,6 +229,16 @@ def test_index_from_python_stops_after_a_batch_and_what_is_committed_stays(tmp_p
         assert engine.count() == report.added
         paths[0].unlink()
         assert engine.index().added == 8 - report.added
+
+
+def test_progress_begins_again_with_each_step_of_a_run():
+    """As the text in pictures is recognised after they are encoded."""
+    calls = []
+    progress = reporting(lambda done, total: calls.append((done, total)))
+    for total in (3, 5):
+        progress.start(total)
+        progress.advance(2)
+    assert calls == [(0, 3), (2, 3), (0, 5), (2, 5)]
 
 
 def test_links_are_followed_only_within_folders_that_are_named(tmp_path, encoder):
