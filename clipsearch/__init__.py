@@ -57,7 +57,9 @@ _HOMES = {
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
-    "clipsearch.types": ("Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine"),
+    "clipsearch.types": (
+        "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine",
+    ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
 

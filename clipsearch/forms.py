@@ -40,26 +40,28 @@ class Filters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     where: dict[str, Any] | None = Field(
-        None,
+        default=None,
         max_length=MAX_KEYS,
         description="Conditions on metadata, by name: a value, a list of values any of which may hold, or an object of "
         'comparisons: {"price": {"lt": 20}, "brand": ["acme", "zoo"], "sold": false}. Comparisons are eq, ne, lt, le, '
         "gt, ge, in, nin, contains and exists.",
     )
     tags: Names = Field(default=[], description="Whole tags.")
-    caption: Words | None = Field(None, description='Words that the caption or text has: all of them, or "a phrase".')
+    caption: Words | None = Field(
+        default=None, description='Words that the caption or text has: all of them, or "a phrase".'
+    )
     types: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`.")
     folders: Names = Field(default=[], description="Absolute paths of folders that the items lie in.")
     during: Words | None = Field(
-        None, description="When a picture was taken: `2024`, `2024-06`, `2024-06-01`, `last summer`."
+        default=None, description="When a picture was taken: `2024`, `2024-06`, `2024-06-01`, `last summer`."
     )
-    after: Words | None = Field(None, description="Taken at or after the beginning of this date.")
-    before: Words | None = Field(None, description="Taken before the beginning of this date.")
+    after: Words | None = Field(default=None, description="Taken at or after the beginning of this date.")
+    before: Words | None = Field(default=None, description="Taken before the beginning of this date.")
     cameras: Names = Field(default=[], description="Parts of the names of cameras.")
-    near: Place | None = Field(None, description="Taken within a circle.")
-    orientation: Literal["landscape", "portrait", "square"] | None = Field(None, description="Of a picture.")
-    min_width: int | None = Field(None, ge=0, description="Pixels.")
-    min_height: int | None = Field(None, ge=0, description="Pixels.")
+    near: Place | None = Field(default=None, description="Taken within a circle.")
+    orientation: Literal["landscape", "portrait", "square"] | None = Field(default=None, description="Of a picture.")
+    min_width: int | None = Field(default=None, ge=0, description="Pixels.")
+    min_height: int | None = Field(default=None, ge=0, description="Pixels.")
 
     def build(self) -> Filter:
         """Return the filter that they make. Raises InvalidInputError for a value that cannot be used."""

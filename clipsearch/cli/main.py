@@ -43,6 +43,7 @@ SECTIONS = {
     },
     "Connect": {
         "mcp": ("clipsearch.cli.mcp", "Serve the library to an assistant (MCP)."),
+        "serve": ("clipsearch.cli.serve", "Serve the library over HTTP."),
         "embed": ("clipsearch.cli.embed", "Write the vectors of texts or pictures."),
     },
     "Maintain": {

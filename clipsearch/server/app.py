@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -11,6 +12,8 @@ from fastapi import FastAPI
 import clipsearch
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import problems
+from clipsearch.server.access import Guard
+from clipsearch.server.document import describe
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.metrics import CountRequests, Metrics
 from clipsearch.server.service import Service
@@ -62,12 +65,15 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
     app.state.writes = Writes(service)
-    app.add_middleware(CountRequests, metrics=metrics)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
+    app.openapi = functools.partial(describe, app)  # type: ignore[method-assign]
+    app.add_middleware(Guard, settings=chosen)
+    app.add_middleware(CountRequests, metrics=metrics)  # around the guard: what is refused counts too
     return app

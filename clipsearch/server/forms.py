@@ -19,6 +19,7 @@ Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="How many of the 
 Id = Annotated[int, Field(ge=1, le=MAX_ID, description="The id of an item.")]
 Kind = Annotated[Literal["image", "text", "any"], Field(description="What may match: a picture, words, or both.")]
 Side = Annotated[int, Field(ge=0, le=MAX_PIXELS, description="Pixels.")]
+Vector = Annotated[list[float], Field(min_length=1, max_length=MAX_DIM)]
 Confidence = Annotated[float | None, Field(ge=0, le=1, description="Leave out hits of lower confidence.")]
 Score = Annotated[float | None, Field(ge=-1, le=1, description="Leave out hits of lower cosine.")]
 
@@ -59,10 +60,10 @@ class QueryFilters(_Closed):
     type: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`, any of them.")
     folder: Names = Field(default=[], description="Absolute paths of folders that the items lie in, any of them.")
     camera: Names = Field(default=[], description="Parts of the names of cameras, any of them.")
-    caption: Words | None = Field(None, description="Words that the caption or text has.")
-    during: Words | None = Field(None, description="When it was taken: `2024`, `2024-06`, `2024-06-01`.")
-    after: Words | None = Field(None, description="Taken at or after the beginning of this date.")
-    before: Words | None = Field(None, description="Taken before the beginning of this date.")
+    caption: Words | None = Field(default=None, description="Words that the caption or text has.")
+    during: Words | None = Field(default=None, description="When it was taken: `2024`, `2024-06`, `2024-06-01`.")
+    after: Words | None = Field(default=None, description="Taken at or after the beginning of this date.")
+    before: Words | None = Field(default=None, description="Taken before the beginning of this date.")
 
     def build(self) -> Filter | None:
         """Return the filter that they make; None if it allows all. Raises InvalidInputError."""
@@ -83,8 +84,8 @@ class Options(_Closed):
     offset: Offset = 0
     modality: Kind = "any"
     filters: Filters | None = None
-    collapse: bool = Field(False, description="Show copies of a picture, and bursts, once.")
-    cut: bool = Field(False, description="End the answer at the gap in the scores.")
+    collapse: bool = Field(default=False, description="Show copies of a picture, and bursts, once.")
+    cut: bool = Field(default=False, description="End the answer at the gap in the scores.")
     min_confidence: Confidence = None
     min_score: Score = None
 
@@ -101,16 +102,16 @@ class Search(Options):
         json_schema_extra={"examples": [{"text": "a cat on a sofa", "k": 5}, {"query": '"horse" + 2:"stripes"'}]}
     )
 
-    text: Words | None = Field(None, description="What to look for, in plain words.")
-    query: Words | None = Field(None, description='Terms with weights: `"horse" + 2:"stripes" - "fence"`, or `id:17`.')
-    id: Id | None = Field(None, description="More like the item with this id.")
-    key: Key | None = Field(None, description="More like the item with this key.")
-    vector: Annotated[list[float], Field(min_length=1, max_length=MAX_DIM)] | None = Field(
-        None, description="A vector of the length of those of the library."
+    text: Words | None = Field(default=None, description="What to look for, in plain words.")
+    query: Words | None = Field(
+        default=None, description='Terms with weights: `"horse" + 2:"stripes" - "fence"`, or `id:17`.'
     )
-    kind: Literal["text", "image"] | None = Field(None, description="What `vector` was made from.")
-    image_url: Words | None = Field(None, description="A picture by its URL, where the server allows that.")
-    hybrid: bool = Field(True, description="Find items by their words as well, for a query by `text`.")
+    id: Id | None = Field(default=None, description="More like the item with this id.")
+    key: Key | None = Field(default=None, description="More like the item with this key.")
+    vector: Vector | None = Field(default=None, description="A vector of the length of those of the library.")
+    kind: Literal["text", "image"] | None = Field(default=None, description="What `vector` was made from.")
+    image_url: Words | None = Field(default=None, description="A picture by its URL, where the server allows that.")
+    hybrid: bool = Field(default=True, description="Find items by their words as well, for a query by `text`.")
 
     @model_validator(mode="after")
     def _one_query(self) -> Self:

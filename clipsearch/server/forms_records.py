@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from clipsearch.forms import MAX_KEYS, Filters, Keys, Metadata, Names
-from clipsearch.server.forms import Id
+from clipsearch.server.forms import Id, Vector
 
-MAX_RECORDS, MAX_RECORD_TEXT, MAX_CAPTION, MAX_VECTOR = 1000, 1_000_000, 100_000, 16_384
+MAX_RECORDS, MAX_RECORD_TEXT, MAX_CAPTION = 1000, 1_000_000, 100_000
 
 Keep = Annotated[
     Literal["thumbnail", "bytes"] | None,
@@ -34,8 +34,8 @@ class RecordForm(BaseModel):
     text: str | None = Field(None, max_length=MAX_RECORD_TEXT, description="It is found by its passages.")
     caption: Caption | None = None
     metadata: Metadata = None
-    vector: list[float] | None = Field(
-        None, max_length=MAX_VECTOR, description="Made elsewhere with the library's encoder; it stands for the picture."
+    vector: Vector | None = Field(
+        None, description="Made elsewhere with the library's encoder; it stands for the picture."
     )
     modality: Literal["image", "text"] | None = Field(
         None, description="What `vector` was made from, where that is no picture or text of this record."

@@ -31,6 +31,23 @@ _KINDS: tuple[tuple[type[errors.ClipSearchError], int, str, str], ...] = (
 """Class, status, name and title, the most special first."""
 
 
+COMMON = {
+    400: "The request cannot be read.",
+    401: "A token is needed.",
+    403: "The request is not allowed: by its host, its origin, or because the server only reads.",
+    405: "This method is not there.",
+    408: "The request came too slowly.",
+    409: "The library is empty, or has another encoder.",
+    413: "The request is too large.",
+    422: "The request cannot be used.",
+    423: "Another process is writing to the library.",
+    429: "The server is busy, or the address brought too many wrong tokens.",
+    500: "An internal error.",
+    503: "The encoder is unavailable, or the work took too long.",
+}
+"""What any route may answer."""
+
+
 class Invalid(BaseModel):
     """One part of a request that cannot be used."""
 
@@ -88,6 +105,11 @@ async def _of_validation(request: Request, error: Exception) -> JSONResponse:
 
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    return of_http(error)
+
+
+def of_http(error: HTTPException) -> JSONResponse:
+    """Make a response of an error of the protocol."""
     kind, title = _HTTP.get(error.status_code, ("http", "The request cannot be answered"))
     return problem(error.status_code, kind, title, str(error.detail), headers=error.headers)
 

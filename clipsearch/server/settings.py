@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from clipsearch.access import Access
 from clipsearch.errors import InvalidInputError
@@ -23,7 +23,10 @@ class ServerSettings(Access):
         max_queue: Requests that are at work or wait at most; the next is told to come back later.
         threads: Threads for work that is not done in batches, such as decoding.
         body_seconds: Seconds in which a request must have come, with one more for each 8 KiB.
+        head_seconds: Seconds in which a connection must have sent the head of a request.
+        send_seconds: Seconds in which a client must read on in a response.
         work_seconds: Seconds after which a request is given up.
+        max_connections: Connections at most.
     """
 
     port: int = 8756
@@ -36,16 +39,21 @@ class ServerSettings(Access):
     max_queue: int = 256
     threads: int = 4
     body_seconds: float = 20.0
+    head_seconds: float = 10.0
+    send_seconds: float = 30.0
     work_seconds: float = 60.0
+    max_connections: int = 512
 
     def check(self) -> None:
         """Raise InvalidInputError where somebody could reach the server, or write, without a token."""
         Access.check(self)
         if self.allowed_hosts and self.token is None:
             raise InvalidInputError("A server that others reach through a proxy needs a token: --token-file")
-        for name in ("max_body", "max_upload", "max_pixels", "max_queue", "threads", "body_seconds", "work_seconds"):
-            if not getattr(self, name) > 0:
-                raise InvalidInputError(f"{name} is {getattr(self, name)}, but it must be above 0.")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name.startswith(("max_", "threads")) or each.name.endswith("_seconds"):
+                if not value > 0:
+                    raise InvalidInputError(f"{each.name} is {value}, but it must be above 0.")
         for folder in self.index_folders:
             if not os.path.isdir(folder):
                 raise InvalidInputError(f"{folder!r} is not a folder. Name one that jobs may index.")

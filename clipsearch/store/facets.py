@@ -73,7 +73,7 @@ def _tags(connection: Connection, shown: Sequence[ColumnElement[bool]]) -> list[
 
 def _named(rows: Iterable[Row[Any]]) -> list[tuple[str, int]]:
     """Return the rows that name a value; anything but a text is of a damaged catalog."""
-    return [(name, number) for name, number in rows if isinstance(name, str) and name]
+    return [(name, number) for name, number in map(tuple, rows) if isinstance(name, str) and name]
 
 
 def _frequent(counts: Iterable[tuple[str, int]], limit: int) -> Counts:

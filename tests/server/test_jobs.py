@@ -314,7 +314,7 @@ def test_what_is_remembered_of_files_that_failed_is_bounded():
 
 def test_a_server_that_stops_cancels_the_job_and_ends_its_streams(place, gate):
     gate.close(after=1)
-    with writable(place / "lib", gate, index_folders=(str(place / "photos"),)) as app, ThreadPoolExecutor(1) as pool:
+    with writable(place / "lib", gate, index_folders=(str(place / "photos"),)) as app, ThreadPoolExecutor(2) as pool:
         with serving(app) as url:
             started = httpx.post(f"{url}/v1/jobs", json={"paths": [str(place / "photos")]}, headers=BEARER)
             job_id = started.json()["id"]
@@ -322,8 +322,7 @@ def test_a_server_that_stops_cancels_the_job_and_ends_its_streams(place, gate):
             assert gate.reached.wait(60)
             while not app.state.jobs.watchers:
                 time.sleep(0.01)
-            app.state.service.stopping.set()  # as `clipsearch serve` does at once
-            gate.open()
+            pool.submit(lambda: app.state.service.stopping.wait(60) and gate.open())
         told = parse(stream.result().text)
         assert told[0][1] == "progress" and "done" not in [data["state"] for _, _, data in told]
         status = app.state.jobs.get(job_id).status

@@ -45,6 +45,12 @@ async def test_requests_are_counted_by_route_and_status_and_timed(app):
         assert (await read(client))[requests("GET", "/v1/metrics", 200)] == 1
 
 
+async def test_what_is_refused_counts_and_metrics_need_the_token(app):
+    async with ask(app) as client:
+        assert (await client.get("/v1/metrics", headers={"Authorization": "Bearer wrong"})).status_code == 401
+        assert (await read(client))[requests("GET", "none", 401)] == 1
+
+
 async def test_a_client_cannot_make_labels(app):
     async with ask(app) as client:
         before = len(await read(client))

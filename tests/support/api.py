@@ -12,9 +12,11 @@ import httpx
 from fastapi import FastAPI
 
 import clipsearch
+from clipsearch.access import listen
 from clipsearch.config import Settings
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import ServerSettings, create_app
+from clipsearch.server.connections import build_server
 from clipsearch.store.library import Library
 
 TOKEN = "0123456789abcdef"
@@ -31,7 +33,7 @@ def writable(
     with clipsearch.open(library, create=True, model="builtin-small", settings=settings):
         pass
     with SearchEngine(Library(library), settings, encoder, timeout=timeout, may_be_empty=True) as engine:
-        yield create_app(engine, ServerSettings(token=TOKEN, allow_write=True, **options))
+        yield create_app(engine, ServerSettings(port=0, token=TOKEN, allow_write=True, **options))
 
 
 def ask(app: FastAPI) -> httpx.AsyncClient:
@@ -42,20 +44,18 @@ def ask(app: FastAPI) -> httpx.AsyncClient:
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application until the block ends; gives its address."""
-    import uvicorn
-
-    config = uvicorn.Config(app, port=0, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            thread.join(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listen(app.state.service.settings) as listener:
+        server = build_server(app)
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                thread.join(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 class Gate:

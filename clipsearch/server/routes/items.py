@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
@@ -22,7 +22,7 @@ Known = Annotated[str | None, Header(alias="If-None-Match", description="What th
 Version = Annotated[str | None, Query(max_length=64, description="Of the content; a right one is kept for a year.")]
 
 _CHUNK = 1 << 16
-_PICTURE = {
+_PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The picture.", "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
     304: {"description": "The client has it."},
     404: {"description": "There is no such item, or it has no picture."},

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from pydantic import Json
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.forms import Words
 from clipsearch.paths import is_url
 from clipsearch.query import parser, terms
 from clipsearch.server import forms, payloads, pictures
@@ -22,7 +23,7 @@ Shared = Annotated[Service, Depends(get_service)]
 class SearchQuery(forms.QueryFilters):
     """A search by words in a query string."""
 
-    q: Annotated[forms.Words, Query(description="What to look for, in plain words.", examples=["a cat on a sofa"])]
+    q: Annotated[Words, Query(description="What to look for, in plain words.", examples=["a cat on a sofa"])]
     k: forms.Count = 10
     offset: forms.Offset = 0
     modality: forms.Kind = "any"

@@ -1,0 +1,96 @@
+"""clipsearch serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import click
+
+from clipsearch.cli.options import library_option, note, read_settings
+from clipsearch.errors import ClipSearchError, InvalidInputError
+
+_MAX_TOKEN_FILE = 4096
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option(
+    "--port",
+    default=8756,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port, 0 for any that is free.",
+)
+@click.option("--token-file", metavar="FILE", help="A file whose first line is what each request must bring.")
+@click.option(
+    "--token",
+    envvar="CLIPSEARCH_TOKEN",
+    help="What each request must bring; other users may see it here.  [default: $CLIPSEARCH_TOKEN]",
+)
+@click.option(
+    "--allow-write/--read-only", "allow_write", help="Let requests change the library; it needs a token.  [default: no]"
+)
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which a proxy is reached (repeatable).")
+@click.option("--allow-urls", is_flag=True, help="Let a search name a picture by its URL, which is fetched.")
+@click.option(
+    "--allow-index", multiple=True, metavar="DIR", help="A folder that requests may have indexed (repeatable)."
+)
+@click.option("--max-upload", default=32, show_default=True, type=click.IntRange(1, 1024), help="MiB of an upload.")
+@click.option("--max-queue", default=256, show_default=True, type=click.IntRange(1), help="Requests at a time.")
+@library_option
+@click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
+def serve(
+    token_file: str | None,
+    token: str | None,
+    allow_host: tuple[str, ...],
+    allow_index: tuple[str, ...],
+    max_upload: int,
+    library: str | None,
+    offline: bool | None,
+    **given: Any,  # noqa: ANN401 - settings of the server by their names
+) -> None:
+    """Serve the library over HTTP.
+
+    \b
+    clipsearch serve --library ./photos/.clipsearch
+    clipsearch serve --host 0.0.0.0 --token-file ~/.clipsearch-token --allow-write
+
+    It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
+    """  # noqa: D301 - click wants the character itself
+    try:
+        from clipsearch.server.app import create_app
+        from clipsearch.server.connections import serve as run
+        from clipsearch.server.settings import ServerSettings
+    except ModuleNotFoundError as error:
+        raise ClipSearchError(
+            f"`clipsearch serve` needs {error.name}, which is not installed. Run: pip install 'clipsearch[server]'"
+        ) from error
+    import clipsearch
+
+    chosen = ServerSettings(
+        token=_read_token(token_file) if token_file else token or None,
+        allowed_hosts=allow_host,
+        index_folders=allow_index,
+        max_upload=max_upload << 20,
+        **given,
+    )
+    chosen.check()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    settings, folder = read_settings(library=library, offline=offline)
+    with clipsearch.open(folder, settings=settings) as engine:
+        app = create_app(engine, chosen)
+        run(app, lambda url: note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json"))
+
+
+def _read_token(path: str) -> str:
+    """Return the first line of a file. Raises InvalidInputError for one that cannot be read, or is empty."""
+    try:
+        with open(os.path.expanduser(path), encoding="ascii") as file:
+            token = file.readline(_MAX_TOKEN_FILE).strip()
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"The token cannot be read from {path!r}: {error}. Name another file.") from error
+    if not token:
+        raise InvalidInputError(f"{path!r} has no token. Make one: openssl rand -hex 16 > {path}")
+    return token

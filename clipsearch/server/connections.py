@@ -1,0 +1,111 @@
+"""The server below the application: connections that must send something in time, and a stop that waits for answers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from clipsearch.access import listen
+from clipsearch.server.settings import ServerSettings
+
+MAX_HEAD = 16 << 10
+"""Bytes of the head of a request at most."""
+
+STOP_SECONDS = 10
+"""Seconds that a server which stops waits for requests."""
+
+
+class _Connection(H11Protocol):
+    """A connection on which each request must have its head in time; uvicorn itself would wait for ever."""
+
+    head_seconds = 10.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before and not self.cycle.response_complete:
+            self._cancel()
+
+    def on_response_complete(self) -> None:
+        self._expect_head()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        self._cancel()
+        self._deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it begins to stop, so that responses without an end can end."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
+def build_server(app: FastAPI) -> uvicorn.Server:
+    """Build the server of an application of `create_app`; run it with the socket of `clipsearch.access.listen`."""
+    settings: ServerSettings = app.state.service.settings
+    kept = type("Connection", (_Connection,), {"head_seconds": settings.head_seconds})
+    config = uvicorn.Config(
+        app,
+        http=kept,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.allowed_hosts),
+        limit_concurrency=settings.max_connections,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    return _Server(config, app.state.service.stopping)
+
+
+def serve(app: FastAPI, ready: Callable[[str], None]) -> None:
+    """Serve until the process is interrupted or terminated; then answer what was asked, and return.
+
+    ready: is called with the address. Raises InvalidInputError where the server cannot listen.
+    """
+    settings: ServerSettings = app.state.service.settings
+    with listen(settings) as listener:
+        ready(f"http://{settings.name}:{listener.getsockname()[1]}")
+        server = build_server(app)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)  # uvicorn sends itself the signal again once it has stopped
+        try:
+            asyncio.run(functools.partial(server.serve, sockets=[listener])())
+        except KeyboardInterrupt:
+            return
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
