@@ -133,6 +133,19 @@ async def test_a_picture_is_uploaded(app):
         assert app.state.service.engine.count() == 1
 
 
+async def test_what_may_bring_pictures_may_have_more_bytes(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder, max_body=len(PICTURE) // 2, max_upload=4 * len(PICTURE)) as app:
+        async with ask(app) as client:
+            file = {"image": ("a.jpg", PICTURE, "image/jpeg")}
+            assert (await add(client, {"id": "a", "image": data_url()})).json()["added"] == 1
+            assert (await client.post("/v1/records/image", data={"id": "b"}, files=file)).json()["added"] == 1
+            embedding = await client.post("/v1/embeddings", json={"input": [{"image": data_url()}]})
+            assert embedding.status_code == 200
+            long = {"filters": {"caption": "x" * len(PICTURE)}}
+            assert (await client.post("/v1/records/delete", json=long)).status_code == 413
+            assert (await add(client, *[{"id": "c", "image": data_url()}] * 4)).status_code == 413
+
+
 async def test_what_is_said_of_items_changes_for_all_or_for_none(app):
     async with ask(app) as client:
         await add(
