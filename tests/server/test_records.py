@@ -227,7 +227,7 @@ async def test_changes_take_turns_and_those_that_wait_hold_no_thread(app, monkey
     waiting = [asyncio.create_task(app.state.writes.run(change)) for _ in range(6)]
     assert await asyncio.to_thread(at_work.acquire, timeout=60)
     async with ask(app) as client:
-        refused = await add(client, {"id": "a", "text": "words"})
+        refused = await asyncio.wait_for(add(client, {"id": "a", "text": "words"}), 60)
         assert refused.status_code == 429 and "retry-after" in refused.headers
         assert app.state.service.pending == 1 and not at_work.acquire(blocking=False)
         go.set()
