@@ -44,7 +44,7 @@ def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
 
 
 class Guard:
-    """The outermost part of the application: refuses requests, and bounds what the rest reads and how long it sends."""
+    """The outermost part of the application: refuses requests, and bounds what the rest reads."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
@@ -60,7 +60,7 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        sender = _Sender(send, self._settings.send_seconds)
+        sender = _Sender(send)
         body = _Body(receive, self._most(scope), self._settings.body_seconds)
         try:
             self._check(scope, Headers(scope=scope))
@@ -131,11 +131,10 @@ class _Body:
 
 
 class _Sender:
-    """Adds the headers of each response, and gives up a client that does not read it."""
+    """Adds the headers of each response."""
 
-    def __init__(self, send: Send, seconds: float) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._seconds = seconds
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -143,8 +142,7 @@ class _Sender:
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             message = {**message, "headers": headers.raw}
-        async with asyncio.timeout(self._seconds):
-            await self._send(message)
+        await self._send(message)
 
 
 def _path(scope: Scope) -> str:

@@ -25,10 +25,15 @@ STOP_SECONDS = 10
 
 
 class _Connection(H11Protocol):
-    """A connection on which each request must have its head in time; uvicorn itself would wait for ever."""
+    """A connection that is cut off where a head does not come in time, or a response is not read.
+
+    uvicorn itself would wait for ever.
+    """
 
     head_seconds = 10.0
+    send_seconds = 60.0
     _deadline: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -46,7 +51,22 @@ class _Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
+        self._cancel_reading()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._cancel_reading()
+        self._reading = self.loop.call_later(self.send_seconds, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._cancel_reading()
+        super().resume_writing()
+
+    def _cancel_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _expect_head(self) -> None:
         self._cancel()
@@ -73,12 +93,13 @@ class _Server(uvicorn.Server):
 def build_server(app: FastAPI) -> uvicorn.Server:
     """Build the server of an application of `create_app`; run it with the socket of `clipsearch.access.listen`."""
     settings: ServerSettings = app.state.service.settings
-    kept = type("Connection", (_Connection,), {"head_seconds": settings.head_seconds})
+    bounds = {"head_seconds": settings.head_seconds, "send_seconds": settings.send_seconds}
     config = uvicorn.Config(
         app,
-        http=kept,
+        http=type("Connection", (_Connection,), bounds),
         ws="none",
         lifespan="on",
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -23,10 +23,10 @@ class ServerSettings(Access):
         max_queue: Requests that are at work or wait at most; the next is told to come back later.
         threads: Threads for work that is not done in batches, such as decoding.
         body_seconds: Seconds in which a request must have come, with one more for each 8 KiB.
-        head_seconds: Seconds in which a connection must have sent the head of a request.
-        send_seconds: Seconds in which a client must read on in a response.
+        head_seconds: Seconds in which a connection must have sent the head of a request, in `clipsearch serve`.
+        send_seconds: Seconds in which a client must read on in a response, in `clipsearch serve`.
         work_seconds: Seconds after which a request is given up.
-        max_connections: Connections at most.
+        max_connections: Connections at most, in `clipsearch serve`.
     """
 
     port: int = 8756
@@ -40,7 +40,7 @@ class ServerSettings(Access):
     threads: int = 4
     body_seconds: float = 20.0
     head_seconds: float = 10.0
-    send_seconds: float = 30.0
+    send_seconds: float = 60.0
     work_seconds: float = 60.0
     max_connections: int = 512
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -131,9 +132,12 @@ def test_every_shell_example_runs(home, encoder):
     for line in lines:
         with open(home / "said", "w+") as said:  # no pipe, which the daemon would keep open
             command = [bash, "-o", "pipefail", "-c", line]
-            code = subprocess.run(
-                command, cwd=home, env=env, stdout=said, stderr=said, timeout=60, check=False
-            ).returncode
+            with subprocess.Popen(command, cwd=home, env=env, stdout=said, stderr=said) as run:
+                if line.startswith("clipsearch serve"):  # which ends with Ctrl-C
+                    while "Listening" not in Path(said.name).read_text() and run.poll() is None:
+                        time.sleep(0.05)
+                    run.send_signal(signal.SIGINT)
+                code = run.wait(60)
             until = time.monotonic() + 20
             while line.startswith("clipsearch daemon &") and not socket_path().exists() and time.monotonic() < until:
                 time.sleep(0.05)

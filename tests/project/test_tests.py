@@ -46,7 +46,7 @@ def test_documents_name_tests_that_exist(page):
         if word.startswith("tests/"):
             assert (ROOT / word).is_file(), word
             tree = ast.parse((ROOT / word).read_text(encoding="utf-8"))
-            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         else:
             assert functions is not None and fnmatch.filter(functions, word.removeprefix("::").replace("…", "*")), word
 

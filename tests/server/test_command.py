@@ -1,0 +1,57 @@
+"""`clipsearch serve` in a process of its own."""
+
+import re
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.support.cli import COMMAND, environment, run_cli
+from tests.support.serving import BEARER, TOKEN
+
+
+@contextmanager
+def running(library, *options, **env):
+    """Run the command; yields the process and its address."""
+    command = [COMMAND, "serve", "--library", library, "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(env)) as process:
+        try:
+            found = re.match(r"Listening: (\S+)\. ", process.stderr.readline())
+            assert found, process.stderr.read()
+            yield process, found[1]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_until_it_is_stopped(library, number):
+    with running(library) as (process, url):
+        assert (
+            httpx.get(f"{url}/v1/search?q=a+red+bicycle&k=1", timeout=60).json()["hits"][0]["key"].endswith("note.txt")
+        )
+        process.send_signal(number)
+        assert process.wait(30) == 0 and process.stderr.read() == ""
+
+
+def test_a_token_comes_from_a_file_or_the_environment(library, tmp_path):
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    for given in ({"options": ("--token-file", tmp_path / "token")}, {"CLIPSEARCH_TOKEN": TOKEN}):
+        with running(library, *given.pop("options", ()), **given) as (_, url):
+            assert httpx.get(f"{url}/v1/stats").status_code == 401
+            assert httpx.get(f"{url}/v1/stats", headers=BEARER).status_code == 200
+
+
+def test_what_is_not_safe_is_refused(library, tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    for options in (
+        ["--host", "0.0.0.0"],
+        ["--allow-write"],
+        ["--token-file", tmp_path / "empty"],
+        ["--token-file", tmp_path / "none"],
+        ["--allow-index", tmp_path / "none", "--token", TOKEN],
+        ["--host", "192.0.2.1", "--token", TOKEN],
+    ):
+        ran = run_cli("serve", "--library", library, "--port", "0", *options)
+        assert ran.code == 2, ran.err

@@ -1,0 +1,49 @@
+"""The OpenAPI document holds: whatever is asked, the answer is documented, and is no fault of the server."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from clipsearch.server.app import create_app
+from clipsearch.server.settings import ServerSettings
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+HOST = {"Host": "127.0.0.1:8756"}
+OPTIONS = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "derandomize": True}
+
+
+def run(engine, examples):
+    """Ask each operation for so many things, right and wrong; return how many that were."""
+    app = create_app(engine, ServerSettings())
+    document = schemathesis.openapi.from_asgi("/v1/openapi.json", app, headers=HOST)
+    asked = 0
+    for found in document.get_all_operations():
+        operation = found.ok()
+        cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in MODES))
+
+        @settings(max_examples=examples, phases=[Phase.explicit, Phase.generate], **OPTIONS)
+        @given(case=cases)
+        def ask(case):
+            nonlocal asked
+            asked += 1
+            case.call_and_validate(checks=CHECKS, headers=HOST)
+
+        ask()
+    return asked
+
+
+def test_no_answer_is_a_fault_or_undocumented(engine):
+    assert run(engine, 20) >= 200
+
+
+@pytest.mark.slow
+def test_no_answer_of_thousands_is_a_fault_or_undocumented(engine):
+    assert run(engine, 250) >= 2000

@@ -1,0 +1,303 @@
+"""One attack for each defence of the HTTP server; it fails where the defence is taken away."""
+
+import asyncio
+import json
+import logging
+import os
+import threading
+import time
+
+import pytest
+
+from clipsearch import InvalidInputError
+from clipsearch.query.engine import SearchEngine
+from clipsearch.server.app import create_app
+from clipsearch.server.settings import ServerSettings
+from clipsearch.store.library import Library
+from tests.support.libraries import index, photo
+from tests.support.pictures import encode, noise_picture
+from tests.support.serving import BEARER, TOKEN, connect, inside, serving
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"host": "0.0.0.0"},
+        {"host": "::"},
+        {"host": "192.168.1.5"},
+        {"allow_write": True},
+        {"token": "short"},
+        {"allowed_hosts": ("photos.example.org",)},
+    ],
+)
+def test_nobody_is_let_in_without_a_token(engine, settings):
+    with pytest.raises(InvalidInputError, match="token"):
+        create_app(engine, ServerSettings(**settings))
+
+
+async def test_the_token_is_needed_for_all_that_says_something(engine):
+    async with inside(engine, token=TOKEN) as client:
+        for path in (
+            "/v1/stats",
+            "/v1/search?q=a",
+            "/v1/items/1/image",
+            "/v1/openapi.json",
+            "/v1/health/",
+            "/v1//ready",
+        ):
+            assert (await client.get(path)).status_code == 401, path
+        assert (await client.get("/v1/stats", params={"token": TOKEN})).status_code == 401
+        assert (await client.get("/v1/stats", headers=BEARER)).status_code == 200
+        assert (await client.get("/v1/health")).status_code == 200
+
+
+async def test_wrong_tokens_are_counted(engine):
+    async with inside(engine, token=TOKEN) as client:
+        wrong = {"Authorization": "Bearer " + "x" * 32}
+        tried = [(await client.get("/v1/stats", headers=wrong)).status_code for _ in range(12)]
+        assert tried == [401] * 10 + [429] * 2
+        late = await client.get("/v1/stats", headers=BEARER)
+        assert late.status_code == 429 and 0 < int(late.headers["retry-after"]) <= 60
+
+
+def test_no_token_is_logged(engine, caplog, capfd, monkeypatch):
+    monkeypatch.setattr(engine, "count", lambda *unused: 1 / 0)
+    with caplog.at_level(logging.DEBUG), serving(engine, token=TOKEN) as served, connect(served) as connection:
+        head = (
+            f"GET /v1/stats HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        answer = read_all(connection)
+    assert b" 500 " in answer and b"ZeroDivisionError" not in answer
+    assert "ZeroDivisionError" in caplog.text + capfd.readouterr().err
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8756", "127.0.0.1.evil.example", ""])
+async def test_another_name_for_this_machine_is_refused(engine, host):
+    async with inside(engine) as client:
+        assert (await client.get("/v1/stats", headers={"Host": host})).status_code == 403
+        assert (await client.get("/v1/stats", headers={"Host": "localhost:8756"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:3000"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_pages_of_other_sites_are_refused(engine, headers):
+    async with inside(engine) as client:
+        answer = await client.get("/v1/stats", headers=headers)
+        assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+        assert (await client.get("/v1/stats", headers={"Origin": "http://127.0.0.1:8756"})).status_code == 200
+
+
+async def test_a_query_names_no_file_and_no_address(engine, pictures, web):
+    secret = str(pictures / "sea" / "p001.jpg")
+    async with inside(engine) as client:
+        for query in (f"image:{secret}", secret, "./p.jpg", web.url("/a.jpg"), f"cat - {secret}"):
+            answer = await client.post("/v1/search", json={"query": query})
+            assert answer.status_code == 422 and "does not read" in answer.json()["detail"], query
+        assert (await client.post("/v1/search", json={"image_url": web.url("/a.jpg")})).status_code == 422
+        for path in ("/v1/items/..%2f..%2fetc%2fpasswd/image", f"/v1/items/{secret}/image"):
+            assert (await client.get(path)).status_code in (404, 422)
+    assert web.asked == []
+    async with inside(engine, allow_urls=True) as client:
+        for url in (secret, "file:///etc/passwd", "ftp://localhost/a.jpg"):
+            assert (await client.post("/v1/search", json={"image_url": url})).status_code == 422
+            assert (await client.post("/v1/search", json={"query": f"image:{url}"})).status_code == 422
+
+
+@pytest.fixture
+def own(tmp_path, encoder):
+    """A library whose one picture a test may replace."""
+    path = photo(tmp_path / "p" / "one.jpg", 1)
+    index(tmp_path / "library", tmp_path / "p", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        yield engine, path
+
+
+@pytest.mark.parametrize("what", ["image", "thumbnail"])
+async def test_a_file_that_became_a_link_is_not_given_out(own, tmp_path, what):
+    engine, path = own
+    item = engine.find().items[0].id
+    async with inside(engine) as client:
+        assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 200
+        secret = photo(tmp_path / "secret.jpg", 2)
+        path.unlink()
+        path.symlink_to(secret)
+        assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 404
+        path.unlink()
+        os.mkfifo(path)
+        assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 404
+
+
+async def test_a_file_that_is_no_picture_is_not_given_out(own):
+    engine, path = own
+    path.write_text("<script>alert(1)</script>")
+    async with inside(engine) as client:
+        assert (await client.get(f"/v1/items/{engine.find().items[0].id}/image")).status_code == 404
+
+
+async def test_a_request_is_bounded_in_bytes(engine):
+    async def endless():
+        for _ in range(1000):
+            yield b" " * 4096
+
+    async with inside(engine, max_body=10_000, max_upload=20_000) as client:
+        json_type = {"Content-Type": "application/json"}
+        said = await client.post("/v1/search", content=b" " * 10_001, headers=json_type)
+        assert said.status_code == 413 and said.headers["content-type"] == "application/problem+json"
+        assert (await client.post("/v1/search", content=endless(), headers=json_type)).status_code == 413
+        upload = await client.post("/v1/search/image", files={"image": b"x" * 20_001})
+        assert upload.status_code == 413
+        assert (await client.post("/v1/search/image", files={"image": b"x" * 15_000})).status_code == 422
+
+
+def test_a_slow_body_is_given_up(engine):
+    head = (
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+    )
+    with serving(engine, body_seconds=0.3) as served, connect(served) as connection:
+        connection.sendall(head + b"Content-Type: application/json\r\n\r\n{")
+        assert b" 408 " in read_all(connection)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /v1/health HTTP/1.1\r\nHost: local"])
+def test_a_slow_head_is_cut_off(engine, start):
+    with serving(engine, head_seconds=0.3) as served, connect(served) as connection:
+        connection.sendall(start)
+        assert read_all(connection) == b""
+        with connect(served) as other:  # nor on a connection that was used before
+            other.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/hea")
+            assert read_all(other).count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_does_not_read_is_cut_off(own):
+    engine, path = own
+    path.write_bytes(path.read_bytes() + bytes(40 << 20))
+    item = engine.find().items[0].id
+    with serving(engine, send_seconds=0.3) as served, connect(served) as connection:
+        connection.sendall(f"GET /v1/items/{item}/image HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        until(lambda: served.connections == 1)
+        until(lambda: served.connections == 0)
+        assert len(read_all(connection)) < 40 << 20
+
+
+async def test_a_picture_is_bounded_in_pixels(engine):
+    data = encode(noise_picture(1, (200, 100)), "PNG")
+    async with inside(engine, max_pixels=10_000) as client:
+        answer = await client.post("/v1/search/image", files={"image": data})
+        assert answer.status_code == 422 and "pixels" in answer.json()["detail"]
+    async with inside(engine) as client:
+        assert (await client.post("/v1/search/image", files={"image": data})).status_code == 200
+
+
+async def test_requests_beyond_the_queue_are_told_to_come_back(engine, monkeypatch):
+    begun, free = threading.Event(), threading.Event()
+    count = engine.count
+
+    def slow(*given):
+        begun.set()
+        free.wait(20)
+        return count(*given)
+
+    monkeypatch.setattr(engine, "count", slow)
+    async with inside(engine, max_queue=1) as client:
+        first = asyncio.create_task(client.get("/v1/stats"))
+        await asyncio.to_thread(begun.wait, 20)
+        refused = await client.get("/v1/search?q=cat")
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        assert (await client.get("/v1/health")).status_code == 200
+        free.set()
+        assert (await first).status_code == 200
+        assert (await client.get("/v1/search?q=cat")).status_code == 200
+
+
+async def test_long_work_is_given_up(engine, monkeypatch):
+    free = threading.Event()
+    monkeypatch.setattr(engine, "count", lambda *unused: free.wait(20) and 0)
+    async with inside(engine, work_seconds=0.2, max_queue=1) as client:
+        answer = await client.get("/v1/stats")
+        assert answer.status_code == 503 and answer.headers["retry-after"]
+        assert (await client.get("/v1/stats")).status_code == 429  # the work goes on, and counts
+        free.set()
+
+
+async def test_nested_filters_are_refused(engine):
+    async with inside(engine) as client:
+        for depth in (40, 300, 20_000):
+            nested = '{"none_of":[' * depth + "{}" + "]}" * depth
+            sent = {"content": '{"filters":' + nested + "}", "headers": {"Content-Type": "application/json"}}
+            assert (await client.post("/v1/find", **sent)).status_code in (400, 422)
+        for wrong in ({"ids": [2**70]}, {"min_width": 2**70}, {"near": {"latitude": 1e999, "longitude": 0, "km": 1}}):
+            content = json.dumps({"filters": wrong})
+            answer = await client.post("/v1/find", content=content, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 422, wrong
+        for path in (f"/v1/items/{2**70}", "/v1/search?q=a&k=100000", f"/v1/search?q=a&offset={2**70}"):
+            assert (await client.get(path)).status_code == 422
+
+
+async def test_every_response_is_bound(engine):
+    async with inside(engine, token=TOKEN) as client:
+        for path in ("/v1/stats", "/v1/items/1/thumbnail", "/v1/items/1/image", "/v1/nowhere"):
+            for headers in ({}, BEARER):
+                answer = await client.get(path, headers=headers)
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                assert "default-src 'none'" in answer.headers["content-security-policy"]
+                assert "server" not in answer.headers
+
+
+async def test_writing_needs_leave(engine):
+    from fastapi import Depends
+
+    from clipsearch.server.access import require_write
+
+    for allowed, status in ((False, 403), (True, 200)):
+        settings = {"token": TOKEN, "allow_write": allowed}
+        async with inside(engine, **settings) as client:
+            app = client._transport.app
+            app.post("/v1/probe", dependencies=[Depends(require_write)])(lambda: {})
+            assert (await client.post("/v1/probe", headers=BEARER)).status_code == status
+
+
+def test_a_stop_waits_for_what_was_asked(engine, monkeypatch):
+    begun, free = threading.Event(), threading.Event()
+    count = engine.count
+
+    def slow(*given):
+        begun.set()
+        free.wait(20)
+        return count(*given)
+
+    monkeypatch.setattr(engine, "count", slow)
+    with serving(engine) as served:
+        connection = connect(served)
+        connection.sendall(b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert begun.wait(20)
+        threading.Timer(0.3, free.set).start()
+    with connection:
+        assert b" 200 " in read_all(connection)
+
+
+def read_all(connection):
+    found = b""
+    try:
+        while part := connection.recv(1 << 16):
+            found += part
+    except ConnectionError:
+        pass
+    return found
+
+
+def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
