@@ -18,8 +18,9 @@ from clipsearch.server.jobs import HISTORY, MAX_FAILED, Job, JobOptions, JobStat
 from clipsearch.server.routes import jobs as routes
 from clipsearch.store.library import locked
 from indexer.report import IndexReport
-from tests.support.api import BEARER, SMALL, Gate, ask, serving, writable
+from tests.support.api import SMALL, Gate, ask, served, writable
 from tests.support.libraries import index, photos
+from tests.support.serving import BEARER
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ async def test_a_server_that_only_reads_starts_and_cancels_no_job(place, encoder
 
 async def test_listeners_all_get_the_events_and_go_on_where_they_were(place, gate):
     gate.close(after=1)
-    with writable(place / "lib", gate, index_folders=(str(place / "photos"),)) as app, serving(app) as url:
+    with served(place / "lib", gate, index_folders=(str(place / "photos"),)) as (app, url):
         async with httpx.AsyncClient(base_url=url, headers=BEARER) as client:
             job_id = (await client.post("/v1/jobs", json={"paths": [str(place / "photos")]})).json()["id"]
 
@@ -315,8 +316,8 @@ def test_what_is_remembered_of_files_that_failed_is_bounded():
 
 def test_a_server_that_stops_cancels_the_job_and_ends_its_streams(place, gate):
     gate.close(after=1)
-    with writable(place / "lib", gate, index_folders=(str(place / "photos"),)) as app, ThreadPoolExecutor(2) as pool:
-        with serving(app) as url:
+    with ThreadPoolExecutor(2) as pool:
+        with served(place / "lib", gate, index_folders=(str(place / "photos"),)) as (app, url):
             started = httpx.post(f"{url}/v1/jobs", json={"paths": [str(place / "photos")]}, headers=BEARER)
             job_id = started.json()["id"]
             stream = pool.submit(httpx.get, f"{url}/v1/jobs/{job_id}/events", headers=BEARER, timeout=60)
@@ -327,4 +328,6 @@ def test_a_server_that_stops_cancels_the_job_and_ends_its_streams(place, gate):
         told = parse(stream.result().text)
         assert told[0][1] == "progress" and "done" not in [data["state"] for _, _, data in told]
         status = app.state.jobs.get(job_id).status
-        assert status.state is JobState.CANCELLED and status.report.added == app.state.service.engine.count() < 6
+        assert status.state is JobState.CANCELLED
+    with clipsearch.open(place / "lib") as engine:
+        assert status.report.added == engine.count() < 6

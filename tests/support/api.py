@@ -1,4 +1,4 @@
-"""The HTTP API of a library: its application asked in this process, and served by uvicorn on a port of its own."""
+"""The HTTP API of a library that may be changed, and an encoder that waits when a test wants it to."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import httpx
 from fastapi import FastAPI
 
 import clipsearch
-from clipsearch.access import listen
 from clipsearch.config import Settings
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import ServerSettings, create_app
-from clipsearch.server.connections import build_server
 from clipsearch.store.library import Library
+from tests.support.serving import BEARER, TOKEN, serving
 
-TOKEN = "0123456789abcdef"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SMALL = Settings(threads=1, offline=True, batch_size=2)
 """A commit after each two files."""
 
@@ -33,7 +30,7 @@ def writable(
     with clipsearch.open(library, create=True, model="builtin-small", settings=settings):
         pass
     with SearchEngine(Library(library), settings, encoder, timeout=timeout, may_be_empty=True) as engine:
-        yield create_app(engine, ServerSettings(port=0, token=TOKEN, allow_write=True, **options))
+        yield create_app(engine, ServerSettings(token=TOKEN, allow_write=True, **options))
 
 
 def ask(app: FastAPI) -> httpx.AsyncClient:
@@ -42,20 +39,12 @@ def ask(app: FastAPI) -> httpx.AsyncClient:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an application until the block ends; gives its address."""
-    with listen(app.state.service.settings) as listener:
-        server = build_server(app)
-        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive(), "the server did not start"
-                thread.join(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+def served(library: Path, encoder: Any, **options: Any) -> Iterator[tuple[FastAPI, str]]:
+    """An application as `writable` makes it, served over real connections, and its address."""
+    with writable(library, encoder) as app:
+        engine = app.state.service.engine
+        with serving(engine, token=TOKEN, allow_write=True, **options) as running:
+            yield running.server.config.app, running.url
 
 
 class Gate:
