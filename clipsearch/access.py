@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clipsearch.errors import InvalidInputError
 
@@ -28,7 +28,7 @@ class Access:
 
     host: str = "127.0.0.1"
     port: int = 0
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)  # a log may show the rest
     allow_write: bool = False
 
     @property
@@ -65,7 +65,7 @@ class Access:
         """Tell, in constant time, whether the header `Authorization` of a request brings the token."""
         if self.token is None:
             return True
-        given = (authorization or "").encode("utf-8", "surrogateescape")
+        given = (authorization or "").encode("latin-1", "replace")  # as it was read from the bytes of the header
         return hmac.compare_digest(given, f"Bearer {self.token}".encode())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -14,9 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.access import LOCAL
 from clipsearch.server.attempts import FailedTokens
-from clipsearch.server.problems import of_http
+from clipsearch.server.problems import of_bug, of_http
 from clipsearch.server.service import Service, get_service
 from clipsearch.server.settings import ServerSettings
+
+_log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/v1/health", "/v1/ready"})
 """What needs no token, and says nothing of the library."""
@@ -67,7 +70,14 @@ class Guard:
         except HTTPException as refused:
             response: Response = of_http(refused)
             return await response(scope, receive, sender)
-        return await self._app(scope, body, sender)
+        try:
+            await self._app(scope, body, sender)
+        except Exception:
+            _log.exception("A request failed: %s %s", scope["method"], scope["path"])
+            if sender.has_started:
+                raise
+            response = of_bug()
+            await response(scope, receive, sender)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Raise HTTPException for a request that is refused."""
@@ -135,6 +145,7 @@ class _Sender:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.has_started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -142,6 +153,7 @@ class _Sender:
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             message = {**message, "headers": headers.raw}
+            self.has_started = True
         await self._send(message)
 
 

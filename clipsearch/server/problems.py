@@ -75,11 +75,10 @@ def problem(status: int, kind: str, title: str, detail: str | None = None, **mor
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer every error with a problem."""
+    """Let an application answer every error with a problem, but for bugs, which are the guard's."""
     app.add_exception_handler(errors.ClipSearchError, _of_ours)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(Exception, _of_bug)
 
 
 def of_error(error: errors.ClipSearchError) -> JSONResponse:
@@ -114,7 +113,8 @@ def of_http(error: HTTPException) -> JSONResponse:
     return problem(error.status_code, kind, title, str(error.detail), headers=error.headers)
 
 
-async def _of_bug(request: Request, error: Exception) -> JSONResponse:
+def of_bug() -> JSONResponse:
+    """Make a response of an error that is a bug of ours; what it says stays in the log."""
     return problem(500, "internal", "An internal error", "This is a bug of the server; its log has the details.")
 
 

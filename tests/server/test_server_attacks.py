@@ -68,9 +68,10 @@ def test_no_token_is_logged(engine, caplog, capfd, monkeypatch):
         )
         connection.sendall(head.encode())
         answer = read_all(connection)
-    assert b" 500 " in answer and b"ZeroDivisionError" not in answer
+    assert b" 500 " in answer and b"nosniff" in answer and b"ZeroDivisionError" not in answer
     assert "ZeroDivisionError" in caplog.text + capfd.readouterr().err
     assert TOKEN not in caplog.text
+    assert TOKEN not in repr(ServerSettings(token=TOKEN))
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8756", "127.0.0.1.evil.example", ""])

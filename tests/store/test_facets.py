@@ -38,9 +38,10 @@ def engine(tmp_path_factory):
             row /= np.linalg.norm(row)
             encoded.append(Encoded(file, hash_of(f"picture {i}"), Modality.IMAGE, row, picture=picture))
         writer.commit(encoded)
-    with library.writer() as writer, writer.transaction() as connection:
-        for i in range(1, 121):
-            tags.set_tags(connection, i, [TAGS[each] for each in rng.integers(0, 4, 2)], TagSource.FILE)
+        connection, _ = writer.storage
+        with connection.begin():
+            for i in range(1, 121):
+                tags.set_tags(connection, i, [TAGS[each] for each in rng.integers(0, 4, 2)], TagSource.FILE)
     with SearchEngine(library) as opened:
         opened.delete([item.key for item in opened.items() if item.id % 11 == 0])
         yield opened
