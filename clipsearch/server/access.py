@@ -36,6 +36,9 @@ HEADERS = {
 }
 """Of each response that has no other value for them."""
 
+_DIGITS = 18
+"""Of a length at most: Python reads no number of thousands of them."""
+
 MIN_RATE = 8192
 """Bytes a second that a request must bring on average."""
 
@@ -90,8 +93,9 @@ class Guard:
             raise HTTPException(403, "Pages of other sites may not ask this server.")
         if _path(scope) not in OPEN:
             self._check_token(scope, headers)
-        if (length := headers.get("content-length", "")).isdigit() and int(length) > self._most(scope):
-            raise _too_large(self._most(scope))
+        length, most = headers.get("content-length", ""), self._most(scope)
+        if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
+            raise _too_large(most)
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         if self._settings.token is None:

@@ -155,6 +155,9 @@ async def test_a_request_is_bounded_in_bytes(engine):
         said = await client.post("/v1/search", content=b" " * 10_001, headers=json_type)
         assert said.status_code == 413 and said.headers["content-type"] == "application/problem+json"
         assert (await client.post("/v1/search", content=endless(), headers=json_type)).status_code == 413
+        for length, status in (("9" * 5000, 413), ("\xb2", 422)):
+            declared = {**json_type, "Content-Length": length.encode("latin-1")}
+            assert (await client.post("/v1/search", content=b"{}", headers=declared)).status_code == status
         upload = await client.post("/v1/search/image", files={"image": b"x" * 20_001})
         assert upload.status_code == 413
         assert (await client.post("/v1/search/image", files={"image": b"x" * 15_000})).status_code == 422
