@@ -9,7 +9,7 @@ from itertools import islice
 
 from clipsearch.paths import join, quote_path, unquote_path
 from clipsearch.store.ledger import Ledger
-from clipsearch.store.records import FileRecord, Root, Scope
+from clipsearch.store.records import FileRecord, Root, RootKind, Scope
 from clipsearch.store.roots import Rules
 from indexer.report import Progress
 from indexer.sources.folder import FolderWalk, SiblingCache
@@ -43,10 +43,12 @@ def compare(
     retry_failed: bool,
     progress: Progress,
     should_stop: Callable[[], bool],
+    within: Sequence[str] | None = None,
 ) -> Difference:
     """Walk the scopes and note on the ledger what is new, changed and missing; library: a folder to leave out.
 
-    When should_stop says so, the comparison ends early and nothing counts as missing.
+    within: links that lead out of these folders are not followed, and what was found through them stays. When
+    should_stop says so, the comparison ends early and nothing counts as missing.
     """
     difference = Difference()
     by_id = {root.id: root for root in roots}
@@ -54,11 +56,14 @@ def compare(
     reached: list[Scope] = []
     unreadable: list[Scope] = []
     siblings = SiblingCache()
+    allowed = None if within is None else [*within, *(root.path for root in roots if root.kind is RootKind.FOLDER)]
     for scope in scopes:
         root = by_id[scope.root_id]
         rules = Rules(root.exclude, root.include_hidden)
         prefix = unquote_path(scope.prefix)
-        walk = FolderWalk(root.id, root.path, prefix, rules, covered=covered, skip=library, siblings=siblings)
+        walk = FolderWalk(
+            root.id, root.path, prefix, rules, covered=covered, skip=library, siblings=siblings, within=allowed
+        )
         whole = FolderWalk(root.id, root.path, "", Rules((), True), covered=covered, skip=library)
         files = 0
         for chunk in _chunks(iter(walk)):

@@ -48,7 +48,8 @@ class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
 
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
-    timeout: seconds to wait for another writer.
+    timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
+    None follows all links.
     """
 
     rules: RulesChange | None = None
@@ -57,6 +58,7 @@ class IndexOptions:
     dry_run: bool = False
     ocr: bool | None = None
     timeout: float = 0.0
+    within: tuple[str, ...] | None = None
 
 
 def index(
@@ -197,6 +199,7 @@ class _Run:
             retry_failed=self.options.retry_failed,
             progress=self.progress,
             should_stop=self.should_stop,
+            within=self.options.within,
         )
         self.report.unchanged = difference.unchanged
         self.report.offline = [root.path for root in difference.offline]

@@ -58,9 +58,9 @@ class Calling:
         """Ignore it."""
 
     def start(self, total: int) -> None:
-        """Call with the total."""
-        self._total = total
-        self._call(self._done, total)
+        """Call with the total; what was done before, as the encoding before the text in pictures, is over."""
+        self._done, self._total = 0, total
+        self._call(0, total)
 
     def advance(self, files: int) -> None:
         """Call with how many are done now."""

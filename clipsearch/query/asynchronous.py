@@ -30,6 +30,11 @@ class EngineAsync(EngineSearches):
 
     _batcher: Batcher
 
+    @property
+    def batch_sizes(self) -> dict[int, int]:
+        """How many batches of searches were answered since the engine was opened, by the number of searches."""
+        return self._batcher.sizes
+
     @overload
     async def asearch(
         self,

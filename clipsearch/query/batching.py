@@ -53,6 +53,12 @@ class Batcher:
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._sizes: dict[int, int] = {}
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """How many batches were answered, by the number of their searches."""
+        return self._sizes.copy()
 
     def renew_after_fork(self) -> None:
         """Begin without requests: they are the parent's, and so is the thread."""
@@ -94,6 +100,7 @@ class Batcher:
                 else:
                     group.append(request)
             for group in groups:
+                self._sizes[len(group)] = self._sizes.get(len(group), 0) + 1
                 self._serve(group)
             del batch, groups  # a thread that waits must not hold answers
 

@@ -95,6 +95,8 @@ class EngineWrites:
         retry_failed: bool = False,
         ocr: bool | None = None,
         progress: Callable[[int, int | None], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        within: Iterable[str | os.PathLike[str]] | None = None,
     ) -> IndexReport:
         """Bring the library up to date with folders and files, as `clipsearch index` does.
 
@@ -105,6 +107,9 @@ class EngineWrites:
             retry_failed: Try files that failed before.
             ocr: Whether the text in pictures is recognised, now and from now on; None for what the library does.
             progress: Called with how many files are done, and of how many, after each batch.
+            should_stop: Asked between batches; the call ends early once it returns True, and what is committed stays.
+            within: Folders which, with those of the library, are all that links in them may lead to; None follows all
+                links. What was found before through a link that leads elsewhere stays as it is.
 
         Returns:
             What became of the files.
@@ -131,12 +136,14 @@ class EngineWrites:
             raise InvalidInputError(f"exclude must be a list of patterns, not {exclude!r:.80}.")
         change = RulesChange(patterns, include_hidden)
         rules = None if change == RulesChange() else change
-        options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout)
+        inside = None if within is None else tuple(os.path.realpath(os.fsdecode(folder)) for folder in within)
+        options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout, within=inside)
         encoder = self._encoder or self._writing_encoder
         with self._take_turn():
             return pipeline.index(
                 self.library.folder, [os.fsdecode(path) for path in given], self._settings, options,
                 encoder=encoder, progress=reporting(progress), notify=logger.warning,
+                should_stop=should_stop or (lambda: False),
             )  # fmt: skip
 
     def build(

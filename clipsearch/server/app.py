@@ -14,14 +14,21 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.server import problems
 from clipsearch.server.access import Guard
 from clipsearch.server.document import describe
+from clipsearch.server.jobs import Jobs
+from clipsearch.server.metrics import CountRequests, Metrics
 from clipsearch.server.service import Service
 from clipsearch.server.settings import ServerSettings
+from clipsearch.server.writes import Writes
 
 PREFIX = "/v1"
 
 ROUTES = (
+    "embeddings",
     "items",
+    "jobs",
     "library",
+    "metrics",
+    "records",
     "search",
 )
 """Modules of `routes`, each with a `router`."""
@@ -43,11 +50,14 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
     chosen = settings or ServerSettings()
     chosen.check()
     service = Service(engine, chosen)
+    jobs = Jobs(engine, chosen.index_folders, service.stopping)
+    metrics = Metrics(service, jobs, PREFIX)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        jobs.close()
 
     app = FastAPI(
         title="clipsearch",
@@ -58,10 +68,12 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.service = service
+    app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
+    app.state.writes = Writes(service)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
     app.openapi = functools.partial(describe, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=chosen)
+    app.add_middleware(CountRequests, metrics=metrics)  # around the guard: what is refused counts too
     return app

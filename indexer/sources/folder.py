@@ -79,7 +79,8 @@ class FolderWalk:
     Symbolic links are followed where they lead to what no root covers; each real folder is entered once, and each
     real file is found once. Pictures come with where their captions stand, and a text that captions one is
     no file of its own. `unreadable` fills while walking: paths below the root of folders that could not be listed, and
-    of tables of captions that could not be read, with the reason; those beside the root are absolute.
+    of tables of captions that could not be read, with the reason; those beside the root are absolute. A link that leads
+    to where this walk may not look counts as one that could not be read.
     """
 
     def __init__(
@@ -92,11 +93,13 @@ class FolderWalk:
         covered: Sequence[str],
         skip: str | None = None,
         siblings: SiblingCache | None = None,
+        within: Sequence[str] | None = None,
     ) -> None:
         """Prepare a walk of `prefix` in a root.
 
         covered: the paths of all roots. skip: a folder to leave out. siblings: what this walk shares with others;
-        a file that several of them are asked for is found by the first alone.
+        a file that several of them are asked for is found by the first alone. within: resolved folders; links that
+        lead out of all of them are not followed. None follows all.
         """
         self._root_id = root_id
         self._root = root
@@ -111,6 +114,8 @@ class FolderWalk:
         self._captions = self._siblings.captions(root, rules, self._absolute, self._is_wanted)
         self._told = len(self._captions.unreadable)
         self._unlisted: list[tuple[str, str]] = []
+        self._within = within
+        self._outside: set[str] = set()
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
@@ -149,7 +154,7 @@ class FolderWalk:
         beside = CaptionSource()
         if _is_named_picture(name):
             absolute = partial(os.path.join, folder)
-            captions = self._siblings.captions(folder, Rules(), absolute, lambda path: True)
+            captions = self._siblings.captions(folder, Rules(), absolute, lambda path: self._stays(absolute(path)))
             reported = len(captions.unreadable)
             try:
                 names = self._siblings.names(folder)
@@ -211,7 +216,27 @@ class FolderWalk:
             return False
         if _IS_LITTER(name):
             return False
-        return not any(_matches(path, name, pattern) for pattern in self._rules.exclude)
+        if any(_matches(path, name, pattern) for pattern in self._rules.exclude):
+            return False
+        if self._stays(self._absolute(path)):
+            return True
+        self._note_outside(path)
+        return False
+
+    def _stays(self, absolute: str) -> bool:
+        """Tell whether a path is no link, or one that leads to where this walk may look."""
+        if self._within is None or not os.path.islink(absolute):
+            return True
+        target = os.path.realpath(absolute)
+        return any(relative(target, folder) is not None for folder in self._within)
+
+    def _note_outside(self, path: str) -> None:
+        """Report a link to what would be indexed; once, though captions ask for it too."""
+        absolute = self._absolute(path)
+        is_wanted = os.path.isdir(absolute) or (suffix(path) in SUFFIXES and os.path.isfile(absolute))
+        if is_wanted and path not in self._outside:
+            self._outside.add(path)
+            self._unlisted.append((path, "a link that leads out of the folders that may be indexed"))
 
     def _is_covered(self, link: str) -> bool:
         """Tell whether a link leads to what a walk of some root finds by itself. Raises OSError if it leads nowhere."""

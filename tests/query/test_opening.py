@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from clipsearch.store.findings import Severity
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.metadata_index import declared
+from indexer.report import reporting
 from tests.support.cli import run_cli
 from tests.support.damage import sql
 from tests.support.libraries import Counting, index, photos
@@ -211,6 +213,59 @@ def test_index_from_python_is_what_the_command_does(tmp_path, encoder, caplog):
         assert engine.index([tmp_path / "photos"], exclude=[]).added == 1
     ran = run_cli("index", "--library", tmp_path / "lib")
     assert ran.code == 0
+
+
+def test_index_from_python_stops_after_a_batch_and_what_is_committed_stays(tmp_path, encoder):
+    paths = photos(tmp_path / "photos", 8)
+    settings = Settings(threads=1, offline=True, batch_size=2)
+    done = []
+    with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small", settings=settings) as engine:
+        report = engine.index(
+            tmp_path / "photos",
+            progress=lambda count, total: done.append(count),
+            should_stop=lambda: max(done, default=0) >= 2,
+        )
+        assert report.interrupted and 2 <= report.added < 8
+        assert engine.count() == report.added
+        paths[0].unlink()
+        assert engine.index().added == 8 - report.added
+
+
+def test_progress_begins_again_with_each_step_of_a_run():
+    """As the text in pictures is recognised after they are encoded."""
+    calls = []
+    progress = reporting(lambda done, total: calls.append((done, total)))
+    for total in (3, 5):
+        progress.start(total)
+        progress.advance(2)
+    assert calls == [(0, 3), (2, 3), (0, 5), (2, 5)]
+
+
+def test_links_are_followed_only_within_folders_that_are_named(tmp_path, encoder):
+    """Neither a file, a folder, a sidecar nor a table is read through a link that leads out; nothing is lost."""
+    root, open_folder, closed = tmp_path / "photos", tmp_path / "open", tmp_path / "closed"
+    photos(root, 2)
+    photos(open_folder, 1, first=10)
+    photos(closed / "sub", 2, first=20)
+    (closed / "words.txt").write_text("A secret that nobody may read.\n")
+    (closed / "table.csv").write_text("image,caption\np001.jpg,another secret\n")
+    (root / "in").symlink_to(open_folder)
+    (root / "out").symlink_to(closed / "sub")
+    (root / "out.jpg").symlink_to(closed / "sub" / "p020.jpg")
+    (root / "p000.txt").symlink_to(closed / "words.txt")
+    (root / "captions.csv").symlink_to(closed / "table.csv")
+    (root / "readme.txt").symlink_to(closed / "words.txt")
+    (root / "gone.jpg").symlink_to(closed / "gone.jpg")
+    with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small", settings=SETTINGS) as engine:
+        report = engine.index(root, within=[open_folder])
+        assert sorted(item.path for item in engine.items()) == [
+            str(root / name) for name in ("in/p010.jpg", "p000.jpg", "p001.jpg")
+        ]
+        assert not any(item.caption for item in engine.items())
+        assert sorted(Path(path).name for path, _ in report.failed) == ["out", "out.jpg", "p000.txt", "readme.txt"]
+        assert engine.index(root).added == 3  # two pictures and a text
+        assert engine.index(within=[]).removed == 0
+        assert engine.count() == 6
 
 
 def test_records_and_files_do_not_disturb_each_other(tmp_path, encoder):

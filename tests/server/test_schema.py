@@ -13,6 +13,9 @@ from schemathesis.specs.openapi.checks import (
 
 from clipsearch.server.app import create_app
 from clipsearch.server.settings import ServerSettings
+from tests.support.api import writable
+from tests.support.libraries import index, photos
+from tests.support.serving import BEARER
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
@@ -20,10 +23,9 @@ HOST = {"Host": "127.0.0.1:8756"}
 OPTIONS = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "derandomize": True}
 
 
-def run(engine, examples):
+def run(app, examples, headers=HOST):
     """Ask each operation for so many things, right and wrong; return how many that were."""
-    app = create_app(engine, ServerSettings())
-    document = schemathesis.openapi.from_asgi("/v1/openapi.json", app, headers=HOST)
+    document = schemathesis.openapi.from_asgi("/v1/openapi.json", app, headers=headers)
     asked = 0
     for found in document.get_all_operations():
         operation = found.ok()
@@ -34,16 +36,25 @@ def run(engine, examples):
         def ask(case):
             nonlocal asked
             asked += 1
-            case.call_and_validate(checks=CHECKS, headers=HOST)
+            case.call_and_validate(checks=CHECKS, headers=headers)
 
         ask()
     return asked
 
 
 def test_no_answer_is_a_fault_or_undocumented(engine):
-    assert run(engine, 12) >= 120
+    assert run(create_app(engine, ServerSettings()), 12) >= 120
 
 
 @pytest.mark.slow
 def test_no_answer_of_thousands_is_a_fault_or_undocumented(engine):
-    assert run(engine, 250) >= 2000
+    assert run(create_app(engine, ServerSettings()), 250) >= 2000
+
+
+def test_nor_of_a_server_that_writes(tmp_path, encoder):
+    photos(tmp_path / "photos", 2)
+    index(tmp_path / "lib", tmp_path / "photos", encoder=encoder)
+    with writable(tmp_path / "lib", encoder, index_folders=(str(tmp_path / "photos"),)) as app:
+        app.state.service.engine.add([{"id": f"r{n}", "text": f"text {n}"} for n in range(20)])
+        assert run(app, 12, HOST | BEARER) >= 200
+        app.state.jobs.close()

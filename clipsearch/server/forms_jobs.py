@@ -1,0 +1,99 @@
+"""What the routes of jobs take and return."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clipsearch.forms import MAX_KEY, MAX_KEYS
+from clipsearch.present import encodable
+from clipsearch.server.jobs import MAX_FAILED, Job, JobState, JobStatus
+
+
+class JobRequest(BaseModel):
+    """What to index."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paths": ["/srv/photos"]}, {}]})
+
+    paths: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_KEY)]],
+        Field(max_length=MAX_KEYS, description="Absolute paths of folders; none for all folders of the library."),
+    ] = []
+    retry_failed: bool = Field(False, description="Try files again that failed before.")
+    ocr: bool | None = Field(
+        None, description="Whether text in pictures is recognised, now and from now on; null for what the library does."
+    )
+
+
+class FailedFile(BaseModel):
+    """A file that could not be indexed."""
+
+    path: str
+    reason: str
+
+
+class JobReport(BaseModel):
+    """What became of the files; what a job did before it was cancelled, too."""
+
+    added: int
+    changed: int
+    moved: int
+    removed: int
+    unchanged: int
+    encoded: int
+    failures: int = Field(description="How many failed.")
+    failed: list[FailedFile] = Field(description=f"The first {MAX_FAILED} that failed.")
+    offline: list[str] = Field(description="Folders that could not be reached; what is known of them stays.")
+    seconds: float
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    id: str = Field(examples=["5f2b8c0d9e1a4f37"])
+    state: JobState
+    paths: list[str] = Field(description="Folders; none for all of the library.")
+    started: datetime
+    ended: datetime | None
+    done: int = Field(description="Files that are done.")
+    total: int | None = Field(description="Files to do; null until they are counted.")
+    error: str | None = Field(description="Why it failed.")
+    report: JobReport | None = Field(description="Of a job that is done or cancelled.")
+
+
+class JobList(BaseModel):
+    """The jobs since the server started, the latest first."""
+
+    jobs: list[JobView]
+
+
+def view(job: Job, status: JobStatus | None = None) -> JobView:
+    """Describe a job, as it is now or was at one moment."""
+    status = status or job.status
+    report = status.report
+    return JobView(
+        id=job.id,
+        state=status.state,
+        paths=encodable(status.paths),
+        started=status.started,
+        ended=status.ended,
+        done=status.done,
+        total=status.total,
+        error=encodable(status.error),
+        report=None
+        if report is None
+        else JobReport(
+            added=report.added,
+            changed=report.changed,
+            moved=report.moved,
+            removed=report.removed,
+            unchanged=report.unchanged,
+            encoded=report.encoded,
+            failures=status.failures,
+            failed=[FailedFile(path=encodable(path), reason=encodable(reason)) for path, reason in report.failed],
+            offline=encodable(report.offline),
+            seconds=report.seconds,
+        ),
+    )
