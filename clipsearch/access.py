@@ -57,9 +57,11 @@ class Access:
                 "openssl rand -hex 16"
             )
         if self.token is None and not self.is_local:
-            raise InvalidInputError(f"Others can reach {self.host}. Give a token that they need: --token")
+            raise InvalidInputError(
+                f"Others can reach {self.host}. Give a token that they need: --token; in Python: token=..."
+            )
         if self.token is None and self.allow_write:
-            raise InvalidInputError("--allow-write over HTTP needs a token: --token")
+            raise InvalidInputError("Writing over HTTP needs a token: --token; in Python: token=...")
 
     def admits(self, authorization: str | None) -> bool:
         """Tell, in constant time, whether the header `Authorization` of a request brings the token."""

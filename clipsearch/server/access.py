@@ -46,7 +46,9 @@ MIN_RATE = 8192
 def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
     """Let a request through only where the server may change the library."""
     if not service.settings.allow_write:
-        raise HTTPException(403, "This server only reads. Start it with --allow-write, and with a token.")
+        raise HTTPException(
+            403, "This server only reads. To let it write: clipsearch serve --allow-write, with a token."
+        )
 
 
 class Guard:
@@ -87,7 +89,9 @@ class Guard:
         host = headers.get("host", "").lower()
         if self._names and _without_port(host) not in self._names:
             # A page of a stranger may give this machine a name of its own (DNS rebinding).
-            raise HTTPException(403, "The server is not known by this name. Name it with --allow-host.")
+            raise HTTPException(
+                403, "The server is not known by this name. To allow one: clipsearch serve --allow-host NAME"
+            )
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if (origin is not None and _host_of(origin) != host) or site not in ("none", "same-origin"):
             raise HTTPException(403, "Pages of other sites may not ask this server.")

@@ -260,7 +260,7 @@ class Jobs:
             if real not in roots and not any(relative(real, folder) is not None for folder in self._folders):
                 raise FolderRefusedError(
                     f"{path!r:.200} is neither a folder of the library nor below one that the server may index. "
-                    "Start the server with --allow-index to allow more."
+                    "To allow more: clipsearch serve --allow-index DIR"
                 )
             if real not in roots and not os.path.isdir(real):
                 raise InvalidInputError(f"There is no folder {path!r:.200}. Check the path.")

@@ -48,7 +48,9 @@ class ServerSettings(Access):
         """Raise InvalidInputError where somebody could reach the server, or write, without a token."""
         Access.check(self)
         if self.allowed_hosts and self.token is None:
-            raise InvalidInputError("A server that others reach through a proxy needs a token: --token-file")
+            raise InvalidInputError(
+                "A server that others reach through a proxy needs a token: --token; in Python: token=..."
+            )
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name.startswith(("max_", "threads")) or each.name.endswith("_seconds"):
