@@ -104,13 +104,15 @@ async def test_a_query_names_no_file_and_no_address(engine, pictures, web):
         for query in (f"image:{secret}", secret, "./p.jpg", web.url("/a.jpg"), f"cat - {secret}"):
             answer = await client.post("/v1/search", json={"query": query})
             assert answer.status_code == 422 and "does not read" in answer.json()["detail"], query
-        assert (await client.post("/v1/search", json={"image_url": web.url("/a.jpg")})).status_code == 422
+        answer = await client.post("/v1/search", json={"image_url": web.url("/a.jpg")})
+        assert answer.status_code == 422 and "fetches no URLs" in answer.json()["detail"]
         for path in ("/v1/items/..%2f..%2fetc%2fpasswd/image", f"/v1/items/{secret}/image"):
             assert (await client.get(path)).status_code in (404, 422)
     assert web.asked == []
     async with inside(engine, allow_urls=True) as client:
         for url in (secret, "file:///etc/passwd", "ftp://localhost/a.jpg"):
-            assert (await client.post("/v1/search", json={"image_url": url})).status_code == 422
+            answer = await client.post("/v1/search", json={"image_url": url})
+            assert answer.status_code == 422 and "http or https only" in answer.json()["detail"]
             assert (await client.post("/v1/search", json={"query": f"image:{url}"})).status_code == 422
 
 
