@@ -30,6 +30,7 @@ ARGUMENTS = {
     "mcp": [["mcp", "--help"]],
     "models": [["models"]],
     "query": [["query", "a cat"], ["query", "--json", "a cat", "--no-cache"], ["query", "--sheet", "s.png", "a cat"]],
+    "serve": [["serve", "--help"]],
     "similar": [["similar", "1"]],
     "status": [["status"]],
     "tags": [["tags"]],
