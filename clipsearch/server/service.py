@@ -79,6 +79,10 @@ class Service:
         work.add_done_callback(self._end)
         try:
             return await asyncio.wait_for(asyncio.shield(work), self.settings.work_seconds)
+        except asyncio.CancelledError:
+            if not self.stopping.is_set():
+                raise
+            raise OverdueError("The server stopped before this was answered. Ask again once it runs.") from None
         except TimeoutError:
             if work.done():
                 return work.result()
