@@ -110,13 +110,20 @@ async def _of_http(request: Request, error: Exception) -> JSONResponse:
 def of_http(error: HTTPException) -> JSONResponse:
     """Make a response of an error of the protocol."""
     kind, title = _HTTP.get(error.status_code, ("http", "The request cannot be answered"))
-    return problem(error.status_code, kind, title, str(error.detail), headers=error.headers)
+    detail = _DETAILS.get(str(error.detail), str(error.detail))
+    return problem(error.status_code, kind, title, detail, headers=error.headers)
 
 
 def of_bug() -> JSONResponse:
     """Make a response of an error that is a bug of ours; what it says stays in the log."""
     return problem(500, "internal", "An internal error", "This is a bug of the server; its log has the details.")
 
+
+_DETAILS = {
+    "Not Found": "The server has no such route. /v1/openapi.json describes its routes.",
+    "Method Not Allowed": "The route has no such method. /v1/openapi.json describes its routes.",
+}
+"""What Starlette says of requests that it routes nowhere, with the remedy."""
 
 _HTTP = {
     400: ("bad-request", "The request cannot be read"),

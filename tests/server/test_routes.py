@@ -113,6 +113,8 @@ async def test_errors_are_problems(engine):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["status"]) == (status, status)
         assert (await client.put("/v1/stats")).status_code == 405
+        assert "openapi.json" in (await client.put("/v1/stats")).json()["detail"]
+        assert "openapi.json" in (await client.get("/v1/nothing")).json()["detail"]
         both = await client.post("/v1/search", json={"text": "a", "id": 1})
         assert both.status_code == 422 and "takes one of" in both.json()["detail"]
 
