@@ -33,7 +33,7 @@ _MAX_TOKEN_FILE = 4096
     "--allow-write/--read-only", "allow_write", help="Let requests change the library; it needs a token.  [default: no]"
 )
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which a proxy is reached (repeatable).")
-@click.option("--allow-urls", is_flag=True, help="Let a search name a picture by its URL, which is fetched.")
+@click.option("--allow-urls", is_flag=True, help="Let a search or a record name a picture by its URL.")
 @click.option(
     "--allow-index", multiple=True, metavar="DIR", help="A folder that requests may have indexed (repeatable)."
 )

@@ -14,7 +14,7 @@ class ServerSettings(Access):
     """Who may reach a server, what they may do, and its limits.
 
     Attributes:
-        allow_urls: Whether a search may name a picture by its URL, which the server fetches.
+        allow_urls: Whether a search or an added record may name a picture by its URL, which the server fetches.
         allowed_hosts: Names by which a proxy in front of the server is reached, such as `photos.example.org`.
         index_folders: Folders that a job may index, with what is below them, beside the roots of the library.
         max_body: Bytes of a request at most, but for one that may bring pictures.
