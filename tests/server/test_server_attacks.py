@@ -204,7 +204,9 @@ async def test_a_picture_is_bounded_in_pixels(engine):
         assert (await client.post("/v1/search/image", files={"image": data})).status_code == 200
 
 
-async def test_requests_beyond_the_queue_are_told_to_come_back(engine, monkeypatch):
+@pytest.fixture
+def held_count(engine, monkeypatch):
+    """Hold up whoever counts the items: events that it began, and that it may go on."""
     begun, free = threading.Event(), threading.Event()
     count = engine.count
 
@@ -214,6 +216,11 @@ async def test_requests_beyond_the_queue_are_told_to_come_back(engine, monkeypat
         return count(*given)
 
     monkeypatch.setattr(engine, "count", slow)
+    return begun, free
+
+
+async def test_requests_beyond_the_queue_are_told_to_come_back(engine, held_count):
+    begun, free = held_count
     async with inside(engine, max_queue=1) as client:
         first = asyncio.create_task(client.get("/v1/stats"))
         await asyncio.to_thread(begun.wait, 20)
@@ -272,16 +279,8 @@ async def test_writing_needs_leave(engine):
             assert (await client.post("/v1/probe", headers=BEARER)).status_code == status
 
 
-def test_a_stop_waits_for_what_was_asked(engine, monkeypatch):
-    begun, free = threading.Event(), threading.Event()
-    count = engine.count
-
-    def slow(*given):
-        begun.set()
-        free.wait(20)
-        return count(*given)
-
-    monkeypatch.setattr(engine, "count", slow)
+def test_a_stop_waits_for_what_was_asked(engine, held_count):
+    begun, free = held_count
     with serving(engine) as served:
         connection = connect(served)
         connection.sendall(b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n")
