@@ -133,10 +133,11 @@ class _Body:
     async def __call__(self) -> Message:
         if self._is_complete:
             return await self._receive()
+        now = asyncio.get_running_loop().time()
         if self._end is None:
-            self._end = asyncio.get_running_loop().time() + self._seconds
+            self._end = now + self._seconds
         try:
-            async with asyncio.timeout_at(self._end + self._size / MIN_RATE):
+            async with asyncio.timeout_at(min(self._end + self._size / MIN_RATE, now + self._seconds)):
                 message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, "The request came too slowly.", {"Connection": "close"}) from None

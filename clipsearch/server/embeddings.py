@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from clipsearch.server.forms_embeddings import (
     TextInput,
 )
 from clipsearch.server.pictures import open_given
-from clipsearch.server.service import Service
+from clipsearch.server.service import OverdueError, Service
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +57,8 @@ def embed(service: Service, asked: EmbeddingsRequest) -> bytes:
     if texts:
         rows[[*texts]] = engine.embed(texts=texts.values(), kind=asked.kind)
     if pictures:
-        rows[[*pictures]] = engine.embed(images=(_open(service, number, url) for number, url in pictures.items()))
+        end = time.monotonic() + service.settings.work_seconds
+        rows[[*pictures]] = engine.embed(images=(_open(service, number, url, end) for number, url in pictures.items()))
     tokens = sum(encoder.count_tokens(text) for text in texts.values())
     return present.to_json(
         {
@@ -82,7 +84,9 @@ def _check(texts: dict[int, str], pictures: dict[int, str]) -> None:
             raise InvalidInputError(f"input[{number}] has no words.")
 
 
-def _open(service: Service, number: int, url: str) -> Image:
+def _open(service: Service, number: int, url: str, end: float) -> Image:
+    if time.monotonic() > end:  # nobody waits for the answer any more
+        raise OverdueError("The pictures take too long. Send fewer at a time.")
     try:
         return open_given(service, read_data_url(url))
     except (InvalidInputError, MediaError) as error:

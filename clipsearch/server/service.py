@@ -21,6 +21,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+UPLOAD_THREADS = 2
+"""Threads for what requests bring, such as pictures."""
+
+
 class BusyError(ClipSearchError):
     """The server has as many requests as it takes; `retry_after`: seconds after which to try again."""
 
@@ -49,6 +53,7 @@ class Service:
         self.settings = settings
         self.stopping = threading.Event()
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="clipsearch-server")
+        self._uploads = ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="clipsearch-uploads")
         self._pending = 0
 
     @property
@@ -61,8 +66,15 @@ class Service:
 
         Raises BusyError where too many are waiting, OverdueError where it takes too long; what the function raises.
         """
-        call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
-        return await self._limited(lambda: asyncio.get_running_loop().run_in_executor(self._pool, call))
+        return await self._run_in(self._pool, functools.partial(function, *args, **kwargs))
+
+    async def run_upload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do as `run` with what a request brought. Pictures that take long to decode hold up only each other."""
+        return await self._run_in(self._uploads, functools.partial(function, *args, **kwargs))
+
+    async def _run_in(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+        call = functools.partial(contextvars.copy_context().run, function)
+        return await self._limited(lambda: asyncio.get_running_loop().run_in_executor(pool, call))
 
     async def search(self, query: Any = None, **options: Any) -> Results:  # noqa: ANN401 - as `asearch`
         """Search by one query, as `SearchEngine.asearch` does. Raises as `run` does."""
@@ -99,7 +111,8 @@ class Service:
     def close(self) -> None:
         """Wait for work that was begun; what waits is dropped."""
         self.stopping.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._uploads):
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def get_service(request: Request) -> Service:

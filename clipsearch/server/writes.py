@@ -33,6 +33,6 @@ class Writes:
         self._waiting += 1
         try:
             async with self._turn:
-                return await self._service.run(function, *args, **kwargs)
+                return await self._service.run_upload(function, *args, **kwargs)
         finally:
             self._waiting -= 1

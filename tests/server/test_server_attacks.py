@@ -174,6 +174,14 @@ def test_a_slow_body_is_given_up(engine):
         assert b" 408 " in read_all(connection)
 
 
+def test_a_body_that_came_fast_may_not_stop(engine):
+    head = b"POST /v1/search/image HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000000\r\n"
+    with serving(engine, body_seconds=1.0) as served, connect(served) as connection:
+        part = b'--a\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        connection.sendall(head + b"Content-Type: multipart/form-data; boundary=a\r\n\r\n" + part + bytes(8 << 20))
+        assert b" 408 " in read_all(connection)
+
+
 @pytest.mark.parametrize("start", [b"", b"GET /v1/health HTTP/1.1\r\nHost: local"])
 def test_a_slow_head_is_cut_off(engine, start):
     with serving(engine, head_seconds=0.3) as served, connect(served) as connection:

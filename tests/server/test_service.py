@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
-from clipsearch.server.service import OverdueError, Service
+from clipsearch.server.embeddings import embed
+from clipsearch.server.forms_embeddings import EmbeddingsRequest
+from clipsearch.server.service import UPLOAD_THREADS, OverdueError, Service
 from clipsearch.server.settings import ServerSettings
 
 
@@ -28,3 +30,20 @@ async def test_a_request_that_the_end_of_the_server_cuts_off_is_answered(service
     with pytest.raises(OverdueError if stops else asyncio.CancelledError):
         await request
     gate.set()
+
+
+async def test_uploads_that_take_long_hold_up_only_each_other(service):
+    gate = threading.Event()
+    uploads = [asyncio.create_task(service.run_upload(gate.wait, 20)) for _ in range(UPLOAD_THREADS + 4)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(service.run(service.engine.count), 20) > 0
+    assert service.pending == len(uploads)
+    gate.set()
+    assert await asyncio.gather(*uploads) == [True] * len(uploads)
+
+
+def test_pictures_are_decoded_no_longer_than_somebody_waits(engine):
+    late = Service(engine, ServerSettings(work_seconds=-1))
+    with pytest.raises(OverdueError, match="fewer"):
+        embed(late, EmbeddingsRequest.model_validate({"input": [{"image": "data:image/png;base64,AAAA"}]}))
+    late.close()

@@ -23,7 +23,7 @@ router = APIRouter(tags=["embeddings"])
 async def create_embeddings(asked: EmbeddingsRequest, service: Annotated[Service, Depends(get_service)]) -> Response:
     """Embed texts and pictures with the encoder of the library, as OpenAI's API does; nothing is stored."""
     try:
-        body = await service.run(embed, service, asked)
+        body = await service.run_upload(embed, service, asked)
     except UnknownModelError as error:
         raise HTTPException(404, str(error)) from error
     return Response(body, media_type="application/json")

@@ -55,7 +55,9 @@ async def search(service: Shared, asked: forms.Search) -> Response:
     elif asked.vector is not None:
         options |= {"vector": asked.vector, "kind": asked.kind}
     else:
-        options["image"] = await service.run(pictures.open_given, service, _allowed_url(service, asked.image_url))
+        options["image"] = await service.run_upload(
+            pictures.open_given, service, _allowed_url(service, asked.image_url)
+        )
     found = await service.search(query, **options)
     return payloads.json_response(payloads.answer(found, asked.k))
 
@@ -71,7 +73,7 @@ async def search_picture(
 ) -> Response:
     """Find what looks like a picture that is sent along, as multipart/form-data."""
     asked = options or forms.Options()
-    picture = await service.run(pictures.open_given, service, await image.read())
+    picture = await service.run_upload(pictures.open_given, service, await image.read())
     found = await service.search(image=picture, **asked.keywords())
     return payloads.json_response(payloads.answer(found, asked.k))
 
