@@ -160,7 +160,8 @@ def ids_of(library: Library) -> list[int]:
 
 
 def found(connection, wanted: Filter) -> list[int]:
-    return list(connection.execute(select(items.c.id).where(condition(connection, wanted, ""))).scalars())
+    rows = select(items.c.id).where(condition(connection, wanted, "")).order_by(items.c.id)
+    return list(connection.execute(rows).scalars())
 
 
 @settings(max_examples=80, deadline=None)
