@@ -22,7 +22,7 @@ from clipsearch.server.settings import ServerSettings
 _log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/v1/health", "/v1/ready"})
-"""What needs no token, and says nothing of the library."""
+"""What needs no token, and says nothing of the library; beside these, what `is_page` names."""
 
 UPLOADS = frozenset({"/v1/search/image", "/v1/records", "/v1/records/image", "/v1/embeddings"})
 """What may bring pictures, and so more bytes."""
@@ -41,6 +41,11 @@ _DIGITS = 18
 
 MIN_RATE = 8192
 """Bytes a second that a request must bring on average."""
+
+
+def is_page(path: str) -> bool:
+    """Whether a path is one of the page, which asks for the token itself."""
+    return path == "/" or path.startswith("/page/")
 
 
 def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
@@ -95,7 +100,7 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if (origin is not None and _host_of(origin) != host) or site not in ("none", "same-origin"):
             raise HTTPException(403, "Pages of other sites may not ask this server.")
-        if _path(scope) not in OPEN:
+        if _path(scope) not in OPEN and not is_page(_path(scope)):
             self._check_token(scope, headers)
         length, most = headers.get("content-length", ""), self._most(scope)
         if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
