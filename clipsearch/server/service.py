@@ -8,9 +8,9 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from clipsearch.errors import ClipSearchError
 from clipsearch.query.engine import SearchEngine
@@ -119,3 +119,6 @@ def get_service(request: Request) -> Service:
     """Return the service of the application of a request."""
     service: Service = request.app.state.service
     return service
+
+
+TheService = Annotated[Service, Depends(get_service)]

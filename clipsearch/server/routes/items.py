@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from clipsearch.errors import MediaError
 from clipsearch.query.embeds import MAX_SIDE, MIN_SIDE
 from clipsearch.server import forms, payloads, pictures
-from clipsearch.server.service import Service, get_service
+from clipsearch.server.service import Service, TheService
 from clipsearch.types import Item
 
 router = APIRouter(tags=["items"])
-Shared = Annotated[Service, Depends(get_service)]
 ItemId = Annotated[int, Path(ge=1, le=forms.MAX_ID, description="The id of an item.")]
 Known = Annotated[str | None, Header(alias="If-None-Match", description="What the client has; 304 if that is right.")]
 Version = Annotated[str | None, Query(max_length=64, description="Of the content; a right one is kept for a year.")]
@@ -37,14 +36,14 @@ class ItemsQuery(forms.QueryFilters):
 
 
 @router.get("/items", response_model=forms.Page)
-async def list_items(service: Shared, asked: Annotated[ItemsQuery, Query()]) -> Response:
+async def list_items(service: TheService, asked: Annotated[ItemsQuery, Query()]) -> Response:
     """List items in order of their ids, page by page."""
     found = await service.run(service.engine.page, asked.build(), cursor=asked.cursor, limit=asked.limit)
     return payloads.json_response(payloads.page(found))
 
 
 @router.post("/find", response_model=forms.Listing)
-async def find(service: Shared, asked: forms.Find) -> Response:
+async def find(service: TheService, asked: forms.Find) -> Response:
     """List the items that filters allow, newest first, and how many there are."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.find, filters, limit=asked.limit, offset=asked.offset)
@@ -52,14 +51,14 @@ async def find(service: Shared, asked: forms.Find) -> Response:
 
 
 @router.get("/items/{item_id}", response_model=forms.Item, responses={404: {"description": "There is no such item."}})
-async def get_item(service: Shared, item_id: ItemId) -> Response:
+async def get_item(service: TheService, item_id: ItemId) -> Response:
     """Return all that is known of an item."""
     item, tags = await _find(service, item_id)
     return payloads.json_response({**payloads.item(item, whole=True), "tags": list(tags)})
 
 
 @router.get("/items/{item_id}/image", response_class=Response, responses=_PICTURE)
-async def get_image(service: Shared, item_id: ItemId, known: Known = None, v: Version = None) -> Response:
+async def get_image(service: TheService, item_id: ItemId, known: Known = None, v: Version = None) -> Response:
     """Return the picture of an item, as its file is."""
     item, _ = await _find(service, item_id)
     headers = _caching(item, "image", v)
@@ -75,7 +74,7 @@ async def get_image(service: Shared, item_id: ItemId, known: Known = None, v: Ve
 
 @router.get("/items/{item_id}/thumbnail", response_class=Response, responses=_PICTURE)
 async def get_thumbnail(
-    service: Shared,
+    service: TheService,
     item_id: ItemId,
     size: Annotated[int, Query(ge=MIN_SIDE, le=MAX_SIDE, description="Pixels of the longer side at most.")] = 256,
     known: Known = None,

@@ -14,7 +14,8 @@ from clipsearch.records import Record
 from clipsearch.server import changes, forms_records
 from clipsearch.server.access import require_write
 from clipsearch.server.problems import Problem
-from clipsearch.server.routes.jobs import TheJobs, TheService
+from clipsearch.server.routes.jobs import TheJobs
+from clipsearch.server.service import TheService
 from clipsearch.server.writes import Writes
 
 _LOCKED: dict[int | str, dict[str, Any]] = {
