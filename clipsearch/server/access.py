@@ -95,10 +95,10 @@ class Guard:
             )
         path = _path(scope)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        is_foreign = site not in ("none", "same-origin") and not (_is_page(path) and _is_navigation(scope, headers))
+        is_foreign = site not in ("none", "same-origin") and not (is_page(path) and _is_navigation(scope, headers))
         if is_foreign or (origin is not None and _host_of(origin) != host):
             raise HTTPException(403, "Pages of other sites may not ask this server.")
-        if path not in OPEN and not _is_page(path):
+        if path not in OPEN and not is_page(path):
             self._credentials.check(HTTPConnection(scope))
         length, most = headers.get("content-length", ""), self._most(scope)
         if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
@@ -160,7 +160,7 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _is_page(path: str) -> bool:
+def is_page(path: str) -> bool:
     """Tell whether a path is one of the page: its files are the same for everybody."""
     return path == "/" or path.startswith("/page/")
 

@@ -17,6 +17,8 @@ from clipsearch.server.credentials import Credentials
 from clipsearch.server.document import describe
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.metrics import CountRequests, Metrics
+from clipsearch.server.page_files import read_page_files
+from clipsearch.server.routes import page
 from clipsearch.server.service import Service
 from clipsearch.server.settings import ServerSettings
 from clipsearch.server.writes import Writes
@@ -72,9 +74,11 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
     )
     app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
     app.state.writes, app.state.credentials = Writes(service), Credentials(chosen)
+    app.state.page_files = read_page_files()
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
+    app.include_router(page.router)
     app.openapi = functools.partial(describe, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=chosen, credentials=app.state.credentials)
     app.add_middleware(CountRequests, metrics=metrics)  # around the guard: what is refused counts too

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.errors import ClipSearchError
 from clipsearch.filtering import Filter
+from clipsearch.server.access import is_page
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.service import Service
 from clipsearch.types import Modality
@@ -69,7 +70,8 @@ class Metrics:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         path = getattr(scope.get("route"), "path", None)
         # Of a router that an application includes, FastAPI gives the path with the prefix or without, by its version.
-        route = "none" if path is None else self._prefix + path.removeprefix(self._prefix)
+        inner = None if path is None else path.removeprefix(self._prefix)
+        route = "none" if inner is None else inner if is_page(inner) else self._prefix + inner
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
