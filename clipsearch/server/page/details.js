@@ -1,0 +1,74 @@
+/** What is known of an item: date, camera, place, words, tags. */
+
+import { fill, h, iconButton } from "./dom.js";
+import { formatDate, t } from "./i18n.js";
+import { createTagEditor } from "./tag_editor.js";
+import { formatPercent } from "./tile.js";
+
+/** Kilometres around a picture that count as near. */
+const NEAR = 5;
+const DATE = { dateStyle: "full", timeStyle: "short" };
+
+/** @param {object} ctx */
+export function createDetails(ctx) {
+  const element = h("aside", { class: "details", id: "details", "aria-label": t("details") });
+
+  function show(item) {
+    fill(element,
+      confidence(item), facts(item),
+      path(item, ctx), place(item, ctx), createTagEditor(ctx, item),
+      words(t("caption"), item.caption), words(t("recognised"), item.recognised?.map((line) => line.text).join("\n")),
+      words(t("text"), item.text), metadata(item));
+  }
+
+  return { element, show };
+}
+
+function confidence({ confidence, score }) {
+  if (typeof confidence !== "number") return null;
+  const percent = formatPercent(confidence);
+  return section(t("confidence"),
+    h("div", { class: "row" },
+      h("span", { class: "meter wide", "aria-hidden": "true" }, h("span", { style: { width: `${confidence * 100}%` } })),
+      h("span", {}, percent), h("span", { class: "muted" }, t("scoreOf", { score: score.toFixed(3) }))));
+}
+
+function facts({ taken_at: taken, camera, width, height }) {
+  const rows = [
+    taken && [t("taken"), formatDate(taken, DATE)],
+    camera && [t("camera"), camera],
+    width && [t("size"), `${t("pixels", { width, height })} · ${((width * height) / 1e6).toFixed(1)} MP`],
+  ].filter(Boolean);
+  return rows.length > 0 && h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+function path({ path, key }, { toast }) {
+  const copy = iconButton("copy", t("copyPath"), async () => {
+    await navigator.clipboard.writeText(path || key);
+    toast(t("copied"));
+  }, { class: "icon-button small" });
+  return section(t("file"), h("div", { class: "row between top" }, h("span", { class: "path" }, path || key), copy));
+}
+
+function place({ latitude, longitude }, { actions }) {
+  if (typeof latitude !== "number" || typeof longitude !== "number") return null;
+  const near = () => actions.go({ filters: { near: { latitude, longitude, km: NEAR } }, terms: [], show: "photos", view: null });
+  return section(t("place"), h("div", { class: "row between" },
+    h("span", {}, `${latitude.toFixed(4)}, ${longitude.toFixed(4)}`),
+    h("button", { type: "button", class: "link", onclick: near }, t("nearby"))));
+}
+
+function words(title, text) {
+  return text ? section(title, h("p", { class: "words" }, text)) : null;
+}
+
+function metadata({ metadata }) {
+  const entries = Object.entries(metadata ?? {});
+  if (!entries.length) return null;
+  const rows = entries.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value))]);
+  return section(t("metadata"), h("dl", { class: "facts" }, rows));
+}
+
+function section(title, ...rest) {
+  return h("section", { class: "detail" }, h("h3", {}, title), rest);
+}

@@ -1,0 +1,50 @@
+/** What is said about an answer: doubts, warnings, problems, and that nothing was found. */
+
+import { h, icon } from "./dom.js";
+import { t } from "./i18n.js";
+
+/** @param {import("./results.js").Results} results */
+export function notices(results) {
+  const doubt = results.isRanked && !results.confident && results.total > 0;
+  return [
+    doubt && note("info", h("strong", {}, t("noConfidentMatch")), " ", t("nearestFollow")),
+    ...results.warnings.map((warning) => note("warning", warning)),
+  ];
+}
+
+/** @param {{store: object, actions: object}} ctx */
+export function nothingFound({ store, actions }) {
+  const { terms, filters, options } = store.get();
+  const isFiltered = Object.keys(filters).length > 0 || options.likely;
+  if (!terms.length && !isFiltered) {
+    return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), h("code", {}, "clipsearch index ./photos"));
+  }
+  const clear = isFiltered && h("button", { type: "button", class: "button", onclick: actions.clearFilters }, t("clearFilters"));
+  return panel("search", t("countNone"), h("p", {}, t(isFiltered ? "nothingFiltered" : "nothingMatches")), clear);
+}
+
+/**
+ * Say what went wrong, and let one try again.
+ * @param {import("./api.js").Problem} problem
+ * @param {() => void} retry
+ */
+export function problemPanel(problem, retry) {
+  if (problem.kind === "empty-library") {
+    return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), h("code", {}, "clipsearch index ./photos"));
+  }
+  const titles = { unreachable: t("unreachable"), busy: t("busy"), overdue: t("overdue"), "query-syntax": t("queryFault") };
+  const detail = problem.kind === "unreachable" ? t("unreachableHow") : problem.message;
+  const isTheirs = problem.status >= 400 && problem.status < 429;
+  const again = !isTheirs && h("button", { type: "button", class: "button primary", onclick: retry }, icon("refresh"), t("tryAgain"));
+  const element = panel("warning", titles[problem.kind] ?? problem.title ?? t("problem"), h("p", {}, detail), again);
+  element.setAttribute("role", "alert");
+  return element;
+}
+
+function note(shape, ...words) {
+  return h("p", { class: `note note-${shape}` }, icon(shape), h("span", {}, words));
+}
+
+function panel(shape, title, ...rest) {
+  return h("div", { class: "empty" }, icon(shape), h("h2", {}, title), rest);
+}

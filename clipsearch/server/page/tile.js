@@ -1,0 +1,103 @@
+/** One item in the grid: a picture, or the words of a text. */
+
+import { h, icon } from "./dom.js";
+import { language, t } from "./i18n.js";
+
+const SIZES = [256, 512, 1024];
+const RETRY_AFTER = 2500;
+const percent = new Intl.NumberFormat(language, { style: "percent" });
+
+/**
+ * Make the cell of an item. What is clicked within it, the grid finds out by `data-do`.
+ * @param {object} item
+ * @param {{position: number, column: number, width: number, height: number, href: string, isSelected: boolean}} place
+ */
+export function createTile(item, { position, column, width, height, href, isSelected }) {
+  const name = nameOf(item);
+  const button = (what, shape, label) =>
+    h("button", { type: "button", class: `tile-${what}`, "data-do": what, tabindex: -1, "aria-label": label, title: label }, icon(shape));
+  return h("div", {
+    class: isText(item) ? "tile tile-text" : "tile", role: "gridcell", tabindex: -1, "data-position": position, "data-id": item.id,
+    "aria-label": labelOf(item, name), "aria-selected": String(isSelected), "aria-colindex": column + 1, style: { width: `${width}px` },
+  },
+    h("a", { class: "tile-open", "data-do": "open", href, tabindex: -1, draggable: "false" },
+      isText(item) ? card(item) : picture(item, name, Math.max(width, height))),
+    button("check", "check", t("select")),
+    h("div", { class: "tile-actions" }, button("like", "like", t("moreLikeThis")), button("unlike", "unlike", t("lessLikeThis"))),
+    confidenceBar(item));
+}
+
+/** @param {object} item @returns {string} its caption, or the name of its file */
+export function nameOf(item) {
+  return item.caption?.split("\n")[0] || fileName(item);
+}
+
+/** @param {object} item */
+export function fileName({ path, key }) {
+  return (path || key).split(/[/\\]/).pop();
+}
+
+/** @param {object} item */
+export function isText({ item_modality: ofHit, modality }) {
+  return (ofHit ?? modality) === "text";
+}
+
+/** @param {number} confidence from 0 to 1 */
+export function formatPercent(confidence) {
+  return percent.format(confidence);
+}
+
+/**
+ * Return the address of a thumbnail in one of a few sizes, which the browser keeps.
+ * @param {object} item
+ * @param {number} side pixels of the page that the longer side takes
+ */
+export function thumbnailOf(item, side) {
+  const wanted = side * Math.min(2, devicePixelRatio);
+  // A little less than is shown looks the same, and is often there already.
+  const size = SIZES.find((each) => each * 1.15 >= wanted) ?? SIZES.at(-1);
+  return `${item.thumbnail}&size=${size}`;
+}
+
+function labelOf(item, name) {
+  const sure = typeof item.confidence === "number" ? t("confidenceOf", { percent: formatPercent(item.confidence) }) : null;
+  return [isText(item) ? t("textItem") : null, name, sure].filter(Boolean).join(", ");
+}
+
+function picture(item, name, side) {
+  const image = h("img", { class: "tile-picture", alt: name, decoding: "async", draggable: "false", "data-src": thumbnailOf(item, side) });
+  image.addEventListener("load", () => image.classList.add("is-loaded"));
+  image.addEventListener("error", () => retry(image, name), { once: true });
+  return image;
+}
+
+/** Show a picture; before that, a tile that is scrolled past costs the server nothing. */
+export function showPicture(tile) {
+  const image = tile.querySelector("img[data-src]");
+  if (!image) return;
+  image.src = image.dataset.src;
+  image.removeAttribute("data-src");
+  if (image.complete) image.classList.add("is-loaded", "is-known");
+}
+
+/** A busy server gets a second try; after that the name stands for the picture. */
+function retry(image, name) {
+  setTimeout(() => {
+    image.addEventListener("error", () => image.replaceWith(h("span", { class: "tile-missing" }, icon("picture"), name)), { once: true });
+    const { src } = image;
+    image.src = "";
+    image.src = src;
+  }, RETRY_AFTER);
+}
+
+function card(item) {
+  const words = item.part?.text || item.text || item.caption || "";
+  return h("div", { class: "card" }, h("p", { class: "card-words" }, words.trim().slice(0, 400)),
+    h("p", { class: "card-name" }, icon("text"), h("span", {}, fileName(item))));
+}
+
+function confidenceBar({ confidence }) {
+  if (typeof confidence !== "number") return null;
+  return h("div", { class: "tile-confidence", "aria-hidden": "true" },
+    h("span", { class: "meter" }, h("span", { style: { width: `${confidence * 100}%` } })), formatPercent(confidence));
+}
