@@ -87,6 +87,7 @@ export function mount(ctx) {
   }
 
   function update(state, before) {
+    if (state.isBusy !== before.isBusy) fill(count, state.isBusy ? t("busyWait") : shown && countText(shown));
     if (state.results !== before.results && state.results) show(state.results);
     if (state.facets !== before.facets && shown) (expect(shown), fill(count, countText(shown)));
     if (state.selection !== before.selection) grid?.markSelected(state.selection);

@@ -39,20 +39,28 @@ export function createViewer(ctx) {
 
   async function show(id) {
     const { results } = store.get();
-    position = results?.positionOf(id) ?? -1;
-    const known = position >= 0 ? results.at(position) : null;
+    let known = find(results, id);
     if (known) showItem(known);
     else fill(content);
-    showPlace();
     if (!dialog.open) dialog.showModal();
     try {
-      const item = { ...known, ...(await api.get(`/v1/items/${id}`)) };
+      const found = await api.get(`/v1/items/${id}`);
+      if (!known) await results?.load(0).catch(() => null); // the page was opened with this view
       if (store.get().view !== id) return;
-      if (!known) showItem(item);
-      details.show(item);
+      const isNew = !known;
+      known ??= find(results, id);
+      if (isNew) showItem({ ...known, ...found });
+      else details.show({ ...known, ...found });
     } catch (problem) {
       if (store.get().view === id) fill(content, h("p", { class: "empty", role: "alert" }, problem.message));
     }
+  }
+
+  /** Find an item among the hits, and so its neighbours. */
+  function find(results, id) {
+    position = results?.positionOf(id) ?? -1;
+    showPlace();
+    return position >= 0 ? results.at(position) : null;
   }
 
   function showItem(item) {
