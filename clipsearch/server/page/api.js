@@ -14,18 +14,18 @@ export class Problem extends Error {
 
 /**
  * Make what asks the server. Each method resolves to the JSON of the answer, or null where it has none, and rejects
- * with a Problem, or with an AbortError if `signal` was aborted.
+ * with a Problem, or with an AbortError if `signal` was aborted. With `as: "blob"` it resolves to the bytes.
  * @param {{askToken: () => Promise<void>, onBusy: (isBusy: boolean) => void}} hooks askToken: called where a token is
  *   needed, resolves once there is one; onBusy: called when a request begins or ends to wait for a busy server
  */
 export function createApi({ askToken, onBusy }) {
-  async function send(method, path, body, { signal } = {}) {
+  async function send(method, path, body, options = {}) {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await once(method, path, body, signal);
+        return await once(method, path, body, options);
       } catch (error) {
         if (error.status === 401) await askToken();
-        else if (error.status === 429 && attempt < ATTEMPTS) await wait(error.retryAfter ?? 1, signal, onBusy);
+        else if (error.status === 429 && attempt < ATTEMPTS) await wait(error.retryAfter ?? 1, options.signal, onBusy);
         else throw error;
       }
     }
@@ -45,7 +45,7 @@ export function isAbort(error) {
   return error instanceof DOMException && error.name === "AbortError";
 }
 
-async function once(method, path, body, signal) {
+async function once(method, path, body, { signal, as = "json" }) {
   const isForm = body instanceof FormData;
   const headers = body === undefined || isForm ? {} : { "Content-Type": "application/json" };
   const sent = body === undefined || isForm ? body : JSON.stringify(body);
@@ -57,7 +57,7 @@ async function once(method, path, body, signal) {
     throw new Problem({ status: 0, kind: "unreachable", title: "The server cannot be reached" });
   }
   if (!response.ok) throw await problemOf(response);
-  return response.status === 204 ? null : response.json();
+  return response.status === 204 ? null : response[as]();
 }
 
 async function problemOf(response) {

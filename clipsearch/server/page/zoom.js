@@ -8,7 +8,8 @@ const SWIPE = 60;
 /**
  * Let a picture be zoomed by wheel, pinch and double click, and moved by dragging.
  * @param {HTMLElement} stage what the picture is shown in
- * @param {{onSwipe: (by: 1 | -1) => void, onDismiss: () => void, onZoom: (scale: number) => void}} hooks
+ * @param {{onSwipe: (by: 1 | -1) => void, onDismiss: () => void, onZoom: (scale: number, x: number, y: number) => void}} hooks
+ *   onZoom: x and y are how far the picture was moved, in its widths and heights
  */
 export function createZoom(stage, { onSwipe, onDismiss, onZoom }) {
   const pointers = new Map();
@@ -17,14 +18,14 @@ export function createZoom(stage, { onSwipe, onDismiss, onZoom }) {
   let start = null;
   let spread = 0;
 
-  function apply() {
+  function apply({ isFollowing = false } = {}) {
     if (!image) return;
     const [freeX, freeY] = [room(image.offsetWidth, stage.clientWidth), room(image.offsetHeight, stage.clientHeight)];
     x = Math.max(-freeX, Math.min(freeX, x));
     y = Math.max(-freeY, Math.min(freeY, y));
     image.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
     stage.classList.toggle("is-zoomed", scale > 1);
-    onZoom(scale);
+    if (!isFollowing) onZoom(scale, x / (image.offsetWidth || 1), y / (image.offsetHeight || 1));
   }
 
   /** How far a picture may be moved from the middle, so that no more than its own size leaves the stage. */
@@ -98,6 +99,12 @@ export function createZoom(stage, { onSwipe, onDismiss, onZoom }) {
       [scale, x, y] = [1, 0, 0];
       pointers.clear();
       apply();
+    },
+    /** Show what another zoom shows; `onZoom` is not called for it. */
+    follow(otherScale, otherX, otherY) {
+      if (!image) return;
+      [scale, x, y] = [otherScale, otherX * image.offsetWidth, otherY * image.offsetHeight];
+      apply({ isFollowing: true });
     },
     in: () => zoomMiddle(scale * STEP),
     out: () => zoomMiddle(scale / STEP),

@@ -1,0 +1,51 @@
+/** The clusters of pictures on the map, as buttons. */
+
+import { h } from "./dom.js";
+import { t } from "./i18n.js";
+import { formatLatitude, formatLongitude } from "./map_drawing.js";
+import { pixelOf } from "./map_view.js";
+
+/**
+ * Make the layer of clusters.
+ * @param {(cluster: Cluster) => void} onOpen
+ * @typedef {{latitude: number, longitude: number, count: number, id: number}} Cluster id: of a picture that stands for it
+ */
+export function createClusters(onOpen) {
+  const element = h("div", { class: "clusters", role: "list", "aria-label": t("clusters") });
+  let shown = new Map();
+
+  /** Show other clusters; one that stays keeps its element, and with it the focus. @param {Cluster[]} clusters */
+  function show(clusters, view) {
+    const next = new Map();
+    const sorted = [...clusters].sort((a, b) => b.count - a.count);
+    for (const cluster of sorted) {
+      const known = shown.get(cluster.id);
+      const isSame = known && known.cluster.count === cluster.count;
+      next.set(cluster.id, { cluster, holder: isSame ? known.holder : make(cluster, onOpen) });
+    }
+    for (const [id, { holder }] of shown) if (next.get(id)?.holder !== holder) holder.remove();
+    for (const { holder } of next.values()) if (!holder.isConnected) element.append(holder);
+    shown = next;
+    place(view);
+  }
+
+  /** Put the clusters where they are in a view. */
+  function place(view) {
+    for (const { cluster, holder } of shown.values()) {
+      const [x, y] = pixelOf(view, cluster.latitude, cluster.longitude);
+      holder.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
+      holder.hidden = x < -40 || y < -40 || x > view.width + 40 || y > view.height + 40;
+    }
+  }
+
+  return { element, show, place };
+}
+
+function make(cluster, onOpen) {
+  const { latitude, longitude, count, id } = cluster;
+  const label = t("clusterAt", { count: t("pictureCount", { n: count }), place: `${formatLatitude(latitude, 1)}, ${formatLongitude(longitude, 1)}` });
+  const button = h("button", { type: "button", class: "cluster", "aria-label": label, title: label, onclick: () => onOpen(cluster) },
+    h("img", { alt: "", src: `/v1/items/${id}/thumbnail?size=128`, draggable: "false" }),
+    count > 1 && h("span", { class: "cluster-count" }, t("number", { n: count })));
+  return h("div", { class: "cluster-holder", role: "listitem" }, button);
+}
