@@ -30,6 +30,7 @@ ROUTES = (
     "metrics",
     "records",
     "search",
+    "tags",
 )
 """Modules of `routes`, each with a `router`."""
 
