@@ -65,6 +65,13 @@ const SHAPES = {
  * @returns {SVGElement}
  */
 export function icon(name) {
+  if (!drawn.has(name)) drawn.set(name, draw(name));
+  return drawn.get(name).cloneNode(true);
+}
+
+const drawn = new Map();
+
+function draw(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   for (const [key, value] of [["viewBox", "0 0 24 24"], ["class", "icon"], ["aria-hidden", "true"]]) {
     svg.setAttribute(key, value);
