@@ -28,7 +28,7 @@ export function createViewer(ctx) {
   const zoomButtons = h("div", { class: "row zoom-buttons" },
     iconButton("less", t("zoomOut"), zoom.out), zoomLevel, iconButton("more", t("zoomIn"), zoom.in));
   const dialog = h("dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
-    h("header", { class: "viewer-bar" },
+    h("div", { class: "viewer-bar" },
       iconButton("close", t("close"), actions.close), h("div", { class: "viewer-names" }, title, place),
       zoomButtons,
       iconButton("like", t("moreLikeThis"), () => actions.like([store.get().view])),
@@ -148,11 +148,14 @@ export function createViewer(ctx) {
 
   const isWide = matchMedia("(min-width: 900px)").matches;
   toggleDetails(isWide && localStorage.getItem(DETAILS) !== "closed");
-  store.subscribe(({ view }, before) => {
+  function update({ view }, before) {
     if (view === before.view) return;
     if (view !== null) show(view);
     else if (dialog.open) dialog.close();
-  });
+  }
+
+  store.subscribe(update);
+  queueMicrotask(() => update(store.get(), { view: null })); // once the dialog is in the page
   return dialog;
 }
 
