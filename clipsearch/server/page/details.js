@@ -18,7 +18,7 @@ export function createDetails(ctx) {
       confidence(item), facts(item),
       path(item, ctx), place(item, ctx), createTagEditor(ctx, item),
       words(t("caption"), item.caption), words(t("recognised"), item.recognised?.map((line) => line.text).join("\n")),
-      words(t("text"), item.text), metadata(item));
+      words(t("text"), item.text), copies(item, ctx), metadata(item));
   }
 
   return { element, show };
@@ -69,6 +69,12 @@ function place({ latitude, longitude }, { actions }) {
 
 function words(title, text) {
   return text ? section(title, h("p", { class: "words" }, text)) : null;
+}
+
+function copies({ also }, { actions }) {
+  if (!also?.length) return null;
+  const link = ({ id, path }) => h("button", { type: "button", class: "link path", onclick: () => actions.open(id) }, breakable(path));
+  return section(t("copiesTitle"), also.map(link));
 }
 
 function metadata({ metadata }) {

@@ -25,7 +25,7 @@ export function createMenu({ store, actions, api }) {
 
   store.subscribe(update);
   update(store.get());
-  const open = iconButton("settings", t("menu"), () => {}, { popovertarget: "menu" });
+  const open = iconButton("menu", t("menu"), () => {}, { popovertarget: "menu" });
   return h("div", { class: "menu-holder" }, open, popover);
 }
 

@@ -25,7 +25,8 @@ export function mount(ctx) {
 
   /** Load the first hits, and only then replace the former: the page does not flicker. */
   async function show(results) {
-    holder.classList.toggle("is-waiting", Boolean(grid));
+    if (grid) holder.classList.add("is-waiting");
+    else fill(holder, h("div", { class: "skeleton" }));
     try {
       await results.load(0);
     } catch (error) {

@@ -20,7 +20,7 @@ export function createTile(item, { position, column, width, height, href, isSele
   },
     h("a", { class: "tile-open", "data-do": "open", href, tabindex: -1, draggable: "false" },
       isText(item) ? card(item) : picture(item, name, Math.max(width, height))),
-    button("check", "check", t("select")));
+    button("check", "check", t("select")), copies(item));
 }
 
 /**
@@ -72,7 +72,8 @@ export function thumbnailOf(item, side) {
 
 function labelOf(item, name) {
   const sure = typeof item.confidence === "number" ? t("confidenceOf", { percent: formatPercent(item.confidence) }) : null;
-  return [isText(item) ? t("textItem") : null, name, sure].filter(Boolean).join(", ");
+  const more = item.also?.length ? t("copies", { n: item.also.length }) : null;
+  return [isText(item) ? t("textItem") : null, name, sure, more].filter(Boolean).join(", ");
 }
 
 function picture(item, name, side) {
@@ -105,6 +106,11 @@ function card(item) {
   const words = item.part?.text || item.text || item.caption || "";
   return h("div", { class: "card" }, h("p", { class: "card-words" }, words.trim().slice(0, 400)),
     h("p", { class: "card-name" }, icon("text"), h("span", {}, fileName(item))));
+}
+
+/** How many copies a hit stands for, where copies are shown once. */
+function copies({ also }) {
+  return also?.length > 0 && h("span", { class: "tile-copies", title: t("copies", { n: also.length }) }, `+${also.length}`);
 }
 
 function confidenceBar({ confidence }) {

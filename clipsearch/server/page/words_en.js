@@ -81,6 +81,8 @@ export const words = {
   lessLikeThis: "Less like this",
   textItem: "Text",
   confidenceOf: "confidence {percent}",
+  copies: { one: "{n} copy", other: "{n} copies" },
+  copiesTitle: "Copies",
 
   close: "Close",
   previous: "Previous",

@@ -81,6 +81,8 @@ export const words = {
   lessLikeThis: "减少类似内容",
   textItem: "文本",
   confidenceOf: "可信度 {percent}",
+  copies: "{n} 张重复照片",
+  copiesTitle: "重复照片",
 
   close: "关闭",
   previous: "上一张",
