@@ -130,6 +130,7 @@ class Item:
         key: The id that the caller gave to a record; of anything else, its path.
         text: The text of a record that was added from Python; None for any other item.
         metadata: What the caller or a table says of it: JSON scalars and lists of str, by name.
+        tags: Its tags, in order, whoever says them.
     """
 
     id: int
@@ -143,6 +144,7 @@ class Item:
     key: str = ""
     text: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

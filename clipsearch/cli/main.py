@@ -33,6 +33,7 @@ SECTIONS = {
         "similar": ("clipsearch.cli.similar", "Search by an item of the library, or a picture."),
         "find": ("clipsearch.cli.find", "List the files that filters allow, newest first."),
         "label": ("clipsearch.cli.label", "Classify pictures by labels that you choose."),
+        "tag": ("clipsearch.cli.tag", "Add tags to files, or remove them."),
         "dupes": ("clipsearch.cli.dupes", "Find copies, and pictures that look the same."),
     },
     "Look": {

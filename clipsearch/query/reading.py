@@ -50,7 +50,7 @@ class EngineReads:
             self._require_rows(snapshot)
             items, total = snapshot.list_items(read_filter(filters), limit, passed)
             items = snapshot.enrich(items)
-            tags = snapshot.tags_of(item.id for item in items)
+            tags = {item.id: item.tags for item in items if item.tags}
             return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
 
     @overload

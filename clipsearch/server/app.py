@@ -34,6 +34,7 @@ ROUTES = (
     "records",
     "search",
     "session",
+    "tags",
 )
 """Modules of `routes`, each with a `router`."""
 

@@ -179,7 +179,7 @@ class Item(_Open):
     caption: str | None
     text: str | None = Field(description="Of a record; cut to 2,000 characters in lists.")
     metadata: dict[str, Any]
-    tags: list[str] | None = None
+    tags: list[str] = Field(description="In order, whoever says them.")
     content_hash: str
     thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture.")
 
@@ -198,6 +198,7 @@ class Hit(_Open):
     part: Part | None = Field(description="The words that matched; null for a picture.")
     caption: str | None
     metadata: dict[str, Any]
+    tags: list[str]
     thumbnail: str | None
 
 

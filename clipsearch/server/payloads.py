@@ -39,7 +39,7 @@ def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
 
 def listing(found: Listing, limit: int, offset: int) -> dict[str, Any]:
     """Return the payload of a listing of at most `limit` items."""
-    listed = [{**item(each), "tags": list(found.tags.get(each.id, ()))} for each in found]
+    listed = [item(each) for each in found]
     following = offset + limit if found.total > offset + limit else None
     shown = {"library": found.library, "total": found.total, "items": listed, "warnings": list(found.warnings)}
     return {**shown, "next_offset": following}

@@ -13,7 +13,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, recognised, tags
+from clipsearch.store import catalog, full_text, recognised
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
@@ -230,10 +230,6 @@ class Snapshot:
 
         ids = recent.get(None, wanted, compute)
         return ids[np.searchsorted(ids, after, side="right") :]
-
-    def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-        """Return the tags of each of these items that has any, in order."""
-        return tags.names_of(self._connection, ids)
 
     def recognised_lines(self, ids: Iterable[int]) -> dict[int, tuple[TextLine, ...]]:
         """Return the lines of text in each of these items that is a picture with text."""

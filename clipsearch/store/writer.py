@@ -231,6 +231,13 @@ class Writer:
         with change(self._connection) as connection:
             tags.set_labels(connection, labels, ids, best)
 
+    def tag_items(self, ids: Iterable[int], added: Sequence[str], removed: Sequence[str]) -> None:
+        """Give items tags of the user, and take others from them; when it returns that is durable."""
+        with self._commits:
+            self._check_open()
+            with change(self._connection) as connection:
+                tags.change(connection, ids, added, removed)
+
     def add_root(self, base: str, path: str) -> Scope:
         """Return the scope of a resolved absolute path; add a root if no root contains it."""
         with transaction(self._connection) as connection:

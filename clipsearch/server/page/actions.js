@@ -49,6 +49,7 @@ export function createActions({ api, store, pictures, t, toast }) {
     const usable = pictures.use(history.state?.picture);
     if (!usable && found.terms.some((term) => term.value === UPLOAD)) {
       found.terms = found.terms.filter((term) => term.value !== UPLOAD);
+      history.replaceState(history.state, "", toAddress(found));
       toast(t("pictureGone"));
     }
     const shown = store.get();

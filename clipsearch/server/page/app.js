@@ -27,7 +27,9 @@ import { createTokenDialog, readCapabilities } from "./session.js";
 import { createSide } from "./side.js";
 import { createStore } from "./store.js";
 import { createViews } from "./views.js";
-import { createViewer } from "./viewer.js";
+
+/** Milliseconds after which the first pictures are there. */
+const IDLE = 2000;
 
 await loadWords();
 start(createContext());
@@ -52,15 +54,23 @@ function start(ctx) {
     h("a", { class: "skip", href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) }, t("skip")),
     createHeader(ctx),
     h("div", { class: "layout" }, h("div", { class: "side" }, createNavigation(ctx), createSide(ctx)), main),
-    createSelectionBar(ctx),
-    createViewer(ctx));
+    createSelectionBar(ctx));
   createViews(ctx, main);
+  installViewer(ctx);
   installKeys(ctx);
   addEventListener("popstate", () => ctx.actions.restore());
   addEventListener("pagehide", () => ctx.actions.keepScroll());
   addEventListener("unhandledrejection", (event) => reportFault(ctx, event));
   ctx.actions.restore();
   learnCapabilities(ctx);
+}
+
+/** Load the full view when the page has time, or when it is wanted before that. */
+function installViewer(ctx) {
+  let loading = null;
+  const load = () => (loading ??= import("./viewer.js").then(({ createViewer }) => document.body.append(createViewer(ctx))));
+  ctx.store.subscribe(({ view }) => view !== null && load());
+  setTimeout(load, IDLE);
 }
 
 async function learnCapabilities({ api, store }) {

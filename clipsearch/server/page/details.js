@@ -18,7 +18,7 @@ export function createDetails(ctx) {
       confidence(item), facts(item),
       path(item, ctx), place(item, ctx), createTagEditor(ctx, item),
       words(t("caption"), item.caption), words(t("recognised"), item.recognised?.map((line) => line.text).join("\n")),
-      words(t("text"), item.text), metadata(item));
+      words(t("text"), item.text), copies(item, ctx), metadata(item));
   }
 
   return { element, show };
@@ -37,9 +37,13 @@ function facts({ taken_at: taken, camera, width, height }) {
   const rows = [
     taken && [t("taken"), formatDate(taken, DATE)],
     camera && [t("camera"), camera],
-    width && [t("size"), `${t("pixels", { width, height })} · ${((width * height) / 1e6).toFixed(1)} MP`],
+    width && [t("size"), t("pixels", { width, height }) + megapixels(width * height)],
   ].filter(Boolean);
   return rows.length > 0 && h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+function megapixels(count) {
+  return count < 100_000 ? "" : ` · ${(count / 1e6).toFixed(1)} MP`;
 }
 
 function path({ path, key }, { toast }) {
@@ -47,7 +51,12 @@ function path({ path, key }, { toast }) {
     await navigator.clipboard.writeText(path || key);
     toast(t("copied"));
   }, { class: "icon-button small" });
-  return section(t("file"), h("div", { class: "row between top" }, h("span", { class: "path" }, path || key), copy));
+  return section(t("file"), h("div", { class: "row between top" }, h("span", { class: "path" }, breakable(path || key)), copy));
+}
+
+/** Long paths are broken after a slash. */
+function breakable(path) {
+  return path.split(/(?<=[/\\])/).flatMap((part) => [part, h("wbr")]);
 }
 
 function place({ latitude, longitude }, { actions }) {
@@ -60,6 +69,12 @@ function place({ latitude, longitude }, { actions }) {
 
 function words(title, text) {
   return text ? section(title, h("p", { class: "words" }, text)) : null;
+}
+
+function copies({ also }, { actions }) {
+  if (!also?.length) return null;
+  const link = ({ id, path }) => h("button", { type: "button", class: "link path", onclick: () => actions.open(id) }, breakable(path));
+  return section(t("copiesTitle"), also.map(link));
 }
 
 function metadata({ metadata }) {

@@ -37,7 +37,7 @@ const SHAPES = {
   calendar: "M4 6h16v14H4zM4 10h16M8 3v4M16 3v4",
   map: "M12 21s7-6.2 7-11.5a7 7 0 1 0-14 0C5 14.8 12 21 12 21zM12 12a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z",
   stack: "M4 9h16v11H4zM6 6h12M8 3h8",
-  settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
+  menu: "M12 5a.5.5 0 1 0 0 1 .5.5 0 0 0 0-1zM12 11.5a.5.5 0 1 0 0 1 .5.5 0 0 0 0-1zM12 18a.5.5 0 1 0 0 1 .5.5 0 0 0 0-1z",
   check: "M5 12.5l4.5 4.5L19 7.5",
   more: "M12 5v14M5 12h14",
   less: "M5 12h14",
@@ -65,6 +65,13 @@ const SHAPES = {
  * @returns {SVGElement}
  */
 export function icon(name) {
+  if (!drawn.has(name)) drawn.set(name, draw(name));
+  return drawn.get(name).cloneNode(true);
+}
+
+const drawn = new Map();
+
+function draw(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   for (const [key, value] of [["viewBox", "0 0 24 24"], ["class", "icon"], ["aria-hidden", "true"]]) {
     svg.setAttribute(key, value);

@@ -30,6 +30,7 @@ export class Grid {
     this._blocks = [];
     this._width = 0;
     this._lastTop = 0;
+    this._ahead = AHEAD;
     this._settle = 0;
     this._frame = 0;
     this._observer = new ResizeObserver(() => this._resize());
@@ -66,7 +67,10 @@ export class Grid {
 
   /** Lay out and draw at once, for a grid that has just been put into the page. */
   drawNow() {
+    this._ahead = 0; // what is seen comes first
     this._resize();
+    this._ahead = AHEAD;
+    this._onScroll();
   }
 
   /** @returns {HTMLElement[]} the cells that are in the document */
@@ -97,6 +101,7 @@ export class Grid {
   scrollTo(position) {
     const row = this._rowOf(position);
     if (!row) return;
+    if (!row.first) return scrollTo(0, 0);
     const top = this._top() + this._blocks[row.block].top + row.top;
     const header = document.querySelector(".header").offsetHeight + GAP;
     const below = top + row.height - (scrollY + innerHeight - 72);
@@ -212,7 +217,7 @@ export class Grid {
     const top = scrollY - this._top();
     const isFast = Math.abs(top - this._lastTop) > innerHeight * FAST;
     this._lastTop = top;
-    const wanted = this._wantedRows(top - innerHeight * AHEAD, top + innerHeight * (1 + AHEAD), isFast);
+    const wanted = this._wantedRows(top - innerHeight * this._ahead, top + innerHeight * (1 + this._ahead), isFast);
     for (const [key, element] of this._rows) {
       if (!wanted.has(key)) (element.remove(), this._rows.delete(key));
     }

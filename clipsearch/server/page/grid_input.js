@@ -1,5 +1,7 @@
 /** What clicks, touches and keys do in the grid. */
 
+import { addExtras } from "./tile.js";
+
 const LONG_PRESS = 450;
 
 /**
@@ -41,7 +43,14 @@ export function useGrid({ store, actions }, grid) {
 
   element.addEventListener("focusin", (event) => {
     const tile = event.target.closest(".tile");
-    if (tile) results.active = Number(tile.dataset.position);
+    if (!tile) return;
+    results.active = Number(tile.dataset.position);
+    addExtras(tile, results.at(results.active));
+  });
+
+  element.addEventListener("pointerover", (event) => {
+    const tile = event.target.closest(".tile");
+    if (tile) addExtras(tile, results.at(Number(tile.dataset.position)));
   });
 
   element.addEventListener("keydown", (event) => {

@@ -1,7 +1,5 @@
 /** Keys that work anywhere in the page, but where one types. */
 
-import { openHelp } from "./help.js";
-
 /** @param {{store: object, actions: object}} ctx */
 export function installKeys({ store, actions }) {
   document.addEventListener("keydown", (event) => {
@@ -15,7 +13,7 @@ export function installKeys({ store, actions }) {
   });
 
   function plain(key) {
-    const keys = { "/": focusSearch, "?": openHelp };
+    const keys = { "/": focusSearch, "?": async () => (await import("./help.js")).openHelp() };
     if (store.get().selection.size) keys.Escape = actions.clearSelection;
     return keys[key];
   }

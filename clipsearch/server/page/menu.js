@@ -2,7 +2,6 @@
 
 import { h, iconButton } from "./dom.js";
 import { chooseLanguage, language, LANGUAGES, t } from "./i18n.js";
-import { openHelp } from "./help.js";
 
 const THEME = "clipsearch.theme";
 
@@ -13,7 +12,7 @@ export function createMenu({ store, actions, api }) {
   const popover = h("div", { id: "menu", class: "menu", popover: "auto" },
     choice(t("appearance"), "theme", { system: t("system"), light: t("light"), dark: t("dark") }, theme(), chooseTheme),
     choice(t("language"), "language", LANGUAGES, language, chooseLanguage),
-    h("hr"), index, menuButton(t("keys"), openHelp), leave);
+    h("hr"), index, menuButton(t("keys"), async () => (await import("./help.js")).openHelp()), leave);
 
   function menuButton(label, run) {
     return h("button", { type: "button", class: "menu-item", onclick: () => (popover.hidePopover(), run()) }, label);
@@ -26,7 +25,7 @@ export function createMenu({ store, actions, api }) {
 
   store.subscribe(update);
   update(store.get());
-  const open = iconButton("settings", t("menu"), () => {}, { popovertarget: "menu" });
+  const open = iconButton("menu", t("menu"), () => {}, { popovertarget: "menu" });
   return h("div", { class: "menu-holder" }, open, popover);
 }
 

@@ -25,7 +25,8 @@ export function mount(ctx) {
 
   /** Load the first hits, and only then replace the former: the page does not flicker. */
   async function show(results) {
-    holder.classList.toggle("is-waiting", Boolean(grid));
+    if (grid) holder.classList.add("is-waiting");
+    else fill(holder, h("div", { class: "skeleton" }));
     try {
       await results.load(0);
     } catch (error) {
@@ -87,6 +88,7 @@ export function mount(ctx) {
   }
 
   function update(state, before) {
+    if (state.isBusy !== before.isBusy) fill(count, state.isBusy ? t("busyWait") : shown && countText(shown));
     if (state.results !== before.results && state.results) show(state.results);
     if (state.facets !== before.facets && shown) (expect(shown), fill(count, countText(shown)));
     if (state.selection !== before.selection) grid?.markSelected(state.selection);

@@ -27,6 +27,7 @@ export function createSearchBox(ctx) {
     iconButton("picture", t("searchByPicture"), () => file.click()), file);
   let timer = 0;
   let isTyping = false;
+  let isOwn = false;
 
   function choosePicture() {
     if (file.files[0]) actions.searchPicture(file.files[0]);
@@ -44,7 +45,10 @@ export function createSearchBox(ctx) {
     fill(chips, chipTerms().map((term, index) => createChip(ctx, term, index, () => input.focus())));
     chips.hidden = !chips.childElementCount;
     clear.hidden = !terms.length;
-    if (!isTyping) input.value = isPlain(terms) ? terms[0].value : "";
+    if (!isOwn) {
+      input.value = isPlain(terms) ? terms[0].value : "";
+      isTyping = false;
+    }
     input.placeholder = terms.length && !isPlain(terms) ? t("addTerm") : t("searchHint");
     showFault(null);
   }
@@ -67,8 +71,9 @@ export function createSearchBox(ctx) {
     if (chipTerms().length || hasSyntax(text)) return;
     if (text === (store.get().terms[0]?.value ?? "")) return;
     const replace = isTyping;
-    isTyping = true;
+    isTyping = isOwn = true; // the text stays as it is typed
     actions.search(text ? [makeTerm("text", text)] : [], { replace });
+    isOwn = false;
   }
 
   async function submit() {

@@ -14,17 +14,28 @@ const percent = new Intl.NumberFormat(language, { style: "percent" });
  */
 export function createTile(item, { position, column, width, height, href, isSelected }) {
   const name = nameOf(item);
-  const button = (what, shape, label) =>
-    h("button", { type: "button", class: `tile-${what}`, "data-do": what, tabindex: -1, "aria-label": label, title: label }, icon(shape));
   return h("div", {
     class: isText(item) ? "tile tile-text" : "tile", role: "gridcell", tabindex: -1, "data-position": position, "data-id": item.id,
     "aria-label": labelOf(item, name), "aria-selected": String(isSelected), "aria-colindex": column + 1, style: { width: `${width}px` },
   },
     h("a", { class: "tile-open", "data-do": "open", href, tabindex: -1, draggable: "false" },
       isText(item) ? card(item) : picture(item, name, Math.max(width, height))),
-    button("check", "check", t("select")),
-    h("div", { class: "tile-actions" }, button("like", "like", t("moreLikeThis")), button("unlike", "unlike", t("lessLikeThis"))),
-    confidenceBar(item));
+    button("check", "check", t("select")), copies(item));
+}
+
+/**
+ * Add what is seen only while a pointer or the focus is on a tile: hundreds of tiles do without.
+ * @param {HTMLElement} tile
+ * @param {object} item
+ */
+export function addExtras(tile, item) {
+  if (tile.querySelector(".tile-actions")) return;
+  const actions = h("div", { class: "tile-actions" }, button("like", "like", t("moreLikeThis")), button("unlike", "unlike", t("lessLikeThis")));
+  tile.append(...[actions, confidenceBar(item)].filter(Boolean));
+}
+
+function button(what, shape, label) {
+  return h("button", { type: "button", class: `tile-${what}`, "data-do": what, tabindex: -1, "aria-label": label, title: label }, icon(shape));
 }
 
 /** @param {object} item @returns {string} its caption, or the name of its file */
@@ -61,7 +72,8 @@ export function thumbnailOf(item, side) {
 
 function labelOf(item, name) {
   const sure = typeof item.confidence === "number" ? t("confidenceOf", { percent: formatPercent(item.confidence) }) : null;
-  return [isText(item) ? t("textItem") : null, name, sure].filter(Boolean).join(", ");
+  const more = item.also?.length ? t("copies", { n: item.also.length }) : null;
+  return [isText(item) ? t("textItem") : null, name, sure, more].filter(Boolean).join(", ");
 }
 
 function picture(item, name, side) {
@@ -94,6 +106,11 @@ function card(item) {
   const words = item.part?.text || item.text || item.caption || "";
   return h("div", { class: "card" }, h("p", { class: "card-words" }, words.trim().slice(0, 400)),
     h("p", { class: "card-name" }, icon("text"), h("span", {}, fileName(item))));
+}
+
+/** How many copies a hit stands for, where copies are shown once. */
+function copies({ also }) {
+  return also?.length > 0 && h("span", { class: "tile-copies", title: t("copies", { n: also.length }) }, `+${also.length}`);
 }
 
 function confidenceBar({ confidence }) {

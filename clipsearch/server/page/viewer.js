@@ -28,7 +28,7 @@ export function createViewer(ctx) {
   const zoomButtons = h("div", { class: "row zoom-buttons" },
     iconButton("less", t("zoomOut"), zoom.out), zoomLevel, iconButton("more", t("zoomIn"), zoom.in));
   const dialog = h("dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
-    h("header", { class: "viewer-bar" },
+    h("div", { class: "viewer-bar" },
       iconButton("close", t("close"), actions.close), h("div", { class: "viewer-names" }, title, place),
       zoomButtons,
       iconButton("like", t("moreLikeThis"), () => actions.like([store.get().view])),
@@ -39,20 +39,28 @@ export function createViewer(ctx) {
 
   async function show(id) {
     const { results } = store.get();
-    position = results?.positionOf(id) ?? -1;
-    const known = position >= 0 ? results.at(position) : null;
+    let known = find(results, id);
     if (known) showItem(known);
     else fill(content);
-    showPlace();
     if (!dialog.open) dialog.showModal();
     try {
-      const item = { ...known, ...(await api.get(`/v1/items/${id}`)) };
+      const found = await api.get(`/v1/items/${id}`);
+      if (!known) await results?.load(0).catch(() => null); // the page was opened with this view
       if (store.get().view !== id) return;
-      if (!known) showItem(item);
-      details.show(item);
+      const isNew = !known;
+      known ??= find(results, id);
+      if (isNew) showItem({ ...known, ...found });
+      else details.show({ ...known, ...found });
     } catch (problem) {
       if (store.get().view === id) fill(content, h("p", { class: "empty", role: "alert" }, problem.message));
     }
+  }
+
+  /** Find an item among the hits, and so its neighbours. */
+  function find(results, id) {
+    position = results?.positionOf(id) ?? -1;
+    showPlace();
+    return position >= 0 ? results.at(position) : null;
   }
 
   function showItem(item) {
@@ -140,11 +148,14 @@ export function createViewer(ctx) {
 
   const isWide = matchMedia("(min-width: 900px)").matches;
   toggleDetails(isWide && localStorage.getItem(DETAILS) !== "closed");
-  store.subscribe(({ view }, before) => {
+  function update({ view }, before) {
     if (view === before.view) return;
     if (view !== null) show(view);
     else if (dialog.open) dialog.close();
-  });
+  }
+
+  store.subscribe(update);
+  queueMicrotask(() => update(store.get(), { view: null })); // once the dialog is in the page
   return dialog;
 }
 

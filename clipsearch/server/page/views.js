@@ -26,11 +26,16 @@ export function createViews(ctx, main) {
     if (name !== ctx.store.get().show) return;
     mounted?.destroy();
     mounted = module ? module.mount(ctx) : { element: h("p", { class: "empty" }, t("viewMissing")), destroy() {} };
-    document.title = name === "photos" ? "clipsearch" : `${t(name)} · clipsearch`;
     fill(main, mounted.element);
   }
 
   ctx.store.subscribe((state, before) => {
     if (!mounted || state.show !== before.show) show(state.show);
+    document.title = titleOf(state);
   });
+}
+
+function titleOf({ show, terms }) {
+  const words = show === "photos" ? terms.map(({ value }) => value).join(" ") : t(show);
+  return words ? `${words} · clipsearch` : "clipsearch";
 }

@@ -13,7 +13,7 @@ export const words = {
   viewMissing: "This view could not be loaded. Reload the page.",
 
   search: "Search",
-  searchHint: "Search your photos",
+  searchHint: "Search photos",
   addTerm: "Add words",
   clearSearch: "Clear the search",
   searchByPicture: "Search by a picture",
@@ -69,6 +69,7 @@ export const words = {
   unreachable: "The server cannot be reached",
   unreachableHow: "Is it still running? Start it with: clipsearch serve",
   busy: "The server is busy",
+  busyWait: "The server is busy; trying again…",
   overdue: "That took too long",
   queryFault: "The query cannot be read",
 
@@ -80,6 +81,8 @@ export const words = {
   lessLikeThis: "Less like this",
   textItem: "Text",
   confidenceOf: "confidence {percent}",
+  copies: { one: "{n} copy", other: "{n} copies" },
+  copiesTitle: "Copies",
 
   close: "Close",
   previous: "Previous",

@@ -13,7 +13,7 @@ export const words = {
   viewMissing: "无法加载此视图，请刷新页面。",
 
   search: "搜索",
-  searchHint: "搜索你的照片",
+  searchHint: "搜索照片",
   addTerm: "添加关键词",
   clearSearch: "清除搜索",
   searchByPicture: "以图搜图",
@@ -69,6 +69,7 @@ export const words = {
   unreachable: "无法连接服务器",
   unreachableHow: "服务器还在运行吗？可用以下命令启动：clipsearch serve",
   busy: "服务器繁忙",
+  busyWait: "服务器繁忙，正在重试…",
   overdue: "处理超时",
   queryFault: "无法识别该查询",
 
@@ -80,6 +81,8 @@ export const words = {
   lessLikeThis: "减少类似内容",
   textItem: "文本",
   confidenceOf: "可信度 {percent}",
+  copies: "{n} 张重复照片",
+  copiesTitle: "重复照片",
 
   close: "关闭",
   previous: "上一张",
