@@ -5,10 +5,31 @@ import { t } from "./i18n.js";
 import { formatLatitude, formatLongitude } from "./map_drawing.js";
 import { pixelOf } from "./map_view.js";
 
+/** Pixels between clusters at least; nearer ones are shown as one. */
+const NEAR = 52;
+
+/** @typedef {{latitude: number, longitude: number, count: number, id: number}} Cluster id: of a picture that stands for it */
+
+/**
+ * Put clusters together that would cover each other, the larger ones first.
+ * @param {Cluster[]} clusters
+ * @param {import("./map_view.js").View} view
+ * @returns {Cluster[]}
+ */
+export function mergeNear(clusters, view) {
+  const kept = [];
+  for (const cluster of [...clusters].sort((a, b) => b.count - a.count || a.id - b.id)) {
+    const [x, y] = pixelOf(view, cluster.latitude, cluster.longitude);
+    const near = kept.find((each) => Math.hypot(each.x - x, each.y - y) < NEAR);
+    if (near) near.cluster = { ...near.cluster, count: near.cluster.count + cluster.count };
+    else kept.push({ x, y, cluster });
+  }
+  return kept.map(({ cluster }) => cluster);
+}
+
 /**
  * Make the layer of clusters.
  * @param {(cluster: Cluster) => void} onOpen
- * @typedef {{latitude: number, longitude: number, count: number, id: number}} Cluster id: of a picture that stands for it
  */
 export function createClusters(onOpen) {
   const element = h("div", { class: "clusters", role: "list", "aria-label": t("clusters") });
@@ -17,8 +38,7 @@ export function createClusters(onOpen) {
   /** Show other clusters; one that stays keeps its element, and with it the focus. @param {Cluster[]} clusters */
   function show(clusters, view) {
     const next = new Map();
-    const sorted = [...clusters].sort((a, b) => b.count - a.count);
-    for (const cluster of sorted) {
+    for (const cluster of mergeNear(clusters, view)) {
       const known = shown.get(cluster.id);
       const isSame = known && known.cluster.count === cluster.count;
       next.set(cluster.id, { cluster, holder: isSame ? known.holder : make(cluster, onOpen) });

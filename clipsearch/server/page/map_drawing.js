@@ -52,9 +52,9 @@ export function drawMap(canvas, view, land) {
   const strength = Math.max(0, Math.min(1, Math.log2(TOO_COARSE / view.scale) / Math.log2(TOO_COARSE / COARSE)));
   if (land && strength > 0) drawLand(pen, view, { land, ratio, strength, fill: colour("map-land"), line: colour("map-coast") });
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  Object.assign(pen, { font: `11px ${colours.fontFamily}`, fillStyle: colour("muted"), lineWidth: 1 });
+  Object.assign(pen, { font: `11px ${colours.fontFamily}`, fillStyle: colours.color, lineWidth: 1 });
   if (strength < 1) drawDegrees(pen, view, colour("map-coast"));
-  drawScale(pen, view, colour("muted"));
+  drawScale(pen, view, colours.color);
 }
 
 function drawLand(pen, view, { land, ratio, strength, fill, line }) {
