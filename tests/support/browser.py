@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+_SECONDS = 10.0
 
 _REFUSED = "Failed to load resource: the server responded with a status of "
 
@@ -78,10 +81,18 @@ class Faults:
 def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, Faults]:
     """Open an address in a session of its own; options: of Browser.new_context. The caller closes page.context."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-US", **options})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(_SECONDS * 1000)
     context.add_init_script(_VIOLATIONS)
     page = context.new_page()
     faults = Faults(urlsplit(address).netloc)
     faults.watch(page)
     page.goto(address)
     return page, faults
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait until an expression is true. What Playwright has for that evaluates texts in the page, as its policy forbids."""
+    end = time.monotonic() + _SECONDS
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"it never came: {expression}"
+        page.wait_for_timeout(20)

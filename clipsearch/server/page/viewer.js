@@ -68,6 +68,7 @@ export function createViewer(ctx) {
     details.show(item);
     original.hidden = isText(item);
     zoomButtons.hidden = isText(item);
+    stage.classList.toggle("is-words", isText(item));
     if (isText(item)) {
       zoom.show(null);
       fill(content, h("article", { class: "viewer-text", tabindex: 0 }, item.part?.text || item.text || item.caption || ""));
