@@ -91,7 +91,7 @@ def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, Faults]:
 
 
 def until(page: Any, expression: str) -> None:
-    """Wait until an expression is true. Playwright has this too, but evaluates texts in the page, as its policy forbids."""
+    """Wait until an expression is true. Playwright's own wait evaluates text, which the policy of the page forbids."""
     end = time.monotonic() + _SECONDS
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"it never came: {expression}"

@@ -40,7 +40,7 @@ function createContext() {
   const pictures = createPictures();
   const store = createStore({
     terms: [], filters: {}, options: {}, show: "photos", view: null, results: null, selection: new Map(), compare: [],
-    capabilities: { writable: false, needsToken: false }, isBusy: false,
+    capabilities: { writable: false, needsToken: false }, isBusy: false, changes: 0, facets: null,
   });
   const api = createApi({ askToken: createTokenDialog(), onBusy: (isBusy) => store.set({ isBusy }) });
   const actions = createActions({ api, store, pictures, t, toast });

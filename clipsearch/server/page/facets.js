@@ -27,7 +27,9 @@ export function followFacets({ api, store }) {
     }
   }
 
-  store.subscribe((state, before) => state.filters !== before.filters && load(state.filters));
+  store.subscribe((state, before) => {
+    if (state.filters !== before.filters || state.changes !== before.changes) load(state.filters);
+  });
 }
 
 /** Count with all filters; but within a group that has one, without it, so that one sees what else there is to choose. */

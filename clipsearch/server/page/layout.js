@@ -30,7 +30,7 @@ export function ratioOf({ width, height, item_modality: ofHit, modality }) {
  * @param {number} width pixels
  */
 export function targetHeight(width) {
-  return Math.round(Math.min(270, Math.max(112, 96 + width * 0.072)));
+  return Math.round(Math.min(320, Math.max(112, 96 + width * 0.072)));
 }
 
 /**

@@ -45,7 +45,7 @@ export function createSide(ctx) {
     if (!facets) return null;
     return [
       group("kind", t("kind"), facets.modalities.length > 1 || store.get().filters.types ? facets.modalities.map(kindValue) : []),
-      group("dates", t("dates"), years(facets.months).flatMap(yearValues)),
+      group("dates", t("dates"), years(facets.months).map(yearValue)),
       group("folders", t("folders"), folderValues(facets.folders)),
       group("cameras", t("cameras"), facets.cameras.map((each) => listValue("cameras", each))),
       group("tags", t("tags"), facets.tags.map((each) => listValue("tags", each))),
@@ -56,7 +56,7 @@ export function createSide(ctx) {
     if (!values.length) return null;
     const isOpen = !expanded.has(`closed ${key}`);
     const all = expanded.has(`all ${key}`) || values.length <= FEW + 2;
-    const shown = all ? values : values.filter((value, index) => index < FEW || value.querySelector("input").checked);
+    const shown = all ? values : values.filter((value, index) => index < FEW || value.querySelector("input:checked"));
     const more = values.length > FEW + 2 && h("button", { type: "button", class: "link", "data-key": `all ${key}`, onclick: () => toggle(`all ${key}`) },
       all ? t("showFewer") : t("showAll", { n: values.length }));
     const details = h("details", { class: "group", open: isOpen }, h("summary", {}, h("h3", {}, title)), shown, more);
@@ -82,16 +82,16 @@ export function createSide(ctx) {
     return value("types", kind, t(kind === "image" ? "pictures" : "texts"), count);
   }
 
-  function yearValues({ year, count, months }) {
+  function yearValue({ year, count, months }) {
     const key = `year ${year}`;
     const chosen = store.get().filters.months ?? [];
     const isOpen = expanded.has(key) || chosen.some((month) => month.startsWith(`${year}-`));
     const open = iconButton(isOpen ? "down" : "right", t(isOpen ? "hideMonths" : "showMonths", { year }), () => toggle(key),
       { class: "icon-button small", "aria-expanded": String(isOpen), "data-key": key });
     const row = h("div", { class: "facet-row" }, value("months", year, formatDate(year, { year: "numeric" }), count), open);
-    if (!isOpen) return [row];
+    if (!isOpen) return row;
     const rows = months.map((each) => value("months", each.value, formatDate(each.value, { month: "long" }), each.count, { class: "facet indented" }));
-    return [row, ...rows];
+    return h("div", { role: "group", "aria-label": year }, row, rows);
   }
 
   function folderValues(folders) {

@@ -10,6 +10,9 @@
  * @property {import("./results.js").Results | null} results the hits of the search, loaded block by block
  * @property {Map<number, object>} selection selected items by id, as the API gives them
  * @property {number[]} compare ids of the items to compare, at most two
+ * @property {object | null} facets counts of the filters `facets.filters`; see facets.js
+ * @property {number} changes how often the library was changed here, so that what depends on it is asked for again
+ * @property {boolean} isBusy whether a request waits for a busy server
  * @property {{writable: boolean, needsToken: boolean}} capabilities what the server allows
  */
 

@@ -25,8 +25,7 @@ export function createTagEditor({ api, store, actions, toast }, item) {
     draw();
     try {
       await api.post("/v1/tags", { ids: [item.id], add, remove });
-      item.tags = tags;
-      store.set({ libraryChanges: (store.get().libraryChanges ?? 0) + 1 });
+      store.set({ changes: store.get().changes + 1 });
     } catch (problem) {
       tags = before;
       draw();

@@ -55,6 +55,7 @@ export function parse(text) {
     const sign = match(SIGN, text, at);
     if (!sign && terms.length) return null;
     if (sign) at = skip(text, at + 1);
+    if (match(SIGN, text, at)) return null;
     const read = readTerm(text, at);
     if (!read) return null;
     terms.push({ ...read.term, sign: sign?.[1] === "-" ? -1 : 1 });

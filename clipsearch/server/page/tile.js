@@ -89,7 +89,7 @@ export function showPicture(tile) {
   if (!image) return;
   image.src = image.dataset.src;
   image.removeAttribute("data-src");
-  if (image.complete) image.classList.add("is-loaded", "is-known");
+  if (image.complete) image.classList.add("is-loaded");
 }
 
 /** A busy server gets a second try; after that the name stands for the picture. */

@@ -8,6 +8,8 @@ import { createZoom } from "./zoom.js";
 
 const LARGEST = 2048;
 const PAN = 80;
+/** Files that few browsers show, and that may be large. */
+const ODD = /\.(tiff?|hei[cf]|jp2|j2k|p[bgpn]m|dng|cr[23]|nef|arw|raf|orf|rw2)$/i;
 const DETAILS = "clipsearch.details";
 
 /** @param {object} ctx */
@@ -68,6 +70,7 @@ export function createViewer(ctx) {
     details.show(item);
     original.hidden = isText(item);
     zoomButtons.hidden = isText(item);
+    stage.classList.toggle("is-words", isText(item));
     if (isText(item)) {
       zoom.show(null);
       fill(content, h("article", { class: "viewer-text", tabindex: 0 }, item.part?.text || item.text || item.caption || ""));
@@ -84,7 +87,8 @@ export function createViewer(ctx) {
     image.style.setProperty("--natural", `${item.width || LARGEST}px`);
     fill(content, image);
     zoom.show(image);
-    image.src = await loadable([imageOf(item), `${item.thumbnail}&size=${LARGEST}`]) ?? image.src;
+    const reduced = `${item.thumbnail}&size=${LARGEST}`;
+    image.src = (await loadable(ODD.test(item.path) ? [reduced] : [imageOf(item), reduced])) ?? image.src;
     if (store.get().view === item.id) [1, -1].forEach(preload);
   }
 

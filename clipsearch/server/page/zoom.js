@@ -35,6 +35,7 @@ export function createZoom(stage, { onSwipe, onDismiss, onZoom }) {
 
   /** Zoom so that what lies under a point stays there. */
   function zoomAt(next, clientX, clientY) {
+    if (!image) return;
     const bounded = Math.max(1, Math.min(MOST, next));
     const box = stage.getBoundingClientRect();
     const [fromX, fromY] = [clientX - box.left - box.width / 2, clientY - box.top - box.height / 2];
@@ -61,7 +62,8 @@ export function createZoom(stage, { onSwipe, onDismiss, onZoom }) {
   }, { passive: false });
   stage.addEventListener("dblclick", (event) => image && zoomAt(scale > 1 ? 1 : DOUBLE, event.clientX, event.clientY));
   stage.addEventListener("pointerdown", (event) => {
-    if (!image || event.target.closest("button, a")) return;
+    // Words can be marked with the mouse; a finger swipes them too.
+    if (event.target.closest("button, a") || (!image && event.pointerType !== "touch")) return;
     stage.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, event);
     start = pointers.size === 1 ? { clientX: event.clientX, clientY: event.clientY } : null;

@@ -1,0 +1,124 @@
+"""The full view: neighbours, zoom, what a browser cannot show, tags."""
+
+import pytest
+from PIL import Image
+
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.library import Library
+from tests.support.browser import until
+from tests.support.libraries import index
+from tests.support.serving import TOKEN, serving
+
+pytestmark = pytest.mark.slow
+
+SCALE = "new DOMMatrix(getComputedStyle(document.querySelector('.viewer-picture')).transform).a"
+VIEWER = "dialog.viewer[open]"
+
+
+def open_tile(page, number=0):
+    page.locator(".tile").nth(number).click()
+    page.locator(VIEWER).wait_for()
+    return page.locator(VIEWER)
+
+
+def test_a_click_opens_and_back_closes_with_the_focus_where_it_was(visit, address):
+    page = visit(address)
+    viewer = open_tile(page, 4)
+    clicked = page.url.split("view=")[1]
+    viewer.get_by_text("5 of").wait_for()
+    page.go_back()
+    viewer.wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.dataset.id") == clicked
+    page.go_forward()
+    viewer.wait_for()
+    page.reload()  # the address holds the view
+    viewer.get_by_text("5 of").wait_for()
+    viewer.get_by_role("button", name="Close").click()
+    viewer.wait_for(state="hidden")
+    assert "view=" not in page.url
+
+
+def test_neighbours_by_button_key_and_swipe_replace_each_other_in_the_history(visit, address):
+    page = visit(address, has_touch=True)
+    viewer = open_tile(page)
+    viewer.get_by_role("button", name="Next").click()
+    viewer.get_by_text("2 of").wait_for()
+    page.keyboard.press("ArrowRight")
+    viewer.get_by_text("3 of").wait_for()
+    page.evaluate(
+        """() => {
+      const stage = document.querySelector(".stage");
+      const send = (type, clientX) => stage.dispatchEvent(
+        new PointerEvent(type, { pointerId: 1, pointerType: "touch", clientX, clientY: 300, bubbles: true }));
+      stage.setPointerCapture = () => {};
+      send("pointerdown", 500); send("pointermove", 350); send("pointerup", 350);
+    }"""
+    )
+    viewer.get_by_text("4 of").wait_for()
+    page.go_back()
+    viewer.wait_for(state="hidden")
+
+
+def test_zoom_by_key_wheel_and_double_click(visit, address):
+    page = visit(address)
+    viewer = open_tile(page, 3)
+    page.keyboard.press("+")
+    assert page.evaluate(SCALE) == pytest.approx(1.5)
+    page.keyboard.press("0")
+    assert page.evaluate(SCALE) == 1
+    viewer.locator(".stage").dblclick()
+    assert page.evaluate(SCALE) == pytest.approx(2.5)
+    before = page.url
+    page.keyboard.press("ArrowRight")  # moves the picture now, not to the next one
+    assert page.url == before
+    page.mouse.wheel(0, 5000)
+    until(page, f"{SCALE} === 1")
+
+
+def test_more_like_this_from_the_full_view(visit, address):
+    page = visit(address)
+    open_tile(page, 2)
+    item = page.url.split("view=")[1]
+    page.keyboard.press("m")
+    page.locator(VIEWER).wait_for(state="hidden")
+    page.wait_for_url(f"**/?q=id%3A{item}")
+    page.locator(".chips .chip").wait_for()
+    page.go_back()
+    page.locator(VIEWER).wait_for()
+
+
+def test_a_picture_that_browsers_do_not_show_is_shown_as_its_thumbnail(visit, tmp_path, encoder):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 200), (200, 40, 40)).save(tmp_path / "photos" / "scan.tiff")
+    index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine, serving(engine) as served:
+        page = visit(served.url)
+        open_tile(page)
+        until(page, "document.querySelector('.viewer-picture').src.includes('size=2048')")
+        until(page, "document.querySelector('.viewer-picture').naturalWidth > 0")
+
+
+def test_tags_are_edited_where_the_server_lets_one_write(visit, writable_address):
+    page = visit(writable_address, expected=[401])
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.locator(".tile").first.wait_for()
+    until(page, "!document.querySelector('dialog[open]')")
+    open_tile(page)
+    field = page.get_by_label("Add a tag")
+    field.fill("holiday")
+    field.press("Enter")
+    page.locator("#filters").get_by_text("holiday").wait_for(state="attached")
+    page.reload()
+    page.get_by_role("button", name="Remove the tag holiday").click()
+    until(page, "!document.querySelector('#filters [data-key=\"tags holiday\"]')")
+    page.reload()
+    page.get_by_label("Add a tag").wait_for()
+    assert page.locator(".tag").count() == 0
+
+
+def test_tags_are_shown_but_not_edited_by_who_may_only_read(visit, address):
+    page = visit(address)
+    viewer = open_tile(page)
+    viewer.get_by_text("File", exact=True).wait_for()
+    assert page.get_by_label("Add a tag").count() == 0
