@@ -14,7 +14,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import shown
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Modality
 from clipsearch.where import Where
-from clipsearch.words import fold_tag, parse_words
+from clipsearch.words import fold_tag, parse_words, tidy_name
 
 MAX_DEPTH, MAX_SIZE = 32, 400
 """How deep filters may be combined, and how many: SQLite bounds both, the latter to about 500."""
@@ -32,8 +32,8 @@ class Filter:
     """Which items may be found. Every condition that is given must hold; Filter() allows all.
 
     `a & b` allows what both allow, `a | b` what either allows, `~a` what `a` does not. A value that an item lacks, as
-    a text has no camera, meets no condition, and so meets the opposite of any. The records of a collection are in the
-    folder of its source.
+    a text has no camera, meets no condition, and so meets the opposite of any. The records of an imported collection
+    are in the folder of its source.
 
     Attributes:
         ids: Ids of items.
@@ -48,6 +48,7 @@ class Filter:
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
         caption: Words that the caption, or a text, has: all of them, `"in this order"`, or `beginning*`.
         tags: Whole tags, any of them, in either case.
+        collections: Names of collections, any of them, in either case.
         keys: Keys of items, any of them: the caller's ids of records, the absolute paths of files.
         where: Conditions on metadata by name, all of which must hold: `{"price": {"lt": 20}, "brand": ["acme", "zoo"],
             "sold": False}`. The operators are eq, ne, lt, le, gt, ge, in, nin, contains and exists; a value alone
@@ -75,6 +76,7 @@ class Filter:
     near: tuple[float, float, float] | None = None
     caption: str | None = None
     tags: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     where: Mapping[str, Any] = _ANYTHING
     all_of: tuple[Filter, ...] = ()
@@ -110,6 +112,8 @@ class Filter:
         for tag in self.tags:
             if not isinstance(tag, str) or not fold_tag(tag):
                 raise InvalidInputError(f"A tag is one or more words, not {shown(tag)}.")
+        for name in self.collections:
+            tidy_name(name)
         for key in self.keys:
             if not isinstance(key, str) or not key:
                 raise InvalidInputError(f"A key is the id of a record or the path of a file, not {shown(key)}.")
@@ -166,7 +170,7 @@ class Filter:
 
 
 _COMBINED = ("all_of", "any_of", "none_of")
-_LISTS = ("folders", "cameras", "types", "tags", "keys", *_COMBINED)
+_LISTS = ("folders", "cameras", "types", "tags", "collections", "keys", *_COMBINED)
 
 
 def file_endings(kind: str) -> frozenset[str]:

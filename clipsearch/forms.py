@@ -47,6 +47,7 @@ class Filters(BaseModel):
         "gt, ge, in, nin, contains and exists.",
     )
     tags: Names = Field(default=[], description="Whole tags.")
+    collections: Names = Field(default=[], description="Names of collections that the items are in.")
     caption: Words | None = Field(
         default=None, description='Words that the caption or text has: all of them, or "a phrase".'
     )
@@ -71,7 +72,7 @@ class Filters(BaseModel):
         """Return the arguments of that filter. Raises as `build` does."""
         given: dict[str, Any] = {
             name: value
-            for name in ("where", "tags", "caption", "types", "folders", "cameras", "orientation")
+            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "orientation")
             if (value := getattr(self, name))
         }
         given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}

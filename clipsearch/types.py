@@ -292,6 +292,21 @@ class Page(_Items):
 
 
 @dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of items.
+
+    Attributes:
+        name: As it was written.
+        count: How many of its items can be found.
+        cover: The id of the first of its pictures, in the order of adding; None without one.
+    """
+
+    name: str
+    count: int
+    cover: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Facets:
     """How many of the items that a filter allows have each value; of equal counts the first name comes first.
 

@@ -85,7 +85,7 @@ def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
 
 
 def _build(written: Iterator[_Written]) -> Filter | None:
-    """Put conditions together: any of several folders, cameras, types or tags, and all of the rest."""
+    """Put conditions together: any of several folders, cameras, types, tags or collections, and all of the rest."""
     now = datetime.now()
     together: Fields = {}
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
@@ -115,6 +115,7 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "cameras": lambda one, other: one + other,
     "types": lambda one, other: one + other,
     "tags": lambda one, other: one + other,
+    "collections": lambda one, other: one + other,
     "taken_from": max,
     "taken_until": min,
     "min_width": max,
@@ -161,8 +162,8 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
         "FOLDER",
-        "In this folder or below it. Of several folders, cameras, types or tags, one must match; all other filters "
-        "must match.",
+        "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
+        "other filters must match.",
     ),
     "--after": (
         lambda value, now: {"taken_from": _period(value, now)[0]},
@@ -204,6 +205,11 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
     "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--collection": (
+        lambda value, now: {"collections": (value,)},
+        "NAME",
+        "In this collection; see `clipsearch collections`.",
+    ),
     "--where": (
         lambda value, now: {"where": parse_where(value)},
         "CONDITION",

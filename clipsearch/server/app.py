@@ -23,6 +23,7 @@ from clipsearch.server.writes import Writes
 PREFIX = "/v1"
 
 ROUTES = (
+    "collections",
     "embeddings",
     "items",
     "jobs",

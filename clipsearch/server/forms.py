@@ -57,6 +57,7 @@ class QueryFilters(_Closed):
 
     where: Names = Field(default=[], description="Conditions on metadata: `price<20`, `brand=acme`, `title~beach`.")
     tag: Names = Field(default=[], description="Whole tags, any of them.")
+    collection: Names = Field(default=[], description="Names of collections, any of them.")
     type: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`, any of them.")
     folder: Names = Field(default=[], description="Absolute paths of folders that the items lie in, any of them.")
     camera: Names = Field(default=[], description="Parts of the names of cameras, any of them.")
@@ -68,8 +69,8 @@ class QueryFilters(_Closed):
     def build(self) -> Filter | None:
         """Return the filter that they make; None if it allows all. Raises InvalidInputError."""
         filters = Filters(
-            tags=self.tag, types=self.type, folders=self.folder, cameras=self.camera, caption=self.caption,
-            during=self.during, after=self.after, before=self.before,
+            tags=self.tag, collections=self.collection, types=self.type, folders=self.folder, cameras=self.camera,
+            caption=self.caption, during=self.during, after=self.after, before=self.before,
         )  # fmt: skip
         found = filters.build()
         for written in self.where:

@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
-from clipsearch.store import full_text, item_metadata, tags
+from clipsearch.store import collections, full_text, item_metadata, tags
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below, under
@@ -66,6 +66,8 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
         terms.append(items.c.id.in_(full_text.matching(connection, wanted.caption)))
     if wanted.tags:
         terms.append(items.c.id.in_(tags.matching(connection, wanted.tags)))
+    if wanted.collections:
+        terms.append(items.c.id.in_(collections.matching(connection, wanted.collections)))
     if wanted.keys:
         found = ids_of_keys(connection, wanted.keys, base)
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))

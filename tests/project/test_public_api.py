@@ -14,6 +14,7 @@ PUBLIC = [
     "AddReport",
     "AnnIndexError",
     "ClipSearchError",
+    "Collection",
     "EncoderError",
     "EncoderMismatchError",
     "EncoderUnavailableError",
