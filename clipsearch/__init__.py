@@ -70,8 +70,8 @@ _HOMES = {
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
     "clipsearch.types": (
-        "Collection", "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results",
-        "TextLine",
+        "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo",
+        "Places", "Results", "TextLine",
     ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
@@ -80,6 +80,7 @@ __all__ = [
     "AddReport",
     "AnnIndexError",
     "ClipSearchError",
+    "Cluster",
     "Collection",
     "EncoderError",
     "EncoderMismatchError",
@@ -102,6 +103,7 @@ __all__ = [
     "Picture",
     "PictureError",
     "PictureInfo",
+    "Places",
     "Query",
     "QuerySyntaxError",
     "Record",

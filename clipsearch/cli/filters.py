@@ -141,20 +141,18 @@ def _pixels(value: str) -> int:
     return int(value[:20])
 
 
-def _place(value: str) -> tuple[float, ...]:
-    """Read LAT,LON,KM."""
+def _numbers(value: str, count: int, remedy: str) -> tuple[float, ...]:
+    """Read numbers between commas."""
     parts = value.split(",")
     column = 1
     for part in parts:
         try:
             float(part)
         except ValueError:
-            raise InvalidInputError(
-                f"{part!r} at column {column} of {value!r} is not a number. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20."
-            ) from None
+            raise InvalidInputError(f"{part!r} at column {column} of {value!r} is not a number. {remedy}") from None
         column += len(part) + 1
-    if len(parts) != 3:
-        raise InvalidInputError(f"{value!r} is not three numbers. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")
+    if len(parts) != count:
+        raise InvalidInputError(f"{value!r} is not {'three' if count == 3 else 'four'} numbers. {remedy}")
     return tuple(map(float, parts))
 
 
@@ -195,9 +193,14 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "Wider than high, higher than wide, or square.",
     ),
     "--near": (
-        lambda value, now: {"near": _place(value)},
+        lambda value, now: {"near": _numbers(value, 3, "Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")},
         "LAT,LON,KM",
         "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
+    ),
+    "--box": (
+        lambda value, now: {"box": _numbers(value, 4, "Write SOUTH,WEST,NORTH,EAST: 47.8,5.9,54.9,15.0.")},
+        "S,W,N,E",
+        "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
     ),
     "--caption": (
         lambda value, now: {"caption": value},

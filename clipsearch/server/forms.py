@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from clipsearch import forms
 from clipsearch.filtering import Filter
 from clipsearch.forms import Key, Keys, Names, Words
+from clipsearch.query.reading import MAX_CELLS
 from clipsearch.where import parse_where
 
 MAX_HITS, MAX_OFFSET, MAX_ID, MAX_DIM = 1000, 100_000, 2**63 - 1, 8192
@@ -149,6 +150,17 @@ class FacetsOf(_Closed):
     limit: Count = 100
 
 
+class PlacesOf(_Closed):
+    """Which items to show on a map."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filters": {"box": [34, 19, 42, 30]}, "cells": 24}]})
+
+    filters: Filters | None = Field(default=None, description="With a `box`, that is what the map shows.")
+    cells: Annotated[int, Field(ge=1, le=MAX_CELLS)] = Field(
+        default=32, description="Clusters side by side at most, give or take one."
+    )
+
+
 class _Open(BaseModel):
     """Part of a response; later versions may have more."""
 
@@ -250,6 +262,25 @@ class Facets(_Open):
     folders: list[Counted]
     tags: list[Counted]
     modalities: list[Counted]
+
+
+class Cluster(_Open):
+    """Items that were taken near each other."""
+
+    latitude: float = Field(description="Of their middle.")
+    longitude: float
+    count: int
+    id: int = Field(description="One of them.")
+
+
+class Places(_Open):
+    """Where items were taken."""
+
+    total: int = Field(description="How many items have a place.")
+    clusters: list[Cluster] = Field(description="Most items first.")
+    bounds: list[float] | None = Field(
+        description="South, west, north and east of the items; a west beyond the east lies across the date line."
+    )
 
 
 class Stats(_Open):

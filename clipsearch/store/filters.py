@@ -16,6 +16,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
 from clipsearch.store import collections, full_text, item_metadata, tags
 from clipsearch.store.keys import ids_of_keys
+from clipsearch.store.places import within
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
@@ -103,6 +104,8 @@ def _of_columns(wanted: Filter) -> list[ColumnElement[bool]]:
         terms.append(items.c.width >= wanted.min_width)
     if wanted.min_height is not None:
         terms.append(items.c.height >= wanted.min_height)
+    if wanted.box is not None:
+        terms.append(within(wanted.box))
     if wanted.orientation is not None:
         terms.append(_ORIENTED[wanted.orientation])
     return terms

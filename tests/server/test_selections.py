@@ -1,4 +1,4 @@
-"""What requests say of many items at once: tags and collections."""
+"""What requests say of many items at once: tags, collections, places."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from clipsearch.server import ServerSettings, create_app
 from tests.support.api import ask, writable
 from tests.support.libraries import index, photos
+from tests.support.pictures import encode, exif_block, noise_picture
 
 
 @pytest.fixture
@@ -115,3 +116,27 @@ async def test_a_server_that_only_reads_lists_collections(engine):
         for method in ("PUT", "POST", "PATCH", "DELETE"):
             body = {"name": "x"} if method == "PATCH" else {}
             assert (await client.request(method, "/v1/collections/x", json=body)).status_code == 403
+
+
+async def test_places_are_clusters_of_what_a_box_shows(engine):
+    app = create_app(engine, ServerSettings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        assert (await client.post("/v1/places", json={})).json() == {"total": 0, "clusters": [], "bounds": None}
+        found = await client.post("/v1/places", json={"filters": {"box": [-10, 170, 10, -170]}, "cells": 5})
+        assert found.status_code == 200
+        for body in ({"cells": 0}, {"cells": 129}, {"filters": {"box": [1, 2, 3]}}, {"filters": {"box": [9, 0, 1, 0]}}):
+            assert (await client.post("/v1/places", json=body)).status_code == 422
+
+
+async def test_places_are_those_of_the_pictures(tmp_path, encoder):
+    (tmp_path / "photos").mkdir()
+    for number, gps in enumerate([(48.1, 11.5), (48.1, 11.5), (-33.9, 151.2)]):
+        data = encode(noise_picture(number), exif=exif_block(gps=gps))
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(data)
+    index(tmp_path / "lib", tmp_path / "photos", encoder=encoder)
+    with writable(tmp_path / "lib", encoder) as app:
+        async with ask(app) as client:
+            found = (await client.post("/v1/places", json={"cells": 8})).json()
+    assert found["total"] == 3 and [each["count"] for each in found["clusters"]] == [2, 1]
+    assert found["clusters"][0].keys() == {"latitude", "longitude", "count", "id"}
+    assert found["bounds"] == pytest.approx([-33.9, 11.5, 48.1, 151.2], abs=1e-3)
