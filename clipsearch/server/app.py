@@ -14,6 +14,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.server import problems
 from clipsearch.server.access import Guard
 from clipsearch.server.document import describe
+from clipsearch.server.downloads import Downloads
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.metrics import CountRequests, Metrics
 from clipsearch.server.service import Service
@@ -24,6 +25,7 @@ PREFIX = "/v1"
 
 ROUTES = (
     "collections",
+    "downloads",
     "embeddings",
     "items",
     "jobs",
@@ -71,7 +73,7 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
         lifespan=lifespan,
     )
     app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
-    app.state.writes = Writes(service)
+    app.state.writes, app.state.downloads = Writes(service), Downloads(service)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
