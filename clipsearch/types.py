@@ -292,6 +292,58 @@ class Page(_Items):
 
 
 @dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of items.
+
+    Attributes:
+        name: As it was written.
+        count: How many of its items can be found.
+        cover: The id of the first of its pictures, in the order of adding; None without one.
+    """
+
+    name: str
+    count: int
+    cover: int | None = None
+
+
+Box = tuple[float, float, float, float]
+"""South, west, north and east in degrees; a west beyond the east lies across the date line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Items that were taken near each other.
+
+    Attributes:
+        latitude: Of their middle, in degrees; north is positive.
+        longitude: Of their middle, in degrees; east is positive.
+        count: How many items they are.
+        id: One of them: the latest that came to the library.
+    """
+
+    latitude: float
+    longitude: float
+    count: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the items that a filter allows were taken, for a map.
+
+    Attributes:
+        total: How many items have a place.
+        clusters: Those with most items first.
+        bounds: The smallest box around them: south, west, north and east in degrees, with a west beyond the east
+            across the date line; None without items.
+    """
+
+    total: int
+    clusters: tuple[Cluster, ...] = ()
+    bounds: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Facets:
     """How many of the items that a filter allows have each value; of equal counts the first name comes first.
 

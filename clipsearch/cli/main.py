@@ -34,11 +34,13 @@ SECTIONS = {
         "find": ("clipsearch.cli.find", "List the files that filters allow, newest first."),
         "label": ("clipsearch.cli.label", "Classify pictures by labels that you choose."),
         "tag": ("clipsearch.cli.tag", "Add tags to files, or remove them."),
+        "collect": ("clipsearch.cli.collect", "Put files together in a collection."),
         "dupes": ("clipsearch.cli.dupes", "Find copies, and pictures that look the same."),
     },
     "Look": {
         "status": ("clipsearch.cli.maintain", "Show what the library holds."),
         "tags": ("clipsearch.cli.tags", "List the tags, and how many files have each."),
+        "collections": ("clipsearch.cli.collections", "List the collections, and how many files are in each."),
         "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
         "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),
     },

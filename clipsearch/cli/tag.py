@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import click
 
 from clipsearch.cli.options import library_option, note, read_settings
 from clipsearch.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from clipsearch.store.library import Library
 
 
 @click.command()
@@ -27,16 +33,22 @@ def tag(files: tuple[str, ...], added: tuple[str, ...], removed: tuple[str, ...]
         raise InvalidInputError("There is nothing to do. Name a tag: --add NAME or --remove NAME.")
     settings, folder = read_settings(library=library)
     from clipsearch.query.opening import open_library
-    from clipsearch.store.lookup import item_at
 
     with open_library(folder, settings) as engine:
-        ids = []
-        for file in files:
-            found = item_at(engine.library, file)
-            if found is None:
-                raise InvalidInputError(
-                    f"The library in {folder} has no file {file}. List what it holds: clipsearch find"
-                )
-            ids.append(found)
-        count = engine.tag(ids, add=added, remove=removed)
+        count = engine.tag(find_files(engine.library, files), add=added, remove=removed)
     note(f"Files changed: {count:,}. See: clipsearch tags")
+
+
+def find_files(library: Library, files: Iterable[str]) -> list[int]:
+    """Return the ids of items by their paths or names. Raises InvalidInputError for one that is not in the library."""
+    from clipsearch.store.lookup import item_at
+
+    ids = []
+    for file in files:
+        found = item_at(library, file)
+        if found is None:
+            raise InvalidInputError(
+                f"The library in {library.folder} has no file {file}. List what it holds: clipsearch find"
+            )
+        ids.append(found)
+    return ids

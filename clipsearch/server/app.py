@@ -26,6 +26,7 @@ from clipsearch.server.writes import Writes
 PREFIX = "/v1"
 
 ROUTES = (
+    "collections",
     "embeddings",
     "items",
     "jobs",

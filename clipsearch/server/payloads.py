@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import Response
 
 from clipsearch import present
-from clipsearch.types import Facets, Item, Listing, Modality, Page, Results
+from clipsearch.types import Facets, Item, Listing, Modality, Page, Places, Results
 
 MAX_EXCERPT = 2000
 """Characters of the caption and the text of an item in a list."""
@@ -55,6 +56,12 @@ def facets(found: Facets) -> dict[str, Any]:
     names = ("months", "cameras", "folders", "tags", "modalities")
     counted = {name: [{"value": value, "count": count} for value, count in getattr(found, name)] for name in names}
     return {"total": found.total, **counted}
+
+
+def places(found: Places) -> dict[str, Any]:
+    """Return the payload of places."""
+    bounds = None if found.bounds is None else list(found.bounds)
+    return {"total": found.total, "clusters": [asdict(each) for each in found.clusters], "bounds": bounds}
 
 
 def version(found: Item) -> str:
