@@ -13,7 +13,10 @@ const DATE = { dateStyle: "full", timeStyle: "short" };
 export function createDetails(ctx) {
   const element = h("aside", { class: "details", id: "details", "aria-label": t("details") });
 
+  let shown = null;
+
   function show(item) {
+    shown = item;
     fill(element,
       confidence(item), facts(item),
       path(item, ctx), place(item, ctx), createTagEditor(ctx, item),
@@ -21,6 +24,8 @@ export function createDetails(ctx) {
       words(t("text"), item.text), copies(item, ctx), metadata(item));
   }
 
+  // Whether tags can be changed may be known only after an item is shown.
+  ctx.store.subscribe((state, before) => state.capabilities !== before.capabilities && shown && show(shown));
   return { element, show };
 }
 

@@ -9,85 +9,101 @@ const LONG_PRESS = 450;
  * @param {{store: object, actions: object}} ctx
  * @param {import("./grid.js").Grid} grid
  */
-export function useGrid({ store, actions }, grid) {
-  const { element, results } = grid;
-  let rangeFrom = null;
+export function useGrid(ctx, grid) {
+  const input = new GridInput(ctx, grid);
+  useLongPress(grid.element, (position) => input.select(position, false));
+}
 
-  /** Select or unselect an item; with Shift all from the one before. */
-  function select(position, isRange) {
-    const item = results.at(position);
-    if (!item) return;
-    const on = isRange || !store.get().selection.has(item.id);
-    const from = isRange && rangeFrom !== null ? rangeFrom : position;
-    const [first, last] = [Math.min(from, position), Math.max(from, position)];
-    const items = [];
-    for (let each = first; each <= last; each += 1) items.push(results.at(each));
-    actions.select(items.filter(Boolean), on);
-    rangeFrom = position;
+class GridInput {
+  constructor({ store, actions }, grid) {
+    this._store = store;
+    this._actions = actions;
+    this._grid = grid;
+    this._results = grid.results;
+    /** From where Shift selects. */
+    this._from = null;
+    const { element } = grid;
+    element.addEventListener("click", (event) => this._onClick(event));
+    element.addEventListener("keydown", (event) => this._onKey(event));
+    element.addEventListener("focusin", (event) => this._onFocus(event));
+    element.addEventListener("pointerover", (event) => showExtras(event, this._results));
   }
 
-  element.addEventListener("click", (event) => {
+  /** Select or unselect an item; with Shift all from the one before. */
+  select(position, isRange) {
+    const item = this._results.at(position);
+    if (!item) return;
+    const on = isRange || !this._store.get().selection.has(item.id);
+    const from = isRange ? (this._from ?? position) : position;
+    const items = [];
+    for (let each = Math.min(from, position); each <= Math.max(from, position); each += 1) items.push(this._results.at(each));
+    this._actions.select(items.filter(Boolean), on);
+    this._from = position;
+  }
+
+  _onClick(event) {
     const tile = event.target.closest(".tile");
     const what = event.target.closest("[data-do]")?.dataset.do;
     if (!tile || !what) return;
     if (what === "open" && (event.ctrlKey || event.metaKey)) return; // the browser opens a new tab
     event.preventDefault();
-    const position = Number(tile.dataset.position);
-    const id = Number(tile.dataset.id);
-    results.active = position;
-    if (what === "like") actions.like([id]);
-    else if (what === "unlike") actions.like([id], -1);
-    else if (what === "check" || event.shiftKey || store.get().selection.size) select(position, event.shiftKey);
-    else actions.open(id);
-  });
+    const [position, id] = [positionOf(tile), Number(tile.dataset.id)];
+    this._results.active = position;
+    if (what === "like") this._actions.like([id]);
+    else if (what === "unlike") this._actions.like([id], -1);
+    else if (what === "check" || event.shiftKey || this._store.get().selection.size) this.select(position, event.shiftKey);
+    else this._actions.open(id);
+  }
 
-  element.addEventListener("focusin", (event) => {
+  _onFocus(event) {
     const tile = event.target.closest(".tile");
-    if (!tile) return;
-    results.active = Number(tile.dataset.position);
-    addExtras(tile, results.at(results.active));
-  });
+    if (tile) this._results.active = positionOf(tile);
+    showExtras(event, this._results);
+  }
 
-  element.addEventListener("pointerover", (event) => {
-    const tile = event.target.closest(".tile");
-    if (tile) addExtras(tile, results.at(Number(tile.dataset.position)));
-  });
-
-  element.addEventListener("keydown", (event) => {
+  _onKey(event) {
     const tile = event.target.closest(".tile");
     if (!tile || event.altKey) return;
-    const position = Number(tile.dataset.position);
-    const id = Number(tile.dataset.id);
-    const to = destination(grid, position, event);
-    if (to !== null) {
-      event.preventDefault();
-      if (event.shiftKey) selectTo(to);
-      grid.focus(to);
-      return;
-    }
-    if (event.ctrlKey || event.metaKey) return;
-    const keys = {
-      Enter: () => actions.open(id),
-      m: () => actions.like([id]),
-      l: () => actions.like([id], -1),
-      x: () => select(position, event.shiftKey),
-      " ": () => select(position, event.shiftKey),
-    };
-    const run = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const position = positionOf(tile);
+    const to = destination(this._grid, position, event);
+    const run = to === null ? this._actionOf(event, position, Number(tile.dataset.id)) : () => this._move(position, to, event.shiftKey);
     if (!run) return;
     event.preventDefault();
     run();
-  });
-
-  /** Shift and an arrow select what one moves over. */
-  function selectTo(position) {
-    rangeFrom ??= results.active;
-    const keep = rangeFrom;
-    select(position, true);
-    rangeFrom = keep;
   }
 
-  useLongPress(element, (tile) => select(Number(tile.dataset.position), false));
+  _actionOf({ key, shiftKey, ctrlKey, metaKey }, position, id) {
+    if (ctrlKey || metaKey) return null;
+    const select = () => this.select(position, shiftKey);
+    const keys = {
+      Enter: () => this._actions.open(id),
+      m: () => this._actions.like([id]),
+      l: () => this._actions.like([id], -1),
+      x: select,
+      " ": select,
+    };
+    return keys[key.length === 1 ? key.toLowerCase() : key];
+  }
+
+  /** Move the focus; with Shift, select what one moves over. */
+  _move(position, to, isSelecting) {
+    if (isSelecting) {
+      const from = this._from ?? position;
+      this._from = from;
+      this.select(to, true);
+      this._from = from;
+    }
+    this._grid.focus(to);
+  }
+}
+
+function positionOf(tile) {
+  return Number(tile.dataset.position);
+}
+
+function showExtras(event, results) {
+  const tile = event.target.closest(".tile");
+  if (tile) addExtras(tile, results.at(positionOf(tile)));
 }
 
 /** Return the position to which a key moves, or null for a key that does not move. */
@@ -117,17 +133,16 @@ function repeat(grid, position, by) {
 function useLongPress(element, run) {
   let timer = 0;
   let hasRun = false;
-  const stop = () => clearTimeout(timer);
   element.addEventListener("pointerdown", (event) => {
     hasRun = false;
     const tile = event.target.closest(".tile");
     if (event.pointerType !== "touch" || !tile) return;
     timer = setTimeout(() => {
       hasRun = true;
-      run(tile);
+      run(positionOf(tile));
     }, LONG_PRESS);
   });
-  for (const name of ["pointerup", "pointercancel", "pointermove"]) element.addEventListener(name, stop);
+  for (const name of ["pointerup", "pointercancel", "pointermove"]) element.addEventListener(name, () => clearTimeout(timer));
   element.addEventListener("contextmenu", (event) => event.pointerType === "touch" && event.preventDefault());
   // The click that ends a long press would take back what it did.
   element.addEventListener("click", (event) => hasRun && (event.preventDefault(), event.stopImmediatePropagation()), true);

@@ -11,100 +11,117 @@ import { termAt } from "./terms.js";
 
 /** @param {object} ctx */
 export function mount(ctx) {
-  const { store, actions, announce } = ctx;
-  const count = h("p", { class: "count" });
-  const filters = h("button", { type: "button", class: "button filter-button", popovertarget: "filters" }, icon("filter"), t("filters"));
-  const active = createActiveFilters(ctx);
-  const notes = h("div", { class: "notes" });
-  const holder = h("div", { class: "grid-holder" });
-  const element = h("section", { class: "photos", "aria-label": t("photos") },
-    h("h1", { class: "visually-hidden" }, t("photos")),
-    h("div", { class: "toolbar" }, count, active.element, filters), notes, holder);
-  let grid = null;
-  let shown = null;
+  return new Photos(ctx);
+}
+
+class Photos {
+  constructor(ctx) {
+    this._ctx = ctx;
+    this._grid = null;
+    this._shown = null;
+    this._build();
+    this._unsubscribe = ctx.store.subscribe((state, before) => this._update(state, before));
+    const { results } = ctx.store.get();
+    if (results) this._show(results);
+  }
+
+  destroy() {
+    this._unsubscribe();
+    this._active.destroy();
+    this._clear();
+  }
+
+  _build() {
+    this._count = h("p", { class: "count" });
+    this._active = createActiveFilters(this._ctx);
+    this._notes = h("div", { class: "notes" });
+    this._holder = h("div", { class: "grid-holder" });
+    const filters = h("button", { type: "button", class: "button filter-button", popovertarget: "filters" }, icon("filter"), t("filters"));
+    this.element = h("section", { class: "photos", "aria-label": t("photos") },
+      h("h1", { class: "visually-hidden" }, t("photos")),
+      h("div", { class: "toolbar" }, this._count, this._active.element, filters), this._notes, this._holder);
+  }
+
+  _update(state, before) {
+    const { results, facets, selection, view, isBusy } = state;
+    if (isBusy !== before.isBusy) fill(this._count, isBusy ? t("busyWait") : this._shown && countText(this._shown));
+    if (results !== before.results && results) this._show(results);
+    if (facets !== before.facets && this._shown) this._expect(this._shown);
+    if (selection !== before.selection) this._grid?.markSelected(selection);
+    if (view === null && before.view !== null) this._grid?.focusItem(before.view);
+  }
 
   /** Load the first hits, and only then replace the former: the page does not flicker. */
-  async function show(results) {
-    if (grid) holder.classList.add("is-waiting");
-    else fill(holder, h("div", { class: "skeleton" }));
+  async _show(results) {
+    if (this._grid) this._holder.classList.add("is-waiting");
+    else fill(this._holder, h("div", { class: "skeleton" }));
+    const isWanted = () => results === this._ctx.store.get().results && results !== this._shown;
     try {
       await results.load(0);
     } catch (error) {
-      if (!isAbort(error) && results === store.get().results) showProblem(error, results);
+      if (!isAbort(error) && isWanted()) this._showProblem(error, results);
       return;
     }
-    if (results !== store.get().results || results === shown) return;
-    replace(results);
+    if (isWanted()) this._replace(results);
+    else if (results === this._shown) this._holder.classList.remove("is-waiting");
   }
 
-  function replace(results) {
-    const hadFocus = holder.contains(document.activeElement);
-    clear();
-    shown = results;
-    expect(results);
-    if (!results.total) fill(holder, nothingFound(ctx));
-    else showGrid(results, hadFocus);
-    showNotes(results);
-    announce(countText(results));
+  _replace(results) {
+    const hadFocus = this._holder.contains(document.activeElement);
+    this._clear();
+    this._shown = results;
+    this._expect(results);
+    fill(this._notes, notices(results));
+    if (results.total) this._showGrid(results, hadFocus);
+    else fill(this._holder, nothingFound(this._ctx));
+    this._ctx.announce(countText(results));
   }
 
-  function showGrid(results, hadFocus) {
-    grid = new Grid(ctx, results, (error) => isAbort(error) || ctx.toast(error.message, { label: t("tryAgain"), run: () => grid?.retry() }));
-    useGrid(ctx, grid);
-    fill(holder, grid.element);
+  _showGrid(results, hadFocus) {
+    const grid = new Grid(this._ctx, results, (error) => this._onFault(error));
+    this._grid = grid;
+    useGrid(this._ctx, grid);
+    fill(this._holder, grid.element);
     grid.drawNow();
     scrollTo(0, history.state?.scroll ?? 0);
     if (hadFocus) grid.focus(results.active);
   }
 
-  function showProblem(problem, results) {
-    clear();
-    shown = null;
-    fill(notes);
-    fill(count);
-    const { terms } = store.get();
-    const wrong = problem.position && terms.length ? termAt(terms, problem.position) : -1;
+  /** More hits could not be loaded; those that are there stay. */
+  _onFault(error) {
+    if (!isAbort(error)) this._ctx.toast(error.message, { label: t("tryAgain"), run: () => this._grid?.retry() });
+  }
+
+  _showProblem(problem, results) {
+    this._clear();
+    this._shown = null;
+    fill(this._notes);
+    fill(this._count);
+    this._markTerm(problem);
+    fill(this._holder, problemPanel(problem, () => this._show(results)));
+  }
+
+  /** Mark the chip that a problem is about. */
+  _markTerm({ position }) {
+    const { terms } = this._ctx.store.get();
+    const wrong = position && terms.length ? termAt(terms, position) : -1;
     document.querySelectorAll(".chips .chip").forEach((chip, index) => chip.classList.toggle("is-wrong", index === wrong));
-    fill(holder, problemPanel(problem, () => show(results)));
-    announce(problem.message);
   }
 
-  function clear() {
-    grid?.destroy();
-    grid = null;
-    holder.classList.remove("is-waiting");
-    fill(holder);
-  }
-
-  function showNotes(results) {
-    fill(notes, notices(results));
-    fill(count, countText(results));
+  _clear() {
+    this._grid?.destroy();
+    this._grid = null;
+    this._holder.classList.remove("is-waiting");
+    fill(this._holder);
   }
 
   /** A ranked search finds as many items as the filters allow, unless weak hits or copies are left out. */
-  function expect(results) {
-    const { facets, filters: wanted, options } = store.get();
-    if (results.isRanked && facets?.filters === wanted && !options.likely && !options.collapse) results.expect(facets.total);
+  _expect(results) {
+    const { facets, filters, options } = this._ctx.store.get();
+    const isAll = facets?.filters === filters && !options.likely && !options.collapse;
+    if (results.isRanked && isAll) results.expect(facets.total);
+    fill(this._count, countText(results));
   }
-
-  function update(state, before) {
-    if (state.isBusy !== before.isBusy) fill(count, state.isBusy ? t("busyWait") : shown && countText(shown));
-    if (state.results !== before.results && state.results) show(state.results);
-    if (state.facets !== before.facets && shown) (expect(shown), fill(count, countText(shown)));
-    if (state.selection !== before.selection) grid?.markSelected(state.selection);
-    if (state.view === null && before.view !== null) grid?.focusItem(before.view);
-  }
-
-  const unsubscribe = store.subscribe(update);
-  if (store.get().results) show(store.get().results);
-  return {
-    element,
-    destroy() {
-      unsubscribe();
-      active.destroy();
-      clear();
-    },
-  };
 }
 
 function countText(results) {

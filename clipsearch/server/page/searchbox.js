@@ -11,109 +11,135 @@ const PAUSE = 350;
 
 /** @param {object} ctx */
 export function createSearchBox(ctx) {
-  const { api, store, actions } = ctx;
-  const chips = h("div", { class: "chips", role: "group", "aria-label": t("terms") });
-  const mirror = h("div", { class: "mirror", "aria-hidden": "true" });
-  const fault = h("p", { class: "search-fault", id: "search-fault", role: "alert" });
-  const input = h("input", {
-    id: "search", type: "search", class: "search-input", placeholder: t("searchHint"), "aria-label": t("search"),
-    "aria-describedby": "search-fault", autocomplete: "off", autocapitalize: "off", spellcheck: "false", enterkeyhint: "search",
-  });
-  const clear = iconButton("close", t("clearSearch"), () => (actions.search([]), input.focus()));
-  const file = h("input", { type: "file", accept: "image/*", hidden: true, onchange: () => choosePicture() });
-  const form = h("form", { class: "search", role: "search", "aria-label": t("search") },
-    h("span", { class: "search-icon" }, icon("search")), chips,
-    h("div", { class: "search-field" }, mirror, input), clear,
-    iconButton("picture", t("searchByPicture"), () => file.click()), file);
-  let timer = 0;
-  let isTyping = false;
-  let isOwn = false;
+  acceptPictures(ctx.actions);
+  return new SearchBox(ctx).element;
+}
 
-  function choosePicture() {
-    if (file.files[0]) actions.searchPicture(file.files[0]);
-    file.value = "";
+class SearchBox {
+  constructor(ctx) {
+    this._ctx = ctx;
+    this._timer = 0;
+    /** Whether what is typed now replaces an entry of the history that was typed too. */
+    this._isTyping = false;
+    /** Whether the text is where a change of the terms comes from. */
+    this._isOwn = false;
+    this._build();
+    this._listen();
+    ctx.store.subscribe((state, before) => state.terms !== before.terms && this._show());
+    this._show();
+  }
+
+  _build() {
+    const { actions } = this._ctx;
+    this._chips = h("div", { class: "chips", role: "group", "aria-label": t("terms") });
+    this._mirror = h("div", { class: "mirror", "aria-hidden": "true" });
+    this._fault = h("p", { class: "search-fault", id: "search-fault", role: "alert" });
+    this._input = h("input", {
+      id: "search", type: "search", class: "search-input", "aria-label": t("search"), "aria-describedby": "search-fault",
+      autocomplete: "off", autocapitalize: "off", spellcheck: "false", enterkeyhint: "search",
+    });
+    this._clear = iconButton("close", t("clearSearch"), () => (actions.search([]), this._input.focus()));
+    this._file = h("input", { type: "file", accept: "image/*", hidden: true, onchange: () => this._choosePicture() });
+    this._form = h("form", { class: "search", role: "search", "aria-label": t("search") },
+      h("span", { class: "search-icon" }, icon("search")), this._chips,
+      h("div", { class: "search-field" }, this._mirror, this._input), this._clear,
+      iconButton("picture", t("searchByPicture"), () => this._file.click()), this._file);
+    this.element = h("div", { class: "search-holder" }, this._form, this._fault);
+  }
+
+  _listen() {
+    const input = this._input;
+    this._form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this._submit();
+    });
+    input.addEventListener("input", (event) => {
+      this._showFault(null);
+      clearTimeout(this._timer);
+      if (!event.isComposing) this._searchSoon();
+    });
+    input.addEventListener("compositionend", () => this._searchSoon());
+    input.addEventListener("scroll", () => (this._mirror.scrollLeft = input.scrollLeft));
+    input.addEventListener("blur", () => (this._isTyping = false));
+    input.addEventListener("keydown", ({ key }) => {
+      if (key === "Backspace" && !input.value) this._chips.lastElementChild?.querySelector("button:last-child").focus();
+    });
   }
 
   /** The terms shown as chips: all, but for plain words alone, which stay text. */
-  function chipTerms() {
-    const { terms } = store.get();
+  _chipTerms() {
+    const { terms } = this._ctx.store.get();
     return isPlain(terms) ? [] : terms;
   }
 
-  function show() {
-    const { terms } = store.get();
-    fill(chips, chipTerms().map((term, index) => createChip(ctx, term, index, () => input.focus())));
-    chips.hidden = !chips.childElementCount;
-    clear.hidden = !terms.length;
-    if (!isOwn) {
-      input.value = isPlain(terms) ? terms[0].value : "";
-      isTyping = false;
+  _show() {
+    const { terms } = this._ctx.store.get();
+    fill(this._chips, this._chipTerms().map((term, index) => createChip(this._ctx, term, index, () => this._input.focus())));
+    this._chips.hidden = !this._chips.childElementCount;
+    this._clear.hidden = !terms.length;
+    this._input.placeholder = t(this._chips.hidden ? "searchHint" : "addTerm");
+    if (!this._isOwn) {
+      this._input.value = isPlain(terms) ? terms[0].value : "";
+      this._isTyping = false;
     }
-    input.placeholder = terms.length && !isPlain(terms) ? t("addTerm") : t("searchHint");
-    showFault(null);
+    this._showFault(null);
   }
 
   /** Mark the place in the text where it cannot be read, and say why. */
-  function showFault(problem) {
+  _showFault(problem) {
+    const text = this._input.value;
     const at = problem?.position ? problem.position - 1 : null;
-    const text = input.value;
-    if (at === null) fill(mirror);
-    else fill(mirror, text.slice(0, at), h("mark", {}, text.slice(at, at + 1) || " "), text.slice(at + 1));
-    mirror.scrollLeft = input.scrollLeft;
-    fill(fault, problem?.message);
-    if (problem) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
+    const marked = at === null ? [] : [text.slice(0, at), h("mark", {}, text.slice(at, at + 1) || " "), text.slice(at + 1)];
+    fill(this._mirror, marked);
+    this._mirror.scrollLeft = this._input.scrollLeft;
+    fill(this._fault, problem?.message);
+    if (problem) this._input.setAttribute("aria-invalid", "true");
+    else this._input.removeAttribute("aria-invalid");
+  }
+
+  _searchSoon() {
+    this._timer = setTimeout(() => this._searchLive(), PAUSE);
   }
 
   /** Search while one types, if these are plain words alone. One entry of the history holds all that is typed. */
-  function searchLive() {
-    const text = input.value.trim();
-    if (chipTerms().length || hasSyntax(text)) return;
-    if (text === (store.get().terms[0]?.value ?? "")) return;
-    const replace = isTyping;
-    isTyping = isOwn = true; // the text stays as it is typed
-    actions.search(text ? [makeTerm("text", text)] : [], { replace });
-    isOwn = false;
+  _searchLive() {
+    const text = this._input.value.trim();
+    if (this._chipTerms().length || hasSyntax(text)) return;
+    if (text === (this._ctx.store.get().terms[0]?.value ?? "")) return;
+    const replace = this._isTyping;
+    this._isTyping = this._isOwn = true;
+    this._ctx.actions.search(text ? [makeTerm("text", text)] : [], { replace });
+    this._isOwn = false;
   }
 
-  async function submit() {
-    clearTimeout(timer);
-    const text = input.value.trim();
-    const added = hasSyntax(text) ? parse(text) : text && [makeTerm("text", text)];
-    if (added === null) return explain(text);
-    const replace = isTyping;
-    isTyping = false;
-    if (added || !chipTerms().length) actions.search([...chipTerms(), ...(added || [])], { replace });
+  _submit() {
+    clearTimeout(this._timer);
+    const text = this._input.value.trim();
+    const added = hasSyntax(text) ? parse(text) : text ? [makeTerm("text", text)] : [];
+    if (added === null) return this._explain(text);
+    const chips = this._chipTerms();
+    if (added.length || !chips.length) this._ctx.actions.search([...chips, ...added], { replace: this._isTyping });
+    this._isTyping = false;
+    if (matchMedia("(hover: none)").matches) this._input.blur(); // the keyboard of a phone covers the hits
   }
 
   /** Let the server say what is wrong with a query. */
-  async function explain(text) {
-    await api.post("/v1/search", { query: input.value, k: 1 }).then(
-      () => actions.search([makeTerm("text", text)]),
-      (problem) => showFault(problem));
+  async _explain(text) {
+    try {
+      await this._ctx.api.post("/v1/search", { query: this._input.value, k: 1 });
+      this._ctx.actions.search([makeTerm("text", text)]);
+    } catch (problem) {
+      this._showFault(problem);
+    }
   }
 
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    submit();
-  });
-  input.addEventListener("input", (event) => {
-    showFault(null);
-    clearTimeout(timer);
-    if (!event.isComposing) timer = setTimeout(searchLive, PAUSE);
-  });
-  input.addEventListener("compositionend", () => (timer = setTimeout(searchLive, PAUSE)));
-  input.addEventListener("scroll", () => (mirror.scrollLeft = input.scrollLeft));
-  input.addEventListener("blur", () => (isTyping = false));
-  input.addEventListener("keydown", (event) => {
-    if (event.key === "Backspace" && !input.value) chips.lastElementChild?.querySelector("button:last-child").focus();
-  });
-  store.subscribe((state, before) => state.terms !== before.terms && show());
-  acceptPictures(actions);
-  show();
-  return h("div", { class: "search-holder" }, form, fault);
+  _choosePicture() {
+    const [file] = this._file.files;
+    if (file) this._ctx.actions.searchPicture(file);
+    this._file.value = "";
+  }
 }
 
-function isPlain(terms) {
-  return terms.length === 1 && terms[0].kind === "text" && terms[0].sign > 0 && terms[0].weight === 1;
+function isPlain([first, ...rest]) {
+  return !rest.length && first?.kind === "text" && first.sign > 0 && first.weight === 1;
 }

@@ -1,128 +1,86 @@
 /** The filters with their counts: at the side, or on a narrow screen as a sheet. */
 
 import { fill, h, iconButton } from "./dom.js";
+import { folderValues, listValues, optionValues, yearValues } from "./facet_values.js";
 import { followFacets } from "./facets.js";
-import { formatDate, t } from "./i18n.js";
+import { t } from "./i18n.js";
 
 const NARROW = "(max-width: 899px)";
 /** So many values of a group are shown until one asks for more. */
 const FEW = 6;
+/** Views that show other things than what the filters allow. */
+const UNFILTERED = ["compare", "jobs", "collections"];
+const SHOWN = ["facets", "options", "terms"];
 
 /** @param {object} ctx */
 export function createSide(ctx) {
-  const { store, actions } = ctx;
-  const expanded = new Set();
-  const body = h("div", { class: "filters-body" });
-  const close = iconButton("close", t("close"), () => aside.hidePopover(), { class: "icon-button sheet-close" });
-  const aside = h("aside", { id: "filters", class: "filters", "aria-label": t("filters") },
-    h("div", { class: "row between sheet-head" }, h("h2", {}, t("filters")), close), body);
+  followFacets(ctx);
+  return new Side(ctx).element;
+}
 
-  function toggle(key) {
-    if (!expanded.delete(key)) expanded.add(key);
-    draw();
+class Side {
+  constructor(ctx) {
+    this._ctx = ctx;
+    /** Years whose months are shown, groups that are shown whole, and those that are closed. */
+    this._toggled = new Set();
+    this._body = h("div", { class: "filters-body" });
+    const close = iconButton("close", t("close"), () => this.element.hidePopover());
+    this.element = h("aside", { id: "filters", class: "filters", "aria-label": t("filters") },
+      h("div", { class: "row between sheet-head" }, h("h2", {}, t("filters")), close), this._body);
+    this._becomeSheet();
+    ctx.store.subscribe((state, before) => {
+      if (SHOWN.some((name) => state[name] !== before[name])) this._draw();
+      this.element.classList.toggle("is-useless", UNFILTERED.includes(state.show));
+    });
+  }
+
+  _becomeSheet() {
+    const narrow = matchMedia(NARROW);
+    const place = () => (narrow.matches ? this.element.setAttribute("popover", "auto") : this.element.removeAttribute("popover"));
+    narrow.addEventListener("change", place);
+    place();
   }
 
   /** Draw all again; what had the focus has it afterwards. */
-  function draw() {
-    const focused = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    fill(body, drawOptions(ctx), drawGroups());
-    if (focused) body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  _draw() {
+    const focused = this._body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    fill(this._body, optionValues(this._ctx), this._groups());
+    if (focused) this._body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
   }
 
-  const narrow = matchMedia(NARROW);
-  const place = () => (narrow.matches ? aside.setAttribute("popover", "auto") : aside.removeAttribute("popover"));
-  narrow.addEventListener("change", place);
-  place();
-  followFacets(ctx);
-  store.subscribe((state, before) => {
-    if (["facets", "options", "terms", "show"].some((name) => state[name] !== before[name])) draw();
-    aside.classList.toggle("is-useless", ["compare", "jobs", "collections"].includes(state.show));
-  });
-  return aside;
-
-  function drawGroups() {
-    const facets = store.get().facets;
+  _groups() {
+    const { facets, filters } = this._ctx.store.get();
     if (!facets) return null;
+    const kinds = facets.modalities.length > 1 || filters.types ? facets.modalities : [];
+    const kindName = (kind) => t(kind === "image" ? "pictures" : "texts");
     return [
-      group("kind", t("kind"), facets.modalities.length > 1 || store.get().filters.types ? facets.modalities.map(kindValue) : []),
-      group("dates", t("dates"), years(facets.months).map(yearValue)),
-      group("folders", t("folders"), folderValues(facets.folders)),
-      group("cameras", t("cameras"), facets.cameras.map((each) => listValue("cameras", each))),
-      group("tags", t("tags"), facets.tags.map((each) => listValue("tags", each))),
+      this._group("kind", t("kind"), listValues(this._ctx, "types", kinds, kindName)),
+      this._group("dates", t("dates"), yearValues(this._ctx, facets.months, this._toggled, (key) => this._toggle(key))),
+      this._group("folders", t("folders"), folderValues(this._ctx, facets.folders)),
+      this._group("cameras", t("cameras"), listValues(this._ctx, "cameras", facets.cameras)),
+      this._group("tags", t("tags"), listValues(this._ctx, "tags", facets.tags)),
     ];
   }
 
-  function group(key, title, values) {
+  _group(key, title, values) {
     if (!values.length) return null;
-    const isOpen = !expanded.has(`closed ${key}`);
-    const all = expanded.has(`all ${key}`) || values.length <= FEW + 2;
-    const shown = all ? values : values.filter((value, index) => index < FEW || value.querySelector("input:checked"));
-    const more = values.length > FEW + 2 && h("button", { type: "button", class: "link", "data-key": `all ${key}`, onclick: () => toggle(`all ${key}`) },
-      all ? t("showFewer") : t("showAll", { n: values.length }));
-    const details = h("details", { class: "group", open: isOpen }, h("summary", {}, h("h3", {}, title)), shown, more);
-    details.addEventListener("toggle", () => {
-      if (details.open) expanded.delete(`closed ${key}`);
-      else expanded.add(`closed ${key}`);
-    });
+    const all = `all ${key}`;
+    const isWhole = this._toggled.has(all) || values.length <= FEW + 2;
+    const shown = values.filter((value, index) => isWhole || index < FEW || value.querySelector("input:checked"));
+    const label = this._toggled.has(all) ? t("showFewer") : t("showAll", { n: values.length });
+    const more = values.length > FEW + 2 &&
+      h("button", { type: "button", class: "link", "data-key": all, onclick: () => this._toggle(all) }, label);
+    return this._foldable(`closed ${key}`, h("summary", {}, h("h3", {}, title)), shown, more);
+  }
+
+  _foldable(key, ...children) {
+    const details = h("details", { class: "group", open: !this._toggled.has(key) }, children);
+    details.addEventListener("toggle", () => (details.open ? this._toggled.delete(key) : this._toggled.add(key)));
     return details;
   }
 
-  function value(filter, chosen, label, count, props = {}) {
-    const isOn = (store.get().filters[filter] ?? []).includes(chosen);
-    return h("label", { class: "facet", ...props },
-      h("input", { type: "checkbox", checked: isOn, "data-key": `${filter} ${chosen}`, onchange: () => actions.toggleFilter(filter, chosen) }),
-      h("span", { class: "facet-name", title: props.title ?? label }, label), h("span", { class: "facet-count" }, t("number", { n: count })));
+  _toggle(key) {
+    if (!this._toggled.delete(key)) this._toggled.add(key);
+    this._draw();
   }
-
-  function listValue(filter, { value: name, count }) {
-    return value(filter, name, name, count);
-  }
-
-  function kindValue({ value: kind, count }) {
-    return value("types", kind, t(kind === "image" ? "pictures" : "texts"), count);
-  }
-
-  function yearValue({ year, count, months }) {
-    const key = `year ${year}`;
-    const chosen = store.get().filters.months ?? [];
-    const isOpen = expanded.has(key) || chosen.some((month) => month.startsWith(`${year}-`));
-    const open = iconButton(isOpen ? "down" : "right", t(isOpen ? "hideMonths" : "showMonths", { year }), () => toggle(key),
-      { class: "icon-button small", "aria-expanded": String(isOpen), "data-key": key });
-    const row = h("div", { class: "facet-row" }, value("months", year, formatDate(year, { year: "numeric" }), count), open);
-    if (!isOpen) return row;
-    const rows = months.map((each) => value("months", each.value, formatDate(each.value, { month: "long" }), each.count, { class: "facet indented" }));
-    return h("div", { role: "group", "aria-label": year }, row, rows);
-  }
-
-  function folderValues(folders) {
-    const sorted = [...folders].sort((a, b) => (a.value < b.value ? -1 : 1));
-    return sorted.map(({ value: path, count }) => {
-      const parents = sorted.filter((each) => path.startsWith(each.value.replace(/\/$/, "") + "/"));
-      const parent = parents.at(-1);
-      const label = parent ? path.slice(parent.value.length).replace(/^\//, "") : path.split("/").filter(Boolean).pop() ?? path;
-      return value("folders", path, label, count, { title: path, style: { "--depth": parents.length } });
-    });
-  }
-}
-
-function drawOptions({ store, actions }) {
-  const { options, terms, results } = store.get();
-  if (!terms.length || !results) return null;
-  const option = (name, label) => h("label", { class: "facet" },
-    h("input", { type: "checkbox", checked: options[name] ?? false, "data-key": name, onchange: (event) => actions.option({ [name]: event.target.checked }) }),
-    h("span", { class: "facet-name" }, label));
-  return h("div", { class: "group" }, option("likely", t("likely")), option("collapse", t("collapse")));
-}
-
-/** @param {{value: string, count: number}[]} months such as 2024-06 */
-function years(months) {
-  const found = new Map();
-  for (const month of months) {
-    const year = month.value.slice(0, 4);
-    const known = found.get(year) ?? { year, count: 0, months: [] };
-    known.count += month.count;
-    known.months.push(month);
-    found.set(year, known);
-  }
-  return [...found.values()];
 }

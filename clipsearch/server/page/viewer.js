@@ -1,166 +1,207 @@
 /** The full view of one item: the whole picture, what is known of it, and its neighbours. */
 
 import { createDetails } from "./details.js";
-import { fill, h, iconButton } from "./dom.js";
+import { fill, h, icon, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
+import { BLOCK } from "./results.js";
 import { fileName, isText, nameOf, thumbnailOf } from "./tile.js";
 import { createZoom } from "./zoom.js";
 
 const LARGEST = 2048;
-const PAN = 80;
 /** Files that few browsers show, and that may be large. */
 const ODD = /\.(tiff?|hei[cf]|jp2|j2k|p[bgpn]m|dng|cr[23]|nef|arw|raf|orf|rw2)$/i;
+const PAN = 80;
 const DETAILS = "clipsearch.details";
+const WIDE = "(min-width: 900px)";
 
-/** @param {object} ctx */
+/**
+ * Make the full view, to be put into the page; it opens when the store names an item.
+ * @param {object} ctx
+ * @returns {HTMLDialogElement}
+ */
 export function createViewer(ctx) {
-  const { store, actions, api } = ctx;
-  const title = h("h2", { class: "viewer-title", id: "viewer-title" });
-  const place = h("span", { class: "viewer-place" });
-  const content = h("div", { class: "viewer-content" });
-  const zoomLevel = h("span", { class: "viewer-zoom", "aria-hidden": "true" });
-  const previous = iconButton("left", t("previous"), () => move(-1), { class: "icon-button viewer-previous" });
-  const next = iconButton("right", t("next"), () => move(1), { class: "icon-button viewer-next" });
-  const stage = h("div", { class: "stage" }, content, previous, next);
-  const details = createDetails(ctx);
-  const info = iconButton("info", t("details"), () => toggleDetails(), { "aria-controls": "details" });
-  const original = h("a", { class: "icon-button", target: "_blank", rel: "noopener", "aria-label": t("openOriginal"), title: t("openOriginal") });
-  original.append(...iconButton("download", "", () => {}).children);
-  const zoom = createZoom(stage, { onSwipe: move, onDismiss: actions.close, onZoom: showZoom });
-  const zoomButtons = h("div", { class: "row zoom-buttons" },
-    iconButton("less", t("zoomOut"), zoom.out), zoomLevel, iconButton("more", t("zoomIn"), zoom.in));
-  const dialog = h("dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
-    h("div", { class: "viewer-bar" },
-      iconButton("close", t("close"), actions.close), h("div", { class: "viewer-names" }, title, place),
-      zoomButtons,
+  const viewer = new Viewer(ctx);
+  ctx.store.subscribe((state, before) => viewer.update(state.view, before.view));
+  queueMicrotask(() => viewer.update(ctx.store.get().view, null)); // once the dialog is in the page
+  return viewer.dialog;
+}
+
+class Viewer {
+  constructor(ctx) {
+    this._ctx = ctx;
+    /** Of the item among the hits; -1 for one that is not among them. */
+    this._position = -1;
+    this._build();
+    const isOpen = matchMedia(WIDE).matches && localStorage.getItem(DETAILS) !== "closed";
+    this._showDetails(isOpen);
+    this.dialog.addEventListener("keydown", (event) => this._onKey(event));
+    this.dialog.addEventListener("cancel", (event) => {
+      event.preventDefault();
+      ctx.actions.close();
+    });
+  }
+
+  /** Open, change or close the view. */
+  update(view, before) {
+    if (view === before) return;
+    if (view !== null) this._show(view);
+    else if (this.dialog.open) this.dialog.close();
+  }
+
+  _build() {
+    this._content = h("div", { class: "viewer-content" });
+    this._previous = iconButton("left", t("previous"), () => this._move(-1), { class: "icon-button viewer-previous" });
+    this._next = iconButton("right", t("next"), () => this._move(1), { class: "icon-button viewer-next" });
+    this._stage = h("div", { class: "stage" }, this._content, this._previous, this._next);
+    this._details = createDetails(this._ctx);
+    this._zoom = createZoom(this._stage, {
+      onSwipe: (by) => this._move(by),
+      onDismiss: () => this._ctx.actions.close(),
+      onZoom: (scale) => fill(this._zoomLevel, `${Math.round(scale * 100)}%`),
+    });
+    this.dialog = h("dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
+      this._buildBar(), h("div", { class: "viewer-body" }, this._stage, this._details.element));
+  }
+
+  _buildBar() {
+    const { actions, store } = this._ctx;
+    this._title = h("h2", { class: "viewer-title", id: "viewer-title" });
+    this._place = h("span", { class: "viewer-place" });
+    this._zoomLevel = h("span", { class: "viewer-zoom", "aria-hidden": "true" });
+    this._zoomButtons = h("div", { class: "row zoom-buttons" },
+      iconButton("less", t("zoomOut"), () => this._zoom.out()), this._zoomLevel,
+      iconButton("more", t("zoomIn"), () => this._zoom.in()));
+    const original = t("openOriginal");
+    this._original = h("a", { class: "icon-button", target: "_blank", rel: "noopener", "aria-label": original, title: original }, icon("download"));
+    this._info = iconButton("info", t("details"), () => this._showDetails(!this._hasDetails()), { "aria-controls": "details" });
+    return h("div", { class: "viewer-bar" },
+      iconButton("close", t("close"), () => actions.close()),
+      h("div", { class: "viewer-names" }, this._title, this._place), this._zoomButtons,
       iconButton("like", t("moreLikeThis"), () => actions.like([store.get().view])),
       iconButton("unlike", t("lessLikeThis"), () => actions.like([store.get().view], -1)),
-      original, info),
-    h("div", { class: "viewer-body" }, stage, details.element));
-  let position = -1;
+      this._original, this._info);
+  }
 
-  async function show(id) {
-    const { results } = store.get();
-    let known = find(results, id);
-    if (known) showItem(known);
-    else fill(content);
-    if (!dialog.open) dialog.showModal();
+  async _show(id) {
+    const { results } = this._ctx.store.get();
+    const known = this._find(results, id);
+    if (known) this._showItem(known);
+    else fill(this._content);
+    if (!this.dialog.open) this.dialog.showModal();
     try {
-      const found = await api.get(`/v1/items/${id}`);
-      if (!known) await results?.load(0).catch(() => null); // the page was opened with this view
-      if (store.get().view !== id) return;
-      const isNew = !known;
-      known ??= find(results, id);
-      if (isNew) showItem({ ...known, ...found });
-      else details.show({ ...known, ...found });
+      await this._complete(id, known, results);
     } catch (problem) {
-      if (store.get().view === id) fill(content, h("p", { class: "empty", role: "alert" }, problem.message));
+      if (this._isShown(id)) fill(this._content, h("p", { class: "empty", role: "alert" }, problem.message));
     }
+  }
+
+  /** Show all that the server knows of an item, which hits have only a part of. */
+  async _complete(id, known, results) {
+    const found = await this._ctx.api.get(`/v1/items/${id}`);
+    if (known) {
+      // What is drawn again loses what is being typed into it.
+      if (this._isShown(id) && !isSame(known, found)) this._details.show({ ...known, ...found });
+      return;
+    }
+    await results?.load(0).catch(() => null); // the page was opened with this view
+    if (this._isShown(id)) this._showItem({ ...this._find(results, id), ...found });
+  }
+
+  _isShown(id) {
+    return this._ctx.store.get().view === id;
   }
 
   /** Find an item among the hits, and so its neighbours. */
-  function find(results, id) {
-    position = results?.positionOf(id) ?? -1;
-    showPlace();
-    return position >= 0 ? results.at(position) : null;
+  _find(results, id) {
+    this._position = results?.positionOf(id) ?? -1;
+    const isKnown = this._position >= 0;
+    fill(this._place, isKnown ? t("placeOf", { n: this._position + 1, total: results.total }) : "");
+    this._previous.disabled = !isKnown || this._position === 0;
+    this._next.disabled = !isKnown || this._position >= results.total - 1;
+    return isKnown ? results.at(this._position) : null;
   }
 
-  function showItem(item) {
-    fill(title, fileName(item));
-    details.show(item);
-    original.hidden = isText(item);
-    zoomButtons.hidden = isText(item);
-    stage.classList.toggle("is-words", isText(item));
-    if (isText(item)) {
-      zoom.show(null);
-      fill(content, h("article", { class: "viewer-text", tabindex: 0 }, item.part?.text || item.text || item.caption || ""));
-      return;
-    }
-    original.href = imageOf(item);
-    showPicture(item);
+  _showItem(item) {
+    const isWords = isText(item);
+    fill(this._title, fileName(item));
+    this._details.show(item);
+    this._original.hidden = this._zoomButtons.hidden = isWords;
+    this._stage.classList.toggle("is-words", isWords);
+    if (!isWords) return this._showPicture(item);
+    this._zoom.show(null);
+    fill(this._content, h("article", { class: "viewer-text", tabindex: 0 }, item.part?.text || item.text || item.caption || ""));
   }
 
   /** Show at once what the grid has, and replace it by the whole picture when that is there. */
-  async function showPicture(item) {
+  async _showPicture(item) {
+    this._original.href = imageOf(item);
     const image = h("img", { class: "viewer-picture", alt: nameOf(item), src: thumbnailOf(item, 256), draggable: "false" });
     image.style.aspectRatio = item.width && item.height ? `${item.width} / ${item.height}` : "auto";
     image.style.setProperty("--natural", `${item.width || LARGEST}px`);
-    fill(content, image);
-    zoom.show(image);
+    fill(this._content, image);
+    this._zoom.show(image);
     const reduced = `${item.thumbnail}&size=${LARGEST}`;
     image.src = (await loadable(ODD.test(item.path) ? [reduced] : [imageOf(item), reduced])) ?? image.src;
-    if (store.get().view === item.id) [1, -1].forEach(preload);
+    if (this._isShown(item.id)) [1, -1].forEach((by) => this._preload(by));
   }
 
-  function preload(by) {
-    const item = store.get().results?.at(position + by);
-    if (position >= 0 && item?.thumbnail) new Image().src = imageOf(item);
+  _preload(by) {
+    const item = this._ctx.store.get().results?.at(this._position + by);
+    if (this._position >= 0 && item?.thumbnail && !ODD.test(item.path)) new Image().src = imageOf(item);
   }
 
-  function showPlace() {
-    const { results } = store.get();
-    const isKnown = position >= 0;
-    fill(place, isKnown ? t("placeOf", { n: position + 1, total: results.total }) : "");
-    previous.disabled = !isKnown || position === 0;
-    next.disabled = !isKnown || position >= results.total - 1;
-  }
-
-  async function move(by) {
-    const { results } = store.get();
-    const wanted = position + by;
-    if (position < 0 || wanted < 0 || wanted >= results.total) return;
-    await results.load(Math.floor(wanted / 100));
+  async _move(by) {
+    const { results } = this._ctx.store.get();
+    const wanted = this._position + by;
+    if (this._position < 0 || wanted < 0 || wanted >= results.total) return;
+    await results.load(Math.floor(wanted / BLOCK));
     const item = results.at(wanted);
-    if (item) actions.open(item.id);
+    if (item) this._ctx.actions.open(item.id);
   }
 
-  function showZoom(scale) {
-    fill(zoomLevel, `${Math.round(scale * 100)}%`);
+  _hasDetails() {
+    return !this.dialog.classList.contains("without-details");
   }
 
-  function toggleDetails(isOpen = dialog.classList.contains("without-details")) {
-    dialog.classList.toggle("without-details", !isOpen);
-    info.setAttribute("aria-expanded", String(isOpen));
+  _showDetails(isOpen) {
+    this.dialog.classList.toggle("without-details", !isOpen);
+    this._info.setAttribute("aria-expanded", String(isOpen));
     localStorage.setItem(DETAILS, isOpen ? "open" : "closed");
   }
 
-  dialog.addEventListener("cancel", (event) => {
-    event.preventDefault();
-    actions.close();
-  });
-  dialog.addEventListener("keydown", (event) => {
-    if (event.target.closest("input") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const id = store.get().view;
-    const keys = {
-      ArrowLeft: () => zoom.pan(PAN, 0) || move(-1),
-      ArrowRight: () => zoom.pan(-PAN, 0) || move(1),
-      ArrowUp: () => zoom.pan(0, PAN),
-      ArrowDown: () => zoom.pan(0, -PAN),
-      "+": zoom.in,
-      "=": zoom.in,
-      "-": zoom.out,
-      0: zoom.whole,
-      i: () => toggleDetails(),
-      m: () => actions.like([id]),
-      l: () => actions.like([id], -1),
-    };
-    const run = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!run || (event.target.closest(".details, .viewer-text") && event.key.startsWith("Arrow"))) return;
+  _onKey(event) {
+    const { target, key } = event;
+    if (target.closest("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (key.startsWith("Arrow") && target.closest(".details, .viewer-text")) return; // they scroll
+    const run = this._actionOf(key.length === 1 ? key.toLowerCase() : key);
+    if (!run) return;
     event.preventDefault();
     run();
-  });
-
-  const isWide = matchMedia("(min-width: 900px)").matches;
-  toggleDetails(isWide && localStorage.getItem(DETAILS) !== "closed");
-  function update({ view }, before) {
-    if (view === before.view) return;
-    if (view !== null) show(view);
-    else if (dialog.open) dialog.close();
   }
 
-  store.subscribe(update);
-  queueMicrotask(() => update(store.get(), { view: null })); // once the dialog is in the page
-  return dialog;
+  _actionOf(key) {
+    const { actions, store } = this._ctx;
+    const zoom = this._zoom;
+    const keys = {
+      ArrowLeft: () => zoom.pan(PAN, 0) || this._move(-1),
+      ArrowRight: () => zoom.pan(-PAN, 0) || this._move(1),
+      ArrowUp: () => zoom.pan(0, PAN),
+      ArrowDown: () => zoom.pan(0, -PAN),
+      "+": () => zoom.in(),
+      "=": () => zoom.in(),
+      "-": () => zoom.out(),
+      0: () => zoom.whole(),
+      i: () => this._showDetails(!this._hasDetails()),
+      m: () => actions.like([store.get().view]),
+      l: () => actions.like([store.get().view], -1),
+    };
+    return keys[key];
+  }
+}
+
+/** Whether a hit has all that is known of its item; in lists, long words are cut. */
+function isSame(hit, item) {
+  return ["caption", "text", "tags"].every((name) => JSON.stringify(hit[name] ?? null) === JSON.stringify(item[name] ?? null));
 }
 
 function imageOf({ id, content_hash: hash }) {
@@ -176,7 +217,7 @@ async function loadable(addresses) {
       await image.decode();
       return address;
     } catch {
-      // Such as HEIC or TIFF: the next address has a JPEG of it.
+      // The next address has a JPEG of it.
     }
   }
   return null;
