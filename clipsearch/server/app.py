@@ -27,6 +27,7 @@ ROUTES = (
     "items",
     "jobs",
     "library",
+    "lookup",
     "metrics",
     "records",
     "search",

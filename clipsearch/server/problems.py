@@ -25,6 +25,7 @@ _KINDS: tuple[tuple[type[errors.ClipSearchError], int, str, str], ...] = (
     (errors.LibraryNotFoundError, 409, "empty-library", "The library is empty"),
     (errors.LibraryLockedError, 423, "library-locked", "Another process is writing to the library"),
     (errors.EncoderMismatchError, 409, "encoder-mismatch", "The library has another encoder"),
+    (errors.StoreCorruptError, 500, "store-corrupt", "The library is damaged"),
     (errors.EncoderError, 503, "encoder-unavailable", "The encoder is unavailable"),
     (errors.ClipSearchError, 500, "library", "The library cannot do it"),
 )

@@ -48,7 +48,7 @@ async def find(service: Shared, asked: forms.Find) -> Response:
     """List the items that filters allow, newest first, and how many there are."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.find, filters, limit=asked.limit, offset=asked.offset)
-    return payloads.json_response(payloads.listing(found, asked.limit, asked.offset))
+    return payloads.json_response(payloads.listing(found, asked.limit, asked.offset, whole=asked.whole))
 
 
 @router.get("/items/{item_id}", response_model=forms.Item, responses={404: {"description": "There is no such item."}})

@@ -59,7 +59,7 @@ async def search(service: Shared, asked: forms.Search) -> Response:
             pictures.open_given, service, _allowed_url(service, asked.image_url)
         )
     found = await service.search(query, **options)
-    return payloads.json_response(payloads.answer(found, asked.k))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
 @router.post("/search/image", response_model=forms.Answer)
@@ -75,7 +75,7 @@ async def search_picture(
     asked = options or forms.Options()
     picture = await service.run_upload(pictures.open_given, service, await image.read())
     found = await service.search(image=picture, **asked.keywords())
-    return payloads.json_response(payloads.answer(found, asked.k))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
 @router.post("/similar", response_model=forms.Answer)
@@ -84,7 +84,7 @@ async def similar(service: Shared, asked: forms.Similar) -> Response:
     liked = functools.reduce(operator.add, map(terms.Indexed, asked.ids))
     query = functools.reduce(operator.sub, map(terms.Indexed, asked.unlike), liked)
     found = await service.search(query, **asked.keywords())
-    return payloads.json_response(payloads.answer(found, asked.k))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
 def _read_query(written: str, allow_urls: bool) -> terms.Query:
