@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.errors import LibraryNotFoundError
 from clipsearch.filtering import Filter
 from clipsearch.forking import no_fork
 from clipsearch.paths import real_path

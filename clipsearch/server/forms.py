@@ -27,7 +27,8 @@ Fusion = Annotated[
     Literal["auto", "decision", "feature", "rank"], Field(description="How the terms of a query are combined.")
 ]
 Whole = Annotated[
-    bool, Field(description="All that is known: captions and texts are not cut, scores not rounded; as clients need it.")
+    bool,
+    Field(description="All that is known: captions and texts are not cut, scores are not rounded."),
 ]
 Moment = Annotated[str, Field(min_length=10, max_length=32)]
 Cursor = Annotated[str, Field(max_length=64, description="What the page before gave.")]

@@ -55,7 +55,11 @@ def listing(found: Listing, limit: int, offset: int, *, whole: bool = False) -> 
 
 def page(found: Page, *, whole: bool = False) -> dict[str, Any]:
     """Return the payload of a page. whole: with all that is known of each item."""
-    return {"items": [item(each, whole=whole) for each in found], "warnings": list(found.warnings), "cursor": found.cursor}
+    return {
+        "items": [item(each, whole=whole) for each in found],
+        "warnings": list(found.warnings),
+        "cursor": found.cursor,
+    }
 
 
 def facets(found: Facets) -> dict[str, Any]:

@@ -11,8 +11,11 @@ import pytest
 import clipsearch
 
 PUBLIC = [
+    "AccessDeniedError",
     "AddReport",
     "AnnIndexError",
+    "AsyncClient",
+    "Client",
     "ClipSearchError",
     "EncoderError",
     "EncoderMismatchError",
@@ -41,6 +44,8 @@ PUBLIC = [
     "Results",
     "SchemaVersionError",
     "SearchEngine",
+    "ServerBusyError",
+    "ServerError",
     "Settings",
     "StoreCorruptError",
     "Text",
@@ -50,7 +55,7 @@ PUBLIC = [
     "open",
     "parse",
 ]
-HEAVY = {"torch", "faiss", "sqlalchemy", "click", "numpy", "onnxruntime", "PIL", "open_clip", "transformers"}
+HEAVY = {"torch", "faiss", "sqlalchemy", "click", "numpy", "onnxruntime", "PIL", "open_clip", "transformers", "httpx2"}
 
 
 def test_all_is_what_is_documented():

@@ -1,0 +1,74 @@
+"""One library, an engine for it, and clients of a server of it over real connections."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from clipsearch import AsyncClient, Client
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.library import Library
+from tests.support.api import SMALL
+from tests.support.libraries import index, photos
+from tests.support.serving import TOKEN, serving
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("client")
+
+
+@pytest.fixture(scope="module")
+def engine(folder, encoder):
+    """Pictures, a text, and records: with captions, long texts, metadata."""
+    photos(folder / "photos" / "sea", 5)
+    photos(folder / "photos" / "hills", 3, first=10)
+    (folder / "photos" / "note.txt").write_text("A note about a red bicycle.\n")
+    index(folder / "library", folder / "photos", encoder=encoder)
+    with SearchEngine(Library(folder / "library"), SMALL, encoder, may_be_empty=True) as opened:
+        opened.add(
+            [
+                {"id": "sku-1", "text": "A red mug. " * 400, "metadata": {"price": 9.5, "tags": ["mug"], "sold": True}},
+                {"id": "sku-2", "text": "A blue bicycle", "metadata": {"price": 120, "none": None, "名": "自行车"}},
+                {"id": "sku-3", "image": (folder / "photos/sea/p001.jpg").read_bytes(), "caption": "waves " * 500},
+            ],
+            keep="thumbnail",
+        )
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def served(engine, folder):
+    settings = {"token": TOKEN, "allow_write": True, "index_folders": (str(folder),)}
+    with serving(engine, **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    with Client(served.url, TOKEN) as opened:
+        yield opened
+
+
+class Awaited:
+    """An AsyncClient whose methods are called from one that is not asynchronous, in a loop of their own."""
+
+    def __init__(self, url):
+        self._url = url
+
+    def __getattr__(self, name):
+        def call(*args, **kwargs):
+            async def run():
+                async with AsyncClient(self._url, TOKEN) as opened:
+                    found = getattr(opened, name)(*args, **kwargs)
+                    return await found if inspect.isawaitable(found) else [each async for each in found]
+
+            return asyncio.run(run())
+
+        return call
+
+
+@pytest.fixture(params=["waiting", "awaiting"])
+def remote(request, client, served):
+    """A client of either kind."""
+    return client if request.param == "waiting" else Awaited(served.url)
