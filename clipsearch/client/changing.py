@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from clipsearch.errors import InvalidInputError, LibraryError, MediaError
 from clipsearch.filtering import Filter
 from clipsearch.metadata import check_metadata, parse_metadata
 from clipsearch.query.validation import as_floats, read_keys, read_names
-from clipsearch.records import AddReport, Record
+from clipsearch.records import AddReport, Record, as_record, name_of
 
 if TYPE_CHECKING:
     from indexer.report import IndexReport
@@ -33,8 +33,6 @@ FIRST_LOOK, LATER_LOOK = 0.1, 2.0
 """Seconds between two looks at a job, at first and at most."""
 
 OnProgress = Callable[[int, int | None], None]
-
-_NAMES = frozenset(each.name for each in fields(Record))
 
 
 def add(
@@ -200,7 +198,10 @@ def _batches(
             form = _to_form(record)
             length = len(encode(form))
         except (InvalidInputError, MediaError) as error:
-            failed.append((_name_of(record), str(error)))
+            failed.append((name_of(record), str(error)))
+            continue
+        except Exception as error:  # of an object of the caller's own
+            failed.append((name_of(record), f"it cannot be read: {type(error).__name__}"))
             continue
         if part and (len(part) >= most or size + length > BATCH_BYTES):
             yield taken - 1, part
@@ -213,7 +214,7 @@ def _batches(
 
 def _to_form(given: Record | Mapping[str, object]) -> dict[str, Any]:
     """Return a record as a request has it, with its picture read. Raises InvalidInputError or MediaError."""
-    record = given if isinstance(given, Record) else _from_mapping(given)
+    record = as_record(given)
     if not isinstance(record.id, str) or not record.id:
         raise InvalidInputError(f"the id is {record.id!r:.80}, but must be a text that is not empty")
     form: dict[str, Any] = {"id": record.id, "text": record.text, "caption": record.caption}
@@ -226,20 +227,6 @@ def _to_form(given: Record | Mapping[str, object]) -> dict[str, Any]:
     if record.modality is not None:
         form["modality"] = str(record.modality)
     return {name: value for name, value in form.items() if value is not None}
-
-
-def _from_mapping(given: object) -> Record:
-    if not isinstance(given, Mapping):
-        raise InvalidInputError(f"it is of type {type(given).__name__}, but must be a Record or a mapping")
-    unknown = [name for name in given if name not in _NAMES]
-    if unknown or "id" not in given:
-        raise InvalidInputError(f"it has {unknown!r:.80}" if unknown else "it has no id")
-    return Record(**given)
-
-
-def _name_of(given: object) -> str:
-    name = given.get("id") if isinstance(given, Mapping) else getattr(given, "id", None)
-    return name if isinstance(name, str) else ""
 
 
 def _short_parts(keys: Iterable[str]) -> Iterator[list[str]]:

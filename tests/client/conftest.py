@@ -51,24 +51,30 @@ def client(served):
 
 
 class Awaited:
-    """An AsyncClient whose methods are called from one that is not asynchronous, in a loop of their own."""
+    """The methods of an AsyncClient for code that is not asynchronous: each is run to its end by a loop."""
 
-    def __init__(self, url):
-        self._url = url
+    def __init__(self, opened, loop):
+        self._opened, self._loop = opened, loop
 
     def __getattr__(self, name):
         def call(*args, **kwargs):
-            async def run():
-                async with AsyncClient(self._url, TOKEN) as opened:
-                    found = getattr(opened, name)(*args, **kwargs)
-                    return await found if inspect.isawaitable(found) else [each async for each in found]
-
-            return asyncio.run(run())
+            return self._loop.run_until_complete(self._run(getattr(self._opened, name)(*args, **kwargs)))
 
         return call
 
+    async def _run(self, found):
+        return await found if inspect.isawaitable(found) else [each async for each in found]
+
+
+@pytest.fixture(scope="module")
+def awaited(served):
+    with asyncio.Runner() as runner:
+        opened = AsyncClient(served.url, TOKEN)
+        yield Awaited(opened, runner.get_loop())
+        runner.run(opened.close())
+
 
 @pytest.fixture(params=["waiting", "awaiting"])
-def remote(request, client, served):
+def remote(request, client, awaited):
     """A client of either kind."""
-    return client if request.param == "waiting" else Awaited(served.url)
+    return client if request.param == "waiting" else awaited
