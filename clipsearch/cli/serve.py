@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import click
 
 from clipsearch.cli.options import library_option, note, read_settings
-from clipsearch.errors import ClipSearchError, InvalidInputError
-
-_MAX_TOKEN_FILE = 4096
+from clipsearch.cli.token_file import read_token
+from clipsearch.errors import ClipSearchError
 
 
 @click.command()
@@ -70,7 +68,7 @@ def serve(
     import clipsearch
 
     chosen = ServerSettings(
-        token=_read_token(token_file) if token_file else token or None,
+        token=read_token(token_file) if token_file else token or None,
         allowed_hosts=allow_host,
         index_folders=allow_index,
         max_upload=max_upload << 20,
@@ -82,15 +80,3 @@ def serve(
     with clipsearch.open(folder, settings=settings) as engine:
         app = create_app(engine, chosen)
         run(app, lambda url: note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json"))
-
-
-def _read_token(path: str) -> str:
-    """Return the first line of a file. Raises InvalidInputError for one that cannot be read, or is empty."""
-    try:
-        with open(os.path.expanduser(path), encoding="ascii") as file:
-            token = file.readline(_MAX_TOKEN_FILE).strip()
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"The token cannot be read from {path!r}: {error}. Name another file.") from error
-    if not token:
-        raise InvalidInputError(f"{path!r} has no token. Make one: openssl rand -hex 16 > {path}")
-    return token
