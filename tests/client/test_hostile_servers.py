@@ -384,3 +384,9 @@ def test_a_hostile_key_stays_a_value(client, served):
     for key in ("../../etc/passwd", "a?b=c&key=d", "%2e%2e", "\r\nX: y"):
         assert client.get(key) is None and client.delete(key) == 0
     assert httpx.get(f"{served.url}/v1/health").status_code == 200
+
+
+def test_what_is_too_large_is_told_from_a_broken_connection(client):
+    for _ in range(3):
+        with pytest.raises(clipsearch.InvalidInputError, match="33,554,432 bytes"):
+            client.search(image=bytes(40 << 20))
