@@ -1,4 +1,4 @@
-"""The server behind the proxies of docs/reverse-proxy.md: as it is written there, with real nginx and Caddy, over TLS."""
+"""The server behind the proxies of docs/reverse-proxy.md: real nginx and Caddy, as it is written there, over TLS."""
 
 import os
 import re
