@@ -43,7 +43,19 @@ if TYPE_CHECKING:
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
     from clipsearch.records import AddReport, Record
-    from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Passage, PictureInfo, Results, TextLine
+    from clipsearch.types import (
+        Collection,
+        Facets,
+        Hit,
+        Item,
+        Listing,
+        Modality,
+        Page,
+        Passage,
+        PictureInfo,
+        Results,
+        TextLine,
+    )
     from indexer.report import IndexReport
 
 __version__ = "0.1.0"
@@ -66,7 +78,8 @@ _HOMES = {
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
     "clipsearch.types": (
-        "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo", "Results", "TextLine",
+        "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo",
+        "Places", "Results", "TextLine",
     ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
@@ -78,6 +91,8 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClipSearchError",
+    "Cluster",
+    "Collection",
     "EncoderError",
     "EncoderMismatchError",
     "EncoderUnavailableError",
@@ -99,6 +114,7 @@ __all__ = [
     "Picture",
     "PictureError",
     "PictureInfo",
+    "Places",
     "Query",
     "QuerySyntaxError",
     "Record",

@@ -12,9 +12,9 @@ from typing import Any
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import shown
-from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Modality
+from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Box, Modality
 from clipsearch.where import Where
-from clipsearch.words import fold_tag, parse_words
+from clipsearch.words import fold_tag, parse_words, tidy_name
 
 MAX_DEPTH, MAX_SIZE = 32, 400
 """How deep filters may be combined, and how many: SQLite bounds both, the latter to about 500."""
@@ -32,8 +32,8 @@ class Filter:
     """Which items may be found. Every condition that is given must hold; Filter() allows all.
 
     `a & b` allows what both allow, `a | b` what either allows, `~a` what `a` does not. A value that an item lacks, as
-    a text has no camera, meets no condition, and so meets the opposite of any. The records of a collection are in the
-    folder of its source.
+    a text has no camera, meets no condition, and so meets the opposite of any. The records of an imported collection
+    are in the folder of its source.
 
     Attributes:
         ids: Ids of items.
@@ -46,8 +46,11 @@ class Filter:
         types: `image`, `text` or endings of files (`jpeg` stands for .jpg too), any of them.
         orientation: `landscape`, `portrait` or `square`.
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
+        box: South, west, north and east in degrees, between which it was taken; a west beyond the east lies across the
+            date line.
         caption: Words that the caption, or a text, has: all of them, `"in this order"`, or `beginning*`.
         tags: Whole tags, any of them, in either case.
+        collections: Names of collections, any of them, in either case.
         keys: Keys of items, any of them: the caller's ids of records, the absolute paths of files.
         where: Conditions on metadata by name, all of which must hold: `{"price": {"lt": 20}, "brand": ["acme", "zoo"],
             "sold": False}`. The operators are eq, ne, lt, le, gt, ge, in, nin, contains and exists; a value alone
@@ -73,8 +76,10 @@ class Filter:
     types: tuple[str, ...] = ()
     orientation: str | None = None
     near: tuple[float, float, float] | None = None
+    box: Box | None = None
     caption: str | None = None
     tags: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     where: Mapping[str, Any] = _ANYTHING
     all_of: tuple[Filter, ...] = ()
@@ -91,6 +96,8 @@ class Filter:
             object.__setattr__(self, name, None if value is None else made(value))
         if self.near is not None:
             object.__setattr__(self, "near", _checked_place(self.near))
+        if self.box is not None:
+            object.__setattr__(self, "box", _checked_box(self.box))
         for folder in self.folders:
             if not isinstance(folder, str):
                 raise InvalidInputError(f"A folder to search in is a str, not {shown(folder)}.")
@@ -110,6 +117,8 @@ class Filter:
         for tag in self.tags:
             if not isinstance(tag, str) or not fold_tag(tag):
                 raise InvalidInputError(f"A tag is one or more words, not {shown(tag)}.")
+        for name in self.collections:
+            tidy_name(name)
         for key in self.keys:
             if not isinstance(key, str) or not key:
                 raise InvalidInputError(f"A key is the id of a record or the path of a file, not {shown(key)}.")
@@ -166,7 +175,7 @@ class Filter:
 
 
 _COMBINED = ("all_of", "any_of", "none_of")
-_LISTS = ("folders", "cameras", "types", "tags", "keys", *_COMBINED)
+_LISTS = ("folders", "cameras", "types", "tags", "collections", "keys", *_COMBINED)
 
 
 def file_endings(kind: str) -> frozenset[str]:
@@ -232,12 +241,27 @@ def _checked_place(place: object) -> tuple[float, float, float]:
         latitude, longitude, radius = map(float, place)  # type: ignore[call-overload]
     except (TypeError, ValueError):
         raise InvalidInputError(f"A place is a latitude, a longitude and kilometres, not {place!r}.") from None
-    for name, degrees, most in (("latitude", latitude, 90), ("longitude", longitude, 180)):
-        if not abs(degrees) <= most:
-            raise InvalidInputError(f"The {name} is {degrees:g}, but it must be from -{most} to {most} degrees.")
+    _check_degrees(("latitude", latitude, 90), ("longitude", longitude, 180))
     if not 0 < radius < math.inf:
         raise InvalidInputError(f"The radius is {radius:g} km, but it must be above 0.")
     return latitude, longitude, radius
+
+
+def _checked_box(box: object) -> Box:
+    try:
+        south, west, north, east = map(float, box)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f"A box is south, west, north and east in degrees, not {shown(box)}.") from None
+    _check_degrees(("south", south, 90), ("west", west, 180), ("north", north, 90), ("east", east, 180))
+    if south > north:
+        raise InvalidInputError(f"The south of the box, {south:g}, lies beyond its north, {north:g}. Swap them.")
+    return south, west, north, east
+
+
+def _check_degrees(*given: tuple[str, float, int]) -> None:
+    for name, degrees, most in given:
+        if not abs(degrees) <= most:
+            raise InvalidInputError(f"The {name} is {degrees:g}, but it must be from -{most} to {most} degrees.")
 
 
 def _listed(names: Iterable[str]) -> str:

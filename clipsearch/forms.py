@@ -47,6 +47,7 @@ class Filters(BaseModel):
         "gt, ge, in, nin, contains and exists.",
     )
     tags: Names = Field(default=[], description="Whole tags.")
+    collections: Names = Field(default=[], description="Names of collections that the items are in.")
     caption: Words | None = Field(
         default=None, description='Words that the caption or text has: all of them, or "a phrase".'
     )
@@ -59,6 +60,11 @@ class Filters(BaseModel):
     before: Words | None = Field(default=None, description="Taken before the beginning of this date.")
     cameras: Names = Field(default=[], description="Parts of the names of cameras.")
     near: Place | None = Field(default=None, description="Taken within a circle.")
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+        default=None,
+        description="Taken between south, west, north and east, in degrees; a west beyond the east lies across the "
+        "date line.",
+    )
     orientation: Literal["landscape", "portrait", "square"] | None = Field(default=None, description="Of a picture.")
     min_width: int | None = Field(default=None, ge=0, description="Pixels.")
     min_height: int | None = Field(default=None, ge=0, description="Pixels.")
@@ -71,12 +77,14 @@ class Filters(BaseModel):
         """Return the arguments of that filter. Raises as `build` does."""
         given: dict[str, Any] = {
             name: value
-            for name in ("where", "tags", "caption", "types", "folders", "cameras", "orientation")
+            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "orientation")
             if (value := getattr(self, name))
         }
         given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}
         if self.near is not None:
             given["near"] = (self.near.latitude, self.near.longitude, self.near.km)
+        if self.box is not None:
+            given["box"] = self.box
         return given | self._times()
 
     def _times(self) -> dict[str, datetime]:

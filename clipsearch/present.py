@@ -72,8 +72,7 @@ def to_table(results: Results, folder: str) -> str:
 
 def listing_payload(found: Listing) -> dict[str, Any]:
     """Return the stable JSON form of a listing; the same for the command line and any server."""
-    items = [{**item_payload(item), "tags": list(found.tags.get(item.id, ()))} for item in found]
-    return {"library": found.library, "total": found.total, "items": items}
+    return {"library": found.library, "total": found.total, "items": [item_payload(item) for item in found]}
 
 
 def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
@@ -167,6 +166,7 @@ def item_payload(item: Item) -> dict[str, Any]:
         "caption": item.caption,
         "text": item.text,
         "metadata": dict(item.metadata),
+        "tags": list(item.tags),
     }
 
 

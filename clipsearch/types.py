@@ -130,6 +130,7 @@ class Item:
         key: The id that the caller gave to a record; of anything else, its path.
         text: The text of a record that was added from Python; None for any other item.
         metadata: What the caller or a table says of it: JSON scalars and lists of str, by name.
+        tags: Its tags, in order, whoever says them.
     """
 
     id: int
@@ -143,6 +144,7 @@ class Item:
     key: str = ""
     text: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,58 @@ class Page(_Items):
     items: tuple[Item, ...]
     cursor: str | None = None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of items.
+
+    Attributes:
+        name: As it was written.
+        count: How many of its items can be found.
+        cover: The id of the first of its pictures, in the order of adding; None without one.
+    """
+
+    name: str
+    count: int
+    cover: int | None = None
+
+
+Box = tuple[float, float, float, float]
+"""South, west, north and east in degrees; a west beyond the east lies across the date line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Items that were taken near each other.
+
+    Attributes:
+        latitude: Of their middle, in degrees; north is positive.
+        longitude: Of their middle, in degrees; east is positive.
+        count: How many items they are.
+        id: One of them: the latest that came to the library.
+    """
+
+    latitude: float
+    longitude: float
+    count: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the items that a filter allows were taken, for a map.
+
+    Attributes:
+        total: How many items have a place.
+        clusters: Those with most items first.
+        bounds: The smallest box around them: south, west, north and east in degrees, with a west beyond the east
+            across the date line; None without items.
+    """
+
+    total: int
+    clusters: tuple[Cluster, ...] = ()
+    bounds: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ _ALONE = (
     "\uf900-\ufaff\U00020000-\U0003ffff])"
 )
 _BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # not a character, or an invisible one
+MAX_NAME = 200
+"""Characters of the name of a collection."""
+
 _PIECE = r'"([^"]*)"|([^\s"]+)|(")'
 
 
@@ -83,6 +86,17 @@ def parse_words(text: str) -> tuple[Phrase, ...]:
 def tidy_tag(name: str) -> str:
     """Return a tag as it is kept and shown: NFC, and one space where there are blanks or control characters."""
     return " ".join(re.sub(_BLANK, " ", normalize(name)).split())
+
+
+def tidy_name(name: object) -> str:
+    """Return the name of a collection as it is kept and shown. Raises InvalidInputError for what can be none."""
+    tidy = tidy_tag(name) if isinstance(name, str) else ""
+    if not tidy or len(tidy) > MAX_NAME or re.search(_BLANK, str(name).strip()) or tidy in (".", ".."):
+        raise InvalidInputError(
+            f"The name of a collection has 1 to {MAX_NAME} characters, none of them a control character, and is not . "
+            f"or .., but this is {name!r:.80}."
+        )
+    return tidy
 
 
 def fold_tag(name: str) -> str:

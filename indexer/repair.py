@@ -166,7 +166,8 @@ class _Run:
             if still := self._find(self._library).catalog:
                 raise beyond_repair(self._library.folder, "; ".join(still))
         damage = self._damage
-        if any((damage.generations, damage.failures, damage.tags, damage.texts, damage.contents, damage.metadata)):
+        rows = (damage.generations, damage.failures, damage.tags, damage.texts, damage.contents, damage.collected)
+        if any((*rows, damage.metadata)):
             repairs.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):

@@ -85,7 +85,7 @@ def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
 
 
 def _build(written: Iterator[_Written]) -> Filter | None:
-    """Put conditions together: any of several folders, cameras, types or tags, and all of the rest."""
+    """Put conditions together: any of several folders, cameras, types, tags or collections, and all of the rest."""
     now = datetime.now()
     together: Fields = {}
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
@@ -115,6 +115,7 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "cameras": lambda one, other: one + other,
     "types": lambda one, other: one + other,
     "tags": lambda one, other: one + other,
+    "collections": lambda one, other: one + other,
     "taken_from": max,
     "taken_until": min,
     "min_width": max,
@@ -140,20 +141,18 @@ def _pixels(value: str) -> int:
     return int(value[:20])
 
 
-def _place(value: str) -> tuple[float, ...]:
-    """Read LAT,LON,KM."""
+def _numbers(value: str, count: int, remedy: str) -> tuple[float, ...]:
+    """Read numbers between commas."""
     parts = value.split(",")
     column = 1
     for part in parts:
         try:
             float(part)
         except ValueError:
-            raise InvalidInputError(
-                f"{part!r} at column {column} of {value!r} is not a number. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20."
-            ) from None
+            raise InvalidInputError(f"{part!r} at column {column} of {value!r} is not a number. {remedy}") from None
         column += len(part) + 1
-    if len(parts) != 3:
-        raise InvalidInputError(f"{value!r} is not three numbers. Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")
+    if len(parts) != count:
+        raise InvalidInputError(f"{value!r} is not {'three' if count == 3 else 'four'} numbers. {remedy}")
     return tuple(map(float, parts))
 
 
@@ -161,8 +160,8 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
         "FOLDER",
-        "In this folder or below it. Of several folders, cameras, types or tags, one must match; all other filters "
-        "must match.",
+        "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
+        "other filters must match.",
     ),
     "--after": (
         lambda value, now: {"taken_from": _period(value, now)[0]},
@@ -194,9 +193,14 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "Wider than high, higher than wide, or square.",
     ),
     "--near": (
-        lambda value, now: {"near": _place(value)},
+        lambda value, now: {"near": _numbers(value, 3, "Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")},
         "LAT,LON,KM",
         "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
+    ),
+    "--box": (
+        lambda value, now: {"box": _numbers(value, 4, "Write SOUTH,WEST,NORTH,EAST: 47.8,5.9,54.9,15.0.")},
+        "S,W,N,E",
+        "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
     ),
     "--caption": (
         lambda value, now: {"caption": value},
@@ -204,6 +208,11 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
     "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--collection": (
+        lambda value, now: {"collections": (value,)},
+        "NAME",
+        "In this collection; see `clipsearch collections`.",
+    ),
     "--where": (
         lambda value, now: {"where": parse_where(value)},
         "CONDITION",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.client.reading import Fields
 from clipsearch.types import (
+    Cluster,
+    Collection,
     Facets,
     Hit,
     Item,
@@ -20,6 +22,7 @@ from clipsearch.types import (
     Page,
     Passage,
     PictureInfo,
+    Places,
     Results,
     TextLine,
 )
@@ -76,12 +79,9 @@ def read_results(query: str, offset: int) -> Callable[[Any], Results]:
 def read_listing(value: object) -> Listing:
     """Read items, newest first."""
     found = Fields(value)
-    items, tags = [], {}
-    for each in found.objects("items"):
-        items.append(read_item(each))
-        if given := each.texts("tags"):
-            tags[items[-1].id] = given
-    return Listing(found.text("library"), tuple(items), found.whole("total"), tags, found.texts("warnings"))
+    items = tuple(read_item(each) for each in found.objects("items"))
+    tags = {item.id: item.tags for item in items if item.tags}
+    return Listing(found.text("library"), items, found.whole("total"), tags, found.texts("warnings"))
 
 
 def read_page(value: object) -> Page:
@@ -112,6 +112,29 @@ def read_facets(value: object) -> Facets:
 
     names = ("months", "cameras", "folders", "tags", "modalities")
     return Facets(found.whole("total"), **{name: counted(name) for name in names})
+
+
+def read_places(value: object) -> Places:
+    """Read places on a map."""
+    found = Fields(value)
+    clusters = tuple(
+        Cluster(each.number("latitude"), each.number("longitude"), each.whole("count"), each.whole("id"))
+        for each in found.objects("clusters")
+    )
+    if found.is_null("bounds"):
+        return Places(found.whole("total"), clusters)
+    south, west, north, east = found.numbers("bounds")
+    return Places(found.whole("total"), clusters, (south, west, north, east))
+
+
+def read_collection(value: object) -> Collection:
+    """Read what is said of a collection."""
+    return _collection(Fields(value))
+
+
+def read_collections(value: object) -> list[Collection]:
+    """Read the list of all collections."""
+    return [_collection(each) for each in Fields({"list": value}).objects("list")]
 
 
 def read_stats(value: object) -> ServerStats:
@@ -173,7 +196,12 @@ def read_item(found: Fields, kind: str = "modality") -> Item:
         found.text("key"),
         found.text_or_none("text"),
         {name: _metadata_value(name, value) for name, value in found.mapping("metadata").items()},
+        found.texts("tags"),
     )
+
+
+def _collection(found: Fields) -> Collection:
+    return Collection(found.text("name"), found.whole("count"), found.whole_or_none("cover"))
 
 
 def _hit(found: Fields) -> Hit:

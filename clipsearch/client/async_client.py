@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, overload
 
-from clipsearch.client import changing, lookup, searching
+from clipsearch.client import changing, lookup, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.async_connection import AsyncConnection
 from clipsearch.client.calls import MAX_COUNT
@@ -14,9 +14,9 @@ from clipsearch.client.connection import Link
 from clipsearch.filtering import Filter
 from clipsearch.query.options import SearchKeywords, SearchOptions
 from clipsearch.query.terms import Query, Term
-from clipsearch.query.validation import read_count
+from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
-from clipsearch.types import Facets, Item, Listing, Modality, Page, Results
+from clipsearch.types import Collection, Facets, Item, Listing, Modality, Page, Places, Results
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +112,10 @@ class AsyncClient:
         """See `Client.facets`."""
         return await self._connection.run(lookup.facets(filters, limit))
 
+    async def places(self, filters: Filter | None = None, *, cells: int = 32) -> Places:
+        """See `Client.places`."""
+        return await self._connection.run(lookup.places(filters, cells))
+
     async def page(self, filters: Filter | None = None, *, cursor: str | None = None, limit: int = 100) -> Page:
         """See `Client.page`."""
         return await self._connection.run(lookup.page(filters, cursor, limit))
@@ -170,6 +174,26 @@ class AsyncClient:
     async def delete(self, ids: str | Iterable[str] | None = None, *, filters: Filter | None = None) -> int:
         """See `Client.delete`."""
         return await self._connection.run(changing.delete(ids, filters))
+
+    async def tag(self, ids: Named, *, add: str | Iterable[str] = (), remove: str | Iterable[str] = ()) -> int:
+        """See `Client.tag`."""
+        return await self._connection.run(selections.tag(ids, add, remove))
+
+    async def collections(self) -> list[Collection]:
+        """See `Client.collections`."""
+        return await self._connection.run(selections.collections())
+
+    async def collect(self, name: str, add: Named = (), remove: Named = (), *, create: bool = True) -> Collection:
+        """See `Client.collect`."""
+        return await self._connection.run(selections.collect(name, add, remove, create))
+
+    async def rename_collection(self, name: str, new: str) -> Collection:
+        """See `Client.rename_collection`."""
+        return await self._connection.run(selections.rename(name, new))
+
+    async def delete_collection(self, name: str) -> None:
+        """See `Client.delete_collection`."""
+        await self._connection.run(selections.delete(name))
 
     async def index(
         self,

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, overload
 
-from clipsearch.client import changing, lookup, searching
+from clipsearch.client import changing, lookup, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.calls import MAX_COUNT
 from clipsearch.client.connection import Connection, Link
 from clipsearch.filtering import Filter
 from clipsearch.query.options import SearchKeywords, SearchOptions, check_filters
 from clipsearch.query.terms import Query, Term
-from clipsearch.query.validation import read_count
+from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
-from clipsearch.types import Facets, Item, Listing, Modality, Page, Results
+from clipsearch.types import Collection, Facets, Item, Listing, Modality, Page, Places, Results
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,6 +188,10 @@ class Client:
         """Count the items that a filter allows by month, camera, folder, tag and kind; limit: 1,000 at most."""
         return self._connection.run(lookup.facets(filters, limit))
 
+    def places(self, filters: Filter | None = None, *, cells: int = 32) -> Places:
+        """Say where the items that a filter allows were taken, as `SearchEngine.places` does."""
+        return self._connection.run(lookup.places(filters, cells))
+
     def page(self, filters: Filter | None = None, *, cursor: str | None = None, limit: int = 100) -> Page:
         """Return the next items that a filter allows, in order of their ids; limit: 1,000 at most."""
         return self._connection.run(lookup.page(filters, cursor, limit))
@@ -271,6 +275,26 @@ class Client:
         The server refuses a filter without a condition.
         """
         return self._connection.run(changing.delete(ids, filters))
+
+    def tag(self, ids: Named, *, add: str | Iterable[str] = (), remove: str | Iterable[str] = ()) -> int:
+        """Give items tags, and take tags from them, as `SearchEngine.tag` does. Returns how many were named."""
+        return self._connection.run(selections.tag(ids, add, remove))
+
+    def collections(self) -> list[Collection]:
+        """List the collections in order of their names."""
+        return self._connection.run(selections.collections())
+
+    def collect(self, name: str, add: Named = (), remove: Named = (), *, create: bool = True) -> Collection:
+        """Add items to a collection, and take others out of it, as `SearchEngine.collect` does."""
+        return self._connection.run(selections.collect(name, add, remove, create))
+
+    def rename_collection(self, name: str, new: str) -> Collection:
+        """Give a collection another name. Raises InvalidInputError for an unknown one."""
+        return self._connection.run(selections.rename(name, new))
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection; its items stay. Raises InvalidInputError for an unknown one."""
+        self._connection.run(selections.delete(name))
 
     def index(
         self,

@@ -16,7 +16,7 @@ from clipsearch.client.searching import parts_of
 from clipsearch.errors import EncoderUnavailableError, InvalidInputError, MediaError
 from clipsearch.filtering import Filter
 from clipsearch.query.validation import as_modality, read_count, read_keys
-from clipsearch.types import Facets, Item, Listing, Modality, Page
+from clipsearch.types import Facets, Item, Listing, Modality, Page, Places
 
 if TYPE_CHECKING:
     from clipsearch.client.answers import ServerStats
@@ -71,6 +71,13 @@ def facets(filters: Filter | None, limit: int) -> Steps[Facets]:
     """Count items by their values."""
     asked = {"filters": to_form(filters), "limit": read_count("limit", limit)}
     found: Facets = yield Call("POST", "/v1/facets", answers.read_facets, asked)
+    return found
+
+
+def places(filters: Filter | None, cells: int) -> Steps[Places]:
+    """Ask where items were taken."""
+    asked = {"filters": to_form(filters), "cells": read_count("number of cells", cells)}
+    found: Places = yield Call("POST", "/v1/places", answers.read_places, asked)
     return found
 
 

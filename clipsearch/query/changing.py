@@ -7,11 +7,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.metadata import check_metadata
-from clipsearch.query.validation import read_filter, read_keys, read_names, require_known
+from clipsearch.query.validation import (
+    Named,
+    read_filter,
+    read_items,
+    read_keys,
+    read_names,
+    read_tags,
+    require_known,
+)
 from clipsearch.query.writing import EngineWrites
 from clipsearch.store.item_changes import ItemChange, NewCaption
 from clipsearch.store.metadata_index import declare_index, declared
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Item, Modality
+from clipsearch.words import fold_tag
+
+
+def find_items(snapshot: Snapshot, named: Sequence[str | int]) -> list[int]:
+    """Return the ids of items that are named by keys or ids, each once, in that order.
+
+    Raises InvalidInputError for one that is not in the library.
+    """
+    keys = [each for each in named if isinstance(each, str)]
+    by_key = snapshot.ids_of_keys(keys) if keys else {}
+    require_known(keys, by_key)
+    ids = [by_key[each][0] if isinstance(each, str) else each for each in named]
+    unknown = {*ids} - {*snapshot.matching_ids(Filter(ids=frozenset(ids))).tolist()}
+    if unknown:
+        raise InvalidInputError(f"There is no item {min(unknown)} in the library. To see ids: clipsearch find --json")
+    return list(dict.fromkeys(ids))
 
 
 class EngineChanges(EngineWrites):
@@ -88,6 +113,37 @@ class EngineChanges(EngineWrites):
             new = None if caption is None else self._new_caption(caption, items)
             writer.update_items(wanted, ItemChange(changed, removed, new))
         return len(keys)
+
+    def tag(self, ids: Named, *, add: str | Iterable[str] = (), remove: str | Iterable[str] = ()) -> int:
+        """Give items tags, and take tags from them. They stay whatever becomes of the content, and are in backups.
+
+        Args:
+            ids: Keys, as `get` takes them, or ids of items; one or several.
+            add: Tags to add: up to 200 characters each, compared without case.
+            remove: Tags to remove, whoever says them. A keyword of a file comes back once the file has changed, a
+                label when `clipsearch label --save` gives it again.
+
+        Returns:
+            How many items were named.
+
+        Raises:
+            InvalidInputError: An item is not in the library, a tag cannot be used, or one is both added and removed;
+                nothing is changed then.
+            LibraryLockedError: Another writer is still at work after the engine's timeout.
+            LibraryError: The library cannot be written.
+
+        Example:
+            >>> engine.tag("/photos/sea.jpg", add=["beach", "Crete"], remove="snow")
+        """
+        named, added, removed = read_items(ids), read_tags(add), read_tags(remove)
+        if both := {*map(fold_tag, added)} & {*map(fold_tag, removed)}:
+            raise InvalidInputError(f"The tag {min(both)!r} is both added and removed. Name it once.")
+        with self._writer() as writer:
+            with self.library.read() as snapshot:
+                chosen = find_items(snapshot, named)
+            if chosen and (added or removed):
+                writer.tag_items(chosen, added, removed)
+        return len(chosen)
 
     def index_metadata(self, names: str | Iterable[str]) -> None:
         """Index the values of names of metadata from now on, beside those that are; filters on them are fast then.

@@ -12,6 +12,7 @@ from clipsearch.query.asynchronous import EngineAsync
 from clipsearch.query.batching import Batcher
 from clipsearch.query.candidates import Retriever
 from clipsearch.query.changing import EngineChanges
+from clipsearch.query.collecting import EngineCollections
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.reading import EngineReads
@@ -19,7 +20,7 @@ from clipsearch.query.writing import TIMEOUT
 from clipsearch.store.library import Library
 
 
-class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineEmbeds):
+class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:

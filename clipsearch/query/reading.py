@@ -17,9 +17,12 @@ from clipsearch.ranking import are_unit
 from clipsearch.store.library import Library
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import Facets, Item, Listing, Modality, Page
+from clipsearch.types import Facets, Item, Listing, Modality, Page, Places
 
 _CURSOR = "after:"
+
+MAX_CELLS = 128
+"""Columns, and rows, of the grid of a map."""
 
 
 class EngineReads:
@@ -50,7 +53,7 @@ class EngineReads:
             self._require_rows(snapshot)
             items, total = snapshot.list_items(read_filter(filters), limit, passed)
             items = snapshot.enrich(items)
-            tags = snapshot.tags_of(item.id for item in items)
+            tags = {item.id: item.tags for item in items if item.tags}
             return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
 
     @overload
@@ -100,6 +103,26 @@ class EngineReads:
         most = read_count("limit", limit)
         with self.library.read() as snapshot:
             return snapshot.facets(read_filter(filters), most)
+
+    def places(self, filters: Filter | None = None, *, cells: int = 32) -> Places:
+        """Say where the items that a filter allows were taken, as clusters for a map.
+
+        Args:
+            filters: None for all items. With a `box`, that is what the map shows; else what is around the items.
+            cells: How many clusters at most, from 1 to 128, stand side by side from west to east, and from south to
+                north, give or take one.
+
+        Returns:
+            How many items have a place, their clusters, and the smallest box around them.
+
+        Raises:
+            InvalidInputError: The number of cells or a filter cannot be used.
+        """
+        most = read_count("number of cells", cells)
+        if most > MAX_CELLS:
+            raise InvalidInputError(f"The number of cells is {most:,}, but must be from 1 to {MAX_CELLS}.")
+        with self.library.read() as snapshot:
+            return snapshot.places(read_filter(filters), most)
 
     def vectors(self, ids: str | Iterable[str], *, modality: Modality | str | None = None) -> NDArray[np.float32]:
         """Return the vectors of items.

@@ -14,6 +14,13 @@ from clipsearch.filtering import Filter
 from clipsearch.metadata import stored_name
 from clipsearch.query.options import MOST, check_filters
 from clipsearch.types import Modality
+from clipsearch.words import fold_tag, tidy_tag
+
+Named = str | int | Iterable[str | int]
+"""One item or several, each by its key or its id."""
+
+MAX_TAG = 200
+"""Characters of a tag that a user sets."""
 
 _UNIT_ROUNDING = 1e-6
 """How far the length of a float32 unit row is from 1."""
@@ -66,6 +73,33 @@ def read_keys(ids: str | Iterable[str]) -> list[str]:
         if not isinstance(key, str) or not key:
             raise InvalidInputError(f"An item is named by its key, a str that is not empty, not by {key!r}.")
     return keys
+
+
+def read_items(ids: Named) -> list[str | int]:
+    """Return keys and ids of items as a list, each once. Raises InvalidInputError for anything else."""
+    if not isinstance(ids, Iterable):
+        ids = [ids]
+    named = [ids] if isinstance(ids, str) else list(ids)
+    for each in named:
+        is_id = isinstance(each, int) and not isinstance(each, bool) and 0 < each < 2**63
+        if not is_id and (not isinstance(each, str) or not each):
+            raise InvalidInputError(
+                f"An item is named by its key, a str, or by its id, an int above 0, not by {each!r}."
+            )
+    return list(dict.fromkeys(named))
+
+
+def read_tags(names: str | Iterable[str]) -> list[str]:
+    """Return one tag or several as a list. Raises InvalidInputError for what can be no tag."""
+    if not isinstance(names, Iterable):
+        raise InvalidInputError(f"A tag is a str, not {names!r}.")
+    found = [names] if isinstance(names, str) else list(names)
+    for name in found:
+        if not isinstance(name, str) or not fold_tag(name):
+            raise InvalidInputError(f"A tag is one or more words, not {name!r:.80}.")
+        if len(tidy_tag(name)) > MAX_TAG:
+            raise InvalidInputError(f"The tag {name!r:.40} has more than {MAX_TAG} characters. Write a shorter one.")
+    return found
 
 
 def require_known(keys: Iterable[str], known: Container[str]) -> None:

@@ -23,6 +23,7 @@ from clipsearch.server.writes import Writes
 PREFIX = "/v1"
 
 ROUTES = (
+    "collections",
     "embeddings",
     "items",
     "jobs",
@@ -31,6 +32,7 @@ ROUTES = (
     "metrics",
     "records",
     "search",
+    "tags",
 )
 """Modules of `routes`, each with a `router`."""
 

@@ -11,6 +11,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.records import Record
 from clipsearch.server.data_urls import is_data_url, read_data_url
 from clipsearch.server.forms_records import ChangeRequest, FailedRecord, RecordForm, RecordsAdded
+from clipsearch.server.forms_selections import TagsRequest
 
 
 def add_records(engine: SearchEngine, forms: Iterable[RecordForm], keep: str | None, allow_urls: bool) -> RecordsAdded:
@@ -53,6 +54,14 @@ def change_items(engine: SearchEngine, asked: ChangeRequest) -> int:
     _require_one(asked.keys, asked.ids)
     keys = asked.keys or _keys_of(engine, asked.ids)
     return engine.update(keys, metadata=asked.metadata, remove=asked.remove, caption=asked.caption)
+
+
+def tag_items(engine: SearchEngine, asked: TagsRequest) -> int:
+    """Add tags to items, and remove others; all of them or none. Raises as `SearchEngine.tag`."""
+    _require_one(asked.keys, asked.ids)
+    if not asked.add and not asked.remove:
+        raise InvalidInputError("There is nothing to change. Name tags to add or to remove.")
+    return engine.tag(asked.keys or asked.ids, add=asked.add, remove=asked.remove)
 
 
 def delete_items(engine: SearchEngine, keys: Sequence[str], ids: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from clipsearch import forms
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.forms import Key, Keys, Names, Words
+from clipsearch.query.reading import MAX_CELLS
 from clipsearch.where import parse_where
 
 MAX_HITS, MAX_OFFSET, MAX_ID, MAX_DIM = 1000, 100_000, 2**63 - 1, 8192
@@ -81,6 +82,7 @@ class QueryFilters(_Closed):
 
     where: Names = Field(default=[], description="Conditions on metadata: `price<20`, `brand=acme`, `title~beach`.")
     tag: Names = Field(default=[], description="Whole tags, any of them.")
+    collection: Names = Field(default=[], description="Names of collections, any of them.")
     type: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`, any of them.")
     folder: Names = Field(default=[], description="Absolute paths of folders that the items lie in, any of them.")
     camera: Names = Field(default=[], description="Parts of the names of cameras, any of them.")
@@ -92,8 +94,8 @@ class QueryFilters(_Closed):
     def build(self) -> Filter | None:
         """Return the filter that they make; None if it allows all. Raises InvalidInputError."""
         filters = Filters(
-            tags=self.tag, types=self.type, folders=self.folder, cameras=self.camera, caption=self.caption,
-            during=self.during, after=self.after, before=self.before,
+            tags=self.tag, collections=self.collection, types=self.type, folders=self.folder, cameras=self.camera,
+            caption=self.caption, during=self.during, after=self.after, before=self.before,
         )  # fmt: skip
         found = filters.build()
         for written in self.where:
@@ -202,6 +204,17 @@ class FacetsOf(_Closed):
     limit: Count = 100
 
 
+class PlacesOf(_Closed):
+    """Which items to show on a map."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filters": {"box": [34, 19, 42, 30]}, "cells": 24}]})
+
+    filters: Filters | None = Field(default=None, description="With a `box`, that is what the map shows.")
+    cells: Annotated[int, Field(ge=1, le=MAX_CELLS)] = Field(
+        default=32, description="Clusters side by side at most, give or take one."
+    )
+
+
 class _Open(BaseModel):
     """Part of a response; later versions may have more."""
 
@@ -233,7 +246,7 @@ class Item(_Open):
     caption: str | None
     text: str | None = Field(description="Of a record; cut to 2,000 characters in lists.")
     metadata: dict[str, Any]
-    tags: list[str] | None = None
+    tags: list[str] = Field(description="In order, whoever says them.")
     content_hash: str
     thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture.")
 
@@ -252,6 +265,7 @@ class Hit(_Open):
     part: Part | None = Field(description="The words that matched; null for a picture.")
     caption: str | None
     metadata: dict[str, Any]
+    tags: list[str]
     thumbnail: str | None
 
 
@@ -315,6 +329,25 @@ class Facets(_Open):
     folders: list[Counted]
     tags: list[Counted]
     modalities: list[Counted]
+
+
+class Cluster(_Open):
+    """Items that were taken near each other."""
+
+    latitude: float = Field(description="Of their middle.")
+    longitude: float
+    count: int
+    id: int = Field(description="One of them.")
+
+
+class Places(_Open):
+    """Where items were taken."""
+
+    total: int = Field(description="How many items have a place.")
+    clusters: list[Cluster] = Field(description="Most items first.")
+    bounds: list[float] | None = Field(
+        description="South, west, north and east of the items; a west beyond the east lies across the date line."
+    )
 
 
 class Stats(_Open):

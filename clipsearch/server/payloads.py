@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 
 from clipsearch import present
-from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Results
+from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Places, Results
 
 MAX_EXCERPT = 2000
 """Characters of the caption and the text of an item in a list."""
@@ -47,7 +48,7 @@ def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
 
 def listing(found: Listing, limit: int, offset: int, *, whole: bool = False) -> dict[str, Any]:
     """Return the payload of a listing of at most `limit` items. whole: with all that is known of each."""
-    listed = [{**item(each, whole=whole), "tags": list(found.tags.get(each.id, ()))} for each in found]
+    listed = [item(each, whole=whole) for each in found]
     following = offset + limit if found.total > offset + limit else None
     shown = {"library": found.library, "total": found.total, "items": listed, "warnings": list(found.warnings)}
     return {**shown, "next_offset": following}
@@ -72,6 +73,12 @@ def facets(found: Facets) -> dict[str, Any]:
 def vectors(found: NDArray[np.float32]) -> dict[str, Any]:
     """Return the payload of vectors: float32 (n, dim)."""
     return {"dimensions": found.shape[1], "data": base64.b64encode(found.astype("<f4").tobytes()).decode()}
+
+
+def places(found: Places) -> dict[str, Any]:
+    """Return the payload of places."""
+    bounds = None if found.bounds is None else list(found.bounds)
+    return {"total": found.total, "clusters": [asdict(each) for each in found.clusters], "bounds": bounds}
 
 
 def version(found: Item) -> str:

@@ -46,11 +46,10 @@ def open_given(service: Service, source: bytes | str) -> Image:
     return open_image(source, engine.encoder.picture_side, bounded)
 
 
-def find_item(engine: SearchEngine, item_id: int) -> tuple[Item, tuple[str, ...]] | None:
-    """Return an item and its tags by its id; None for an unknown one. It blocks."""
+def find_item(engine: SearchEngine, item_id: int) -> Item | None:
+    """Return an item by its id; None for an unknown one. It blocks."""
     with engine.library.read() as snapshot:
-        found = snapshot.items_by_id([item_id])
-        return (found[0], snapshot.tags_of([item_id]).get(item_id, ())) if found else None
+        return next(iter(snapshot.items_by_id([item_id])), None)
 
 
 def read_file(engine: SearchEngine, item_id: int) -> tuple[bytes, str]:

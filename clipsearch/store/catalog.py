@@ -277,13 +277,22 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         picture = None
         if row.width is not None:
             taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
-            picture = PictureInfo(row.width, row.height, taken, row.camera, row.latitude, row.longitude)
+            latitude, longitude = _coordinates(row.latitude, row.longitude)
+            picture = PictureInfo(row.width, row.height, taken, row.camera, latitude, longitude)
         path = path_of(root_paths, row.root_id, row.path)
         modality = Modality(row.modality)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog has a wrong entry for item {row.id} ({error}). {REPAIR}") from error
     key = path.removeprefix(RECORDS) if root_paths[row.root_id] == RECORDS else path
     return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption, key)
+
+
+def _coordinates(latitude: object, longitude: object) -> tuple[float, float] | tuple[None, None]:
+    """Return a place in degrees; none where the two are not degrees, as those of a damaged catalog."""
+    for degrees, most in ((latitude, 90), (longitude, 180)):
+        if not isinstance(degrees, int | float) or not abs(degrees) <= most:
+            return None, None
+    return latitude, longitude  # type: ignore[return-value]
 
 
 def _passage(row: Row[Any], modality: Modality) -> Passage | None:

@@ -78,7 +78,7 @@ def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: Com
     if own.content_hash != content.columns.content_hash:
         # A text has no keywords; those of a picture stay until the store is given new ones.
         is_picture = content.columns.modality == Modality.IMAGE
-        tags.remove(connection, [own.id], TagSource.LABEL if is_picture else None)
+        tags.remove(connection, [own.id], TagSource.LABEL, *(() if is_picture else (TagSource.FILE,)))
     connection.execute(delete(vectors).where(vectors.c.item_id == own.id))
     connection.execute(update(items).where(items.c.id == own.id).values(**_columns(content)))
     if content.captions is not None:

@@ -17,6 +17,8 @@ from clipsearch.store.generations import verify as verify_index
 from clipsearch.store.library import Library
 from clipsearch.store.revision import get_revision
 from clipsearch.store.schema import (
+    collection_items,
+    collections,
     failures,
     generations,
     item_metadata,
@@ -42,10 +44,10 @@ class Damage:
     """What is damaged.
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
-    tags, texts, contents: how many; texts of pictures; metadata of items, and contents of records, which are in items
-    too. indexes: the modalities whose approximate index is. words, metadata: whether the full-text index is, and the
-    index of metadata. catalog: what SQLite says of its file, but for the full-text index. other: what no repair can
-    fix, a line each.
+    tags, texts, contents, collected: how many; texts of pictures; metadata of items, and contents of records, which are
+    in items too; names and items of collections. indexes: the modalities whose approximate index is. words, metadata:
+    whether the full-text index is, and the index of metadata. catalog: what SQLite says of its file, but for the
+    full-text index. other: what no repair can fix, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]
@@ -55,6 +57,7 @@ class Damage:
     tags: int = 0
     texts: int = 0
     contents: int = 0
+    collected: int = 0
     indexes: tuple[Modality, ...] = ()
     words: bool = False
     metadata: bool = False
@@ -74,6 +77,7 @@ class Damage:
         found += [counted(self.tags, "tag")] if self.tags else []
         found += [counted(self.texts, "recognised text")] if self.texts else []
         found += [counted(self.contents, "row") + " of metadata and contents"] if self.contents else []
+        found += [counted(self.collected, "row") + " of collections"] if self.collected else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the full-text index"] if self.words else []
         found += ["the index of metadata"] if self.metadata else []
@@ -126,6 +130,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         tables = (item_metadata, record_contents, record_pictures)
         contents = [item for table in tables for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
+        collected = sum(unsound.pop(table.name)[0] for table in (collections, collection_items))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
         words = bool(about_words) or _differs(connection, differs_from_texts)
         metadata = _differs(connection, differs_from_metadata)
@@ -140,6 +145,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         tags_damaged,
         texts_damaged,
         len(contents),
+        collected,
         indexes,
         words,
         metadata,

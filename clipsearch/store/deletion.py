@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from clipsearch.store import full_text, recognised, tags
+from clipsearch.store import collections, full_text, recognised, tags
 from clipsearch.store.records import RootKind, Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
@@ -30,10 +30,11 @@ def tombstone(connection: Connection, ids: Select[tuple[int]]) -> None:
 
 
 def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int]) -> None:
-    """Erase items with their words, tags and vectors. Their rows stay on disk, hidden, until a compaction."""
+    """Erase items with all that is known of them. Their rows stay on disk, hidden, until a compaction."""
     tombstone(connection, select(items.c.id).where(items.c.id.in_(ids)))
     full_text.remove(connection, ids)
     tags.remove(connection, ids)
+    collections.remove(connection, ids)
     recognised.remove(connection, ids)
     for table in (vectors, item_metadata, metadata_values, record_contents, record_pictures):
         connection.execute(delete(table).where(table.c.item_id.in_(ids)))

@@ -65,10 +65,10 @@ def _tags(connection: Connection, shown: Sequence[ColumnElement[bool]]) -> list[
     both = tags.join(items, items.c.id == tags.c.item_id)
     written = select(tags.c.folded, tags.c.tag).select_from(both).where(*shown)
     often_last = written.group_by(tags.c.folded, tags.c.tag).order_by(func.count(), tags.c.tag.desc())
-    names = {folded: name for folded, name in connection.execute(often_last)}
+    names = {folded: name for folded, name in connection.execute(often_last) if isinstance(name, str)}
     number = func.count(tags.c.item_id.distinct())
     counted = select(tags.c.folded, number).select_from(both).where(*shown).group_by(tags.c.folded)
-    return [(names.get(folded, folded), found) for folded, found in connection.execute(counted)]
+    return [(names[folded], found) for folded, found in connection.execute(counted) if folded in names]
 
 
 def _named(rows: Iterable[Row[Any]]) -> list[tuple[str, int]]:

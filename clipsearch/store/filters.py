@@ -14,8 +14,9 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
-from clipsearch.store import full_text, item_metadata, tags
+from clipsearch.store import collections, full_text, item_metadata, tags
 from clipsearch.store.keys import ids_of_keys
+from clipsearch.store.places import within
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
@@ -66,6 +67,8 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
         terms.append(items.c.id.in_(full_text.matching(connection, wanted.caption)))
     if wanted.tags:
         terms.append(items.c.id.in_(tags.matching(connection, wanted.tags)))
+    if wanted.collections:
+        terms.append(items.c.id.in_(collections.matching(connection, wanted.collections)))
     if wanted.keys:
         found = ids_of_keys(connection, wanted.keys, base)
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
@@ -101,6 +104,8 @@ def _of_columns(wanted: Filter) -> list[ColumnElement[bool]]:
         terms.append(items.c.width >= wanted.min_width)
     if wanted.min_height is not None:
         terms.append(items.c.height >= wanted.min_height)
+    if wanted.box is not None:
+        terms.append(within(wanted.box))
     if wanted.orientation is not None:
         terms.append(_ORIENTED[wanted.orientation])
     return terms

@@ -75,13 +75,28 @@ class Library:
                 self.base = catalog.get_setting(connection, BASE_KEY) or ""
 
     def _open(self) -> None:
+        self._open_catalog()
+        self._segments = SegmentReader(self.folder / VECTORS)
+        self._cache = RevisionCache()
+        self._lookup, self._renewal = threading.Lock(), threading.Lock()
+
+    def _open_catalog(self) -> None:
         self._engine = reader_engine(self.folder / CATALOG)
         # SQLAlchemy's own cycles would keep the files open until the garbage is collected.
         self._finalizer = weakref.finalize(self, self._engine.dispose)
         self._finalizer.atexit = False
-        self._segments = SegmentReader(self.folder / VECTORS)
-        self._cache = RevisionCache()
-        self._lookup = threading.Lock()
+
+    def _notice_migration(self) -> None:
+        """Open the catalog again once a writer has brought it to a newer schema, whose tables the views would hide."""
+        with self._renewal:
+            version = migrations.schema_version(self._engine)
+            if version != self._version:
+                before = self._engine
+                self._finalizer.detach()
+                self._open_catalog()
+                self._version = version
+                migrations.show_as_newest(self._engine, version)
+                before.dispose()
 
     def renew_after_fork(self) -> None:
         """Open the library again, in a fork of the process."""
@@ -134,6 +149,8 @@ class Library:
     def query(self) -> Iterator[Connection]:
         """Open a reading transaction on the catalog. Raises LibraryError if the library is closed."""
         self.require_open()
+        if self._version < len(migrations.MIGRATIONS):
+            self._notice_migration()
         with mapped_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 

@@ -22,6 +22,16 @@ from clipsearch.store.refusals import REPAIR
 
 VERSION_KEY = "schema_version"
 
+_LATER = (
+    schema.recognised_text,
+    schema.item_metadata,
+    schema.record_contents,
+    schema.record_pictures,
+    schema.collections,
+    schema.collection_items,
+)
+"""The sealed tables that came after there were digests."""
+
 
 def _create(connection: Connection) -> None:
     schema.metadata.create_all(connection)
@@ -47,7 +57,7 @@ def _add_tags(connection: Connection) -> None:
 
 def _add_checksums(connection: Connection) -> None:
     """Add digests, which this transaction fills in; those of vectors come when a writer has read the rows."""
-    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents, schema.record_pictures):
+    for table in _LATER:
         table.create(connection, checkfirst=True)  # sealing looks at all tables of today
     for table in schema.SEALED:
         _add_column(connection, table.c.digest)
@@ -57,13 +67,19 @@ def _add_checksums(connection: Connection) -> None:
 
 
 def _add_recognised_text(connection: Connection) -> None:
-    for table in (schema.recognised_text, schema.item_metadata, schema.record_contents, schema.record_pictures):
+    for table in _LATER:
         table.create(connection, checkfirst=True)
     checksums.create(connection)
 
 
 def _add_records(connection: Connection) -> None:
-    for table in (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures):
+    for table in (schema.metadata_values, *_LATER):
+        table.create(connection, checkfirst=True)
+    checksums.create(connection)
+
+
+def _add_collections_of_users(connection: Connection) -> None:
+    for table in _LATER:
         table.create(connection, checkfirst=True)
     checksums.create(connection)
 
@@ -83,6 +99,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_checksums,
     _add_recognised_text,
     _add_records,
+    _add_collections_of_users,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -106,8 +123,10 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NO_RECORDS = tuple(
-    map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures))
+_NO_COLLECTIONS = tuple(map(_empty_view, (schema.collections, schema.collection_items)))
+_NO_RECORDS = (
+    *map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures)),
+    *_NO_COLLECTIONS,
 )
 _UNREAD = (_empty_view(schema.recognised_text), *_NO_RECORDS)
 
@@ -124,10 +143,11 @@ VIEWS: tuple[tuple[str, ...], ...] = (
     (*_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
     _UNREAD,
     _NO_RECORDS,
+    _NO_COLLECTIONS,
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
-migrated meanwhile, its own values come first and count. What an older version has no table of, full_text
-and tags tell; the text of pictures is seen once the library is opened again."""
+migrated meanwhile, its own values come first and count; a table that is there after all is seen by the connections
+that a library opens then. What an older version has no table of, full_text and tags tell."""
 
 
 def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> None:

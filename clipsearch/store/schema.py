@@ -159,6 +159,26 @@ record_pictures = Table(  # apart from the contents, which every hit reads
     _digest(),
 )
 
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("folded", Text, nullable=False, unique=True),  # the name without case
+    _digest(),
+    sqlite_autoincrement=True,
+)
+
+collection_items = Table(
+    "collection_items",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("item_id", ForeignKey("items.id"), primary_key=True, index=True),
+    Column("position", BigInteger, nullable=False),  # rises in the order of adding
+    _digest(),
+    sqlite_with_rowid=False,
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -220,6 +240,8 @@ SEALED = (
     item_metadata,
     record_contents,
     record_pictures,
+    collections,
+    collection_items,
 )
 """The tables whose rows have a digest."""
 

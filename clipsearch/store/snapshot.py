@@ -13,20 +13,21 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, recognised, tags
+from clipsearch.store import catalog, full_text, recognised
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
+from clipsearch.store.places import count_places
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.revision import RevisionCache, get_revision
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
-from clipsearch.types import Facets, Item, Modality, TextLine
+from clipsearch.types import Facets, Item, Modality, Places, TextLine
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -220,6 +221,11 @@ class Snapshot:
         allowed = condition(self._connection, absolute(wanted), self._base)
         return count_facets(self._connection, allowed, get_roots(self._connection, self._base), limit)
 
+    def places(self, wanted: Filter, cells: int) -> Places:
+        """Put the places of the items that a filter allows together into clusters; see store/places.py."""
+        allowed = condition(self._connection, absolute(wanted), self._base)
+        return count_places(self._connection, allowed, cells, wanted.box)
+
     def matching_ids(self, wanted: Filter, after: int = 0) -> NDArray[np.int64]:
         """Return the ids of the live items that a filter allows, beyond one id: int64, ascending."""
         wanted = absolute(wanted)
@@ -230,10 +236,6 @@ class Snapshot:
 
         ids = recent.get(None, wanted, compute)
         return ids[np.searchsorted(ids, after, side="right") :]
-
-    def tags_of(self, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-        """Return the tags of each of these items that has any, in order."""
-        return tags.names_of(self._connection, ids)
 
     def recognised_lines(self, ids: Iterable[int]) -> dict[int, tuple[TextLine, ...]]:
         """Return the lines of text in each of these items that is a picture with text."""

@@ -10,20 +10,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, insert, inspect, select
+from sqlalchemy import Connection, Select, delete, func, insert, select
 
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items, tags
-from clipsearch.store.sql_values import listed
+from clipsearch.store.sql_values import chunks, listed, to_parameter
 from clipsearch.words import fold_tag, tidy_tag
 
 
 class TagSource(StrEnum):
-    """Who says a tag: the picture itself, among its keywords, or `label`, by a vector."""
+    """Who says a tag: the picture itself, among its keywords; `label`, by a vector; or the user."""
 
     FILE = "file"
     LABEL = "label"
+    USER = "user"
+
+
+_AT_ONCE = 1000
+_NAMES = (
+    "SELECT item_id, folded, tag FROM tags WHERE item_id IN (SELECT value FROM json_each(?)) "
+    "ORDER BY item_id, folded, source"
+)  # every answer asks this, and SQLAlchemy takes longer to build a statement than SQLite to answer it
+_IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'tags'"
 
 
 def set_tags(connection: Connection, item_id: int, names: Iterable[str], source: TagSource) -> None:
@@ -57,10 +66,24 @@ def set_labels(
     _insert(connection, [_row(item_id, label, TagSource.LABEL, chance) for item_id, (label, chance) in best.items()])
 
 
-def remove(connection: Connection, ids: Select[tuple[int]] | Sequence[int], source: TagSource | None = None) -> None:
-    """Take the tags of items away, or those of one source."""
+def change(connection: Connection, ids: Iterable[int], added: Sequence[str], removed: Sequence[str]) -> None:
+    """Give items tags of the user, and take others from them, whoever says these; names are taken as by set_tags.
+
+    A tag that a file says comes back when the library reads its keywords again, once the file has changed.
+    """
+    gone, own = ({fold_tag(name) for name in names} for names in (removed, added))
+    for chunk in chunks(ids, _AT_ONCE):
+        of_items = tags.c.item_id.in_(listed(chunk))
+        connection.execute(delete(tags).where(of_items, tags.c.folded.in_(listed(gone))))
+        is_own = tags.c.folded.in_(listed(own)) & (tags.c.source == TagSource.USER)
+        connection.execute(delete(tags).where(of_items, is_own))
+        add(connection, ((item_id, added) for item_id in chunk), TagSource.USER)
+
+
+def remove(connection: Connection, ids: Select[tuple[int]] | Sequence[int], *sources: TagSource) -> None:
+    """Take the tags of items away, or those of some sources."""
     gone = delete(tags).where(tags.c.item_id.in_(ids))
-    connection.execute(gone if source is None else gone.where(tags.c.source == source))
+    connection.execute(gone.where(tags.c.source.in_(sources)) if sources else gone)
 
 
 def matching(connection: Connection, names: Iterable[str]) -> Select[tuple[int]]:
@@ -73,13 +96,16 @@ def matching(connection: Connection, names: Iterable[str]) -> Select[tuple[int]]
 
 
 def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """Return the tags of each of these items that has any, in order; none where the library is older than tags."""
+    """Return the tags of each of these items that has any, in order; none where the library is older than tags.
+
+    Anything but a text is of a damaged catalog, and left out.
+    """
     if not _is_there(connection):
         return {}
     found: dict[int, dict[str, str]] = {}
-    query = select(tags.c.item_id, tags.c.folded, tags.c.tag).where(tags.c.item_id.in_(listed(ids)))
-    for item_id, folded, name in connection.execute(query.order_by(tags.c.item_id, tags.c.folded, tags.c.source)):
-        found.setdefault(item_id, {}).setdefault(folded, name)
+    for item_id, folded, name in connection.exec_driver_sql(_NAMES, (to_parameter(ids),)):
+        if isinstance(name, str):
+            found.setdefault(item_id, {}).setdefault(folded, name)
     return {item_id: tuple(names.values()) for item_id, names in found.items()}
 
 
@@ -98,9 +124,10 @@ def count_tags(connection: Connection) -> list[tuple[str, int]]:
     counted = select(tags.c.folded, count).select_from(alive).where(~items.c.deleted).group_by(tags.c.folded)
     found = connection.execute(counted.order_by(count.desc(), tags.c.folded))
     try:
-        return [(names[folded], items_with_it) for folded, items_with_it in found]
+        counts = [(names[folded], items_with_it) for folded, items_with_it in found]
     except KeyError as error:  # SQLite answers the two queries from different places
         raise StoreCorruptError(f"The catalog is damaged: its entries for the tag {error} differ. {REPAIR}") from error
+    return [(name, count) for name, count in counts if isinstance(name, str)]  # anything else is of a damaged catalog
 
 
 def _row(item_id: int, name: str, source: TagSource, probability: float | None = None) -> dict[str, Any]:
@@ -121,4 +148,4 @@ def _require(connection: Connection) -> None:
 
 
 def _is_there(connection: Connection) -> bool:
-    return inspect(connection).has_table(tags.name)
+    return connection.exec_driver_sql(_IS_THERE).first() is not None

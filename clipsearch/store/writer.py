@@ -18,6 +18,7 @@ from clipsearch.errors import LibraryError
 from clipsearch.store import (
     additions,
     catalog,
+    collections,
     commit,
     deletion,
     generations,
@@ -230,6 +231,30 @@ class Writer:
         """
         with change(self._connection) as connection:
             tags.set_labels(connection, labels, ids, best)
+
+    def tag_items(self, ids: Iterable[int], added: Sequence[str], removed: Sequence[str]) -> None:
+        """Give items tags of the user, and take others from them; when it returns that is durable."""
+        with self._commits:
+            self._check_open()
+            with change(self._connection) as connection:
+                tags.change(connection, ids, added, removed)
+
+    def collect_items(self, name: str, added: Sequence[int], removed: Sequence[int], *, create: bool) -> None:
+        """Add items to a collection and take others out of it; when it returns that is durable."""
+        with self._commits:
+            self._check_open()
+            with change(self._connection) as connection:
+                collections.change(connection, name, added, removed, create=create)
+
+    def rename_collection(self, name: str, new: str) -> None:
+        """Give a collection another name."""
+        with change(self._connection) as connection:
+            collections.rename(connection, name, new)
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection; its items stay."""
+        with change(self._connection) as connection:
+            collections.erase(connection, name)
 
     def add_root(self, base: str, path: str) -> Scope:
         """Return the scope of a resolved absolute path; add a root if no root contains it."""

@@ -34,6 +34,8 @@ def engine(folder, encoder):
             ],
             keep="thumbnail",
         )
+        opened.tag(["sku-1", 2], add=["mug", "Kitchen"])
+        opened.collect("Summer", add=["sku-3", 4])
         yield opened
 
 

@@ -99,6 +99,22 @@ def test_items_are_changed_and_deleted(pair):
         client.delete("\udcff")
 
 
+def test_items_are_tagged_and_collected(pair):
+    for each in pair:
+        each.add([{"id": f"r{n}", "text": f"text {n}"} for n in range(4)])
+        assert each.tag(["r1", each.get("r2").id], add=["beach", "Crete"], remove="x") == 2
+        assert each.tag("r1", remove="crete") == 1 and each.tag([], add="x") == 0
+        assert each.collect("Summer / 夏 50%", add=["r3", "r1"]).count == 2
+        assert each.collect("Summer / 夏 50%", add="r2", remove=["r3"], create=False).count == 2
+        assert each.collect("new", add=["r1", "r2"], remove=["r1"]).count == 2
+        assert each.rename_collection("new", "Other").name == "Other"
+        each.delete_collection("Other")
+    engine, client = pair
+    assert client.collections() == engine.collections() and len(engine.collections()) == 1
+    assert list(client.items()) == list(engine.items())
+    assert client.find(Filter(tags=("beach",))).tags == engine.find(Filter(tags=("beach",))).tags
+
+
 def test_a_job_reports_as_the_engine(pair, tmp_path):
     engine, client = pair
     photos(tmp_path / "photos", 5)

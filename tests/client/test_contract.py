@@ -50,6 +50,9 @@ CALLS = {
     "get none": lambda e, f: (e.get("none"), e.get([])),
     "count": lambda e, f: (e.count(), e.count(Filter(where={"price": {"lt": 20}})), e.count(Filter(ids=()))),
     "facets": lambda e, f: (e.facets(), e.facets(Filter(types=("text",)), limit=1)),
+    "places": lambda e, f: e.places(),
+    "places in a box": lambda e, f: e.places(Filter(box=(-10, 170, 10, -170)), cells=3),
+    "collections": lambda e, f: (e.collections(), e.find(Filter(collections=("Summer",)))),
     "page": lambda e, f: e.page(limit=4),
     "items": lambda e, f: list(e.items(Filter(types=("image",)), batch=2)),
     "stored vectors": lambda e, f: e.vectors(["sku-3", "sku-1", "sku-3"]).tolist(),
@@ -103,6 +106,13 @@ WRONG = {
     "an update of nothing": lambda e, f: e.update("none", metadata={"a": 1}),
     "a value": lambda e, f: e.update("sku-1", metadata={"a": object()}),
     "a deletion of nothing": lambda e, f: e.delete(),
+    "an unknown collection": lambda e, f: e.collect("Winter", create=False),
+    "a name of none": lambda e, f: e.rename_collection("Winter", "x"),
+    "no collection": lambda e, f: e.delete_collection("Winter"),
+    "a collection of nothing": lambda e, f: e.collect("Summer", add=["none"]),
+    "a tag of nothing": lambda e, f: e.tag("none", add="x"),
+    "a tag twice": lambda e, f: e.tag(1, add="x", remove="X"),
+    "too many cells": lambda e, f: e.places(cells=500),
     "one record": lambda e, f: e.add({"id": "a"}),
     "keep": lambda e, f: e.add([], keep="all"),
     "an unknown folder to index": lambda e, f: e.index(f / "none"),
@@ -113,9 +123,10 @@ WRONG = {
 def test_a_client_raises_what_the_engine_raises(engine, remote, folder, name):
     with pytest.raises(clipsearch.ClipSearchError) as expected:
         WRONG[name](engine, folder)
-    with pytest.raises(type(expected.value)) as found:
+    kind = next(each for each in type(expected.value).__mro__ if each.__name__ in clipsearch.__all__)
+    with pytest.raises(kind) as found:
         WRONG[name](remote, folder)
-    assert isinstance(found.value, type(expected.value)) and str(found.value)
+    assert str(found.value)
 
 
 def test_a_query_that_cannot_be_read_says_where(client):

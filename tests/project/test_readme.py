@@ -20,8 +20,8 @@ from tests.support.libraries import index, photo, photos
 from tests.support.paths import ROOT
 
 PAGES = (
-    "indexing answers captions queries duplicates labels output imports maintenance evaluation large-libraries "
-    "configuration python encoders"
+    "indexing answers captions queries duplicates labels collections output imports maintenance evaluation "
+    "large-libraries configuration python encoders"
 ).split()
 """The manual, in the order in which its examples run: a later page may need what an earlier one indexed."""
 README = (ROOT / "README.md").read_text()

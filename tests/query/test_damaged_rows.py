@@ -97,6 +97,7 @@ COMMANDS = [
     ["doctor", "--queries", "5"],
     ["status"],
     ["tags"],
+    ["collections"],
 ]
 
 

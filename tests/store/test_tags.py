@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from clipsearch.cli.find import find
 from clipsearch.cli.label import label
+from clipsearch.cli.tag import tag as tag_command
 from clipsearch.cli.tags import tags as tags_command
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.filtering import Filter
@@ -22,8 +23,10 @@ from clipsearch.query import labelling
 from clipsearch.query.labelling import Saved, label_pictures, save_labels
 from clipsearch.query.opening import open_library
 from clipsearch.store import compaction, tags
+from clipsearch.store.backup import back_up
 from clipsearch.store.library import Library
 from clipsearch.store.records import CollectionRecord, Encoded, FileRecord, Known, RecordBlock, Scope
+from clipsearch.store.restore import restore
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 from clipsearch.words import fold_tag
@@ -31,7 +34,7 @@ from tests.support.catalogs import set_version
 from tests.support.cli import run_cli, run_cli_bound
 from tests.support.contents import add_root, block, hash_of, new_library, vectors_of
 from tests.support.libraries import index
-from tests.support.pictures import photograph
+from tests.support.pictures import encode, exif_block, noise_picture, photograph
 from tests.support.state import read_state
 
 Kept = dict[tuple[int, str], list[str]]
@@ -378,3 +381,107 @@ def test_records_without_any_date_are_listed_with_their_tags(tmp_path):
     with open_library(library.folder) as engine:
         found = engine.find()
     assert ([item.id for item in found], found.tags) == ([2, 1], {2: ("cat",)})
+
+
+# --- Tags of the user
+
+
+def test_tags_of_the_user_are_added_once_and_removed_whoever_says_them(engine, home):
+    save_labels(label_pictures(engine, LABELS))
+    chelsea, coffee = (str(home / "photos" / name) for name in ("chelsea.png", "coffee.png"))
+    number = engine.get(coffee).id
+    assert engine.tag([chelsea, number, number], add=["Home", "HOME ", "at\nhome"]) == 2
+    assert engine.get(chelsea).tags == ("at home", "cat", "Home") == engine.search("a cat", k=1)[0].item.tags
+    assert engine.tag(chelsea, add="home", remove=["CAT", "nothing"]) == 1
+    assert engine.get(chelsea).tags == ("at home", "home"), "the last spelling counts"
+    assert by_name(engine)["coffee"] == ("at home", "coffee", "Home")
+    assert engine.count(Filter(tags=("hOmE",))) == 2 and dict(engine.facets().tags)["coffee"] == 1
+    read_state(home / ".clipsearch")
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "message"),
+    [
+        ("nowhere.jpg", {"add": "x"}, "no item 'nowhere.jpg'"),
+        (99, {"add": "x"}, "no item 99"),
+        (1, {"add": "x", "remove": [" X"]}, "both added and removed"),
+        (1, {"add": [" "]}, "one or more words"),
+        (1, {"remove": ["a" * 201]}, "more than 200"),
+        (1, {"add": [3]}, "not 3"),
+        (True, {"add": "x"}, "not by True"),
+        (0, {"add": "x"}, "above 0"),
+        ([None], {"add": "x"}, "not by None"),
+    ],
+)
+def test_what_cannot_be_tagged_is_refused_and_nothing_is_changed(engine, ids, options, message):
+    before = engine.get([item.key for item in engine.find()])
+    named = [item.id for item in engine.find()]
+    with pytest.raises(InvalidInputError, match=message):
+        engine.tag([*named, ids] if isinstance(ids, str | int) else ids, **options)
+    assert engine.get([item.key for item in engine.find()]) == before
+
+
+def test_tags_of_the_user_survive_what_is_indexed_and_labelled_and_a_removed_keyword_stays_away(tmp_path, encoder):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    described = exif_block(tags={0x9C9E: "lisbon;tram\0".encode("utf-16-le")})
+    (photos / "a.jpg").write_bytes(encode(noise_picture(1), exif=described))
+    (photos / "b.txt").write_text("A text.\n")
+    index(tmp_path / "lib", photos, encoder=encoder)
+    with open_library(tmp_path / "lib") as engine:
+        keys = [str(photos / name) for name in ("a.jpg", "b.txt")]
+        engine._encoder = encoder
+        assert engine.get(keys[0]).tags == ("lisbon", "tram")
+        engine.tag(keys, add=["mine"], remove=["Tram"])
+
+        def tags_now(again=True):
+            if again:
+                index(tmp_path / "lib", photos, encoder=encoder)
+            return [item.tags if item else None for item in engine.get(keys)]
+
+        os.utime(photos / "a.jpg", (1, 1))
+        assert tags_now() == [("lisbon", "mine"), ("mine",)], "nothing but the time has changed"
+        save_labels(label_pictures(engine, ["mine", "other"]), 0)
+        save_labels(label_pictures(engine, ["mine", "other"]), 1)
+        assert tags_now(again=False) == [("lisbon", "mine"), ("mine",)]
+        (photos / "a.jpg").write_bytes(encode(noise_picture(2), exif=described))
+        (photos / "b.txt").write_text("Another text.\n")
+        assert tags_now() == [("lisbon", "mine", "tram"), ("mine",)], "the file says it again, as it has changed"
+        (photos / "a.jpg").rename(tmp_path / "away.jpg")
+        assert tags_now() == [None, ("mine",)]
+        (tmp_path / "away.jpg").rename(photos / "a.jpg")
+        assert tags_now() == [("lisbon", "mine", "tram"), ("mine",)]
+        back_up(engine.library, tmp_path / "backup")
+        engine.tag(keys, remove="mine")
+        assert tags_now(again=False) == [("lisbon", "tram"), ()]
+        with engine.library.writer() as opened:
+            compaction.commit(opened, compaction.prepare(opened, Modality.IMAGE), None)
+    restore(tmp_path / "backup", tmp_path / "lib")
+    with open_library(tmp_path / "lib") as engine:
+        assert engine.get(keys[0]).tags == ("lisbon", "mine", "tram")
+
+
+def test_what_is_no_text_among_tags_is_passed_over(library):
+    with closing(sqlite3.connect(library.folder / "catalog.db")) as db, db:
+        db.execute("INSERT INTO tags (item_id, folded, source, tag) VALUES (1, x'00', 'user', x'ff')")
+        db.execute("INSERT INTO tags (item_id, folded, source, tag) VALUES (1, 'odd', 'who', x'ff')")
+        db.execute("INSERT INTO tags (item_id, folded, source, tag) VALUES ('x', 'cat', 'user', 'cat')")
+    with open_library(library.folder) as engine, engine.library.query() as connection:
+        assert engine.find(Filter(ids=(1,)))[0].tags == ("cat", "key 1")
+        assert {name for name, _ in engine.facets().tags} == {"cat", "key 1", "key 2", "key 3"}
+        assert [name for name, _ in tags.count_tags(connection)] == ["cat", "key 1", "key 2", "key 3"]
+
+
+def test_files_are_tagged_from_the_command_line(run):
+    assert run(tag_command, "--add", "beach", "--add", "Crete", "photos/chelsea.png", "photos/notes.txt") == (
+        "",
+        "Files changed: 2. See: clipsearch tags\n",
+    )
+    run(tag_command, "--remove", "BEACH", "photos/notes.txt")
+    assert names(run(find, "--tag", "beach", "--paths")[0]) == ["chelsea.png"]
+    assert names(run(find, "--tag", "crete", "--paths")[0]) == ["chelsea.png", "notes.txt"]
+    with pytest.raises(InvalidInputError, match=r"has no file photos/none\.png"):
+        run(tag_command, "--add", "x", "photos/chelsea.png", "photos/none.png")
+    with pytest.raises(InvalidInputError, match="Name a tag"):
+        run(tag_command, "photos/chelsea.png")
+    assert "x" not in run(tags_command)[0]

@@ -54,14 +54,13 @@ async def find(service: Shared, asked: forms.Find) -> Response:
 @router.get("/items/{item_id}", response_model=forms.Item, responses={404: {"description": "There is no such item."}})
 async def get_item(service: Shared, item_id: ItemId) -> Response:
     """Return all that is known of an item."""
-    item, tags = await _find(service, item_id)
-    return payloads.json_response({**payloads.item(item, whole=True), "tags": list(tags)})
+    return payloads.json_response(payloads.item(await _find(service, item_id), whole=True))
 
 
 @router.get("/items/{item_id}/image", response_class=Response, responses=_PICTURE)
 async def get_image(service: Shared, item_id: ItemId, known: Known = None, v: Version = None) -> Response:
     """Return the picture of an item, as its file is."""
-    item, _ = await _find(service, item_id)
+    item = await _find(service, item_id)
     headers = _caching(item, "image", v)
     if _is_known(headers["ETag"], known):
         return Response(status_code=304, headers=headers)
@@ -82,7 +81,7 @@ async def get_thumbnail(
     v: Version = None,
 ) -> Response:
     """Return the picture of an item as a JPEG, reduced, upright, and without metadata."""
-    item, _ = await _find(service, item_id)
+    item = await _find(service, item_id)
     headers = _caching(item, str(size), v)
     if _is_known(headers["ETag"], known):
         return Response(status_code=304, headers=headers)
@@ -93,7 +92,7 @@ async def get_thumbnail(
     return Response(data, headers=headers, media_type="image/jpeg")
 
 
-async def _find(service: Service, item_id: int) -> tuple[Item, tuple[str, ...]]:
+async def _find(service: Service, item_id: int) -> Item:
     found = await service.run(pictures.find_item, service.engine, item_id)
     if found is None:
         raise HTTPException(404, f"No item has the id {item_id}.")

@@ -38,6 +38,14 @@ async def facets_of(service: Shared, asked: forms.FacetsOf) -> Response:
     return payloads.json_response(payloads.facets(found))
 
 
+@router.post("/places", response_model=forms.Places)
+async def places(service: Shared, asked: forms.PlacesOf) -> Response:
+    """Put the places of the items that filters allow together into clusters, for a map."""
+    filters = None if asked.filters is None else asked.filters.build()
+    found = await service.run(service.engine.places, filters, cells=asked.cells)
+    return payloads.json_response(payloads.places(found))
+
+
 @router.get("/stats", response_model=forms.Stats)
 async def stats(service: Shared) -> Response:
     """Say what the library holds, and which encoder compares it."""

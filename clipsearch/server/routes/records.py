@@ -17,7 +17,7 @@ from clipsearch.server.problems import Problem
 from clipsearch.server.routes.jobs import TheJobs, TheService
 from clipsearch.server.writes import Writes
 
-_LOCKED: dict[int | str, dict[str, Any]] = {
+LOCKED: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "The server only reads."},
     423: {"model": Problem, "description": "A job or another process is writing to the library."},
 }
@@ -36,7 +36,7 @@ def get_writes(request: Request) -> Writes:
 
 TheWrites = Annotated[Writes, Depends(get_writes)]
 
-router = APIRouter(tags=["records"], dependencies=[Depends(require_write), Depends(require_idle)], responses=_LOCKED)
+router = APIRouter(tags=["records"], dependencies=[Depends(require_write), Depends(require_idle)], responses=LOCKED)
 
 
 @router.post("/records")

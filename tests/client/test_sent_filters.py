@@ -39,6 +39,8 @@ simple = st.fixed_dictionaries(
         "types": st.lists(st.sampled_from(["image", "text", "png"]), min_size=1, max_size=2),
         "orientation": st.sampled_from(["landscape", "portrait", "square"]),
         "near": st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.floats(0.001, 1e5)),
+        "box": st.tuples(st.floats(-90, 0), st.floats(-180, 180), st.floats(0, 90), st.floats(-180, 180)),
+        "collections": st.lists(words, min_size=1, max_size=2),
         "caption": st.sampled_from(["a b", '"a phrase"', "begin*"]),
         "tags": st.lists(words, min_size=1, max_size=2),
         "keys": st.lists(names, min_size=1, max_size=2),
