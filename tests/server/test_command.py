@@ -2,6 +2,7 @@
 
 import re
 import signal
+import stat
 import subprocess
 from contextlib import contextmanager
 
@@ -43,11 +44,41 @@ def test_a_token_comes_from_a_file_or_the_environment(library, tmp_path):
             assert httpx.get(f"{url}/v1/stats", headers=BEARER).status_code == 200
 
 
+def test_a_server_that_writes_makes_a_token_for_its_user_and_keeps_it(library, tmp_path):
+    kept = tmp_path / "clipsearch" / "server-token"
+    for _ in range(2):
+        with running(library, "--allow-write", XDG_STATE_HOME=str(tmp_path)) as (process, url):
+            assert process.stderr.readline() == f"The token that requests need is in {kept}\n"
+            token = kept.read_text().strip()
+            assert len(token) >= 43 and stat.S_IMODE(kept.stat().st_mode) == 0o600
+            assert httpx.get(f"{url}/v1/stats").status_code == 401
+            answer = httpx.get(f"{url}/v1/stats", headers={"Authorization": f"Bearer {token}"}).json()
+            assert answer["writable"] is True
+            process.send_signal(signal.SIGINT)
+            assert token not in process.stderr.read()
+        assert kept.read_text().strip() == token
+
+
+@pytest.mark.parametrize("what", ["empty", "others may write it", "a link"])
+def test_a_kept_token_that_may_not_be_the_users_is_refused(library, tmp_path, what):
+    kept = tmp_path / "clipsearch" / "server-token"
+    kept.parent.mkdir()
+    if what == "a link":
+        (tmp_path / "other").write_text(TOKEN)
+        kept.symlink_to(tmp_path / "other")
+    else:
+        kept.write_text("" if what == "empty" else TOKEN)
+        kept.chmod(0o600 if what == "empty" else 0o666)
+    ran = run_cli("serve", "--library", library, "--allow-write", env={"XDG_STATE_HOME": str(tmp_path)})
+    assert ran.code == 2 and str(kept) in ran.err and TOKEN not in ran.err and "Errno" not in ran.err
+
+
 def test_what_is_not_safe_is_refused(library, tmp_path):
     (tmp_path / "empty").write_text("\n")
     for options in (
         ["--host", "0.0.0.0"],
-        ["--allow-write"],
+        ["--allow-write", "--allow-host", "photos.example.org"],
+        ["--allow-write", "--host", "0.0.0.0"],
         ["--token-file", tmp_path / "empty"],
         ["--token-file", tmp_path / "none"],
         ["--allow-index", tmp_path / "none", "--token", TOKEN],
