@@ -24,7 +24,9 @@ def answer(found: Results, k: int) -> dict[str, Any]:
     for hit, shown in zip(found, payload["hits"], strict=True):
         shown |= {name: value for name, value in item(hit.item).items() if name not in shown}
     more = {"confident": found.confident, "warnings": list(found.warnings), "left_out": found.left_out}
-    return {**payload, **more, "next_offset": found.offset + k if len(found) == k else None}
+    # Offsets count hits that stayed, of the first offset + k that there are. After a page with none, none follows.
+    is_full = bool(found) and len(found) + found.left_out == k
+    return {**payload, **more, "next_offset": found.offset + len(found) if is_full else None}
 
 
 def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
