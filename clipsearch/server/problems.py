@@ -12,12 +12,13 @@ from starlette.exceptions import HTTPException
 
 from clipsearch import errors, present
 from clipsearch.query.parser import QuerySyntaxError
-from clipsearch.server.service import BusyError, OverdueError
+from clipsearch.server.service import BusyError, OverdueError, ReplacedError
 
 MEDIA_TYPE = "application/problem+json"
 
 _KINDS: tuple[tuple[type[errors.ClipSearchError], int, str, str], ...] = (
     (BusyError, 429, "busy", "The server is busy"),
+    (ReplacedError, 503, "library-replaced", "The library was replaced"),
     (OverdueError, 503, "overdue", "The work took too long"),
     (QuerySyntaxError, 422, "query-syntax", "The query cannot be read"),
     (errors.InvalidInputError, 422, "invalid-input", "The request cannot be used"),
@@ -43,7 +44,7 @@ COMMON = {
     423: "Another process is writing to the library.",
     429: "The server is busy, or the address brought too many wrong tokens.",
     500: "An internal error.",
-    503: "The encoder is unavailable, or the work took too long.",
+    503: "The encoder is unavailable, the library was replaced, or the work took too long.",
 }
 """What any route may answer."""
 
