@@ -35,7 +35,7 @@ def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
     if not whole:
         payload |= {name: _excerpt(payload[name]) for name in ("caption", "text")}
     is_picture = found.modality is Modality.IMAGE
-    thumbnail = f"/v1/items/{found.id}/thumbnail?v={version(found)}" if is_picture else None
+    thumbnail = f"/v1/items/{found.id}/thumbnail?v={version(found.content_hash)}" if is_picture else None
     return {**payload, "content_hash": found.content_hash, "thumbnail": thumbnail}
 
 
@@ -59,9 +59,9 @@ def facets(found: Facets) -> dict[str, Any]:
     return {"total": found.total, **counted}
 
 
-def version(found: Item) -> str:
-    """Return what changes whenever the content of an item does."""
-    return found.content_hash[:16]
+def version(content_hash: str) -> str:
+    """Return what changes whenever the content of an item does, as URLs have it."""
+    return content_hash[:16]
 
 
 def _excerpt(text: str | None) -> str | None:

@@ -3,14 +3,18 @@
 import asyncio
 import itertools
 import json
+import os
 
 import httpx
 import pytest
 
 from clipsearch import Filter, Indexed
+from clipsearch.query.engine import SearchEngine
 from clipsearch.server import payloads
 from clipsearch.store.library import Library
+from tests.support.api import ask, writable
 from tests.support.libraries import index, photo
+from tests.support.pictures import encode, noise_picture
 from tests.support.sentences import SENTENCES, sentence_library
 from tests.support.serving import inside, serving
 
@@ -119,6 +123,38 @@ async def test_pictures_are_sent_once(engine):
         assert whole.headers["cache-control"] == "private, no-cache"
 
 
+async def test_a_file_that_changed_since_is_sent_as_what_it_is(tmp_path, encoder):
+    path = photo(tmp_path / "p" / "one.jpg", 1)
+    index(tmp_path / "library", tmp_path / "p", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        async with inside(engine) as client:
+            shown = (await client.get("/v1/items/1")).json()
+            version = shown["thumbnail"].partition("?")[2]
+            for what in ("image", "thumbnail"):
+                before = await client.get(f"/v1/items/1/{what}?{version}")
+                photo(path, 2)
+                known = {"If-None-Match": before.headers["etag"]}
+                after = await client.get(f"/v1/items/1/{what}?{version}", headers=known)
+                assert after.status_code == 200 and after.content != before.content
+                assert "immutable" in before.headers["cache-control"]
+                assert after.headers["cache-control"] == "private, no-cache"
+                known = {"If-None-Match": after.headers["etag"]}
+                assert (await client.get(f"/v1/items/1/{what}", headers=known)).status_code == 304
+                photo(path, 1)
+                os.utime(path, ns=(engine.find().items[0].mtime_ns,) * 2)
+            assert (await client.get(f"/v1/items/1/image?{version}")).content == path.read_bytes()
+
+
+async def test_a_kept_picture_that_is_replaced_has_another_tag(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder) as app:
+        engine, tags = app.state.service.engine, set()
+        async with ask(app) as client:
+            for seed in (1, 2):
+                engine.add([{"id": "a", "image": encode(noise_picture(seed, (64, 48)))}], keep="bytes")
+                tags.add((await client.get("/v1/items/1/image")).headers["etag"])
+    assert len(tags) == 2
+
+
 async def test_errors_are_problems(engine):
     text = engine.find(Filter(types=("text",))).items[0].id
     async with inside(engine) as client:
@@ -144,8 +180,6 @@ async def test_health_and_stats(engine):
 
 
 async def test_commits_of_others_are_found_at_once(tmp_path, encoder):
-    from clipsearch.query.engine import SearchEngine
-
     photo(tmp_path / "p" / "one.jpg", 1)
     index(tmp_path / "library", tmp_path / "p", encoder=encoder)
     with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
