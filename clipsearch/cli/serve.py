@@ -64,6 +64,8 @@ def serve(
     It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
     """  # noqa: D301 - click wants the character itself
     try:
+        import python_multipart  # noqa: F401 - the routes that take forms need it
+
         from clipsearch.server.app import create_app
         from clipsearch.server.connections import serve as run
         from clipsearch.server.settings import ServerSettings

@@ -4,11 +4,14 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from clipsearch.cli.serve import serve
+from clipsearch.errors import ClipSearchError
 from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.serving import BEARER, TOKEN
 
@@ -83,6 +86,23 @@ def test_what_is_not_safe_is_refused(library, tmp_path):
         ["--token-file", tmp_path / "none"],
         ["--allow-index", tmp_path / "none", "--token", TOKEN],
         ["--host", "192.0.2.1", "--token", TOKEN],
+        ["--host", "", "--token", TOKEN],
+        ["--token", "ä" * 16],
+        ["--token", f" {TOKEN}"],
     ):
         ran = run_cli("serve", "--library", library, "--port", "0", *options)
-        assert ran.code == 2, ran.err
+        assert ran.code == 2 and "Errno" not in ran.err, ran.err
+        assert "needs a token" not in ran.err or "--token-file" in ran.err
+
+
+def test_a_stop_right_after_the_first_line_is_a_stop(library):
+    """The line is written before the server runs; it is followed by a signal as fast as can be."""
+    with running(library) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(library, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    with pytest.raises(ClipSearchError, match=re.escape("pip install 'clipsearch[server]'")):
+        serve.main(["--library", str(library)], standalone_mode=False)
