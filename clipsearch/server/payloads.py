@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Response
 
 from clipsearch import present
+from clipsearch.server.forms import MAX_OFFSET
 from clipsearch.types import Facets, Item, Listing, Modality, Page, Results
 
 MAX_EXCERPT = 2000
@@ -26,7 +27,7 @@ def answer(found: Results, k: int) -> dict[str, Any]:
     more = {"confident": found.confident, "warnings": list(found.warnings), "left_out": found.left_out}
     # Offsets count hits that stayed, of the first offset + k that there are. After a page with none, none follows.
     is_full = bool(found) and len(found) + found.left_out == k
-    return {**payload, **more, "next_offset": found.offset + len(found) if is_full else None}
+    return {**payload, **more, "next_offset": _next_offset(found.offset + len(found), is_full)}
 
 
 def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
 def listing(found: Listing, limit: int, offset: int) -> dict[str, Any]:
     """Return the payload of a listing of at most `limit` items."""
     listed = [{**item(each), "tags": list(found.tags.get(each.id, ()))} for each in found]
-    following = offset + limit if found.total > offset + limit else None
+    following = _next_offset(offset + limit, found.total > offset + limit)
     shown = {"library": found.library, "total": found.total, "items": listed, "warnings": list(found.warnings)}
     return {**shown, "next_offset": following}
 
@@ -62,6 +63,10 @@ def facets(found: Facets) -> dict[str, Any]:
 def version(content_hash: str) -> str:
     """Return what changes whenever the content of an item does, as URLs have it."""
     return content_hash[:16]
+
+
+def _next_offset(offset: int, has_more: bool) -> int | None:
+    return offset if has_more and offset <= MAX_OFFSET else None
 
 
 def _excerpt(text: str | None) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 
 import httpx
 import pytest
@@ -11,12 +12,12 @@ import pytest
 from clipsearch import Filter, Indexed
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import payloads
-from clipsearch.store.library import Library
+from clipsearch.store.library import Library, locked
 from tests.support.api import ask, writable
 from tests.support.libraries import index, photo
 from tests.support.pictures import encode, noise_picture
 from tests.support.sentences import SENTENCES, sentence_library
-from tests.support.serving import inside, serving
+from tests.support.serving import BEARER, TOKEN, inside, serving
 
 
 def plain(payload):
@@ -168,7 +169,56 @@ async def test_errors_are_problems(engine):
         assert "openapi.json" in (await client.put("/v1/stats")).json()["detail"]
         assert "openapi.json" in (await client.get("/v1/nothing")).json()["detail"]
         both = await client.post("/v1/search", json={"text": "a", "id": 1})
-        assert both.status_code == 422 and "takes one of" in both.json()["detail"]
+        assert both.status_code == 422 and both.json()["detail"].startswith("body: a search takes one of")
+        cut_off = await client.post("/v1/search", content=b'{"text": ', headers={"Content-Type": "application/json"})
+        assert (cut_off.status_code, cut_off.json()["title"]) == (400, "The request cannot be read")
+        assert "character 10" in cut_off.json()["detail"]
+        form = await client.post("/v1/search/image", files={"image": b"x"}, data={"options": "{"})
+        assert form.status_code == 422
+
+
+async def test_remedies_are_for_who_asks_over_http(engine):
+    wrong = [{"text": ""}, {"id": 999}, {"key": "unknown"}, {"query": "id:999"}, {"query": 'cat + "dog'}]
+    wrong += [{"text": "cat", "filters": {"folders": ["/nowhere"]}}]
+    async with inside(engine) as client:
+        for asked in wrong:
+            answer = await client.post("/v1/search", json=asked)
+            assert answer.status_code == 422
+            assert not re.search(r"clipsearch [a-z]|clipsearch\.|--|Python", answer.json()["detail"]), answer.text
+
+
+async def test_that_another_process_writes_is_told_over_http(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder, timeout=0.0) as app:
+        async with ask(app) as client:
+            with locked(tmp_path / "lib"):
+                busy = await client.post("/v1/records", json={"records": [{"id": "a", "text": "words"}]})
+    assert busy.status_code == 423 and busy.headers["retry-after"] == "5"
+    assert not re.search(r"clipsearch [a-z]|clipsearch\.|--|Python", busy.json()["detail"]), busy.text
+
+
+async def test_head_is_answered_as_get_without_a_body(engine):
+    async with inside(engine, token=TOKEN) as client:
+        for path in ("/v1/items/1/thumbnail", "/v1/items/1/image", "/v1/stats", "/v1/search?q=cat", "/v1/items/999"):
+            got = await client.get(path, headers=BEARER)
+            head = await client.head(path, headers=BEARER)
+            assert head.status_code == got.status_code and head.content == b""
+            assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.content))
+        assert (await client.head("/v1/stats")).status_code == 401
+        assert (await client.head("/v1/similar", headers=BEARER)).status_code == 405
+        counted = (await client.get("/v1/metrics", headers=BEARER)).text
+        assert 'method="HEAD",route="/v1/stats",status="200"' in counted
+    with serving(engine) as served, httpx.Client(base_url=served.url) as real:
+        for _ in range(2):  # on one connection
+            assert real.head("/v1/items/1/image").headers["content-type"] == "image/jpeg"
+
+
+async def test_pages_end_where_offsets_do(engine, monkeypatch):
+    monkeypatch.setattr(payloads, "MAX_OFFSET", 4)
+    async with inside(engine) as client:
+        for offset, following in ((0, 3), (3, None)):
+            for path, name in (("/v1/find", "limit"), ("/v1/search", "k")):
+                asked = {"offset": offset, name: 3} | ({"text": "cat"} if name == "k" else {})
+                assert (await client.post(path, json=asked)).json()["next_offset"] == following
 
 
 async def test_health_and_stats(engine):
