@@ -35,6 +35,10 @@ ROUTES = (
 )
 """Modules of `routes`, each with a `router`."""
 
+_DESCRIPTION = """A library of pictures and texts over HTTP. Where the server has a token, each request must bring it as
+`Authorization: Bearer TOKEN`, also the one for this document, but for `/v1/health`, `/v1/ready` and `/v1/session`; a
+browser may bring the cookie of a session instead."""
+
 
 def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> FastAPI:
     """Make an ASGI application that serves the library of an engine.
@@ -63,6 +67,7 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
 
     app = FastAPI(
         title="clipsearch",
+        description=_DESCRIPTION,
         version=clipsearch.__version__,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # its page loads scripts from elsewhere

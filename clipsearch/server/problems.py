@@ -32,11 +32,10 @@ _KINDS: tuple[tuple[type[errors.ClipSearchError], int, str, str], ...] = (
 """Class, status, name and title, the most special first."""
 
 
-COMMON = {
+REASONS = {
     400: "The request cannot be read.",
     401: "A token is needed.",
     403: "The request is not allowed: by its host, its origin, or because the server only reads.",
-    405: "This method is not there.",
     408: "The request came too slowly.",
     409: "The library is empty, or has another encoder.",
     413: "The request is too large.",
@@ -46,7 +45,7 @@ COMMON = {
     500: "An internal error.",
     503: "The encoder is unavailable, the library was replaced, or the work took too long.",
 }
-"""What any route may answer."""
+"""Why a route answers with a status."""
 
 
 class Invalid(BaseModel):
