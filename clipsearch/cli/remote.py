@@ -66,7 +66,7 @@ def _is_written(name: str) -> bool:
 
 
 def _connect(url: str, token_file: str | None, allow_http: bool) -> Client:
-    from clipsearch.cli.token_file import read_token
+    from clipsearch.cli.server_token import read_token
     from clipsearch.client.client import Client
 
     token = read_token(token_file) if token_file else os.environ.get("CLIPSEARCH_TOKEN") or None

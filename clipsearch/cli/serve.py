@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from clipsearch.cli.options import library_option, note, read_settings
-from clipsearch.cli.token_file import read_token
+from clipsearch.cli.server_token import own_token, read_token
 from clipsearch.errors import ClipSearchError
 
 
@@ -28,7 +31,9 @@ from clipsearch.errors import ClipSearchError
     help="What each request must bring; other users may see it here.  [default: $CLIPSEARCH_TOKEN]",
 )
 @click.option(
-    "--allow-write/--read-only", "allow_write", help="Let requests change the library; it needs a token.  [default: no]"
+    "--allow-write/--read-only",
+    "allow_write",
+    help="Let requests change the library, with a token; on this machine one is made.  [default: no]",
 )
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which a proxy is reached (repeatable).")
 @click.option("--allow-urls", is_flag=True, help="Let a search or a record name a picture by its URL.")
@@ -53,11 +58,14 @@ def serve(
 
     \b
     clipsearch serve --library ./photos/.clipsearch
-    clipsearch serve --host 0.0.0.0 --token-file ~/.clipsearch-token --allow-write
+    clipsearch serve --allow-write
+    clipsearch serve --host 0.0.0.0 --token-file ~/.clipsearch-token
 
     It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
     """  # noqa: D301 - click wants the character itself
     try:
+        import python_multipart  # noqa: F401 - the routes that take forms need it
+
         from clipsearch.server.app import create_app
         from clipsearch.server.connections import serve as run
         from clipsearch.server.settings import ServerSettings
@@ -74,9 +82,19 @@ def serve(
         max_upload=max_upload << 20,
         **given,
     )
+    kept_at = None
+    if chosen.allow_write and chosen.token is None and chosen.is_local and not chosen.allowed_hosts:
+        own, kept_at = own_token()
+        chosen = replace(chosen, token=own)
     chosen.check()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings, folder = read_settings(library=library, offline=offline)
     with clipsearch.open(folder, settings=settings) as engine:
         app = create_app(engine, chosen)
-        run(app, lambda url: note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json"))
+        run(app, functools.partial(_announce, kept_at))
+
+
+def _announce(kept_at: Path | None, url: str) -> None:
+    note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json")
+    if kept_at is not None:
+        note(f"The token that requests need is in {kept_at}")

@@ -49,6 +49,7 @@ _KINDS: dict[str, type[ClipSearchError]] = {
     "encoder-unavailable": EncoderUnavailableError,
     "store-corrupt": StoreCorruptError,
     "library": LibraryError,
+    "library-replaced": LibraryError,
     "token-needed": AccessDeniedError,
     "forbidden": AccessDeniedError,
 }

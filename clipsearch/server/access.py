@@ -10,19 +10,20 @@ from urllib.parse import urlsplit
 from fastapi import Depends
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.access import LOCAL
-from clipsearch.server.attempts import FailedTokens
+from clipsearch.server.credentials import Credentials
 from clipsearch.server.problems import of_bug, of_http
 from clipsearch.server.service import Service, get_service
 from clipsearch.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
 
-OPEN = frozenset({"/v1/health", "/v1/ready"})
-"""What needs no token, and says nothing of the library."""
+OPEN = frozenset({"/v1/health", "/v1/ready", "/v1/session"})
+"""What needs no token, and says nothing of the library; so do the files of the page."""
 
 UPLOADS = frozenset({"/v1/search/image", "/v1/records", "/v1/records/image", "/v1/embeddings"})
 """What may bring pictures, and so more bytes."""
@@ -54,10 +55,10 @@ def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
 class Guard:
     """The outermost part of the application: refuses requests, and bounds what the rest reads."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, credentials: Credentials) -> None:
         self._app = app
         self._settings = settings
-        self._failed = FailedTokens()
+        self._credentials = credentials
         named = settings.is_local or bool(settings.allowed_hosts)
         names = {*LOCAL, settings.name, *settings.allowed_hosts} if named else set()
         self._names = {name.lower() for name in names}
@@ -68,7 +69,9 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        sender = _Sender(send)
+        is_head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if is_head else scope
+        sender = _Sender(send, scope, inner, is_head=is_head)
         body = _Body(receive, self._most(scope), self._settings.body_seconds)
         try:
             self._check(scope, Headers(scope=scope))
@@ -76,7 +79,7 @@ class Guard:
             response: Response = of_http(refused)
             return await response(scope, receive, sender)
         try:
-            await self._app(scope, body, sender)
+            await self._app(inner, body, sender)
         except Exception:
             _log.exception("A request failed: %s %s", scope["method"], scope["path"])
             if sender.has_started:
@@ -92,28 +95,16 @@ class Guard:
             raise HTTPException(
                 403, "The server is not known by this name. To allow one: clipsearch serve --allow-host NAME"
             )
+        path = _path(scope)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if (origin is not None and _host_of(origin) != host) or site not in ("none", "same-origin"):
+        is_foreign = site not in ("none", "same-origin") and not (_is_page(path) and _is_navigation(scope, headers))
+        if is_foreign or (origin is not None and _host_of(origin) != host):
             raise HTTPException(403, "Pages of other sites may not ask this server.")
-        if _path(scope) not in OPEN:
-            self._check_token(scope, headers)
+        if path not in OPEN and not _is_page(path):
+            self._credentials.check(HTTPConnection(scope))
         length, most = headers.get("content-length", ""), self._most(scope)
         if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
             raise _too_large(most)
-
-    def _check_token(self, scope: Scope, headers: Headers) -> None:
-        if self._settings.token is None:
-            return
-        address = str((scope.get("client") or ("unknown",))[0])
-        if seconds := self._failed.wait(address):
-            detail = f"This address brought too many wrong tokens. Wait {seconds} seconds."
-            raise HTTPException(429, detail, {"Retry-After": str(seconds)})
-        given = headers.get("authorization")
-        if self._settings.admits(given):
-            return
-        if given is not None:
-            self._failed.record(address)
-        raise HTTPException(401, "Send `Authorization: Bearer TOKEN`.", {"WWW-Authenticate": "Bearer"})
 
     def _most(self, scope: Scope) -> int:
         return self._settings.max_upload if _path(scope) in UPLOADS else self._settings.max_body
@@ -150,10 +141,13 @@ class _Body:
 
 
 class _Sender:
-    """Adds the headers of each response."""
+    """Adds the headers of each response; of one to HEAD, which is made as that to GET, it sends no more than these."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, scope: Scope, inner: Scope, *, is_head: bool) -> None:
         self._send = send
+        self._scope = scope
+        self._inner = inner
+        self._is_head = is_head
         self.has_started = False
 
     async def __call__(self, message: Message) -> None:
@@ -161,14 +155,29 @@ class _Sender:
             headers = MutableHeaders(raw=list(message.get("headers", ())))
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            message = {**message, "headers": headers.raw}
             self.has_started = True
-        await self._send(message)
+            self._scope["route"] = self._inner.get("route")  # which is counted
+            await self._send({**message, "headers": headers.raw})
+            if self._is_head:
+                await self._send({"type": "http.response.body", "body": b""})
+        elif not self._is_head:
+            await self._send(message)
 
 
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
+
+
+def _is_page(path: str) -> bool:
+    """Tell whether a path is one of the page: its files are the same for everybody."""
+    return path == "/" or path.startswith("/page/")
+
+
+def _is_navigation(scope: Scope, headers: Headers) -> bool:
+    """Tell whether a browser goes to a page, as by a link, rather than that a page loads something into itself."""
+    kind = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return scope["method"] == "GET" and kind == ("navigate", "document")
 
 
 def _without_port(host: str) -> str:

@@ -13,6 +13,7 @@ import clipsearch
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import problems
 from clipsearch.server.access import Guard
+from clipsearch.server.credentials import Credentials
 from clipsearch.server.document import describe
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.metrics import CountRequests, Metrics
@@ -32,9 +33,14 @@ ROUTES = (
     "metrics",
     "records",
     "search",
+    "session",
     "tags",
 )
 """Modules of `routes`, each with a `router`."""
+
+_DESCRIPTION = """A library of pictures and texts over HTTP. Where the server has a token, each request must bring it as
+`Authorization: Bearer TOKEN`, also the one for this document, but for `/v1/health`, `/v1/ready` and `/v1/session`; a
+browser may bring the cookie of a session instead."""
 
 
 def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> FastAPI:
@@ -64,6 +70,7 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
 
     app = FastAPI(
         title="clipsearch",
+        description=_DESCRIPTION,
         version=clipsearch.__version__,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # its page loads scripts from elsewhere
@@ -72,11 +79,11 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
         lifespan=lifespan,
     )
     app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
-    app.state.writes = Writes(service)
+    app.state.writes, app.state.credentials = Writes(service), Credentials(chosen)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)
     app.openapi = functools.partial(describe, app)  # type: ignore[method-assign]
-    app.add_middleware(Guard, settings=chosen)
+    app.add_middleware(Guard, settings=chosen, credentials=app.state.credentials)
     app.add_middleware(CountRequests, metrics=metrics)  # around the guard: what is refused counts too
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import time
@@ -15,23 +16,25 @@ _KEPT = 4096
 
 
 class FailedTokens:
-    """When each address last brought wrong tokens; for one event loop."""
+    """What each address last brought in vain, and when; for one event loop."""
 
     def __init__(self) -> None:
-        self._times: OrderedDict[str, list[float]] = OrderedDict()
+        self._tried: OrderedDict[str, dict[bytes, float]] = OrderedDict()
 
     def wait(self, address: str) -> int:
         """Return the seconds until an address may bring a token again; 0 if it may."""
         now = time.monotonic()
-        times = [each for each in self._times.get(_network(address), ()) if each > now - WINDOW]
-        return math.ceil(times[0] + WINDOW - now) if len(times) >= MOST else 0
+        times = [each for each in self._tried.get(_network(address), {}).values() if each > now - WINDOW]
+        return math.ceil(min(times) + WINDOW - now) if len(times) >= MOST else 0
 
-    def record(self, address: str) -> None:
-        """Count a wrong token."""
+    def record(self, address: str, token: str) -> None:
+        """Count a wrong token. The same one again is no new guess: a page may ask often with an old session."""
         name, now = _network(address), time.monotonic()
-        self._times[name] = [*(each for each in self._times.pop(name, ()) if each > now - WINDOW), now]
-        while len(self._times) > _KEPT:
-            self._times.popitem(last=False)
+        tried = {each: when for each, when in self._tried.pop(name, {}).items() if when > now - WINDOW}
+        tried.setdefault(hashlib.sha256(token.encode("utf-8", "replace")).digest(), now)
+        self._tried[name] = tried
+        while len(self._tried) > _KEPT:
+            self._tried.popitem(last=False)
 
 
 def _network(address: str) -> str:

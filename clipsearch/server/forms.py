@@ -248,7 +248,7 @@ class Item(_Open):
     metadata: dict[str, Any]
     tags: list[str] = Field(description="In order, whoever says them.")
     content_hash: str
-    thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture.")
+    thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture; 404 if none is kept.")
 
 
 class Hit(_Open):

@@ -12,6 +12,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 
 from clipsearch import present
+from clipsearch.server.forms import MAX_OFFSET
 from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Places, Results
 
 MAX_EXCERPT = 2000
@@ -31,7 +32,9 @@ def answer(found: Results, k: int, *, whole: bool = False) -> dict[str, Any]:
         if whole:
             shown |= _whole_hit(hit)
     more = {"confident": found.confident, "warnings": list(found.warnings), "left_out": found.left_out}
-    return {**payload, **more, "next_offset": found.offset + k if len(found) == k else None}
+    # Offsets count hits that stayed, of the first offset + k that there are. After a page with none, none follows.
+    is_full = bool(found) and len(found) + found.left_out == k
+    return {**payload, **more, "next_offset": _next_offset(found.offset + len(found), is_full)}
 
 
 def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
@@ -42,14 +45,14 @@ def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
     else:
         payload |= {name: _excerpt(payload[name]) for name in ("caption", "text")}
     is_picture = found.modality is Modality.IMAGE
-    thumbnail = f"/v1/items/{found.id}/thumbnail?v={version(found)}" if is_picture else None
+    thumbnail = f"/v1/items/{found.id}/thumbnail?v={version(found.content_hash)}" if is_picture else None
     return {**payload, "content_hash": found.content_hash, "thumbnail": thumbnail}
 
 
 def listing(found: Listing, limit: int, offset: int, *, whole: bool = False) -> dict[str, Any]:
     """Return the payload of a listing of at most `limit` items. whole: with all that is known of each."""
     listed = [item(each, whole=whole) for each in found]
-    following = offset + limit if found.total > offset + limit else None
+    following = _next_offset(offset + limit, found.total > offset + limit)
     shown = {"library": found.library, "total": found.total, "items": listed, "warnings": list(found.warnings)}
     return {**shown, "next_offset": following}
 
@@ -81,9 +84,13 @@ def places(found: Places) -> dict[str, Any]:
     return {"total": found.total, "clusters": [asdict(each) for each in found.clusters], "bounds": bounds}
 
 
-def version(found: Item) -> str:
-    """Return what changes whenever the content of an item does."""
-    return found.content_hash[:16]
+def version(content_hash: str) -> str:
+    """Return what changes whenever the content of an item does, as URLs have it."""
+    return content_hash[:16]
+
+
+def _next_offset(offset: int, has_more: bool) -> int | None:
+    return offset if has_more and offset <= MAX_OFFSET else None
 
 
 def _whole_hit(hit: Hit) -> dict[str, Any]:

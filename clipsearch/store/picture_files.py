@@ -6,9 +6,12 @@ was indexed no link is followed, and nothing but a regular file is read.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +24,42 @@ from clipsearch.store import catalog
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.folder import open_folder
 from clipsearch.store.library import Library
-from clipsearch.store.records import RootKind
+from clipsearch.store.records import RootKind, mtime_ns
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items, record_contents, record_pictures
 from clipsearch.types import Modality
 
 
+@dataclass(frozen=True, slots=True)
+class OpenPicture:
+    """The picture of an item, before it is read.
+
+    content_hash: of the item. version: of the bytes that are read; it changes with them. is_as_indexed: whether they
+    are what was indexed, as far as size and time of a file tell. read: returns the bytes, given how many there may be;
+    raises MediaError.
+    """
+
+    content_hash: str
+    version: str
+    is_as_indexed: bool
+    read: Callable[[int], bytes]
+
+
 def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
     """Return the encoded picture of an item that can be found.
 
-    limit: bytes of the largest file that is read. Raises MediaError, without the path, for an item without a picture,
-    for one with nothing but a URL, and for a file that cannot be read or is reached through a link;
-    StoreCorruptError for a damaged catalog.
+    limit: bytes of the largest file that is read. Raises as `open_picture_of` does, and MediaError for a larger one.
+    """
+    with open_picture_of(library, item_id) as picture:
+        return picture.read(limit)
+
+
+@contextmanager
+def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
+    """Open the encoded picture of an item that can be found.
+
+    Raises MediaError, without the path, for an item without a picture, for one with nothing but a URL, and for a file
+    that cannot be read or is reached through a link; StoreCorruptError for a damaged catalog.
     """
     with library.query() as connection:
         row = connection.execute(select(items).where(items.c.id == item_id, ~items.c.deleted)).one_or_none()
@@ -40,12 +67,20 @@ def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
             raise MediaError("the item is no longer in the library")
         require_sound(row, items)
         kept = _sound_row(connection, record_pictures, item_id)
-        if kept is not None:
-            return _bounded(kept.picture, limit)
-        if row.modality != Modality.IMAGE:
+        if kept is None and row.modality != Modality.IMAGE:
             raise MediaError("it is a text")
-        anchor, names = _place(connection, library.base, row, _sound_row(connection, record_contents, item_id))
-    return _read_below(anchor, names, limit)
+        content = _sound_row(connection, record_contents, item_id) if kept is None else None
+        place = _place(connection, library.base, row, content) if kept is None else None
+    if place is None:
+        assert kept is not None
+        yield OpenPicture(row.content_hash, _digest(kept.picture), True, partial(_bounded, kept.picture))
+        return
+    folder, names = place
+    with _open_below(folder, names) as descriptor:
+        status = os.fstat(descriptor)
+        found, indexed = (status.st_size, mtime_ns(status)), (row.size, row.mtime_ns)
+        version = row.content_hash if found == indexed else f"{found[0]:x}-{status.st_mtime_ns:x}"
+        yield OpenPicture(row.content_hash, version, found == indexed, partial(_read, descriptor))
 
 
 def _sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
@@ -78,13 +113,31 @@ def _place(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | No
     return os.path.dirname(path), [os.path.basename(path)]
 
 
-def _read_below(anchor: str, names: Sequence[str], limit: int) -> bytes:
-    try:
-        with ExitStack() as stack:
+def _digest(picture: object) -> str:
+    return hashlib.blake2b(picture if isinstance(picture, bytes) else b"", digest_size=20).hexdigest()
+
+
+@contextmanager
+def _open_below(anchor: str, names: Sequence[str]) -> Iterator[int]:
+    with ExitStack() as stack:
+        with _mapped_errors():
             folder = stack.enter_context(open_folder(Path(anchor)))
             for name in names[:-1]:
                 folder = stack.enter_context(folder.child(name))
-            return read_open(folder.open(names[-1], os.O_RDONLY), limit)[0]
+            descriptor = folder.open(names[-1], os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        yield descriptor
+
+
+def _read(descriptor: int, limit: int) -> bytes:
+    with _mapped_errors():
+        return read_open(os.dup(descriptor), limit)[0]
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    try:
+        yield
     except LibraryError as error:
         raise MediaError("it is reached through a link, or is not a regular file") from error
     except FileNotFoundError as error:

@@ -187,7 +187,7 @@ class Snapshot:
         return [full_text.ranked(self._connection, text, allowed, limit, counts) for text in texts]
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
-        """Return the first items that a filter allows, after so many others, newest first, and how many there are."""
+        """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""
         allowed = condition(self._connection, absolute(wanted), self._base)
         found, total = catalog.list_items(self._connection, allowed, limit, offset)
         sound = [row for row in found if is_sound(row, items)]

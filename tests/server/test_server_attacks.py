@@ -53,8 +53,8 @@ async def test_the_token_is_needed_for_all_that_says_something(engine):
 
 async def test_wrong_tokens_are_counted(engine):
     async with inside(engine, token=TOKEN) as client:
-        wrong = {"Authorization": "Bearer " + "x" * 32}
-        tried = [(await client.get("/v1/stats", headers=wrong)).status_code for _ in range(12)]
+        wrong = [{"Authorization": f"Bearer {number:032}"} for number in range(12)]
+        tried = [(await client.get("/v1/stats", headers=headers)).status_code for headers in wrong]
         assert tried == [401] * 10 + [429] * 2
         late = await client.get("/v1/stats", headers=BEARER)
         assert late.status_code == 429 and 0 < int(late.headers["retry-after"]) <= 60
@@ -96,6 +96,29 @@ async def test_pages_of_other_sites_are_refused(engine, headers):
         answer = await client.get("/v1/stats", headers=headers)
         assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
         assert (await client.get("/v1/stats", headers={"Origin": "http://127.0.0.1:8756"})).status_code == 200
+
+
+async def test_a_link_of_another_site_leads_to_the_page_only(engine):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    pages, others = ("/", "/page/nothing.js"), ("/v1/stats", "/v1/items/1/image", "/v1/health", "/page")
+    for settings, refused in (({}, 404), ({"token": TOKEN}, 401)):
+        async with inside(engine, **settings) as client:
+            for path in pages:
+                assert (await client.get(path, headers=link)).status_code != 403
+                assert (await client.get(path)).status_code != 401
+                for headers in (
+                    {"Sec-Fetch-Site": "cross-site"},
+                    link | {"Sec-Fetch-Mode": "no-cors"},
+                    link | {"Sec-Fetch-Dest": "iframe"},
+                    link | {"Host": "evil.example"},
+                    link | {"Origin": "https://evil.example"},
+                ):
+                    assert (await client.get(path, headers=headers)).status_code == 403, headers
+                assert (await client.post(path, headers=link)).status_code == 403
+            for path in others:
+                assert (await client.get(path, headers=link)).status_code == 403, path
+            assert (await client.get("/page/%2e%2e/v1/stats")).status_code == 404
+            assert (await client.get("/pages")).status_code == refused
 
 
 async def test_a_query_names_no_file_and_no_address(engine, pictures, web):

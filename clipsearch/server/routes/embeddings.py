@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
 from clipsearch.server.embeddings import UnknownModelError, embed
 from clipsearch.server.forms_embeddings import Embeddings, EmbeddingsRequest
 from clipsearch.server.problems import Problem
-from clipsearch.server.service import Service, get_service
+from clipsearch.server.service import TheService
 
 router = APIRouter(tags=["embeddings"])
 
@@ -20,7 +18,7 @@ router = APIRouter(tags=["embeddings"])
     response_model=Embeddings,
     responses={404: {"model": Problem, "description": "The library has no such model."}},
 )
-async def create_embeddings(asked: EmbeddingsRequest, service: Annotated[Service, Depends(get_service)]) -> Response:
+async def create_embeddings(asked: EmbeddingsRequest, service: TheService) -> Response:
     """Embed texts and pictures with the encoder of the library, as OpenAI's API does; nothing is stored."""
     try:
         body = await service.run_upload(embed, service, asked)

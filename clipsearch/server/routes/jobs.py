@@ -13,7 +13,7 @@ from clipsearch.server.access import require_write
 from clipsearch.server.forms_jobs import JobList, JobRequest, JobView, view
 from clipsearch.server.jobs import FolderRefusedError, Job, JobConflictError, JobOptions, Jobs, JobStatus
 from clipsearch.server.problems import Problem
-from clipsearch.server.service import BusyError, Service, get_service
+from clipsearch.server.service import BusyError, TheService
 
 MAX_LISTENERS = 64
 """Streams of events at a time."""
@@ -48,7 +48,6 @@ def get_job(job_id: str, jobs: Annotated[Jobs, Depends(get_jobs)]) -> Job:
     raise HTTPException(404, f"There is no job {job_id!r:.80}. GET /v1/jobs lists those since the server started.")
 
 
-TheService = Annotated[Service, Depends(get_service)]
 TheJobs = Annotated[Jobs, Depends(get_jobs)]
 TheJob = Annotated[Job, Depends(get_job)]
 
@@ -60,6 +59,7 @@ TheJob = Annotated[Job, Depends(get_job)]
     responses={
         403: {"model": Problem, "description": "Jobs may not index that folder, or the server only reads."},
         409: {"model": Problem, "description": "A job is running."},
+        503: {"model": Problem, "description": "The library was replaced, or cannot be read in time."},
     },
 )
 async def start_job(asked: JobRequest, service: TheService, jobs: TheJobs, response: Response) -> JobView:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from starlette.exceptions import HTTPException
 
 import clipsearch
 from clipsearch.errors import ClipSearchError
 from clipsearch.filtering import Filter
 from clipsearch.server import forms, payloads
-from clipsearch.server.service import Service, get_service
+from clipsearch.server.service import ReplacedError, Service, TheService
 
 router = APIRouter(tags=["library"])
-Shared = Annotated[Service, Depends(get_service)]
 
 
 class FacetsQuery(forms.QueryFilters):
@@ -24,14 +23,14 @@ class FacetsQuery(forms.QueryFilters):
 
 
 @router.get("/facets", response_model=forms.Facets)
-async def facets(service: Shared, asked: Annotated[FacetsQuery, Query()]) -> Response:
+async def facets(service: TheService, asked: Annotated[FacetsQuery, Query()]) -> Response:
     """Count items by month, camera, folder, tag and kind."""
     found = await service.run(service.engine.facets, asked.build(), limit=asked.limit)
     return payloads.json_response(payloads.facets(found))
 
 
 @router.post("/facets", response_model=forms.Facets)
-async def facets_of(service: Shared, asked: forms.FacetsOf) -> Response:
+async def facets_of(service: TheService, asked: forms.FacetsOf) -> Response:
     """Count the items that filters allow, which may be combined."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.facets, filters, limit=asked.limit)
@@ -39,7 +38,7 @@ async def facets_of(service: Shared, asked: forms.FacetsOf) -> Response:
 
 
 @router.post("/places", response_model=forms.Places)
-async def places(service: Shared, asked: forms.PlacesOf) -> Response:
+async def places(service: TheService, asked: forms.PlacesOf) -> Response:
     """Put the places of the items that filters allow together into clusters, for a map."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.places, filters, cells=asked.cells)
@@ -47,7 +46,7 @@ async def places(service: Shared, asked: forms.PlacesOf) -> Response:
 
 
 @router.get("/stats", response_model=forms.Stats)
-async def stats(service: Shared) -> Response:
+async def stats(service: TheService) -> Response:
     """Say what the library holds, and which encoder compares it."""
     return payloads.json_response(await service.run(_stats, service))
 
@@ -59,10 +58,12 @@ async def health() -> Response:
 
 
 @router.get("/ready", response_model=forms.State, responses={503: {"description": "The library cannot be read."}})
-async def ready(service: Shared) -> Response:
+async def ready(service: TheService) -> Response:
     """Say whether the library can be read. It needs no token."""
     try:
         await service.run(_stats, service)
+    except ReplacedError:
+        raise
     except ClipSearchError as error:
         raise HTTPException(503, "The library cannot be read now.") from error
     return payloads.json_response({"status": "ready"})

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from clipsearch.server import forms, payloads
-from clipsearch.server.service import Service, get_service
+from clipsearch.server.service import TheService
 
 router = APIRouter(tags=["items"])
-Shared = Annotated[Service, Depends(get_service)]
 
 
 @router.post("/items/get", response_model=forms.Looked)
-async def get_items(service: Shared, asked: forms.KeysOf) -> Response:
+async def get_items(service: TheService, asked: forms.KeysOf) -> Response:
     """Look items up by their keys; of a record and a file that have the same, the record."""
     found = await service.run(service.engine.get, asked.keys)
     return payloads.json_response({"items": [each and payloads.item(each, whole=True) for each in found]})
 
 
 @router.post("/items/page", response_model=forms.Page)
-async def page_items(service: Shared, asked: forms.ItemsOf) -> Response:
+async def page_items(service: TheService, asked: forms.ItemsOf) -> Response:
     """List the items that filters allow in order of their ids, page by page."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.page, filters, cursor=asked.cursor, limit=asked.limit)
@@ -29,7 +26,7 @@ async def page_items(service: Shared, asked: forms.ItemsOf) -> Response:
 
 
 @router.post("/vectors", response_model=forms.Vectors)
-async def get_vectors(service: Shared, asked: forms.VectorsOf) -> Response:
+async def get_vectors(service: TheService, asked: forms.VectorsOf) -> Response:
     """Return the stored vectors of items, by their keys."""
     found = await service.run(service.engine.vectors, asked.keys, modality=asked.modality)
     return payloads.json_response(payloads.vectors(found))

@@ -14,7 +14,8 @@ from clipsearch.records import Record
 from clipsearch.server import changes, forms_records
 from clipsearch.server.access import require_write
 from clipsearch.server.problems import Problem
-from clipsearch.server.routes.jobs import TheJobs, TheService
+from clipsearch.server.routes.jobs import TheJobs
+from clipsearch.server.service import TheService
 from clipsearch.server.writes import Writes
 
 LOCKED: dict[int | str, dict[str, Any]] = {
@@ -56,11 +57,11 @@ async def add_picture(
     id: Annotated[forms_records.RecordId, Form()],
     caption: Annotated[forms_records.Caption | None, Form()] = None,
     metadata: Annotated[str | None, Form(max_length=1 << 20, description="A JSON object.")] = None,
-    keep: Annotated[forms_records.Keep, Form()] = "thumbnail",
+    keep: Annotated[forms_records.FormKeep, Form()] = "thumbnail",
 ) -> forms_records.RecordsAdded:
     """Add a picture, or replace the record of the same id."""
     record = Record(id, await image.read(), caption=caption, metadata=_read_metadata(metadata))
-    return await writes.run(changes.add_picture, service.engine, record, keep)
+    return await writes.run(changes.add_picture, service.engine, record, None if keep == "null" else keep)
 
 
 @router.patch("/records")

@@ -6,7 +6,7 @@ import functools
 import operator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from pydantic import Json
 
 from clipsearch.errors import InvalidInputError
@@ -14,10 +14,9 @@ from clipsearch.forms import Words
 from clipsearch.paths import is_url
 from clipsearch.query import parser, terms
 from clipsearch.server import forms, payloads, pictures
-from clipsearch.server.service import Service, get_service
+from clipsearch.server.service import Service, TheService
 
 router = APIRouter(tags=["search"])
-Shared = Annotated[Service, Depends(get_service)]
 
 
 class SearchQuery(forms.QueryFilters):
@@ -31,7 +30,7 @@ class SearchQuery(forms.QueryFilters):
 
 
 @router.get("/search", response_model=forms.Answer)
-async def search_words(service: Shared, asked: Annotated[SearchQuery, Query()]) -> Response:
+async def search_words(service: TheService, asked: Annotated[SearchQuery, Query()]) -> Response:
     """Find the pictures and texts that match some words."""
     options = {"k": asked.k, "offset": asked.offset, "modality": asked.modality}
     more = {"filters": asked.build(), "min_confidence": asked.min_confidence}
@@ -40,7 +39,7 @@ async def search_words(service: Shared, asked: Annotated[SearchQuery, Query()]) 
 
 
 @router.post("/search", response_model=forms.Answer)
-async def search(service: Shared, asked: forms.Search) -> Response:
+async def search(service: TheService, asked: forms.Search) -> Response:
     """Find the pictures and texts that match a query of one kind."""
     options = asked.keywords()
     query: Any = asked.text
@@ -64,7 +63,7 @@ async def search(service: Shared, asked: forms.Search) -> Response:
 
 @router.post("/search/image", response_model=forms.Answer)
 async def search_picture(
-    service: Shared,
+    service: TheService,
     image: Annotated[UploadFile, File(description="A picture file.")],
     options: Annotated[
         Json[forms.Options] | None,
@@ -79,7 +78,7 @@ async def search_picture(
 
 
 @router.post("/similar", response_model=forms.Answer)
-async def similar(service: Shared, asked: forms.Similar) -> Response:
+async def similar(service: TheService, asked: forms.Similar) -> Response:
     """Find more like one or several items, and less like others; they are left out themselves."""
     liked = functools.reduce(operator.add, map(terms.Indexed, asked.ids))
     query = functools.reduce(operator.sub, map(terms.Indexed, asked.unlike), liked)
