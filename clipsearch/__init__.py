@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from clipsearch.client.async_client import AsyncClient
+    from clipsearch.client.client import Client
     from clipsearch.config import Settings, load_settings
     from clipsearch.errors import (
+        AccessDeniedError,
         AnnIndexError,
         ClipSearchError,
         EncoderError,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
         MediaError,
         PictureError,
         SchemaVersionError,
+        ServerBusyError,
+        ServerError,
         StoreCorruptError,
         TextError,
     )
@@ -58,11 +63,14 @@ __version__ = "0.1.0"
 logging.getLogger("clipsearch").addHandler(logging.NullHandler())  # a program that wants to hear of it says where
 
 _HOMES = {
+    "clipsearch.client.async_client": ("AsyncClient",),
+    "clipsearch.client.client": ("Client",),
     "clipsearch.config": ("Settings", "load_settings"),
     "clipsearch.errors": (
-        "AnnIndexError", "ClipSearchError", "EncoderError", "EncoderMismatchError", "EncoderUnavailableError",
-        "InvalidInputError", "LibraryError", "LibraryLockedError", "LibraryNotFoundError", "MediaError", "PictureError",
-        "SchemaVersionError", "StoreCorruptError", "TextError",
+        "AccessDeniedError", "AnnIndexError", "ClipSearchError", "EncoderError", "EncoderMismatchError",
+        "EncoderUnavailableError", "InvalidInputError", "LibraryError", "LibraryLockedError", "LibraryNotFoundError",
+        "MediaError", "PictureError", "SchemaVersionError", "ServerBusyError", "ServerError", "StoreCorruptError",
+        "TextError",
     ),
     "clipsearch.filtering": ("Filter",),
     "clipsearch.query.engine": ("SearchEngine",),
@@ -77,8 +85,11 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
+    "AccessDeniedError",
     "AddReport",
     "AnnIndexError",
+    "AsyncClient",
+    "Client",
     "ClipSearchError",
     "Cluster",
     "Collection",
@@ -110,6 +121,8 @@ __all__ = [
     "Results",
     "SchemaVersionError",
     "SearchEngine",
+    "ServerBusyError",
+    "ServerError",
     "Settings",
     "StoreCorruptError",
     "Text",

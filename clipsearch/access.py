@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import socket
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from clipsearch.errors import InvalidInputError
 
@@ -31,6 +32,9 @@ class Access:
     token: str | None = field(default=None, repr=False)  # a log may show the rest
     allow_write: bool = False
 
+    how_to_give: ClassVar[str] = "--token; in Python: token=..."
+    """How a token is given, as messages say it."""
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
@@ -51,17 +55,24 @@ class Access:
 
         On this machine, other users and programs can reach it as well: they may look, but not write.
         """
+        if not self.host:
+            raise InvalidInputError("The host is empty. Name where to listen, such as 127.0.0.1.")
+        if self.token is not None and not (
+            self.token.isascii() and self.token.isprintable() and self.token.strip() == self.token
+        ):
+            raise InvalidInputError(
+                "The token has spaces around it, or characters that are not ASCII, which a header cannot bring. Make "
+                "one: openssl rand -hex 16"
+            )
         if self.token is not None and len(self.token) < _MIN_TOKEN:
             raise InvalidInputError(
                 f"The token has {len(self.token)} characters, but needs at least {_MIN_TOKEN}. Make one: "
                 "openssl rand -hex 16"
             )
         if self.token is None and not self.is_local:
-            raise InvalidInputError(
-                f"Others can reach {self.host}. Give a token that they need: --token; in Python: token=..."
-            )
+            raise InvalidInputError(f"Others can reach {self.host}. Give a token that they need: {self.how_to_give}")
         if self.token is None and self.allow_write:
-            raise InvalidInputError("Writing over HTTP needs a token: --token; in Python: token=...")
+            raise InvalidInputError(f"Writing over HTTP needs a token: {self.how_to_give}")
 
     def admits(self, authorization: str | None) -> bool:
         """Tell, in constant time, whether the header `Authorization` of a request brings the token."""

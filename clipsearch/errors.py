@@ -15,7 +15,10 @@ ClipSearchError                  exit 1
 │   ├── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
 │   └── DeviceError              exit 6   a GPU that was lost or cannot run the encoder, whatever the input
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
-└── WorkerUnavailableError       exit 1   no process can be started to decode pictures in
+├── WorkerUnavailableError       exit 1   no process can be started to decode pictures in
+└── ServerError                  exit 1   a server cannot be reached, or does not answer as one of clipsearch does
+    ├── AccessDeniedError        exit 1   the server needs another token, or does not allow that
+    └── ServerBusyError          exit 1   the server has too much to do
 
 Other exit codes: 0 done, also when the reader of the output has gone; 1 also what the system refuses, such as an
 unreadable file or a full disk; 2 also wrong usage; 70 an internal error, which is a bug; 130 interrupted.
@@ -106,3 +109,15 @@ class AnnIndexError(ClipSearchError):
 
 class WorkerUnavailableError(ClipSearchError):
     """No process can be started to decode pictures in; no file is to blame."""
+
+
+class ServerError(ClipSearchError):
+    """A server that cannot be reached, or does not answer as `clipsearch serve` does."""
+
+
+class AccessDeniedError(ServerError):
+    """The server needs a token, or another one, or does not allow what was asked."""
+
+
+class ServerBusyError(ServerError):
+    """The server has too much to do, or the work took too long."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.errors import InvalidInputError
 from clipsearch.types import MetadataValue, Modality
 
 if TYPE_CHECKING:
@@ -69,3 +70,42 @@ class AddReport:
     unchanged: int = 0
     failed: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
+
+
+_NAMES = frozenset(field.name for field in fields(Record))
+
+
+def as_record(given: object) -> Record:
+    """Return a record, made of a mapping if it is one. Raises InvalidInputError for anything else."""
+    if isinstance(given, Record):
+        return given
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"a record must be a Record or a mapping, not {type(given).__name__}")
+    unknown = sorted(map(str, given.keys() - _NAMES))
+    if unknown:
+        raise InvalidInputError(f"a record has no field {unknown[0]!r:.80}; it has {', '.join(sorted(_NAMES))}")
+    return Record(**{"id": None, **given})
+
+
+def field_of(given: object, name: str) -> object:
+    """Return a field of a record as it is; None where that cannot be said, and for an id that is no str."""
+    value = getattr(given, name, None) if isinstance(given, Record) else None
+    if isinstance(given, Mapping):
+        try:
+            value = given.get(name)
+        except Exception:  # of a mapping of the caller's own
+            return None
+    if name != "id":
+        return value
+    return str.__str__(value) if isinstance(value, str) else None
+
+
+def name_of(given: object) -> str:
+    """Return what a record is called in a report, whatever it is."""
+    name = field_of(given, "id")
+    if isinstance(name, str):
+        return name
+    try:
+        return f"{given!r:.80}"
+    except Exception:  # of an object of the caller's own
+        return f"a {type(given).__name__}"

@@ -12,6 +12,9 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
+
+COMMAND = Path(sys.executable).with_name("clipsearch.exe" if os.name == "nt" else "clipsearch")
 
 # Photographs only: these packages ship textures, diagrams and scans as well.
 SHIPPED = {
@@ -48,6 +51,8 @@ def main() -> int:
     run("index", photos, "--library", str(library))
     for query in [options.query] if options.query else QUERIES:
         run("query", query, "-k", "3", "--library", str(library))
+    print(f"\nTo search these pictures in a browser, run\n\n    {COMMAND} serve --library {quote(str(library))}\n")
+    print("and open http://127.0.0.1:8756")
     return 0
 
 
@@ -68,8 +73,7 @@ def run(*arguments: str) -> None:
     """Show a command and run it."""
     shown = " ".join(f'"{a}"' if " " in a else a for a in arguments)
     print(f"\n$ clipsearch {shown}", flush=True)
-    command = Path(sys.executable).with_name("clipsearch.exe" if os.name == "nt" else "clipsearch")
-    code = subprocess.run([command, *arguments]).returncode
+    code = subprocess.run([COMMAND, *arguments]).returncode
     if code:
         sys.exit(code)
 

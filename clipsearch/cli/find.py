@@ -16,8 +16,10 @@ from clipsearch.cli.options import (
     shape_options,
     write_shaped,
 )
+from clipsearch.cli.remote import server_options
 
 if TYPE_CHECKING:
+    from clipsearch.client.client import Client
     from clipsearch.filtering import Filter
     from clipsearch.types import Listing
 
@@ -35,6 +37,7 @@ SHOWN = 100
 )
 @shape_options
 @library_option
+@server_options
 def find(
     filters: Filter | None,
     limit: int | None,
@@ -42,6 +45,7 @@ def find(
     paths: bool,
     print0: bool,
     library: str | None,
+    server: Client | None,
 ) -> None:
     """List the files that the filters allow, newest first.
 
@@ -56,9 +60,13 @@ def find(
     from clipsearch.query.opening import open_library
 
     shape = read_shape(as_json, paths, print0)
-    settings, folder = read_settings(library=library)
-    with open_library(folder, settings) as engine:
-        found = engine.find(filters, limit=limit or (SHOWN if shape == "table" else None))
+    most = limit or (SHOWN if shape == "table" else None)
+    if server is not None:
+        found = server.find(filters, limit=most)
+    else:
+        settings, folder = read_settings(library=library)
+        with open_library(folder, settings) as engine:
+            found = engine.find(filters, limit=most)
     for warning in found.warnings:
         note(warning)
     if shape == "table":

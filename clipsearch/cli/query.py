@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,13 +23,17 @@ from clipsearch.cli.options import (
     shape_options,
     write_shaped,
 )
+from clipsearch.cli.remote import refuse_local, server_options
 from clipsearch.cli.requests import Answer, SearchRequest, answer
-from clipsearch.cli.showing import Showing, show, show_options
+from clipsearch.cli.showing import Showing, show, show_options, written
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import QuerySyntaxError, parse_arguments
 from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
+
+if TYPE_CHECKING:
+    from clipsearch.client.client import Client
 
 
 @click.command(cls=FilteringCommand)
@@ -54,6 +59,7 @@ from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weigh
 @shape_options
 @show_options
 @library_option
+@server_options
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @click.option("--no-cache", is_flag=True, help="Neither store nor reuse the vector of this text.")
 @search_options
@@ -67,6 +73,7 @@ def query(
     paths: bool,
     print0: bool,
     library: str | None,
+    server: Client | None,
     offline: bool | None,
     no_cache: bool,
     showing: Showing,
@@ -80,6 +87,7 @@ def query(
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
+    clipsearch query --server https://photos.example.org "a cat"
 
     Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
     library. A number and a colon before a term is its weight: 2:cat counts twice.
@@ -89,17 +97,14 @@ def query(
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     showing.check()
     text, image, composed = _read(words, image, like, unlike)
-    settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
-    written = None if composed is None else str(composed)
+    terms = None if composed is None else str(composed)
     asked = SearchRequest(
-        text=text,
-        image=image,
-        query=written,
-        options=options,
-        shape=shape,
-        folder=current_folder(),
-        shown=bool(showing),
+        text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
     )
+    if server is not None:
+        refuse_local(written(showing))
+        return print_answer(answer(server, asked), shape)
+    settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
@@ -108,11 +113,16 @@ def query(
 
 def put_out(given: Answer, shape: str, showing: Showing, settings: Settings, library: Path) -> None:
     """Write an answer to stdout and its remarks to stderr, and show the hits in the ways that were asked for."""
+    print_answer(given, shape)
+    if given.payload is not None:
+        show(given.payload, showing, settings, library)
+
+
+def print_answer(given: Answer, shape: str) -> None:
+    """Write an answer to stdout, and its remarks to stderr before it."""
     for remark in given.notes:
         note(remark)
     write_shaped(given.out, shape)
-    if given.payload is not None:
-        show(given.payload, showing, settings, library)
 
 
 def _read(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from clipsearch.cli.options import library_option, note, read_settings
-from clipsearch.errors import ClipSearchError, InvalidInputError
-
-_MAX_TOKEN_FILE = 4096
+from clipsearch.cli.server_token import own_token, read_token
+from clipsearch.errors import ClipSearchError
 
 
 @click.command()
@@ -30,7 +31,9 @@ _MAX_TOKEN_FILE = 4096
     help="What each request must bring; other users may see it here.  [default: $CLIPSEARCH_TOKEN]",
 )
 @click.option(
-    "--allow-write/--read-only", "allow_write", help="Let requests change the library; it needs a token.  [default: no]"
+    "--allow-write/--read-only",
+    "allow_write",
+    help="Let requests change the library, with a token; on this machine one is made.  [default: no]",
 )
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which a proxy is reached (repeatable).")
 @click.option("--allow-urls", is_flag=True, help="Let a search or a record name a picture by its URL.")
@@ -55,11 +58,14 @@ def serve(
 
     \b
     clipsearch serve --library ./photos/.clipsearch
-    clipsearch serve --host 0.0.0.0 --token-file ~/.clipsearch-token --allow-write
+    clipsearch serve --allow-write
+    clipsearch serve --host 0.0.0.0 --token-file ~/.clipsearch-token
 
     It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
     """  # noqa: D301 - click wants the character itself
     try:
+        import python_multipart  # noqa: F401 - the routes that take forms need it
+
         from clipsearch.server.app import create_app
         from clipsearch.server.connections import serve as run
         from clipsearch.server.settings import ServerSettings
@@ -70,27 +76,25 @@ def serve(
     import clipsearch
 
     chosen = ServerSettings(
-        token=_read_token(token_file) if token_file else token or None,
+        token=read_token(token_file) if token_file else token or None,
         allowed_hosts=allow_host,
         index_folders=allow_index,
         max_upload=max_upload << 20,
         **given,
     )
+    kept_at = None
+    if chosen.allow_write and chosen.token is None and chosen.is_local and not chosen.allowed_hosts:
+        own, kept_at = own_token()
+        chosen = replace(chosen, token=own)
     chosen.check()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings, folder = read_settings(library=library, offline=offline)
     with clipsearch.open(folder, settings=settings) as engine:
         app = create_app(engine, chosen)
-        run(app, lambda url: note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json"))
+        run(app, functools.partial(_announce, kept_at))
 
 
-def _read_token(path: str) -> str:
-    """Return the first line of a file. Raises InvalidInputError for one that cannot be read, or is empty."""
-    try:
-        with open(os.path.expanduser(path), encoding="ascii") as file:
-            token = file.readline(_MAX_TOKEN_FILE).strip()
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"The token cannot be read from {path!r}: {error}. Name another file.") from error
-    if not token:
-        raise InvalidInputError(f"{path!r} has no token. Make one: openssl rand -hex 16 > {path}")
-    return token
+def _announce(kept_at: Path | None, url: str) -> None:
+    note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json")
+    if kept_at is not None:
+        note(f"The token that requests need is in {kept_at}")

@@ -38,6 +38,11 @@ _OPTIONS = (
     click.option("--link-to", metavar="DIR", help="Make symbolic links to the matching files, named by rank."),
 )
 
+_WRITTEN = {
+    "preview": "--preview", "sheet": "--sheet", "html": "--html", "open_it": "--open", "copy_to": "--copy-to",
+    "link_to": "--link-to",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Showing:
@@ -84,6 +89,11 @@ def show_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         collected = option(collected)
     return collected  # type: ignore[return-value]
+
+
+def written(showing: Showing) -> dict[str, bool]:
+    """Tell of each option whether it is given."""
+    return {str(option): bool(getattr(showing, name)) for name, option in _WRITTEN.items()}
 
 
 def show(payload: Mapping[str, Any], showing: Showing, settings: Settings, library: Path) -> None:

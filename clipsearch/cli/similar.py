@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,11 +21,13 @@ from clipsearch.cli.options import (
     search_options,
     shape_options,
 )
-from clipsearch.cli.query import put_out
+from clipsearch.cli.query import print_answer, put_out
+from clipsearch.cli.remote import refuse_local, server_options
 from clipsearch.cli.requests import SearchRequest, answer
-from clipsearch.cli.showing import Showing, show_options
+from clipsearch.cli.showing import Showing, show_options, written
 
 if TYPE_CHECKING:
+    from clipsearch.client.client import Client
     from clipsearch.query.options import SearchOptions
 
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 @shape_options
 @show_options
 @library_option
+@server_options
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @search_options
 def similar(
@@ -46,6 +50,7 @@ def similar(
     paths: bool,
     print0: bool,
     library: str | None,
+    server: Client | None,
     offline: bool | None,
     showing: Showing,
 ) -> None:
@@ -60,16 +65,29 @@ def similar(
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0)
     showing.check()
+    asked = SearchRequest(
+        options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing)
+    )
+    number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
+    if server is not None:
+        refuse_local(written(showing))
+        there = int(number[1]) if number else _item_there(server, item)
+        return print_answer(answer(server, _by(asked, item, there)), shape)
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.opening import open_library
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
-    number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     found = int(number[1]) if number else item_at(engine.library, item)
-    image, query = (item, None) if found is None else (None, f"id:{found}")
-    options = replace(options, exclude_self=True)
-    asked = SearchRequest(
-        image=image, query=query, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
-    )
-    put_out(answer(engine, asked), shape, showing, settings, folder)
+    put_out(answer(engine, _by(asked, item, found)), shape, showing, settings, folder)
+
+
+def _by(asked: SearchRequest, item: str, number: int | None) -> SearchRequest:
+    """Ask for what is like an item of the library, or where there is no such item, like a picture."""
+    return replace(asked, image=item) if number is None else replace(asked, query=f"id:{number}")
+
+
+def _item_there(server: Client, item: str) -> int | None:
+    """Return the id of the item of a server that a key or a path names."""
+    known = server.get(item) or server.get(os.path.abspath(item))
+    return None if known is None else known.id

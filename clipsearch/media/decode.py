@@ -157,7 +157,7 @@ def read_picture(
     folder, not a regular file (a pipe is refused at once, never waited for), larger than max_bytes, or no picture.
     """
     try:
-        return decode_picture(_read_bytes(path, max_bytes), min_side=min_side, max_pixels=max_pixels)
+        return decode_picture(read_bytes(path, max_bytes), min_side=min_side, max_pixels=max_pixels)
     except PictureError as error:
         shown = os.fsencode(path).decode("utf-8", "replace")
         raise PictureError(f"{shown}: {error}") from error
@@ -226,7 +226,8 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
         raise PictureError(_reason(picture.format or "picture", error)) from error
 
 
-def _read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
+def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read the file of a picture, of at most `limit` bytes. Raises PictureError for one that cannot be read."""
     try:
         return read_regular(path, limit)[0]
     except MediaError as error:

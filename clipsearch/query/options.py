@@ -137,6 +137,12 @@ def read_modalities(modality: Modality | str | None) -> tuple[Modality, ...]:
         raise InvalidInputError(f"There is no modality {modality!r}. Use image, text or any.") from None
 
 
+def check_kind(options: SearchOptions, vectors: object) -> None:
+    """Raise InvalidInputError where a text or a picture is said to be of a kind."""
+    if options.kind is not None and vectors is None:
+        raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")
+
+
 def check_filters(filters: object) -> None:
     """Raise InvalidInputError for what is neither a Filter nor None."""
     if filters is None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
-from clipsearch.errors import InvalidInputError, LibraryNotFoundError
+from clipsearch.errors import LibraryNotFoundError
 from clipsearch.filtering import Filter
 from clipsearch.forking import no_fork
 from clipsearch.paths import real_path
@@ -21,7 +21,7 @@ from clipsearch.query.blocks import embedded_blocks, vector_blocks
 from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.composed import embed_terms, retrieve_composed
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.options import SearchOptions
+from clipsearch.query.options import SearchOptions, check_kind
 from clipsearch.query.retrieval import Ranking, retrieve
 from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
@@ -175,7 +175,7 @@ class EngineSearches:
             ClipSearchError: As in `search`.
         """
         read_single(text, image, vector)
-        _check_kind(options, vector)
+        check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:
@@ -242,7 +242,7 @@ class EngineSearches:
         vectors: NDArray[np.floating] | None = None,
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
-        _check_kind(options, vectors)
+        check_kind(options, vectors)
         pin = self._pin()
         kind = "text" if texts is not None else "image" if images is not None else options.kind
         answers: list[Results] = []
@@ -311,9 +311,3 @@ class EngineSearches:
 
 def _real_path(image: Picture) -> str | None:
     return real_path(image) if isinstance(image, str | os.PathLike) and os.fspath(image) else None
-
-
-def _check_kind(options: SearchOptions, vectors: object) -> None:
-    """Raise InvalidInputError where a text or a picture is said to be of a kind."""
-    if options.kind is not None and vectors is None:
-        raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")

@@ -69,7 +69,9 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        sender = _Sender(send)
+        is_head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if is_head else scope
+        sender = _Sender(send, scope, inner, is_head=is_head)
         body = _Body(receive, self._most(scope), self._settings.body_seconds)
         try:
             self._check(scope, Headers(scope=scope))
@@ -77,7 +79,7 @@ class Guard:
             response: Response = of_http(refused)
             return await response(scope, receive, sender)
         try:
-            await self._app(scope, body, sender)
+            await self._app(inner, body, sender)
         except Exception:
             _log.exception("A request failed: %s %s", scope["method"], scope["path"])
             if sender.has_started:
@@ -139,10 +141,13 @@ class _Body:
 
 
 class _Sender:
-    """Adds the headers of each response."""
+    """Adds the headers of each response; of one to HEAD, which is made as that to GET, it sends no more than these."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, scope: Scope, inner: Scope, *, is_head: bool) -> None:
         self._send = send
+        self._scope = scope
+        self._inner = inner
+        self._is_head = is_head
         self.has_started = False
 
     async def __call__(self, message: Message) -> None:
@@ -150,9 +155,13 @@ class _Sender:
             headers = MutableHeaders(raw=list(message.get("headers", ())))
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            message = {**message, "headers": headers.raw}
             self.has_started = True
-        await self._send(message)
+            self._scope["route"] = self._inner.get("route")  # which is counted
+            await self._send({**message, "headers": headers.raw})
+            if self._is_head:
+                await self._send({"type": "http.response.body", "body": b""})
+        elif not self._is_head:
+            await self._send(message)
 
 
 def _path(scope: Scope) -> str:

@@ -33,6 +33,7 @@ ROUTES = (
     "items",
     "jobs",
     "library",
+    "lookup",
     "metrics",
     "records",
     "search",
@@ -40,6 +41,10 @@ ROUTES = (
     "tags",
 )
 """Modules of `routes`, each with a `router`."""
+
+_DESCRIPTION = """A library of pictures and texts over HTTP. Where the server has a token, each request must bring it as
+`Authorization: Bearer TOKEN`, also the one for this document, but for `/v1/health`, `/v1/ready` and `/v1/session`; a
+browser may bring the cookie of a session instead."""
 
 
 def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> FastAPI:
@@ -69,6 +74,7 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
 
     app = FastAPI(
         title="clipsearch",
+        description=_DESCRIPTION,
         version=clipsearch.__version__,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # its page loads scripts from elsewhere

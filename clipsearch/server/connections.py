@@ -117,13 +117,12 @@ def serve(app: FastAPI, ready: Callable[[str], None]) -> None:
     ready: is called with the address. Raises InvalidInputError where the server cannot listen.
     """
     settings: ServerSettings = app.state.service.settings
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # uvicorn sends itself the signal again once it has stopped
     with listen(settings) as listener:
-        ready(f"http://{settings.name}:{listener.getsockname()[1]}")
-        server = build_server(app)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)  # uvicorn sends itself the signal again once it has stopped
         try:
-            asyncio.run(functools.partial(server.serve, sockets=[listener])())
+            ready(f"http://{settings.name}:{listener.getsockname()[1]}")
+            asyncio.run(functools.partial(build_server(app).serve, sockets=[listener])())
         except KeyboardInterrupt:
             return
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clipsearch import forms
+from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.forms import Key, Keys, Names, Words
 from clipsearch.query.reading import MAX_CELLS
@@ -22,6 +24,15 @@ Kind = Annotated[Literal["image", "text", "any"], Field(description="What may ma
 Side = Annotated[int, Field(ge=0, le=MAX_PIXELS, description="Pixels.")]
 Vector = Annotated[list[float], Field(min_length=1, max_length=MAX_DIM)]
 Confidence = Annotated[float | None, Field(ge=0, le=1, description="Leave out hits of lower confidence.")]
+Fusion = Annotated[
+    Literal["auto", "decision", "feature", "rank"], Field(description="How the terms of a query are combined.")
+]
+Whole = Annotated[
+    bool,
+    Field(description="All that is known: captions and texts are not cut, scores are not rounded."),
+]
+Moment = Annotated[str, Field(min_length=10, max_length=32)]
+Cursor = Annotated[str, Field(max_length=64, description="What the page before gave.")]
 Score = Annotated[float | None, Field(ge=-1, le=1, description="Leave out hits of lower cosine.")]
 
 
@@ -36,6 +47,8 @@ class Filters(forms.Filters):
     keys: Keys = Field(default=[], description="Keys of items.")
     min_width: Side | None = None
     min_height: Side | None = None
+    taken_from: Moment | None = Field(default=None, description="Taken at this local time or later: ISO 8601.")
+    taken_until: Moment | None = Field(default=None, description="Taken before this local time: ISO 8601.")
     all_of: list[Filters] = Field(default=[], max_length=32, description="Filters that must all hold.")
     any_of: list[Filters] = Field(default=[], max_length=32, description="Filters of which one must hold.")
     none_of: list[Filters] = Field(default=[], max_length=32, description="Filters of which none may hold.")
@@ -47,10 +60,21 @@ class Filters(forms.Filters):
             given["ids"] = self.ids
         if self.keys:
             given["keys"] = self.keys
+        for name in ("taken_from", "taken_until"):
+            if (written := getattr(self, name)) is not None:
+                given[name] = self._read_moment(name, written)
         for name in ("all_of", "any_of", "none_of"):
             if parts := getattr(self, name):
                 given[name] = [part.build() for part in parts]
         return given
+
+    def _read_moment(self, name: str, written: str) -> datetime:
+        if self.during or self.after or self.before:
+            raise InvalidInputError(f"A date is given by `during`, `after` and `before`, or by `{name}`, not by both.")
+        try:
+            return datetime.fromisoformat(written)
+        except ValueError:
+            raise InvalidInputError(f"{name} is {written!r}, but must be such as 2024-06-01T12:30:00.") from None
 
 
 class QueryFilters(_Closed):
@@ -90,10 +114,12 @@ class Options(_Closed):
     cut: bool = Field(default=False, description="End the answer at the gap in the scores.")
     min_confidence: Confidence = None
     min_score: Score = None
+    fusion: Fusion = "auto"
+    whole: Whole = False
 
     def keywords(self) -> dict[str, Any]:
         """Return the options of a search. Raises InvalidInputError for filters that cannot be used."""
-        given = {name: getattr(self, name) for name in Options.model_fields if name != "filters"}
+        given = {name: getattr(self, name) for name in Options.model_fields if name not in ("filters", "whole")}
         return {**given, "filters": None if self.filters is None else self.filters.build()}
 
 
@@ -141,6 +167,34 @@ class Find(_Closed):
     filters: Filters | None = None
     limit: Count = 100
     offset: Offset = 0
+    whole: Whole = False
+
+
+class ItemsOf(_Closed):
+    """Which items to list, in order of their ids."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filters": {"types": ["png"]}, "limit": 10}]})
+
+    filters: Filters | None = None
+    cursor: Cursor | None = None
+    limit: Count = 100
+    whole: Whole = False
+
+
+class KeysOf(_Closed):
+    """Items that are named by their keys."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"keys": ["sku-17", "/srv/photos/cat.jpg"]}]})
+
+    keys: Keys
+
+
+class VectorsOf(KeysOf):
+    """Items whose vectors are wanted."""
+
+    modality: Literal["image", "text"] | None = Field(
+        default=None, description="Which vector of an item; null for its picture's, else its text's."
+    )
 
 
 class FacetsOf(_Closed):
@@ -194,7 +248,7 @@ class Item(_Open):
     metadata: dict[str, Any]
     tags: list[str] = Field(description="In order, whoever says them.")
     content_hash: str
-    thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture.")
+    thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture; 404 if none is kept.")
 
 
 class Hit(_Open):
@@ -244,6 +298,19 @@ class Page(_Open):
     items: list[Item]
     warnings: list[str]
     cursor: str | None = Field(description="The `cursor` of the next page; null after the last.")
+
+
+class Looked(_Open):
+    """Items by their keys."""
+
+    items: list[Item | None] = Field(description="In the order of the keys; null for an unknown one.")
+
+
+class Vectors(_Open):
+    """The vectors of items."""
+
+    dimensions: int
+    data: str = Field(description="Base64 of float32 numbers, the least significant byte first: a row for each key.")
 
 
 class Counted(_Open):

@@ -46,6 +46,8 @@ class JobReport(BaseModel):
     failures: int = Field(description="How many failed.")
     failed: list[FailedFile] = Field(description=f"The first {MAX_FAILED} that failed.")
     offline: list[str] = Field(description="Folders that could not be reached; what is known of them stays.")
+    read: int = Field(description="Pictures whose text was recognised.")
+    with_text: int = Field(description="How many of them have any.")
     seconds: float
 
 
@@ -94,6 +96,8 @@ def view(job: Job, status: JobStatus | None = None) -> JobView:
             failures=status.failures,
             failed=[FailedFile(path=encodable(path), reason=encodable(reason)) for path, reason in report.failed],
             offline=encodable(report.offline),
+            read=report.read,
+            with_text=report.with_text,
             seconds=report.seconds,
         ),
     )

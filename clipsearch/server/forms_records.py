@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from clipsearch.forms import MAX_KEYS, Filters, Keys, Metadata, Names
-from clipsearch.server.forms import Id, Vector
+from clipsearch.forms import MAX_KEYS, Keys, Metadata, Names
+from clipsearch.server.forms import Filters, Id, Vector
 
 MAX_RECORDS, MAX_RECORD_TEXT, MAX_CAPTION = 1000, 1_000_000, 100_000
 
@@ -18,6 +18,12 @@ Keep = Annotated[
 RecordId = Annotated[str, Field(min_length=1, max_length=500, description="Yours; what has it already is replaced.")]
 Caption = Annotated[str, Field(max_length=MAX_CAPTION, description="What is said of it.")]
 Ids = Annotated[list[Id], Field(max_length=MAX_KEYS)]
+
+
+FormKeep = Annotated[
+    Literal["thumbnail", "bytes", "null"],
+    Field(description="What is kept of the picture beside its vector: a thumbnail, the file, or with `null` nothing."),
+]
 
 
 class RecordForm(BaseModel):

@@ -78,6 +78,7 @@ class Metrics:
     def _count_items(self) -> dict[str, int]:
         """Count the items by what they are; those that cannot be counted are left out."""
         try:
+            self._service.require_library()
             return {str(each): self._service.engine.count(Filter(types=(str(each),))) for each in Modality}
         except ClipSearchError:
             return {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from clipsearch.types import Item
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from clipsearch.store.picture_files import OpenPicture
 
 MAX_FILE = 256 << 20
 """Bytes of the largest file that is given out or reduced."""
@@ -52,20 +56,27 @@ def find_item(engine: SearchEngine, item_id: int) -> Item | None:
         return next(iter(snapshot.items_by_id([item_id])), None)
 
 
-def read_file(engine: SearchEngine, item_id: int) -> tuple[bytes, str]:
-    """Return the picture of an item as it is, and its media type; no link is followed. It blocks. Raises MediaError."""
-    from clipsearch.store.picture_files import read_picture_of
+@contextmanager
+def open_picture(engine: SearchEngine, item_id: int) -> Iterator[OpenPicture]:
+    """Open the picture of an item; no link is followed. It blocks. Raises MediaError."""
+    from clipsearch.store.picture_files import open_picture_of
 
-    data = read_picture_of(engine.library, item_id, min(MAX_FILE, engine.settings.max_picture_bytes))
+    with open_picture_of(engine.library, item_id) as picture:
+        yield picture
+
+
+def read_file(engine: SearchEngine, picture: OpenPicture) -> tuple[bytes, str]:
+    """Return a picture as it is, and its media type. It blocks. Raises MediaError."""
+    data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
     kind = picture_kind(data[:_HEAD])
     if kind not in MEDIA_TYPES:
         raise MediaError("what is there is not a picture")
     return data, MEDIA_TYPES[kind]
 
 
-def make_thumbnail(engine: SearchEngine, item_id: int, side: int) -> bytes:
-    """Return the picture of an item as a JPEG of at most `side` pixels. It blocks. Raises MediaError."""
+def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int) -> bytes:
+    """Return a picture as a JPEG of at most `side` pixels. It blocks. Raises MediaError."""
     from clipsearch.gallery.tiles import encode_thumbnail
 
-    data, _ = read_file(engine, item_id)
+    data, _ = read_file(engine, picture)
     return encode_thumbnail(data, side, engine.settings.max_pixels)

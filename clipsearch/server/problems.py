@@ -12,40 +12,41 @@ from starlette.exceptions import HTTPException
 
 from clipsearch import errors, present
 from clipsearch.query.parser import QuerySyntaxError
-from clipsearch.server.service import BusyError, OverdueError
+from clipsearch.server.service import BusyError, OverdueError, ReplacedError
 
 MEDIA_TYPE = "application/problem+json"
 
 _KINDS: tuple[tuple[type[errors.ClipSearchError], int, str, str], ...] = (
     (BusyError, 429, "busy", "The server is busy"),
+    (ReplacedError, 503, "library-replaced", "The library was replaced"),
     (OverdueError, 503, "overdue", "The work took too long"),
     (QuerySyntaxError, 422, "query-syntax", "The query cannot be read"),
     (errors.InvalidInputError, 422, "invalid-input", "The request cannot be used"),
     (errors.MediaError, 422, "unreadable-media", "The picture or text cannot be read"),
     (errors.LibraryNotFoundError, 409, "empty-library", "The library is empty"),
-    (errors.LibraryLockedError, 423, "library-locked", "Another process is writing to the library"),
+    (errors.LibraryLockedError, 423, "library-locked", "The library is being written to"),
     (errors.EncoderMismatchError, 409, "encoder-mismatch", "The library has another encoder"),
+    (errors.StoreCorruptError, 500, "store-corrupt", "The library is damaged"),
     (errors.EncoderError, 503, "encoder-unavailable", "The encoder is unavailable"),
     (errors.ClipSearchError, 500, "library", "The library cannot do it"),
 )
 """Class, status, name and title, the most special first."""
 
 
-COMMON = {
+REASONS = {
     400: "The request cannot be read.",
     401: "A token is needed.",
     403: "The request is not allowed: by its host, its origin, or because the server only reads.",
-    405: "This method is not there.",
     408: "The request came too slowly.",
     409: "The library is empty, or has another encoder.",
     413: "The request is too large.",
     422: "The request cannot be used.",
-    423: "Another process is writing to the library.",
+    423: "A job, or another process, is writing to the library.",
     429: "The server is busy, or the address brought too many wrong tokens.",
     500: "An internal error.",
-    503: "The encoder is unavailable, or the work took too long.",
+    503: "The encoder is unavailable, the library was replaced, or the work took too long.",
 }
-"""What any route may answer."""
+"""Why a route answers with a status."""
 
 
 class Invalid(BaseModel):
@@ -86,7 +87,15 @@ def of_error(error: errors.ClipSearchError) -> JSONResponse:
     status, kind, title = next(row[1:] for row in _KINDS if isinstance(error, row[0]))
     seconds = getattr(error, "retry_after", 5 if status in (423, 503) else None)
     headers = None if seconds is None else {"Retry-After": str(seconds)}
-    return problem(status, kind, title, str(error), position=getattr(error, "position", None), headers=headers)
+    detail = for_clients(str(error))
+    return problem(status, kind, title, detail, position=getattr(error, "position", None), headers=headers)
+
+
+def for_clients(message: str) -> str:
+    """Return a message of the engine with remedies for who asks over HTTP, instead of commands and Python."""
+    for remedy, instead in _REMEDIES.items():
+        message = message.replace(remedy, instead)
+    return message.strip()
 
 
 async def _of_ours(request: Request, error: Exception) -> JSONResponse:
@@ -96,10 +105,23 @@ async def _of_ours(request: Request, error: Exception) -> JSONResponse:
 
 async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    for each in error.errors():
+        if each["type"] == "json_invalid" and isinstance(
+            each["loc"][-1], int
+        ):  # the body itself, not a field of a form
+            detail = f"The body is not JSON: {each['ctx']['error']}, at character {each['loc'][-1] + 1}."
+            return of_http(HTTPException(400, detail))
     # What was given stays out: it may be long, or secret.
-    found = [{"location": ".".join(map(str, each["loc"])), "detail": each["msg"]} for each in error.errors()[:20]]
+    found = [
+        {"location": ".".join(map(str, each["loc"])), "detail": _plain(each["msg"])} for each in error.errors()[:20]
+    ]
     detail = "; ".join(f"{each['location']}: {each['detail']}" for each in found)
     return problem(422, "invalid-input", "The request cannot be used", detail, errors=found)
+
+
+def _plain(message: str) -> str:
+    """Return a message of pydantic without its name of our own checks."""
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
@@ -136,3 +158,14 @@ _HTTP = {
     413: ("too-large", "The request is too large"),
     429: ("busy", "Too many requests"),
 }
+
+_REMEDIES = {
+    "To see keys: clipsearch find --json": "GET /v1/items lists items with their keys.",
+    "To see ids: clipsearch query --json": "GET /v1/items lists items with their ids.",
+    'Say what to look for: clipsearch query "a cat on a sofa"': "Say what to look for, such as: a cat on a sofa",
+    "List these: clipsearch status": "GET /v1/facets lists those with items.",
+    "Fill it: clipsearch index FOLDER": "Index folders with POST /v1/jobs, or add records with POST /v1/records.",
+    " In Python, clipsearch.open(..., timeout=SECONDS) waits that long.": "",
+    "Wait for it to end, or give clipsearch.open a longer timeout.": "Try again later.",
+}
+"""Ends of messages of the engine, each with what to say of it over HTTP."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -15,6 +17,7 @@ from fastapi import Depends, Request
 from clipsearch.errors import ClipSearchError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server.settings import ServerSettings
+from clipsearch.store.reading import CATALOG
 from clipsearch.types import Results
 
 P = ParamSpec("P")
@@ -23,6 +26,10 @@ T = TypeVar("T")
 
 UPLOAD_THREADS = 2
 """Threads for what requests bring, such as pictures."""
+
+
+LOOK_SECONDS = 1.0
+"""Seconds after which it is looked whether the library is still there."""
 
 
 class BusyError(ClipSearchError):
@@ -35,6 +42,10 @@ class OverdueError(ClipSearchError):
     """The work of a request took too long."""
 
     retry_after = 5
+
+
+class ReplacedError(ClipSearchError):
+    """The library was deleted since the server started, or another is in its place."""
 
 
 class Service:
@@ -55,6 +66,8 @@ class Service:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="clipsearch-server")
         self._uploads = ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="clipsearch-uploads")
         self._pending = 0
+        self._catalog = self._identify()
+        self._looked_at, self._is_replaced = time.monotonic(), False
 
     @property
     def pending(self) -> int:
@@ -84,6 +97,7 @@ class Service:
 
     async def _limited(self, start: Callable[[], Awaitable[T]]) -> T:
         """Await work; it counts as pending until it ends, also where its request was given up."""
+        self.require_library()
         if self._pending >= self.settings.max_queue:
             raise BusyError(f"The server is at work on {self._pending} requests. Try again in a second.")
         self._pending += 1
@@ -102,6 +116,24 @@ class Service:
             raise OverdueError(
                 f"The work took more than {seconds:g} seconds, and was given up. Ask for less."
             ) from None
+
+    def require_library(self) -> None:
+        """Raise ReplacedError if the library is no longer that of the start; it is looked for once a second at most.
+
+        What was deleted can still be read here, since it is open, but nobody else sees it, and it is lost in the end.
+        """
+        now = time.monotonic()
+        if self._is_replaced or now - self._looked_at >= LOOK_SECONDS:
+            self._is_replaced, self._looked_at = self._identify() != self._catalog, now
+        if self._is_replaced:
+            raise ReplacedError("The library was deleted or replaced. Restart the server.")
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.engine.library.folder / CATALOG)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _end(self, work: asyncio.Future[Any]) -> None:
         self._pending -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from clipsearch.access import Access
 from clipsearch.errors import InvalidInputError
@@ -29,6 +30,8 @@ class ServerSettings(Access):
         max_connections: Connections at most, in `clipsearch serve`.
     """
 
+    how_to_give: ClassVar[str] = "--token-file FILE; in Python: token=..."
+
     port: int = 8756
     allow_urls: bool = False
     allowed_hosts: tuple[str, ...] = ()
@@ -48,9 +51,7 @@ class ServerSettings(Access):
         """Raise InvalidInputError where somebody could reach the server, or write, without a token."""
         Access.check(self)
         if self.allowed_hosts and self.token is None:
-            raise InvalidInputError(
-                "A server that others reach through a proxy needs a token: --token; in Python: token=..."
-            )
+            raise InvalidInputError(f"A server that others reach through a proxy needs a token: {self.how_to_give}")
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name.startswith(("max_", "threads")) or each.name.endswith("_seconds"):

@@ -6,9 +6,12 @@ was indexed no link is followed, and nothing but a regular file is read.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +24,7 @@ from clipsearch.store import catalog
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.folder import open_folder
 from clipsearch.store.library import Library
-from clipsearch.store.records import RootKind
+from clipsearch.store.records import RootKind, mtime_ns
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items, record_contents, record_pictures
 from clipsearch.types import Modality
@@ -34,12 +37,36 @@ class FilePlace(NamedTuple):
     names: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class OpenPicture:
+    """The picture of an item, before it is read.
+
+    content_hash: of the item. version: of the bytes that are read; it changes with them. is_as_indexed: whether they
+    are what was indexed, as far as size and time of a file tell. read: returns the bytes, given how many there may be;
+    raises MediaError.
+    """
+
+    content_hash: str
+    version: str
+    is_as_indexed: bool
+    read: Callable[[int], bytes]
+
+
 def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
     """Return the encoded picture of an item that can be found.
 
-    limit: bytes of the largest file that is read. Raises MediaError, without the path, for an item without a picture,
-    for one with nothing but a URL, and for a file that cannot be read or is reached through a link;
-    StoreCorruptError for a damaged catalog.
+    limit: bytes of the largest file that is read. Raises as `open_picture_of` does, and MediaError for a larger one.
+    """
+    with open_picture_of(library, item_id) as picture:
+        return picture.read(limit)
+
+
+@contextmanager
+def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
+    """Open the encoded picture of an item that can be found.
+
+    Raises MediaError, without the path, for an item without a picture, for one with nothing but a URL, and for a file
+    that cannot be read or is reached through a link; StoreCorruptError for a damaged catalog.
     """
     with library.query() as connection:
         row = connection.execute(select(items).where(items.c.id == item_id, ~items.c.deleted)).one_or_none()
@@ -47,13 +74,19 @@ def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
             raise MediaError("the item is no longer in the library")
         require_sound(row, items)
         kept = sound_row(connection, record_pictures, item_id)
-        if kept is not None:
-            return bounded(kept.picture, limit)
-        if row.modality != Modality.IMAGE:
+        if kept is None and row.modality != Modality.IMAGE:
             raise MediaError("it is a text")
-        place = place_of(connection, library.base, row, sound_row(connection, record_contents, item_id))
-    with unnamed_errors():
-        return read_open(open_below(place), limit)[0]
+        content = sound_row(connection, record_contents, item_id) if kept is None else None
+        place = place_of(connection, library.base, row, content) if kept is None else None
+    if place is None:
+        assert kept is not None
+        yield OpenPicture(row.content_hash, _digest(kept.picture), True, partial(bounded, kept.picture))
+        return
+    with _opened(place) as descriptor:
+        status = os.fstat(descriptor)
+        found, indexed = (status.st_size, mtime_ns(status)), (row.size, row.mtime_ns)
+        version = row.content_hash if found == indexed else f"{found[0]:x}-{status.st_mtime_ns:x}"
+        yield OpenPicture(row.content_hash, version, found == indexed, partial(_read, descriptor))
 
 
 def sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
@@ -94,6 +127,25 @@ def open_below(place: FilePlace) -> int:
         for name in place.names[:-1]:
             folder = stack.enter_context(folder.child(name))
         return folder.open(place.names[-1], os.O_RDONLY)
+
+
+def _digest(picture: object) -> str:
+    return hashlib.blake2b(picture if isinstance(picture, bytes) else b"", digest_size=20).hexdigest()
+
+
+@contextmanager
+def _opened(place: FilePlace) -> Iterator[int]:
+    with unnamed_errors():
+        descriptor = open_below(place)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int, limit: int) -> bytes:
+    with unnamed_errors():
+        return read_open(os.dup(descriptor), limit)[0]
 
 
 @contextmanager

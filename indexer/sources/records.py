@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.metadata import NONE, check_metadata
 from clipsearch.paths import is_url, quote_source
-from clipsearch.records import Record
+from clipsearch.records import Record, as_record, field_of, name_of
 from clipsearch.types import Modality
 from indexer.captioning import MAX_CAPTIONS, clean
 
@@ -39,8 +39,6 @@ BLOCK_BYTES = 64 << 20
 
 _LEAST, _MOST = 1e-20, 1e20
 """Between these, the length of a vector and its numbers are far from the limits of float32."""
-
-_NAMES = frozenset(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class RecordSource:
         taken = _Taken(self._dim)
         for given in records:
             # A picture may still fail, and then the record before it counts.
-            is_repeated = _get(given, "id") in taken.names and _get(given, "image") is not None
+            is_repeated = field_of(given, "id") in taken.names and field_of(given, "image") is not None
             if taken.count >= self._size or taken.held >= BLOCK_BYTES or is_repeated:
                 yield taken.block()
                 taken = _Taken(self._dim)
@@ -103,15 +101,15 @@ class RecordSource:
             try:
                 taken.append(self._check(given, taken.rows))
             except (InvalidInputError, MediaError) as error:
-                taken.failed.append((_name_of(given), str(error)))
+                taken.failed.append((name_of(given), str(error)))
             except Exception as error:  # of an object of the caller's own
                 logger.debug("a record cannot be read", exc_info=error)
-                taken.failed.append((_name_of(given), f"it cannot be read: {type(error).__name__}"))
+                taken.failed.append((name_of(given), f"it cannot be read: {type(error).__name__}"))
         if taken.count:
             yield taken.block()
 
     def _check(self, given: Record | Mapping[str, object], rows: _Rows) -> CheckedRecord:
-        record = given if isinstance(given, Record) else _from_mapping(given)
+        record = as_record(given)
         name = _check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
@@ -228,39 +226,6 @@ def _narrow(row: NDArray[Any]) -> NDArray[np.float32]:
     if 0 < largest < math.inf and not _LEAST < largest < _MOST:
         wide /= largest
     return wide.astype(np.float32)
-
-
-def _get(given: object, name: str) -> object:
-    """Return a field of a record as it is; None where that cannot be said, and for an id that is no str."""
-    value = getattr(given, name, None) if isinstance(given, Record) else None
-    if isinstance(given, Mapping):
-        try:
-            value = given.get(name)
-        except Exception:  # of a mapping of the caller's own
-            return None
-    if name != "id":
-        return value
-    return str.__str__(value) if isinstance(value, str) else None
-
-
-def _name_of(given: object) -> str:
-    """Return what a record is called in a report, whatever it is."""
-    name = _get(given, "id")
-    if isinstance(name, str):
-        return name
-    try:
-        return f"{given!r:.80}"
-    except Exception:  # of an object of the caller's own
-        return f"a {type(given).__name__}"
-
-
-def _from_mapping(given: object) -> Record:
-    if not isinstance(given, Mapping):
-        raise InvalidInputError(f"a record must be a Record or a mapping, not {type(given).__name__}")
-    unknown = sorted(map(str, given.keys() - _NAMES))
-    if unknown:
-        raise InvalidInputError(f"a record has no field {unknown[0]!r:.80}; it has {', '.join(sorted(_NAMES))}")
-    return Record(**{"id": None, **given})
 
 
 def _check_id(name: object) -> str:

@@ -11,8 +11,11 @@ import pytest
 import clipsearch
 
 PUBLIC = [
+    "AccessDeniedError",
     "AddReport",
     "AnnIndexError",
+    "AsyncClient",
+    "Client",
     "ClipSearchError",
     "Cluster",
     "Collection",
@@ -44,6 +47,8 @@ PUBLIC = [
     "Results",
     "SchemaVersionError",
     "SearchEngine",
+    "ServerBusyError",
+    "ServerError",
     "Settings",
     "StoreCorruptError",
     "Text",
@@ -53,7 +58,7 @@ PUBLIC = [
     "open",
     "parse",
 ]
-HEAVY = {"torch", "faiss", "sqlalchemy", "click", "numpy", "onnxruntime", "PIL", "open_clip", "transformers"}
+HEAVY = {"torch", "faiss", "sqlalchemy", "click", "numpy", "onnxruntime", "PIL", "open_clip", "transformers", "httpx2"}
 
 
 def test_all_is_what_is_documented():

@@ -10,7 +10,9 @@ import pytest
 from tests.support.paths import RELIABILITY, ROOT
 
 TESTS = ROOT / "tests"
-FOLDERS = {"ann", "cli", "encoders", "indexer", "integrations", "media", "page", "project", "query", "server", "store"}
+FOLDERS = {
+    "ann", "cli", "client", "encoders", "indexer", "integrations", "media", "page", "project", "query", "server", "store",
+}  # fmt: skip
 MODULES = sorted(TESTS.rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 NAMED = re.compile(r"tests/[\w/]+\.py|::test_\w+…?")

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 import clipsearch
+from clipsearch.errors import MediaError
 from clipsearch.server import ServerSettings, create_app, writes
 from tests.support.api import SMALL, ask, writable
 from tests.support.libraries import index, photos
@@ -119,7 +120,12 @@ async def test_a_picture_is_uploaded(app):
         assert added.json()["added"] == 1
         item = app.state.service.engine.get("up")
         assert (item.caption, dict(item.metadata)) == ("a mug", {"price": 9})
+        assert (await upload(id="bare", keep="null")).json()["added"] == 1
+        with pytest.raises(MediaError):
+            app.state.service.engine.thumbnail("bare")
+        app.state.service.engine.delete("bare")
         for refused in (
+            await upload(id="bad", keep="all"),
             await upload(b"no picture", id="bad"),
             await upload(b"", id="bad"),
             await upload(id="bad", metadata="{"),
@@ -176,7 +182,9 @@ async def test_items_are_deleted_by_key_by_id_and_by_filter_but_never_all_at_onc
         engine = app.state.service.engine
         assert (await client.delete("/v1/records", params={"key": ["r0", "unknown"]})).json() == {"items": 1}
         assert (await client.delete("/v1/records", params={"id": [engine.get("r1").id, 999]})).json() == {"items": 1}
-        asked = {"filters": {"where": {"n": {"ge": 4}}}}
+        both = {"keys": ["r2", "r4", "r5"], "ids": [engine.get("r4").id, engine.get("r5").id, engine.get("r3").id]}
+        either = {"any_of": [{"where": {"n": 4}}, {"where": {"n": 5}}], "none_of": [{"where": {"n": {"lt": 4}}}]}
+        asked = {"filters": {"all_of": [both, either]}}
         assert (await client.post("/v1/records/delete", json=asked)).json() == {"items": 2}
         assert [item.key for item in engine.items()] == ["r2", "r3"]
         for refused in (

@@ -1,17 +1,23 @@
 """What the routes answer: the same as the engine."""
 
 import asyncio
+import itertools
 import json
+import os
+import re
 
 import httpx
 import pytest
 
 from clipsearch import Filter, Indexed
+from clipsearch.query.engine import SearchEngine
 from clipsearch.server import payloads
-from clipsearch.store.library import Library
+from clipsearch.store.library import Library, locked
+from tests.support.api import ask, writable
 from tests.support.libraries import index, photo
+from tests.support.pictures import encode, noise_picture
 from tests.support.sentences import SENTENCES, sentence_library
-from tests.support.serving import inside, serving
+from tests.support.serving import BEARER, TOKEN, inside, serving
 
 
 def plain(payload):
@@ -29,6 +35,21 @@ async def test_searches_are_those_of_the_engine(engine):
         assert (await client.post("/v1/search", json=asked)).json() == plain(payloads.answer(found, 2))
         liked = (await client.post("/v1/similar", json={"ids": [2], "unlike": [3], "k": 2})).json()
         assert liked["hits"] == plain(payloads.answer(engine.search(Indexed(2) - Indexed(3), k=2), 2))["hits"]
+
+
+async def test_pages_go_on_where_a_cutoff_leaves_hits_out(tmp_path, encoder):
+    cutoffs = ({}, {"min_confidence": 0.4}, {"min_score": 0.3}, {"cut": True})
+    with sentence_library(tmp_path / "library", encoder) as engine:
+        async with inside(engine) as client:
+            for words, cutoff in itertools.product(SENTENCES[::60], cutoffs):
+                whole = [hit.item.id for hit in engine.search(words, k=300, **cutoff)][:80]
+                paged, offset = [], 0
+                while offset is not None and len(paged) < 80:
+                    asked = {"text": words, "k": 7, "offset": offset, **cutoff}
+                    page = (await client.post("/v1/search", json=asked)).json()
+                    paged += [hit["id"] for hit in page["hits"]]
+                    offset = page["next_offset"]
+                assert paged[:80] == whole or (paged == whole[: len(paged)] and not page["hits"])
 
 
 async def test_an_item_is_named_by_key_and_a_query_may_be_a_vector(engine):
@@ -103,6 +124,38 @@ async def test_pictures_are_sent_once(engine):
         assert whole.headers["cache-control"] == "private, no-cache"
 
 
+async def test_a_file_that_changed_since_is_sent_as_what_it_is(tmp_path, encoder):
+    path = photo(tmp_path / "p" / "one.jpg", 1)
+    index(tmp_path / "library", tmp_path / "p", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        async with inside(engine) as client:
+            shown = (await client.get("/v1/items/1")).json()
+            version = shown["thumbnail"].partition("?")[2]
+            for what in ("image", "thumbnail"):
+                before = await client.get(f"/v1/items/1/{what}?{version}")
+                photo(path, 2)
+                known = {"If-None-Match": before.headers["etag"]}
+                after = await client.get(f"/v1/items/1/{what}?{version}", headers=known)
+                assert after.status_code == 200 and after.content != before.content
+                assert "immutable" in before.headers["cache-control"]
+                assert after.headers["cache-control"] == "private, no-cache"
+                known = {"If-None-Match": after.headers["etag"]}
+                assert (await client.get(f"/v1/items/1/{what}", headers=known)).status_code == 304
+                photo(path, 1)
+                os.utime(path, ns=(engine.find().items[0].mtime_ns,) * 2)
+            assert (await client.get(f"/v1/items/1/image?{version}")).content == path.read_bytes()
+
+
+async def test_a_kept_picture_that_is_replaced_has_another_tag(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder) as app:
+        engine, tags = app.state.service.engine, set()
+        async with ask(app) as client:
+            for seed in (1, 2):
+                engine.add([{"id": "a", "image": encode(noise_picture(seed, (64, 48)))}], keep="bytes")
+                tags.add((await client.get("/v1/items/1/image")).headers["etag"])
+    assert len(tags) == 2
+
+
 async def test_errors_are_problems(engine):
     text = engine.find(Filter(types=("text",))).items[0].id
     async with inside(engine) as client:
@@ -116,7 +169,56 @@ async def test_errors_are_problems(engine):
         assert "openapi.json" in (await client.put("/v1/stats")).json()["detail"]
         assert "openapi.json" in (await client.get("/v1/nothing")).json()["detail"]
         both = await client.post("/v1/search", json={"text": "a", "id": 1})
-        assert both.status_code == 422 and "takes one of" in both.json()["detail"]
+        assert both.status_code == 422 and both.json()["detail"].startswith("body: a search takes one of")
+        cut_off = await client.post("/v1/search", content=b'{"text": ', headers={"Content-Type": "application/json"})
+        assert (cut_off.status_code, cut_off.json()["title"]) == (400, "The request cannot be read")
+        assert "character 10" in cut_off.json()["detail"]
+        form = await client.post("/v1/search/image", files={"image": b"x"}, data={"options": "{"})
+        assert form.status_code == 422
+
+
+async def test_remedies_are_for_who_asks_over_http(engine):
+    wrong = [{"text": ""}, {"id": 999}, {"key": "unknown"}, {"query": "id:999"}, {"query": 'cat + "dog'}]
+    wrong += [{"text": "cat", "filters": {"folders": ["/nowhere"]}}]
+    async with inside(engine) as client:
+        for asked in wrong:
+            answer = await client.post("/v1/search", json=asked)
+            assert answer.status_code == 422
+            assert not re.search(r"clipsearch [a-z]|clipsearch\.|--|Python", answer.json()["detail"]), answer.text
+
+
+async def test_that_another_process_writes_is_told_over_http(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder, timeout=0.0) as app:
+        async with ask(app) as client:
+            with locked(tmp_path / "lib"):
+                busy = await client.post("/v1/records", json={"records": [{"id": "a", "text": "words"}]})
+    assert busy.status_code == 423 and busy.headers["retry-after"] == "5"
+    assert not re.search(r"clipsearch [a-z]|clipsearch\.|--|Python", busy.json()["detail"]), busy.text
+
+
+async def test_head_is_answered_as_get_without_a_body(engine):
+    async with inside(engine, token=TOKEN) as client:
+        for path in ("/v1/items/1/thumbnail", "/v1/items/1/image", "/v1/stats", "/v1/search?q=cat", "/v1/items/999"):
+            got = await client.get(path, headers=BEARER)
+            head = await client.head(path, headers=BEARER)
+            assert head.status_code == got.status_code and head.content == b""
+            assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.content))
+        assert (await client.head("/v1/stats")).status_code == 401
+        assert (await client.head("/v1/similar", headers=BEARER)).status_code == 405
+        counted = (await client.get("/v1/metrics", headers=BEARER)).text
+        assert 'method="HEAD",route="/v1/stats",status="200"' in counted
+    with serving(engine) as served, httpx.Client(base_url=served.url) as real:
+        for _ in range(2):  # on one connection
+            assert real.head("/v1/items/1/image").headers["content-type"] == "image/jpeg"
+
+
+async def test_pages_end_where_offsets_do(engine, monkeypatch):
+    monkeypatch.setattr(payloads, "MAX_OFFSET", 4)
+    async with inside(engine) as client:
+        for offset, following in ((0, 3), (3, None)):
+            for path, name in (("/v1/find", "limit"), ("/v1/search", "k")):
+                asked = {"offset": offset, name: 3} | ({"text": "cat"} if name == "k" else {})
+                assert (await client.post(path, json=asked)).json()["next_offset"] == following
 
 
 async def test_health_and_stats(engine):
@@ -128,8 +230,6 @@ async def test_health_and_stats(engine):
 
 
 async def test_commits_of_others_are_found_at_once(tmp_path, encoder):
-    from clipsearch.query.engine import SearchEngine
-
     photo(tmp_path / "p" / "one.jpg", 1)
     index(tmp_path / "library", tmp_path / "p", encoder=encoder)
     with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:

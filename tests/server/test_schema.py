@@ -11,7 +11,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from clipsearch.server import forms, forms_embeddings, forms_jobs, forms_records, forms_selections, problems
 from clipsearch.server.app import create_app
+from clipsearch.server.examples import ANSWERS
+from clipsearch.server.routes import session
 from clipsearch.server.settings import ServerSettings
 from tests.support.api import writable
 from tests.support.libraries import index, photos
@@ -58,3 +61,42 @@ def test_nor_of_a_server_that_writes(tmp_path, encoder):
         app.state.service.engine.add([{"id": f"r{n}", "text": f"text {n}"} for n in range(20)])
         assert run(app, 12, HOST | BEARER) >= 200
         app.state.jobs.close()
+
+
+def test_an_operation_says_what_it_may_answer_and_no_more(engine):
+    paths = create_app(engine, ServerSettings()).openapi()["paths"]
+    statuses = {
+        (method, path): {status for status in operation["responses"] if status[0] in "45"}
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    }
+    assert statuses["get", "/v1/health"] == {"403", "500"}
+    assert statuses["get", "/v1/stats"] == {"401", "403", "429", "500", "503"}
+    assert statuses["get", "/v1/search"] == statuses["get", "/v1/stats"] | {"409", "422"}
+    assert statuses["post", "/v1/find"] == statuses["get", "/v1/stats"] | {"400", "408", "413", "422"}
+    assert not [where for where, found in statuses.items() if "405" in found]
+    changing = {path for (_, path), found in statuses.items() if "423" in found}
+    assert {path.split("/")[2] for path in changing} == {"records", "tags", "collections"}
+
+
+def test_answers_and_parameters_have_examples_that_hold(engine):
+    document = create_app(engine, ServerSettings()).openapi()
+    returned = {
+        response["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for response in operation["responses"].values()
+        if "$ref" in response.get("content", {}).get("application/json", {}).get("schema", {})
+    }
+    assert returned <= set(ANSWERS) and len(returned) >= 10
+    modules = (forms, forms_embeddings, forms_jobs, forms_records, forms_selections, session, problems)
+    models = {name: value for module in modules for name, value in vars(module).items()}
+    for name, example in ANSWERS.items():
+        models[name].model_validate(example)
+        assert document["components"]["schemas"][name]["examples"] == [example]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] != "header":
+                    schema = parameter["schema"]
+                    assert "example" in parameter or "examples" in schema or "cursor" in parameter["name"], parameter

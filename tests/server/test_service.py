@@ -5,10 +5,12 @@ import threading
 
 import pytest
 
+from clipsearch.server import service as services
 from clipsearch.server.embeddings import embed
 from clipsearch.server.forms_embeddings import EmbeddingsRequest
 from clipsearch.server.service import UPLOAD_THREADS, OverdueError, Service
 from clipsearch.server.settings import ServerSettings
+from tests.support.api import ask, writable
 
 
 @pytest.fixture
@@ -47,3 +49,29 @@ def test_pictures_are_decoded_no_longer_than_somebody_waits(engine):
     with pytest.raises(OverdueError, match="fewer"):
         embed(late, EmbeddingsRequest.model_validate({"input": [{"image": "data:image/png;base64,AAAA"}]}))
     late.close()
+
+
+@pytest.mark.parametrize("what", ["deleted", "made again", "put back"])
+async def test_a_library_that_is_no_longer_there_is_not_served(tmp_path, encoder, monkeypatch, what):
+    monkeypatch.setattr(services, "LOOK_SECONDS", 0.0)
+    folder = tmp_path / "lib"
+    with writable(folder, encoder) as app:
+        app.state.service.engine.add([{"id": "a", "text": "words"}])
+        async with ask(app) as client:
+            assert (await client.get("/v1/ready")).status_code == 200
+            folder.rename(tmp_path / "away")
+            if what == "made again":
+                with writable(folder, encoder):
+                    pass
+            for answer in (
+                await client.get("/v1/ready"),
+                await client.get("/v1/search?q=words"),
+                await client.get("/v1/items/1"),
+                await client.post("/v1/records", json={"records": [{"id": "b", "text": "words"}]}),
+                await client.post("/v1/jobs", json={}),
+            ):
+                assert answer.status_code == 503 and "Restart the server" in answer.json()["detail"]
+            assert "clipsearch_items{" not in (await client.get("/v1/metrics")).text
+            if what == "put back":
+                (tmp_path / "away").rename(folder)
+                assert (await client.get("/v1/ready")).status_code == 200

@@ -13,6 +13,7 @@ from clipsearch.errors import MediaError
 from clipsearch.query.embeds import MAX_SIDE, MIN_SIDE
 from clipsearch.server import forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
+from clipsearch.store.picture_files import OpenPicture
 from clipsearch.types import Item
 
 router = APIRouter(tags=["items"])
@@ -47,7 +48,7 @@ async def find(service: TheService, asked: forms.Find) -> Response:
     """List the items that filters allow, newest first, and how many there are."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.find, filters, limit=asked.limit, offset=asked.offset)
-    return payloads.json_response(payloads.listing(found, asked.limit, asked.offset))
+    return payloads.json_response(payloads.listing(found, asked.limit, asked.offset, whole=asked.whole))
 
 
 @router.get("/items/{item_id}", response_model=forms.Item, responses={404: {"description": "There is no such item."}})
@@ -59,16 +60,7 @@ async def get_item(service: TheService, item_id: ItemId) -> Response:
 @router.get("/items/{item_id}/image", response_class=Response, responses=_PICTURE)
 async def get_image(service: TheService, item_id: ItemId, known: Known = None, v: Version = None) -> Response:
     """Return the picture of an item, as its file is."""
-    item = await _find(service, item_id)
-    headers = _caching(item, "image", v)
-    if _is_known(headers["ETag"], known):
-        return Response(status_code=304, headers=headers)
-    try:
-        data, media_type = await service.run(pictures.read_file, service.engine, item_id)
-    except MediaError as error:
-        raise HTTPException(404, f"There is no picture of item {item_id}: {error}.") from error
-    size = {"Content-Length": str(len(data))}
-    return StreamingResponse(_pieces(data), headers={**headers, **size}, media_type=media_type)
+    return await service.run(_send, service, item_id, None, known, v)
 
 
 @router.get("/items/{item_id}/thumbnail", response_class=Response, responses=_PICTURE)
@@ -80,15 +72,7 @@ async def get_thumbnail(
     v: Version = None,
 ) -> Response:
     """Return the picture of an item as a JPEG, reduced, upright, and without metadata."""
-    item = await _find(service, item_id)
-    headers = _caching(item, str(size), v)
-    if _is_known(headers["ETag"], known):
-        return Response(status_code=304, headers=headers)
-    try:
-        data = await service.run(pictures.make_thumbnail, service.engine, item_id, size)
-    except MediaError as error:
-        raise HTTPException(404, f"There is no thumbnail of item {item_id}: {error}.") from error
-    return Response(data, headers=headers, media_type="image/jpeg")
+    return await service.run(_send, service, item_id, size, known, v)
 
 
 async def _find(service: Service, item_id: int) -> Item:
@@ -98,11 +82,29 @@ async def _find(service: Service, item_id: int) -> Item:
     return found
 
 
-def _caching(item: Item, what: str, version: str | None) -> dict[str, str]:
+def _send(service: Service, item_id: int, side: int | None, known: str | None, version: str | None) -> Response:
+    """Make a response of a picture, which is opened once: what is said of it is said of the bytes that are sent."""
+    what = "picture" if side is None else "thumbnail"
+    try:
+        with pictures.open_picture(service.engine, item_id) as picture:
+            headers = _caching(picture, what if side is None else str(side), version)
+            if _is_known(headers["ETag"], known):
+                return Response(status_code=304, headers=headers)
+            if side is not None:
+                data = pictures.make_thumbnail(service.engine, picture, side)
+                return Response(data, headers=headers, media_type="image/jpeg")
+            data, media_type = pictures.read_file(service.engine, picture)
+    except MediaError as error:
+        raise HTTPException(404, f"There is no {what} of item {item_id}: {error}.") from error
+    size = {"Content-Length": str(len(data))}
+    return StreamingResponse(_pieces(data), headers={**headers, **size}, media_type=media_type)
+
+
+def _caching(picture: OpenPicture, what: str, version: str | None) -> dict[str, str]:
     """Return the headers by which a client keeps a picture: for good where its URL names the content."""
-    is_fixed = version == payloads.version(item)
+    is_fixed = picture.is_as_indexed and version == payloads.version(picture.content_hash)
     lasting = "private, max-age=31536000, immutable" if is_fixed else "private, no-cache"
-    return {"ETag": f'"{item.content_hash}-{what}"', "Cache-Control": lasting}
+    return {"ETag": f'"{picture.version}-{what}"', "Cache-Control": lasting}
 
 
 def _is_known(tag: str, known: str | None) -> bool:

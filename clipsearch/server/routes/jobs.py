@@ -59,6 +59,7 @@ TheJob = Annotated[Job, Depends(get_job)]
     responses={
         403: {"model": Problem, "description": "Jobs may not index that folder, or the server only reads."},
         409: {"model": Problem, "description": "A job is running."},
+        503: {"model": Problem, "description": "The library was replaced, or cannot be read in time."},
     },
 )
 async def start_job(asked: JobRequest, service: TheService, jobs: TheJobs, response: Response) -> JobView:

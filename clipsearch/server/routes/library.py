@@ -11,7 +11,7 @@ import clipsearch
 from clipsearch.errors import ClipSearchError
 from clipsearch.filtering import Filter
 from clipsearch.server import forms, payloads
-from clipsearch.server.service import Service, TheService
+from clipsearch.server.service import ReplacedError, Service, TheService
 
 router = APIRouter(tags=["library"])
 
@@ -62,6 +62,8 @@ async def ready(service: TheService) -> Response:
     """Say whether the library can be read. It needs no token."""
     try:
         await service.run(_stats, service)
+    except ReplacedError:
+        raise
     except ClipSearchError as error:
         raise HTTPException(503, "The library cannot be read now.") from error
     return payloads.json_response({"status": "ready"})

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from clipsearch.server.metrics import CONTENT_TYPE, Metrics
 
-router = APIRouter(tags=["library"])
+router = APIRouter(tags=["metrics"])
 
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The text format of Prometheus."}

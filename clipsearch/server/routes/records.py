@@ -57,11 +57,11 @@ async def add_picture(
     id: Annotated[forms_records.RecordId, Form()],
     caption: Annotated[forms_records.Caption | None, Form()] = None,
     metadata: Annotated[str | None, Form(max_length=1 << 20, description="A JSON object.")] = None,
-    keep: Annotated[forms_records.Keep, Form()] = "thumbnail",
+    keep: Annotated[forms_records.FormKeep, Form()] = "thumbnail",
 ) -> forms_records.RecordsAdded:
     """Add a picture, or replace the record of the same id."""
     record = Record(id, await image.read(), caption=caption, metadata=_read_metadata(metadata))
-    return await writes.run(changes.add_picture, service.engine, record, keep)
+    return await writes.run(changes.add_picture, service.engine, record, None if keep == "null" else keep)
 
 
 @router.patch("/records")

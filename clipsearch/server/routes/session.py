@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,12 @@ from clipsearch.server.credentials import SESSION_SECONDS, Credentials, cookie_n
 from clipsearch.server.service import TheService
 
 PATH = "/v1"
+
+_BEGUN: dict[int | str, dict[str, Any]] = {
+    204: {"description": "The answer sets the cookie, where a token is needed."},
+    401: {"description": "This is not the token."},
+    429: {"description": "The address brought too many wrong tokens."},
+}
 
 router = APIRouter(tags=["session"])
 
@@ -37,7 +43,7 @@ async def show_session(service: TheService) -> SessionView:
     return SessionView(needs_token=settings.token is not None, writable=settings.allow_write)
 
 
-@router.post("/session", status_code=204, responses={204: {"description": "The answer sets the cookie."}})
+@router.post("/session", status_code=204, responses=_BEGUN)
 async def begin_session(asked: TokenForm, request: Request) -> Response:
     """Begin a session: for 30 days, requests of this browser need no token."""
     credentials: Credentials = request.app.state.credentials

@@ -1,0 +1,132 @@
+"""Examples of answers and of parameters, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ITEM: dict[str, Any] = {
+    "id": 17,
+    "key": "/srv/photos/2024/sofa.jpg",
+    "path": "/srv/photos/2024/sofa.jpg",
+    "modality": "image",
+    "taken_at": "2024-06-01T12:30:00",
+    "camera": "Canon EOS R6",
+    "width": 6000,
+    "height": 4000,
+    "latitude": 52.52,
+    "longitude": 13.405,
+    "caption": "a cat on a sofa",
+    "text": None,
+    "metadata": {"rating": 5},
+    "tags": ["cat"],
+    "content_hash": "5f2b8c0d9e1a4f376a0d5c8e7b1f2a3940c6d7e8",
+    "thumbnail": "/v1/items/17/thumbnail?v=5f2b8c0d9e1a4f37",
+}
+_HIT = {**_ITEM, "rank": 1, "item_modality": "image", "score": 0.2841, "confidence": 0.97, "part": None}
+_LIBRARY = "/srv/photos/.clipsearch"
+_COUNTED = {
+    "months": [{"value": "2024-06", "count": 80}],
+    "cameras": [{"value": "Canon EOS R6", "count": 100}],
+    "folders": [{"value": "/srv/photos", "count": 120}],
+    "tags": [{"value": "cat", "count": 12}],
+    "modalities": [{"value": "image", "count": 117}, {"value": "text", "count": 3}],
+}
+_JOB = {
+    "id": "5f2b8c0d9e1a4f37",
+    "state": "running",
+    "paths": ["/srv/photos"],
+    "started": "2024-06-01T12:30:00Z",
+    "ended": None,
+    "done": 64,
+    "total": 120,
+    "error": None,
+    "report": None,
+}
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "Answer": {
+        "query": "a cat on a sofa",
+        "encoder": "builtin-base",
+        "library": _LIBRARY,
+        "hits": [_HIT],
+        "confident": True,
+        "warnings": [],
+        "left_out": 0,
+        "next_offset": 10,
+    },
+    "Changed": {"items": 2},
+    "CollectionView": {"name": "Summer", "count": 12, "cover": 17},
+    "Embeddings": {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.6, -0.8]}],
+        "model": "builtin-base",
+        "usage": {"prompt_tokens": 5, "total_tokens": 5},
+    },
+    "Facets": {"total": 120, **_COUNTED},
+    "Item": _ITEM,
+    "JobList": {"jobs": [_JOB]},
+    "JobView": _JOB,
+    "Listing": {"library": _LIBRARY, "total": 120, "items": [_ITEM], "warnings": [], "next_offset": 100},
+    "Looked": {"items": [{**_ITEM, "size": 4_812_345, "mtime_ns": 1_717_237_800_000_000_000}, None]},
+    "Page": {"items": [_ITEM], "warnings": [], "cursor": "17"},
+    "Places": {
+        "total": 100,
+        "clusters": [{"latitude": 52.52, "longitude": 13.405, "count": 100, "id": 17}],
+        "bounds": [52.5, 13.3, 52.6, 13.5],
+    },
+    "Problem": {
+        "type": "urn:clipsearch:problem:query-syntax",
+        "title": "The query cannot be read",
+        "status": 422,
+        "detail": 'A quote is not closed. Close it with ".',
+        "position": 7,
+    },
+    "RecordsAdded": {
+        "added": 1,
+        "replaced": 0,
+        "unchanged": 0,
+        "failed": [{"id": "sku-17", "reason": "not a picture that clipsearch can read"}],
+        "seconds": 0.12,
+    },
+    "SessionView": {"needs_token": True, "writable": False},
+    "State": {"status": "ready"},
+    "Stats": {
+        "library": _LIBRARY,
+        "items": 120,
+        "pictures": 117,
+        "texts": 3,
+        "encoder": "builtin-base",
+        "dimensions": 512,
+        "writable": False,
+        "version": "1.0.0",
+    },
+    "Vectors": {"dimensions": 2, "data": "mpkZP83MTL8="},
+}
+"""An answer of each model that a route returns."""
+
+PARAMETERS: dict[str, Any] = {
+    "after": "2024-06",
+    "before": "2025",
+    "camera": ["Canon"],
+    "collection": ["Summer"],
+    "caption": "cat sofa",
+    "during": "2024-06",
+    "folder": ["/srv/photos/2024"],
+    "id": [17],
+    "item_id": 17,
+    "job_id": "5f2b8c0d9e1a4f37",
+    "k": 10,
+    "key": ["sku-17"],
+    "limit": 100,
+    "min_confidence": 0.9,
+    "modality": "image",
+    "name": "Summer",
+    "offset": 0,
+    "q": "a cat on a sofa",
+    "size": 256,
+    "tag": ["cat"],
+    "type": ["image"],
+    "v": "5f2b8c0d9e1a4f37",
+    "where": ["rating>=4"],
+}
+"""A value of each parameter, by its name, where that is not said with the parameter."""

@@ -1,0 +1,88 @@
+"""`--server URL`: a command prints of a server what it prints of the same library on this machine."""
+
+import pytest
+from click.testing import CliRunner
+
+from clipsearch.cli.main import cli, complain
+from clipsearch.errors import ClipSearchError
+from tests.support.cli import run_cli
+from tests.support.serving import TOKEN
+
+
+@pytest.fixture(scope="module")
+def there(served, folder):
+    """The options that name the server."""
+    (folder / "token").write_text(TOKEN + "\n")
+    return ["--server", served.url, "--token-file", str(folder / "token")]
+
+
+def run(*args, **env):
+    """Run a command in this process; its exit code, what it wrote to stdout, and to stderr."""
+    runner = CliRunner()
+    names = {"CLIPSEARCH_SERVER": None, "CLIPSEARCH_TOKEN": None, "CLIPSEARCH_DAEMON": "0", **env}
+    with runner.isolation(env=names) as (out, err, _):
+        try:
+            cli.main([str(arg) for arg in args], prog_name="clipsearch", standalone_mode=False)
+            code = 0
+        except ClipSearchError as error:
+            code = error.exit_code
+            complain(str(error))
+        return code, out.getvalue(), err.getvalue()
+
+
+COMMANDS = [
+    ["query", "a red bicycle"],
+    ["query", "a red bicycle", "--json", "-k", "3", "--offset", "1"],
+    ["query", "a red bicycle", "--paths", "--modality", "text"],
+    ["query", "a red bicycle", "-0", "--not", "--type", "image"],
+    ["query", "waves", "+", "2:a red mug", "-", "fence", "--fusion", "rank", "--collapse", "--json"],
+    ["query", "--like", "2", "--unlike", "3", "--cut"],
+    ["query", "--image", "photos/sea/p002.jpg", "--exclude-self", "--json"],
+    ["find"],
+    ["find", "--json", "--in", "photos/hills"],
+    ["find", "-k", "2", "--paths"],
+    ["similar", "2", "--json"],
+    ["similar", "photos/sea/p002.jpg"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_what_is_printed_is_the_same(there, engine, folder, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    here = run(*command, "--library", engine.library.folder)
+    assert run(*command, *there) == here and here[0] == 0 and here[1]
+
+
+def test_the_environment_names_a_server(served, engine, folder):
+    env = {"CLIPSEARCH_SERVER": served.url, "CLIPSEARCH_TOKEN": TOKEN}
+    found = run_cli("query", "a red bicycle", "--json", env=env)
+    assert found.code == 0 and found.json["library"] == str(engine.library.folder), found.err
+    code, _, err = run("query", "a", "--library", folder / "none", **env)
+    assert code == 3 and b"none" in err  # what is written wins
+
+
+@pytest.mark.parametrize("option", ["--preview", "--sheet=a.png", "--html=a.html", "--copy-to=d", "--link-to=d"])
+def test_what_needs_the_files_is_refused(there, option, monkeypatch):
+    monkeypatch.setenv("KITTY_WINDOW_ID", "1")
+    code, out, err = run("query", "a", option, *there)
+    assert code == 2 and not out and err
+    if option != "--preview":
+        assert option.split("=")[0].encode() in err and b"this machine" in err
+
+
+def test_mistakes_are_clear(served, there, folder):
+    for command, code, said in (
+        (["query", "a", "--library", folder / "library", *there], 2, b"--library"),
+        (["query", "a", "--token-file", folder / "token"], 2, b"--server"),
+        (["query", "a", "--server", served.url], 1, b"--token-file"),
+        (["query", "a", "--server", "http://192.0.2.1", *there[2:]], 2, b"--allow-http"),
+        (["query", "a", "--server", "http://127.0.0.1:9"], 1, b"serve"),
+        (["query", "a", "--server", "photos"], 2, b"https://"),
+        (["query", "a", "--server", served.url, "--token-file", folder / "none"], 2, b"token"),
+        (["query", "--image", folder / "none.jpg", *there], 2, b"no such file"),
+        (["query", "a", "+", *there], 2, b"no term"),
+        (["similar", "999999", *there], 2, b"999999"),
+    ):
+        ran = run(*command)
+        assert ran[0] == code and said in ran[2] and not ran[1], (command, ran)
+        assert TOKEN.encode() not in ran[2]
