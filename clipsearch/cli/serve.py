@@ -12,6 +12,7 @@ from clipsearch.cli.options import library_option, note, read_settings
 from clipsearch.errors import ClipSearchError, InvalidInputError
 
 _MAX_TOKEN_FILE = 4096
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 @click.command()
@@ -59,6 +60,7 @@ def serve(
 
     It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
     """  # noqa: D301 - click wants the character itself
+    _load_numpy()
     try:
         from clipsearch.server.app import create_app
         from clipsearch.server.connections import serve as run
@@ -82,6 +84,22 @@ def serve(
     with clipsearch.open(folder, settings=settings) as engine:
         app = create_app(engine, chosen)
         run(app, lambda url: note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json"))
+
+
+def _load_numpy() -> None:
+    """Load numpy with one thread for its matrices, before anything else loads it with as many as there are cores.
+
+    After each product of a small batch these spin for milliseconds, and take the cores from requests and encoder:
+    a search of a batch then takes up to twice the processor time (benchmarks/serve.py). FAISS and programs that are
+    started read the variable too, and must not.
+    """
+    if _BLAS_THREADS in os.environ:
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:
+        del os.environ[_BLAS_THREADS]
 
 
 def _read_token(path: str) -> str:

@@ -43,7 +43,7 @@ MIN_RATE = 8192
 """Bytes a second that a request must bring on average."""
 
 
-def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
+async def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
     """Let a request through only where the server may change the library."""
     if not service.settings.allow_write:
         raise HTTPException(

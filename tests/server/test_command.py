@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 
 import httpx
@@ -55,3 +56,14 @@ def test_what_is_not_safe_is_refused(library, tmp_path):
     ):
         ran = run_cli("serve", "--library", library, "--port", "0", *options)
         assert ran.code == 2, ran.err
+
+
+def test_the_matrices_of_a_server_take_one_thread_and_those_of_others_stay():
+    source = (
+        "import os; from clipsearch.cli import serve; serve._load_numpy(); import threadpoolctl\n"
+        "threads = [each['num_threads'] for each in threadpoolctl.threadpool_info()]\n"
+        "print(threads, os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    env = {name: value for name, value in environment().items() if name != "OPENBLAS_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=env)
+    assert (ran.stdout, ran.stderr) == ("[1] None\n", "")
