@@ -25,6 +25,7 @@ CASES = (
     "resizing",
     "embedded",
     "large_pictures",
+    "serve",
     "ann/threads",
     "ann/remedies",
     "ann/ladder",

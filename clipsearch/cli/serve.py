@@ -60,7 +60,7 @@ def serve(
 
     It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
     """  # noqa: D301 - click wants the character itself
-    _load_numpy()
+    load_numpy()
     try:
         from clipsearch.server.app import create_app
         from clipsearch.server.connections import serve as run
@@ -86,7 +86,7 @@ def serve(
         run(app, lambda url: note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json"))
 
 
-def _load_numpy() -> None:
+def load_numpy() -> None:
     """Load numpy with one thread for its matrices, before anything else loads it with as many as there are cores.
 
     After each product of a small batch these spin for milliseconds, and take the cores from requests and encoder:

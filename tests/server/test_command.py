@@ -60,7 +60,7 @@ def test_what_is_not_safe_is_refused(library, tmp_path):
 
 def test_the_matrices_of_a_server_take_one_thread_and_those_of_others_stay():
     source = (
-        "import os; from clipsearch.cli import serve; serve._load_numpy(); import threadpoolctl\n"
+        "import os; from clipsearch.cli import serve; serve.load_numpy(); import threadpoolctl\n"
         "threads = [each['num_threads'] for each in threadpoolctl.threadpool_info()]\n"
         "print(threads, os.environ.get('OPENBLAS_NUM_THREADS'))"
     )
