@@ -26,6 +26,7 @@ CASES = (
     "embedded",
     "large_pictures",
     "serve",
+    "deep_pages",
     "ann/threads",
     "ann/remedies",
     "ann/ladder",
