@@ -2,7 +2,7 @@
 
     python benchmarks/deep_pages.py [--pictures 100000] [--keep FOLDER]
 
-`first` is a page of a query of which no page was asked before, `next` the page after that, and `crossing` the slowest of
+`first` is a page of a query of which no page was asked before, `next` the page after that, `crossing` the slowest of
 all pages where each 200 of one query is asked for in turn, up to that offset.
 """
 

@@ -46,11 +46,13 @@ def main() -> None:
     answers = Counter({name: 0 for name, _ in seen.answers})
     for (name, _), count in seen.answers.items():
         answers[name] += count
-    failed = {f"{name} {status}": count for (name, status), count in seen.answers.items() if status >= 500}
+    failed = {
+        f"{name} {status}": count for (name, status), count in seen.answers.items() if status >= 500 or not status
+    }
     row = {
         "minutes": options.minutes,
         "requests": answers.total(),
-        "answers_5xx": sum(failed.values()),
+        "failed": sum(failed.values()),
         "mib_at_a_tenth": round(seen.resident[len(seen.resident) // 10]),
         "mib_at_half": round(seen.resident[len(seen.resident) // 2]),
         "mib_at_the_end": round(seen.resident[-1]),

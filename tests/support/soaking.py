@@ -27,7 +27,9 @@ _IDS = 40
 
 @dataclass
 class Soak:
-    """What a run saw. resident: MiB of the process, evenly spread over the run. answers: by kind of work and status."""
+    """What a run saw. resident: MiB of the process, evenly spread over the run. answers: by kind of work and status,
+    0 for a connection that ended without one.
+    """
 
     resident: list[float] = field(default_factory=list)
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -61,7 +63,11 @@ async def _soak(url: str, process: int, seconds: float, pause: float) -> Soak:
             for number in itertools.count():
                 if time.monotonic() > end:
                     return
-                answer = await work(number)
+                try:
+                    answer = await work(number)
+                except httpx.TransportError:  # such as where a connection ends for being idle as it is used again
+                    seen.answers[name, 0] += 1
+                    continue
                 if answer is not None:
                     seen.answers[name, answer.status_code] += 1
                 await asyncio.sleep(pause)
