@@ -1,29 +1,15 @@
 """`clipsearch serve` in a process of its own."""
 
-import re
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from tests.support.cli import COMMAND, environment, run_cli
+from tests.support.cli import environment, run_cli
+from tests.support.serve_command import running
 from tests.support.serving import BEARER, TOKEN
-
-
-@contextmanager
-def running(library, *options, **env):
-    """Run the command; yields the process and its address."""
-    command = [COMMAND, "serve", "--library", library, "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(env)) as process:
-        try:
-            found = re.match(r"Listening: (\S+)\. ", process.stderr.readline())
-            assert found, process.stderr.read()
-            yield process, found[1]
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from tests.server.test_command import running
 from tests.support.libraries import index
+from tests.support.serve_command import running
 from tests.support.serving import TOKEN
 from tests.support.soaking import soak
 
