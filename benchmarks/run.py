@@ -25,6 +25,8 @@ CASES = (
     "resizing",
     "embedded",
     "large_pictures",
+    "serve",
+    "deep_pages",
     "ann/threads",
     "ann/remedies",
     "ann/ladder",

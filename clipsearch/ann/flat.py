@@ -17,6 +17,9 @@ from clipsearch.types import Neighbors
 _FILE = "rows.npy"
 _GATHERED = 4096
 
+_MERGED = 1 << 24
+"""Scores that wait to be merged at most."""
+
 
 def exact_search(
     rows: RowSource,
@@ -32,12 +35,22 @@ def exact_search(
     allowed: bool (len(rows),), which rows may be returned; None for all.
     """
     best = no_neighbors(len(queries), 0)
+    pending: list[NDArray[np.float32]] = []
+    begin = end = start
     for first, block in rows.blocks(start, stop, _block_rows(len(queries), rows.dim)):
         scores = queries @ widen(block).T
         if allowed is not None:
             scores[:, ~allowed[first : first + len(block)]] = -np.inf
-        best = _better(best, scores, first, k)
-    return best
+        pending.append(scores)
+        end = first + len(block)
+        if end - begin >= min(k, _MERGED // max(1, len(queries))):  # else each block sorts again as many as are wanted
+            best = _better(best, _joined(pending), begin, k)
+            pending, begin = [], end
+    return _better(best, _joined(pending), begin, k) if pending else best
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 def _block_rows(queries: int, dim: int) -> int:

@@ -14,6 +14,8 @@ from clipsearch.cli.options import library_option, note, read_settings
 from clipsearch.cli.server_token import own_token, read_token
 from clipsearch.errors import ClipSearchError
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
@@ -63,6 +65,7 @@ def serve(
 
     It is reached from this machine only, and only reads, unless it is started otherwise. Ctrl-C stops it.
     """  # noqa: D301 - click wants the character itself
+    load_numpy()
     try:
         import python_multipart  # noqa: F401 - the routes that take forms need it
 
@@ -98,3 +101,19 @@ def _announce(kept_at: Path | None, url: str) -> None:
     note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json")
     if kept_at is not None:
         note(f"The token that requests need is in {kept_at}")
+
+
+def load_numpy() -> None:
+    """Load numpy with one thread for its matrices, before anything else loads it with as many as there are cores.
+
+    After each product of a small batch these spin for milliseconds, and take the cores from requests and encoder:
+    a search of a batch then takes up to twice the processor time (benchmarks/serve.py). FAISS and programs that are
+    started read the variable too, and must not.
+    """
+    if _BLAS_THREADS in os.environ:
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:
+        del os.environ[_BLAS_THREADS]

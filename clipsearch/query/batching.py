@@ -19,8 +19,9 @@ from clipsearch.types import Results
 MAX_BATCH = 64
 """Searches that are answered together."""
 
-MAX_WAIT, QUIET = 0.002, 0.0003
-"""Seconds that a search waits for others at most, and while no other comes."""
+MAX_WAIT, QUIET = 0.004, 0.001
+"""Seconds that a search waits for others at most, and while no other comes. It only waits where others were there just
+before, and so may ask again at once; who searches alone waits for nobody."""
 
 IDLE = 10.0
 """Seconds after which a thread without work ends; the next search starts another."""
@@ -54,6 +55,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._sizes: dict[int, int] = {}
+        self._expected = 1
 
     @property
     def sizes(self) -> dict[int, int]:
@@ -75,7 +77,8 @@ class Batcher:
                 thread.start()  # which fails where there are too many
                 self._thread = thread
             self._waiting.append(request)
-            self._changed.notify()
+            if len(self._waiting) == 1 or len(self._waiting) >= self._expected:
+                self._changed.notify()
         return request.future
 
     def close(self) -> None:
@@ -111,12 +114,14 @@ class Batcher:
                 self._thread = None
                 return []
             end = time.monotonic() + MAX_WAIT
-            while len(self._waiting) < MAX_BATCH and time.monotonic() < end:
+            while len(self._waiting) < self._expected and time.monotonic() < end:
                 before = len(self._waiting)
                 self._changed.wait(QUIET)
                 if len(self._waiting) == before:
                     break
-            return [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+            self._expected = len(batch)
+            return batch
 
     def _serve(self, group: list[_Request]) -> None:
         """Answer a group of requests; if that fails, each by itself, so that an error reaches only its caller."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.retrieval import Ranking, fill
+from clipsearch.query.retrieval import RankedRows, Ranking, fill
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
     first_of_items,
@@ -58,6 +58,10 @@ class EmbeddedQuery:
     weights: NDArray[np.float64]
     pictures: tuple[bool, ...]
     excluded: frozenset[int] = frozenset()
+
+    def key(self) -> tuple[Hashable, ...]:
+        """Return what equals that of another only if the two are the same query."""
+        return (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded)
 
 
 def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[EmbeddedQuery, tuple[str, ...]]:
@@ -129,22 +133,44 @@ def retrieve_composed(
     A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
     Raises InvalidInputError if the terms cancel each other out.
     """
-    fusion = choose(query.weights, query.pictures) if options.fusion == "auto" else options.fusion
-    whole = compose(query.vectors, query.weights)
-    vectors = np.vstack([query.vectors[query.weights > 0], whole[None]])
-    batch = QueryBatch(snapshot, vectors, filters=options.filters)
+    ranker = _Ranker(retriever, snapshot, query, options)
     builder = HitBuilder(snapshot)
 
-    def propose(wanted: int) -> list[Candidates]:
-        depth = max(DEPTH, 10 * wanted)
-        return [retriever.candidates(batch, modality, depth, wanted) for modality in options.modalities]
-
     def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
-        lists = [_rank(snapshot, query, whole, each, fusion) for each in found]
-        merged = merge_modalities(lists, adds_up=fusion != "rank" and not any(query.pictures))
-        return [builder.build(merged, most, excluded_ids=query.excluded)]
+        return [builder.build(ranker.rank(found), most, excluded_ids=query.excluded)]
 
-    return fill(k, len(query.excluded), propose, rank)[0]
+    return fill(k, len(query.excluded), ranker.propose, rank)[0]
+
+
+def rank_composed_rows(
+    retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions, wanted: int
+) -> RankedRows:
+    """Rank candidates of so many items: a step of `retrieve_composed`, before hits are made."""
+    ranker = _Ranker(retriever, snapshot, query, options)
+    found = ranker.propose(wanted + len(query.excluded))
+    return RankedRows.of(ranker.rank(found), found)
+
+
+class _Ranker:
+    """Proposes and ranks candidates of one composed query."""
+
+    def __init__(self, retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions) -> None:
+        self._retriever, self._snapshot, self._query = retriever, snapshot, query
+        self._modalities = options.modalities
+        self._fusion = choose(query.weights, query.pictures) if options.fusion == "auto" else options.fusion
+        self._whole = compose(query.vectors, query.weights)
+        vectors = np.vstack([query.vectors[query.weights > 0], self._whole[None]])
+        self._batch = QueryBatch(snapshot, vectors, filters=options.filters)
+
+    def propose(self, wanted: int) -> list[Candidates]:
+        """Find candidates of so many items, for each modality."""
+        depth = max(DEPTH, 10 * wanted)
+        return [self._retriever.candidates(self._batch, each, depth, wanted) for each in self._modalities]
+
+    def rank(self, found: Sequence[Candidates]) -> ScoredRows:
+        """Rank candidates, best first."""
+        lists = [_rank(self._snapshot, self._query, self._whole, each, self._fusion) for each in found]
+        return merge_modalities(lists, adds_up=self._fusion != "rank" and not any(self._query.pictures))
 
 
 def _rank(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,20 @@ class Ranking:
     hits: list[Hit]
     warnings: tuple[str, ...]
     keyword_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRows:
+    """The rows of one query, ranked; those of an item are together. is_all: whether there are no more of them."""
+
+    rows: ScoredRows
+    is_all: bool
+    warnings: frozenset[str]
+
+    @classmethod
+    def of(cls, rows: ScoredRows, found: Sequence[Candidates]) -> Self:
+        """Say of ranked rows what their candidates, of every modality, say."""
+        return cls(rows, all(each.is_all for each in found), frozenset().union(*(each.warnings for each in found)))
 
 
 def fill(
@@ -100,6 +115,14 @@ def retrieve(
     return [answers[i] for i in range(len(named))]
 
 
+def rank_rows(
+    retriever: Retriever, batch: QueryBatch, wanted: int, modalities: Sequence[Modality], keywords: Sequence[str]
+) -> RankedRows:
+    """Rank candidates of so many items for the one query of a batch: a step of `retrieve`, before hits are made."""
+    named = batch.snapshot.keyword_searches(keywords, batch.filters, WORDS_DEPTH) or [NOTHING]
+    return _Part(batch, named).rank_rows(retriever, wanted, modalities)
+
+
 class _Part:
     """Queries of a batch of which all have items that their words find, or none has. named: these items."""
 
@@ -113,16 +136,23 @@ class _Part:
     def retrieve(
         self, retriever: Retriever, k: int, modalities: Sequence[Modality], excluded: Sequence[str | None]
     ) -> list[Ranking]:
-        least = WORDS_DEPTH if any(self._keyword_ids) else 0
-
         def propose(wanted: int) -> list[Candidates]:
-            return [retriever.candidates(self._batch, each, max(least, wanted), wanted) for each in modalities]
+            return self._propose(retriever, wanted, modalities)
 
         def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
             return self._hits.build_all(self._rank(found), most, excluded)
 
         found = fill(k, _SELF_MARGIN if any(excluded) else 0, propose, rank)
         return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, self._keyword_ids, strict=True)]
+
+    def rank_rows(self, retriever: Retriever, wanted: int, modalities: Sequence[Modality]) -> RankedRows:
+        """Rank candidates of so many items for the one query; see `rank_rows`."""
+        found = self._propose(retriever, wanted, modalities)
+        return RankedRows.of(self._rank(found)[0], found)
+
+    def _propose(self, retriever: Retriever, wanted: int, modalities: Sequence[Modality]) -> list[Candidates]:
+        least = WORDS_DEPTH if any(self._keyword_ids) else 0
+        return [retriever.candidates(self._batch, each, max(least, wanted), wanted) for each in modalities]
 
     def _rank(self, found: Sequence[Candidates]) -> list[ScoredRows]:
         """Rank the candidates of each query, and the rows of items that its words find; best first."""

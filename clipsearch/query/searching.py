@@ -19,10 +19,11 @@ from clipsearch.forking import no_fork
 from clipsearch.paths import real_path
 from clipsearch.query.blocks import embedded_blocks, vector_blocks
 from clipsearch.query.candidates import QueryBatch, Retriever
-from clipsearch.query.composed import embed_terms, retrieve_composed
+from clipsearch.query.composed import embed_terms, rank_composed_rows, retrieve_composed
+from clipsearch.query.deep import is_deep, make_page, rank_deeply
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.options import SearchOptions, check_kind
-from clipsearch.query.retrieval import Ranking, retrieve
+from clipsearch.query.retrieval import Ranking, rank_rows, retrieve
 from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_single
@@ -258,6 +259,7 @@ class EngineSearches:
             with self.library.read() as snapshot:
                 self._require_rows(snapshot)
                 batch = QueryBatch(snapshot, block.vectors, kind, options.filters)
+                folder = str(self.library.folder)
                 fetch = partial(
                     retrieve,
                     self._retriever,
@@ -266,9 +268,15 @@ class EngineSearches:
                     excluded=excluded,
                     keywords=keywords,
                 )
-                answers += answer_fully(
-                    block.names, pin, snapshot, fetch, options, block.warnings, str(self.library.folder)
-                )
+                if len(block.names) == 1 and not any(excluded) and is_deep(options):
+                    key = (block.vectors.tobytes(), kind, options.filters, options.modalities, tuple(keywords))
+                    deeper = partial(
+                        rank_rows, self._retriever, batch, modalities=options.modalities, keywords=keywords
+                    )
+                    found = rank_deeply(snapshot, key, options.end, fetch, deeper)
+                    answers.append(make_page(block.names[0], pin, snapshot, found, options, block.warnings[0], folder))
+                    continue
+                answers += answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
         return answers
 
     @no_fork()
@@ -282,6 +290,11 @@ class EngineSearches:
                 return [retrieve_composed(self._retriever, snapshot, embedded, options, depth)]
 
             folder = str(self.library.folder)
+            if is_deep(options):
+                deeper = partial(rank_composed_rows, self._retriever, snapshot, embedded, options)
+                key = (*embedded.key(), options.fusion, options.filters, options.modalities)
+                found = rank_deeply(snapshot, key, options.end, fetch, deeper, embedded.excluded)
+                return make_page(str(query), pin, snapshot, found, options, notes, folder)
             return answer_fully([str(query)], pin, snapshot, fetch, options, [notes], folder)[0]
 
     @property

@@ -38,7 +38,7 @@ HEADERS = {
 """Of each response that has no other value for them."""
 
 
-def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
+async def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
     """Let a request through only where the server may change the library."""
     if not service.settings.allow_write:
         raise HTTPException(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import signal
 import threading
 from collections.abc import Callable
@@ -120,9 +121,12 @@ def serve(app: FastAPI, ready: Callable[[str], None]) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # uvicorn sends itself the signal again once it has stopped
     with listen(settings) as listener:
+        server = build_server(app)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it for garbage would hold up requests for 60 ms each time
         try:
             ready(f"http://{settings.name}:{listener.getsockname()[1]}")
-            asyncio.run(functools.partial(build_server(app).serve, sockets=[listener])())
+            asyncio.run(functools.partial(server.serve, sockets=[listener])())
         except KeyboardInterrupt:
             return
 

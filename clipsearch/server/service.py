@@ -147,7 +147,7 @@ class Service:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """Return the service of the application of a request."""
     service: Service = request.app.state.service
     return service

@@ -56,7 +56,7 @@ class Snapshot:
     def rows(self, modality: Modality) -> Rows:
         """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""
         if modality not in self._rows:
-            self._rows[modality] = self._cached(f"rows {modality}", lambda: self._map(modality))
+            self._rows[modality] = self.cached(f"rows {modality}", lambda: self._map(modality))
         return self._rows[modality]
 
     def holds_rows(self) -> bool:
@@ -70,13 +70,13 @@ class Snapshot:
 
     def live(self, modality: Modality) -> NDArray[np.bool_] | None:
         """Return a mask of the rows that may be found: bool (rows,), or None if all may."""
-        return self._cached(f"live {modality}", lambda: self._live(modality))
+        return self.cached(f"live {modality}", lambda: self._live(modality))
 
     def live_count(self, modality: Modality | None = None) -> int:
         """Count the rows that may be found, of one modality or of all."""
         if modality is None:
             return sum(map(self.live_count, Modality))
-        return self._cached(f"live count {modality}", lambda: self._live_count(modality))
+        return self.cached(f"live count {modality}", lambda: self._live_count(modality))
 
     def sample(self, modality: Modality) -> NDArray[np.float32]:
         """Return up to SAMPLE_ROWS live rows, evenly spread, the same at every call: float32 (n, dim)."""
@@ -87,11 +87,11 @@ class Snapshot:
             found = rows.gather(numbers[:: max(1, -(-len(numbers) // SAMPLE_ROWS))])
             return found[are_unit(found)]  # damaged rows would shift the distribution
 
-        return self._cached(f"sample {modality}", compute)
+        return self.cached(f"sample {modality}", compute)
 
     def spreads(self) -> Spreads:
         """Return the typical spreads of scores."""
-        return self._cached("spreads", lambda: get_spreads(self._connection))
+        return self.cached("spreads", lambda: get_spreads(self._connection))
 
     def picture_spread(self, modality: Modality) -> float | None:
         """Return the typical spread of queries by picture, from pictures of the library; None if it has too few.
@@ -105,7 +105,7 @@ class Snapshot:
                 return None
             return typical_spread(pictures[:: -(-len(pictures) // MIN_SAMPLE)], rows)
 
-        return self._cached(f"picture spread {modality}", compute)
+        return self.cached(f"picture spread {modality}", compute)
 
     def copy_distance(self) -> CopyDistance:
         """Return how far apart copies of a picture may be: as it was measured, else as the rows suggest."""
@@ -114,15 +114,15 @@ class Snapshot:
             measured = CopyDistance.load(catalog.get_setting(self._connection, COPY_DISTANCE_KEY))
             return measured or estimate(self.sample(Modality.IMAGE))
 
-        return self._cached("copy distance", compute)
+        return self.cached("copy distance", compute)
 
     def generation(self, modality: Modality) -> catalog.Generation | None:
         """Return the active approximate index of a modality."""
-        return self._cached(f"generation {modality}", lambda: catalog.get_generation(self._connection, modality))
+        return self.cached(f"generation {modality}", lambda: catalog.get_generation(self._connection, modality))
 
     def root_paths(self) -> Mapping[int, str]:
         """Return the absolute folder of each root by its id; the paths of items are relative to it."""
-        return self._cached("roots", lambda: {r.id: r.folder for r in get_roots(self._connection, self._base)})
+        return self.cached("roots", lambda: {r.id: r.folder for r in get_roots(self._connection, self._base)})
 
     def matches(self, modality: Modality, rows: list[int]) -> dict[int, catalog.Match]:
         """Look up the items behind rows."""
@@ -173,7 +173,7 @@ class Snapshot:
         Raises InvalidInputError for a folder outside all roots.
         """
         wanted = absolute(wanted)
-        recent = self._cached("matching", RecentRows)
+        recent = self.cached("matching", RecentRows)
         return recent.get(modality, wanted, lambda: self._matching(modality, wanted))
 
     def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> full_text.Keywords:
@@ -183,7 +183,7 @@ class Snapshot:
     def keyword_searches(self, texts: Sequence[str], wanted: Filter | None, limit: int) -> list[full_text.Keywords]:
         """Return what `keyword_search` does for each of several texts."""
         allowed = None if wanted is None else condition(self._connection, absolute(wanted), self._base)
-        counts = self._cached("word counts", lambda: full_text.WordCounts(self._connection))
+        counts = self.cached("word counts", lambda: full_text.WordCounts(self._connection))
         return [full_text.ranked(self._connection, text, allowed, limit, counts) for text in texts]
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
@@ -229,7 +229,7 @@ class Snapshot:
     def matching_ids(self, wanted: Filter, after: int = 0) -> NDArray[np.int64]:
         """Return the ids of the live items that a filter allows, beyond one id: int64, ascending."""
         wanted = absolute(wanted)
-        recent = self._cached("matching ids", RecentRows)
+        recent = self.cached("matching ids", RecentRows)
 
         def compute() -> NDArray[np.int64]:
             return catalog.matching_ids(self._connection, condition(self._connection, wanted, self._base))
@@ -277,5 +277,6 @@ class Snapshot:
         live = self.live(modality)
         return len(self.rows(modality)) if live is None else int(np.count_nonzero(live))
 
-    def _cached(self, key: str, compute: Callable[[], T]) -> T:
+    def cached(self, key: str, compute: Callable[[], T]) -> T:
+        """Return what was computed under a name from this state of the library, or compute and keep it."""
         return self._cache.get(self.revision, key, compute)

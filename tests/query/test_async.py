@@ -60,6 +60,33 @@ def test_callers_at_the_same_time_share_batches_and_get_their_own_answers(engine
     assert found == [engine.search(words, k=7) for words in ASKED]
 
 
+def test_who_searches_alone_waits_for_nobody_and_others_wait_for_those_before(engine, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_WAIT", 1000.0)
+    monkeypatch.setattr(batching, "QUIET", 1000.0)
+    sizes, answer, begun, go_on = [], engine._search_batch, threading.Event(), threading.Event()
+
+    def held(options, **queries):
+        sizes.append(len(queries["texts"]))
+        begun.set()
+        assert go_on.wait(60)
+        return answer(options, **queries)
+
+    engine._search_batch = held
+
+    async def run():
+        first = asyncio.create_task(engine.asearch(ASKED[0]))
+        await asyncio.to_thread(begun.wait, 60)
+        others = [asyncio.create_task(engine.asearch(words)) for words in ASKED[1:8]]
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(first, *others)
+        return await asyncio.gather(*(engine.asearch(words) for words in ASKED[:7]))
+
+    found = asyncio.run(asyncio.wait_for(run(), 60))
+    assert sizes == [1, 7, 7]
+    assert found == [engine.search(words) for words in ASKED[:7]]
+
+
 def test_queries_of_every_kind_and_other_options_side_by_side(engine, tmp_path):
     vectors = engine.encoder.encode_queries(ASKED)
     pictures = [photo(tmp_path / f"{i}.jpg", i) for i in range(3)]

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch import Filter, Indexed, InvalidInputError, Text
+from clipsearch.query import deep
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.retrieval import FIRST_STEP
+from clipsearch.query.retrieval import FIRST_STEP, Ranking
+from clipsearch.query.scored import ScoredRows
 from clipsearch.ranking import GAP_WINDOW
 from tests.support.cli import run_cli
 from tests.support.sentences import SENTENCES, sentence_library
@@ -105,6 +107,50 @@ def test_the_items_left_out_do_not_move_the_next_page(engine):
     rest = engine.search(SENTENCES[0], k=30, offset=first.offset + len(first), min_confidence=0.5)
     joined = shown([*first, *rest])
     assert joined == shown(whole)[: len(joined)] and len(rest) > 0
+
+
+@settings(max_examples=40)
+@given(searches(), st.lists(st.tuples(st.integers(1, 330), st.integers(1, 90)), min_size=1, max_size=4))
+def test_a_page_far_down_is_that_of_the_whole_answer(engine, asked, pages):
+    """Pages far down are made in another way, whichever of them is asked for first."""
+    wanted, options = asked
+    options = options | {"collapse": False, "cut": False, "min_confidence": None, "min_score": None}
+    if isinstance(wanted.get("vector"), np.random.Generator):
+        wanted = wanted | {"vector": wanted["vector"].standard_normal(engine.encoder.dim)}
+    whole = engine.search(**wanted, **options, k=400)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deep, "DEEP", 40)
+        for offset, k in pages:
+            page = engine.search(**wanted, **options, offset=offset, k=k)
+            assert page.hits == whole.hits[offset : offset + k]
+            assert (page.warnings, page.offset, page.left_out) == (whole.warnings, offset, 0)
+            assert page.query == whole.query and page.confident == whole.confident
+
+
+@pytest.mark.parametrize("text", ["a dog", Text("a dog") - Text("snow")])
+def test_a_page_far_down_is_of_the_library_as_it_is_now(encoder, tmp_path, monkeypatch, text):
+    monkeypatch.setattr(deep, "DEEP", 40)
+    engine = sentence_library(tmp_path, encoder)
+
+    def pages():
+        return [hit for at in range(0, 330, 30) for hit in engine.search(text, k=30, offset=at, hybrid=False)]
+
+    before = pages()
+    assert pages() == before and len(before) > 300
+    gone = {before[at].item.key for at in (3, 70, 200)}
+    engine.delete(gone)
+    after = pages()
+    assert after == list(engine.search(text, k=400, hybrid=False)) and len(after) == len(before) - len(gone)
+    assert not {hit.item.key for hit in after} & gone
+
+
+def test_few_rankings_are_kept(monkeypatch):
+    monkeypatch.setattr(deep, "KEPT_ROWS", 700)
+    kept = deep.DeepRankings()
+    for number in range(4):
+        rows = ScoredRows(*(np.zeros(300) for _ in range(5)), (), np.zeros(300, np.intp))
+        kept.put(number, deep.DeepRanking(Ranking([], ()), rows, np.arange(300), 40, True, frozenset()))
+    assert [kept.get(number) is not None for number in range(4)] == [False, False, True, True]
 
 
 def test_past_the_end_there_is_nothing(engine):

@@ -5,28 +5,15 @@ import signal
 import stat
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from clipsearch.cli.serve import serve
 from clipsearch.errors import ClipSearchError
-from tests.support.cli import COMMAND, environment, run_cli
+from tests.support.cli import environment, run_cli
+from tests.support.serve_command import running
 from tests.support.serving import BEARER, TOKEN
-
-
-@contextmanager
-def running(library, *options, **env):
-    """Run the command; yields the process and its address."""
-    command = [COMMAND, "serve", "--library", library, "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(env)) as process:
-        try:
-            found = re.match(r"Listening: (\S+)\. ", process.stderr.readline())
-            assert found, process.stderr.read()
-            yield process, found[1]
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -106,3 +93,14 @@ def test_what_is_not_installed_is_named_with_the_command_that_installs_it(librar
     monkeypatch.setitem(sys.modules, "python_multipart", None)
     with pytest.raises(ClipSearchError, match=re.escape("pip install 'clipsearch[server]'")):
         serve.main(["--library", str(library)], standalone_mode=False)
+
+
+def test_the_matrices_of_a_server_take_one_thread_and_those_of_others_stay():
+    source = (
+        "import os; from clipsearch.cli import serve; serve.load_numpy(); import threadpoolctl\n"
+        "threads = [each['num_threads'] for each in threadpoolctl.threadpool_info()]\n"
+        "print(threads, os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    env = {name: value for name, value in environment().items() if name != "OPENBLAS_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=env)
+    assert (ran.stdout, ran.stderr) == ("[1] None\n", "")

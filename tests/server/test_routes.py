@@ -1,10 +1,13 @@
 """What the routes answer: the same as the engine."""
 
 import asyncio
+import importlib
+import inspect
 import itertools
 import json
 import os
 import re
+import socket
 
 import httpx
 import pytest
@@ -12,12 +15,13 @@ import pytest
 from clipsearch import Filter, Indexed
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import payloads
+from clipsearch.server.app import ROUTES
 from clipsearch.store.library import Library, locked
 from tests.support.api import ask, writable
 from tests.support.libraries import index, photo
 from tests.support.pictures import encode, noise_picture
 from tests.support.sentences import SENTENCES, sentence_library
-from tests.support.serving import BEARER, TOKEN, inside, serving
+from tests.support.serving import BEARER, TOKEN, connect, inside, serving
 
 
 def plain(payload):
@@ -254,3 +258,24 @@ def test_many_clients_get_what_one_gets(tmp_path, encoder, clients):
                 return [answer.json() for answer in await asyncio.gather(*asked)]
 
         assert asyncio.run(ask()) == expected
+
+
+def test_no_request_waits_for_a_thread_without_need():
+    """FastAPI calls a plain function that a route depends on in a thread, which takes longer than the function."""
+
+    def parts(dependant):
+        yield from (each for part in dependant.dependencies for each in (part.call, *parts(part)))
+
+    routers = [importlib.import_module(f"clipsearch.server.routes.{name}").router for name in ROUTES]
+    found = [route for router in routers for route in router.routes]
+    calls = {call for route in found for call in (route.dependant.call, *parts(route.dependant))}
+    assert len(found) > 20 and [call for call in calls if not inspect.iscoroutinefunction(call)] == []
+
+
+def test_connections_send_at_once(engine):
+    with serving(engine) as served, connect(served) as connection:
+        connection.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in connection.recv(100)
+        (state,) = served.server.server_state.connections
+        found = state.transport.get_extra_info("socket")
+        assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

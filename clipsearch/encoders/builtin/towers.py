@@ -137,8 +137,16 @@ def map_texts(
     """Embed each text by itself, several side by side if there are threads for it; in the order of the texts."""
     if threads == 1 or len(texts) < 4:
         return [embed(text) for text in texts]
+    rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+    rest = iter(range(len(texts)))  # which the threads share: a text costs little more than handing it to one would
+
+    def embed_rest(_: int) -> None:
+        for number in rest:
+            rows[number] = embed(texts[number])
+
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(embed, texts))
+        list(pool.map(embed_rest, range(threads)))
+    return rows
 
 
 def timed(name: str, build: Callable[[], Files]) -> Callable[[], Files]:

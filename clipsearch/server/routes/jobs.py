@@ -35,13 +35,13 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def get_jobs(request: Request) -> Jobs:
+async def get_jobs(request: Request) -> Jobs:
     """Return the jobs of the application of a request."""
     jobs: Jobs = request.app.state.jobs
     return jobs
 
 
-def get_job(job_id: str, jobs: Annotated[Jobs, Depends(get_jobs)]) -> Job:
+async def get_job(job_id: str, jobs: Annotated[Jobs, Depends(get_jobs)]) -> Job:
     """Return the job that a request names."""
     if job := jobs.get(job_id):
         return job

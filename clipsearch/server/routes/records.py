@@ -24,12 +24,12 @@ LOCKED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def require_idle(jobs: TheJobs) -> None:
+async def require_idle(jobs: TheJobs) -> None:
     """Refuse a change while a job is running, at once: the job holds the library for as long as it takes."""
     jobs.require_idle()
 
 
-def get_writes(request: Request) -> Writes:
+async def get_writes(request: Request) -> Writes:
     """Return the changes of the application of a request."""
     writes: Writes = request.app.state.writes
     return writes
