@@ -105,7 +105,7 @@ class Guard:
 
     def _most(self, scope: Scope) -> int:
         path = _path(scope)
-        if path in OPEN or _is_page(path):
+        if path in OPEN or is_page(path):
             return SMALL
         return self._settings.max_upload if path in UPLOADS else self._settings.max_body
 

@@ -11,7 +11,8 @@ from tests.support.paths import RELIABILITY, ROOT
 
 TESTS = ROOT / "tests"
 FOLDERS = {
-    "ann", "cli", "client", "encoders", "indexer", "integrations", "media", "page", "project", "query", "server", "store",
+    "ann", "cli", "client", "encoders", "indexer", "integrations", "media", "page", "project", "query", "server",
+    "store",
 }  # fmt: skip
 MODULES = sorted(TESTS.rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
