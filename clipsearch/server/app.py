@@ -15,6 +15,7 @@ from clipsearch.server import problems
 from clipsearch.server.access import Guard
 from clipsearch.server.credentials import Credentials
 from clipsearch.server.document import describe
+from clipsearch.server.downloads import Downloads
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.metrics import CountRequests, Metrics
 from clipsearch.server.page_files import read_page_files
@@ -27,6 +28,7 @@ PREFIX = "/v1"
 
 ROUTES = (
     "collections",
+    "downloads",
     "embeddings",
     "items",
     "jobs",
@@ -75,8 +77,8 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
         lifespan=lifespan,
     )
     app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
-    app.state.writes, app.state.credentials = Writes(service), Credentials(chosen)
-    app.state.page_files = read_page_files()
+    app.state.writes, app.state.downloads = Writes(service), Downloads(service)
+    app.state.credentials, app.state.page_files = Credentials(chosen), read_page_files()
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)

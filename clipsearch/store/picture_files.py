@@ -7,10 +7,10 @@ was indexed no link is followed, and nothing but a regular file is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Table, select
 
@@ -27,6 +27,13 @@ from clipsearch.store.schema import items, record_contents, record_pictures
 from clipsearch.types import Modality
 
 
+class FilePlace(NamedTuple):
+    """A folder that may be reached through links, and the names below it that may not."""
+
+    anchor: str
+    names: Sequence[str]
+
+
 def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
     """Return the encoded picture of an item that can be found.
 
@@ -39,16 +46,17 @@ def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
         if row is None:
             raise MediaError("the item is no longer in the library")
         require_sound(row, items)
-        kept = _sound_row(connection, record_pictures, item_id)
+        kept = sound_row(connection, record_pictures, item_id)
         if kept is not None:
-            return _bounded(kept.picture, limit)
+            return bounded(kept.picture, limit)
         if row.modality != Modality.IMAGE:
             raise MediaError("it is a text")
-        anchor, names = _place(connection, library.base, row, _sound_row(connection, record_contents, item_id))
-    return _read_below(anchor, names, limit)
+        place = place_of(connection, library.base, row, sound_row(connection, record_contents, item_id))
+    with unnamed_errors():
+        return read_open(open_below(place), limit)[0]
 
 
-def _sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
+def sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
     """Return the row of an item in a table, if it has one. Raises StoreCorruptError if that is damaged."""
     row = connection.execute(select(table).where(table.c.item_id == item_id)).one_or_none()
     if row is not None:
@@ -56,18 +64,19 @@ def _sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] |
     return row
 
 
-def _bounded(picture: object, limit: int) -> bytes:
+def bounded(picture: object, limit: int) -> bytes:
+    """Return what is kept of a record's picture. Raises MediaError for what is not so, or is too large."""
     if not isinstance(picture, bytes) or len(picture) > limit:
         raise MediaError(f"what is kept of it is not a picture of at most {limit} bytes (setting max_picture_bytes)")
     return picture
 
 
-def _place(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | None) -> tuple[str, Sequence[str]]:
-    """Return a folder that may be reached through links, and the names below it that may not."""
+def place_of(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | None) -> FilePlace:
+    """Return where the file of an item is; kept: what the library has of a record. Raises MediaError without one."""
     root = next((root for root in get_roots(connection, base) if root.id == row.root_id), None)
     path: object = catalog.path_of({} if root is None else {root.id: root.folder}, row.root_id, row.path)
     if root is not None and root.kind is RootKind.FOLDER and row.path:
-        return root.path, unquote_path(row.path).split("/")
+        return FilePlace(root.path, unquote_path(row.path).split("/"))
     if root is not None and root.kind is RootKind.RECORDS:
         stored = kept.source if kept is not None else None
         if stored is None:
@@ -75,16 +84,23 @@ def _place(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | No
         path = unquote_source(stored) if isinstance(stored, str) else None
     if not isinstance(path, str) or is_url(path) or not os.path.isabs(path):
         raise MediaError("its picture is not a file")
-    return os.path.dirname(path), [os.path.basename(path)]
+    return FilePlace(os.path.dirname(path), [os.path.basename(path)])
 
 
-def _read_below(anchor: str, names: Sequence[str], limit: int) -> bytes:
+def open_below(place: FilePlace) -> int:
+    """Open a file for reading; return its descriptor. Raises LibraryError and OSError, as a Folder does."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(open_folder(Path(place.anchor)))
+        for name in place.names[:-1]:
+            folder = stack.enter_context(folder.child(name))
+        return folder.open(place.names[-1], os.O_RDONLY)
+
+
+@contextmanager
+def unnamed_errors() -> Iterator[None]:
+    """Turn the errors of a file into MediaError, which does not name its path."""
     try:
-        with ExitStack() as stack:
-            folder = stack.enter_context(open_folder(Path(anchor)))
-            for name in names[:-1]:
-                folder = stack.enter_context(folder.child(name))
-            return read_open(folder.open(names[-1], os.O_RDONLY), limit)[0]
+        yield
     except LibraryError as error:
         raise MediaError("it is reached through a link, or is not a regular file") from error
     except FileNotFoundError as error:

@@ -55,13 +55,8 @@ def test_from_search_to_the_full_view_and_back_by_keyboard_alone(visit, address)
     assert focused(page) == str(found[1])
     keys.press("m")  # more like this
     page.wait_for_url(lambda url: f"id%3A{found[1]}" in url)
-<<<<<<< HEAD
     page.locator(".chips .chip").nth(1).wait_for()
     until(page, "document.activeElement.matches('.grid-holder:not(.is-waiting) .tile')")
-=======
-    page.locator(".grid-holder:not(.is-waiting) .tile").first.wait_for()
-    until(page, "document.activeElement.classList.contains('tile')")
->>>>>>> s17-page
 
     opened = focused(page)
     keys.press("Enter")

@@ -4,7 +4,6 @@ import { isAbort } from "./api.js";
 import { askSure, askText } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
-import { isText } from "./tile.js";
 
 /** @param {object} ctx */
 export function mount(ctx) {
@@ -27,7 +26,7 @@ export function mount(ctx) {
     fill(head, h("h1", {}, t("collections")),
       writable && h("button", { type: "button", class: "button", onclick: () => create(ctx, load) }, icon("more"), t("newCollection")));
     if (!collections.length) fill(body, empty(writable));
-    else fill(body, h("ul", { class: "cards" }, collections.map((each) => card(ctx, each, load, abort.signal))));
+    else fill(body, h("ul", { class: "cards" }, collections.map((each) => card(ctx, each, load))));
   }
 
   const unsubscribe = store.subscribe((state, before) => state.capabilities !== before.capabilities && load());
@@ -46,27 +45,15 @@ function empty(writable) {
   return h("div", { class: "empty" }, icon("stack"), h("h2", {}, t("noCollections")), h("p", {}, t(writable ? "noCollectionsHow" : "noCollectionsReadOnly")));
 }
 
-function card(ctx, { name, count }, reload, signal) {
-  const cover = h("span", { class: "card-cover" }, icon("stack"));
-  showCover(ctx, name, cover, signal);
+function card(ctx, { name, count, cover }, reload) {
+  const picture = cover ? h("img", { alt: "", loading: "lazy", src: `/v1/items/${cover}/thumbnail?size=512` }) : icon("stack");
   const change = ctx.store.get().capabilities.writable && h("div", { class: "card-buttons" },
     iconButton("edit", t("renameCollection", { name }), () => rename(ctx, name, reload)),
     iconButton("trash", t("deleteCollection", { name }), () => remove(ctx, name, reload)));
   return h("li", { class: "collection" },
     h("button", { type: "button", class: "collection-open", onclick: () => open(ctx, name) },
-      cover, h("span", { class: "collection-name" }, name), h("span", { class: "muted" }, t("itemCount", { n: count }))),
+      h("span", { class: "card-cover" }, picture), h("span", { class: "collection-name" }, name), h("span", { class: "muted" }, t("itemCount", { n: count }))),
     change);
-}
-
-/** The first picture stands for a collection. */
-async function showCover({ api }, name, cover, signal) {
-  try {
-    const { items } = await api.post("/v1/find", { filters: { collections: [name] }, limit: 4 }, { signal });
-    const picture = items.find((item) => !isText(item));
-    if (picture) fill(cover, h("img", { alt: "", loading: "lazy", src: `${picture.thumbnail}&size=512` }));
-  } catch {
-    // The card says what matters without its picture too.
-  }
 }
 
 function addressOf(name) {

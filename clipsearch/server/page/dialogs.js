@@ -14,7 +14,7 @@ let asked = 0;
 export function askText({ title, label, submit, value = "", choices = [] }, run) {
   asked += 1;
   const [id, listId] = [`asked-${asked}`, `choices-${asked}`];
-  const input = h("input", { id, class: "field", type: "text", required: true, maxlength: 200, autocomplete: "off", value, list: listId });
+  const input = h("input", { id, class: "field", type: "text", required: true, maxlength: 200, autocomplete: "off", value, list: choices.length > 0 && listId });
   const fields = [h("label", { for: id, class: "label" }, label), input, h("datalist", { id: listId }, choices.map((each) => h("option", { value: each })))];
   ask({ title, fields, submit }, async () => {
     const text = input.value.trim();

@@ -130,7 +130,8 @@ class PlacesMap {
     const { api, store } = this._ctx;
     const filters = toFilters(store.get().filters) ?? {};
     const box = this._isFitted ? boxOf(this._view) : null;
-    const within = box ? { ...filters, all_of: [...(filters.all_of ?? []), { box }] } : filters;
+    // The box of the view says how fine the clusters are; that of the filter holds beside it.
+    const within = box ? { ...filters, box, all_of: [...(filters.all_of ?? []), ...(filters.box ? [{ box: filters.box }] : [])] } : filters;
     const cells = Math.min(MOST_CELLS, Math.ceil(Math.max(this._view.width, this._view.height) / CELL));
     try {
       const found = await api.post("/v1/places", { filters: within, cells }, { signal: this._abort.signal });

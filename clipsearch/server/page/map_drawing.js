@@ -46,10 +46,13 @@ export function drawMap(canvas, view, land) {
   const colours = getComputedStyle(canvas);
   const colour = (name) => colours.getPropertyValue(`--${name}`);
   pen.setTransform(1, 0, 0, 1, 0, 0);
-  pen.fillStyle = colour("map-water");
+  pen.fillStyle = colour("map-land");
   pen.fillRect(0, 0, width, height);
-  // The coast fades out: an empty map says less that is wrong than a coarse one.
+  // Sea and coast fade out: an empty map says less that is wrong than a coarse one.
   const strength = Math.max(0, Math.min(1, Math.log2(TOO_COARSE / view.scale) / Math.log2(TOO_COARSE / COARSE)));
+  Object.assign(pen, { globalAlpha: strength, fillStyle: colour("map-water") });
+  pen.fillRect(0, 0, width, height);
+  pen.globalAlpha = 1;
   if (land && strength > 0) drawLand(pen, view, { land, ratio, strength, fill: colour("map-land"), line: colour("map-coast") });
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   Object.assign(pen, { font: `11px ${colours.fontFamily}`, fillStyle: colours.color, lineWidth: 1 });

@@ -38,7 +38,7 @@ async def facets_of(service: TheService, asked: forms.FacetsOf) -> Response:
 
 
 @router.post("/places", response_model=forms.Places)
-async def places(service: Shared, asked: forms.PlacesOf) -> Response:
+async def places(service: TheService, asked: forms.PlacesOf) -> Response:
     """Put the places of the items that filters allow together into clusters, for a map."""
     filters = None if asked.filters is None else asked.filters.build()
     found = await service.run(service.engine.places, filters, cells=asked.cells)
