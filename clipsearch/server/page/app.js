@@ -28,9 +28,6 @@ import { createSide } from "./side.js";
 import { createStore } from "./store.js";
 import { createViews } from "./views.js";
 
-/** Milliseconds after which the first pictures are there. */
-const IDLE = 2000;
-
 await loadWords();
 start(createContext());
 
@@ -56,7 +53,7 @@ function start(ctx) {
     h("div", { class: "layout" }, h("div", { class: "side" }, createNavigation(ctx), createSide(ctx)), main),
     createSelectionBar(ctx));
   createViews(ctx, main);
-  installViewer(ctx);
+  installViewer(ctx, main);
   installKeys(ctx);
   addEventListener("popstate", () => ctx.actions.restore());
   addEventListener("pagehide", () => ctx.actions.keepScroll());
@@ -65,12 +62,12 @@ function start(ctx) {
   learnCapabilities(ctx);
 }
 
-/** Load the full view when the page has time, or when it is wanted before that. */
-function installViewer(ctx) {
+/** Load the full view when it is wanted, or as soon as that is likely. */
+function installViewer(ctx, main) {
   let loading = null;
   const load = () => (loading ??= import("./viewer.js").then(({ createViewer }) => document.body.append(createViewer(ctx))));
   ctx.store.subscribe(({ view }) => view !== null && load());
-  setTimeout(load, IDLE);
+  for (const name of ["pointerover", "focusin"]) main.addEventListener(name, load, { once: true });
 }
 
 async function learnCapabilities({ api, store }) {

@@ -3,7 +3,7 @@
 import { toAddress } from "./address.js";
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
-import { GAP, guessHeight, layOut, ratioOf } from "./layout.js";
+import { GAP, guessHeight, layOut, ratioOf, targetHeight } from "./layout.js";
 import { BLOCK } from "./results.js";
 import { createTile, showPicture } from "./tile.js";
 
@@ -28,6 +28,7 @@ export class Grid {
     });
     this._rows = new Map();
     this._blocks = [];
+    this._loading = new Set();
     this._width = 0;
     this._lastTop = 0;
     this._ahead = AHEAD;
@@ -131,8 +132,7 @@ export class Grid {
 
   /** How many rows fit on the screen. */
   get rowsOnScreen() {
-    const [row] = this._rows.values();
-    return Math.max(1, Math.floor((innerHeight * 0.8) / ((row?.offsetHeight || 200) + GAP)));
+    return Math.max(1, Math.floor((innerHeight * 0.8) / (targetHeight(this._width) + GAP)));
   }
 
   _rowOf(position) {
@@ -218,6 +218,7 @@ export class Grid {
     const isFast = Math.abs(top - this._lastTop) > innerHeight * FAST;
     this._lastTop = top;
     const wanted = this._wantedRows(top - innerHeight * this._ahead, top + innerHeight * (1 + this._ahead), isFast);
+    this._giveUp(wanted);
     for (const [key, element] of this._rows) {
       if (!wanted.has(key)) (element.remove(), this._rows.delete(key));
     }
@@ -233,6 +234,7 @@ export class Grid {
     const first = Math.max(0, this._blocks.findLastIndex((block) => block.top <= from));
     for (let index = first; index < this._blocks.length && this._blocks[index].top < to; index += 1) {
       const block = this._blocks[index];
+      if (!block.rows) wanted.set(`${index}.-1`, { block, row: null, index });
       if (!block.rows && !isFast) this._load(index);
       block.rows?.forEach((row, place) => {
         const top = block.top + row.top;
@@ -249,10 +251,18 @@ export class Grid {
   }
 
   _load(index) {
-    this.results.load(index).catch(this._onFault);
+    this._loading.add(index);
+    this.results.load(index).catch(this._onFault).finally(() => this._loading.delete(index));
+  }
+
+  /** What was scrolled past before it came is not waited for: it would hold up what is seen. */
+  _giveUp(wanted) {
+    const near = new Set([...wanted.values()].map(({ index }) => index));
+    for (const index of this._loading) if (!near.has(index)) this.results.giveUp(index);
   }
 
   _addRow(key, block, row, index) {
+    if (!row) return this._addPending(key, block);
     const state = this._store.get();
     const items = this.results.block(index);
     const tiles = row.widths.map((width, column) => {
@@ -263,6 +273,13 @@ export class Grid {
     });
     const style = { top: `${block.top + row.top}px`, height: `${row.height}px` };
     const element = h("div", { class: "grid-row", role: "row", style, "data-key": key }, tiles);
+    this._rows.set(key, element);
+    this._insert(element, key);
+  }
+
+  /** Stand in for a block that is being loaded. */
+  _addPending(key, { top, height }) {
+    const element = h("div", { class: "grid-pending", "data-key": key, style: { top: `${top}px`, height: `${height - GAP}px` } });
     this._rows.set(key, element);
     this._insert(element, key);
   }

@@ -31,7 +31,6 @@ export class Results {
     this._blocks = new Map();
     this._pending = new Map();
     this._listeners = new Set();
-    this._abort = new AbortController();
     this._end = null;
     this._expected = null;
   }
@@ -91,10 +90,19 @@ export class Results {
   load(index) {
     if (this._blocks.has(index)) return Promise.resolve();
     if (!this._pending.has(index)) {
-      const loading = this._fetch(index).finally(() => this._pending.delete(index));
-      this._pending.set(index, loading);
+      const abort = new AbortController();
+      const loading = this._fetch(index, abort.signal).finally(() => {
+        if (this._pending.get(index)?.loading === loading) this._pending.delete(index);
+      });
+      this._pending.set(index, { loading, abort });
     }
-    return this._pending.get(index);
+    return this._pending.get(index).loading;
+  }
+
+  /** @param {number} index of a block that nobody waits for any more */
+  giveUp(index) {
+    this._pending.get(index)?.abort.abort();
+    this._pending.delete(index);
   }
 
   /** @param {number} total how many items the filters allow: as many as a ranked search can find */
@@ -106,8 +114,7 @@ export class Results {
 
   /** Give up what is loading. */
   abort() {
-    this._abort.abort();
-    this._abort = new AbortController();
+    for (const index of [...this._pending.keys()]) this.giveUp(index);
   }
 
   /** @param {() => void} listener called when a block is loaded or the total changes @returns {() => void} what ends it */
@@ -116,8 +123,8 @@ export class Results {
     return () => this._listeners.delete(listener);
   }
 
-  async _fetch(index) {
-    const found = await this._load(index * BLOCK, BLOCK, this._abort.signal);
+  async _fetch(index, signal) {
+    const found = await this._load(index * BLOCK, BLOCK, signal);
     this._blocks.set(index, found.items);
     if (index === 0) Object.assign(this, { confident: found.confident ?? true, warnings: found.warnings });
     if (found.total !== null) this._end = found.total;
