@@ -9,6 +9,7 @@ hits is painted, and until the first pictures of the screen are there.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--slowdown", type=float, default=4.0)
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     chromium = find_chromium()
     if chromium is None:
         sys.exit(MISSING)
@@ -75,7 +77,7 @@ def main() -> None:
         ):
             engine.search("warm")
             measured = measure(browser, served.url, options.rounds, options.slowdown)
-    values = {"pictures": options.pictures, "slowdown": options.slowdown, **sizes(), **measured}
+    values = {"pictures": options.pictures, "slowdown": options.slowdown, "load_before": load, **sizes(), **measured}
     write_result("page", values)
     for name, value in values.items():
         print(f"{name}: {value}")
