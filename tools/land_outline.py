@@ -1,7 +1,7 @@
 """Make the outline of land that the map of the page draws: clipsearch/server/page/land.json.
 
-The source is Natural Earth 1:110m land (public domain, https://www.naturalearthdata.com), as the npm package world-atlas
-2.0.2 has it in TopoJSON:
+The source is Natural Earth 1:110m land (public domain, https://www.naturalearthdata.com), as the npm package
+world-atlas 2.0.2 has it in TopoJSON:
 
     npm pack world-atlas@2.0.2 && tar -xzf world-atlas-2.0.2.tgz
     python tools/land_outline.py package/land-110m.json

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from clipsearch.server.access import require_write
 from clipsearch.server.forms_selections import CollectionChange, CollectionView, NewCollection, NewName
 from clipsearch.server.problems import Problem
-from clipsearch.server.routes.jobs import TheService
 from clipsearch.server.routes.records import LOCKED, TheWrites, require_idle
+from clipsearch.server.service import TheService
 from clipsearch.store.collections import UnknownCollectionError
 from clipsearch.types import Collection
 from clipsearch.words import MAX_NAME

@@ -8,8 +8,8 @@ from clipsearch.server import changes
 from clipsearch.server.access import require_write
 from clipsearch.server.forms_records import Changed
 from clipsearch.server.forms_selections import TagsRequest
-from clipsearch.server.routes.jobs import TheService
 from clipsearch.server.routes.records import LOCKED, TheWrites, require_idle
+from clipsearch.server.service import TheService
 
 router = APIRouter(tags=["items"], dependencies=[Depends(require_write), Depends(require_idle)], responses=LOCKED)
 
