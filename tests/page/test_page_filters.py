@@ -50,6 +50,25 @@ def test_a_chip_changes_sign_and_weight_by_keyboard_and_pointer(visit, address):
     await_query(page, '- 2:"horse" - "night"')
 
 
+def test_a_picture_that_is_chosen_is_a_chip_beside_others(visit, address, photographs):
+    page = visit(address)
+    page.locator(".tile").first.wait_for()
+    page.locator("input[type=file]").set_input_files(photographs / "travel" / "p007.jpg")
+    page.locator(".chip-picture").wait_for()
+    page.get_by_text("best match first").first.wait_for()
+    await_query(page, "image:upload")
+    with page.expect_response("**/v1/search/image") as answered:
+        page.get_by_role("searchbox").fill("- a bicycle")
+        page.keyboard.press("Enter")
+    assert answered.value.json()["query"].endswith('- "a bicycle"')
+    page.go_back()
+    await_query(page, "image:upload")
+    page.locator(".chip-picture").wait_for()  # it is kept while the page is open
+    page.reload()
+    page.get_by_text("The picture you searched by is gone").wait_for()
+    assert "upload" not in page.url
+
+
 def test_a_query_of_which_nothing_is_wanted_says_so(visit, address):
     page = visit(f"{address}/?q=- fence", expected=[422])
     page.locator(".empty[role=alert]").wait_for()
