@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 import clipsearch
 from clipsearch.errors import MediaError
 from clipsearch.server import ServerSettings, create_app, writes
+from clipsearch.server.service import OverdueError
 from tests.support.api import SMALL, ask, writable
 from tests.support.libraries import index, photos
 from tests.support.pictures import encode, noise_picture
@@ -241,3 +243,25 @@ async def test_changes_take_turns_and_those_that_wait_hold_no_thread(app, monkey
         go.set()
         await asyncio.gather(*waiting)
         assert (await add(client, {"id": "a", "text": "words"})).json()["added"] == 1
+
+
+async def test_a_change_that_takes_too_long_keeps_its_turn_until_it_ends(tmp_path, encoder):
+    go, at_work, begun = threading.Event(), threading.Event(), []
+
+    def change():
+        at_work.set()
+        assert go.wait(60)
+
+    with writable(tmp_path / "lib", encoder, work_seconds=0.2) as app:
+        with pytest.raises(OverdueError):
+            await app.state.writes.run(change)
+        assert at_work.is_set()
+        with pytest.raises(OverdueError, match="before"):
+            await app.state.writes.run(begun.append, 1)
+        assert begun == []
+        go.set()
+        for _ in range(2000):
+            with contextlib.suppress(OverdueError):
+                await app.state.writes.run(begun.append, 2)
+                break
+        assert begun == [2]
