@@ -75,7 +75,8 @@ def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
         assert kept is not None
         yield OpenPicture(row.content_hash, _digest(kept.picture), True, partial(_bounded, kept.picture))
         return
-    with _open_below(*place) as descriptor:
+    anchor, names = place
+    with _open_below(anchor, names) as descriptor:
         status = os.fstat(descriptor)
         found, indexed = (status.st_size, mtime_ns(status)), (row.size, row.mtime_ns)
         version = row.content_hash if found == indexed else f"{found[0]:x}-{status.st_mtime_ns:x}"

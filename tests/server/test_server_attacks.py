@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -256,6 +257,34 @@ def test_a_slow_head_is_cut_off(engine, start):
         with connect(served) as other:  # nor on a connection that was used before
             other.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/hea")
             assert read_all(other).count(b"HTTP/1.1") == 1
+
+
+def test_connections_that_say_nothing_make_room_for_one_that_asks(engine):
+    ask = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(engine, max_connections=8) as served, ExitStack() as stack:
+        silent = [stack.enter_context(connect(served)) for _ in range(24)]
+        for _ in range(8):
+            with connect(served) as connection:
+                connection.sendall(ask)
+                assert b" 200 " in read_all(connection)
+        assert served.connections <= 9
+        assert read_all(silent[0]) == b""  # those that waited longest were cut off
+
+
+def test_a_connection_too_many_is_told_so(engine, held_count):
+    begun, free = held_count
+    work = b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(engine, max_connections=2) as served, connect(served) as one, connect(served) as two:
+        one.sendall(work)
+        two.sendall(work)
+        until(lambda: served.server.config.http_protocol_class.waiting == {})
+        assert begun.wait(20)
+        with connect(served) as three:
+            three.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = read_all(three)
+        assert b" 503 " in answer and b"application/problem+json" in answer and b"retry-after: 1" in answer.lower()
+        free.set()
+        assert b" 200 " in read_all(one) and b" 200 " in read_all(two)
 
 
 def test_a_client_that_does_not_read_is_cut_off(own):
