@@ -47,7 +47,7 @@ async def test_records_are_added_and_replaced_and_what_cannot_be_used_fails_alon
             )
         ).json()
         assert (report["added"], report["replaced"], report["unchanged"]) == (2, 0, 0)
-        assert [each["id"] for each in report["failed"]] == ["empty", "bad"]
+        assert {each["id"] for each in report["failed"]} == {"empty", "bad"}
         engine = app.state.service.engine
         assert engine.get("text").metadata == {"sold": True, "sizes": ["S", "L"], "n": 3}
         assert engine.search(image=PICTURE, k=1)[0].item.key == "picture"
@@ -152,6 +152,16 @@ async def test_what_may_bring_pictures_may_have_more_bytes(tmp_path, encoder):
             long = {"filters": {"caption": "x" * len(PICTURE)}}
             assert (await client.post("/v1/records/delete", json=long)).status_code == 413
             assert (await add(client, *[{"id": "c", "image": data_url()}] * 4)).status_code == 413
+
+
+async def test_pictures_of_records_are_bounded_in_pixels(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder, max_pixels=2000) as app:
+        async with ask(app) as client:
+            report = (await add(client, {"id": "a", "image": data_url()}, {"id": "b", "text": "words"})).json()
+            assert report["added"] == 1 and "over the limit of 2000" in report["failed"][0]["reason"]
+            sent = {"data": {"id": "c"}, "files": {"image": ("a.jpg", PICTURE, "image/jpeg")}}
+            refused = await client.post("/v1/records/image", **sent)
+            assert refused.status_code == 422 and "over the limit of 2000" in refused.json()["detail"]
 
 
 async def test_what_is_said_of_items_changes_for_all_or_for_none(app):
