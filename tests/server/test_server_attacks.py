@@ -16,7 +16,7 @@ from clipsearch.server.app import create_app
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.library import Library
 from tests.support.libraries import index, photo
-from tests.support.pictures import encode, noise_picture
+from tests.support.pictures import encode, noise_picture, odd_corpus
 from tests.support.serving import BEARER, TOKEN, connect, inside, serving
 
 
@@ -138,6 +138,37 @@ async def test_a_query_names_no_file_and_no_address(engine, pictures, web):
             answer = await client.post("/v1/search", json={"image_url": url})
             assert answer.status_code == 422 and "http or https only" in answer.json()["detail"]
             assert (await client.post("/v1/search", json={"query": f"image:{url}"})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "0x7f000001", "2130706433", "127.1", "0", "[::ffff:127.0.0.1]", "[::]",
+     "[64:ff9b::7f00:1]", "user@127.0.0.1", "127.0.0.1.", "①②⑦.⓪.⓪.①", "169.254.169.254"],
+)  # fmt: skip
+async def test_no_address_of_this_machine_or_its_network_is_fetched(engine, web, host):
+    async with inside(engine, allow_urls=True) as client:
+        url = f"http://{host}:{web.server_port}/picture.jpg"
+        for asked in ({"image_url": url}, {"query": f'image:"{url}"'}):
+            assert (await client.post("/v1/search", json=asked)).status_code == 422
+    assert web.asked == []
+
+
+async def test_forms_of_other_sites_are_refused(engine):
+    """A form needs no leave to be sent anywhere, with any picture."""
+    async with inside(engine, token=TOKEN, allow_write=True) as client:
+        for path in ("/v1/search/image", "/v1/records/image"):
+            for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+                sent = {"files": {"image": b"x"}, "data": {"id": "a"}, "headers": {**headers, **BEARER}}
+                assert (await client.post(path, **sent)).status_code == 403
+
+
+async def test_odd_pictures_are_answered(engine, tmp_path):
+    odd_corpus(tmp_path)
+    async with inside(engine) as client:
+        for path in sorted(tmp_path.iterdir()):
+            if path.is_file():
+                answer = await client.post("/v1/search/image", files={"image": (path.name, path.read_bytes())})
+                assert answer.status_code in (200, 422), path
 
 
 @pytest.fixture
