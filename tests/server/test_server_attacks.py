@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,7 +16,7 @@ from clipsearch.server.app import create_app
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.library import Library
 from tests.support.libraries import index, photo
-from tests.support.pictures import encode, noise_picture
+from tests.support.pictures import encode, noise_picture, odd_corpus
 from tests.support.serving import BEARER, TOKEN, connect, inside, serving
 
 
@@ -139,6 +140,37 @@ async def test_a_query_names_no_file_and_no_address(engine, pictures, web):
             assert (await client.post("/v1/search", json={"query": f"image:{url}"})).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "[::1]", "0x7f000001", "2130706433", "127.1", "0", "[::ffff:127.0.0.1]", "[::]",
+     "[64:ff9b::7f00:1]", "user@127.0.0.1", "127.0.0.1.", "①②⑦.⓪.⓪.①", "169.254.169.254"],
+)  # fmt: skip
+async def test_no_address_of_this_machine_or_its_network_is_fetched(engine, web, host):
+    async with inside(engine, allow_urls=True) as client:
+        url = f"http://{host}:{web.server_port}/picture.jpg"
+        for asked in ({"image_url": url}, {"query": f'image:"{url}"'}):
+            assert (await client.post("/v1/search", json=asked)).status_code == 422
+    assert web.asked == []
+
+
+async def test_forms_of_other_sites_are_refused(engine):
+    """A form needs no leave to be sent anywhere, with any picture."""
+    async with inside(engine, token=TOKEN, allow_write=True) as client:
+        for path in ("/v1/search/image", "/v1/records/image"):
+            for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+                sent = {"files": {"image": b"x"}, "data": {"id": "a"}, "headers": {**headers, **BEARER}}
+                assert (await client.post(path, **sent)).status_code == 403
+
+
+async def test_odd_pictures_are_answered(engine, tmp_path):
+    odd_corpus(tmp_path)
+    async with inside(engine) as client:
+        for path in sorted(tmp_path.iterdir()):
+            if path.is_file():
+                answer = await client.post("/v1/search/image", files={"image": (path.name, path.read_bytes())})
+                assert answer.status_code in (200, 422), path
+
+
 @pytest.fixture
 def own(tmp_path, encoder):
     """A library whose one picture a test may replace."""
@@ -256,6 +288,34 @@ def test_a_slow_head_is_cut_off(engine, start):
         with connect(served) as other:  # nor on a connection that was used before
             other.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/hea")
             assert read_all(other).count(b"HTTP/1.1") == 1
+
+
+def test_connections_that_say_nothing_make_room_for_one_that_asks(engine):
+    ask = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(engine, max_connections=8) as served, ExitStack() as stack:
+        silent = [stack.enter_context(connect(served)) for _ in range(24)]
+        for _ in range(8):
+            with connect(served) as connection:
+                connection.sendall(ask)
+                assert b" 200 " in read_all(connection)
+        assert served.connections <= 9
+        assert read_all(silent[0]) == b""  # those that waited longest were cut off
+
+
+def test_a_connection_too_many_is_told_so(engine, held_count):
+    begun, free = held_count
+    work = b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(engine, max_connections=2) as served, connect(served) as one, connect(served) as two:
+        one.sendall(work)
+        two.sendall(work)
+        until(lambda: served.server.config.http_protocol_class.waiting == {})
+        assert begun.wait(20)
+        with connect(served) as three:
+            three.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = read_all(three)
+        assert b" 503 " in answer and b"application/problem+json" in answer and b"retry-after: 1" in answer.lower()
+        free.set()
+        assert b" 200 " in read_all(one) and b" 200 " in read_all(two)
 
 
 def test_a_client_that_does_not_read_is_cut_off(own):
