@@ -18,6 +18,7 @@ from clipsearch.config import Settings
 from clipsearch.copy_distance import COPY_DISTANCE_KEY, measure
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, EncoderMismatchError, MediaError
+from clipsearch.media.content_hash import hash_content
 from clipsearch.media.decode import read_regular
 from clipsearch.ranking import MIN_SAMPLE, exact_scores
 from clipsearch.store.library import Library
@@ -25,7 +26,6 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder
-from indexer.decode import hash_content
 from indexer.picture_reader import PictureReader
 from indexer.spreads import GROWTH
 

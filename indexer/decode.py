@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -17,12 +16,13 @@ from typing import Protocol, TypeVar
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError, WorkerUnavailableError
+from clipsearch.media.content_hash import hash_content, is_named_text
 from clipsearch.media.decode import is_picture, read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
-from clipsearch.paths import join, quote_path, suffix
+from clipsearch.paths import join, quote_path
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
-from clipsearch.types import TEXT_SUFFIXES, Passage, PictureInfo
+from clipsearch.types import Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.picture_reader import DirectReader, PictureReader
 
@@ -127,7 +127,7 @@ class Decoder:
 
     def _read(self, record: FileRecord) -> _Read | Vanished | Failed:
         path = join(self._roots[record.root_id], quote_path(record.path))
-        is_text = _is_named_text(path)
+        is_text = is_named_text(path)
         settings = self._settings
         try:
             if is_text:
@@ -157,7 +157,7 @@ class Decoder:
             return _failure(record, error)
 
     def _decode(self, record: FileRecord, path: str, content_hash: str, data: bytes) -> Decoded:
-        is_text = _is_named_text(path)
+        is_text = is_named_text(path)
         if is_text and not is_picture(data[:64]):
             return self._decode_text(record, content_hash, data)
         try:
@@ -189,19 +189,6 @@ class Decoder:
         if not passages:
             raise TextError("it contains no words")
         return Decoded(record, content_hash, passages=tuple(passages))
-
-
-def hash_content(data: bytes, path: str) -> str:
-    """Return the hexadecimal BLAKE2b-160 of a file's bytes and of the kind that its name announces.
-
-    The same bytes named as a text and as a picture are two contents: what comes of them depends on the name.
-    """
-    kind = b"text" if _is_named_text(path) else b"picture"
-    return hashlib.blake2b(data, digest_size=20, person=kind).hexdigest()
-
-
-def _is_named_text(path: str) -> bool:
-    return suffix(path) in TEXT_SUFFIXES
 
 
 def count_vectors(entry: Loaded) -> int:

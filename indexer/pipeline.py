@@ -17,6 +17,7 @@ from clipsearch.encoders import languages, names, registry
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
+from clipsearch.media.content_hash import hash_content
 from clipsearch.media.decode import read_regular
 from clipsearch.paths import join, quote_path
 from clipsearch.store import catalog
@@ -31,7 +32,7 @@ from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
 from indexer.commit import CommitStage
 from indexer.copy_distance import refresh_copy_distance
-from indexer.decode import Decoder, Loaded, count_vectors, hash_content, load_all
+from indexer.decode import Decoder, Loaded, count_vectors, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage
 from indexer.isolation import IsolatedReader, make_reader

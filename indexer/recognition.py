@@ -22,6 +22,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels, check_unit_rows
 from clipsearch.errors import ClipSearchError, DeviceError, InvalidInputError, MediaError, PictureError
 from clipsearch.media import ocr
+from clipsearch.media.content_hash import hash_content
 from clipsearch.media.decode import read_regular
 from clipsearch.media.text import split_passages
 from clipsearch.paths import join, printable
@@ -31,7 +32,7 @@ from clipsearch.store.recognised import Unread
 from clipsearch.store.records import RecognisedText
 from clipsearch.store.writer import Writer
 from clipsearch.types import Passage, TextLine
-from indexer.decode import hash_content, load_all
+from indexer.decode import load_all
 from indexer.picture_reader import PictureReader
 from indexer.report import Progress
 

@@ -102,7 +102,8 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
         vector, notes = embedder.text(term.text)
         return vector, False, notes
     if isinstance(term, Picture):
-        vector, notes = embedder.picture(os.path.expanduser(term.source))
+        image = os.path.expanduser(term.source) if term.image is None else term.image
+        vector, notes = embedder.picture(image)
         return vector, True, notes
     for modality in Modality:
         chosen = snapshot.matching(modality, Filter(ids=frozenset({term.id})))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url
 from clipsearch.types import PICTURE_SUFFIXES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FUSIONS = ("auto", "decision", "feature", "rank")
 """How the terms of a query can be fused; `auto` is what clipsearch.query.fusion.choose says."""
@@ -71,13 +75,15 @@ class Picture(_Combines):
     """A picture to look for.
 
     Attributes:
-        source: A path or a URL.
+        source: A path or a URL; with `image` any name.
+        image: A Pillow image or the bytes of a file; None opens the source.
 
     Raises:
         InvalidInputError: The source is empty.
     """
 
     source: str
+    image: Image | bytes | None = field(default=None, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source:

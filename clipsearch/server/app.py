@@ -15,6 +15,7 @@ from clipsearch.server import problems
 from clipsearch.server.access import Guard
 from clipsearch.server.credentials import Credentials
 from clipsearch.server.document import describe
+from clipsearch.server.downloads import Downloads
 from clipsearch.server.jobs import Jobs
 from clipsearch.server.metrics import CountRequests, Metrics
 from clipsearch.server.service import Service
@@ -25,6 +26,7 @@ PREFIX = "/v1"
 
 ROUTES = (
     "collections",
+    "downloads",
     "embeddings",
     "items",
     "jobs",
@@ -80,6 +82,7 @@ def create_app(engine: SearchEngine, settings: ServerSettings | None = None) -> 
     )
     app.state.service, app.state.jobs, app.state.metrics = service, jobs, metrics
     app.state.writes, app.state.credentials = Writes(service), Credentials(chosen)
+    app.state.downloads = Downloads(service)
     problems.install(app)
     for name in ROUTES:
         app.include_router(import_module(f"clipsearch.server.routes.{name}").router, prefix=PREFIX)

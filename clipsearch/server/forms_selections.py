@@ -13,6 +13,9 @@ from clipsearch.words import MAX_NAME
 MAX_SELECTED = 10_000
 """Items that a request may name."""
 
+MAX_FILES = 1000
+"""Files of a download."""
+
 CollectionName = Annotated[
     str, Field(min_length=1, max_length=MAX_NAME, description="Compared without case; no control characters.")
 ]
@@ -63,3 +66,11 @@ class NewName(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Summer 2024"}]})
 
     name: CollectionName
+
+
+class DownloadRequest(BaseModel):
+    """Items whose files are wanted."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}]})
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_FILES, description="Ids of items.")]

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Table, select
 
@@ -45,6 +45,13 @@ class OpenPicture:
     read: Callable[[int], bytes]
 
 
+class FilePlace(NamedTuple):
+    """A folder that may be reached through links, and the names below it that may not."""
+
+    anchor: str
+    names: Sequence[str]
+
+
 def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
     """Return the encoded picture of an item that can be found.
 
@@ -66,24 +73,23 @@ def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
         if row is None:
             raise MediaError("the item is no longer in the library")
         require_sound(row, items)
-        kept = _sound_row(connection, record_pictures, item_id)
+        kept = sound_row(connection, record_pictures, item_id)
         if kept is None and row.modality != Modality.IMAGE:
             raise MediaError("it is a text")
-        content = _sound_row(connection, record_contents, item_id) if kept is None else None
-        place = _place(connection, library.base, row, content) if kept is None else None
+        content = sound_row(connection, record_contents, item_id) if kept is None else None
+        place = place_of(connection, library.base, row, content) if kept is None else None
     if place is None:
         assert kept is not None
-        yield OpenPicture(row.content_hash, _digest(kept.picture), True, partial(_bounded, kept.picture))
+        yield OpenPicture(row.content_hash, _digest(kept.picture), True, partial(bounded, kept.picture))
         return
-    folder, names = place
-    with _open_below(folder, names) as descriptor:
+    with _opened(place) as descriptor:
         status = os.fstat(descriptor)
         found, indexed = (status.st_size, mtime_ns(status)), (row.size, row.mtime_ns)
         version = row.content_hash if found == indexed else f"{found[0]:x}-{status.st_mtime_ns:x}"
         yield OpenPicture(row.content_hash, version, found == indexed, partial(_read, descriptor))
 
 
-def _sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
+def sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
     """Return the row of an item in a table, if it has one. Raises StoreCorruptError if that is damaged."""
     row = connection.execute(select(table).where(table.c.item_id == item_id)).one_or_none()
     if row is not None:
@@ -91,18 +97,19 @@ def _sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] |
     return row
 
 
-def _bounded(picture: object, limit: int) -> bytes:
+def bounded(picture: object, limit: int) -> bytes:
+    """Return what is kept of a record's picture. Raises MediaError for what is not so, or is too large."""
     if not isinstance(picture, bytes) or len(picture) > limit:
         raise MediaError(f"what is kept of it is not a picture of at most {limit} bytes (setting max_picture_bytes)")
     return picture
 
 
-def _place(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | None) -> tuple[str, Sequence[str]]:
-    """Return a folder that may be reached through links, and the names below it that may not."""
+def place_of(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | None) -> FilePlace:
+    """Return where the file of an item is; kept: what the library has of a record. Raises MediaError without one."""
     root = next((root for root in get_roots(connection, base) if root.id == row.root_id), None)
     path: object = catalog.path_of({} if root is None else {root.id: root.folder}, row.root_id, row.path)
     if root is not None and root.kind is RootKind.FOLDER and row.path:
-        return root.path, unquote_path(row.path).split("/")
+        return FilePlace(root.path, unquote_path(row.path).split("/"))
     if root is not None and root.kind is RootKind.RECORDS:
         stored = kept.source if kept is not None else None
         if stored is None:
@@ -110,7 +117,16 @@ def _place(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | No
         path = unquote_source(stored) if isinstance(stored, str) else None
     if not isinstance(path, str) or is_url(path) or not os.path.isabs(path):
         raise MediaError("its picture is not a file")
-    return os.path.dirname(path), [os.path.basename(path)]
+    return FilePlace(os.path.dirname(path), [os.path.basename(path)])
+
+
+def open_below(place: FilePlace) -> int:
+    """Open a file for reading; return its descriptor. Raises LibraryError and OSError, as a Folder does."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(open_folder(Path(place.anchor)))
+        for name in place.names[:-1]:
+            folder = stack.enter_context(folder.child(name))
+        return folder.open(place.names[-1], os.O_RDONLY)
 
 
 def _digest(picture: object) -> str:
@@ -118,24 +134,23 @@ def _digest(picture: object) -> str:
 
 
 @contextmanager
-def _open_below(anchor: str, names: Sequence[str]) -> Iterator[int]:
-    with ExitStack() as stack:
-        with _mapped_errors():
-            folder = stack.enter_context(open_folder(Path(anchor)))
-            for name in names[:-1]:
-                folder = stack.enter_context(folder.child(name))
-            descriptor = folder.open(names[-1], os.O_RDONLY)
-        stack.callback(os.close, descriptor)
+def _opened(place: FilePlace) -> Iterator[int]:
+    with unnamed_errors():
+        descriptor = open_below(place)
+    try:
         yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _read(descriptor: int, limit: int) -> bytes:
-    with _mapped_errors():
+    with unnamed_errors():
         return read_open(os.dup(descriptor), limit)[0]
 
 
 @contextmanager
-def _mapped_errors() -> Iterator[None]:
+def unnamed_errors() -> Iterator[None]:
+    """Turn the errors of a file into MediaError, which does not name its path."""
     try:
         yield
     except LibraryError as error:

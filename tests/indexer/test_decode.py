@@ -10,8 +10,9 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.errors import EncoderError, EncoderUnavailableError, StoreCorruptError
+from clipsearch.media.content_hash import hash_content
 from clipsearch.store.records import Failed, FileRecord, Known
-from indexer.decode import Decoded, Decoder, Loaded, Vanished, hash_content
+from indexer.decode import Decoded, Decoder, Loaded, Vanished
 from tests.support.libraries import counts, index
 from tests.support.pictures import encode, noise_picture
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import httpx
 import pytest
 
+from clipsearch import Filter, Picture, Text
 from clipsearch.server import ServerSettings, create_app
 from tests.support.api import ask, writable
 from tests.support.libraries import index, photos
@@ -140,3 +144,35 @@ async def test_places_are_those_of_the_pictures(tmp_path, encoder):
     assert found["total"] == 3 and [each["count"] for each in found["clusters"]] == [2, 1]
     assert found["clusters"][0].keys() == {"latitude", "longitude", "count", "id"}
     assert found["bounds"] == pytest.approx([-33.9, 11.5, 48.1, 151.2], abs=1e-3)
+
+
+async def test_a_picture_that_is_sent_is_a_term_among_others(app, ids):
+    engine = app.state.service.engine
+    first = engine.find(Filter(ids=ids[:1])).items[0]
+    data = Path(first.path).read_bytes()
+
+    async def send(query, **options):
+        fields = {"query": query, "options": json.dumps({"k": 3, "modality": "image", **options})}
+        async with ask(app) as client:
+            return await client.post("/v1/search/image", data=fields, files={"image": ("a.jpg", data)})
+
+    answer = (await send('image:upload + 0.5:"a boat" - "fog"')).json()
+    expected = engine.search(Picture("x", image=data) + 0.5 * Text("a boat") - Text("fog"), k=3, modality="image")
+    assert [(hit["id"], hit["score"]) for hit in answer["hits"]] == [
+        (hit.item.id, round(hit.score, 6)) for hit in expected
+    ]
+    assert answer["query"] == 'image:"upload" + 0.5:"a boat" - "fog"'
+    assert (await send("image:upload", k=1)).json()["hits"][0]["id"] == first.id
+    for query, said in (
+        ('"a boat"', "Write image:upload"),
+        ("image:upload + image:/etc/hostname", "does not read"),
+        ("image:upload + image:./upload", "does not read"),
+        ("image:upload + upload.jpg", "does not read"),
+        ("image:upload +", "no term after"),
+        ("- image:upload", "only says what not to find"),
+    ):
+        refused = await send(query)
+        assert refused.status_code == 422 and said in refused.json()["detail"], query
+    async with ask(app) as client:
+        refused = await client.post("/v1/search", json={"query": "image:upload"})
+        assert refused.status_code == 422

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from pydantic import Json
@@ -16,7 +17,13 @@ from clipsearch.query import parser, terms
 from clipsearch.server import forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 router = APIRouter(tags=["search"])
+
+_UPLOADED = terms.Picture("upload")
+"""Stands in a query for the picture that is sent."""
 
 
 class SearchQuery(forms.QueryFilters):
@@ -69,11 +76,22 @@ async def search_picture(
         Json[forms.Options] | None,
         Form(description="Options of the search, as JSON.", examples=['{"k": 5}']),
     ] = None,
+    query: Annotated[
+        Words | None,
+        Form(
+            description="Terms with weights, in which `image:upload` stands for the picture.",
+            examples=['image:upload + 2:"at night"'],
+        ),
+    ] = None,
 ) -> Response:
-    """Find what looks like a picture that is sent along, as multipart/form-data."""
+    """Find what looks like a picture that is sent along, as multipart/form-data, or matches terms with it."""
     asked = options or forms.Options()
+    wanted = None if query is None else _read_query(query, service.settings.allow_urls, has_upload=True)
     picture = await service.run_upload(pictures.open_given, service, await image.read())
-    found = await service.search(image=picture, **asked.keywords())
+    if wanted is None:
+        found = await service.search(image=picture, **asked.keywords())
+    else:
+        found = await service.search(_with_upload(wanted, picture), **asked.keywords())
     return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
@@ -86,16 +104,31 @@ async def similar(service: TheService, asked: forms.Similar) -> Response:
     return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
-def _read_query(written: str, allow_urls: bool) -> terms.Query:
-    """Read a query; it names no path of the server. Raises QuerySyntaxError or InvalidInputError."""
+def _read_query(written: str, allow_urls: bool, *, has_upload: bool = False) -> terms.Query:
+    """Read a query; it names no path of the server. Raises QuerySyntaxError or InvalidInputError.
+
+    has_upload: a term, and at least one, stands for the picture that was sent.
+    """
     query = parser.parse(written)
+    if has_upload and all(part.term != _UPLOADED for part in query):
+        raise InvalidInputError(
+            "No term of the query stands for the picture that was sent. Write image:upload, or no query."
+        )
     for part in query:
+        if has_upload and part.term == _UPLOADED:
+            continue
         if isinstance(part.term, terms.Picture) and not (allow_urls and _is_web(part.term.source)):
             raise InvalidInputError(
                 f"{part.term} names a picture by its path or URL, which this server does not read. Send the picture "
                 'itself, or name an item, such as id:17. For words that look like a path, write text:"...".'
             )
     return query
+
+
+def _with_upload(query: terms.Query, picture: Image) -> terms.Query:
+    """Put the picture that was sent where terms stand for it."""
+    sent = terms.Picture(_UPLOADED.source, picture)
+    return terms.Query(tuple(replace(part, term=sent) if part.term == _UPLOADED else part for part in query))
 
 
 def _allowed_url(service: Service, url: str | None) -> str:
