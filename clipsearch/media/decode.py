@@ -190,6 +190,24 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
         raise PictureError(_reason(kind, error)) from error
 
 
+def check_pixels(data: bytes, *, min_side: int, max_pixels: int) -> None:
+    """Check the size that the head of a picture says, as `decode_picture` does; nothing is decoded.
+
+    Raises PictureError for a picture that is larger, or whose head cannot be read.
+    """
+    kind = picture_kind(data[:_HEAD])
+    if kind is None:
+        raise PictureError(_NOT_A_PICTURE)
+    try:
+        picture = open_picture(kind, data)
+        scale = _jpeg_scale(picture, data, math.ceil(OVERSIZE * max(min_side, 1))) if kind == "JPEG" else 1
+        _check_pixels(picture, kind, scale, max_pixels)
+    except PictureError:
+        raise
+    except Exception as error:
+        raise PictureError(_reason(kind, error)) from error
+
+
 def picture_kind(head: bytes) -> str | None:
     """Tell the format of a picture by its first bytes (256 are enough), as Pillow names it; None for any other."""
     if head[4:8] == b"ftyp":

@@ -1,8 +1,7 @@
-"""Who may ask for what: names, origins, the token, and how much of a request is read, and for how long."""
+"""Who may ask for what: names, origins, the token, and what bodies may be."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.access import LOCAL
+from clipsearch.server.bodies import SMALL, Body, Budget
 from clipsearch.server.credentials import Credentials
 from clipsearch.server.problems import of_bug, of_http
 from clipsearch.server.service import Service, get_service
@@ -37,12 +37,6 @@ HEADERS = {
 }
 """Of each response that has no other value for them."""
 
-_DIGITS = 18
-"""Of a length at most: Python reads no number of thousands of them."""
-
-MIN_RATE = 8192
-"""Bytes a second that a request must bring on average."""
-
 
 def require_write(service: Annotated[Service, Depends(get_service)]) -> None:
     """Let a request through only where the server may change the library."""
@@ -59,6 +53,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._credentials = credentials
+        self._budget = Budget(max(settings.max_in_flight, settings.max_upload, settings.max_body))
         named = settings.is_local or bool(settings.allowed_hosts)
         names = {*LOCAL, settings.name, *settings.allowed_hosts} if named else set()
         self._names = {name.lower() for name in names}
@@ -72,9 +67,12 @@ class Guard:
         is_head = scope["method"] == "HEAD"
         inner = {**scope, "method": "GET"} if is_head else scope
         sender = _Sender(send, scope, inner, is_head=is_head)
-        body = _Body(receive, self._most(scope), self._settings.body_seconds)
+        headers = Headers(scope=scope)
+        most, seconds = self._most(scope), self._settings.body_seconds
+        body = Body(receive, most, seconds, self._budget, is_form=_is_form(headers))
         try:
-            self._check(scope, Headers(scope=scope))
+            self._check(scope, headers)
+            body.expect(headers.get("content-length", ""))
         except HTTPException as refused:
             response: Response = of_http(refused)
             return await response(scope, receive, sender)
@@ -86,6 +84,8 @@ class Guard:
                 raise
             response = of_bug()
             await response(scope, receive, sender)
+        finally:
+            body.release()
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Raise HTTPException for a request that is refused."""
@@ -102,42 +102,12 @@ class Guard:
             raise HTTPException(403, "Pages of other sites may not ask this server.")
         if path not in OPEN and not _is_page(path):
             self._credentials.check(HTTPConnection(scope))
-        length, most = headers.get("content-length", ""), self._most(scope)
-        if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
-            raise _too_large(most)
 
     def _most(self, scope: Scope) -> int:
-        return self._settings.max_upload if _path(scope) in UPLOADS else self._settings.max_body
-
-
-class _Body:
-    """What a request brings: at most so many bytes, and at a rate that is no attack."""
-
-    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
-        self._receive = receive
-        self._most = most
-        self._seconds = seconds
-        self._end: float | None = None
-        self._size = 0
-        self._is_complete = False
-
-    async def __call__(self) -> Message:
-        if self._is_complete:
-            return await self._receive()
-        now = asyncio.get_running_loop().time()
-        if self._end is None:
-            self._end = now + self._seconds
-        try:
-            async with asyncio.timeout_at(min(self._end + self._size / MIN_RATE, now + self._seconds)):
-                message = await self._receive()
-        except TimeoutError:
-            raise HTTPException(408, "The request came too slowly.", {"Connection": "close"}) from None
-        if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
-            if self._size > self._most:
-                raise _too_large(self._most)
-            self._is_complete = not message.get("more_body", False)
-        return message
+        path = _path(scope)
+        if path in OPEN or _is_page(path):
+            return SMALL
+        return self._settings.max_upload if path in UPLOADS else self._settings.max_body
 
 
 class _Sender:
@@ -192,5 +162,5 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def _too_large(most: int) -> HTTPException:
-    return HTTPException(413, f"The request has more than {most:,} bytes. Send less.", {"Connection": "close"})
+def _is_form(headers: Headers) -> bool:
+    return headers.get("content-type", "").lower().startswith("multipart/")

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import InvalidInputError, MediaError
 from clipsearch.filtering import Filter
+from clipsearch.media.decode import check_pixels
 from clipsearch.present import encodable
 from clipsearch.query.engine import SearchEngine
 from clipsearch.records import Record
 from clipsearch.server.data_urls import is_data_url, read_data_url
 from clipsearch.server.forms_records import ChangeRequest, FailedRecord, RecordForm, RecordsAdded
 from clipsearch.server.forms_selections import TagsRequest
+from clipsearch.server.settings import ServerSettings
+
+_SIDE = 512
+"""Pixels that are needed of the shorter side of a picture, for its vector and its thumbnail."""
 
 
-def add_records(engine: SearchEngine, forms: Iterable[RecordForm], keep: str | None, allow_urls: bool) -> RecordsAdded:
+def add_records(
+    engine: SearchEngine, forms: Iterable[RecordForm], keep: str | None, settings: ServerSettings
+) -> RecordsAdded:
     """Add records; one that cannot be used fails alone. Raises as `SearchEngine.add`."""
     failed: list[tuple[str, str]] = []
 
     def records() -> Iterator[Record]:
         for form in forms:
             try:
-                yield _to_record(form, allow_urls)
-            except InvalidInputError as error:
+                yield _bounded(_to_record(form, settings.allow_urls), settings)
+            except (InvalidInputError, MediaError) as error:
                 failed.append((form.id, str(error)))
 
     report = engine.add(records(), keep=keep)
@@ -35,9 +42,9 @@ def add_records(engine: SearchEngine, forms: Iterable[RecordForm], keep: str | N
     )
 
 
-def add_picture(engine: SearchEngine, record: Record, keep: str | None) -> RecordsAdded:
-    """Add one record. Raises InvalidInputError where it cannot be used; else as `SearchEngine.add`."""
-    report = engine.add([record], keep=keep)
+def add_picture(engine: SearchEngine, record: Record, keep: str | None, settings: ServerSettings) -> RecordsAdded:
+    """Add one record. Raises InvalidInputError or MediaError where it cannot be used; else as `SearchEngine.add`."""
+    report = engine.add([_bounded(record, settings)], keep=keep)
     for _, reason in report.failed:
         raise InvalidInputError(f"The record {record.id!r:.80} cannot be added: {reason}.")
     return RecordsAdded(
@@ -85,6 +92,13 @@ def _to_record(form: RecordForm, allow_urls: bool) -> Record:
         elif not form.image.lower().startswith(("http://", "https://")):
             raise InvalidInputError(f"A picture is a data: or an http: URL, not {form.image[:40]!r}.")
     return Record(form.id, image, form.text, form.caption, form.metadata, form.vector, form.modality)
+
+
+def _bounded(record: Record, settings: ServerSettings) -> Record:
+    """Return a record whose picture is no larger than that of a search may be. Raises MediaError."""
+    if isinstance(record.image, bytes):
+        check_pixels(record.image, min_side=_SIDE, max_pixels=settings.max_pixels)
+    return record
 
 
 def _require_one(keys: Sequence[str], ids: Sequence[int]) -> None:

@@ -6,15 +6,18 @@ import asyncio
 import functools
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clipsearch.access import listen
+from clipsearch.server.problems import problem
 from clipsearch.server.settings import ServerSettings
 
 MAX_HEAD = 16 << 10
@@ -27,16 +30,23 @@ STOP_SECONDS = 10
 class _Connection(H11Protocol):
     """A connection that is cut off where a head does not come in time, or a response is not read.
 
-    uvicorn itself would wait for ever.
+    uvicorn itself would wait for ever. Where there are too many connections, one that waits for a request makes room:
+    the oldest of the address that has most of them. Where all are at work, a new one is answered with 503.
     """
 
     head_seconds = 10.0
     send_seconds = 60.0
+    max_connections = 512
+    waiting: ClassVar[dict[_Connection, str]]
+    """Connections that wait for a request, the oldest first, with their addresses; of one server."""
+
     _deadline: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections and not self._make_room():
+            self.app = _refuse
         self._expect_head()
 
     def handle_events(self) -> None:
@@ -68,11 +78,23 @@ class _Connection(H11Protocol):
             self._reading.cancel()
             self._reading = None
 
+    def _make_room(self) -> bool:
+        """Cut off another connection that waits for a request; return whether there was one."""
+        if not self.waiting:
+            return False
+        address = Counter(self.waiting.values()).most_common(1)[0][0]
+        oldest = next(each for each, where in self.waiting.items() if where == address)
+        oldest._cancel()
+        oldest.transport.abort()
+        return True
+
     def _expect_head(self) -> None:
         self._cancel()
+        self.waiting[self] = self.client[0] if self.client else ""
         self._deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
 
     def _cancel(self) -> None:
+        self.waiting.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -90,10 +112,18 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request of a connection that is one too many."""
+    headers = {"Retry-After": "1", "Connection": "close"}
+    detail = "All connections of the server are at work. Try again in a second."
+    await problem(503, "busy", "Too many connections", detail, headers=headers)(scope, receive, send)
+
+
 def build_server(app: FastAPI) -> uvicorn.Server:
     """Build the server of an application of `create_app`; run it with the socket of `clipsearch.access.listen`."""
     settings: ServerSettings = app.state.service.settings
-    bounds = {"head_seconds": settings.head_seconds, "send_seconds": settings.send_seconds}
+    names = ("head_seconds", "send_seconds", "max_connections")
+    bounds = {**{name: getattr(settings, name) for name in names}, "waiting": {}}
     config = uvicorn.Config(
         app,
         http=type("Connection", (_Connection,), bounds),
@@ -104,7 +134,6 @@ def build_server(app: FastAPI) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.allowed_hosts),
-        limit_concurrency=settings.max_connections,
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

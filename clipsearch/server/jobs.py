@@ -161,7 +161,10 @@ class Job:
 
 
 class Jobs:
-    """The jobs of a server; safe to share by threads. What is remembered of them ends with the server."""
+    """The jobs of a server; safe to share by threads. What is remembered of them ends with the server.
+
+    listeners: streams of events that are being sent; of one event loop.
+    """
 
     def __init__(self, engine: SearchEngine, folders: Sequence[str], stopping: threading.Event) -> None:
         """Prepare. folders: those that may be indexed beside the roots. stopping: is set when the server stops."""
@@ -171,6 +174,7 @@ class Jobs:
         self._starting = threading.Lock()
         self._jobs: deque[Job] = deque(maxlen=KEPT)
         self._thread: threading.Thread | None = None
+        self.listeners = 0
 
     def all(self) -> list[Job]:
         """Return the jobs, the latest first."""
@@ -185,11 +189,6 @@ class Jobs:
         """The job that has not ended."""
         latest = self._jobs[-1] if self._jobs else None
         return None if latest is None or latest.status.is_over else latest
-
-    @property
-    def watchers(self) -> int:
-        """How many watch jobs."""
-        return sum(job.watchers for job in self.all())
 
     def require_idle(self) -> None:
         """Raise LibraryLockedError where a job is running, for which no other change of the library can wait."""

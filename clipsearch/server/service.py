@@ -85,24 +85,35 @@ class Service:
         """Do as `run` with what a request brought. Pictures that take long to decode hold up only each other."""
         return await self._run_in(self._uploads, functools.partial(function, *args, **kwargs))
 
+    def begin_upload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Begin what `run_upload` does; `result_of` waits for it. Raises BusyError and ReplacedError."""
+        return self._begin(self._submit(self._uploads, functools.partial(function, *args, **kwargs)))
+
     async def _run_in(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+        return await self.result_of(self._begin(self._submit(pool, function)))
+
+    def _submit(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> Callable[[], Awaitable[T]]:
         call = functools.partial(contextvars.copy_context().run, function)
-        return await self._limited(lambda: asyncio.get_running_loop().run_in_executor(pool, call))
+        return lambda: asyncio.get_running_loop().run_in_executor(pool, call)
 
     async def search(self, query: Any = None, **options: Any) -> Results:  # noqa: ANN401 - as `asearch`
         """Search by one query, as `SearchEngine.asearch` does. Raises as `run` does."""
-        found = await self._limited(lambda: self.engine.asearch(query, **options))
+        found = await self.result_of(self._begin(lambda: self.engine.asearch(query, **options)))
         assert isinstance(found, Results)
         return found
 
-    async def _limited(self, start: Callable[[], Awaitable[T]]) -> T:
-        """Await work; it counts as pending until it ends, also where its request was given up."""
+    def _begin(self, start: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
+        """Begin work; it counts as pending until it ends, also where its request was given up."""
         self.require_library()
         if self._pending >= self.settings.max_queue:
             raise BusyError(f"The server is at work on {self._pending} requests. Try again in a second.")
         self._pending += 1
         work = asyncio.ensure_future(start())
         work.add_done_callback(self._end)
+        return work
+
+    async def result_of(self, work: asyncio.Future[T]) -> T:
+        """Await work that was begun. Raises OverdueError where it takes too long, and goes on."""
         try:
             return await asyncio.wait_for(asyncio.shield(work), self.settings.work_seconds)
         except asyncio.CancelledError:

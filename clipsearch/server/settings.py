@@ -20,6 +20,7 @@ class ServerSettings(Access):
         index_folders: Folders that a job may index, with what is below them, beside the roots of the library.
         max_body: Bytes of a request at most, but for one that may bring pictures.
         max_upload: Bytes of a request that may bring pictures at most.
+        max_in_flight: Bytes of all requests at work together at most, but for those of less than 64 KiB.
         max_pixels: The largest picture that is decoded of a request.
         max_queue: Requests that are at work or wait at most; the next is told to come back later.
         threads: Threads for work that is not done in batches, such as decoding.
@@ -38,6 +39,7 @@ class ServerSettings(Access):
     index_folders: tuple[str, ...] = ()
     max_body: int = 1 << 20
     max_upload: int = 32 << 20
+    max_in_flight: int = 256 << 20
     max_pixels: int = 64_000_000
     max_queue: int = 256
     threads: int = 4

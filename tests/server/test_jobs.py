@@ -257,7 +257,7 @@ async def test_listeners_all_get_the_events_and_go_on_where_they_were(place, gat
             assert parse(rest.text) == complete[0][last:]
             over = await client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(complete[0][-1][0])})
             assert over.status_code == 204  # upon which a browser asks no more
-            assert app.state.jobs.watchers == 0
+            assert app.state.jobs.listeners == 0
 
 
 async def test_a_listener_that_is_slow_holds_nothing_up_and_what_is_remembered_is_bounded():
@@ -295,6 +295,22 @@ async def test_listeners_are_bounded(place, encoder, monkeypatch):
             assert refused.status_code == 429 and "retry-after" in refused.headers
 
 
+async def test_listeners_that_come_all_at_once_are_bounded_too(place, encoder, monkeypatch):
+    monkeypatch.setattr(routes, "MAX_LISTENERS", 2)
+    with writable(place / "lib", encoder) as app:
+        app.state.jobs._jobs.append(job := Job((), JobOptions()))
+        async with ask(app) as client:
+            burst = {asyncio.create_task(client.get(f"/v1/jobs/{job.id}/events")) for _ in range(8)}
+            for _ in range(2000):
+                if sum(task.done() for task in burst) == 6:
+                    break
+                await asyncio.sleep(0.01)
+            assert app.state.jobs.listeners == 2
+            job.end(JobState.DONE)
+            statuses = [(await asyncio.wait_for(task, 60)).status_code for task in burst]
+            assert sorted(statuses) == [200] * 2 + [429] * 6 and app.state.jobs.listeners == 0
+
+
 def test_a_job_that_is_over_does_not_change():
     job = Job(("/photos",), JobOptions())
     job.end(JobState.DONE)
@@ -322,7 +338,7 @@ def test_a_server_that_stops_cancels_the_job_and_ends_its_streams(place, gate):
             job_id = started.json()["id"]
             stream = pool.submit(httpx.get, f"{url}/v1/jobs/{job_id}/events", headers=BEARER, timeout=60)
             assert gate.reached.wait(60)
-            while not app.state.jobs.watchers:
+            while not app.state.jobs.listeners:
                 time.sleep(0.01)
             pool.submit(lambda: app.state.service.stopping.wait(60) and gate.open())
         told = parse(stream.result().text)

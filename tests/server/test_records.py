@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 import clipsearch
 from clipsearch.errors import MediaError
 from clipsearch.server import ServerSettings, create_app, writes
+from clipsearch.server.service import OverdueError
 from tests.support.api import SMALL, ask, writable
 from tests.support.libraries import index, photos
 from tests.support.pictures import encode, noise_picture
@@ -45,7 +47,7 @@ async def test_records_are_added_and_replaced_and_what_cannot_be_used_fails_alon
             )
         ).json()
         assert (report["added"], report["replaced"], report["unchanged"]) == (2, 0, 0)
-        assert [each["id"] for each in report["failed"]] == ["empty", "bad"]
+        assert {each["id"] for each in report["failed"]} == {"empty", "bad"}
         engine = app.state.service.engine
         assert engine.get("text").metadata == {"sold": True, "sizes": ["S", "L"], "n": 3}
         assert engine.search(image=PICTURE, k=1)[0].item.key == "picture"
@@ -152,6 +154,16 @@ async def test_what_may_bring_pictures_may_have_more_bytes(tmp_path, encoder):
             assert (await add(client, *[{"id": "c", "image": data_url()}] * 4)).status_code == 413
 
 
+async def test_pictures_of_records_are_bounded_in_pixels(tmp_path, encoder):
+    with writable(tmp_path / "lib", encoder, max_pixels=2000) as app:
+        async with ask(app) as client:
+            report = (await add(client, {"id": "a", "image": data_url()}, {"id": "b", "text": "words"})).json()
+            assert report["added"] == 1 and "over the limit of 2000" in report["failed"][0]["reason"]
+            sent = {"data": {"id": "c"}, "files": {"image": ("a.jpg", PICTURE, "image/jpeg")}}
+            refused = await client.post("/v1/records/image", **sent)
+            assert refused.status_code == 422 and "over the limit of 2000" in refused.json()["detail"]
+
+
 async def test_what_is_said_of_items_changes_for_all_or_for_none(app):
     async with ask(app) as client:
         await add(
@@ -241,3 +253,25 @@ async def test_changes_take_turns_and_those_that_wait_hold_no_thread(app, monkey
         go.set()
         await asyncio.gather(*waiting)
         assert (await add(client, {"id": "a", "text": "words"})).json()["added"] == 1
+
+
+async def test_a_change_that_takes_too_long_keeps_its_turn_until_it_ends(tmp_path, encoder):
+    go, at_work, begun = threading.Event(), threading.Event(), []
+
+    def change():
+        at_work.set()
+        assert go.wait(60)
+
+    with writable(tmp_path / "lib", encoder, work_seconds=0.2) as app:
+        with pytest.raises(OverdueError):
+            await app.state.writes.run(change)
+        assert at_work.is_set()
+        with pytest.raises(OverdueError, match="before"):
+            await app.state.writes.run(begun.append, 1)
+        assert begun == []
+        go.set()
+        for _ in range(2000):
+            with contextlib.suppress(OverdueError):
+                await app.state.writes.run(begun.append, 2)
+                break
+        assert begun == [2]

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -188,6 +189,49 @@ async def test_a_request_is_bounded_in_bytes(engine):
         assert (await client.post("/v1/search/image", files={"image": b"x" * 15_000})).status_code == 422
 
 
+@pytest.mark.parametrize("is_declared", [True, False])
+async def test_bodies_under_way_are_bounded_together(engine, is_declared):
+    begun, free = asyncio.Event(), asyncio.Event()
+
+    async def held():
+        yield b'--a\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        yield b"x" * (1000 if is_declared else 120_000)
+        begun.set()
+        await free.wait()
+        yield b"x" * (119_000 if is_declared else 1000) + b"\r\n--a--\r\n"
+
+    async with inside(engine, max_body=1000, max_upload=150_000, max_in_flight=200_000) as client:
+        head = {"Content-Type": "multipart/form-data; boundary=a"}
+        head |= {"Content-Length": str(120_000 + 78)} if is_declared else {}
+        first = asyncio.create_task(client.post("/v1/search/image", content=held(), headers=head))
+        picture = {"files": {"image": b"x" * 100_000}}
+        await asyncio.wait_for(begun.wait(), 20)
+        second = await client.post("/v1/search/image", **picture)
+        assert second.status_code == 429 and second.headers["retry-after"] == "1"
+        assert (await client.post("/v1/search/image", files={"image": b"x" * 1000})).status_code == 422
+        assert (await client.post("/v1/search", json={"text": "cat"})).status_code == 200
+        free.set()
+        assert (await first).status_code in (400, 422)
+        assert (await client.post("/v1/search/image", **picture)).status_code == 422
+
+
+async def test_who_has_no_token_takes_no_room(engine):
+    async with inside(engine, token=TOKEN) as client:
+        for path in ("/v1/session", "/v1/health", "/", "/page/a.js"):
+            assert (await client.post(path, content=b"x" * 65_537)).status_code == 413
+        assert (await client.post("/v1/search/image", content=b"x" * (40 << 20))).status_code == 401
+
+
+async def test_json_is_bounded_in_values(engine):
+    """Reading it holds the event loop up."""
+    async with inside(engine) as client:
+        for value, many in ((b"[],", 600_000), (b'"a":0,', 600_000), (b"1,", 1_100_000), (b"{}", 1_100_000)):
+            sent = {"content": b"[" + value * many, "headers": {"Content-Type": "application/json"}}
+            answer = await client.post("/v1/embeddings", **sent)
+            assert answer.status_code == 413 and "values" in answer.json()["detail"]
+        assert (await client.post("/v1/search/image", files={"image": b"," * 2_000_000})).status_code == 422
+
+
 def test_a_slow_body_is_given_up(engine):
     head = (
         b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
@@ -213,6 +257,34 @@ def test_a_slow_head_is_cut_off(engine, start):
         with connect(served) as other:  # nor on a connection that was used before
             other.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/hea")
             assert read_all(other).count(b"HTTP/1.1") == 1
+
+
+def test_connections_that_say_nothing_make_room_for_one_that_asks(engine):
+    ask = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(engine, max_connections=8) as served, ExitStack() as stack:
+        silent = [stack.enter_context(connect(served)) for _ in range(24)]
+        for _ in range(8):
+            with connect(served) as connection:
+                connection.sendall(ask)
+                assert b" 200 " in read_all(connection)
+        assert served.connections <= 9
+        assert read_all(silent[0]) == b""  # those that waited longest were cut off
+
+
+def test_a_connection_too_many_is_told_so(engine, held_count):
+    begun, free = held_count
+    work = b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(engine, max_connections=2) as served, connect(served) as one, connect(served) as two:
+        one.sendall(work)
+        two.sendall(work)
+        until(lambda: served.server.config.http_protocol_class.waiting == {})
+        assert begun.wait(20)
+        with connect(served) as three:
+            three.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = read_all(three)
+        assert b" 503 " in answer and b"application/problem+json" in answer and b"retry-after: 1" in answer.lower()
+        free.set()
+        assert b" 200 " in read_all(one) and b" 200 " in read_all(two)
 
 
 def test_a_client_that_does_not_read_is_cut_off(own):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from clipsearch.server import events
 from clipsearch.server.access import require_write
 from clipsearch.server.forms_jobs import JobList, JobRequest, JobView, view
 from clipsearch.server.jobs import FolderRefusedError, Job, JobConflictError, JobOptions, Jobs, JobStatus
-from clipsearch.server.problems import Problem
+from clipsearch.server.problems import Problem, of_error
 from clipsearch.server.service import BusyError, TheService
 
 MAX_LISTENERS = 64
@@ -103,11 +105,27 @@ async def follow_job(
     """Follow a job by server-sent events, up to its end. `Last-Event-ID` goes on after that event."""
     if job.status.is_over and not job.events(last_event_id):
         return Response(status_code=204)
-    if jobs.watchers >= MAX_LISTENERS:
-        raise BusyError(f"{MAX_LISTENERS} clients follow jobs. Ask for the job itself: GET /v1/jobs/{job.id}")
     stream = events.job_events(job, last_event_id, service.stopping, _payload)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream, media_type=events.MEDIA_TYPE, headers=headers)
+    return _Followed(jobs, stream, media_type=events.MEDIA_TYPE, headers=headers)
+
+
+class _Followed(StreamingResponse):
+    """A stream that counts as a listener as long as it is sent, however that ends."""
+
+    def __init__(self, jobs: Jobs, stream: AsyncIterator[bytes], **options: Any) -> None:  # noqa: ANN401
+        super().__init__(stream, **options)
+        self._jobs = jobs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._jobs.listeners >= MAX_LISTENERS:
+            detail = f"{MAX_LISTENERS} clients follow jobs. Ask for the job itself: GET /v1/jobs/ID"
+            return await of_error(BusyError(detail))(scope, receive, send)
+        self._jobs.listeners += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._jobs.listeners -= 1
 
 
 def _payload(job: Job, status: JobStatus) -> object:

@@ -45,8 +45,7 @@ async def add_records(
     asked: forms_records.RecordsRequest, service: TheService, writes: TheWrites
 ) -> forms_records.RecordsAdded:
     """Add records, or replace those of the same ids. One that cannot be used is in `failed`; the others are added."""
-    allow_urls = service.settings.allow_urls
-    return await writes.run(changes.add_records, service.engine, asked.records, asked.keep, allow_urls)
+    return await writes.run(changes.add_records, service.engine, asked.records, asked.keep, service.settings)
 
 
 @router.post("/records/image")
@@ -61,7 +60,9 @@ async def add_picture(
 ) -> forms_records.RecordsAdded:
     """Add a picture, or replace the record of the same id."""
     record = Record(id, await image.read(), caption=caption, metadata=_read_metadata(metadata))
-    return await writes.run(changes.add_picture, service.engine, record, None if keep == "null" else keep)
+    return await writes.run(
+        changes.add_picture, service.engine, record, None if keep == "null" else keep, service.settings
+    )
 
 
 @router.patch("/records")
