@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import clipsearch
-from clipsearch import AsyncClient, Filter, Indexed, Text
+from clipsearch import AsyncClient, Filter, Indexed, Picture, Text
 from clipsearch.query.options import SearchOptions
 from tests.support.serving import TOKEN
 
@@ -24,6 +24,13 @@ CALLS = {
     "collapsed": lambda e, f: e.search("waves", collapse=True, k=20),
     "a term": lambda e, f: e.search(Text("bicycle")),
     "terms": lambda e, f: e.search(Text("waves") + 2 * Text("a red mug") - Text("fence")),
+    "terms with a picture": lambda e, f: e.search(
+        2 * Picture(str(f / "photos/sea/p002.jpg"))
+        + Text("waves")
+        - Picture(str(f / "photos/sea/p002.jpg"))
+        + Indexed(3)
+    ),
+    "a picture alone": lambda e, f: e.search(Picture(str(f / "photos/sea/p002.jpg")), k=3),
     "fusion": lambda e, f: e.search(Text("waves") + Text("a red mug"), fusion="rank"),
     "like an item": lambda e, f: e.search(Indexed(2) - Indexed(3), k=4),
     "a path": lambda e, f: e.search(image=f / "photos/sea/p002.jpg", k=3),
@@ -139,6 +146,12 @@ def test_a_query_that_cannot_be_read_says_where(client):
     with pytest.raises(clipsearch.QuerySyntaxError) as error:
         client._connection.run(steps())
     assert error.value.position == 5
+
+
+def test_a_query_brings_one_picture(client, folder):
+    two = Picture(str(folder / "photos/sea/p002.jpg")) + Picture(str(folder / "photos/sea/p001.jpg"))
+    with pytest.raises(clipsearch.InvalidInputError, match="2 pictures"):
+        client.search(two)
 
 
 def test_pages_go_on_by_their_cursors(engine, client):

@@ -38,6 +38,7 @@ COMMANDS = [
     ["query", "waves", "+", "2:a red mug", "-", "fence", "--fusion", "rank", "--collapse", "--json"],
     ["query", "--like", "2", "--unlike", "3", "--cut"],
     ["query", "--image", "photos/sea/p002.jpg", "--exclude-self", "--json"],
+    ["query", "./photos/sea/p002.jpg", "+", "waves", "-", "id:3", "--json"],
     ["find"],
     ["find", "--json", "--in", "photos/hills"],
     ["find", "-k", "2", "--paths"],
