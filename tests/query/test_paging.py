@@ -67,7 +67,7 @@ def searches(draw):
     return asked, options
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(searches(), st.integers(1, 90), st.integers(0, 60))
 def test_every_answer_is_a_prefix_of_a_longer_one(engine, asked, k, offset):
     wanted, options = asked
@@ -109,7 +109,7 @@ def test_the_items_left_out_do_not_move_the_next_page(engine):
     assert joined == shown(whole)[: len(joined)] and len(rest) > 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(searches(), st.lists(st.tuples(st.integers(1, 330), st.integers(1, 90)), min_size=1, max_size=4))
 def test_a_page_far_down_is_that_of_the_whole_answer(engine, asked, pages):
     """Pages far down are made in another way, whichever of them is asked for first."""
