@@ -18,6 +18,8 @@ def page(visit, writable_address):
     opened.get_by_label("Token").fill(TOKEN)
     opened.keyboard.press("Enter")
     opened.locator(".tile").first.wait_for()
+    opened.locator(".facet").first.wait_for()  # what waited for the token is there, so that nothing is drawn again
+    opened.wait_for_load_state("networkidle")
     return opened
 
 
