@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.access import LOCAL
-from clipsearch.server.bodies import SMALL, Body, Budget
+from clipsearch.server.bodies import MAX_VALUES, MAX_VALUES_OF_VECTORS, SMALL, Body, Budget
 from clipsearch.server.credentials import Credentials
 from clipsearch.server.problems import of_bug, of_http
 from clipsearch.server.service import Service, get_service
@@ -69,7 +69,7 @@ class Guard:
         sender = _Sender(send, scope, inner, is_head=is_head)
         headers = Headers(scope=scope)
         most, seconds = self._most(scope), self._settings.body_seconds
-        body = Body(receive, most, seconds, self._budget, is_form=_is_form(headers))
+        body = Body(receive, most, seconds, self._budget, values=_most_values(scope, headers))
         try:
             self._check(scope, headers)
             body.expect(headers.get("content-length", ""))
@@ -162,5 +162,8 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def _is_form(headers: Headers) -> bool:
-    return headers.get("content-type", "").lower().startswith("multipart/")
+def _most_values(scope: Scope, headers: Headers) -> int | None:
+    """Return how many values a body may have; only records may have many, of their vectors."""
+    if headers.get("content-type", "").lower().startswith("multipart/"):
+        return None
+    return MAX_VALUES_OF_VECTORS if _path(scope) == "/v1/records" else MAX_VALUES

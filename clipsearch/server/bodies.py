@@ -12,7 +12,7 @@ _CLOSE = {"Connection": "close"}
 _DIGITS = 18
 """Of a length at most: Python reads no number of thousands of them."""
 
-MAX_VALUES = 1_000_000
+MAX_VALUES, MAX_VALUES_OF_VECTORS = 200_000, 1_000_000
 """Values of a JSON body at most, by its punctuation: reading more of them would hold the event loop up too long."""
 
 SMALL = 64 << 10
@@ -44,12 +44,13 @@ class Budget:
 class Body:
     """What a request brings: at most so many bytes, and at a rate that is no attack."""
 
-    def __init__(self, receive: Receive, most: int, seconds: float, budget: Budget, *, is_form: bool) -> None:
+    def __init__(self, receive: Receive, most: int, seconds: float, budget: Budget, *, values: int | None) -> None:
+        """Read a body. values: of JSON at most; None for what is no JSON."""
         self._receive = receive
         self._most = most
         self._seconds = seconds
         self._budget = budget
-        self._is_form = is_form
+        self._most_values = values
         self._end: float | None = None
         self._size = self._taken = self._values = 0
         self._is_complete = False
@@ -87,11 +88,11 @@ class Body:
         if self._size > self._most:
             raise _too_large(self._most)
         self._take(self._size)
-        if not self._is_form:
+        if self._most_values is not None:
             self._values += sum(map(part.count, (b",", b":", b"[", b"{")))
-            if self._values > MAX_VALUES:
+            if self._values > self._most_values:
                 raise HTTPException(
-                    413, f"The request has more than {MAX_VALUES:,} values. Send fewer at a time.", _CLOSE
+                    413, f"The request has more than {self._most_values:,} values. Send fewer at a time.", _CLOSE
                 )
 
     def _take(self, size: int) -> None:
