@@ -149,3 +149,26 @@ def test_the_page_speaks_the_language_of_the_browser(visit, address, locale, sai
     page = visit(address, locale=locale)
     page.get_by_role("searchbox", name=said).wait_for()
     assert page.evaluate("document.documentElement.lang") == ("zh-CN" if locale.startswith("zh") else "en")
+
+
+def test_the_token_is_asked_for_once_however_late_the_refusals_come(visit, writable_address):
+    """What was asked before the token came may be refused after the person has signed in."""
+    page = visit(writable_address + "/page/icon.svg", expected=[401])
+    held = []
+
+    def hold(route):
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.route("**/v1/facets", hold)
+    page.goto(writable_address)
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.locator(".tile").first.wait_for()
+    [(route, refusal)] = held
+    assert refusal.status == 401
+    route.fulfill(response=refusal)
+    page.locator(".facet").first.wait_for()
+    assert page.get_by_label("Token").count() == 0

@@ -19,13 +19,18 @@ export class Problem extends Error {
  *   needed, resolves once there is one; onBusy: called when a request begins or ends to wait for a busy server
  */
 export function createApi({ askToken, onBusy }) {
+  let logins = 0;
+
   async function send(method, path, body, options = {}) {
     for (let attempt = 1; ; attempt += 1) {
+      const before = logins;
       try {
         return await once(method, path, body, options);
       } catch (error) {
-        if (error.status === 401) await askToken();
-        else if (error.status === 429 && attempt < ATTEMPTS) await wait(error.retryAfter ?? 1, options.signal, onBusy);
+        if (error.status === 401) {
+          // What was asked before the token came is refused after it: one need not ask the person again.
+          if (logins === before) await askToken().then(() => (logins += 1));
+        } else if (error.status === 429 && attempt < ATTEMPTS) await wait(error.retryAfter ?? 1, options.signal, onBusy);
         else throw error;
       }
     }
