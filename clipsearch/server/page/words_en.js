@@ -106,6 +106,7 @@ export const words = {
   caption: "Caption",
   recognised: "Text in the picture",
   text: "Text",
+  textGone: "The text cannot be shown: its file is gone or has changed since it was indexed.",
   metadata: "Metadata",
   addTag: "Add a tag",
   removeTag: "Remove the tag {name}",

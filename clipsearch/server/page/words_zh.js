@@ -106,6 +106,7 @@ export const words = {
   caption: "说明",
   recognised: "图中文字",
   text: "文本",
+  textGone: "无法显示文本：文件已不存在，或在建立索引后已更改。",
   metadata: "元数据",
   addTag: "添加标签",
   removeTag: "移除标签“{name}”",
