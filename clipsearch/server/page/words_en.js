@@ -71,6 +71,7 @@ export const words = {
   busy: "The server is busy",
   busyWait: "The server is busy; trying again…",
   overdue: "That took too long",
+  pressEnter: "Press Enter to search for these terms.",
   queryFault: "The query cannot be read",
 
   select: "Select",
@@ -121,7 +122,7 @@ export const words = {
   keys: "Keyboard shortcuts",
   signOut: "Sign out",
   tokenTitle: "Sign in",
-  tokenWhy: "This server needs its token. Whoever started it has it.",
+  tokenWhy: "This server needs a token. The command that started it says in which file it is.",
   token: "Token",
   tokenSend: "Sign in",
   tokenWrong: "That is not the token of this server.",
