@@ -4,7 +4,11 @@ import re
 
 import pytest
 
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.library import Library
 from tests.support.browser import until
+from tests.support.libraries import index, photo
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.slow
 
@@ -98,3 +102,17 @@ def test_nothing_found_offers_to_clear_the_filters(visit, address):
     page = visit(f'{address}/?filters={{"tags":["no such tag"]}}')
     page.get_by_role("button", name="Clear filters").click()
     page.locator(".tile").first.wait_for()
+
+
+def test_an_empty_library_shows_what_is_indexed_later(visit, tmp_path, encoder):
+    (tmp_path / "photos").mkdir()
+    index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder, may_be_empty=True) as engine:
+        with serving(engine) as served:
+            page = visit(served.url)
+            page.get_by_role("heading", name="The library is empty").wait_for()
+            assert page.locator(".count").text_content() == ""
+            photo(tmp_path / "photos" / "a.jpg", 1)
+            index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+            page.get_by_role("button", name="Try again").click()
+            page.locator(".tile").first.wait_for()

@@ -17,7 +17,7 @@ export function nothingFound({ store, actions }) {
   const { terms, filters, options } = store.get();
   const isFiltered = Object.keys(filters).length > 0 || options.likely;
   if (!terms.length && !isFiltered) {
-    return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), h("code", {}, "clipsearch index ./photos"));
+    return emptyLibrary(actions.refresh);
   }
   const clear = isFiltered && h("button", { type: "button", class: "button", onclick: actions.clearFilters }, t("clearFilters"));
   return panel("search", t("countNone"), h("p", {}, t(isFiltered ? "nothingFiltered" : "nothingMatches")), clear);
@@ -30,7 +30,7 @@ export function nothingFound({ store, actions }) {
  */
 export function problemPanel(problem, retry) {
   if (problem.kind === "empty-library") {
-    return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), h("code", {}, "clipsearch index ./photos"));
+    return emptyLibrary(retry);
   }
   const titles = { unreachable: t("unreachable"), busy: t("busy"), overdue: t("overdue"), "query-syntax": t("queryFault") };
   const detail = problem.kind === "unreachable" ? t("unreachableHow") : problem.message;
@@ -39,6 +39,12 @@ export function problemPanel(problem, retry) {
   const element = panel("warning", titles[problem.kind] ?? problem.title ?? t("problem"), h("p", {}, detail), again);
   element.setAttribute("role", "alert");
   return element;
+}
+
+/** @param {() => void} retry looks again: pictures may have been indexed since */
+function emptyLibrary(retry) {
+  return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), h("code", {}, "clipsearch index ./photos"),
+    h("button", { type: "button", class: "button", onclick: retry }, icon("refresh"), t("tryAgain")));
 }
 
 function note(shape, ...words) {

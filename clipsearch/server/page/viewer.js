@@ -139,7 +139,7 @@ class Viewer {
     const whole = await this._ctx.api.get(textOf(item), { as: "text" }).catch(() => null);
     const passage = item.part?.text;
     const at = whole && passage ? whole.indexOf(passage) : -1;
-    if (at >= 0) {
+    if (at >= 0 && passage.length < whole.trim().length) {
       const mark = h("mark", {}, passage);
       fill(article, whole.slice(0, at), mark, whole.slice(at + passage.length));
       mark.scrollIntoView({ block: "center" });

@@ -86,9 +86,9 @@ export const words = {
   copiesTitle: "重复照片",
 
   close: "关闭",
-  previous: "上一张",
-  next: "下一张",
-  placeOf: "第 {n} 张，共 {total} 张",
+  previous: "上一项",
+  next: "下一项",
+  placeOf: "第 {n} 项，共 {total} 项",
   zoomIn: "放大",
   zoomOut: "缩小",
   openOriginal: "打开原图",
