@@ -99,7 +99,7 @@ def serve(
 
 
 def _announce(kept_at: Path | None, url: str) -> None:
-    note(f"Listening: {url}. The description of its routes: {url}/v1/openapi.json")
+    note(f"Listening: {url}. Open it in a browser. The description of its routes: {url}/v1/openapi.json")
     if kept_at is not None:
         note(f"The token that requests need is in {kept_at}")
 

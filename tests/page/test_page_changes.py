@@ -38,9 +38,11 @@ def select(page, count):
 def test_selected_items_are_tagged_and_untagged(page):
     select(page, 3)
     page.get_by_role("button", name="Add tags").click()
-    page.get_by_label("Tags, with commas between").fill("beach, summer 2024")
+    page.get_by_label("Tags, with commas between").fill("beach，summer 2024、海边")
     page.keyboard.press("Enter")
     page.get_by_text("3 items tagged").first.wait_for()
+    for tag in ("summer 2024", "海边"):
+        page.locator("#filters").get_by_label(tag).wait_for()
     page.get_by_label("beach").check()
     page.get_by_text("3 items, newest first").first.wait_for()
     select(page, 1)

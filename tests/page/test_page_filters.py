@@ -67,6 +67,9 @@ def test_a_picture_that_is_chosen_is_a_chip_beside_others(visit, address, photog
     page.reload()
     page.get_by_text("The picture you searched by is gone").wait_for()
     assert "upload" not in page.url
+    page.go_forward()  # of what is left there, nothing says what to find
+    page.get_by_text("newest first").first.wait_for()
+    assert "q=" not in page.url
 
 
 def test_a_query_of_which_nothing_is_wanted_says_so(visit, address):

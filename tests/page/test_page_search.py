@@ -82,9 +82,11 @@ def test_a_query_that_cannot_be_read_is_marked_where_it_ends(visit, address):
     page = visit(address, expected=[422])
     search = page.get_by_role("searchbox")
     search.fill('cat + "dog')
+    page.get_by_text("Press Enter to search").wait_for()
     search.press("Enter")
     fault = page.locator("#search-fault")
     until(page, "document.getElementById('search-fault').textContent")
+    assert page.locator(".search-hint").text_content() == ""
     assert search.get_attribute("aria-invalid") == "true" and search.input_value() == 'cat + "dog'
     assert page.locator(".mirror mark").text_content() == '"'
     search.fill('cat + "dog"')

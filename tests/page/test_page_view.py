@@ -122,3 +122,10 @@ def test_tags_are_shown_but_not_edited_by_who_may_only_read(visit, address):
     viewer = open_tile(page)
     viewer.get_by_text("File", exact=True).wait_for()
     assert page.get_by_label("Add a tag").count() == 0
+
+
+def test_a_text_shows_its_words_in_the_grid_and_whole(visit, address):
+    page = visit(address)
+    tile = page.locator(".tile-text", has_text="A note about a red bicycle").first
+    tile.locator(".tile-open").click()
+    until(page, "document.querySelector('.viewer-text')?.textContent.split('A note about').length === 31")

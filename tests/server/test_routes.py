@@ -24,6 +24,15 @@ from tests.support.sentences import SENTENCES, sentence_library
 from tests.support.serving import BEARER, TOKEN, connect, inside, serving
 
 
+@pytest.fixture
+def own(tmp_path, encoder):
+    """A library of its own with one picture, and the picture."""
+    path = photo(tmp_path / "p" / "a.jpg", 1)
+    index(tmp_path / "library", tmp_path / "p", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        yield engine, path
+
+
 def plain(payload):
     return json.loads(payloads.json_response(payload).body)
 
@@ -111,6 +120,25 @@ async def test_facets_are_what_the_filters_count(engine, pictures):
             assert each["count"] == engine.count(Filter(folders=(each["value"],)))
         fewer = (await client.post("/v1/facets", json={"filters": {"types": ["text"]}})).json()
         assert fewer["modalities"] == [{"value": "text", "count": 1}]
+
+
+async def test_texts_are_read_as_they_were_indexed(own, tmp_path):
+    engine, picture = own
+    note = tmp_path / "p" / "note.txt"
+    note.write_bytes("A grey café.\r\n".encode("utf-16"))
+    engine.index([note])
+    item = engine.find(Filter(types=("text",))).items[0]
+    text, version = f"/v1/items/{item.id}/text", item.content_hash[:16]
+    async with inside(engine) as client:
+        said = await client.get(text, params={"v": version})
+        assert said.text == "A grey café.\n" and said.headers["content-type"] == "text/plain; charset=utf-8"
+        assert "immutable" in said.headers["cache-control"]
+        assert (await client.get(text, params={"length": 6})).text == "A grey"
+        assert (await client.get(f"/v1/items/{engine.get(str(picture)).id}/text")).status_code == 404
+        note.unlink()
+        note.symlink_to(tmp_path / "elsewhere.txt")
+        (tmp_path / "elsewhere.txt").write_text("A secret.")
+        assert (await client.get(text)).status_code == 404
 
 
 async def test_pictures_are_sent_once(engine):

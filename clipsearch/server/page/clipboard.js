@@ -20,7 +20,7 @@ function copySelected(text) {
   const area = document.createElement("textarea");
   area.value = text;
   area.className = "visually-hidden";
-  document.body.append(area);
+  (document.querySelector("dialog[open]") ?? document.body).append(area); // nothing else can be selected behind it
   area.select();
   const done = document.execCommand("copy");
   area.remove();

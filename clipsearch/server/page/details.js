@@ -1,5 +1,6 @@
 /** What is known of an item: date, camera, place, words, tags. */
 
+import { copyText } from "./clipboard.js";
 import { fill, h, iconButton } from "./dom.js";
 import { formatDate, t } from "./i18n.js";
 import { createTagEditor } from "./tag_editor.js";
@@ -53,8 +54,7 @@ function megapixels(count) {
 
 function path({ path, key }, { toast }) {
   const copy = iconButton("copy", t("copyPath"), async () => {
-    await navigator.clipboard.writeText(path || key);
-    toast(t("copied"));
+    toast(t((await copyText(path || key)) ? "copied" : "copyFailed"));
   }, { class: "icon-button small" });
   return section(t("file"), h("div", { class: "row between top" }, h("span", { class: "path" }, breakable(path || key)), copy));
 }

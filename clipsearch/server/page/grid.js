@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { GAP, guessHeight, layOut, ratioOf, targetHeight } from "./layout.js";
 import { BLOCK } from "./results.js";
-import { createTile, showPicture } from "./tile.js";
+import { createTile, showContent } from "./tile.js";
 
 /** How many screens are filled above and below what is seen. */
 const AHEAD = 0.75;
@@ -224,7 +224,7 @@ export class Grid {
     }
     for (const [key, { block, row, index }] of wanted) if (!this._rows.has(key)) this._addRow(key, block, row, index);
     if (isFast) this._settle = (clearTimeout(this._settle), setTimeout(() => this._draw(), SETTLED));
-    else this.tiles().forEach(showPicture);
+    else this.tiles().forEach(showContent);
     this._markActive();
   }
 

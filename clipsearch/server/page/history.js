@@ -44,7 +44,8 @@ export class PageHistory {
     const found = fromAddress(location.search);
     const needsPicture = found.terms.some((term) => term.value === UPLOAD);
     if (!this._pictures.use(history.state?.picture) && needsPicture) {
-      found.terms = found.terms.filter((term) => term.value !== UPLOAD);
+      const others = found.terms.filter((term) => term.value !== UPLOAD);
+      found.terms = others.some((term) => term.sign > 0) ? others : []; // the server refuses what only says what not to find
       history.replaceState(history.state, "", toAddress(found));
       this._onPictureGone();
     }

@@ -120,7 +120,7 @@ class Photos {
     const { facets, filters, options } = this._ctx.store.get();
     const isAll = facets?.filters === filters && !options.likely && !options.collapse;
     if (results.isRanked && isAll) results.expect(facets.total);
-    fill(this._count, countText(results));
+    fill(this._count, results.total > 0 && countText(results)); // else it stands below, large
   }
 }
 

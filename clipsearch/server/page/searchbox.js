@@ -44,7 +44,8 @@ class SearchBox {
       h("span", { class: "search-icon" }, icon("search")), this._chips,
       h("div", { class: "search-field" }, this._mirror, this._input), this._clear,
       iconButton("picture", t("searchByPicture"), () => this._file.click()), this._file);
-    this.element = h("div", { class: "search-holder" }, this._form, this._fault);
+    this._hint = h("p", { class: "search-hint", role: "status" });
+    this.element = h("div", { class: "search-holder" }, this._form, this._hint, this._fault);
   }
 
   _listen() {
@@ -55,6 +56,7 @@ class SearchBox {
     });
     input.addEventListener("input", (event) => {
       this._showFault(null);
+      this._showHint();
       clearTimeout(this._timer);
       if (!event.isComposing) this._searchSoon();
     });
@@ -85,6 +87,13 @@ class SearchBox {
     this._showFault(null);
   }
 
+  /** Terms are not searched for while one types: say how they are. */
+  _showHint() {
+    const text = this._input.value.trim();
+    const isTerms = hasSyntax(text) || (text && this._chipTerms().length);
+    fill(this._hint, isTerms && t("pressEnter"));
+  }
+
   /** Mark the place in the text where it cannot be read, and say why. */
   _showFault(problem) {
     const text = this._input.value;
@@ -92,6 +101,7 @@ class SearchBox {
     const marked = at === null ? [] : [text.slice(0, at), h("mark", {}, text.slice(at, at + 1) || " "), text.slice(at + 1)];
     fill(this._mirror, marked);
     this._mirror.scrollLeft = this._input.scrollLeft;
+    fill(this._hint);
     fill(this._fault, problem?.message);
     if (problem) this._input.setAttribute("aria-invalid", "true");
     else this._input.removeAttribute("aria-invalid");

@@ -20,7 +20,7 @@ export function mount(ctx) {
     const opened = filters.collections?.length === 1 ? filters.collections[0] : null;
     fill(element,
       button("like", t("likeThese"), () => likeThese(ctx), count <= MOST_LIKE),
-      button("compare", t("compare"), () => ctx.actions.compare(ids(ctx)), count === 2),
+      button("compare", t("compare"), () => ctx.actions.compare(ids(ctx)), count === 2, t("compareTwo")),
       button("copy", t("copyPaths"), () => copyPaths(ctx)),
       button("download", t("download"), (event) => download(ctx, event.currentTarget), count <= MOST_FILES),
       capabilities.writable && button("tag", t("addTags"), () => changeTags(ctx, "add")),
@@ -36,8 +36,8 @@ export function mount(ctx) {
   return { element, destroy: unsubscribe };
 }
 
-function button(shape, label, onclick, isPossible = true) {
-  return h("button", { type: "button", class: "button action", title: label, disabled: !isPossible, onclick }, icon(shape), h("span", {}, label));
+function button(shape, label, onclick, isPossible = true, otherwise = label) {
+  return h("button", { type: "button", class: "button action", title: isPossible ? label : otherwise, disabled: !isPossible, onclick }, icon(shape), h("span", {}, label));
 }
 
 function ids({ store }) {
@@ -78,7 +78,7 @@ function changeTags(ctx, what) {
   const choices = isAdding ? (ctx.store.get().facets?.tags ?? []).map((tag) => tag.value) : tagsOf(ctx);
   const asked = { title: isAdding ? t("addTags") : t("removeTags"), label: t("tagNames"), submit: isAdding ? t("add") : t("remove"), choices };
   askText(asked, async (text) => {
-    const tags = text.split(",").map((each) => each.trim()).filter(Boolean);
+    const tags = text.split(/[,，、]/).map((each) => each.trim()).filter(Boolean);
     const { items } = await ctx.api.post("/v1/tags", { ids: ids(ctx), [what]: tags });
     ctx.toast(t(isAdding ? "tagsAdded" : "tagsRemoved", { n: items }));
     changed(ctx);

@@ -5,6 +5,8 @@ import { language, t } from "./i18n.js";
 
 const SIZES = [256, 512, 1024];
 const RETRY_AFTER = 2500;
+/** Characters of a text in its tile. */
+const CARD = 400;
 const percent = new Intl.NumberFormat(language, { style: "percent" });
 
 /**
@@ -53,6 +55,16 @@ export function isText({ item_modality: ofHit, modality }) {
   return (ofHit ?? modality) === "text";
 }
 
+/** @param {object} item a text @returns {string} its words, as far as the list has them */
+export function wordsOf(item) {
+  return item.part?.text || item.text || item.caption || "";
+}
+
+/** @param {object} item a text @returns {string} the address of its words */
+export function textOf({ id, content_hash: hash }) {
+  return `/v1/items/${id}/text?v=${hash.slice(0, 16)}`;
+}
+
 /** @param {number} confidence from 0 to 1 */
 export function formatPercent(confidence) {
   return percent.format(confidence);
@@ -83,13 +95,22 @@ function picture(item, name, side) {
   return image;
 }
 
-/** Show a picture; before that, a tile that is scrolled past costs the server nothing. */
-export function showPicture(tile) {
+/** Show the picture or the words of a tile; before that, one that is scrolled past costs the server nothing. */
+export function showContent(tile) {
+  const words = tile.querySelector("p[data-src]");
+  if (words) fillWords(words);
   const image = tile.querySelector("img[data-src]");
   if (!image) return;
   image.src = image.dataset.src;
   image.removeAttribute("data-src");
   if (image.complete) image.classList.add("is-loaded");
+}
+
+async function fillWords(words) {
+  const { src } = words.dataset;
+  words.removeAttribute("data-src");
+  const response = await fetch(`${src}&length=${CARD}`).catch(() => null);
+  if (response?.ok) words.textContent = (await response.text()).trim();
 }
 
 /** A busy server gets a second try; after that the name stands for the picture. */
@@ -103,8 +124,8 @@ function retry(image, name) {
 }
 
 function card(item) {
-  const words = item.part?.text || item.text || item.caption || "";
-  return h("div", { class: "card" }, h("p", { class: "card-words" }, words.trim().slice(0, 400)),
+  const words = wordsOf(item);
+  return h("div", { class: "card" }, h("p", { class: "card-words", "data-src": words ? null : textOf(item) }, words.trim().slice(0, CARD)),
     h("p", { class: "card-name" }, icon("text"), h("span", {}, fileName(item))));
 }
 

@@ -4,7 +4,7 @@ import { createDetails } from "./details.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 import { BLOCK } from "./results.js";
-import { fileName, isText, nameOf, thumbnailOf } from "./tile.js";
+import { fileName, isText, nameOf, textOf, thumbnailOf, wordsOf } from "./tile.js";
 import { createZoom } from "./zoom.js";
 
 const LARGEST = 2048;
@@ -129,7 +129,22 @@ class Viewer {
     this._stage.classList.toggle("is-words", isWords);
     if (!isWords) return this._showPicture(item);
     this._zoom.show(null);
-    fill(this._content, h("article", { class: "viewer-text", tabindex: 0 }, item.part?.text || item.text || item.caption || ""));
+    this._showWords(item);
+  }
+
+  /** Show at once what the grid has, and replace it by the whole text when that is there. */
+  async _showWords(item) {
+    const article = h("article", { class: "viewer-text", tabindex: 0 }, wordsOf(item));
+    fill(this._content, article);
+    const whole = await this._ctx.api.get(textOf(item), { as: "text" }).catch(() => null);
+    const passage = item.part?.text;
+    const at = whole && passage ? whole.indexOf(passage) : -1;
+    if (at >= 0) {
+      const mark = h("mark", {}, passage);
+      fill(article, whole.slice(0, at), mark, whole.slice(at + passage.length));
+      mark.scrollIntoView({ block: "center" });
+    } else if (whole) fill(article, whole);
+    else if (!wordsOf(item)) fill(article, t("textGone"));
   }
 
   /** Show at once what the grid has, and replace it by the whole picture when that is there. */

@@ -9,7 +9,7 @@ export const words = {
   map: "地图",
   collections: "收藏集",
   compare: "对比",
-  jobs: "索引",
+  jobs: "建立索引",
   viewMissing: "无法加载此视图，请刷新页面。",
 
   search: "搜索",
@@ -71,6 +71,7 @@ export const words = {
   busy: "服务器繁忙",
   busyWait: "服务器繁忙，正在重试…",
   overdue: "处理超时",
+  pressEnter: "按回车键搜索这些条件。",
   queryFault: "无法识别该查询",
 
   select: "选择",
@@ -106,6 +107,7 @@ export const words = {
   caption: "说明",
   recognised: "图中文字",
   text: "文本",
+  textGone: "无法显示文本：文件已不存在，或在建立索引后已更改。",
   metadata: "元数据",
   addTag: "添加标签",
   removeTag: "移除标签“{name}”",
@@ -120,7 +122,7 @@ export const words = {
   keys: "键盘快捷键",
   signOut: "退出登录",
   tokenTitle: "登录",
-  tokenWhy: "此服务器需要令牌，请向启动它的人索取。",
+  tokenWhy: "此服务器需要令牌，启动命令的输出中有令牌文件的位置。",
   token: "令牌",
   tokenSend: "登录",
   tokenWrong: "令牌不正确。",

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from clipsearch.errors import MediaError
+from clipsearch.media.text import decode_text
 from clipsearch.query.embeds import MAX_SIDE, MIN_SIDE
 from clipsearch.server import forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
+from clipsearch.store.item_files import open_item
 from clipsearch.store.picture_files import OpenPicture
-from clipsearch.types import Item
+from clipsearch.types import Item, Modality
 
 router = APIRouter(tags=["items"])
 ItemId = Annotated[int, Path(ge=1, le=forms.MAX_ID, description="The id of an item.")]
@@ -27,6 +29,12 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client has it."},
     404: {"description": "There is no such item, or it has no picture."},
 }
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    404: {"description": "There is no such item, it is not a text, or its file has changed since it was indexed."},
+}
+_MAX_CHARACTERS = 1_000_000
+_FOR_GOOD, _ASK_AGAIN = "private, max-age=31536000, immutable", "private, no-cache"
 
 
 class ItemsQuery(forms.QueryFilters):
@@ -75,11 +83,38 @@ async def get_thumbnail(
     return await service.run(_send, service, item_id, size, known, v)
 
 
+@router.get("/items/{item_id}/text", response_class=Response, responses=_TEXT)
+async def get_text(
+    service: TheService,
+    item_id: ItemId,
+    length: Annotated[int, Query(ge=1, le=_MAX_CHARACTERS, description="Characters at most.")] = 100_000,
+    v: Version = None,
+) -> Response:
+    """Return the beginning of the text of an item, as it was indexed."""
+    found = await _find(service, item_id)
+    text = await service.run(_read_text, service, found)
+    caching = _FOR_GOOD if v == payloads.version(found.content_hash) else _ASK_AGAIN
+    return PlainTextResponse(text[:length], headers={"Cache-Control": caching})
+
+
 async def _find(service: Service, item_id: int) -> Item:
     found = await service.run(pictures.find_item, service.engine, item_id)
     if found is None:
         raise HTTPException(404, f"No item has the id {item_id}.")
     return found
+
+
+def _read_text(service: Service, found: Item) -> str:
+    """Return the text of an item. Raises HTTPException for one without."""
+    if found.modality is not Modality.TEXT:
+        raise HTTPException(404, f"Item {found.id} is not a text.")
+    if found.text is not None:
+        return found.text
+    try:
+        with open_item(service.engine.library, found.id, service.engine.settings.max_text_bytes) as opened:
+            return decode_text(opened.file.read())
+    except MediaError as error:
+        raise HTTPException(404, f"There is no text of item {found.id}: {error}.") from error
 
 
 def _send(service: Service, item_id: int, side: int | None, known: str | None, version: str | None) -> Response:
@@ -103,8 +138,7 @@ def _send(service: Service, item_id: int, side: int | None, known: str | None, v
 def _caching(picture: OpenPicture, what: str, version: str | None) -> dict[str, str]:
     """Return the headers by which a client keeps a picture: for good where its URL names the content."""
     is_fixed = picture.is_as_indexed and version == payloads.version(picture.content_hash)
-    lasting = "private, max-age=31536000, immutable" if is_fixed else "private, no-cache"
-    return {"ETag": f'"{picture.version}-{what}"', "Cache-Control": lasting}
+    return {"ETag": f'"{picture.version}-{what}"', "Cache-Control": _FOR_GOOD if is_fixed else _ASK_AGAIN}
 
 
 def _is_known(tag: str, known: str | None) -> bool:
