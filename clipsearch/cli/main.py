@@ -40,7 +40,7 @@ SECTIONS = {
     "Look": {
         "status": ("clipsearch.cli.maintain", "Show what the library holds."),
         "tags": ("clipsearch.cli.tags", "List the tags, and how many files have each."),
-        "collections": ("clipsearch.cli.collections", "List the collections, and how many files are in each."),
+        "collections": ("clipsearch.cli.collections", "List the collections with their numbers of files."),
         "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
         "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),
     },

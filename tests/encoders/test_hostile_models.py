@@ -128,6 +128,7 @@ def publish(home, name, folder):
     (root / "refs" / "main").write_text("0" * 40)
 
 
+@pytest.mark.slow
 def test_no_repository_that_a_model_of_a_hub_leads_to_runs_code(tmp_path):
     """The model itself looks harmless, and names a text tower or a tokenizer that lies in another repository."""
     marker = tmp_path / "marker"

@@ -476,6 +476,7 @@ def test_a_text_tower_of_transformers_is_exported(tmp_path):
     assert cosines(encoder.encode_texts(texts), expected).min() >= 0.9999
 
 
+@pytest.mark.slow
 def test_first_load_exports_quietly_and_without_a_connection(tmp_path):
     source = tiny_openclip.siglip_like(tmp_path / "model")
     code = f"""

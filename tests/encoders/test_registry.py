@@ -282,6 +282,7 @@ def test_load_says_what_a_folder_lacks(tmp_path):
     assert not list((tmp_path / "cache").rglob("*.onnx"))
 
 
+@pytest.mark.slow
 def test_changed_weights_are_another_model_and_the_first_stays(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="clipsearch")
     source = tiny_openclip.siglip_like(tmp_path / "model", seed=1)

@@ -136,6 +136,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures kilobytes as Linux counts them")
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_hundred_megabytes_in_one_value_take_no_such_memory(tmp_path, source, kind):

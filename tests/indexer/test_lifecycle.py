@@ -531,6 +531,7 @@ def test_a_vector_that_is_none_is_never_stored(place, encoder):
     assert place.run()["added"] == 1, "it is tried again"
 
 
+@pytest.mark.slow
 def test_a_long_text_can_be_stopped_and_is_indexed_whole_later(place):
     (place.root / "long.txt").write_text("\n\n".join(f"Sentence {i} tells of {i * 7} things." * 12 for i in range(700)))
     asked = iter(range(10**6))

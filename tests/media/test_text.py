@@ -219,6 +219,7 @@ def large_texts() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_megabyte_takes_seconds_and_few_counts(minilm):
     for name, text in large_texts().items():
         calls = []

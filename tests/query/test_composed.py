@@ -236,6 +236,7 @@ def test_what_cannot_be_asked_is_named(library, arguments, message):
     assert ran.code == 2 and message in ran.err and not ran.out, ran
 
 
+@pytest.mark.slow
 def test_more_like_a_text_of_many_passages_is_still_found(tmp_path, base):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "long.txt").write_text(

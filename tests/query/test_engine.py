@@ -253,6 +253,7 @@ def test_k_is_filled_whatever_lists_are_probed(rows):
     assert rows.found(query, 1200)[0] == rows.expected(query, 1200)
 
 
+@pytest.mark.slow
 def test_k_is_filled_where_nearly_all_is_deleted(rows):
     rows.build("ivfpq")
     rows.remove([name for i, name in enumerate(list(rows.vectors)) if i % 40])

@@ -691,6 +691,7 @@ def test_names_of_segments_are_never_given_twice(tmp_path, monkeypatch):
         opened.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_a_reader_that_stays_open_lets_go_of_the_files_that_were_replaced(holed):
     library, _ = holed

@@ -96,6 +96,7 @@ def wait_until(happens) -> None:
     raise AssertionError("it did not happen within a minute")
 
 
+@pytest.mark.slow
 def test_readers_of_all_kinds_see_only_committed_states(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     known = photos(root, 8)

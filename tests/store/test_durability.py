@@ -95,6 +95,7 @@ def test_kill_at_random_moments_loses_nothing_that_was_committed(tmp_path, encod
     assert run_cli(*command, "--json").json["unchanged"] == total
 
 
+@pytest.mark.slow
 def test_kill_while_files_move_change_and_go(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     photos(root / "a", 40, size=(48, 32))

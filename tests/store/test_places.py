@@ -35,7 +35,9 @@ def place(engine, places):
     with closing(sqlite3.connect(engine.library.folder / "catalog.db")) as db, db:
         db.execute("UPDATE items SET latitude = NULL, longitude = NULL, width = 1, height = 1")
         for number, (latitude, longitude) in enumerate(places, 1):
-            db.execute(f"UPDATE items SET latitude = {latitude}, longitude = {longitude} WHERE id = {number}")
+            for name, value in (("latitude", latitude), ("longitude", longitude)):
+                sql, given = (value, ()) if isinstance(value, str) else ("?", (value,))  # SQLite rounds those in SQL
+                db.execute(f"UPDATE items SET {name} = {sql} WHERE id = {number}", given)
         db.execute("UPDATE items SET digest = NULL")
         revision = int(db.execute("SELECT value FROM settings WHERE key = 'revision'").fetchone()[0])
         db.execute("UPDATE settings SET value = ?, digest = NULL WHERE key = 'revision'", (str(revision + 1),))
