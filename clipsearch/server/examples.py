@@ -124,6 +124,7 @@ PARAMETERS: dict[str, Any] = {
     "offset": 0,
     "q": "a cat on a sofa",
     "size": 256,
+    "length": 400,
     "tag": ["cat"],
     "type": ["image"],
     "v": "5f2b8c0d9e1a4f37",
