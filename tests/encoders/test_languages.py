@@ -100,6 +100,7 @@ def test_the_notice_of_a_builtin_encoder_knows_the_systems_language(monkeypatch)
     assert "--model default " in names.resolve("auto", offline=True).notice
 
 
+@pytest.mark.slow
 def test_the_first_run_advises_once_and_changes_nothing(tmp_path):
     photos(tmp_path / "photos", 2)
     given = ("index", tmp_path / "photos", "--library", tmp_path / "library", "--offline")

@@ -152,6 +152,7 @@ def test_a_text_in_one_script_loads_its_part_alone():
         assert [*loaded._loaded] == [part]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_table_is_built_again(damage, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))

@@ -89,6 +89,7 @@ def sample(engine):
         return snapshot.sample(Modality.IMAGE)
 
 
+@pytest.mark.slow
 def test_the_ranges_are_what_they_are_named_for(open_engine):
     medians = {name: float(np.median(rows @ rows.T)) for name in RANGES for rows in [sample(open_engine(name))]}
     assert medians["builtin-small"] < 0.5 and all(medians[name] > 0.89 for name in RANGES[1:])

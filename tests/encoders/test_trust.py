@@ -98,6 +98,7 @@ def add_files(library):
     index(library, library.parent / "photos", encoder=None, settings=PLAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", [search, search_by_picture, label, calibrate, add_files])
 def test_no_door_loads_what_only_a_library_names(sent, state, door):
     with pytest.raises(EncoderError, match=rf"clipsearch trust 'local-dir:{sent / 'model'}'") as refused:

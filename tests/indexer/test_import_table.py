@@ -33,6 +33,7 @@ def bring(library, source, **options):
     return report.imported, report.skipped, report.replaced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [pa.list_(pa.float16()), pa.list_(F32), pa.list_(F32, DIM), pa.large_list(pa.float64())],

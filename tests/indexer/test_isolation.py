@@ -226,6 +226,7 @@ def refusal(reader: IsolatedReader, what: str) -> str:
     return str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["hang", "spin", "drip"])
 def test_one_that_hangs_is_ended(odd_reader, what):
     assert refusal(odd_reader, what) == "took longer than 2 s to decode (setting decode_seconds)"

@@ -63,6 +63,7 @@ def at_full_size(files: Sequence[bytes]) -> list[Image.Image]:
     return [Image.open(BytesIO(data)).convert("RGB") for data in files]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "scale", "count"), SIZES)
 def test_vectors_of_reduced_pictures_are_those_of_full_ones(encoder, samples, side, scale, count):
     small = reduced(encoder, samples[side])

@@ -40,6 +40,7 @@ def test_every_example_is_run_and_listed():
     assert all(f"]({name})" in listed for name in EXAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [0, 1], ids=["alone", "folder"])
 @pytest.mark.parametrize("name", sorted({*RUNS} & EXAMPLES))
 def test_an_example_runs(name, given, folder, tmp_path):

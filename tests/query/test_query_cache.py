@@ -180,6 +180,7 @@ def test_a_text_that_was_cut_says_so_every_time(library, own_cache):
     assert slots(own_cache) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [{"flag": ["--no-cache"]}, {"env": {"CLIPSEARCH_QUERY_CACHE": "0"}}])
 def test_it_can_be_turned_off(library, own_cache, off):
     done = run_cli("query", "a dog", "--library", library, *off.get("flag", []), env=off.get("env"))
@@ -351,6 +352,7 @@ def unwritable(tmp_path, kind):
     return places[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "below a file", "system"])
 def test_a_query_does_without_a_cache_that_cannot_be_written(library, tmp_path, kind):
     env = {"CLIPSEARCH_CACHE": str(unwritable(tmp_path, kind)), "CLIPSEARCH_DAEMON": "0"}

@@ -63,6 +63,7 @@ def test_a_kept_token_that_may_not_be_the_users_is_refused(library, tmp_path, wh
     assert ran.code == 2 and str(kept) in ran.err and TOKEN not in ran.err and "Errno" not in ran.err
 
 
+@pytest.mark.slow
 def test_what_is_not_safe_is_refused(library, tmp_path):
     (tmp_path / "empty").write_text("\n")
     for options in (

@@ -91,6 +91,7 @@ def ask(library: Path) -> bytes:
     return ran.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_restored_library_answers_byte_for_byte_as_before(prepared, tmp_path, copied):
     lib, target = tmp_path / "lib", tmp_path / "backup"

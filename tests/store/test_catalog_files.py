@@ -63,6 +63,7 @@ def tags(folder):
         opened.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_log_that_was_left_is_read_in_a_folder_that_cannot_be_written(killed, shared, tmp_path):
     if not shared:
@@ -196,6 +197,7 @@ def test_a_journal_that_names_a_file_elsewhere_is_refused(library, tmp_path, com
     assert victim.exists()
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_no_damage_and_the_remedy_works(library, tmp_path):
     for path in (library, library / "catalog.db", next((library / "vectors").glob("image*"))):
         mode = path.stat().st_mode

@@ -564,6 +564,7 @@ def read_all(folder: Path) -> None:
             snapshot.matches(modality, list(range(len(snapshot.rows(modality)))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["garbage", "cut to nothing"])
 def test_the_command_tells_of_a_damaged_catalog_with_code_5(tmp_path, kind):
     library, _ = filled(tmp_path / "lib")
