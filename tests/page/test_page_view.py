@@ -129,3 +129,19 @@ def test_a_text_shows_its_words_in_the_grid_and_whole(visit, address):
     tile = page.locator(".tile-text", has_text="A note about a red bicycle").first
     tile.locator(".tile-open").click()
     until(page, "document.querySelector('.viewer-text')?.textContent.split('A note about').length === 31")
+
+
+def test_messages_are_seen_before_the_full_view(visit, address):
+    page = visit(address)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    open_tile(page).get_by_role("button", name="Copy the path").click()
+    message = page.locator(".toast")
+    message.wait_for()
+    is_on_top = """shown => {
+      const { x, y, width, height } = shown.getBoundingClientRect();
+      return shown.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+    }"""
+    assert message.evaluate(is_on_top)
+    page.keyboard.press("Escape")
+    page.locator(VIEWER).wait_for(state="hidden")
+    page.locator(".tile").first.wait_for()

@@ -21,6 +21,10 @@ export function createMessages() {
     const close = () => element.remove();
     const button = action && h("button", { type: "button", class: "link", onclick: () => (close(), action.run()) }, action.label);
     const element = h("div", { class: "toast" }, h("span", {}, text), button);
+    // What lies outside an open dialog is behind it, and screen readers do not hear it.
+    const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+    (dialog ?? document.body).append(toasts);
+    dialog?.addEventListener("close", () => document.body.append(toasts), { once: true });
     toasts.append(element);
     setTimeout(close, SHOWN_FOR);
   }
