@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import os
@@ -235,3 +236,11 @@ async def test_a_download_counts_from_its_start_until_nobody_takes_it(engine):
             await anyio.sleep(0.01)
     assert unpack(b"".join([piece async for piece in await shared.start(ids_of(engine))]))
     service.close()
+
+
+async def test_a_burst_does_not_pass_the_limit(engine):
+    ids = ids_of(engine)
+    async with inside(engine) as client:
+        calls = [client.post("/v1/download", json={"ids": ids}) for _ in range(3 * downloads.MAX_DOWNLOADS)]
+        answers = [answer.status_code for answer in await asyncio.gather(*calls)]
+    assert answers.count(429) >= 1 and set(answers) == {200, 429}
