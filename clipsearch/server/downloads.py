@@ -26,11 +26,13 @@ class Downloads:
         """How many are under way."""
         return self._active
 
-    def start(self, ids: Sequence[int]) -> AsyncIterator[bytes]:
+    async def start(self, ids: Sequence[int]) -> AsyncIterator[bytes]:
         """Return the archive of items, piece by piece. Raises BusyError where too many are under way."""
         if self._active >= MAX_DOWNLOADS:
             raise BusyError(f"{self._active} downloads are under way. Try again in a second.")
-        return self._send(ids)
+        pieces = self._send(ids)
+        await anext(pieces)  # counts it at once; a generator that has begun also ends where nobody takes its pieces
+        return pieces
 
     async def _send(self, ids: Sequence[int]) -> AsyncIterator[bytes]:
         self._active += 1
@@ -38,6 +40,7 @@ class Downloads:
         pieces = zip_items(self._service.engine, ids)
         thread = ThreadPoolExecutor(1, thread_name_prefix="clipsearch-download")
         try:
+            yield b""
             while (piece := await loop.run_in_executor(thread, next, pieces, None)) is not None:
                 yield piece
         finally:  # also when the client has gone: after the piece at work, the file is closed

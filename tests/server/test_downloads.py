@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import os
 import socket
@@ -11,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from zipfile import ZipFile
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +21,8 @@ from hypothesis import strategies as st
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import archives, downloads
 from clipsearch.server.archives import _Names, zip_items
+from clipsearch.server.service import BusyError, Service
+from clipsearch.server.settings import ServerSettings
 from clipsearch.store.library import Library
 from tests.support.api import ask, writable
 from tests.support.libraries import index, photo, photos
@@ -216,3 +221,26 @@ def test_a_client_that_goes_ends_the_work_and_so_many_are_served_at_once(engine,
         until(lambda: shared.active == 0 and (not os.path.isdir("/proc/self/fd") or not is_open()))
         with connect() as connection:
             assert b"200 OK" in connection.recv(1000)
+
+
+async def test_a_download_counts_from_its_start_until_nobody_takes_it(engine):
+    service = Service(engine, ServerSettings())
+    shared = downloads.Downloads(service)
+    begun = [await shared.start(ids_of(engine)) for _ in range(downloads.MAX_DOWNLOADS)]
+    with pytest.raises(BusyError):
+        await shared.start(ids_of(engine))
+    begun.clear()  # as when a client goes before the first piece
+    gc.collect()
+    with anyio.fail_after(10):
+        while shared.active:
+            await anyio.sleep(0.01)
+    assert unpack(b"".join([piece async for piece in await shared.start(ids_of(engine))]))
+    service.close()
+
+
+async def test_a_burst_does_not_pass_the_limit(engine):
+    ids = ids_of(engine)
+    async with inside(engine) as client:
+        calls = [client.post("/v1/download", json={"ids": ids}) for _ in range(3 * downloads.MAX_DOWNLOADS)]
+        answers = [answer.status_code for answer in await asyncio.gather(*calls)]
+    assert answers.count(429) >= 1 and set(answers) == {200, 429}

@@ -33,7 +33,7 @@ async def download(request: Request) -> Response:
     asked = await _read(request)
     downloads: Downloads = request.app.state.downloads
     headers = {"Content-Disposition": 'attachment; filename="pictures.zip"', "X-Accel-Buffering": "no"}
-    return StreamingResponse(downloads.start(asked.ids), headers=headers, media_type="application/zip")
+    return StreamingResponse(await downloads.start(asked.ids), headers=headers, media_type="application/zip")
 
 
 async def _read(request: Request) -> DownloadRequest:
