@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -117,6 +118,17 @@ def home(tmp_path, encoder):
     return tmp_path
 
 
+@contextmanager
+def served(home, env):
+    """Serve the library that the folder has, as the example of `clipsearch serve` does."""
+    with subprocess.Popen([COMMAND, "serve"], cwd=home, env=env, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert "Listening" in server.stderr.readline()
+            yield
+        finally:
+            server.send_signal(signal.SIGINT)
+
+
 @pytest.mark.slow
 def test_every_shell_example_runs(home, encoder):
     """Each line as it stands, pipes and comments too, one after the other as a reader would type them."""
@@ -132,7 +144,10 @@ def test_every_shell_example_runs(home, encoder):
     for line in lines:
         with open(home / "said", "w+") as said:  # no pipe, which the daemon would keep open
             command = [bash, "-o", "pipefail", "-c", line]
-            with subprocess.Popen(command, cwd=home, env=env, stdout=said, stderr=said) as run:
+            with (
+                served(home, env) if "--server http://127.0.0.1" in line else nullcontext(),
+                subprocess.Popen(command, cwd=home, env=env, stdout=said, stderr=said) as run,
+            ):
                 if line.startswith("clipsearch serve"):  # which ends with Ctrl-C
                     while "Listening" not in Path(said.name).read_text() and run.poll() is None:
                         time.sleep(0.05)
