@@ -56,3 +56,33 @@ def test_the_last_of_all_items_is_reached_by_a_key(visit, large_address):
     page.keyboard.press("Control+End")
     until(page, f"document.activeElement.dataset.position === '{COUNT - 1}'")
     assert elements(page) < MOST_ELEMENTS
+
+
+@pytest.mark.parametrize("path", ["/", "/?q=record"])
+def test_all_are_selected_up_to_a_limit(visit, large_address, path):
+    page = visit(large_address + path)
+    page.locator(".tile").first.wait_for()
+    page.keyboard.press("Control+a")
+    page.locator(".toast", has_text="Only the first 10,000").wait_for()
+    assert page.locator(".selection-count").text_content() == "10,000 selected"
+    assert elements(page) < MOST_ELEMENTS
+
+
+def test_selecting_all_ends_when_the_selection_is_cleared(visit, large_address):
+    page = visit(large_address)
+    page.locator(".tile").first.wait_for()
+    held = []
+    page.route(
+        "**/v1/find",
+        lambda route: held.append(route) if route.request.post_data_json["offset"] == 2000 else route.continue_(),
+    )
+    page.keyboard.press("Control+a")
+    page.get_by_text("2,000 selected").first.wait_for()
+    while not held:
+        page.wait_for_timeout(20)
+    page.keyboard.press("Escape")
+    until(page, "document.querySelector('.selection-bar').hidden")
+    with page.expect_response("**/v1/find"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert page.locator(".selection-bar").is_hidden() and len(held) == 1

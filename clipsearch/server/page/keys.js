@@ -1,7 +1,8 @@
 /** Keys that work anywhere in the page, but where one types. */
 
-/** @param {{store: object, actions: object}} ctx */
-export function installKeys({ store, actions }) {
+/** @param {object} ctx */
+export function installKeys(ctx) {
+  const { store, actions } = ctx;
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
     if (event.target.id === "search") return fromSearch(event);
@@ -20,7 +21,7 @@ export function installKeys({ store, actions }) {
 
   function withControl(key) {
     const { show, results } = store.get();
-    return key === "a" && show === "photos" && results ? () => actions.select(results.loaded(), true) : null;
+    return key === "a" && show === "photos" && results?.total ? async () => (await import("./select_all.js")).selectAll(ctx) : null;
   }
 }
 

@@ -99,6 +99,16 @@ export class Results {
     return this._pending.get(index).loading;
   }
 
+  /**
+   * Read items that the grid need not keep.
+   * @param {number} offset
+   * @param {number} count
+   * @returns {Promise<Block>} rejects with a Problem
+   */
+  read(offset, count) {
+    return this._load(offset, count);
+  }
+
   /** @param {number} index of a block that nobody waits for any more */
   giveUp(index) {
     this._pending.get(index)?.abort.abort();
