@@ -105,14 +105,16 @@ def test_nothing_found_offers_to_clear_the_filters(visit, address):
 
 
 def test_an_empty_library_shows_what_is_indexed_later(visit, tmp_path, encoder):
+    library = tmp_path / "my library"
     (tmp_path / "photos").mkdir()
-    index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
-    with SearchEngine(Library(tmp_path / "library"), encoder=encoder, may_be_empty=True) as engine:
+    index(library, tmp_path / "photos", encoder=encoder)
+    with SearchEngine(Library(library), encoder=encoder, may_be_empty=True) as engine:
         with serving(engine) as served:
             page = visit(served.url)
             page.get_by_role("heading", name="The library is empty").wait_for()
             assert page.locator(".count").text_content() == ""
+            page.get_by_text(f'clipsearch index FOLDER --library "{library}"').wait_for()
             photo(tmp_path / "photos" / "a.jpg", 1)
-            index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+            index(library, tmp_path / "photos", encoder=encoder)
             page.get_by_role("button", name="Try again").click()
             page.locator(".tile").first.wait_for()

@@ -12,12 +12,12 @@ export function notices(results) {
   ];
 }
 
-/** @param {{store: object, actions: object}} ctx */
-export function nothingFound({ store, actions }) {
+/** @param {object} ctx */
+export function nothingFound({ api, store, actions }) {
   const { terms, filters, options } = store.get();
   const isFiltered = Object.keys(filters).length > 0 || options.likely;
   if (!terms.length && !isFiltered) {
-    return emptyLibrary(actions.refresh);
+    return emptyLibrary(api, actions.refresh);
   }
   const clear = isFiltered && h("button", { type: "button", class: "button", onclick: actions.clearFilters }, t("clearFilters"));
   return panel("search", t("countNone"), h("p", {}, t(isFiltered ? "nothingFiltered" : "nothingMatches")), clear);
@@ -25,12 +25,13 @@ export function nothingFound({ store, actions }) {
 
 /**
  * Say what went wrong, and let one try again.
+ * @param {object} ctx
  * @param {import("./api.js").Problem} problem
  * @param {() => void} retry
  */
-export function problemPanel(problem, retry) {
+export function problemPanel({ api }, problem, retry) {
   if (problem.kind === "empty-library") {
-    return emptyLibrary(retry);
+    return emptyLibrary(api, retry);
   }
   const titles = { unreachable: t("unreachable"), busy: t("busy"), overdue: t("overdue"), "query-syntax": t("queryFault") };
   const detail = problem.kind === "unreachable" ? t("unreachableHow") : problem.message;
@@ -42,9 +43,17 @@ export function problemPanel(problem, retry) {
 }
 
 /** @param {() => void} retry looks again: pictures may have been indexed since */
-function emptyLibrary(retry) {
-  return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), h("code", {}, "clipsearch index ./photos"),
+function emptyLibrary(api, retry) {
+  const command = h("code", {}, "clipsearch index FOLDER");
+  nameLibrary(api, command);
+  return panel("picture", t("emptyLibrary"), h("p", {}, t("emptyLibraryHow")), command,
     h("button", { type: "button", class: "button", onclick: retry }, icon("refresh"), t("tryAgain")));
+}
+
+/** Without the library, the command may index into another one. */
+async function nameLibrary(api, command) {
+  const { library } = await api.get("/v1/stats").catch(() => ({}));
+  if (library) command.append(` --library ${/^[\w./\\:~-]+$/.test(library) ? library : `"${library}"`}`);
 }
 
 function note(shape, ...words) {

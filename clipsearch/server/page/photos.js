@@ -98,7 +98,7 @@ class Photos {
     fill(this._notes);
     fill(this._count);
     this._markTerm(problem);
-    fill(this._holder, problemPanel(problem, () => this._show(results)));
+    fill(this._holder, problemPanel(this._ctx, problem, () => this._show(results)));
   }
 
   /** Mark the chip that a problem is about. */
