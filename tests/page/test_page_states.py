@@ -118,3 +118,43 @@ def test_an_empty_library_shows_what_is_indexed_later(visit, tmp_path, encoder):
             index(library, tmp_path / "photos", encoder=encoder)
             page.get_by_role("button", name="Try again").click()
             page.locator(".tile").first.wait_for()
+
+
+def test_a_chinese_page_says_in_chinese_where_a_query_cannot_be_read(visit, address):
+    page = visit(address, expected=[422], locale="zh-CN")
+    page.locator(".tile").first.wait_for()
+    search(page, "马 + 狗 +")
+    fault = page.locator(".search-fault")
+    fault.get_by_text("第 7 列处无法理解查询").wait_for()
+    assert "There is no term after the +" in fault.locator("small").text_content()
+
+
+@pytest.mark.parametrize(
+    "kind, status, said",
+    [
+        ("invalid-input", 422, "请求无效"),
+        ("library-locked", 423, "图库正在写入"),
+        ("overdue", 503, "处理超时"),
+        ("forbidden", 403, "不允许此操作"),
+    ],
+)
+def test_a_chinese_page_names_problems_in_chinese(visit, address, kind, status, said):
+    page = visit(address, expected=[status], locale="zh-CN")
+    page.locator(".tile").first.wait_for()
+    body = f'{{"type": "urn:clipsearch:problem:{kind}", "title": "English", "status": {status}, "detail": "Why."}}'
+    page.route("**/v1/search", lambda route: route.fulfill(status=status, body=body, content_type=PROBLEM))
+    search(page, "自行车")
+    page.get_by_role("heading", name=said).wait_for()
+    assert page.locator(".empty small").text_content() == "Why."
+
+
+def test_messages_of_a_chinese_page_have_a_chinese_title(visit, address):
+    page = visit(address, locale="zh-CN")
+    page.locator(".tile").first.wait_for()
+    said = page.evaluate(
+        """async () => {
+      const { Problem } = await import("/page/api.js");
+      return ["token-needed", "busy", "unreachable"].map((kind) => new Problem({ kind, detail: "Why." }).message);
+    }"""
+    )
+    assert said == ["需要令牌：Why.", "服务器繁忙：Why.", "无法连接服务器：Why."]

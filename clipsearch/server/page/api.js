@@ -1,14 +1,25 @@
 /** Requests to the server, and its errors. */
 
+import { has, language, t } from "./i18n.js";
+
 const ATTEMPTS = 4;
 const MAX_WAIT = 20;
 
 /** What went wrong: the problem details of the server (RFC 9457), or that it cannot be reached. */
 export class Problem extends Error {
-  /** @param {{status: number, kind: string, title: string, detail?: string, position?: number, retryAfter?: number}} what */
-  constructor(what) {
-    super(what.detail || what.title);
+  /**
+   * @param {{status: number, kind: string, title?: string, detail?: string, position?: number, retryAfter?: number}} what
+   *   title, detail: of the server, in English
+   */
+  constructor({ title, ...what }) {
+    super();
+    const word = `problem_${what.kind.replaceAll("-", "_")}`;
+    /** In the language of the page, where it has words for the kind. */
+    this.title = has(word) ? t(word) : title || t("problem");
     Object.assign(this, what);
+    if (what.kind === "query-syntax" && what.position) this.title = t("queryFaultAt", { n: what.position });
+    // In English the detail says it all.
+    this.message = language === "en" && what.detail ? what.detail : [this.title, what.detail].filter(Boolean).join("：");
   }
 }
 
@@ -59,13 +70,14 @@ async function once(method, path, body, { signal, as = "json" }) {
     response = await fetch(path, { method, headers, body: sent, signal, credentials: "same-origin" });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new Problem({ status: 0, kind: "unreachable", title: "The server cannot be reached" });
+    throw new Problem({ status: 0, kind: "unreachable" });
   }
   if (!response.ok) throw await problemOf(response);
   return response.status === 204 ? null : response[as]();
 }
 
-async function problemOf(response) {
+/** @param {Response} response one that is not ok @returns {Promise<Problem>} */
+export async function problemOf(response) {
   const said = await response.json().catch(() => ({}));
   const { title = response.statusText, detail, position } = said;
   const kind = String(said.type || "").split(":").pop();

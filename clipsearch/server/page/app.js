@@ -79,6 +79,6 @@ function reportFault({ toast }, event) {
   if (isAbort(event.reason)) event.preventDefault();
   else if (event.reason?.kind !== undefined) {
     event.preventDefault();
-    toast(event.reason.kind === "unreachable" ? t("unreachable") : event.reason.message);
+    toast(event.reason.message);
   }
 }

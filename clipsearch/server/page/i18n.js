@@ -29,6 +29,11 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => written(values[name]));
 }
 
+/** @param {string} key @returns {boolean} whether there are words for it */
+export function has(key) {
+  return key in words;
+}
+
 /**
  * Write a date, or a month such as `2024-06`, or a year.
  * @param {string} date local time without a zone, as the API gives it

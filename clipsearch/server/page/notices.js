@@ -1,7 +1,7 @@
 /** What is said about an answer: doubts, warnings, problems, and that nothing was found. */
 
 import { h, icon } from "./dom.js";
-import { t } from "./i18n.js";
+import { language, t } from "./i18n.js";
 
 /** @param {import("./results.js").Results} results */
 export function notices(results) {
@@ -33,13 +33,20 @@ export function problemPanel({ api }, problem, retry) {
   if (problem.kind === "empty-library") {
     return emptyLibrary(api, retry);
   }
-  const titles = { unreachable: t("unreachable"), busy: t("busy"), overdue: t("overdue"), "query-syntax": t("queryFault") };
-  const detail = problem.kind === "unreachable" ? t("unreachableHow") : problem.message;
+  const detail = problem.kind === "unreachable" ? h("p", {}, t("unreachableHow")) : detailOf(problem);
   const isTheirs = problem.status >= 400 && problem.status < 429;
   const again = !isTheirs && h("button", { type: "button", class: "button primary", onclick: retry }, icon("refresh"), t("tryAgain"));
-  const element = panel("warning", titles[problem.kind] ?? problem.title ?? t("problem"), h("p", {}, detail), again);
+  const element = panel("warning", problem.title, detail, again);
   element.setAttribute("role", "alert");
   return element;
+}
+
+/**
+ * Make what the server says of a problem, which is English: it is small in a page of another language.
+ * @param {import("./api.js").Problem} problem
+ */
+export function detailOf({ detail }) {
+  return detail && h(language === "en" ? "p" : "small", { lang: "en" }, detail);
 }
 
 /** @param {() => void} retry looks again: pictures may have been indexed since */

@@ -2,7 +2,8 @@
 
 import { createChip } from "./chips.js";
 import { fill, h, icon, iconButton } from "./dom.js";
-import { t } from "./i18n.js";
+import { language, t } from "./i18n.js";
+import { detailOf } from "./notices.js";
 import { acceptPictures } from "./picture_input.js";
 import { hasSyntax, makeTerm, parse } from "./terms.js";
 
@@ -102,7 +103,7 @@ class SearchBox {
     fill(this._mirror, marked);
     this._mirror.scrollLeft = this._input.scrollLeft;
     fill(this._hint);
-    fill(this._fault, problem?.message);
+    fill(this._fault, problem && (language === "en" ? problem.message : [problem.title, detailOf(problem)]));
     if (problem) this._input.setAttribute("aria-invalid", "true");
     else this._input.removeAttribute("aria-invalid");
   }

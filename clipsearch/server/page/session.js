@@ -1,5 +1,6 @@
 /** Whether the server wants a token, and asking for it. The browser keeps a cookie that no script can read. */
 
+import { problemOf } from "./api.js";
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
 
@@ -60,8 +61,8 @@ async function logIn(token) {
     const response = await fetch("/v1/session", { method: "POST", headers, body: JSON.stringify({ token }) });
     if (response.ok) return "";
     if (response.status === 401) return t("tokenWrong");
-    return (await response.json()).detail;
+    return (await problemOf(response)).message;
   } catch {
-    return t("unreachable");
+    return t("problem_unreachable");
   }
 }
