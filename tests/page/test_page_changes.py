@@ -55,7 +55,7 @@ def test_selected_items_are_tagged_and_untagged(page):
 def test_collections_are_made_opened_renamed_and_deleted(page):
     ids = select(page, 2)
     page.get_by_role("button", name="Add to a collection").click()
-    page.get_by_label("Name", exact=True).fill("Summer / 2024?")
+    page.get_by_label("New collection").fill("Summer / 2024?")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Open", exact=True).click()
     page.get_by_text("2 items, newest first").first.wait_for()
@@ -77,6 +77,19 @@ def test_collections_are_made_opened_renamed_and_deleted(page):
     page.get_by_role("button", name="Delete", exact=True).click()
     until(page, "document.querySelectorAll('.collection').length === 1")
     assert page.locator(".collection-name").text_content() == "<b>Holidays</b>"
+
+
+def test_a_collection_that_is_there_is_chosen_from_a_list(page):
+    for name in ("First", "<b>Second</b>"):
+        page.evaluate("name => fetch(`/v1/collections/${encodeURIComponent(name)}`, { method: 'PUT' })", name)
+    for count in (2, 1):
+        select(page, count)
+        page.get_by_role("button", name="Add to a collection").click()
+        page.get_by_role("dialog").get_by_role("button", name="<b>Second</b> ").click()
+        page.get_by_text("added to <b>Second</b>").first.wait_for()
+        page.get_by_role("dialog").wait_for(state="hidden")
+    counts = page.evaluate("fetch('/v1/collections').then((found) => found.json())")
+    assert {each["name"]: each["count"] for each in counts} == {"First": 0, "<b>Second</b>": 2}
 
 
 def test_what_the_server_refuses_is_said_in_the_dialog(page, writable_address):

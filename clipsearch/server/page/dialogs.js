@@ -7,20 +7,26 @@ let asked = 0;
 
 /**
  * Ask for a text.
- * @param {{title: string, label: string, submit: string, value?: string, choices?: string[]}} what choices: shown as
- *   suggestions
+ * @param {{title: string, label: string, submit: string, value?: string, choices?: string[], picks?: [string, string][]}} what
+ *   choices: shown as suggestions; picks: texts to choose with one click, each with what is said of it
  * @param {(text: string) => Promise<void>} run does what was asked for; while it fails the dialog stays, and says why
  */
-export function askText({ title, label, submit, value = "", choices = [] }, run) {
+export function askText({ title, label, submit, value = "", choices = [], picks = [] }, run) {
   asked += 1;
   const [id, listId] = [`asked-${asked}`, `choices-${asked}`];
   const input = h("input", { id, class: "field", type: "text", required: true, maxlength: 200, autocomplete: "off", value, list: choices.length > 0 && listId });
-  const fields = [h("label", { for: id, class: "label" }, label), input, h("datalist", { id: listId }, choices.map((each) => h("option", { value: each })))];
+  const pick = (text) => {
+    input.value = text;
+    input.form.requestSubmit();
+  };
+  const list = picks.length > 0 && h("ul", { class: "picks" }, picks.map(([text, note]) => h("li", {},
+    h("button", { type: "button", class: "menu-item", onclick: () => pick(text) }, h("span", {}, text), h("span", { class: "muted" }, note)))));
+  const fields = [list, h("label", { for: id, class: "label" }, label), input, h("datalist", { id: listId }, choices.map((each) => h("option", { value: each })))];
   ask({ title, fields, submit }, async () => {
     const text = input.value.trim();
     if (text) await run(text);
   });
-  input.select();
+  if (!list) input.select();
 }
 
 /**

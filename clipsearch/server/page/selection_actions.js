@@ -87,7 +87,7 @@ function changeTags(ctx, what) {
 
 async function collect(ctx) {
   const known = await ctx.api.get("/v1/collections");
-  const asked = { title: t("addToCollection"), label: t("collectionName"), submit: t("add"), choices: known.map((each) => each.name) };
+  const asked = { title: t("addToCollection"), label: t("newCollection"), submit: t("create"), picks: known.map(({ name, count }) => [name, t("itemCount", { n: count })]) };
   askText(asked, async (name) => {
     const address = `/v1/collections/${encodeURIComponent(name)}`;
     const isKnown = known.some((each) => each.name === name);
