@@ -145,3 +145,30 @@ def test_messages_are_seen_before_the_full_view(visit, address):
     page.keyboard.press("Escape")
     page.locator(VIEWER).wait_for(state="hidden")
     page.locator(".tile").first.wait_for()
+
+
+@pytest.mark.parametrize("width, is_worded", [(360, True), (1000, False), (1280, True)])
+def test_more_and_less_like_this_have_words_where_there_is_room(visit, address, width, is_worded):
+    page = visit(address, viewport={"width": width, "height": 740})
+    viewer = open_tile(page)
+    for name in ("More like this", "Less like this"):
+        button = viewer.get_by_role("button", name=name)
+        assert button.get_by_text(name).is_visible() == is_worded
+        assert button.get_attribute("title") == name
+
+
+def test_the_signs_of_more_and_less_like_this_are_large(visit, address):
+    """Of the path of the icon the sign is the last part; at 4 pixels the two look alike."""
+    page = visit(address)
+    page.locator(".tile").first.hover()
+    drawn = page.locator(".tile").first.locator(".tile-actions path").evaluate_all(
+        """paths => paths.map((path) => {
+      const sign = document.createElementNS(path.namespaceURI, "path");
+      sign.setAttribute("d", path.getAttribute("d").match(/M[^M]*$/)[0]);
+      path.after(sign);
+      const { width } = sign.getBoundingClientRect();
+      sign.remove();
+      return width;
+    })"""
+    )
+    assert len(drawn) == 2 and min(drawn) >= 7.5

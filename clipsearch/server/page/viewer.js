@@ -77,8 +77,9 @@ class Viewer {
     return h("div", { class: "viewer-bar" },
       iconButton("close", t("close"), () => actions.close()),
       h("div", { class: "viewer-names" }, this._title, this._place), this._zoomButtons,
-      iconButton("like", t("moreLikeThis"), () => actions.like([store.get().view])),
-      iconButton("unlike", t("lessLikeThis"), () => actions.like([store.get().view], -1)),
+      h("div", { class: "viewer-likes" },
+        wordButton("like", t("moreLikeThis"), () => actions.like([store.get().view])),
+        wordButton("unlike", t("lessLikeThis"), () => actions.like([store.get().view], -1))),
       this._original, this._info);
   }
 
@@ -212,6 +213,11 @@ class Viewer {
     };
     return keys[key];
   }
+}
+
+/** A button of an icon and words; where there is little room the words are left out. */
+function wordButton(shape, name, onclick) {
+  return h("button", { type: "button", class: "button", "aria-label": name, title: name, onclick }, icon(shape), h("span", {}, name));
 }
 
 /** Whether a hit has all that is known of its item; in lists, long words are cut. */
