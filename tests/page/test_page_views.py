@@ -6,7 +6,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from clipsearch.query.engine import SearchEngine
+from clipsearch.store.library import Library
 from tests.support.browser import until
+from tests.support.libraries import index, photo
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.slow
 
@@ -118,3 +122,47 @@ def test_who_only_reads_is_offered_nothing_that_changes(visit, address):
     page.get_by_text("This server only reads").wait_for()
     page.goto(f"{address}/?show=jobs")
     page.get_by_text("This server only reads").wait_for()
+
+
+def test_the_selection_does_not_lie_over_two_side_by_side(visit, address):
+    page = visit(address)
+    page.locator(".tile").first.press("x")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    page.get_by_role("button", name="Compare").click()
+    page.locator(".facts-table").wait_for()
+    assert page.locator(".selection-bar").is_hidden()
+    page.get_by_role("button", name="Back").click()
+    page.get_by_text("2 selected").first.wait_for()
+    assert page.locator(".selection-bar").is_visible()
+
+
+CUT = """() => {
+  const area = document.querySelector(".map-area").getBoundingClientRect();
+  const seen = [...document.querySelectorAll(".cluster-holder:not([hidden]) .cluster, .cluster-holder:not([hidden]) .cluster-count")];
+  return seen.filter((each) => {
+    const { left, right, top, bottom } = each.getBoundingClientRect();
+    return left < area.left || right > area.right || top < area.top || bottom > area.bottom;
+  }).map((each) => each.textContent);
+}"""
+
+
+def test_clusters_at_the_edge_of_a_narrow_map_are_seen_whole(visit, address):
+    page = visit(f"{address}/?show=map", viewport={"width": 360, "height": 740}, reduced_motion="reduce")
+    page.locator(".cluster").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    page.locator(".map-area").focus()
+    for key in ["-"] * 8 + ["ArrowRight"] * 12:  # the whole world, and around it
+        page.keyboard.press(key)
+        page.wait_for_timeout(50)  # a frame is drawn
+        assert page.evaluate(CUT) == []
+
+
+def test_a_library_without_places_says_so_instead_of_an_empty_map(visit, tmp_path, encoder):
+    photo(tmp_path / "photos" / "a.jpg", 1)
+    index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine, serving(engine) as served:
+        page = visit(f"{served.url}/?show=map")
+        page.get_by_role("heading", name="No picture has a place").wait_for()
+        assert page.locator(".map-area").is_hidden() and page.locator(".map-buttons").is_hidden()
+

@@ -1,7 +1,7 @@
 /** The view of places: pictures on a map that needs nothing from elsewhere. */
 
 import { isAbort } from "./api.js";
-import { fill, h, iconButton } from "./dom.js";
+import { fill, h, icon, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 import { createClusters } from "./map_clusters.js";
 import { drawMap, makeLand } from "./map_drawing.js";
@@ -65,8 +65,10 @@ class PlacesMap {
       iconButton("more", t("zoomIn"), () => this._go(zoomed(this._view, STEP))),
       iconButton("less", t("zoomOut"), () => this._go(zoomed(this._view, 1 / STEP))),
       iconButton("map", t("wholeMap"), () => this._fit()));
+    this._empty = h("div", { class: "empty", hidden: true }, icon("map"), h("h2", {}, t("noPlaces")), h("p", {}, t("noPlacesHow")));
+    this._parts = [this._area, buttons, h("div", { class: "map-foot" }, this._said, this._use)];
     this.element = h("section", { class: "view map", "aria-label": t("map") },
-      h("h1", { class: "visually-hidden" }, t("map")), this._area, buttons, h("div", { class: "map-foot" }, this._said, this._use));
+      h("h1", { class: "visually-hidden" }, t("map")), this._empty, this._parts);
     useMap(this._area, {
       move: (dx, dy) => this._show(moved(this._view, dx, dy)),
       zoom: (factor, px, py) => this._show(zoomed(this._view, factor, px, py)),
@@ -82,7 +84,7 @@ class PlacesMap {
 
   _resize() {
     const { clientWidth: width, clientHeight: height } = this._area;
-    if (!width || !height) return;
+    if (!width || !height || (width === this._view.width && height === this._view.height)) return; // hidden, or shown again
     this._show(bounded({ ...this._view, width, height }));
   }
 
@@ -143,13 +145,16 @@ class PlacesMap {
 
   _take({ total, clusters, bounds }) {
     this._bounds ??= bounds;
+    this._empty.hidden = Boolean(this._bounds);
+    for (const part of this._parts) part.hidden = !this._bounds;
+    if (!this._bounds) return;
     this._clusters.show(clusters, this._view);
-    fill(this._said, total ? t("placesShown", { n: total }) : t(this._bounds ? "noPlacesHere" : "noPlaces"));
+    fill(this._said, total ? t("placesShown", { n: total }) : t("noPlacesHere"));
     this._use.hidden = !total;
     fill(this._use, t("showItems", { n: total }));
     if (this._isFitted) return;
     this._isFitted = true;
-    if (bounds) this._fit();
+    this._fit();
   }
 
   _fit() {

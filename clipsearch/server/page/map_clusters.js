@@ -7,6 +7,9 @@ import { pixelOf } from "./map_view.js";
 
 /** Pixels between clusters at least; nearer ones are shown as one. */
 const NEAR = 52;
+/** Pixels of a cluster from its middle, with its count. */
+const HALF = 30;
+const HALF_WITH_COUNT = 38;
 
 /** @typedef {{latitude: number, longitude: number, count: number, id: number}} Cluster id: of a picture that stands for it */
 
@@ -19,12 +22,26 @@ const NEAR = 52;
 export function mergeNear(clusters, view) {
   const kept = [];
   for (const cluster of [...clusters].sort((a, b) => b.count - a.count || a.id - b.id)) {
-    const [x, y] = pixelOf(view, cluster.latitude, cluster.longitude);
+    const [x, y] = insideOf(view, cluster);
     const near = kept.find((each) => Math.hypot(each.x - x, each.y - y) < NEAR);
     if (near) near.cluster = { ...near.cluster, count: near.cluster.count + cluster.count };
     else kept.push({ x, y, cluster });
   }
   return kept.map(({ cluster }) => cluster);
+}
+
+/** Return where to show a cluster: one at the edge of the map is moved in, so that it is seen whole. */
+function insideOf(view, { latitude, longitude }) {
+  const [x, y] = pixelOf(view, latitude, longitude);
+  return isSeen(view, x, y) ? [within(x, HALF, view.width - HALF_WITH_COUNT), within(y, HALF_WITH_COUNT, view.height - HALF)] : [x, y];
+}
+
+function isSeen({ width, height }, x, y) {
+  return x >= 0 && y >= 0 && x <= width && y <= height;
+}
+
+function within(value, least, most) {
+  return Math.max(least, Math.min(most, value));
 }
 
 /**
@@ -52,9 +69,9 @@ export function createClusters(onOpen) {
   /** Put the clusters where they are in a view. */
   function place(view) {
     for (const { cluster, holder } of shown.values()) {
-      const [x, y] = pixelOf(view, cluster.latitude, cluster.longitude);
+      const [x, y] = insideOf(view, cluster);
       holder.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
-      holder.hidden = x < -40 || y < -40 || x > view.width + 40 || y > view.height + 40;
+      holder.hidden = !isSeen(view, x, y);
     }
   }
 

@@ -3,6 +3,9 @@
 import { fill, h, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 
+/** Views that show no items to select: the bar would only lie over them. */
+const WITHOUT = ["compare", "jobs"];
+
 /** @param {object} ctx */
 export function createSelectionBar(ctx) {
   const { store, actions, announce } = ctx;
@@ -12,9 +15,9 @@ export function createSelectionBar(ctx) {
     iconButton("close", t("clearSelection"), actions.clearSelection), count, holder);
   let mounted = null;
 
-  store.subscribe(async ({ selection }, before) => {
+  store.subscribe(async ({ selection, show }, before) => {
+    bar.hidden = !selection.size || WITHOUT.includes(show);
     if (selection === before.selection) return;
-    bar.hidden = !selection.size;
     document.body.classList.toggle("is-selecting", selection.size > 0);
     const text = t("selected", { n: selection.size });
     fill(count, text);

@@ -203,6 +203,7 @@ export const words = {
   clusterAt: "{count} near {place}",
   placesShown: { one: "{n} picture in this part of the map", other: "{n} pictures in this part of the map" },
   noPlaces: "No picture has a place.",
+  noPlacesHow: "The map shows pictures whose files hold a GPS position, as those of telephones do.",
   noPlacesHere: "No pictures in this part of the map",
 
   compareTwo: "Choose two photos to compare",

@@ -203,6 +203,7 @@ export const words = {
   clusterAt: "{place} 附近的 {count}",
   placesShown: "此区域有 {n} 张图片",
   noPlaces: "没有带位置信息的图片。",
+  noPlacesHow: "文件中含有 GPS 位置的照片（例如手机照片）会显示在地图上。",
   noPlacesHere: "此区域没有图片",
 
   compareTwo: "选择两张照片进行对比",
