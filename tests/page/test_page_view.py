@@ -161,8 +161,11 @@ def test_the_signs_of_more_and_less_like_this_are_large(visit, address):
     """Of the path of the icon the sign is the last part; at 4 pixels the two look alike."""
     page = visit(address)
     page.locator(".tile").first.hover()
-    drawn = page.locator(".tile").first.locator(".tile-actions path").evaluate_all(
-        """paths => paths.map((path) => {
+    drawn = (
+        page.locator(".tile")
+        .first.locator(".tile-actions path")
+        .evaluate_all(
+            """paths => paths.map((path) => {
       const sign = document.createElementNS(path.namespaceURI, "path");
       sign.setAttribute("d", path.getAttribute("d").match(/M[^M]*$/)[0]);
       path.after(sign);
@@ -170,5 +173,6 @@ def test_the_signs_of_more_and_less_like_this_are_large(visit, address):
       sign.remove();
       return width;
     })"""
+        )
     )
     assert len(drawn) == 2 and min(drawn) >= 7.5

@@ -139,7 +139,7 @@ def test_the_selection_does_not_lie_over_two_side_by_side(visit, address):
 
 CUT = """() => {
   const area = document.querySelector(".map-area").getBoundingClientRect();
-  const seen = [...document.querySelectorAll(".cluster-holder:not([hidden]) .cluster, .cluster-holder:not([hidden]) .cluster-count")];
+  const seen = [...document.querySelectorAll(".cluster-holder:not([hidden]) :is(.cluster, .cluster-count)")];
   return seen.filter((each) => {
     const { left, right, top, bottom } = each.getBoundingClientRect();
     return left < area.left || right > area.right || top < area.top || bottom > area.bottom;
@@ -165,4 +165,3 @@ def test_a_library_without_places_says_so_instead_of_an_empty_map(visit, tmp_pat
         page = visit(f"{served.url}/?show=map")
         page.get_by_role("heading", name="No picture has a place").wait_for()
         assert page.locator(".map-area").is_hidden() and page.locator(".map-buttons").is_hidden()
-
