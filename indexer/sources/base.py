@@ -1,0 +1,63 @@
+"""The seam between the pipeline and data sets: a source gives records, in shards that are read on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from clipsearch.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A part of a source that is read on its own, such as a table file, some rows of one, or a tar file.
+
+    Attributes:
+        name: Its address, unique in the source and the same on every machine that reads the source.
+        fingerprint: Changes when the content does: made of size and change time, or of an entity tag.
+        first: The number of its first row, from 0.
+        stop: The number after its last row; None where it ends with its file.
+    """
+
+    name: str
+    fingerprint: str
+    first: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that makes no record, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a shard. number: its place in the shard's file, from 0. content: what it makes."""
+
+    number: int
+    content: Record | BadRow
+
+
+class Source(Protocol):
+    """The records of a data set.
+
+    Shards, and the rows of a shard, come in the same order each time as long as the fingerprint stays. `read` is safe
+    from several threads, each with an iterator of its own. Nothing is written, and memory is bounded by a few rows.
+    """
+
+    @property
+    def address(self) -> str:
+        """What `open_source` opens it by, on any machine that reaches the data."""
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the shards. Raises InvalidInputError for a source that is missing or cannot be read."""
+
+    def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
+        """Yield the rows of a shard from the number `start` on.
+
+        A row that cannot be used is a BadRow. Raises InvalidInputError where the rest of the shard cannot be read.
+        """
