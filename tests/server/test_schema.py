@@ -11,7 +11,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from clipsearch.server import forms, forms_embeddings, forms_jobs, forms_records, forms_selections, problems
+from clipsearch.server import answers, forms, forms_embeddings, forms_jobs, forms_records, forms_selections, problems
 from clipsearch.server.app import create_app
 from clipsearch.server.examples import ANSWERS
 from clipsearch.server.routes import session
@@ -89,7 +89,7 @@ def test_answers_and_parameters_have_examples_that_hold(engine):
         if "$ref" in response.get("content", {}).get("application/json", {}).get("schema", {})
     }
     assert returned <= set(ANSWERS) and len(returned) >= 10
-    modules = (forms, forms_embeddings, forms_jobs, forms_records, forms_selections, session, problems)
+    modules = (answers, forms, forms_embeddings, forms_jobs, forms_records, forms_selections, session, problems)
     models = {name: value for module in modules for name, value in vars(module).items()}
     for name, example in ANSWERS.items():
         models[name].model_validate(example)

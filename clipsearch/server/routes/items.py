@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from clipsearch.errors import MediaError
 from clipsearch.media.text import decode_text
 from clipsearch.query.embeds import MAX_SIDE, MIN_SIDE
-from clipsearch.server import forms, payloads, pictures
+from clipsearch.server import answers, forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
 from clipsearch.store.item_files import open_item
 from clipsearch.store.picture_files import OpenPicture
@@ -44,14 +44,14 @@ class ItemsQuery(forms.QueryFilters):
     cursor: Annotated[str | None, Query(max_length=64, description="What the page before gave.")] = None
 
 
-@router.get("/items", response_model=forms.Page)
+@router.get("/items", response_model=answers.Page)
 async def list_items(service: TheService, asked: Annotated[ItemsQuery, Query()]) -> Response:
     """List items in order of their ids, page by page."""
     found = await service.run(service.engine.page, asked.build(), cursor=asked.cursor, limit=asked.limit)
     return payloads.json_response(payloads.page(found))
 
 
-@router.post("/find", response_model=forms.Listing)
+@router.post("/find", response_model=answers.Listing)
 async def find(service: TheService, asked: forms.Find) -> Response:
     """List the items that filters allow, newest first, and how many there are."""
     filters = None if asked.filters is None else asked.filters.build()
@@ -59,7 +59,7 @@ async def find(service: TheService, asked: forms.Find) -> Response:
     return payloads.json_response(payloads.listing(found, asked.limit, asked.offset, whole=asked.whole))
 
 
-@router.get("/items/{item_id}", response_model=forms.Item, responses={404: {"description": "There is no such item."}})
+@router.get("/items/{item_id}", response_model=answers.Item, responses={404: {"description": "There is no such item."}})
 async def get_item(service: TheService, item_id: ItemId) -> Response:
     """Return all that is known of an item."""
     return payloads.json_response(payloads.item(await _find(service, item_id), whole=True))

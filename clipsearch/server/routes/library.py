@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 import clipsearch
 from clipsearch.errors import ClipSearchError
 from clipsearch.filtering import Filter
-from clipsearch.server import forms, payloads
+from clipsearch.server import answers, forms, payloads
 from clipsearch.server.service import ReplacedError, Service, TheService
 
 router = APIRouter(tags=["library"])
@@ -22,14 +22,14 @@ class FacetsQuery(forms.QueryFilters):
     limit: forms.Count = 100
 
 
-@router.get("/facets", response_model=forms.Facets)
+@router.get("/facets", response_model=answers.Facets)
 async def facets(service: TheService, asked: Annotated[FacetsQuery, Query()]) -> Response:
     """Count items by month, camera, folder, tag and kind."""
     found = await service.run(service.engine.facets, asked.build(), limit=asked.limit)
     return payloads.json_response(payloads.facets(found))
 
 
-@router.post("/facets", response_model=forms.Facets)
+@router.post("/facets", response_model=answers.Facets)
 async def facets_of(service: TheService, asked: forms.FacetsOf) -> Response:
     """Count the items that filters allow, which may be combined."""
     filters = None if asked.filters is None else asked.filters.build()
@@ -37,7 +37,7 @@ async def facets_of(service: TheService, asked: forms.FacetsOf) -> Response:
     return payloads.json_response(payloads.facets(found))
 
 
-@router.post("/places", response_model=forms.Places)
+@router.post("/places", response_model=answers.Places)
 async def places(service: TheService, asked: forms.PlacesOf) -> Response:
     """Put the places of the items that filters allow together into clusters, for a map."""
     filters = None if asked.filters is None else asked.filters.build()
@@ -45,19 +45,19 @@ async def places(service: TheService, asked: forms.PlacesOf) -> Response:
     return payloads.json_response(payloads.places(found))
 
 
-@router.get("/stats", response_model=forms.Stats)
+@router.get("/stats", response_model=answers.Stats)
 async def stats(service: TheService) -> Response:
     """Say what the library holds, and which encoder compares it."""
     return payloads.json_response(await service.run(_stats, service))
 
 
-@router.get("/health", response_model=forms.State)
+@router.get("/health", response_model=answers.State)
 async def health() -> Response:
     """Say that the server is alive. It needs no token."""
     return payloads.json_response({"status": "alive"})
 
 
-@router.get("/ready", response_model=forms.State, responses={503: {"description": "The library cannot be read."}})
+@router.get("/ready", response_model=answers.State, responses={503: {"description": "The library cannot be read."}})
 async def ready(service: TheService) -> Response:
     """Say whether the library can be read. It needs no token."""
     try:

@@ -14,7 +14,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.forms import Words
 from clipsearch.paths import is_url
 from clipsearch.query import parser, terms
-from clipsearch.server import forms, payloads, pictures
+from clipsearch.server import answers, forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SearchQuery(forms.QueryFilters):
     min_confidence: forms.Confidence = None
 
 
-@router.get("/search", response_model=forms.Answer)
+@router.get("/search", response_model=answers.Answer)
 async def search_words(service: TheService, asked: Annotated[SearchQuery, Query()]) -> Response:
     """Find the pictures and texts that match some words."""
     options = {"k": asked.k, "offset": asked.offset, "modality": asked.modality}
@@ -45,7 +45,7 @@ async def search_words(service: TheService, asked: Annotated[SearchQuery, Query(
     return payloads.json_response(payloads.answer(found, asked.k))
 
 
-@router.post("/search", response_model=forms.Answer)
+@router.post("/search", response_model=answers.Answer)
 async def search(service: TheService, asked: forms.Search) -> Response:
     """Find the pictures and texts that match a query of one kind."""
     options = asked.keywords()
@@ -68,7 +68,7 @@ async def search(service: TheService, asked: forms.Search) -> Response:
     return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
-@router.post("/search/image", response_model=forms.Answer)
+@router.post("/search/image", response_model=answers.Answer)
 async def search_picture(
     service: TheService,
     image: Annotated[UploadFile, File(description="A picture file.")],
@@ -95,7 +95,7 @@ async def search_picture(
     return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 
-@router.post("/similar", response_model=forms.Answer)
+@router.post("/similar", response_model=answers.Answer)
 async def similar(service: TheService, asked: forms.Similar) -> Response:
     """Find more like one or several items, and less like others; they are left out themselves."""
     liked = functools.reduce(operator.add, map(terms.Indexed, asked.ids))
