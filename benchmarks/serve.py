@@ -35,6 +35,8 @@ CALLS = "in process"
 REPEATED = 32
 TEXTS_A_SECOND = 800
 """New texts that are set aside for each second of a run; after these a run asks them again."""
+REST = 0.5
+"""Seconds between two runs: a server still answers what the clients of the run before have asked and left."""
 
 
 class Texts:
@@ -90,9 +92,11 @@ def measure(library: str, seconds: float, rounds: int) -> dict[tuple[str, str, i
                 count = int(TEXTS_A_SECOND * seconds)
                 for clients, way in itertools.product(CLIENTS, WAYS):
                     words = texts.new(count) if asked == "new text" else texts.repeated
+                    time.sleep(REST)
                     found = load.load(urls[way], [path(text) for text in words], clients, seconds)
                     seen.setdefault((asked, way, clients), []).append(found)
                 words = texts.new(count) if asked == "new text" else texts.repeated
+                time.sleep(REST)
                 seen.setdefault((asked, CALLS, 1), []).append(timed_calls(caller, words, seconds))
             for clients in CLIENTS:
                 found = load.load(urls[WAYS[0]], thumbnails, clients, seconds)
