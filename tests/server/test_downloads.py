@@ -170,6 +170,13 @@ def test_names_are_safe_and_each_is_there_once(given_names):
         assert len(name.encode()) <= 255 and Path(name).name == name
 
 
+def test_a_name_of_megabytes_takes_no_time():
+    """A stranger's catalog may call a record so; it took minutes."""
+    names = _Names()
+    for name in ("é" * 3_000_000, "." * 3_000_000, "a." + "b" * 3_000_000):
+        assert len(names.choose(name).encode()) <= 255
+
+
 def test_a_file_that_shrinks_or_is_large_ends_a_whole_archive(engine, home, monkeypatch):
     monkeypatch.setattr(archives, "_PIECE", 1000)
     large = home / "photos" / "a" / "p000.jpg"
