@@ -13,7 +13,9 @@ from pathlib import Path
 from clipsearch.errors import StoreCorruptError
 
 _VIRTUAL = "full_text"
-_OBJECTS = "SELECT type, name, sql, rootpage FROM main.sqlite_master WHERE type NOT IN ('table', 'index') OR rootpage = 0"
+_OBJECTS = """
+SELECT type, name, sql, rootpage FROM main.sqlite_master WHERE type NOT IN ('table', 'index') OR rootpage = 0
+"""
 _COMPUTED = """
 SELECT tables.name || '.' || columns.name FROM main.sqlite_master AS tables, pragma_table_xinfo(tables.name, 'main') AS
 columns WHERE tables.type = 'table' AND tables.rootpage AND columns.hidden LIMIT 1
