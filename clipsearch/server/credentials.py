@@ -28,9 +28,9 @@ _DIGITS = 12
 class Credentials:
     """Checks tokens and sessions, and counts the wrong ones; of one event loop.
 
-    A session is no state of the server: its cookie has the time at which it ends, and an HMAC-SHA256 of that. The key is
-    made of the token and of a secret in the state folder of this user, so a session holds after a restart, ends with the
-    token, and no cookie is a guess of the token, however short that is. Forged ones need not be counted: a page of
+    A session is no state of the server: its cookie has the time at which it ends, and an HMAC-SHA256 of that. The key
+    is made of the token and of a secret in the state folder of this user. So a session holds after a restart, ends with
+    the token, and no cookie is a guess of the token, however short that is. Forged ones need not be counted: a page of
     another port of this host could set them, to lock the visitor out.
     """
 

@@ -1,6 +1,7 @@
 """Servers that are none of ours, or mean harm: a clear error, within bounds, and the token stays where it belongs."""
 
 import asyncio
+import contextlib
 import copy
 import json
 import logging
@@ -199,6 +200,31 @@ def test_an_answer_that_drips_is_given_up():
         with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
             client.stats()
         stop.set()
+
+
+@pytest.mark.parametrize("drip", [b"HTTP/1.1 102 Processing\r\n\r\n", b"x"], ids=["informed", "head"])
+async def test_a_head_that_never_ends_is_given_up(drip):
+    """Each byte of it would begin the timeout of a read again."""
+    stop = threading.Event()
+
+    def answer(listener):
+        with listener.accept()[0] as taken, contextlib.suppress(OSError):
+            taken.sendall(b"" if drip.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\nX: ")
+            while not stop.wait(0.05):
+                taken.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        client = AsyncClient(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.5)
+        try:
+            with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
+                async with asyncio.timeout(20):
+                    await client.stats()
+        finally:
+            stop.set()
+            await client.close()
+            thread.join()
 
 
 def test_a_server_that_is_silent_is_given_up():

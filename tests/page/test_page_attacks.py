@@ -10,7 +10,16 @@ from tests.support.page_library import write_pictures
 from tests.support.serving import serving
 
 HARM = "<img src=x onerror='window.harm=1'><style>*{display:none}</style>"
-NAMES = ["__proto__", "constructor", "toString", "hasOwnProperty", HARM, "javascript:window.harm=1", "a\u202eb", "é" * 190]
+NAMES = [
+    "__proto__",
+    "constructor",
+    "toString",
+    "hasOwnProperty",
+    HARM,
+    "javascript:window.harm=1",
+    "a\u202eb",
+    "é" * 190,
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,7 @@ def is_whole(page):
     """Tell whether nothing of what was said ran, nor became more than text."""
     return page.evaluate(
         "window.harm === undefined && ({}).a === undefined && Object.keys(Object.prototype).length === 0 && "
-        "!document.querySelector('img[src=\"x\"], body style, a[href^=\"javascript\"]')"
+        '!document.querySelector(\'img[src="x"], body style, a[href^="javascript"]\')'
     )
 
 

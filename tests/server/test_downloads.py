@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import archives, downloads
 from clipsearch.server.archives import _Names, zip_items
-from clipsearch.server.service import BusyError, Service
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import Service
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.library import Library
 from tests.support.api import ask, writable
