@@ -33,6 +33,7 @@ from clipsearch.errors import MediaError, PictureError
 from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.rgb import to_rgb
+from clipsearch.media.tiff import choose_page, is_unsupported
 from clipsearch.types import PictureInfo
 
 MAX_PICTURE_BYTES = 1 << 30
@@ -229,7 +230,10 @@ def open_picture(kind: str, data: bytes) -> Image.Image:
 
         picture: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
         return picture
-    return _DECODERS[kind](BytesIO(data))
+    picture = _DECODERS[kind](BytesIO(data))
+    if kind == "TIFF":
+        choose_page(picture)
+    return picture
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
@@ -335,6 +339,8 @@ def _reason(kind: str, error: Exception) -> str:
         return "not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
         return f"{kind} with more pixels than Pillow allows"
+    if kind == "TIFF" and is_unsupported(error):
+        return "a TIFF of a kind that cannot be read; save it with 8 bits a sample"
     text = " ".join(str(error).split())[:120]
     cut = ("truncated", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
     if isinstance(error, EOFError) or any(word in text.lower() for word in cut):
