@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from clipsearch.cli.main import cli, complain
 from clipsearch.errors import ClipSearchError
-from tests.client.test_hostile_servers import ANSWER, ITEM, LISTS, answering
 from tests.support.cli import run_cli
+from tests.support.hostile_answers import ANSWER, ITEM, LISTS, answering
 from tests.support.serving import TOKEN
 
 
