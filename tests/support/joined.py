@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch import Filter, Indexed, Record, SearchEngine, Settings, Text
+from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.query.opening import open_or_create
+from clipsearch.store.catalog import get_setting
+from clipsearch.store.spreads import SPREADS_KEY
 from tests.support.pictures import noise_picture
 
 SETTINGS = Settings(threads=1, offline=True)
@@ -35,7 +38,7 @@ def fill(folder: Path, encoder: Any, parts: list[list[Record]]) -> SearchEngine:
     library = open_or_create(folder, SETTINGS, create=True, model="builtin-small", dim=None, timeout=1)
     engine = SearchEngine(library, SETTINGS, encoder, timeout=1, may_be_empty=True)
     for part in parts:
-        assert not engine.add(part).failed
+        assert not engine.add(part, keep="thumbnail").failed
         keys = [record.id for record in part]
         engine.tag(keys[::2], add=["Sea" if len(keys) == SIZES[0] else "sea", "even"])
         engine.collect("Best", keys[:5])
@@ -47,7 +50,19 @@ def make(folder: Path, encoder: Any) -> tuple[SearchEngine, list[SearchEngine]]:
     firsts = [sum(SIZES[:number]) for number in range(len(SIZES))]
     parts = [records(number, first, size) for number, (first, size) in enumerate(zip(firsts, SIZES, strict=True))]
     whole = fill(folder / "whole", encoder, parts)
-    return whole, [fill(folder / f"part{number}", encoder, [part]) for number, part in enumerate(parts)]
+    shared = [fill(folder / f"part{number}", encoder, [part]) for number, part in enumerate(parts)]
+    share_measurements(whole, shared)
+    return whole, shared
+
+
+def share_measurements(whole: SearchEngine, parts: list[SearchEngine]) -> None:
+    """Give libraries what was measured of one: of another sample of queries and rows, it would be a little different."""
+    with whole.library.query() as connection:
+        known = {key: get_setting(connection, key) for key in (SPREADS_KEY, COPY_DISTANCE_KEY)}
+    for part in parts:
+        with part.library.writer() as writer:
+            for key, value in known.items():
+                writer.set_setting(key, value)
 
 
 def of_price(*prices: int) -> Filter:
@@ -101,6 +116,6 @@ def seen(found: Any) -> Any:
     if isinstance(found, list):
         return [seen(each) for each in found]
     return [
-        (hit.rank, hit.item.key, round(hit.score, 6), hit.modality, hit.part, hit.item.metadata, hit.item.tags, keys(hit.also or ()))
+        (hit.rank, hit.item.key, round(hit.score, 6), hit.confidence and round(hit.confidence, 5), hit.modality, hit.part, hit.item.metadata, hit.item.tags, keys(hit.also or ()))
         for hit in found
     ]
