@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
-from typing import Any, NoReturn, Self
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn, Self, TypeVar
 
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, LibraryError
@@ -18,8 +19,16 @@ from clipsearch.query.joint.library import JointLibrary
 from clipsearch.query.joint.merging import merge_collections
 from clipsearch.query.joint.part import Part
 from clipsearch.query.joint.retriever import JointRetriever
+from clipsearch.query.joint.states import StateChangedError
+from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
-from clipsearch.types import Collection, Item
+from clipsearch.query.terms import Query
+from clipsearch.types import Collection, Item, Results
+
+T = TypeVar("T")
+
+_TURNS = 4
+"""How often a search begins again while libraries of servers change."""
 
 _WRITES = (
     "add", "build", "collect", "delete", "delete_collection", "index", "index_metadata", "rename_collection", "tag",
@@ -85,6 +94,21 @@ class JointEngine(EngineAsync, EngineReads, EngineEmbeds):
         if not isinstance(number, int) or not 0 <= part < len(self.library.parts):
             raise InvalidInputError(f"{number!r} is no id of an item of these libraries. Take it from a hit: hit.item.id")
         return self.libraries[part]
+
+    def _search_batch(self, options: SearchOptions, **queries: Any) -> list[Results]:  # noqa: ANN401 - as EngineSearches
+        return self._until_unchanged(partial(super()._search_batch, options, **queries))
+
+    def _search_composed(self, query: Query, options: SearchOptions) -> Results:
+        return self._until_unchanged(partial(super()._search_composed, query, options))
+
+    def _until_unchanged(self, search: Callable[[], T]) -> T:
+        """Search again where a library of a server changed meanwhile. Raises StateChangedError where it never rests."""
+        for _ in range(_TURNS):
+            try:
+                return search()
+            except StateChangedError:
+                continue
+        return search()
 
     def thumbnail(self, key: str, *, side: int = 256) -> bytes:
         """Return an item's picture, reduced, as `SearchEngine.thumbnail` does, from the first library that has it."""

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.filtering import Filter
-from clipsearch.forking import abandon
-from clipsearch.query.candidates import QueryBatch, Retriever
+from clipsearch.query.candidates import QueryBatch
 from clipsearch.query.engine import SearchEngine
 from clipsearch.ranking import exact_scores
 from clipsearch.store.snapshot import Snapshot
@@ -68,7 +67,6 @@ class LocalPart:
         self.name = str(engine.library.folder)
         self._engine = engine
         self._own = own
-        self._retriever = Retriever(engine.library)
 
     def pin(self) -> EncoderPin | None:
         """See Part."""
@@ -93,7 +91,7 @@ class LocalPart:
     ) -> tuple[Neighbors, frozenset[str]]:
         """See Part."""
         batch = QueryBatch(state, queries, kind, wanted)
-        ids, warnings = self._retriever.nearest_rows(batch, modality, k)
+        ids, warnings = self._engine.retriever.nearest_rows(batch, modality, k)
         found, places = np.unique(ids[ids >= 0], return_inverse=True)
         vectors = state.rows(modality).gather(found)
         scores = np.full(ids.shape, -np.inf, np.float32)
@@ -123,6 +121,4 @@ class LocalPart:
             self._engine.close()
 
     def renew_after_fork(self) -> None:
-        """Make the indexes again, in a fork of the process; the engine does so itself."""
-        abandon(self._retriever)
-        self._retriever = Retriever(self._engine.library)
+        """See Part; the engine does so itself."""

@@ -49,9 +49,8 @@ class JointMatch(Match):
 
     def __init__(self, own: Match, number: int) -> None:
         """Say of a match of one library which of several that is."""
-        super().__init__(own.modality, own.place, own.root_paths)
-        object.__setattr__(self, "own", own)
-        object.__setattr__(self, "number", number)
+        for name, value in (("modality", own.modality), ("own", own), ("number", number)):
+            object.__setattr__(self, name, value)
 
     own: Match
     number: int
