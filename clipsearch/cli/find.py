@@ -16,11 +16,12 @@ from clipsearch.cli.options import (
     shape_options,
     write_shaped,
 )
-from clipsearch.cli.remote import server_options
+from clipsearch.cli.remote import shard_options
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
     from clipsearch.filtering import Filter
+    from clipsearch.query.joint.engine import JointEngine
     from clipsearch.types import Listing
 
 SHOWN = 100
@@ -37,7 +38,7 @@ SHOWN = 100
 )
 @shape_options
 @library_option
-@server_options
+@shard_options
 def find(
     filters: Filter | None,
     limit: int | None,
@@ -45,7 +46,7 @@ def find(
     paths: bool,
     print0: bool,
     library: str | None,
-    server: Client | None,
+    server: Client | JointEngine | None,
 ) -> None:
     """List the files that the filters allow, newest first.
 
