@@ -138,7 +138,7 @@ __all__ = [
 
 
 @overload
-def open(
+def open(  # type: ignore[overload-overlap]
     library: str | os.PathLike[str] | None = None,
     *,
     create: bool = False,

@@ -7,7 +7,6 @@ confidences and the order are computed here as for rows of this machine. All tha
 from __future__ import annotations
 
 import base64
-
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,7 +162,9 @@ class RemoteRows(Rows):
         missing = np.array([row for row in rows.tolist() if row not in self._kept], np.int64)
         if len(missing):
             self.keep(missing, self._state.vectors_of(self._modality, missing, self.dim))
-        return np.stack([self._kept[row] for row in rows.tolist()]) if len(rows) else np.empty((0, self.dim), np.float32)
+        return (
+            np.stack([self._kept[row] for row in rows.tolist()]) if len(rows) else np.empty((0, self.dim), np.float32)
+        )
 
 
 class RemoteSnapshot(Snapshot):
@@ -301,7 +302,9 @@ class RemoteSnapshot(Snapshot):
     def require_sound(self, modality: Modality, rows: NDArray[np.int64]) -> None:
         """Raise StoreCorruptError if a row fails its checksum."""
         if len(self.matches(modality, rows.tolist())) < len(rows):
-            raise StoreCorruptError(f"An item of the library of {self._part.name} is damaged. Run there: clipsearch verify")
+            raise StoreCorruptError(
+                f"An item of the library of {self._part.name} is damaged. Run there: clipsearch verify"
+            )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -380,7 +383,9 @@ class RemoteSnapshot(Snapshot):
         """Return the lines of text in each of these items that is a picture with text."""
         found = self._ask("lines", numbers=_encode(np.array([*ids], np.int64), "<i8"))
         try:
-            return {each.whole("id"): tuple(map(read_text_line, each.objects("lines"))) for each in found.objects("lines")}
+            return {
+                each.whole("id"): tuple(map(read_text_line, each.objects("lines"))) for each in found.objects("lines")
+            }
         except ValueError as error:
             raise _strange(self._part.name, error) from error
 

@@ -58,7 +58,12 @@ def answer_shard(part: LocalPart, asked: ShardRequest) -> dict[str, Any]:
         if asked.revision is not None and asked.revision != state.revision:
             return {"revision": state.revision, "changed": True}
         found = ANSWERS[asked.ask](part, state, asked)
-        return {"revision": state.revision, "changed": False, **found, "warnings": [*found.get("warnings", ()), *state.warnings]}
+        return {
+            "revision": state.revision,
+            "changed": False,
+            **found,
+            "warnings": [*found.get("warnings", ()), *state.warnings],
+        }
 
 
 def _state(part: LocalPart, state: Snapshot, asked: ShardRequest) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import pytest
 
 import clipsearch
 from clipsearch import Filter, LibraryError, Text
-from tests.support.libraries import index, photos
 from tests.support.joined import READS, SEARCHES, SETTINGS, fill, keys, make, records, seen
+from tests.support.libraries import index, photos
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def shared(tmp_path, encoder):
 
 
 def test_each_library_measures_for_itself_and_scores_are_those_of_one(tmp_path, encoder):
-    part = [records(0, 0, 40), records(1, 40, 45)]
+    part = [records(0, 0, 80), records(1, 80, 70)]  # enough for each to be measured
     whole = fill(tmp_path / "whole", encoder, part)
     shares = [fill(tmp_path / str(number), encoder, [each]) for number, each in enumerate(part)]
     with whole, clipsearch.open(shares, settings=SETTINGS) as joint:
@@ -52,7 +52,7 @@ def test_each_library_measures_for_itself_and_scores_are_those_of_one(tmp_path, 
             one, several = (e.search("a dog", modality=modality, k=30, hybrid=False) for e in (whole, joint))
             assert [(hit.item.key, hit.score) for hit in several] == [(hit.item.key, hit.score) for hit in one]
             for hit, other in zip(several, one, strict=True):
-                assert hit.confidence == pytest.approx(other.confidence, abs=0.15)
+                assert hit.confidence == pytest.approx(other.confidence, abs=0.2)
     for each in shares:
         each.close()
 

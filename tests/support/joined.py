@@ -56,7 +56,7 @@ def make(folder: Path, encoder: Any) -> tuple[SearchEngine, list[SearchEngine]]:
 
 
 def share_measurements(whole: SearchEngine, parts: list[SearchEngine]) -> None:
-    """Give libraries what was measured of one: of another sample of queries and rows, it would be a little different."""
+    """Give libraries what was measured of one: by other queries and rows it would be a little different."""
     with whole.library.query() as connection:
         known = {key: get_setting(connection, key) for key in (SPREADS_KEY, COPY_DISTANCE_KEY)}
     for part in parts:
@@ -116,6 +116,16 @@ def seen(found: Any) -> Any:
     if isinstance(found, list):
         return [seen(each) for each in found]
     return [
-        (hit.rank, hit.item.key, round(hit.score, 6), hit.confidence and round(hit.confidence, 5), hit.modality, hit.part, hit.item.metadata, hit.item.tags, keys(hit.also or ()))
+        (
+            hit.rank,
+            hit.item.key,
+            round(hit.score, 6),
+            hit.confidence and round(hit.confidence, 5),
+            hit.modality,
+            hit.part,
+            hit.item.metadata,
+            hit.item.tags,
+            keys(hit.also or ()),
+        )
         for hit in found
     ]

@@ -92,7 +92,9 @@ class JointEngine(EngineAsync, EngineReads, EngineEmbeds):
         number = item.id if isinstance(item, Item) else item
         part, _ = split_id(number)
         if not isinstance(number, int) or not 0 <= part < len(self.library.parts):
-            raise InvalidInputError(f"{number!r} is no id of an item of these libraries. Take it from a hit: hit.item.id")
+            raise InvalidInputError(
+                f"{number!r} is no id of an item of these libraries. Take it from a hit: hit.item.id"
+            )
         return self.libraries[part]
 
     def _search_batch(self, options: SearchOptions, **queries: Any) -> list[Results]:  # noqa: ANN401 - as EngineSearches

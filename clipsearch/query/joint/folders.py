@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.filtering import Filter
+from clipsearch.filtering import Filter, change_parts
 from clipsearch.store.snapshot import Snapshot
-
-_COMBINED = ("all_of", "any_of", "none_of")
 
 
 def known_folders(states: Sequence[Snapshot], wanted: Filter) -> list[Filter]:
@@ -28,9 +26,8 @@ def known_folders(states: Sequence[Snapshot], wanted: Filter) -> list[Filter]:
 
 def _folders(wanted: Filter) -> Iterator[str]:
     yield from wanted.folders
-    for name in _COMBINED:
-        for part in getattr(wanted, name):
-            yield from _folders(part)
+    for part in (*wanted.all_of, *wanted.any_of, *wanted.none_of):
+        yield from _folders(part)
 
 
 def _is_known(state: Snapshot, folder: str) -> bool:
@@ -42,7 +39,6 @@ def _is_known(state: Snapshot, folder: str) -> bool:
 
 
 def _only(wanted: Filter, known: set[str]) -> Filter:
-    parts = {name: tuple(_only(each, known) for each in getattr(wanted, name)) for name in _COMBINED}
     folders = tuple(folder for folder in wanted.folders if folder in known)
-    nothing = {"ids": frozenset()} if wanted.folders and not folders else {}
-    return replace(wanted, folders=folders, **parts, **nothing)
+    ids = frozenset[int]() if wanted.folders and not folders else wanted.ids
+    return replace(change_parts(wanted, lambda each: _only(each, known)), folders=folders, ids=ids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from clipsearch.filtering import Filter
+from clipsearch.filtering import Filter, change_parts
 from clipsearch.types import Item
 
 PART_BITS = 40
@@ -46,8 +46,5 @@ def own_item(item: Item) -> Item:
 
 def own_filter(wanted: Filter, part: int) -> Filter:
     """Return a filter as one library takes it: the ids are its own."""
-    parts = {
-        name: tuple(own_filter(each, part) for each in getattr(wanted, name)) for name in ("all_of", "any_of", "none_of")
-    }
     ids = None if wanted.ids is None else frozenset(ids_of_part(wanted.ids, part))
-    return replace(wanted, ids=ids, **parts)
+    return replace(change_parts(wanted, lambda each: own_filter(each, part)), ids=ids)

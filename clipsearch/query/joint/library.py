@@ -135,7 +135,7 @@ class JointLibrary(Library):
             part.close()
 
     @contextmanager
-    def query(self) -> Iterator[NoReturn]:  # type: ignore[override]
+    def query(self) -> Iterator[NoReturn]:
         """Refuse what needs the catalog of one library."""
         raise LibraryError("Several libraries have no one catalog. Open the one that is meant: clipsearch.open(DIR)")
         yield

@@ -80,7 +80,13 @@ class JointSnapshot(Snapshot):
     """One state of each of several libraries, which need not be of the same moment."""
 
     def __init__(
-        self, parts: Sequence[OpenPart], revision: int, cache: RevisionCache, pool: Executor, lost: Sequence[str], dim: int
+        self,
+        parts: Sequence[OpenPart],
+        revision: int,
+        cache: RevisionCache,
+        pool: Executor,
+        lost: Sequence[str],
+        dim: int,
     ) -> None:
         """Join states. revision: rises with each other state. lost: warnings about libraries that are left out."""
         self._parts = list(parts)
@@ -101,7 +107,9 @@ class JointSnapshot(Snapshot):
 
     def rows(self, modality: Modality) -> JointRows:
         """Return the rows of all libraries."""
-        return self.cached(f"rows {modality}", lambda: JointRows([p.state.rows(modality) for p in self._parts], self._dim))
+        return self.cached(
+            f"rows {modality}", lambda: JointRows([p.state.rows(modality) for p in self._parts], self._dim)
+        )
 
     def nearest(
         self, queries: NDArray[np.float32], kind: str | None, wanted: Filter | None, modality: Modality, k: int
@@ -137,7 +145,9 @@ class JointSnapshot(Snapshot):
 
     def spreads(self) -> Spreads:
         """Return how queries at large score: what was measured of each library, weighted by its rows."""
-        return self.cached("spreads", lambda: merging.merge_spreads([(self._weights(p), p.state.spreads()) for p in self._parts]))
+        return self.cached(
+            "spreads", lambda: merging.merge_spreads([(self._weights(p), p.state.spreads()) for p in self._parts])
+        )
 
     def _weights(self, part: OpenPart) -> dict[str, int]:
         return {str(modality): part.state.live_count(modality) for modality in Modality}
@@ -228,7 +238,8 @@ class JointSnapshot(Snapshot):
 
     def ids_of_keys(self, keys: Iterable[str]) -> dict[str, list[int]]:
         """Return the items that have each of these keys, in order of the libraries."""
-        wanted, found = list(keys), {}
+        wanted = list(keys)
+        found: dict[str, list[int]] = {}
         for each in self._parts:
             for key, ids in each.state.ids_of_keys(wanted).items():
                 found.setdefault(key, []).extend(joint_id(each.number, own) for own in ids)
@@ -256,7 +267,9 @@ class JointSnapshot(Snapshot):
 
     def facets(self, wanted: Filter, limit: int) -> Facets:
         """Count the items that a filter allows by their values."""
-        return merging.merge_facets([each.state.facets(own, merging.ALL) for each, own in self._filtered(wanted)], limit)
+        return merging.merge_facets(
+            [each.state.facets(own, merging.ALL) for each, own in self._filtered(wanted)], limit
+        )
 
     def places(self, wanted: Filter, cells: int) -> Places:
         """Put the places of the items that a filter allows together into clusters."""
