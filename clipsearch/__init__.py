@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from clipsearch.client.async_client import AsyncClient
     from clipsearch.client.client import Client
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.filtering import Filter
     from clipsearch.query.engine import SearchEngine
+    from clipsearch.query.joint.engine import JointEngine
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
     from clipsearch.records import AddReport, Record
@@ -74,6 +75,7 @@ _HOMES = {
     ),
     "clipsearch.filtering": ("Filter",),
     "clipsearch.query.engine": ("SearchEngine",),
+    "clipsearch.query.joint.engine": ("JointEngine",),
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
@@ -103,6 +105,7 @@ __all__ = [
     "Indexed",
     "InvalidInputError",
     "Item",
+    "JointEngine",
     "LibraryError",
     "LibraryLockedError",
     "LibraryNotFoundError",
@@ -134,7 +137,8 @@ __all__ = [
 ]
 
 
-def open(
+@overload
+def open(  # type: ignore[overload-overlap]
     library: str | os.PathLike[str] | None = None,
     *,
     create: bool = False,
@@ -143,12 +147,31 @@ def open(
     index_metadata: str | Iterable[str] = (),
     timeout: float = 30.0,
     settings: Settings | None = None,
-) -> SearchEngine:
-    """Open a library, to search it and to write to it.
+) -> SearchEngine: ...
+@overload
+def open(
+    library: Sequence[str | os.PathLike[str] | SearchEngine | Client],
+    *,
+    partial: bool = False,
+    settings: Settings | None = None,
+) -> JointEngine: ...
+def open(
+    library: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | SearchEngine | Client] | None = None,
+    *,
+    create: bool = False,
+    model: str | None = None,
+    dim: int | None = None,
+    index_metadata: str | Iterable[str] = (),
+    timeout: float = 30.0,
+    settings: Settings | None = None,
+    partial: bool = False,
+) -> SearchEngine | JointEngine:
+    """Open a library, to search it and to write to it; or several, to search them as one.
 
     Args:
         library: Its folder; None finds it as the command line does: the environment, the nearest `.clipsearch/`, the
-            data folder.
+            data folder. Or a list of libraries of one encoder: folders, URLs of servers, engines and clients. Those
+            that are opened here are closed with the engine.
         create: Make the library if it is not there.
         model: The encoder of a new library, as `clipsearch index --model` takes it; None for what the settings name. An
             existing library must have that encoder.
@@ -159,6 +182,8 @@ def open(
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
             `index --model` do.
+        partial: Of several libraries, leave out those that are out of reach, and say so in the warnings of answers; by
+            default that is an error.
 
     Returns:
         A search engine, safe to share between threads. Close it, or use it as a context manager.
@@ -175,6 +200,12 @@ def open(
         >>> with clipsearch.open("photos/.clipsearch") as engine:
         ...     hits = engine.search("a cat on a sofa", k=10)
     """
+    if library is not None and not isinstance(library, str | os.PathLike):
+        from clipsearch.client.joining import open_several, refuse_writing
+
+        if create or model is not None or dim is not None or index_metadata:
+            refuse_writing()
+        return open_several(library, settings, partial=partial)
     from clipsearch.config import load_settings
     from clipsearch.locations import library_path
     from clipsearch.query.opening import open_engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from numbers import Integral
@@ -200,8 +200,13 @@ def absolute(wanted: Filter) -> Filter:
     """
     if not isinstance(wanted, Filter):
         raise InvalidInputError(f"Filters are given as a clipsearch.Filter, not as {type(wanted).__name__}.")
-    parts = {name: tuple(map(absolute, getattr(wanted, name))) for name in _COMBINED}
-    return replace(wanted, folders=tuple(map(_absolute, wanted.folders)), **parts)  # type: ignore[arg-type]
+    return replace(change_parts(wanted, absolute), folders=tuple(map(_absolute, wanted.folders)))
+
+
+def change_parts(wanted: Filter, change: Callable[[Filter], Filter]) -> Filter:
+    """Return a filter that is combined of what a function makes of the filters that it is combined of."""
+    parts = {name: tuple(map(change, getattr(wanted, name))) for name in _COMBINED}
+    return replace(wanted, **parts)  # type: ignore[arg-type]
 
 
 def to_values(wanted: Filter) -> dict[str, Any]:

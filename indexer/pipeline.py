@@ -321,15 +321,14 @@ def _covers(scope: Scope, other: Scope) -> bool:
 
 def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
     """Tell whether a file has the content of a missing item; each missing item is claimed once."""
-    candidates = writer.ledger.missing_of_size(record.size)
-    if not candidates:
+    if not writer.ledger.is_missing(record.size):
         return False
     path = join(roots[record.root_id], quote_path(record.path))
     try:
         content_hash = hash_content(read_regular(path, record.size)[0], path)
     except (OSError, MediaError):
         return False
-    return writer.ledger.claim_missing(candidates, content_hash)
+    return writer.ledger.claim_missing(record.size, content_hash)
 
 
 def _check_paths(folder: Path, paths: Sequence[str]) -> None:

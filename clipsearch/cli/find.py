@@ -16,12 +16,13 @@ from clipsearch.cli.options import (
     shape_options,
     write_shaped,
 )
-from clipsearch.cli.remote import server_options
+from clipsearch.cli.remote import shard_options
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
     from clipsearch.filtering import Filter
+    from clipsearch.query.joint.engine import JointEngine
     from clipsearch.types import Listing
 
 SHOWN = 100
@@ -38,7 +39,7 @@ SHOWN = 100
 )
 @shape_options
 @library_option
-@server_options
+@shard_options
 def find(
     filters: Filter | None,
     limit: int | None,
@@ -46,7 +47,7 @@ def find(
     paths: bool,
     print0: bool,
     library: str | None,
-    server: Client | None,
+    server: Client | JointEngine | None,
 ) -> None:
     """List the files that the filters allow, newest first.
 

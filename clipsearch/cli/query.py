@@ -23,7 +23,7 @@ from clipsearch.cli.options import (
     shape_options,
     write_shaped,
 )
-from clipsearch.cli.remote import refuse_local, server_options
+from clipsearch.cli.remote import refuse_local, shard_options
 from clipsearch.cli.requests import Answer, SearchRequest, answer
 from clipsearch.cli.showing import Showing, show, show_options, written
 from clipsearch.config import Settings
@@ -34,6 +34,7 @@ from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weigh
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
+    from clipsearch.query.joint.engine import JointEngine
 
 
 @click.command(cls=FilteringCommand)
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 @shape_options
 @show_options
 @library_option
-@server_options
+@shard_options
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @click.option("--no-cache", is_flag=True, help="Neither store nor reuse the vector of this text.")
 @search_options
@@ -73,7 +74,7 @@ def query(
     paths: bool,
     print0: bool,
     library: str | None,
-    server: Client | None,
+    server: Client | JointEngine | None,
     offline: bool | None,
     no_cache: bool,
     showing: Showing,
@@ -88,6 +89,7 @@ def query(
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
     clipsearch query --server https://photos.example.org "a cat"
+    clipsearch query --shards ./photos/.clipsearch --shards ./more/.clipsearch "a cat"
 
     Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
     library. A number and a colon before a term is its weight: 2:cat counts twice.

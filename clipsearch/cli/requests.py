@@ -12,6 +12,7 @@ from clipsearch.query.options import SearchOptions
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
     from clipsearch.query.engine import SearchEngine
+    from clipsearch.query.joint.engine import JointEngine
     from clipsearch.types import Results
 
 
@@ -51,7 +52,7 @@ class Answer:
     payload: dict[str, Any] | None = None
 
 
-def answer(engine: SearchEngine | Client, asked: SearchRequest, picture: str | None = None) -> Answer:
+def answer(engine: SearchEngine | Client | JointEngine, asked: SearchRequest, picture: str | None = None) -> Answer:
     """Search, and put what was found in the shape that was asked for. Raises as `SearchEngine.search` does.
 
     picture: the absolute path of the picture, for a process that is in another folder.

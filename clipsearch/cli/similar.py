@@ -22,12 +22,13 @@ from clipsearch.cli.options import (
     shape_options,
 )
 from clipsearch.cli.query import print_answer, put_out
-from clipsearch.cli.remote import refuse_local, server_options
+from clipsearch.cli.remote import refuse_local, shard_options
 from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.cli.showing import Showing, show_options, written
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
+    from clipsearch.query.joint.engine import JointEngine
     from clipsearch.query.options import SearchOptions
 
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 @shape_options
 @show_options
 @library_option
-@server_options
+@shard_options
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @search_options
 def similar(
@@ -50,7 +51,7 @@ def similar(
     paths: bool,
     print0: bool,
     library: str | None,
-    server: Client | None,
+    server: Client | JointEngine | None,
     offline: bool | None,
     showing: Showing,
 ) -> None:
@@ -87,7 +88,7 @@ def _by(asked: SearchRequest, item: str, number: int | None) -> SearchRequest:
     return replace(asked, image=item) if number is None else replace(asked, query=f"id:{number}")
 
 
-def _item_there(server: Client, item: str) -> int | None:
+def _item_there(server: Client | JointEngine, item: str) -> int | None:
     """Return the id of the item of a server that a key or a path names."""
     known = server.get(item) or server.get(os.path.abspath(item))
     return None if known is None else known.id

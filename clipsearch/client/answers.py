@@ -214,18 +214,20 @@ def _hit(found: Fields) -> Hit:
         found.number_or_none("confidence"),
         Modality(found.text("modality")),
         part=found.whole("part_index"),
-        passage=None if found.is_null("part") else _passage(found.object("part")),
+        passage=None if found.is_null("part") else read_passage(found.object("part")),
         also=tuple(read_item(each) for each in found.objects("also")) if "also" in found else None,
         log_evalue=math.inf if found.is_null("log_evalue") else found.number("log_evalue"),
-        recognised=tuple(_line(each) for each in found.objects("recognised")) if "recognised" in found else (),
+        recognised=tuple(read_text_line(each) for each in found.objects("recognised")) if "recognised" in found else (),
     )
 
 
-def _passage(found: Fields) -> Passage:
+def read_passage(found: Fields) -> Passage:
+    """Read a passage."""
     return Passage(found.text("text"), found.whole("line"), found.whole("end_line"))
 
 
-def _line(found: Fields) -> TextLine:
+def read_text_line(found: Fields) -> TextLine:
+    """Read a line of text in a picture."""
     corners = [Fields({"corner": each}).numbers("corner") for each in found.lists("box")]
     if any(len(corner) != 2 for corner in corners):
         raise ValueError("a corner of a box has not two numbers")

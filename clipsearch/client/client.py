@@ -6,11 +6,11 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, Unpack, overload
 
 from clipsearch.client import changing, lookup, searching, selections
 from clipsearch.client.address import read_address
-from clipsearch.client.calls import MAX_COUNT
+from clipsearch.client.calls import MAX_COUNT, Steps
 from clipsearch.client.connection import Connection, Link
 from clipsearch.filtering import Filter
 from clipsearch.query.options import SearchKeywords, SearchOptions, check_filters
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
     from indexer.report import IndexReport
+
+T = TypeVar("T")
 
 
 class Client:
@@ -323,6 +325,10 @@ class Client:
             LibraryError: The job failed.
         """
         return self._connection.run(changing.index(paths, retry_failed, ocr, progress, should_stop))
+
+    def take(self, steps: Steps[T]) -> T:
+        """Send the requests of a method of a client, and return its result."""
+        return self._connection.run(steps)
 
     def close(self) -> None:
         """Close the connections. A later call raises LibraryError."""

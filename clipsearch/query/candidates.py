@@ -154,7 +154,7 @@ def open_generation(library: Path, generation: Generation, rows: Rows) -> OpenIn
 
     Raises StoreCorruptError for a missing, changed or linked file, AnnIndexError for an index that cannot be read.
     """
-    verify(library, generation)
+    verify(library, generation, once=True)
     folder = generation_path(library, generation.name)
     return registry.open_generation(generation.kind, folder, generation.params, rows, generation.watermark)
 

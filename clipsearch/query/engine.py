@@ -72,6 +72,11 @@ class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, E
                 self._turn.release()
 
     @property
+    def retriever(self) -> Retriever:
+        """What finds candidates in its library, by the indexes that are loaded."""
+        return self._retriever
+
+    @property
     def settings(self) -> Settings:
         """The settings that it was opened with."""
         return self._settings

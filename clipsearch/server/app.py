@@ -38,6 +38,7 @@ ROUTES = (
     "records",
     "search",
     "session",
+    "shards",
     "tags",
 )
 """Modules of `routes`, each with a `router`."""

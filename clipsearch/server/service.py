@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 
 from clipsearch.errors import ClipSearchError
 from clipsearch.query.engine import SearchEngine
+from clipsearch.query.joint.part import LocalPart
 from clipsearch.server.sending import BusyError, Sending
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.reading import CATALOG
@@ -48,6 +49,7 @@ class Service:
 
     Attributes:
         engine: Its blocking methods are called through `run`.
+        part: Its library, for whoever searches it together with others.
         settings: Of the server.
         stopping: Is set as soon as the server begins to stop: a response without an end, such as a stream of events,
             ends then.
@@ -57,6 +59,7 @@ class Service:
     def __init__(self, engine: SearchEngine, settings: ServerSettings) -> None:
         """Share an engine, which the caller closes after the service."""
         self.engine = engine
+        self.part = LocalPart(engine, own=False)
         self.settings = settings
         self.stopping = threading.Event()
         self.sending = Sending()

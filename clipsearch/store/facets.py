@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, inspect, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from clipsearch.paths import unquote_path
 from clipsearch.store.records import Root, RootKind
-from clipsearch.store.schema import items, tags
+from clipsearch.store.schema import items
+from clipsearch.store.tags import count_tags_of
 from clipsearch.types import Facets, Modality
 
 Counts = tuple[tuple[str, int], ...]
@@ -33,7 +34,7 @@ def count_facets(connection: Connection, allowed: ColumnElement[bool], roots: Se
         months=tuple(sorted(_named(months), reverse=True)),
         cameras=_frequent(_named(cameras), limit),
         folders=_frequent(_folders(connection, shown, roots), limit),
-        tags=_frequent(_tags(connection, shown), limit),
+        tags=_frequent(count_tags_of(connection, select(items.c.id).where(*shown)), limit),
         modalities=_frequent([pair for pair in _named(kinds) if pair[0] in {*Modality}], limit),
     )
 
@@ -56,19 +57,6 @@ def _folders(
         for depth in range(1, len(parts) + 1):
             counts[os.path.join(root, *parts[:depth])] += number
     return list(counts.items())
-
-
-def _tags(connection: Connection, shown: Sequence[ColumnElement[bool]]) -> list[tuple[str, int]]:
-    """Count the items that have each tag; it is named as it is written most often."""
-    if not inspect(connection).has_table(tags.name):  # the library is older than tags
-        return []
-    both = tags.join(items, items.c.id == tags.c.item_id)
-    written = select(tags.c.folded, tags.c.tag).select_from(both).where(*shown)
-    often_last = written.group_by(tags.c.folded, tags.c.tag).order_by(func.count(), tags.c.tag.desc())
-    names = {folded: name for folded, name in connection.execute(often_last) if isinstance(name, str)}
-    number = func.count(tags.c.item_id.distinct())
-    counted = select(tags.c.folded, number).select_from(both).where(*shown).group_by(tags.c.folded)
-    return [(names[folded], found) for folded, found in connection.execute(counted) if folded in names]
 
 
 def _named(rows: Iterable[Row[Any]]) -> list[tuple[str, int]]:

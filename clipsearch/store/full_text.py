@@ -124,7 +124,7 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
 
     Raises LibraryError where the library is older than its index of words.
     """
-    if not _is_there(connection):
+    if not is_there(connection):
         raise LibraryError(
             "The library was written by an earlier version of clipsearch, which did not "
             "index words. Run once: clipsearch index"
@@ -138,9 +138,9 @@ class WordCounts:
 
     def __init__(self, connection: Connection) -> None:
         """Count the items. is_there: whether there is an index of words; older libraries have none."""
-        self.is_there = _is_there(connection)
+        self.is_there = is_there(connection)
         total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
-        self.most = max(_MOST_ITEMS, int(_MOST_SHARE * total))
+        self.most = most_items(total)
         self._counts: dict[str, int] = {}
 
     def count(self, connection: Connection, phrase: str) -> int:
@@ -161,11 +161,9 @@ def ranked(
     words than are looked for. At most `limit` ids; nothing where the library is older than its index of words. counts:
     of the state that the connection sees.
     """
-    words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
-    if not counts.is_there or len(words) > _MOST_WORDS:
-        return NOTHING
+    phrases = phrases_of(wanted) if counts.is_there else []
     telling: dict[str, int] = {}
-    for phrase in (_phrase(Phrase(word, False)) for word in words):
+    for phrase in phrases:
         count = counts.count(connection, phrase)
         if not count:
             return NOTHING
@@ -173,14 +171,30 @@ def ranked(
             telling[phrase] = count
     if not telling:
         return NOTHING
-    has_all = " AND ".join(telling)
+    return Keywords(ranked_ids(connection, [*telling], allowed, limit), tuple(telling.values()))
+
+
+def ranked_ids(
+    connection: Connection, phrases: Sequence[str], allowed: ColumnElement[bool] | None, limit: int
+) -> list[int]:
+    """Return the ids of live items that have all these phrases, and that a condition allows, best first by BM25."""
+    has_all = " AND ".join(phrases)
     if allowed is None:
-        ids = connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars()
-    else:
-        query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
-        query = query.where(_table.c.words.op("MATCH")(bindparam(None, has_all)), ~items.c.deleted, allowed)
-        ids = connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars()
-    return Keywords(list(ids), tuple(telling.values()))
+        return list(connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars())
+    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
+    query = query.where(_table.c.words.op("MATCH")(bindparam(None, has_all)), ~items.c.deleted, allowed)
+    return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+
+
+def most_items(total: int) -> int:
+    """Return how many of so many items may have a word that tells something."""
+    return max(_MOST_ITEMS, int(_MOST_SHARE * total))
+
+
+def phrases_of(wanted: str) -> list[str]:
+    """Return the words of a text that are looked for, as FTS5 takes them; none of a text of too many words."""
+    words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
+    return [] if len(words) > _MOST_WORDS else list(dict.fromkeys(_phrase(Phrase(word, False)) for word in words))
 
 
 def _characters(text: str) -> str:
@@ -188,7 +202,8 @@ def _characters(text: str) -> str:
     return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
-def _is_there(connection: Connection) -> bool:
+def is_there(connection: Connection) -> bool:
+    """Tell whether a library has an index of words; older ones have none."""
     return inspect(connection).has_table(_table.name)
 
 

@@ -26,6 +26,7 @@ from clipsearch.store.names import (
     temporary_name,
 )
 from clipsearch.store.schema import generations
+from clipsearch.store.verified import has_digest
 from clipsearch.types import Modality
 
 FOLDER = "ann"
@@ -87,21 +88,28 @@ def deactivate(connection: Connection, modality: Modality) -> None:
     connection.execute(delete(generations).where(generations.c.modality == modality))
 
 
-def verify(library: Path, generation: Generation) -> None:
-    """Compare a generation's files with the catalog. Raises StoreCorruptError for a missing, changed or linked one."""
+def verify(library: Path, generation: Generation, *, once: bool = False) -> None:
+    """Compare a generation's files with the catalog. Raises StoreCorruptError for a missing, changed or linked one.
+
+    once: a file that this user compared before and that is the same still is not read again; see `store/verified.py`.
+    """
     if generation.name == DAMAGED:
         raise StoreCorruptError(f"The catalog has a wrong entry for the {generation.modality} index.")
     folder = generation_path(library, generation.name)
     try:
         with open_folder(library) as own, own.child(FOLDER) as parent, parent.child(generation.name) as files:
             for name, expected in generation.checksums.items():
-                if not is_index_file_name(name) or _checksum(files, name) != expected:
+                if not is_index_file_name(name) or not _matches(files, name, expected, once):
                     raise StoreCorruptError(f"The index file {folder / name} is damaged.")
     except OSError as error:
         where = folder / error.filename if isinstance(error.filename, str) else folder
         raise StoreCorruptError(f"The index file {where} cannot be read: {error.strerror}.") from error
     except LibraryError as error:
         raise StoreCorruptError(str(error)) from error
+
+
+def _matches(files: Folder, name: str, expected: str, once: bool) -> bool:
+    return has_digest(files, name, expected) if once else _checksum(files, name) == expected
 
 
 def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:

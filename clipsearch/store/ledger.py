@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Index,
     Integer,
     MetaData,
     Row,
@@ -70,6 +71,8 @@ _missing = Table(
     _temporary,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
+    Column("content_hash", String(40), nullable=False),
+    Index("ix_run_missing", "size", "content_hash", "id"),
     prefixes=["TEMPORARY"],
 )
 _scopes = Table(
@@ -160,11 +163,12 @@ class Ledger:
         noted = [("walked", scope) for scope in scopes] + [("hidden", scope) for scope in unreadable]
         rows = [{"what": what, "root_id": scope.root_id, "prefix": scope.prefix} for what, scope in noted]
         seen = select(_seen.c.id).where(_seen.c.what == "item")
-        query = select(items.c.id, items.c.size).where(_gone_from(items), ~items.c.deleted, items.c.id.not_in(seen))
+        columns = (items.c.id, items.c.size, items.c.content_hash)
+        query = select(*columns).where(_gone_from(items), ~items.c.deleted, items.c.id.not_in(seen))
         with transaction(self._connection):
             if rows:
                 self._connection.execute(insert(_scopes).prefix_with("OR IGNORE"), rows)
-            self._connection.execute(insert(_missing).from_select(["id", "size"], query))
+            self._connection.execute(insert(_missing).from_select([column.name for column in columns], query))
             self._forget_failures()
         return self.count_missing()
 
@@ -194,18 +198,31 @@ class Ledger:
         """Count the items that are missing and were not found again elsewhere."""
         return self._count(select(func.count()).select_from(_missing))
 
-    def missing_of_size(self, size: int) -> list[int]:
-        """List the missing items of that size, in bytes."""
+    def is_missing(self, size: int) -> bool:
+        """Tell whether an item of that size, in bytes, is missing."""
         with transaction(self._connection):
-            return list(self._connection.execute(select(_missing.c.id).where(_missing.c.size == size)).scalars())
+            query = select(_missing.c.id).where(_missing.c.size == size).limit(1)
+            return self._connection.execute(query).first() is not None
+
+    def missing_with(self, connection: Connection, size: int, content_hash: str, page: int = 256) -> Iterator[int]:
+        """Yield the ids of the missing items of that size, in bytes, and content; all within one transaction."""
+        last = 0
+        while True:
+            same = select(_missing.c.id).where(_missing.c.size == size, _missing.c.content_hash == content_hash)
+            found = connection.execute(same.where(_missing.c.id > last).order_by(_missing.c.id).limit(page))
+            ids = found.scalars().all()
+            yield from ids
+            if len(ids) < page:
+                return
+            last = ids[-1]
 
     def found_again(self, item_id: int) -> None:
         """Take an item off the missing list; call it inside a transaction of the same connection."""
         self._connection.execute(delete(_missing).where(_missing.c.id == item_id))
 
-    def claim_missing(self, candidates: Sequence[int], content_hash: str) -> bool:
-        """Take one of these missing items that has that content off the missing list; False if none has."""
-        same = select(items.c.id).where(items.c.id.in_(candidates), items.c.content_hash == content_hash).limit(1)
+    def claim_missing(self, size: int, content_hash: str) -> bool:
+        """Take a missing item of that size and content off the missing list; False if there is none."""
+        same = select(_missing.c.id).where(_missing.c.size == size, _missing.c.content_hash == content_hash).limit(1)
         with transaction(self._connection) as connection:
             item_id = connection.execute(same).scalar_one_or_none()
             if item_id is not None:

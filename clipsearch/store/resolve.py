@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,7 @@ class Resolver:
     def __init__(self, store: VectorStore, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+        self._none_deleted: set[str] = set()
 
     def resolve(self, connection: Connection, batch: Sequence[Outcome]) -> tuple[list[Content], list[FileRecord]]:
         """Return what to store, and the files whose known content is gone meanwhile.
@@ -127,6 +129,7 @@ class Resolver:
         owners = items_at(connection, [outcome.record for outcome in batch])
         # An item at the path of a file of this batch will become that file, so it cannot also move elsewhere.
         taken = {own.id for own in owners.values()}
+        gone = _GoneItems(connection, self._ledger, taken, self._none_deleted)
         for outcome in batch:
             content: Content | None
             own = owners.get(place_of(outcome.record))
@@ -134,7 +137,7 @@ class Resolver:
                 content = encoded = _from_encoded(outcome)
                 fresh.setdefault(outcome.content_hash, encoded)
             elif isinstance(outcome, Known):
-                content = self._from_known(connection, outcome, own, fresh, taken)
+                content = self._from_known(connection, outcome, own, fresh, gone)
             else:
                 continue
             if content is None or not _add_captions(content, outcome.captions):
@@ -145,16 +148,15 @@ class Resolver:
         return list(contents.values()), unresolved
 
     def _from_known(
-        self, connection: Connection, known: Known, own: Row[Any] | None, fresh: dict[str, Content], taken: set[int]
+        self, connection: Connection, known: Known, own: Row[Any] | None, fresh: dict[str, Content], gone: _GoneItems
     ) -> Content | None:
         """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
         if own is not None and own.content_hash == known.content_hash:
             return _moved(known.record, own)
         if own is None or own.deleted:
-            gone = self._gone(connection, known.content_hash, taken)
-            if gone is not None:
-                taken.add(gone.id)
-                return _moved(known.record, gone)
+            found = gone.take(known.record.size, known.content_hash)
+            if found is not None:
+                return _moved(known.record, found)
         source = self._source(connection, known)
         if source is not None and (copy := self._copy(connection, known.record, source)) is not None:
             return copy
@@ -167,15 +169,13 @@ class Resolver:
         """Return the best item to copy: one with the same captions, if there is any."""
         same = select(items).where(items.c.content_hash == known.content_hash)
         text = known.captions and known.captions.text
+        # Without an order SQLite stops at the first: of many equal files it looks at few.
+        alike = same.where(items.c.caption.is_not_distinct_from(text), ~items.c.deleted).limit(1)
+        found = connection.execute(alike).one_or_none()
+        if found is not None:
+            return found
         order = (items.c.caption.is_not(text), items.c.deleted, items.c.id)
         return connection.execute(same.order_by(*order).limit(1)).one_or_none()
-
-    def _gone(self, connection: Connection, content_hash: str, taken: set[int]) -> Row[Any] | None:
-        """Return an item with that content whose file is missing or was deleted, and that may be moved."""
-        is_gone = items.c.deleted | items.c.id.in_(self._ledger.missing)
-        query = select(items).where(items.c.content_hash == content_hash, is_gone)
-        found = connection.execute(query.order_by(items.c.deleted, items.c.id))
-        return next((row for row in found if row.id not in taken), None)
 
     def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content | None:
         """Return the content of an item for another file; None where its rows are damaged."""
@@ -190,6 +190,43 @@ class Resolver:
             content.rows[modality] = rows
             content.parts += [Part(modality, p.part, p.text, p.line, p.end_line) for p in own]
         return content
+
+
+class _GoneItems:
+    """The items whose files are gone, and which the files of a batch may be; each is taken once.
+
+    Many files may have one content. So what is deleted is read once for each content of a batch, and a content of
+    which nothing is deleted is remembered for all batches: what the same run deletes is not moved.
+    """
+
+    def __init__(self, connection: Connection, ledger: Ledger, taken: set[int], none_deleted: set[str]) -> None:
+        """Prepare. taken: ids of items that stay where they are. none_deleted: is added to."""
+        self._connection = connection
+        self._ledger = ledger
+        self._taken = taken
+        self._none_deleted = none_deleted
+        self._ids: dict[str, Iterator[int]] = {}
+
+    def take(self, size: int, content_hash: str) -> Row[Any] | None:
+        """Return an item of that content, missing ones first, that none has taken yet."""
+        if content_hash not in self._ids:
+            self._ids[content_hash] = chain(
+                self._ledger.missing_with(self._connection, size, content_hash), self._deleted(content_hash)
+            )
+        for item_id in self._ids[content_hash]:
+            if item_id not in self._taken:
+                self._taken.add(item_id)
+                return self._connection.execute(select(items).where(items.c.id == item_id)).one()
+        return None
+
+    def _deleted(self, content_hash: str) -> Iterator[int]:
+        if content_hash in self._none_deleted:
+            return
+        query = select(items.c.id).where(items.c.content_hash == content_hash, items.c.deleted).order_by(items.c.id)
+        found = self._connection.execute(query).scalars().all()
+        if not found:
+            self._none_deleted.add(content_hash)
+        yield from found
 
 
 def _is_sound(place: Row[Any], vector: NDArray[np.float16]) -> bool:

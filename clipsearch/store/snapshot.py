@@ -13,7 +13,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, recognised
+from clipsearch.store import catalog, full_text, recognised, word_statistics
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
@@ -27,6 +27,7 @@ from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
+from clipsearch.store.word_statistics import WordMatch, WordStatistics
 from clipsearch.types import Facets, Item, Modality, Places, TextLine
 
 SAMPLE_ROWS = 1024
@@ -185,6 +186,19 @@ class Snapshot:
         allowed = None if wanted is None else condition(self._connection, absolute(wanted), self._base)
         counts = self.cached("word counts", lambda: full_text.WordCounts(self._connection))
         return [full_text.ranked(self._connection, text, allowed, limit, counts) for text in texts]
+
+    def word_statistics(self) -> WordStatistics:
+        """Return how many texts and words the index of words has, for ranking over several libraries."""
+        return self.cached("word statistics", lambda: word_statistics.statistics(self._connection))
+
+    def word_counts(self, phrases: Sequence[str], most: int) -> list[int]:
+        """Return how many texts have each phrase, up to one more than `most`."""
+        return word_statistics.counts_of(self._connection, phrases, most)
+
+    def word_matches(self, counts: Mapping[str, int], wanted: Filter | None, limit: int) -> list[WordMatch]:
+        """Return the best items that have all phrases and that a filter allows; counts: of the texts that have each."""
+        allowed = None if wanted is None else condition(self._connection, absolute(wanted), self._base)
+        return word_statistics.matches(self._connection, counts, allowed, limit)
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""

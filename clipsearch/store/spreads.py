@@ -73,7 +73,11 @@ class Spreads:
 
 def get_spreads(connection: Connection) -> Spreads:
     """Read what was measured last, by this version or an older one; nothing of what is damaged."""
-    stored = get_setting(connection, SPREADS_KEY)
+    return read_spreads(get_setting(connection, SPREADS_KEY))
+
+
+def read_spreads(stored: str | None) -> Spreads:
+    """Return what `Spreads.dump` wrote; nothing of anything else."""
     try:
         values = json.loads(stored) if stored else {}
         found = Spreads(**{each.name: values[each.name] for each in fields(Spreads) if each.name in values})

@@ -6,11 +6,12 @@ until it is erased.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, delete, func, insert, select
+from sqlalchemy import Connection, Select, delete, func, insert, literal_column, select
 
 from clipsearch.errors import LibraryError, StoreCorruptError
 from clipsearch.store.refusals import REPAIR
@@ -116,18 +117,63 @@ def count_tags(connection: Connection) -> list[tuple[str, int]]:
     StoreCorruptError where the catalog disagrees with itself.
     """
     _require(connection)
-    alive = tags.join(items, items.c.id == tags.c.item_id)
-    written = select(tags.c.folded, tags.c.tag).select_from(alive).where(~items.c.deleted)
-    often_last = written.group_by(tags.c.folded, tags.c.tag).order_by(func.count(), tags.c.tag.desc())
-    names = {folded: name for folded, name in connection.execute(often_last)}
-    count = func.count(tags.c.item_id.distinct())
-    counted = select(tags.c.folded, count).select_from(alive).where(~items.c.deleted).group_by(tags.c.folded)
-    found = connection.execute(counted.order_by(count.desc(), tags.c.folded))
-    try:
-        counts = [(names[folded], items_with_it) for folded, items_with_it in found]
-    except KeyError as error:  # SQLite answers the two queries from different places
-        raise StoreCorruptError(f"The catalog is damaged: its entries for the tag {error} differ. {REPAIR}") from error
-    return [(name, count) for name, count in counts if isinstance(name, str)]  # anything else is of a damaged catalog
+    found, gone = _counts(connection), _counts(connection, select(items.c.id).where(items.c.deleted))
+    for folded, (rows, number) in gone.counts.items():
+        if folded not in found.counts:
+            raise _differs(folded)
+        found.counts[folded] = (found.counts[folded][0] - rows, found.counts[folded][1] - number)
+    found.written.subtract(gone.written)
+    return found.ranked()
+
+
+def count_tags_of(connection: Connection, shown: Select[tuple[int]]) -> list[tuple[str, int]]:
+    """Return each tag of some items, by a query of their ids, as `count_tags` does of all."""
+    return _counts(connection, shown).ranked() if _is_there(connection) else []
+
+
+class _TagCounts(NamedTuple):
+    """How often tags are said: by the tag without case, its rows and its items; rows of each other way to write it."""
+
+    counts: dict[str, tuple[int, int]]
+    written: Counter[tuple[str, object]]
+
+    def ranked(self) -> list[tuple[str, int]]:
+        """Return each tag as it is written most often, with the number of its items, most frequent first."""
+        ways: dict[str, list[tuple[int, str, object]]] = {}
+        for (folded, name), rows in self.written.items():
+            if rows > 0:
+                ways.setdefault(folded, []).append((-rows, str(name), name))
+        if lost := ways.keys() - self.counts.keys():
+            raise _differs(min(lost))
+        best: list[tuple[int, str, str]] = []
+        for folded, (rows, number) in self.counts.items():
+            others = ways.get(folded, [])
+            plain = rows + sum(count for count, _, _ in others)
+            name = min([*others, (-plain, folded, folded)], key=lambda way: way[:2])[2]
+            if number > 0 and isinstance(name, str):  # anything else is of a damaged catalog
+                best.append((-number, folded, name))
+        return [(name, -number) for number, _, name in sorted(best)]
+
+
+def _counts(connection: Connection, shown: Select[tuple[int]] | None = None) -> _TagCounts:
+    """Count tags in the order of their index, and the few that are not written as folded in the order of items.
+
+    Neither sorts all rows or looks one up by another; shown: the items, all by default.
+    """
+    rows, names = func.count(), func.count(tags.c.item_id.distinct())
+    counted = select(tags.c.folded, rows, names).group_by(tags.c.folded)
+    other = select(tags.c.folded, tags.c.tag, rows).where(tags.c.tag != tags.c.folded)
+    other = other.group_by(literal_column("+tags.folded"), literal_column("+tags.tag"))  # not in the order of the index
+    if shown is not None:
+        counted, other = (query.where(tags.c.item_id.in_(shown)) for query in (counted, other))
+    counts = {folded: (n, number) for folded, n, number in connection.execute(counted) if isinstance(folded, str)}
+    ways = {(folded, name): n for folded, name, n in connection.execute(other) if isinstance(folded, str)}
+    return _TagCounts(counts, Counter(ways))
+
+
+def _differs(folded: str) -> StoreCorruptError:
+    """Build the error for a tag that SQLite finds in one place and not in another."""
+    return StoreCorruptError(f"The catalog is damaged: its entries for the tag {folded!r} differ. {REPAIR}")
 
 
 def _row(item_id: int, name: str, source: TagSource, probability: float | None = None) -> dict[str, Any]:
