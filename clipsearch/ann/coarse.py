@@ -1,0 +1,96 @@
+"""The centroids of many inverted lists, learnt and looked up on two levels.
+
+k-means of n centroids takes time in proportion to n for each row, to learn and to find the list of a row. On two levels,
+rows are clustered into about sqrt(n) groups, and each group into its share of the lists (hierarchical k-means: Nister,
+Stewenius, CVPR 2006). A row belongs to the nearest of the centroids in the groups that are nearest to it, so that
+borders between groups matter little (Babenko, Lempitsky: the inverted multi-index, CVPR 2012, has the same aim).
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.ann.faiss_runtime import GPU_LOCK, has_gpu, import_faiss, nearest_on_gpu
+
+TRAINING_ROWS_PER_LIST = 40
+ITERATIONS = 10
+
+LEARNT_AT_ONCE = 512
+"""More lists are learnt on two levels: in a thirtieth of the time at 4,096, and as good (benchmarks/ann/lists.py)."""
+
+LOOKED_UP_AT_ONCE = 8192
+"""Among more lists, the one of a row is looked up on two levels."""
+
+GROUPS_LOOKED_AT = 16
+_ROWS_PER_GROUP = 256
+
+
+def cluster(rows: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cluster rows (n, dim): centroids (count, dim), and those of groups of them (any, dim), none for few lists."""
+    if count <= LEARNT_AT_ONCE:
+        return _kmeans(rows, count, TRAINING_ROWS_PER_LIST), np.empty((0, rows.shape[1]), np.float32)
+    groups = _kmeans(rows, round(count**0.5), _ROWS_PER_GROUP)
+    home = nearest(rows, groups)
+    shares = _shares(np.bincount(home, minlength=len(groups)), count)
+    order = np.argsort(home, kind="stable")
+    ends = np.cumsum(np.bincount(home, minlength=len(groups)))
+    members = np.split(order, ends[:-1])
+    parts = [
+        _kmeans(rows[own], share, TRAINING_ROWS_PER_LIST)
+        for own, share in zip(members, shares.tolist(), strict=True)
+        if share
+    ]
+    return np.concatenate(parts), groups
+
+
+def by_groups(centroids: NDArray[np.float32], groups: NDArray[np.float32]) -> Any:  # noqa: ANN401
+    """Return a FAISS index that finds the list of a row by way of the groups."""
+    faiss = import_faiss()
+    found = faiss.IndexIVFFlat(flat(groups), groups.shape[1], len(groups), faiss.METRIC_L2)
+    found.is_trained = True
+    found.add(np.ascontiguousarray(centroids))
+    found.make_direct_map(True)
+    found.nprobe = GROUPS_LOOKED_AT
+    return found
+
+
+def flat(centroids: NDArray[np.float32]) -> Any:  # noqa: ANN401
+    """Return the FAISS index that compares a row with every centroid (n, dim)."""
+    index = import_faiss().IndexFlatL2(centroids.shape[1])
+    index.add(np.ascontiguousarray(centroids))
+    return index
+
+
+def nearest(rows: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the nearest centroid of each row (n, dim): int64 (n,)."""
+    found: NDArray[np.int64] = flat(centroids).assign(np.ascontiguousarray(rows), 1)[:, 0]
+    return found
+
+
+def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Share `count` lists out to groups by their rows; none gets more lists than it has rows."""
+    exact = sizes * (count / max(1, int(sizes.sum())))
+    shares = np.minimum(exact.astype(np.int64), sizes)
+    while (missing := count - int(shares.sum())) > 0:
+        room = np.where(shares < sizes, exact - shares, -np.inf)
+        chosen = np.argsort(-room, kind="stable")[:missing]
+        shares[chosen[room[chosen] > -np.inf]] += 1
+    return shares
+
+
+def _kmeans(rows: NDArray[np.float32], count: int, rows_each: int) -> NDArray[np.float32]:
+    """Return the centroids (count, dim) of k-means over rows (n, dim), on the first GPU if there is one."""
+    faiss = import_faiss()
+    options = {"min_points_per_centroid": 1, "max_points_per_centroid": rows_each}
+    kmeans = faiss.Kmeans(rows.shape[1], count, niter=ITERATIONS, seed=1, **options)
+    on_gpu = has_gpu()
+    with GPU_LOCK if on_gpu else nullcontext():
+        if on_gpu:
+            kmeans.index = nearest_on_gpu(kmeans.index)
+        kmeans.train(np.ascontiguousarray(rows))
+        centroids: NDArray[np.float32] = kmeans.centroids
+        return centroids
