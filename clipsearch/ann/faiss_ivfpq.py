@@ -60,6 +60,13 @@ class IvfPqParams:
         codes = 1.5 * code * rows if self.nlist > 1 else 2 ** math.ceil(math.log2(max(1, code * rows)))
         return int(codes) + ID_BYTES * rows + 4 * self.nlist * self.padded_dim + 4 * self.dim * self.padded_dim
 
+    def disk(self, rows: int) -> int:
+        """Return the bytes of the files of an index of so many rows: codes in blocks, so that half of one is empty."""
+        code = self.m * NBITS // 8
+        codes = code * (rows + self.nlist * (BLOCK_CODES - 1) // 2)
+        learnt = self.nlist + self.dim + (1 << NBITS)
+        return codes + ID_BYTES * (rows + 2 * self.nlist) + 4 * self.padded_dim * learnt
+
     @property
     def padded_dim(self) -> int:
         """The dimension in which it is quantised: the least multiple of m that holds a row."""
