@@ -195,7 +195,9 @@ def search(work: Path, size: int, dim: int, lists: int) -> dict:
     for kind, asked in {"text": maker.texts(ASKED, among=size), "picture": maker.unseen(ASKED, among=size)}.items():
         probe = calibration.probe("text" if kind == "text" else "image")
         true = exact_search(rows, asked, K).ids
-        one_by_one = [search_candidates(index, rows, query[None], K, probe, find_equal=kind != "text").ids for query in asked]
+        one_by_one = [
+            search_candidates(index, rows, query[None], K, probe, find_equal=kind != "text").ids for query in asked
+        ]
         found[f"{kind}_recall"] = round(float(knn_recall(np.concatenate(one_by_one), true).mean()), 3)
         found[f"{kind}_share_scanned"] = round(index.scanned(asked, probe) / size, 4)
         times = [timed(index, rows, query[None], probe, kind) for query in asked]

@@ -165,9 +165,7 @@ def _encoding(demand: Demand, rates: Rates) -> dict[str, Figure]:
     decoding = _derived(
         demand.cores / rates.decoding.value, "pictures/s", f"{demand.cores} cores / decoding", rates.decoding
     )
-    writing = Figure(
-        1 / BOOKKEEPING_SECONDS, "items/s", Basis.BENCHMARK, "one writer: benchmarks/pipeline_overhead.py"
-    )
+    writing = Figure(1 / BOOKKEEPING_SECONDS, "items/s", Basis.BENCHMARK, "one writer: benchmarks/pipeline_overhead.py")
     found = {"decoding": rates.decoding, "decoding on this machine": decoding, "committing": writing}
     if demand.gpus:
         found["encoding on a GPU"] = rates.gpu
@@ -216,7 +214,7 @@ def _compared(lists: int) -> float:
     """Return with how many centroids a row is compared."""
     if lists <= LOOKED_UP_AT_ONCE:
         return lists
-    groups = round(lists**0.5)
+    groups = round(math.sqrt(lists))
     return groups + GROUPS_LOOKED_AT * lists / groups
 
 
@@ -250,7 +248,9 @@ def _recommend(demand: Demand, machines: int) -> Recommendation:
     if machines <= MOST_SHARDS:
         reason = f"{machines} libraries, searched as one, each on a machine of this memory."
         return Recommendation("shards", kind, reason, "clipsearch query --shards A,B TEXT")
-    reason = f"The index needs {machines} machines of this memory: an engine that places its own shards serves it better."
+    reason = (
+        f"The index needs {machines} machines of this memory: an engine that places its own shards serves it better."
+    )
     return Recommendation("milvus", "ivf_pq", reason, "clipsearch build --index milvus --uri URI")
 
 

@@ -62,7 +62,7 @@ def measure(encoder: Encoder) -> MachineRates:
 
 
 def _rate(work: Callable[[], object], count: int) -> float:
-    """Return how many items a second are done, by the fastest of the calls that fit into the time; the first warms up."""
+    """Return how many items a second are done, by the fastest of the calls that fit into the time, after a first."""
     work()
     best, end = float("inf"), time.perf_counter() + _SECONDS
     while (started := time.perf_counter()) < end or best == float("inf"):
@@ -74,8 +74,9 @@ def _rate(work: Callable[[], object], count: int) -> float:
 def _jpeg(seed: int) -> bytes:
     """Make a picture with large areas, edges and grain."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-    noisy = np.clip(np.asarray(coarse, np.int16) + rng.integers(-10, 11, (HEIGHT, WIDTH, 1)), 0, 255)
+    coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+    smooth = coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    noisy = np.clip(np.asarray(smooth, np.int16) + rng.integers(-10, 11, (HEIGHT, WIDTH, 1)), 0, 255)
     data = BytesIO()
     Image.fromarray(noisy.astype(np.uint8)).save(data, "JPEG", quality=85)
     return data.getvalue()

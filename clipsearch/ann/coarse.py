@@ -1,9 +1,9 @@
 """The centroids of many inverted lists, learnt and looked up on two levels.
 
-k-means of n centroids takes time in proportion to n for each row, to learn and to find the list of a row. On two levels,
-rows are clustered into about sqrt(n) groups, and each group into its share of the lists (hierarchical k-means: Nister,
-Stewenius, CVPR 2006). A row belongs to the nearest of the centroids in the groups that are nearest to it, so that
-borders between groups matter little (Babenko, Lempitsky: the inverted multi-index, CVPR 2012, has the same aim).
+k-means of n centroids takes time in proportion to n for each row, to learn and to find the list of a row. On two
+levels, rows are clustered into about sqrt(n) groups, and each group into its share of the lists (hierarchical k-means:
+Nistér, Stewénius, Scalable recognition with a vocabulary tree, CVPR 2006). A row belongs to the nearest of the
+centroids in the groups that are nearest to it, so that borders between groups matter little.
 """
 
 from __future__ import annotations

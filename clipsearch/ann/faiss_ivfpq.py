@@ -193,10 +193,10 @@ class IvfPqIndex:
         """Write the FAISS index, and what is done to a row before."""
         faiss = import_faiss()
         with mapped_errors("IVF-PQ", f"written to {folder}"):
-            with _plain_path(folder) as path:
-                faiss.write_index(self._index, f"{path}/{_INDEX}")
-        learnt = {"mean": self._mean, "rotation": self._rotation, "distortion": self._distortion}
-        np.savez(folder / _TRANSFORM, **learnt, **({"groups": self._groups} if len(self._groups) else {}))
+            with _plain_path(folder) as place:
+                faiss.write_index(self._index, f"{place}/{_INDEX}")
+        path, loss = folder / _TRANSFORM, self._distortion
+        np.savez(path, mean=self._mean, rotation=self._rotation, distortion=loss, groups=self._groups)
 
     @classmethod
     def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
@@ -283,7 +283,8 @@ class IvfPqIndex:
         if len(self._groups):
             lists: NDArray[np.int64] = self._assigner.assign(turned - self._mean @ self._rotation, 1)[:, 0]
             return lists
-        return (products - self._mean_products - 0.5 * self._norms).argmax(axis=1)
+        nearest: NDArray[np.int64] = (products - self._mean_products - 0.5 * self._norms).argmax(axis=1)
+        return nearest
 
     def _rounding(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return by how much the tables of 8 bits can lower the score of a row, for turned queries: float32 (n,)."""

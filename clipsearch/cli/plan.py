@@ -42,7 +42,9 @@ class Count(click.ParamType[int]):
 @click.option(
     "--gpus", type=click.IntRange(0, 100_000), default=0, show_default=True, help="How many GPUs encode, in all."
 )
-@click.option("--gpu-rate", type=click.FloatRange(0, 1e9, min_open=True), metavar="R", help="Pictures a second of one GPU.")
+@click.option(
+    "--gpu-rate", type=click.FloatRange(0, 1e9, min_open=True), metavar="R", help="Pictures a second of one GPU."
+)
 @click.option("--captions", is_flag=True, help="Each picture has a caption.")
 @click.option(
     "--memory", type=Size(), metavar="SIZE", help="Memory of one machine that searches.  [default: this machine's]"

@@ -14,14 +14,9 @@ _CONFIGS = "model_configs"
 _LOCAL_CONFIG = "open_clip_config.json"
 _ARCHITECTURE = re.compile(r"[\w.-]+")
 _MAX_BYTES = 1 << 20
-_TIMM_TOWERS = {
-    "tiny": (192, 12, 4.0),
-    "small": (384, 12, 4.0),
-    "base": (768, 12, 4.0),
-    "large": (1024, 24, 4.0),
-    "so400m": (1152, 27, 3.7362),
-}
-"""Width, layers and ratio of the MLP of timm's vision transformers, by the size in their names."""
+_MOST = 1 << 20
+_TIMM_TOWERS = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "so400m": (1152, 27)}
+"""Width and layers of timm's vision transformers, by the size in their names."""
 
 
 def dimension_of(name: str) -> int | None:
@@ -44,17 +39,18 @@ def operations_of(name: str) -> float | None:
     tower = _config(name).get("vision_cfg")
     if not isinstance(tower, dict):
         return None
+    width, layers, patch = (tower.get(key) for key in ("width", "layers", "patch_size"))
     timm = re.fullmatch(r"vit_(\w+?)_patch(\d+)_.*", str(tower.get("timm_model_name")))
     if timm and timm[1] in _TIMM_TOWERS:
-        (width, layers, ratio), patch = _TIMM_TOWERS[timm[1]], int(timm[2])
-    else:
-        width, layers, patch = (tower.get(key) for key in ("width", "layers", "patch_size"))
-        ratio = tower.get("mlp_ratio", 4.0)
-    numbers = (width, layers, patch, tower.get("image_size"), ratio)
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) and each > 0 for each in numbers):
-        return None
-    tokens = (numbers[3] // patch) ** 2 + 1
-    return float(layers * (2 * (4 + 2 * ratio) * tokens * width**2 + 4 * tokens**2 * width))
+        (width, layers), patch = _TIMM_TOWERS[timm[1]], int(timm[2])
+    numbers = (width, layers, patch, tower.get("image_size"), tower.get("mlp_ratio", 4.0))
+    known = [float(each) for each in numbers if isinstance(each, int | float) and 0 < each < _MOST]
+    return _operations(*known) if len(known) == len(numbers) else None
+
+
+def _operations(width: float, layers: float, patch: float, side: float, ratio: float) -> float:
+    tokens = (side // patch) ** 2 + 1
+    return layers * (2 * (4 + 2 * ratio) * tokens * width**2 + 4 * tokens**2 * width)
 
 
 def _config(name: str) -> dict[str, Any]:
