@@ -50,6 +50,8 @@ MAX_SAMPLE_BYTES = 1 << 30
 """What an index is trained with takes at most so much, and twice that while it is centred."""
 
 _PROBE_ROWS = 4096
+ADDED_ROWS = 32_768
+"""How many rows are added at once: enough for each group of lists to get some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class Builder:
 
     def _fill(self, index: IvfPqIndex, rows: Rows, modality: Modality) -> None:
         self._progress.stage(f"{modality}: adding", len(rows) - len(index))
-        for _, block in rows.blocks(len(index)):
+        for _, block in rows.blocks(len(index), size=ADDED_ROWS):
             index.add(block)
             self._progress.advance(len(block))
 

@@ -24,8 +24,8 @@ CAPTION_BYTES = 250
 BOOKKEEPING_SECONDS = 0.000_11
 """All else for a file than decoding and encoding; of one writer, however many cores there are."""
 
-ADDED_MULTIPLICATIONS = 6.5e9
-"""Multiplications a second of one core while rows are compared with centroids."""
+ADDED_MULTIPLICATIONS = 15e9
+"""Multiplications a second of one core while rows are compared with centroids and coded."""
 
 SHARE_OF_MEMORY = 0.5
 """The share of a machine's memory that an index may take; the rest is for the system's cache of rows."""

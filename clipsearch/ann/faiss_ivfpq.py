@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from clipsearch.ann import coarse
 from clipsearch.ann.base import Probe
 from clipsearch.ann.faiss_runtime import import_faiss, mapped_errors
+from clipsearch.ann.rotation import balancing_rotation
 from clipsearch.errors import AnnIndexError
 from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
@@ -86,7 +87,7 @@ class IvfPqIndex:
         self._groups = np.empty((0, params.padded_dim), np.float32)
         self._index: Any = None
         self._quantizer: Any = None
-        self._assigner: Any = None
+        self._grouped: coarse.Groups | None = None
         self._sizes: NDArray[np.int64] | None = None
         self._centroids = self._norms = self._mean_products = np.empty(0, np.float32)
 
@@ -134,18 +135,28 @@ class IvfPqIndex:
         """Add rows (n, dim)."""
         turned = self._turned(widen(rows) - self._mean)
         with mapped_errors("IVF-PQ", "filled"):
-            self._index.quantizer = self._assigner
-            try:
+            if self._grouped is None:
                 self._index.add(turned)
-            finally:
-                self._index.quantizer = self._quantizer
+            else:
+                self._add_by_groups(self._grouped, turned)
         self._sizes = None
+
+    def _add_by_groups(self, grouped: coarse.Groups, turned: NDArray[np.float32]) -> None:
+        """Add rows group by group: for each, FAISS is given the centroids around it alone."""
+        first = len(self)
+        try:
+            for group, places in grouped.split(turned):
+                near = grouped.around(group)
+                self._index.quantizer = near
+                self._index.add_with_ids(turned[places], first + places)
+        finally:
+            self._index.quantizer = self._quantizer
 
     def distortion(self, rows: NDArray[np.float32]) -> float:
         """Compare rows (n, dim) with those it learnt from: mean squared error of coding them, 1.0 for the same."""
         with mapped_errors("IVF-PQ", "measured"):
             placed = self._turned(rows - self._mean)
-            home = self._assigner.assign(placed, 1)[:, 0]
+            home = self._lists_of(placed)
             return self._loss(placed - self._centroids[home]) / max(self._distortion, 1e-12)
 
     def search(
@@ -171,7 +182,7 @@ class IvfPqIndex:
         """
         turned, rows = self._turned(queries), self._turned(widen(queries.astype(np.float16)) - self._mean)
         with mapped_errors("IVF-PQ", "searched"):
-            home = self._centroids[self._assigner.assign(rows, 1)[:, 0]]
+            home = self._centroids[self._lists_of(rows)]
             decoded = self._index.pq.decode(self._index.pq.compute_codes(rows - home))
         scores = (turned * (home + decoded)).sum(axis=1) + queries @ self._mean
         own: NDArray[np.float32] = scores - self._rounding(turned)
@@ -259,7 +270,7 @@ class IvfPqIndex:
         self._centroids = faiss.rev_swig_ptr(quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
         self._norms = (self._centroids**2).sum(axis=1)
         self._mean_products = self._centroids @ (self._mean @ self._rotation)
-        self._assigner = coarse.by_groups(self._centroids, self._groups) if len(self._groups) else quantizer
+        self._grouped = coarse.Groups(self._centroids, self._groups) if len(self._groups) else None
 
     def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
@@ -280,11 +291,18 @@ class IvfPqIndex:
 
     def _home(self, turned: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the list in which a row like each query would be: int64 (n_queries,)."""
-        if len(self._groups):
-            lists: NDArray[np.int64] = self._assigner.assign(turned - self._mean @ self._rotation, 1)[:, 0]
-            return lists
-        nearest: NDArray[np.int64] = (products - self._mean_products - 0.5 * self._norms).argmax(axis=1)
+        scores = products - self._mean_products - 0.5 * self._norms
+        if self._grouped is not None:
+            return self._grouped.best(scores, turned - self._mean @ self._rotation)
+        nearest: NDArray[np.int64] = scores.argmax(axis=1)
         return nearest
+
+    def _lists_of(self, turned: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the lists in which rows, centred and turned, are: int64 (n,)."""
+        if self._grouped is not None:
+            return self._grouped.assign(turned)
+        lists: NDArray[np.int64] = self._quantizer.assign(turned, 1)[:, 0]
+        return lists
 
     def _rounding(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return by how much the tables of 8 bits can lower the score of a row, for turned queries: float32 (n,)."""
@@ -313,30 +331,6 @@ class IvfPqIndex:
             self._index.search_preassigned_c(len(turned), faiss.swig_ptr(turned), k, *arrays, False, options, None)
         scores = np.where(ids < 0, np.float32(-np.inf), scores + (queries @ self._mean)[:, None])
         return Neighbors(ids, scores)
-
-
-def balancing_rotation(residuals: NDArray[np.float32], m: int) -> NDArray[np.float32]:
-    """Return the orthonormal columns that give m sub-quantisers the same product of variances: (dim, padded dim).
-
-    Eigenvalue allocation (Ge et al. 2014, section 4.2): principal axes, largest first, go one by one to the
-    sub-quantiser with the smallest product so far that has room. Padding dimensions count as axes of no variance.
-    """
-    dim = residuals.shape[1]
-    variances, axes = np.linalg.eigh(np.cov(residuals.T, bias=True).astype(np.float64).reshape(dim, dim))
-    variances, axes = variances[::-1], axes[:, ::-1]
-    each = -(-dim // m)
-    logs = np.log(np.maximum(variances, 1e-9 * max(variances[0], 1e-30)))
-    logs -= logs[-1]
-    taken: list[list[int]] = [[] for _ in range(m)]
-    product = np.zeros(m)
-    for axis in range(dim):
-        chosen = int(np.argmin(product))
-        taken[chosen].append(axis)
-        product[chosen] = np.inf if len(taken[chosen]) == each else product[chosen] + logs[axis]
-    rotation = np.zeros((dim, each * m), np.float32)
-    for number, group in enumerate(taken):
-        rotation[:, number * each : number * each + len(group)] = axes[:, group]
-    return rotation
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_all_lists_and_exact_scores_give_the_exact_answer(index):
 
 
 def test_an_index_that_was_saved_goes_on_as_before(index, tmp_path):
-    made, rows = index
+    made, _ = index
     made.save(tmp_path)
     loaded = IvfPqIndex.load(tmp_path, made.params)
     more = rows_around(40, 500, 3)
