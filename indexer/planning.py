@@ -33,7 +33,7 @@ SHARE_OF_MEMORY = 0.5
 MOST_ROWS = 100_000_000
 """Rows of a modality in one library. More were not tried, and a build would take days."""
 
-MOST_SHARDS = 8
+MOST_SHARDS = 16
 """More machines than this are better served by an engine that places and moves its shards itself."""
 
 _SHARE_OF_DEVICE, _DEVICE_OPERATIONS = 1 / 3, 989e12
@@ -137,17 +137,19 @@ def assumed_rates(operations: float, cores: int, gpu: Figure) -> Rates:
 
 
 def make_plan(demand: Demand, rates: Rates) -> CapacityPlan:
-    """Plan a library."""
-    figures = {
-        "rows": Figure(demand.items * (1 + demand.captions), "rows", Basis.COMPUTED, "pictures and captions"),
-        **_encoding(demand, rates),
-        **_building(demand),
-        **_sizes(demand),
-    }
-    needed = math.ceil(figures["index memory"].value / (SHARE_OF_MEMORY * demand.memory))
+    """Plan a library, or several that share its items out by machine."""
+    sizes = _sizes(demand)
+    needed = math.ceil(sizes["index memory"].value / (SHARE_OF_MEMORY * demand.memory))
     machines = max(1, needed, math.ceil(demand.items / MOST_ROWS))
     source = f"the index in half of {demand.memory / 2**30:.0f} GiB each; at most {MOST_ROWS:,} pictures each"
-    figures["machines to search"] = Figure(machines, "machines", Basis.ASSUMED, source)
+    count = demand.items * (1 + demand.captions)
+    figures = {
+        "rows": Figure(count, "rows", Basis.COMPUTED, "pictures and captions"),
+        **_encoding(demand, rates),
+        **sizes,
+        "machines to search": Figure(machines, "machines", Basis.ASSUMED, source),
+        **_building(demand, machines),
+    }
     return CapacityPlan(figures, _recommend(demand, machines))
 
 
@@ -161,53 +163,62 @@ def index_bytes(rows: int, dim: int) -> tuple[str, int, int]:
 
 
 def _encoding(demand: Demand, rates: Rates) -> dict[str, Figure]:
-    """Return how long it takes to encode, and what bounds it."""
-    decoding = _derived(
-        demand.cores / rates.decoding.value, "pictures/s", f"{demand.cores} cores / decoding", rates.decoding
-    )
-    writing = Figure(1 / BOOKKEEPING_SECONDS, "items/s", Basis.BENCHMARK, "one writer: benchmarks/pipeline_overhead.py")
-    found = {"decoding": rates.decoding, "decoding on this machine": decoding, "committing": writing}
-    if demand.gpus:
-        found["encoding on a GPU"] = rates.gpu
-        towers = _derived(demand.gpus * rates.gpu.value, "pictures/s", "GPUs x encoding on a GPU", rates.gpu)
-        helpers = _derived(
-            math.ceil(towers.value / decoding.value), "machines", "GPUs x encoding on a GPU / decoding on this machine",
-            rates.gpu, decoding,
-        )  # fmt: skip
-        found["machines to decode"] = helpers
-        rate = min(towers.value, helpers.value * decoding.value)
-        encoding = _derived(rate, "pictures/s", "GPUs and the machines that decode for them", towers, decoding)
-        texts = _derived(rate, "captions/s", "as many as pictures: a text tower has no more operations", towers)
-        texts = Figure(texts.value, texts.unit, Basis.ASSUMED, texts.source)
-    else:
-        rate = 1 / (1 / decoding.value + 1 / rates.pictures.value)
-        source = "decoding, then encoding, on the same cores"
-        encoding = _derived(rate, "pictures/s", source, decoding, rates.pictures)
-        found["encoding on this machine"], texts = rates.pictures, rates.texts
-    seconds = demand.items / encoding.value
-    used = [encoding]
+    """Return how long it takes to encode all items."""
+    source = f"{demand.cores} cores / decoding"
+    decoding = _derived(demand.cores / rates.decoding.value, "pictures/s", source, rates.decoding)
+    found = {"decoding": rates.decoding, "decoding on this machine": decoding}
+    found |= _on_gpus(demand, rates, decoding) if demand.gpus else _on_the_processor(rates, decoding)
+    used = [found["rate of pictures"]]
     if demand.captions:
-        found["captions"] = texts
-        seconds += demand.items / texts.value
-        used.append(texts)
-    found["rate of pictures"] = encoding
-    committing = demand.items * (1 + demand.captions) * BOOKKEEPING_SECONDS
-    writer = "items / rate" + (" + captions" if demand.captions else "")
-    found["encoding time"] = _derived(seconds / 3600, "hours", writer, *used)
-    found["committing time"] = _derived(committing / 3600, "hours", "one writer, beside encoding", writing)
-    return found
+        used.append(found["rate of captions"])
+    else:
+        del found["rate of captions"]
+    formula = "items / rate of pictures" + (" + items / rate of captions" if demand.captions else "")
+    hours = sum(demand.items / rate.value for rate in used) / 3600
+    return {**found, "encoding time": _derived(hours, "hours", formula, *used)}
 
 
-def _building(demand: Demand) -> dict[str, Figure]:
-    """Return how long it takes to add all rows to the index."""
-    choice = registry.choose("auto", demand.items, demand.dim)
+def _on_gpus(demand: Demand, rates: Rates, decoding: Figure) -> dict[str, Figure]:
+    towers = demand.gpus * rates.gpu.value
+    formula = "GPUs x encoding on a GPU"
+    machines = math.ceil(towers / decoding.value)
+    as_pictures = "as many as pictures: a text tower has no more operations"
+    return {
+        "encoding on a GPU": rates.gpu,
+        "machines to decode": _derived(
+            machines, "machines", f"{formula} / decoding on this machine", rates.gpu, decoding
+        ),
+        "rate of pictures": _derived(towers, "pictures/s", formula, rates.gpu),
+        "rate of captions": Figure(towers, "captions/s", Basis.ASSUMED, as_pictures),
+    }
+
+
+def _on_the_processor(rates: Rates, decoding: Figure) -> dict[str, Figure]:
+    rate = 1 / (1 / decoding.value + 1 / rates.pictures.value)
+    return {
+        "encoding on this machine": rates.pictures,
+        "rate of pictures": _derived(
+            rate, "pictures/s", "decoding, then encoding, on the same cores", decoding, rates.pictures
+        ),
+        "rate of captions": rates.texts,
+    }
+
+
+def _building(demand: Demand, machines: int) -> dict[str, Figure]:
+    """Return how long the machines, side by side, take to commit their share and to add it to their indexes."""
+    share = math.ceil(demand.items / machines)
+    seconds = share * (1 + demand.captions) * BOOKKEEPING_SECONDS
+    writer = Figure(1 / BOOKKEEPING_SECONDS, "items/s", Basis.BENCHMARK, "benchmarks/pipeline_overhead.py, one writer")
+    side_by_side = "each machine its share, beside encoding"
+    found = {"committing": writer, "committing time": _derived(seconds / 3600, "hours", side_by_side, writer)}
+    choice = registry.choose("auto", share, demand.dim)
     if choice.kind == "flat":
-        return {}
+        return found
     rate = ADDED_MULTIPLICATIONS * demand.cores / (demand.dim * _compared(choice.nlist))
-    source = f"{choice.nlist:,} lists, {demand.cores} cores: benchmarks/far.py"
+    source = f"{demand.cores} cores, by the centroids compared, {choice.nlist:,} lists: benchmarks/far.py"
     adding = Figure(rate, "rows/s", Basis.BENCHMARK, source)
-    hours = demand.items * (1 + demand.captions) / rate / 3600
-    return {"adding to the index": adding, "index time": _derived(hours, "hours", "rows / adding", adding)}
+    hours = share * (1 + demand.captions) / rate / 3600
+    return {**found, "adding": adding, "index time": _derived(hours, "hours", "each machine its share", adding)}
 
 
 def _compared(lists: int) -> float:

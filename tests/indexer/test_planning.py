@@ -140,7 +140,7 @@ def test_the_command_says_where_each_number_comes_from():
     assert done.exit_code == 0
     table = done.stdout.split("\n\n")[1].splitlines()
     assert all(any(f"  {basis}" in line for basis in Basis) for line in table)
-    assert "Recommended: milvus" in done.stdout and "no GPU was measured" in done.stdout
+    assert "Recommended: shards" in done.stdout and "no GPU was measured" in done.stdout
 
 
 def test_the_command_gives_json():
