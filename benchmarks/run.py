@@ -31,6 +31,8 @@ CASES = (
     "ann/remedies",
     "ann/ladder",
     "ann/filters",
+    "ann/lists",
+    "cold_rows",
 )
 
 

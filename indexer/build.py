@@ -12,7 +12,8 @@ import numpy as np
 
 from clipsearch.ann import registry
 from clipsearch.ann.calibrate import Calibration
-from clipsearch.ann.faiss_ivfpq import MAX_CODEBOOK_ROWS, TRAINING_ROWS_PER_LIST, IvfPqIndex, IvfPqParams
+from clipsearch.ann.coarse import TRAINING_ROWS_PER_LIST
+from clipsearch.ann.faiss_ivfpq import MAX_CODEBOOK_ROWS, IvfPqIndex, IvfPqParams
 from clipsearch.ann.registry import Choice
 from clipsearch.config import Settings
 from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptError
@@ -45,7 +46,12 @@ RETRAIN_DISTORTION = 1.3
 CALIBRATE_GROWTH = 2.0
 """An index is calibrated again once it has grown by this factor."""
 
+MAX_SAMPLE_BYTES = 1 << 30
+"""What an index is trained with takes at most so much, and twice that while it is centred."""
+
 _PROBE_ROWS = 4096
+ADDED_ROWS = 32_768
+"""How many rows are added at once: enough for each group of lists to get some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ class Builder:
             params = IvfPqParams(rows.dim, choice.nlist, choice.m, len(rows))
             index, calibration = IvfPqIndex(params), Calibration(0, {})
             self._progress.stage(f"{modality}: learning", 0)
-            index.train(sample_rows(rows, live, _sample_size(choice)))
+            index.train(sample_rows(rows, live, sample_size(choice, rows.dim)))
         self._fill(index, rows, modality)
         if len(index) >= CALIBRATE_GROWTH * calibration.rows or "text" not in calibration.kinds:
             sets = query_sets(self._library, snapshot, modality, rows, live, self._load_encoder)
@@ -176,7 +182,7 @@ class Builder:
 
     def _fill(self, index: IvfPqIndex, rows: Rows, modality: Modality) -> None:
         self._progress.stage(f"{modality}: adding", len(rows) - len(index))
-        for _, block in rows.blocks(len(index)):
+        for _, block in rows.blocks(len(index), size=ADDED_ROWS):
             index.add(block)
             self._progress.advance(len(block))
 
@@ -312,8 +318,10 @@ def activate(writer: Writer, modality: Modality, generation: Generation | None) 
         writer.activate(generation)
 
 
-def _sample_size(choice: Choice) -> int:
-    return max(TRAINING_ROWS_PER_LIST * choice.nlist, MAX_CODEBOOK_ROWS)
+def sample_size(choice: Choice, dim: int) -> int:
+    """Return how many rows of so many dimensions an index is trained with."""
+    wanted = max(TRAINING_ROWS_PER_LIST * choice.nlist, MAX_CODEBOOK_ROWS)
+    return min(wanted, max(MAX_SAMPLE_BYTES // (4 * dim), MAX_CODEBOOK_ROWS))
 
 
 def sweep_generations(library: Library) -> None:

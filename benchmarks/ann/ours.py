@@ -14,7 +14,7 @@ from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
 from clipsearch.ann.faiss_runtime import import_faiss
 from clipsearch.ann.flat import ArrayRows
-from indexer.build import _sample_size
+from indexer.build import sample_size
 
 
 class Clipsearch:
@@ -30,7 +30,7 @@ class Clipsearch:
         self._rows = rows.astype(np.float16)
         choice = registry.choose(self.kind, len(rows), rows.shape[1], self.budget)
         self._index = IvfPqIndex(IvfPqParams(rows.shape[1], choice.nlist, choice.m))
-        ranks = np.linspace(0, len(rows) - 1, min(len(rows), _sample_size(choice))).astype(np.int64)
+        ranks = np.linspace(0, len(rows) - 1, min(len(rows), sample_size(choice, rows.shape[1]))).astype(np.int64)
         self._index.train(ArrayRows(self._rows).gather(np.unique(ranks)))
         for _, block in ArrayRows(self._rows).blocks():
             self._index.add(block)

@@ -21,8 +21,8 @@ import numpy as np
 from harness import write_result
 from vectors import Maker, Profile
 
-from clipsearch.ann.faiss_ivfpq import balancing_rotation
 from clipsearch.ann.flat import ArrayRows, exact_search
+from clipsearch.ann.rotation import balancing_rotation
 
 K, QUERIES, LEARN, BEST = 10, 500, 4000, 50
 

@@ -18,6 +18,9 @@ PROFILES = Path(__file__).parent / "profiles"
 HETEROGENEITY = np.float32(0.7)
 """How unlike the members of a family are in how far they lie from its middle: standard deviation of the logarithm."""
 
+KEPT_AT_MOST = 0.95
+"""What the members of a family differ by, as a share of what all pictures do, is at most this."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -54,6 +57,8 @@ class Profile:
             return (new * np.sqrt((old**2).sum() / (new**2).sum())).tolist()
 
         arrays = {name: stretch(value) for name, value in asdict(self).items() if isinstance(value, list)}
+        # over few axes each is scaled by itself, so that kin could lie farther apart than all pictures do
+        arrays["kept"] = np.minimum(arrays["kept"], KEPT_AT_MOST * np.asarray(arrays["spread"])).tolist()
         return Profile(source=self.source, **arrays)
 
 
@@ -70,7 +75,7 @@ def fit(source: str, pictures: NDArray, texts: NDArray, picture_of: NDArray, cro
     follow = np.sign(follow) * np.sqrt(np.maximum(follow**2 - (moved**2).mean(0) / len(pictures), 0))
     stray = np.sqrt(np.maximum((moved**2).mean(0) - follow**2, 1e-8))
     kept = ((crops - crops.mean(1, keepdims=True)) @ axes).std((0, 1))
-    kept = np.minimum(kept, 0.95 * spread)
+    kept = np.minimum(kept, KEPT_AT_MOST * spread)
     arrays = (mean @ axes, text_mean @ axes, spread, follow, stray, kept)
     return Profile(source, *(np.round(values.astype(float), 6).tolist() for values in arrays))
 

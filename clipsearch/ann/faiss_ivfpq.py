@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +24,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.ann import coarse
 from clipsearch.ann.base import Probe
-from clipsearch.ann.faiss_runtime import GPU_LOCK, has_gpu, import_faiss, mapped_errors, nearest_on_gpu
+from clipsearch.ann.faiss_runtime import import_faiss, mapped_errors
+from clipsearch.ann.rotation import balancing_rotation
 from clipsearch.errors import AnnIndexError
 from clipsearch.float16 import widen
 from clipsearch.types import Neighbors
@@ -36,9 +38,7 @@ MIN_ROWS = 256
 NBITS = 4
 BLOCK_CODES = 32
 ID_BYTES = 8
-TRAINING_ROWS_PER_LIST = 40
 MAX_CODEBOOK_ROWS = 65_536
-ITERATIONS = 10
 _INDEX, _TRANSFORM = "index.faiss", "transform.npz"
 _SCORES_AT_ONCE = 1 << 24
 
@@ -61,6 +61,13 @@ class IvfPqParams:
         codes = 1.5 * code * rows if self.nlist > 1 else 2 ** math.ceil(math.log2(max(1, code * rows)))
         return int(codes) + ID_BYTES * rows + 4 * self.nlist * self.padded_dim + 4 * self.dim * self.padded_dim
 
+    def disk(self, rows: int) -> int:
+        """Return the bytes of the files of an index of so many rows: codes in blocks, so that half of one is empty."""
+        code = self.m * NBITS // 8
+        codes = code * (rows + self.nlist * (BLOCK_CODES - 1) // 2)
+        learnt = self.nlist + self.dim + (1 << NBITS)
+        return codes + ID_BYTES * (rows + 2 * self.nlist) + 4 * self.padded_dim * learnt
+
     @property
     def padded_dim(self) -> int:
         """The dimension in which it is quantised: the least multiple of m that holds a row."""
@@ -77,8 +84,10 @@ class IvfPqIndex:
         self._mean = np.zeros(params.dim, np.float32)
         self._rotation = np.eye(params.dim, params.padded_dim, dtype=np.float32)
         self._distortion = 0.0
+        self._groups = np.empty((0, params.padded_dim), np.float32)
         self._index: Any = None
         self._quantizer: Any = None
+        self._grouped: coarse.Groups | None = None
         self._sizes: NDArray[np.int64] | None = None
         self._centroids = self._norms = self._mean_products = np.empty(0, np.float32)
 
@@ -106,16 +115,16 @@ class IvfPqIndex:
             raise AnnIndexError(
                 f"IVF-PQ needs {MIN_ROWS} vectors to learn from, but there are {len(sample)}. Use flat."
             )
-        faiss = import_faiss()
         self._mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = sample - self._mean
         with mapped_errors("IVF-PQ", "trained"):
             few = np.ascontiguousarray(centred[:: -(-len(centred) // MAX_CODEBOOK_ROWS)])
-            centroids, home = _cluster(centred, self._params.nlist, few)
-            residuals = few - centroids[home]
+            centroids, groups = coarse.cluster(centred, self._params.nlist)
+            residuals = few - centroids[coarse.nearest(few, centroids)]
             self._rotation = balancing_rotation(residuals, self._params.m)
-            quantizer = faiss.IndexFlatL2(self._params.padded_dim)
-            quantizer.add(np.ascontiguousarray(centroids @ self._rotation))
+            if self._params.nlist > coarse.LOOKED_UP_AT_ONCE:
+                self._groups = groups @ self._rotation
+            quantizer = coarse.flat(centroids @ self._rotation)
             self._adopt(self._empty(quantizer), quantizer)
             turned = np.ascontiguousarray(residuals @ self._rotation)
             self._index.pq.train(turned)
@@ -124,15 +133,30 @@ class IvfPqIndex:
 
     def add(self, rows: NDArray[np.float16]) -> None:
         """Add rows (n, dim)."""
+        turned = self._turned(widen(rows) - self._mean)
         with mapped_errors("IVF-PQ", "filled"):
-            self._index.add(self._turned(widen(rows) - self._mean))
+            if self._grouped is None:
+                self._index.add(turned)
+            else:
+                self._add_by_groups(self._grouped, turned)
         self._sizes = None
+
+    def _add_by_groups(self, grouped: coarse.Groups, turned: NDArray[np.float32]) -> None:
+        """Add rows group by group: for each, FAISS is given the centroids around it alone."""
+        first = len(self)
+        try:
+            for group, places in grouped.split(turned):
+                near = grouped.around(group)
+                self._index.quantizer = near
+                self._index.add_with_ids(turned[places], first + places)
+        finally:
+            self._index.quantizer = self._quantizer
 
     def distortion(self, rows: NDArray[np.float32]) -> float:
         """Compare rows (n, dim) with those it learnt from: mean squared error of coding them, 1.0 for the same."""
         with mapped_errors("IVF-PQ", "measured"):
             placed = self._turned(rows - self._mean)
-            home = self._quantizer.assign(placed, 1)[:, 0]
+            home = self._lists_of(placed)
             return self._loss(placed - self._centroids[home]) / max(self._distortion, 1e-12)
 
     def search(
@@ -158,7 +182,7 @@ class IvfPqIndex:
         """
         turned, rows = self._turned(queries), self._turned(widen(queries.astype(np.float16)) - self._mean)
         with mapped_errors("IVF-PQ", "searched"):
-            home = self._centroids[self._quantizer.assign(rows, 1)[:, 0]]
+            home = self._centroids[self._lists_of(rows)]
             decoded = self._index.pq.decode(self._index.pq.compute_codes(rows - home))
         scores = (turned * (home + decoded)).sum(axis=1) + queries @ self._mean
         own: NDArray[np.float32] = scores - self._rounding(turned)
@@ -180,9 +204,10 @@ class IvfPqIndex:
         """Write the FAISS index, and what is done to a row before."""
         faiss = import_faiss()
         with mapped_errors("IVF-PQ", f"written to {folder}"):
-            with _plain_path(folder) as path:
-                faiss.write_index(self._index, f"{path}/{_INDEX}")
-        np.savez(folder / _TRANSFORM, mean=self._mean, rotation=self._rotation, distortion=self._distortion)
+            with _plain_path(folder) as place:
+                faiss.write_index(self._index, f"{place}/{_INDEX}")
+        path, loss = folder / _TRANSFORM, self._distortion
+        np.savez(path, mean=self._mean, rotation=self._rotation, distortion=loss, groups=self._groups)
 
     @classmethod
     def load(cls, folder: Path, params: Mapping[str, Any]) -> Self:
@@ -198,10 +223,13 @@ class IvfPqIndex:
             with np.load(folder / _TRANSFORM, allow_pickle=False) as stored:
                 index._mean, index._rotation = stored["mean"], stored["rotation"]
                 index._distortion = float(stored["distortion"])
+                index._groups = stored["groups"] if "groups" in stored else index._groups
         except (RuntimeError, OSError, ValueError, TypeError, EOFError, KeyError) as error:
             raise AnnIndexError(f"The index in {folder} cannot be read: {error}.") from error
-        expected = (index._params.padded_dim, index._params.nlist, index._params.dim)
-        if not isinstance(loaded, faiss.IndexIVFPQFastScan) or expected != (loaded.d, loaded.nlist, len(index._mean)):
+        dim = index._params.padded_dim
+        expected = (dim, index._params.nlist, index._params.dim, dim)
+        found = (loaded.d, getattr(loaded, "nlist", 0), len(index._mean), index._groups.shape[-1])
+        if not isinstance(loaded, faiss.IndexIVFPQFastScan) or expected != found:
             raise AnnIndexError(f"The index in {folder} is not the IVF-PQ index of {index._params}.")
         index._adopt(loaded, faiss.downcast_index(loaded.quantizer))
         return index
@@ -211,8 +239,8 @@ class IvfPqIndex:
         faiss = import_faiss()
         other = type(self)(self._params)
         other._mean, other._rotation, other._distortion = self._mean, self._rotation, self._distortion
-        quantizer = faiss.IndexFlatL2(self._params.padded_dim)
-        quantizer.add(self._centroids)
+        other._groups = self._groups
+        quantizer = coarse.flat(self._centroids)
         other._adopt(other._empty(quantizer), quantizer)
         faiss.copy_array_to_vector(faiss.vector_to_array(self._index.pq.centroids), other._index.pq.centroids)
         other._index.is_trained = True
@@ -242,6 +270,7 @@ class IvfPqIndex:
         self._centroids = faiss.rev_swig_ptr(quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
         self._norms = (self._centroids**2).sum(axis=1)
         self._mean_products = self._centroids @ (self._mean @ self._rotation)
+        self._grouped = coarse.Groups(self._centroids, self._groups) if len(self._groups) else None
 
     def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
@@ -256,10 +285,24 @@ class IvfPqIndex:
         else:
             merit = products - np.float32(probe.radius) * self._norms
             # where a row like the query would be: a picture must find itself
-            home = (products - self._mean_products - 0.5 * self._norms).argmax(axis=1)
-            merit[np.arange(len(merit)), home] = np.inf
+            merit[np.arange(len(merit)), self._home(turned, products)] = np.inf
             lists = np.argpartition(-merit, nprobe - 1, axis=1)[:, :nprobe]
         return np.ascontiguousarray(lists, np.int64), np.take_along_axis(products, lists, 1)
+
+    def _home(self, turned: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the list in which a row like each query would be: int64 (n_queries,)."""
+        scores = products - self._mean_products - 0.5 * self._norms
+        if self._grouped is not None:
+            return self._grouped.best(scores, turned - self._mean @ self._rotation)
+        nearest: NDArray[np.int64] = scores.argmax(axis=1)
+        return nearest
+
+    def _lists_of(self, turned: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the lists in which rows, centred and turned, are: int64 (n,)."""
+        if self._grouped is not None:
+            return self._grouped.assign(turned)
+        lists: NDArray[np.int64] = self._quantizer.assign(turned, 1)[:, 0]
+        return lists
 
     def _rounding(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return by how much the tables of 8 bits can lower the score of a row, for turned queries: float32 (n,)."""
@@ -288,48 +331,6 @@ class IvfPqIndex:
             self._index.search_preassigned_c(len(turned), faiss.swig_ptr(turned), k, *arrays, False, options, None)
         scores = np.where(ids < 0, np.float32(-np.inf), scores + (queries @ self._mean)[:, None])
         return Neighbors(ids, scores)
-
-
-def balancing_rotation(residuals: NDArray[np.float32], m: int) -> NDArray[np.float32]:
-    """Return the orthonormal columns that give m sub-quantisers the same product of variances: (dim, padded dim).
-
-    Eigenvalue allocation (Ge et al. 2014, section 4.2): principal axes, largest first, go one by one to the
-    sub-quantiser with the smallest product so far that has room. Padding dimensions count as axes of no variance.
-    """
-    dim = residuals.shape[1]
-    variances, axes = np.linalg.eigh(np.cov(residuals.T, bias=True).astype(np.float64).reshape(dim, dim))
-    variances, axes = variances[::-1], axes[:, ::-1]
-    each = -(-dim // m)
-    logs = np.log(np.maximum(variances, 1e-9 * max(variances[0], 1e-30)))
-    logs -= logs[-1]
-    taken: list[list[int]] = [[] for _ in range(m)]
-    product = np.zeros(m)
-    for axis in range(dim):
-        chosen = int(np.argmin(product))
-        taken[chosen].append(axis)
-        product[chosen] = np.inf if len(taken[chosen]) == each else product[chosen] + logs[axis]
-    rotation = np.zeros((dim, each * m), np.float32)
-    for number, group in enumerate(taken):
-        rotation[:, number * each : number * each + len(group)] = axes[:, group]
-    return rotation
-
-
-def _cluster(
-    rows: NDArray[np.float32], count: int, few: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Cluster rows (n, dim) by k-means, on the first GPU if there is one.
-
-    Returns the centroids (count, dim), and the nearest one of each of some rows: int64 (len(few),).
-    """
-    faiss = import_faiss()
-    options = {"min_points_per_centroid": 1, "max_points_per_centroid": TRAINING_ROWS_PER_LIST}
-    kmeans = faiss.Kmeans(rows.shape[1], count, niter=ITERATIONS, seed=1, **options)
-    on_gpu = has_gpu()
-    with GPU_LOCK if on_gpu else nullcontext():
-        if on_gpu:
-            kmeans.index = nearest_on_gpu(kmeans.index)
-        kmeans.train(rows)
-        return kmeans.centroids, kmeans.assign(few)[1]
 
 
 @contextmanager

@@ -24,8 +24,7 @@ PQ4_ROWS, IVFPQ_ROWS = 50_000, 200_000
 
 REFERENCE_DIM = 512
 FEW_DIMENSIONS = 256
-MAX_LISTS = 8192
-"""Clustering takes time in proportion to the square of the lists; more pay from about 5 M rows on only."""
+MAX_LISTS = 65_536
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ SECTIONS = {
         "tags": ("clipsearch.cli.tags", "List the tags, and how many files have each."),
         "collections": ("clipsearch.cli.collections", "List the collections with their numbers of files."),
         "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
+        "plan": ("clipsearch.cli.plan", "Estimate time, memory, disk and machines."),
         "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),
     },
     "Connect": {

@@ -198,6 +198,21 @@ class SegmentReader:
         return store.view(segments)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ranges:
+    """Ranges of bytes of one file."""
+
+    file: SegmentFile
+    offsets: list[int]
+    sizes: list[int]
+
+    def prefetch(self) -> None:
+        self.file.prefetch(self.offsets, self.sizes)
+
+    def read(self) -> bytes:
+        return self.file.read(self.offsets, self.sizes)
+
+
 class Rows:
     """The committed rows of one modality at one moment; immutable and thread-safe."""
 
@@ -224,12 +239,17 @@ class Rows:
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
             raise StoreCorruptError(f"The catalog names row {int(rows.max()):,} of {len(self):,}. {REPAIR}")
         if len(self._files) == 1:
-            return self._take(0, rows)
+            ranges = self._ranges(0, rows)
+            ranges.prefetch()
+            return np.frombuffer(ranges.read(), ROW_DTYPE).reshape(len(rows), self.dim)
         out = np.empty((len(rows), self.dim), ROW_DTYPE)
         which = np.searchsorted(self._first, rows, side="right") - 1
-        for segment in set(which.tolist()):
-            chosen = which == segment
-            out[chosen] = self._take(segment, rows[chosen] - self._first[segment])
+        masks = {segment: which == segment for segment in set(which.tolist())}
+        parts = {s: self._ranges(s, rows[chosen] - self._first[s]) for s, chosen in masks.items()}
+        for ranges in parts.values():  # of all segments, before the first is waited for
+            ranges.prefetch()
+        for segment, ranges in parts.items():
+            out[masks[segment]] = np.frombuffer(ranges.read(), ROW_DTYPE).reshape(-1, self.dim)
         return out
 
     def row(self, number: int) -> NDArray[np.float16]:
@@ -240,8 +260,8 @@ class Rows:
         offset = (number - self._starts[segment]) * self._row_bytes
         return np.frombuffer(self._files[segment].read_one(offset, self._row_bytes), ROW_DTYPE)
 
-    def _take(self, segment: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Read rows of a segment by their numbers in it; if most of them are consecutive, read them in runs."""
+    def _ranges(self, segment: int, rows: NDArray[np.int64]) -> _Ranges:
+        """Find rows of a segment by their numbers in it; if most of them are consecutive, as runs."""
         follows = rows[1:] == rows[:-1] + 1
         lengths: NDArray[np.int64] | int = 1
         starts = rows
@@ -249,8 +269,7 @@ class Rows:
             first = np.flatnonzero(np.concatenate([[True], ~follows]))
             starts, lengths = rows[first], np.diff(first, append=len(rows))
         sizes = np.broadcast_to(lengths * self._row_bytes, starts.shape)
-        data = self._files[segment].read((starts * self._row_bytes).tolist(), sizes.tolist())
-        return np.frombuffer(data, ROW_DTYPE).reshape(len(rows), self.dim)
+        return _Ranges(self._files[segment], (starts * self._row_bytes).tolist(), sizes.tolist())
 
     def blocks(
         self, start: int = 0, stop: int | None = None, size: int = 16384

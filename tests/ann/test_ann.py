@@ -18,9 +18,10 @@ from clipsearch.ann import faiss_runtime, registry
 from clipsearch.ann.base import AnnIndex, Probe
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_flat import MAX_GPU_K, FaissFlatIndex
-from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams, balancing_rotation
+from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
 from clipsearch.ann.faiss_runtime import GPU_QUERIES, SCRATCH_BYTES, has_gpu, import_faiss
 from clipsearch.ann.flat import ArrayRows, FlatIndex, exact_search, merge, no_neighbors, top_k
+from clipsearch.ann.rotation import balancing_rotation
 from clipsearch.ann.torch_flat import TorchFlatIndex, TorchFlatParams
 from clipsearch.errors import AnnIndexError, InvalidInputError
 from clipsearch.types import Neighbors

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "label": [["label", "--labels", "cat,dog"]],
     "mcp": [["mcp", "--help"]],
     "models": [["models"]],
+    "plan": [["plan", "--items", "1e6", "--model", "ViT-L-14/openai", "--gpus", "1"]],
     "query": [["query", "a cat"], ["query", "--json", "a cat", "--no-cache"], ["query", "--sheet", "s.png", "a cat"]],
     "serve": [["serve", "--help"]],
     "similar": [["similar", "1"]],
