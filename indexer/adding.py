@@ -176,7 +176,7 @@ class Adding:
             task = RecordTask(checked, known.get(name), None if row is None else block.vectors[row : row + 1])
             (ready if self._is_ready(task) else waiting).append(task)
         first = waiting[0].checked.name if waiting else None
-        self._commit(ready, [task.addition() for task in ready], cut and cut.reached(first, failed))
+        self._commit(ready, [task.addition() for task in ready], None if cut is None else cut.reached(first, failed))
         if waiting:
             self._encode(waiting, cut)
         return block.taken
@@ -276,7 +276,8 @@ class _Waiting:
         """Return how far all is read once the next `files` tasks are committed."""
         self._done += files
         is_last = self._done >= len(self._tasks)
-        return self._cut and self._cut.reached(None if is_last else self._tasks[self._done].checked.name, failed)
+        before = None if is_last else self._tasks[self._done].checked.name
+        return None if self._cut is None else self._cut.reached(before, failed)
 
 
 class _File:
