@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from PIL import Image
 
@@ -32,18 +33,19 @@ from clipsearch.records import AddReport, Record
 from clipsearch.store.additions import Addition
 from clipsearch.store.library import Library
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
+from clipsearch.store.shards import Reached
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality, Passage, PictureInfo
 from indexer.calibration import LoadEncoder
 from indexer.captioning import clean
-from indexer.decode import Decoded, Loaded, load_all
+from indexer.decode import Decoded, Loaded, batches, load_all
 from indexer.encode import EncodeStage
 from indexer.isolation import make_reader
 from indexer.kept import BYTES, THUMBNAIL, make_kept
 from indexer.picture_reader import PictureReader
-from indexer.pipeline import batches
 from indexer.record_task import RecordTask
-from indexer.report import Progress, Silent
+from indexer.report import MAX_FAILED, Progress, Silent
+from indexer.sources.base import BadRow
 from indexer.sources.records import BLOCK_RECORDS, Block, CheckedRecord, RecordSource
 from indexer.spreads import refresh_spreads
 
@@ -55,15 +57,35 @@ class AddOptions:
     """How records are added.
 
     keep: what is kept of pictures, THUMBNAIL, BYTES or None. batch_size: records of a commit, 0 for what suits them.
+    fetch_urls: whether pictures with URLs are read. lines: whether each line of a caption is a caption of its own.
     """
 
     keep: str | None = None
     batch_size: int = 0
+    fetch_urls: bool = True
+    lines: bool = False
 
     def check(self) -> None:
         """Raise InvalidInputError for options that make no sense."""
         if self.keep not in (None, THUMBNAIL, BYTES):
             raise InvalidInputError(f"keep is {self.keep!r}, but must be {THUMBNAIL!r}, {BYTES!r} or None.")
+
+
+class Cut(Protocol):
+    """Where the records of one block stand in what they come from; used by one thread at a time."""
+
+    def reached(self, before: str | None, failed: Iterable[str]) -> Reached:
+        """Return how far all is read whose records stand before one, or all of the block for None.
+
+        failed: the records that failed since the last time.
+        """
+
+
+class Journal(Protocol):
+    """What keeps how far the source of records is read."""
+
+    def cut(self, taken: int) -> Cut:
+        """Return where the next block stands, which has so many records; asked in the order of the blocks."""
 
 
 class Adding:
@@ -78,8 +100,14 @@ class Adding:
         *,
         load_encoder: LoadEncoder | None,
         progress: Progress | None = None,
+        root_id: int | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        """Prepare; load_encoder: gives the library's encoder; None where nothing can be encoded with it."""
+        """Prepare; load_encoder: gives the library's encoder; None where nothing can be encoded with it.
+
+        root_id: what the records belong to, those from Python unless it is given. journal: what is kept with each
+        commit of how far their source is read.
+        """
         self._library = library
         self._writer = writer
         self._settings = settings
@@ -88,24 +116,34 @@ class Adding:
         self._encoder: Encoder | None = None
         self._progress = progress or Silent()
         self._reader: PictureReader = make_reader(settings)
-        self._root_id = writer.add_records_root()
+        self._root_id = writer.add_records_root() if root_id is None else root_id
+        self._journal = journal
         self._failed: list[tuple[str, str]] = []
         self._added = self._replaced = self._unchanged = 0
+        self.unfetched = self.encoded = 0
 
     def run(self, records: Iterable[Record | Mapping[str, object]]) -> AddReport:
         """Add records. What was committed before an error stays; one of the caller's own iterable goes through.
 
         Raises LibraryError when the disk refuses, EncoderError for an encoder that is unavailable or fails for all.
         """
+        report = self.take(records)
+        started = time.monotonic()
+        self._refresh()
+        return replace(report, seconds=round(report.seconds + time.monotonic() - started, 3))
+
+    def take(self, records: Iterable[Record | Mapping[str, object] | BadRow]) -> AddReport:
+        """Add records, as `run` does, and leave it to the caller to measure how queries score then."""
         pin = self._library.encoder
         assert pin is not None, "a library is pinned before anything is added"
         started = time.monotonic()
-        source = RecordSource(pin.dim, self._settings, self._options.batch_size or BLOCK_RECORDS)
+        size = self._options.batch_size or BLOCK_RECORDS
+        source = RecordSource(pin.dim, self._settings, size, fetch_urls=self._options.fetch_urls)
         try:
             self._add_all(source.blocks(records))
         finally:
             self._reader.close()
-        self._refresh()
+        self.unfetched = source.unfetched
         seconds = round(time.monotonic() - started, 3)
         return AddReport(self._added, self._replaced, self._unchanged, tuple(self._failed), seconds)
 
@@ -116,7 +154,8 @@ class Adding:
             for block in blocks:
                 if under_way:
                     self._progress.advance(under_way.result())
-                under_way = pool.submit(self._add, block)
+                cut = self._journal.cut(block.taken) if self._journal else None
+                under_way = pool.submit(self._add, block, cut)
             if under_way:
                 self._progress.advance(under_way.result())
         finally:
@@ -124,9 +163,10 @@ class Adding:
             if under_way:
                 under_way.result()  # a commit that failed is an error, however the call ends
 
-    def _add(self, block: Block) -> int:
+    def _add(self, block: Block, cut: Cut | None) -> int:
         """Add the records of a block; return how many it had."""
-        self._failed += block.failed
+        self._fail(block.failed)
+        failed = [name for name, _ in block.failed]
         self._replaced += block.superseded
         known = self._writer.known_additions(self._root_id, block.records)
         ready: list[RecordTask] = []
@@ -135,10 +175,16 @@ class Adding:
             row = checked.vector
             task = RecordTask(checked, known.get(name), None if row is None else block.vectors[row : row + 1])
             (ready if self._is_ready(task) else waiting).append(task)
-        self._commit([task.addition() for task in ready])
+        first = waiting[0].checked.name if waiting else None
+        self._commit(ready, [task.addition() for task in ready], None if cut is None else cut.reached(first, failed))
         if waiting:
-            self._encode(waiting)
+            self._encode(waiting, cut)
         return block.taken
+
+    def _fail(self, failed: Sequence[tuple[str, str]]) -> None:
+        """Note what failed; of a data set only as much as a report shows."""
+        most = MAX_FAILED if self._journal else len(failed) + len(self._failed)
+        self._failed += failed[: max(0, most - len(self._failed))]
 
     def _is_ready(self, task: RecordTask) -> bool:
         """Tell whether nothing of a record has to be read or encoded."""
@@ -150,7 +196,7 @@ class Adding:
     def _needs_picture(self, task: RecordTask) -> bool:
         return task.checked.has_picture and not (task.has_picture_vector and self._options.keep is None)
 
-    def _encode(self, tasks: Sequence[RecordTask]) -> None:
+    def _encode(self, tasks: Sequence[RecordTask], cut: Cut | None) -> None:
         """Read, decode, encode and commit, each batch while the next are on their way."""
         encoder = self._encoder
         if encoder is None and self._load_encoder is not None:
@@ -158,35 +204,45 @@ class Adding:
             encoder = self._encoder = self._load_encoder()
         preparing = _Preparing(self._settings, self._options, self._reader, encoder)
         size = self._options.batch_size or self._settings.batch_size or (encoder.batch_size if encoder else BATCH_SIZE)
-        by_name = {task.checked.name: task for task in tasks}
+        waiting = _Waiting(tasks, cut)
         files = [_File(task, self._root_id) for task in tasks]
         with closing(load_all(files, preparing.load, self._settings.cores, size)) as loaded:
             if encoder is None:
                 for batch in batches(loaded, size):
-                    self._commit_outcomes(by_name, [each for each in batch if isinstance(each, Known | Failed)])
+                    known = [each for each in batch if isinstance(each, Known | Failed)]
+                    self._commit_outcomes(waiting, known, len(batch))
                 return
             with closing(EncodeStage(encoder, lambda hashes: ()).run(batches(loaded, size))) as encoded:
                 for done in encoded:
-                    self._commit_outcomes(by_name, done.outcomes)
+                    self._commit_outcomes(waiting, done.outcomes, done.files)
 
-    def _commit_outcomes(self, tasks: Mapping[str, RecordTask], outcomes: Sequence[Outcome]) -> None:
-        additions = []
+    def _commit_outcomes(self, waiting: _Waiting, outcomes: Sequence[Outcome], files: int) -> None:
+        """Commit what came of the next `files` tasks."""
+        additions, done, failed = list[Addition | None](), list[RecordTask](), list[tuple[str, str]]()
         for outcome in outcomes:
-            name = outcome.record.path
+            task = waiting.by_name[outcome.record.path]
             if isinstance(outcome, Failed):
-                self._failed.append((name, outcome.reason))
-            elif tasks[name].has_passages and outcome.captions is None:
-                self._failed.append((name, "its text could not be encoded"))
+                failed.append((task.checked.name, outcome.reason))
+            elif task.has_passages and outcome.captions is None:
+                failed.append((task.checked.name, "its text could not be encoded"))
             else:
                 pixels = outcome.vectors if isinstance(outcome, Encoded) else None
-                additions.append(tasks[name].addition(pixels, outcome.captions))
-        self._commit(additions)
+                additions.append(task.addition(pixels, outcome.captions))
+                done.append(task)
+        self._fail(failed)
+        self._commit(done, additions, waiting.reached(files, [name for name, _ in failed]))
 
-    def _commit(self, additions: Sequence[Addition | None]) -> None:
-        """Commit what is new; None stands for a record that is unchanged."""
+    def _commit(
+        self, tasks: Sequence[RecordTask], additions: Sequence[Addition | None], reached: Reached | None
+    ) -> None:
+        """Commit what is new; None stands for a record that is unchanged. reached: what is stored with it."""
         changed = [addition for addition in additions if addition is not None]
-        if changed:
-            self._writer.commit_additions(self._root_id, changed)
+        if reached is not None:
+            same = (task for task, addition in zip(tasks, additions, strict=True) if addition is None and task.own)
+            reached.unchanged = [(task.own.item_id, reached.owners[task.checked.name]) for task in same if task.own]
+        if changed or reached is not None:
+            self._writer.commit_additions(self._root_id, changed, reached)
+        self.encoded += sum(bool(addition.rows) for addition in changed)
         replaced = sum(addition.own is not None for addition in changed)
         self._replaced += replaced
         self._added += len(changed) - replaced
@@ -205,6 +261,23 @@ class Adding:
                 refresh_spreads(self._library, self._writer, lambda: encoder)
         except ClipSearchError as error:
             logger.warning("%s", error)
+
+
+class _Waiting:
+    """Tasks of a block that are to be encoded, in order, of which the first were committed."""
+
+    def __init__(self, tasks: Sequence[RecordTask], cut: Cut | None) -> None:
+        self.by_name = {task.checked.name: task for task in tasks}
+        self._tasks = tasks
+        self._cut = cut
+        self._done = 0
+
+    def reached(self, files: int, failed: Iterable[str]) -> Reached | None:
+        """Return how far all is read once the next `files` tasks are committed."""
+        self._done += files
+        is_last = self._done >= len(self._tasks)
+        before = None if is_last else self._tasks[self._done].checked.name
+        return None if self._cut is None else self._cut.reached(before, failed)
 
 
 class _File:
@@ -228,6 +301,7 @@ class _Preparing:
     def __init__(self, settings: Settings, options: AddOptions, reader: PictureReader, encoder: Encoder | None) -> None:
         self._settings = settings
         self._keep = options.keep
+        self._lines = options.lines
         self._reader = reader
         self._encoder = encoder
 
@@ -288,6 +362,9 @@ class _Preparing:
         encoder, passages = self._encoder, list[Passage]()
         for text in task.texts() if encoder is not None else ():
             assert encoder is not None
-            passages += split_passages(clean(text), count=encoder.count_tokens, limit=encoder.max_tokens)
+            parts = text.split("\n") if self._lines and text is task.checked.caption else [clean(text)]
+            for line, part in enumerate(parts):
+                found = split_passages(part, count=encoder.count_tokens, limit=encoder.max_tokens)
+                passages += (replace(each, line=each.line + line, end_line=each.end_line + line) for each in found)
         task.has_passages = bool(passages)
         return Captions("", "", (), tuple(passages)) if passages else None

@@ -9,6 +9,9 @@ from typing import Protocol
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import CommitCounts
 
+MAX_FAILED = 1000
+"""Rows of a data set that a report names; the others are counted."""
+
 
 class Progress(Protocol):
     """Where a run says how far it is; called from the thread that runs it."""
@@ -87,6 +90,8 @@ class IndexReport:
         unchanged: How many are as they were.
         encoded: How many had their vectors computed, not copied or kept.
         failed: The path of each that failed in this run, and the reason.
+        failed_rows: How many rows of data sets failed in this run, of which `failed` has the first.
+        unfetched: How many pictures of data sets were not fetched, since that was not asked for.
         offline: Roots that could not be reached and were left as they are.
         read: Pictures whose text was recognised.
         with_text: How many of them have any.
@@ -101,11 +106,17 @@ class IndexReport:
     unchanged: int = 0
     encoded: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    failed_rows: int = 0
+    unfetched: int = 0
     offline: list[str] = field(default_factory=list)
     read: int = 0
     with_text: int = 0
     interrupted: bool = False
     seconds: float = 0.0
+
+    def count_failed(self) -> int:
+        """Count all that failed in this run, in files and rows."""
+        return max(len(self.failed), self.failed_rows)
 
     def count(self, counts: CommitCounts) -> None:
         """Add what a commit did."""
