@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,7 +128,7 @@ def index(path: str, folder: str, rows: int, encoder: str) -> dict:
     again = pipeline.index(Path(folder), [path], Settings(), options, encoder=given)
     assert again.unchanged == rows and not again.encoded
     times = clock.times
-    rates = [round(rows / SLICES / (after - first)) for first, after in zip(times, times[1:], strict=False)]
+    rates = [round(rows / SLICES / (after - first)) for first, after in pairwise(times)]
     seconds = round(time.perf_counter() - started, 2)
     return {"rates": rates, "before_mib": round(before), "peak_mib": round(peak), "again_seconds": seconds}
 

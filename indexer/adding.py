@@ -228,7 +228,8 @@ class Adding:
 
     def _commit_outcomes(self, waiting: _Waiting, outcomes: Sequence[Outcome], files: int) -> None:
         """Commit what came of the next `files` tasks."""
-        additions, done, failed = list[Addition | None](), list[RecordTask](), list[tuple[str, str]]()
+        additions, done = list[Addition | None](), list[RecordTask]()
+        failed: list[tuple[str, str]] = []
         for outcome in outcomes:
             task = waiting.by_name[outcome.record.path]
             if isinstance(outcome, Failed):
@@ -240,7 +241,11 @@ class Adding:
                 additions.append(task.addition(pixels, outcome.captions))
                 done.append(task)
         self._fail(failed)
-        self._commit(done, additions, waiting.reached(files, [name for name, _ in failed]))
+        reached = waiting.reached(files, [name for name, _ in failed])
+        if reached is not None:  # what the library has of a record that fails now stays, as its row is there
+            kept = (waiting.by_name[name] for name, _ in failed)
+            reached.unchanged += [(task.own.item_id, reached.owners[task.checked.name]) for task in kept if task.own]
+        self._commit(done, additions, reached)
 
     def _commit(
         self, tasks: Sequence[RecordTask], additions: Sequence[Addition | None], reached: Reached | None
@@ -249,7 +254,7 @@ class Adding:
         changed = [addition for addition in additions if addition is not None]
         if reached is not None:
             same = (task for task, addition in zip(tasks, additions, strict=True) if addition is None and task.own)
-            reached.unchanged = [(task.own.item_id, reached.owners[task.checked.name]) for task in same if task.own]
+            reached.unchanged += [(task.own.item_id, reached.owners[task.checked.name]) for task in same if task.own]
         if changed or reached is not None:
             self._writer.commit_additions(self._root_id, changed, reached)
         self.encoded += sum(bool(addition.rows) for addition in changed)

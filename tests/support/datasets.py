@@ -76,6 +76,10 @@ def said(rows: Iterable[Row]) -> list[tuple[int, str, object]]:
     return [
         (row.number, row.content.name, row.content.reason)
         if isinstance(row.content, BadRow)
-        else (row.number, row.content.id, (row.content.image, row.content.text, row.content.caption, row.content.metadata))
+        else (
+            row.number,
+            row.content.id,
+            (row.content.image, row.content.text, row.content.caption, row.content.metadata),
+        )
         for row in rows
     ]
