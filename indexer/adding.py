@@ -6,12 +6,13 @@ The caller's thread takes and checks the records of the next block while another
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
@@ -49,7 +50,14 @@ from indexer.sources.base import BadRow
 from indexer.sources.records import BLOCK_RECORDS, Block, CheckedRecord, RecordSource
 from indexer.spreads import refresh_spreads
 
+if TYPE_CHECKING:
+    from clipsearch.media.polite import PoliteFetcher
+
 logger = logging.getLogger("clipsearch")
+
+
+FETCHING = 16
+"""Threads while pictures come from the web, of which some wait for their hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +214,9 @@ class Adding:
         size = self._options.batch_size or self._settings.batch_size or (encoder.batch_size if encoder else BATCH_SIZE)
         waiting = _Waiting(tasks, cut)
         files = [_File(task, self._root_id) for task in tasks]
-        with closing(load_all(files, preparing.load, self._settings.cores, size)) as loaded:
+        is_from_web = any(is_url(task.checked.source) for task in tasks if task.checked.has_picture)
+        threads = max(self._settings.cores, FETCHING) if is_from_web else self._settings.cores
+        with closing(load_all(files, preparing.load, threads, size)) as loaded:
             if encoder is None:
                 for batch in batches(loaded, size):
                     known = [each for each in batch if isinstance(each, Known | Failed)]
@@ -218,7 +228,8 @@ class Adding:
 
     def _commit_outcomes(self, waiting: _Waiting, outcomes: Sequence[Outcome], files: int) -> None:
         """Commit what came of the next `files` tasks."""
-        additions, done, failed = list[Addition | None](), list[RecordTask](), list[tuple[str, str]]()
+        additions, done = list[Addition | None](), list[RecordTask]()
+        failed: list[tuple[str, str]] = []
         for outcome in outcomes:
             task = waiting.by_name[outcome.record.path]
             if isinstance(outcome, Failed):
@@ -230,7 +241,11 @@ class Adding:
                 additions.append(task.addition(pixels, outcome.captions))
                 done.append(task)
         self._fail(failed)
-        self._commit(done, additions, waiting.reached(files, [name for name, _ in failed]))
+        reached = waiting.reached(files, [name for name, _ in failed])
+        if reached is not None:  # what the library has of a record that fails now stays, as its row is there
+            kept = (waiting.by_name[name] for name, _ in failed)
+            reached.unchanged += [(task.own.item_id, reached.owners[task.checked.name]) for task in kept if task.own]
+        self._commit(done, additions, reached)
 
     def _commit(
         self, tasks: Sequence[RecordTask], additions: Sequence[Addition | None], reached: Reached | None
@@ -239,7 +254,7 @@ class Adding:
         changed = [addition for addition in additions if addition is not None]
         if reached is not None:
             same = (task for task, addition in zip(tasks, additions, strict=True) if addition is None and task.own)
-            reached.unchanged = [(task.own.item_id, reached.owners[task.checked.name]) for task in same if task.own]
+            reached.unchanged += [(task.own.item_id, reached.owners[task.checked.name]) for task in same if task.own]
         if changed or reached is not None:
             self._writer.commit_additions(self._root_id, changed, reached)
         self.encoded += sum(bool(addition.rows) for addition in changed)
@@ -302,6 +317,9 @@ class _Preparing:
         self._settings = settings
         self._keep = options.keep
         self._lines = options.lines
+        self._lock = threading.Lock()
+        self._decoding = threading.Semaphore(settings.cores)  # of more threads, while most of them wait for hosts
+        self._polite: PoliteFetcher | None = None
         self._reader = reader
         self._encoder = encoder
 
@@ -338,7 +356,8 @@ class _Preparing:
         if task.is_same or task.has_picture_vector or encoder is None:
             return Known(record, "", self._passages(task))
         if isinstance(content, bytes):
-            pixels, info, _ = self._reader.prepare(content, encoder, max_pixels=self._settings.max_pixels)
+            with self._decoding:
+                pixels, info, _ = self._reader.prepare(content, encoder, max_pixels=self._settings.max_pixels)
         else:
             pixels, info = encoder.preprocess(content), PictureInfo(content.width, content.height)
         task.picture = info
@@ -352,10 +371,17 @@ class _Preparing:
             return checked.image
         most = self._settings.max_picture_bytes
         if is_url(checked.source):
-            from clipsearch.media.fetch import fetch_bytes
-
-            return fetch_bytes(checked.source, max_bytes=most, allow_private=self._settings.allow_private_urls)
+            return self._fetcher().fetch(checked.source)
         return read_regular(checked.source, most)[0]
+
+    def _fetcher(self) -> PoliteFetcher:
+        with self._lock:
+            if self._polite is None:
+                from clipsearch.media.polite import PoliteFetcher
+
+                settings = self._settings
+                self._polite = PoliteFetcher(settings.max_picture_bytes, settings.allow_private_urls)
+            return self._polite
 
     def _passages(self, task: RecordTask) -> Captions | None:
         """Return the passages of a record's texts that are to be encoded; None for none."""
