@@ -18,6 +18,7 @@ CASES = (
     "indexing",
     "records",
     "full_text",
+    "slopes",
     "gpu_encode",
     "launches",
     "decode",

@@ -35,8 +35,8 @@ class ShardRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ask: Literal[
-        "state", "nearest", "sample", "rows", "matches", "rows_of_items", "rows_of_pictures", "matching", "ids", "lines",
-        "word_counts", "word_matches",
+        "state", "nearest", "sample", "rows", "matches", "rows_of_items", "rows_of_pictures", "matching", "ids",
+        "lines", "word_counts", "word_matches",
     ]  # fmt: skip
     revision: Whole | None = None
     modality: Modality = Modality.IMAGE

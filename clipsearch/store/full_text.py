@@ -7,7 +7,7 @@ before they change. A deleted item keeps its words, as it keeps its rows, until 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -50,6 +50,9 @@ _BLOCK = 4096
 
 _KEPT_COUNTS = 20_000
 """Counts of words that are kept: a megabyte or two."""
+
+RANKED = 10_000
+"""Matches that are ranked by BM25 at most; SQLite takes some 4 us for each (benchmarks/slopes.py)."""
 
 _MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
@@ -171,19 +174,31 @@ def ranked(
             telling[phrase] = count
     if not telling:
         return NOTHING
-    return Keywords(ranked_ids(connection, [*telling], allowed, limit), tuple(telling.values()))
+    return Keywords(ranked_ids(connection, telling, allowed, limit), tuple(telling.values()))
 
 
 def ranked_ids(
-    connection: Connection, phrases: Sequence[str], allowed: ColumnElement[bool] | None, limit: int
+    connection: Connection, counts: Mapping[str, int], allowed: ColumnElement[bool] | None, limit: int
 ) -> list[int]:
-    """Return the ids of live items that have all these phrases, and that a condition allows, best first by BM25."""
-    has_all = " AND ".join(phrases)
-    if allowed is None:
+    """Return the ids of live items that have all these phrases, and that a condition allows, best first by BM25.
+
+    counts: how many items have each phrase. SQLite scores every match before it sorts them. So where there may be more
+    than RANKED of them, the newest RANKED are ranked: a search takes no longer for a word that many items have.
+    """
+    has_all, first = " AND ".join(counts), 0
+    if min(counts.values()) > RANKED:
+        found = _matching_items(has_all, allowed).order_by(_table.c.rowid.desc()).limit(RANKED)
+        first = connection.execute(select(func.min(found.subquery().c.rowid))).scalar_one() or 0
+    if allowed is None and not first:
         return list(connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars())
-    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
-    query = query.where(_table.c.words.op("MATCH")(bindparam(None, has_all)), ~items.c.deleted, allowed)
+    query = _matching_items(has_all, allowed).where(_table.c.rowid >= first)
     return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+
+
+def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select[tuple[int]]:
+    query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
+    query = query.where(_table.c.words.op("MATCH")(bindparam(None, phrases)), ~items.c.deleted)
+    return query if allowed is None else query.where(allowed)
 
 
 def most_items(total: int) -> int:

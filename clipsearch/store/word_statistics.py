@@ -80,7 +80,7 @@ def matches(
     if not all(counts.values()):
         return []
     own = statistics(connection)
-    ids = full_text.ranked_ids(connection, [*counts], allowed, limit)
+    ids = full_text.ranked_ids(connection, counts, allowed, limit)
     given = to_parameter(ids)
     lengths = {number: next(_varints(size), 0) for number, size in connection.exec_driver_sql(_LENGTHS, (given,))}
     often: dict[int, list[int]] = {number: [] for number in ids}

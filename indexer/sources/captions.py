@@ -11,15 +11,16 @@ import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from clipsearch.errors import InvalidInputError
+from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
+from clipsearch.store.caption_table import open_table
 from clipsearch.store.records import CaptionSource
 from clipsearch.types import PICTURE_SUFFIXES, MetadataValue
 from clipsearch.words import normalize
@@ -30,7 +31,10 @@ MAX_SIDECAR = 8192
 """Bytes: a text beside a picture that is longer than this is no caption of it."""
 
 MAX_TABLE = 1 << 30
-"""Bytes: a table of more is not read, for it is held in memory."""
+"""Bytes: a table of more is not read."""
+
+LARGE = 4 << 20
+"""Bytes from which on a table is not held in memory, nor read by a run that finds it as it was."""
 
 _SIDECAR = ".txt"
 _HEAD = 64
@@ -46,7 +50,32 @@ class Said(NamedTuple):
     metadata: dict[str, MetadataValue]
 
 
-Table = dict[str, Said]
+Table = Mapping[str, Said]
+
+
+class LargeTable(Mapping[str, Said]):
+    """A table that stays on disk; see `store/caption_table.py`."""
+
+    def __init__(self, path: str) -> None:
+        """Open the copy of a table. Raises InvalidInputError, LibraryError, OSError."""
+        pairs = read_pairs(Path(path))
+        self._table = open_table(path, ((_key(pair.image), pair.caption, pair.metadata) for pair in pairs))
+
+    def __getitem__(self, key: str) -> Said:
+        lines = self._table.lines_of(key)
+        if not lines:
+            raise KeyError(key)
+        said = Said(list(dict.fromkeys(caption for caption, _ in lines)), {})
+        for _, metadata in lines:
+            if metadata != NONE:
+                said.metadata.update(parse_metadata(metadata))
+        return said
+
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("A large table is only looked up in.")
+
+    def __len__(self) -> int:
+        raise TypeError("A large table is only looked up in.")
 
 
 class FolderCaptions:
@@ -136,17 +165,17 @@ class FolderCaptions:
         try:
             if (size := os.path.getsize(absolute)) > MAX_TABLE:
                 raise InvalidInputError(f"{size:,} bytes, over the limit of {MAX_TABLE:,}. Split it over folders.")
-            return _table(absolute)
+            return _table(absolute) if size < LARGE else LargeTable(absolute)
         except OSError as error:
             self.unreadable.append((path, f"its captions cannot be read: {error.strerror}"))
             return None
-        except InvalidInputError as error:
+        except (InvalidInputError, LibraryError) as error:
             self.unreadable.append((path, f"its captions cannot be read: {error}"))
             return None
 
 
 def _table(path: str) -> Table:
-    table: Table = {}
+    table: dict[str, Said] = {}
     many: dict[str, set[str]] = {}
     for pair in read_pairs(Path(path)):
         key = _key(pair.image)

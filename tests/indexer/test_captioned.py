@@ -556,3 +556,38 @@ def test_other_columns_of_a_table_are_metadata_that_follows_the_table(tmp_path, 
         index(tmp_path / "lib", tmp_path / "photos", encoder=counting)
         assert engine.get(first).metadata == {"price": 13.5, "brand": "mine", "seen": True}
         assert engine.get(second).metadata == {} and counting.pictures + counting.texts <= done
+
+
+def test_a_large_table_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    from clipsearch.store import caption_table
+    from indexer.sources import captions
+
+    monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(captions, "LARGE", 10)
+    monkeypatch.setattr(caption_table, "SETTLED", -1.0)
+    reads = []
+    read = captions.read_pairs
+    monkeypatch.setattr(captions, "read_pairs", lambda path: (reads.append(path) or pair for pair in read(path)))
+    table = tmp_path / "captions.csv"
+
+    def said(name):
+        found = captions.FolderCaptions(lambda path: str(tmp_path / path), lambda path: True)
+        source = found.of(name, [name])
+        return source.texts, source.metadata, found.unreadable
+
+    table.write_text("image,caption,price\na.jpg,a dog,1\nb.jpg,a cat,\na.jpg,a wolf,2\na.jpg,a dog,3\n")
+    assert said("a.jpg") == (("a dog", "a wolf"), '{"price":3}', [])
+    done = len(reads)
+    assert said("b.jpg")[0] == ("a cat",) and said("c.jpg")[0] == () and len(reads) == done
+    monkeypatch.setattr(captions, "LARGE", 1 << 20)
+    assert said("a.jpg") == (("a dog", "a wolf"), '{"price":3}', [])
+    monkeypatch.setattr(captions, "LARGE", 10)
+    table.write_text("image,caption\na.jpg,a fox\n")
+    assert said("a.jpg")[0] == ("a fox",)
+    table.write_text("image,caption\na.jpg,a fox\nb.jpg\n")
+    texts, _, unreadable = said("a.jpg")
+    assert texts == () and "line 3" in unreadable[0][1]
+    (copy,) = (tmp_path / "cache" / "captions").glob("*")
+    copy.write_bytes(b"no database")
+    table.write_text("image,caption\na.jpg,a fox\n")
+    assert said("a.jpg")[0] == ("a fox",)

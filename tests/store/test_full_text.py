@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.filtering import Filter
-from clipsearch.store import compaction
+from clipsearch.store import compaction, full_text
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
 from clipsearch.types import Modality, Passage
@@ -209,3 +209,20 @@ def test_words_of_a_query_name_what_has_all_of_them_but_for_those_that_most_item
             assert snapshot.keyword_search(nothing, None, 10).ids == []
         assert snapshot.keyword_search("sinks", Filter(ids=frozenset({108})), 10).ids == [108]
     library.close()
+
+
+def test_of_words_that_many_have_the_newest_are_ranked(tmp_path, monkeypatch):
+    library = new_library(tmp_path / "lib")
+    texts = [f"a dog {'barks ' * (number % 5)}" if number % 6 == 0 else "a cat" for number in range(300)]
+    with library.writer() as opened:
+        opened.commit_records(opened.add_collection(library.base, "/source"), block(texts))
+    with library.read() as snapshot:
+        every = snapshot.keyword_search("dog", None, 100).ids
+        assert len(every) == 50
+        monkeypatch.setattr(full_text, "RANKED", 20)
+        newest = snapshot.keyword_search("dog", None, 100).ids
+        assert newest == [number for number in every if number in {*sorted(every)[-20:]}]
+        assert snapshot.keyword_search("dog", None, 3).ids == newest[:3]
+        chosen = Filter(ids=sorted(every)[:25])
+        allowed = snapshot.keyword_search("dog", chosen, 100).ids
+        assert allowed == [number for number in every if number in {*sorted(every)[5:25]}]

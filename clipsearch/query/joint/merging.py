@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 
@@ -154,7 +155,7 @@ def _around(boxes: Sequence[Box]) -> Box:
             joined[-1][1] = max(joined[-1][1], east)
         else:
             joined.append([west, east])
-    gaps = [after[0] - before[1] for before, after in zip(joined, joined[1:], strict=False)]
+    gaps = [after[0] - before[1] for before, after in pairwise(joined)]
     gaps.append(joined[0][0] + 360 - max(each[1] for each in joined))
     first = (max(range(len(gaps)), key=lambda i: (gaps[i], i)) + 1) % len(joined)
     east = max(each[1] for each in joined) if first == 0 else joined[first - 1][1]
