@@ -130,7 +130,7 @@ def own_mib(process: int) -> int:
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
-def rows_of(work: Path, size: int, dim: int) -> Rows:
+def first_rows(work: Path, size: int, dim: int) -> Rows:
     """Return the first rows, read as those of a library are."""
     path = work / "rows.f16"
     return Rows([SegmentFile(path, os.open(path, os.O_RDONLY))], [size], dim)
@@ -138,7 +138,7 @@ def rows_of(work: Path, size: int, dim: int) -> Rows:
 
 def build(work: Path, size: int, dim: int, lists: int) -> dict:
     """Learn, add, calibrate and save, as `clipsearch build` does."""
-    rows, folder = rows_of(work, size, dim), folder_of(work, size, lists)
+    rows, folder = first_rows(work, size, dim), folder_of(work, size, lists)
     choice = registry.choose("ivfpq", size, dim)
     choice = registry.Choice("ivfpq", lists or choice.nlist, choice.m)
     index = IvfPqIndex(IvfPqParams(dim, choice.nlist, choice.m, size))
@@ -190,7 +190,7 @@ def open_index(work: Path, size: int, dim: int, lists: int) -> dict:
 def search(work: Path, size: int, dim: int, lists: int) -> dict:
     """Ask by texts and by pictures that calibration did not see, one by one and in batches."""
     index, calibration = load(work, size, lists)
-    rows, maker = rows_of(work, size, dim), maker_of(work, dim)
+    rows, maker = first_rows(work, size, dim), maker_of(work, dim)
     found = {}
     for kind, asked in {"text": maker.texts(ASKED, among=size), "picture": maker.unseen(ASKED, among=size)}.items():
         probe = calibration.probe("text" if kind == "text" else "image")

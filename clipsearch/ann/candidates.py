@@ -69,5 +69,6 @@ def _may_hide_equal(
     unsure: NDArray[np.bool_] = np.all(near.ids >= 0, axis=1)
     if near.ids.shape[1]:
         unsure &= exact.max(axis=1) < _EQUAL
-        unsure[unsure] = near.scores[unsure].min(axis=1) >= index.own_scores(queries[unsure])
+    if unsure.any():  # of all queries: an index may still know where it searched for these
+        unsure &= near.scores.min(axis=1) >= index.own_scores(queries)
     return unsure

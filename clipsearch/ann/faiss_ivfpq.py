@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -88,8 +89,9 @@ class IvfPqIndex:
         self._index: Any = None
         self._quantizer: Any = None
         self._grouped: coarse.Groups | None = None
+        self._last = threading.local()
         self._sizes: NDArray[np.int64] | None = None
-        self._centroids = self._norms = self._mean_products = np.empty(0, np.float32)
+        self._centroids = self._norms = self._offsets = np.empty(0, np.float32)
 
     @property
     def kind(self) -> str:
@@ -180,17 +182,43 @@ class IvfPqIndex:
         Such a row has the list and the code of the query as float16, so its score is known but for the rounding of
         FAISS, which scans with tables of 8 bits: at most half a step for each sub-quantiser.
         """
-        turned, rows = self._turned(queries), self._turned(widen(queries.astype(np.float16)) - self._mean)
-        with mapped_errors("IVF-PQ", "searched"):
-            home = self._centroids[self._lists_of(rows)]
-            decoded = self._index.pq.decode(self._index.pq.compute_codes(rows - home))
-        scores = (turned * (home + decoded)).sum(axis=1) + queries @ self._mean
-        own: NDArray[np.float32] = scores - self._rounding(turned)
+        rounded = widen(queries.astype(np.float16))
+        turned, homes = self._searched(rounded)
+        home = self._centroids[homes]
+        rows = turned - self._mean @ self._rotation
+        codebooks = self._codebooks()
+        nearness = self._by_code(rows - home, codebooks) - 0.5 * (codebooks**2).sum(axis=1)[:, None]
+        tables = self._by_code(turned, codebooks)
+        decoded = np.take_along_axis(tables, nearness.argmax(axis=2)[:, :, None], 2)[:, :, 0].sum(axis=0)
+        steps = np.ptp(tables, axis=2).max(axis=0) / np.float32(255)
+        scores = (turned * home).sum(axis=1) + decoded + queries @ self._mean
+        own: NDArray[np.float32] = scores - steps * np.float32(self._params.m / 2)
         return own
+
+    def _searched(self, rounded: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return queries turned, and the lists of rows like them; as this thread's last search had them, if it can."""
+        searched, turned, homes = getattr(self._last, "search", (None, None, None))
+        if searched is None or not np.array_equal(searched, rounded):
+            turned = self._turned(rounded)
+            with mapped_errors("IVF-PQ", "searched"):
+                homes = self._lists_of(turned - self._mean @ self._rotation)
+        return turned, homes
+
+    def _codebooks(self) -> NDArray[np.float32]:
+        """Return the codes of each sub-quantiser in columns: float32 (m, dimensions of one, codes)."""
+        centroids = import_faiss().vector_to_array(self._index.pq.centroids)
+        books: NDArray[np.float32] = centroids.reshape(self._params.m, 1 << NBITS, -1).transpose(0, 2, 1)
+        return books
+
+    def _by_code(self, rows: NDArray[np.float32], codebooks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the inner products of rows (n, padded dim) with each code of each sub-quantiser: (m, n, codes)."""
+        parts = rows.reshape(len(rows), self._params.m, -1).transpose(1, 0, 2)
+        products: NDArray[np.float32] = np.matmul(parts, codebooks)
+        return products
 
     def scanned(self, queries: NDArray[np.float32], probe: Probe) -> float:
         """Return how many rows a query looks at on average."""
-        lists, _ = self._route(self._turned(queries), probe)
+        lists, _, _ = self._route(self._turned(queries), probe)
         return float(self.list_sizes()[lists].sum(axis=1).mean())
 
     def list_sizes(self) -> NDArray[np.int64]:
@@ -269,29 +297,35 @@ class IvfPqIndex:
         shape = (self.nlist, self._params.padded_dim)
         self._centroids = faiss.rev_swig_ptr(quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
         self._norms = (self._centroids**2).sum(axis=1)
-        self._mean_products = self._centroids @ (self._mean @ self._rotation)
+        self._offsets = self._centroids @ (self._mean @ self._rotation) + 0.5 * self._norms
         self._grouped = coarse.Groups(self._centroids, self._groups) if len(self._groups) else None
 
     def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
         return turned
 
-    def _route(self, turned: NDArray[np.float32], probe: Probe) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Choose the lists of each turned query: their numbers and inner products, both (n_queries, nprobe)."""
+    def _route(
+        self, turned: NDArray[np.float32], probe: Probe
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Choose the lists of each turned query: their numbers and inner products, both (n_queries, nprobe).
+
+        Returns also the list in which a row like each query would be: (n_queries,).
+        """
         products = turned @ self._centroids.T
+        homes = self._home(turned, products)
         nprobe = min(probe.nprobe, self.nlist)
         if nprobe == self.nlist:
             lists = np.broadcast_to(np.arange(self.nlist), products.shape)
         else:
             merit = products - np.float32(probe.radius) * self._norms
             # where a row like the query would be: a picture must find itself
-            merit[np.arange(len(merit)), self._home(turned, products)] = np.inf
-            lists = np.argpartition(-merit, nprobe - 1, axis=1)[:, :nprobe]
-        return np.ascontiguousarray(lists, np.int64), np.take_along_axis(products, lists, 1)
+            merit[np.arange(len(merit)), homes] = np.inf
+            lists = np.argpartition(merit, self.nlist - nprobe, axis=1)[:, self.nlist - nprobe :]
+        return np.ascontiguousarray(lists, np.int64), np.take_along_axis(products, lists, 1), homes
 
     def _home(self, turned: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the list in which a row like each query would be: int64 (n_queries,)."""
-        scores = products - self._mean_products - 0.5 * self._norms
+        scores = products - self._offsets
         if self._grouped is not None:
             return self._grouped.best(scores, turned - self._mean @ self._rotation)
         nearest: NDArray[np.int64] = scores.argmax(axis=1)
@@ -304,21 +338,14 @@ class IvfPqIndex:
         lists: NDArray[np.int64] = self._quantizer.assign(turned, 1)[:, 0]
         return lists
 
-    def _rounding(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return by how much the tables of 8 bits can lower the score of a row, for turned queries: float32 (n,)."""
-        faiss = import_faiss()
-        m = self._params.m
-        codebooks = faiss.vector_to_array(self._index.pq.centroids).reshape(m, 1 << NBITS, -1)
-        tables = np.einsum("qmd,mcd->qmc", turned.reshape(len(turned), m, codebooks.shape[2]), codebooks)
-        steps: NDArray[np.float32] = np.ptp(tables, axis=2).max(axis=1) / np.float32(255)
-        return steps * np.float32(m / 2)
-
     def _search(
         self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, probe: Probe
     ) -> Neighbors:
         faiss = import_faiss()
-        turned = self._turned(widen(queries.astype(np.float16)))  # rounded as the rows are: equal ones share a list
-        lists, products = self._route(turned, probe)
+        rounded = widen(queries.astype(np.float16))  # as the rows are: equal ones share a list
+        turned = self._turned(rounded)
+        lists, products, homes = self._route(turned, probe)
+        self._last.search = rounded, turned, homes
         options = faiss.SearchParametersIVF(nprobe=lists.shape[1])
         if allowed is not None:
             # FAISS keeps bare pointers: bits and selector must live until the search is over.

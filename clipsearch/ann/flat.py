@@ -16,6 +16,8 @@ from clipsearch.types import Neighbors
 
 _FILE = "rows.npy"
 _GATHERED = 4096
+_GATHERED_TOGETHER = 1024
+"""Rows of several queries that are read at once: few enough for a core's cache."""
 
 _MERGED = 1 << 24
 """Scores that wait to be merged at most."""
@@ -77,12 +79,28 @@ def exact_scores_of(
 ) -> NDArray[np.float32]:
     """Score each query's candidates (n_queries, any) from the rows: float32 of that shape, -inf for an id of -1."""
     scores = np.full(candidates.shape, -np.inf, np.float32)
-    for query, ids, own in zip(queries, candidates, scores, strict=True):
-        for start in range(0, len(ids), _GATHERED):
-            part = slice(start, start + _GATHERED)
-            valid = ids[part] >= 0
-            own[part][valid] = rows.gather(ids[part][valid]) @ query
+    count = candidates.shape[1]
+    at_once = max(1, _GATHERED_TOGETHER // max(1, count))
+    for start in range(0, len(queries), at_once):
+        part = slice(start, start + at_once)
+        ids, asked = candidates[part], queries[part]
+        if len(asked) > 1 and count and (ids >= 0).all():
+            gathered = rows.gather(ids.ravel()).reshape(len(asked), count, -1)
+            scores[part] = np.matmul(gathered, asked[:, :, None])[:, :, 0]
+        else:
+            for own, each, query in zip(scores[part], ids, asked, strict=True):
+                _score_valid(rows, query, each, own)
     return scores
+
+
+def _score_valid(
+    rows: RowSource, query: NDArray[np.float32], ids: NDArray[np.int64], scores: NDArray[np.float32]
+) -> None:
+    """Fill in the scores of the ids of one query, int64 (any,), that are not -1."""
+    for start in range(0, len(ids), _GATHERED):
+        part = slice(start, start + _GATHERED)
+        valid = ids[part] >= 0
+        scores[part][valid] = rows.gather(ids[part][valid]) @ query
 
 
 def search_among(rows: RowSource, queries: NDArray[np.float32], k: int, ids: NDArray[np.int64]) -> Neighbors:

@@ -45,10 +45,9 @@ def operations_of(name: str) -> float | None:
         (width, layers), patch = _TIMM_TOWERS[timm[1]], int(timm[2])
     numbers = (width, layers, patch, tower.get("image_size"), tower.get("mlp_ratio", 4.0))
     known = [float(each) for each in numbers if isinstance(each, int | float) and 0 < each < _MOST]
-    return _operations(*known) if len(known) == len(numbers) else None
-
-
-def _operations(width: float, layers: float, patch: float, side: float, ratio: float) -> float:
+    if len(known) < len(numbers):
+        return None
+    width, layers, patch, side, ratio = known
     tokens = (side // patch) ** 2 + 1
     return layers * (2 * (4 + 2 * ratio) * tokens * width**2 + 4 * tokens**2 * width)
 
