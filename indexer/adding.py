@@ -10,60 +10,22 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-
-from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.encoders.base import BATCH_SIZE, Encoder
-from clipsearch.errors import (
-    ClipSearchError,
-    EncoderError,
-    InvalidInputError,
-    LibraryError,
-    MediaError,
-    WorkerUnavailableError,
-)
-from clipsearch.media.decode import read_regular
-from clipsearch.media.text import split_passages
-from clipsearch.paths import is_url, printable
+from clipsearch.errors import ClipSearchError
 from clipsearch.ranking import MIN_SAMPLE
 from clipsearch.records import AddReport, Record
 from clipsearch.store.additions import Addition
 from clipsearch.store.library import Library
-from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.store.writer import Writer
-from clipsearch.types import Modality, Passage, PictureInfo
+from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder
-from indexer.captioning import clean
-from indexer.decode import Decoded, Loaded, load_all
-from indexer.encode import EncodeStage
-from indexer.isolation import make_reader
-from indexer.kept import BYTES, THUMBNAIL, make_kept
-from indexer.picture_reader import PictureReader
-from indexer.pipeline import batches
-from indexer.record_task import RecordTask
+from indexer.record_stage import AddOptions, RecordStage
 from indexer.report import Progress, Silent
-from indexer.sources.records import BLOCK_RECORDS, Block, CheckedRecord, RecordSource
+from indexer.sources.records import BLOCK_RECORDS, Block, RecordSource
 from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
-
-
-@dataclass(frozen=True, slots=True)
-class AddOptions:
-    """How records are added.
-
-    keep: what is kept of pictures, THUMBNAIL, BYTES or None. batch_size: records of a commit, 0 for what suits them.
-    """
-
-    keep: str | None = None
-    batch_size: int = 0
-
-    def check(self) -> None:
-        """Raise InvalidInputError for options that make no sense."""
-        if self.keep not in (None, THUMBNAIL, BYTES):
-            raise InvalidInputError(f"keep is {self.keep!r}, but must be {THUMBNAIL!r}, {BYTES!r} or None.")
 
 
 class Adding:
@@ -84,10 +46,8 @@ class Adding:
         self._writer = writer
         self._settings = settings
         self._options = options or AddOptions()
-        self._load_encoder = load_encoder
-        self._encoder: Encoder | None = None
         self._progress = progress or Silent()
-        self._reader: PictureReader = make_reader(settings)
+        self._stage = RecordStage(settings, self._options, load_encoder, self._progress)
         self._root_id = writer.add_records_root()
         self._failed: list[tuple[str, str]] = []
         self._added = self._replaced = self._unchanged = 0
@@ -104,7 +64,7 @@ class Adding:
         try:
             self._add_all(source.blocks(records))
         finally:
-            self._reader.close()
+            self._stage.close()
         self._refresh()
         seconds = round(time.monotonic() - started, 3)
         return AddReport(self._added, self._replaced, self._unchanged, tuple(self._failed), seconds)
@@ -129,58 +89,11 @@ class Adding:
         self._failed += block.failed
         self._replaced += block.superseded
         known = self._writer.known_additions(self._root_id, block.records)
-        ready: list[RecordTask] = []
-        waiting: list[RecordTask] = []
-        for name, checked in block.records.items():
-            row = checked.vector
-            task = RecordTask(checked, known.get(name), None if row is None else block.vectors[row : row + 1])
-            (ready if self._is_ready(task) else waiting).append(task)
-        self._commit([task.addition() for task in ready])
-        if waiting:
-            self._encode(waiting)
+        with closing(self._stage.run(block, known)) as done:
+            for batch in done:
+                self._failed += batch.failed
+                self._commit(batch.additions)
         return block.taken
-
-    def _is_ready(self, task: RecordTask) -> bool:
-        """Tell whether nothing of a record has to be read or encoded."""
-        if self._needs_picture(task):
-            return False
-        task.set_digest(None)
-        return self._load_encoder is None or not task.texts()
-
-    def _needs_picture(self, task: RecordTask) -> bool:
-        return task.checked.has_picture and not (task.has_picture_vector and self._options.keep is None)
-
-    def _encode(self, tasks: Sequence[RecordTask]) -> None:
-        """Read, decode, encode and commit, each batch while the next are on their way."""
-        encoder = self._encoder
-        if encoder is None and self._load_encoder is not None:
-            self._progress.preparing()
-            encoder = self._encoder = self._load_encoder()
-        preparing = _Preparing(self._settings, self._options, self._reader, encoder)
-        size = self._options.batch_size or self._settings.batch_size or (encoder.batch_size if encoder else BATCH_SIZE)
-        by_name = {task.checked.name: task for task in tasks}
-        files = [_File(task, self._root_id) for task in tasks]
-        with closing(load_all(files, preparing.load, self._settings.cores, size)) as loaded:
-            if encoder is None:
-                for batch in batches(loaded, size):
-                    self._commit_outcomes(by_name, [each for each in batch if isinstance(each, Known | Failed)])
-                return
-            with closing(EncodeStage(encoder, lambda hashes: ()).run(batches(loaded, size))) as encoded:
-                for done in encoded:
-                    self._commit_outcomes(by_name, done.outcomes)
-
-    def _commit_outcomes(self, tasks: Mapping[str, RecordTask], outcomes: Sequence[Outcome]) -> None:
-        additions = []
-        for outcome in outcomes:
-            name = outcome.record.path
-            if isinstance(outcome, Failed):
-                self._failed.append((name, outcome.reason))
-            elif tasks[name].has_passages and outcome.captions is None:
-                self._failed.append((name, "its text could not be encoded"))
-            else:
-                pixels = outcome.vectors if isinstance(outcome, Encoded) else None
-                additions.append(tasks[name].addition(pixels, outcome.captions))
-        self._commit(additions)
 
     def _commit(self, additions: Sequence[Addition | None]) -> None:
         """Commit what is new; None stands for a record that is unchanged."""
@@ -197,7 +110,7 @@ class Adding:
 
         The index is not touched: its rows are scanned exactly until it is built, which may take minutes.
         """
-        encoder = self._encoder
+        encoder = self._stage.encoder
         try:
             with self._library.read() as snapshot:
                 is_small = max(map(snapshot.live_count, Modality)) < MIN_SAMPLE
@@ -205,89 +118,3 @@ class Adding:
                 refresh_spreads(self._library, self._writer, lambda: encoder)
         except ClipSearchError as error:
             logger.warning("%s", error)
-
-
-class _File:
-    """A task as `load_all` takes it. record: stands for it in the stages. size: bytes that it holds already."""
-
-    def __init__(self, task: RecordTask, root_id: int) -> None:
-        self.task = task
-        self.size = len(task.checked.image) if isinstance(task.checked.image, bytes) else 0
-        self.record = FileRecord(root_id, task.checked.name, self.size, 0)
-
-
-def _where(file: _File) -> str:
-    """Name the file of a picture, to begin a message with; an address is in messages already."""
-    source = file.task.checked.source
-    return "" if source is None or is_url(source) else f"{printable(source)}: "
-
-
-class _Preparing:
-    """Reads and decodes what of records is not in the library; called from several threads."""
-
-    def __init__(self, settings: Settings, options: AddOptions, reader: PictureReader, encoder: Encoder | None) -> None:
-        self._settings = settings
-        self._keep = options.keep
-        self._reader = reader
-        self._encoder = encoder
-
-    def load(self, files: Iterable[_File]) -> Iterator[Loaded]:
-        """Return what is to be encoded of each record, or why that fails."""
-        return map(self._load, files)
-
-    def _load(self, file: _File) -> Loaded:
-        try:
-            return self._prepare(file)
-        except (EncoderError, LibraryError, WorkerUnavailableError):
-            raise
-        except InvalidInputError as error:
-            return Failed(file.record, str(error))
-        except MediaError as error:
-            return Failed(file.record, f"{_where(file)}{error}")
-        except OSError as error:
-            return Failed(file.record, f"{_where(file)}cannot be read ({error.strerror or error})")
-        except Exception as error:
-            logger.debug("decoding failed", exc_info=error)
-            return Failed(file.record, f"could not be decoded: {error!r:.200}")
-
-    def _prepare(self, file: _File) -> Loaded:
-        task, record, encoder = file.task, file.record, self._encoder
-        if not task.checked.has_picture or (task.has_picture_vector and self._keep is None):
-            return Known(record, "", self._passages(task))
-        if encoder is None and not task.has_picture_vector:
-            raise InvalidInputError("the library's vectors are made elsewhere, so a picture must come with its vector")
-        content = self._read(task.checked)
-        task.set_digest(None if task.has_picture_vector else content)
-        has_kept = task.is_same and task.own is not None and task.own.kept == self._keep and not task.has_picture_vector
-        if self._keep is not None and not has_kept:
-            task.kept = make_kept(content, self._keep, self._reader, self._settings.max_pixels), self._keep
-        if task.is_same or task.has_picture_vector or encoder is None:
-            return Known(record, "", self._passages(task))
-        if isinstance(content, bytes):
-            pixels, info, _ = self._reader.prepare(content, encoder, max_pixels=self._settings.max_pixels)
-        else:
-            pixels, info = encoder.preprocess(content), PictureInfo(content.width, content.height)
-        task.picture = info
-        unique = f"{task.digest} {record.path}"  # the stages encode equal content once, but two records share no rows
-        return Decoded(record, unique, pixels, info, captions=self._passages(task))
-
-    def _read(self, checked: CheckedRecord) -> bytes | Image.Image:
-        """Return the file of a picture, or the picture itself."""
-        if checked.source is None:
-            assert checked.image is not None
-            return checked.image
-        most = self._settings.max_picture_bytes
-        if is_url(checked.source):
-            from clipsearch.media.fetch import fetch_bytes
-
-            return fetch_bytes(checked.source, max_bytes=most, allow_private=self._settings.allow_private_urls)
-        return read_regular(checked.source, most)[0]
-
-    def _passages(self, task: RecordTask) -> Captions | None:
-        """Return the passages of a record's texts that are to be encoded; None for none."""
-        encoder, passages = self._encoder, list[Passage]()
-        for text in task.texts() if encoder is not None else ():
-            assert encoder is not None
-            passages += split_passages(clean(text), count=encoder.count_tokens, limit=encoder.max_tokens)
-        task.has_passages = bool(passages)
-        return Captions("", "", (), tuple(passages)) if passages else None
