@@ -136,6 +136,7 @@ def _gather(tasks: Mapping[str, RecordTask], outcomes: Sequence[Outcome]) -> Rec
         else:
             pixels = outcome.vectors if isinstance(outcome, Encoded) else None
             batch.additions.append(tasks[name].addition(pixels, outcome.captions))
+            tasks[name].kept = None  # or the pictures of a whole block would be held
     return batch
 
 
