@@ -153,10 +153,11 @@ def _typed(names: list[str], row: list[str]) -> dict[str, object]:
     """Give the fields of a row their types: a number where all of it reads as one in JSON; an empty one is left out."""
     known = {name: value for name, value in zip(names, row, strict=True) if name in _KNOWN}
     more = {name: value for name, value in zip(names, row, strict=True) if name not in _KNOWN and value != ""}
-    return {**known, **{name: _number(value) for name, value in more.items()}}
+    return {**known, **{name: read_number(value) for name, value in more.items()}}
 
 
-def _number(value: str) -> object:
+def read_number(value: str) -> object:
+    """Return the number that a field of a table reads as in JSON, or the text as it is."""
     if _NUMBER.fullmatch(value) is None:
         return value
     number = json.loads(value)

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from clipsearch.errors import InvalidInputError
 from clipsearch.records import Record
+
+
+class BrokenShardError(InvalidInputError):
+    """The rest of a shard cannot be read, and will not be before the shard changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +64,6 @@ class Source(Protocol):
     def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
         """Yield the rows of a shard from the number `start` on.
 
-        A row that cannot be used is a BadRow. Raises InvalidInputError where the rest of the shard cannot be read.
+        A row that cannot be used is a BadRow. Raises InvalidInputError where the rest of the shard cannot be read now,
+        BrokenShardError where that lies in what it holds.
         """

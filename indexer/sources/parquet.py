@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 MAX_MEMORY = 2 << 30
@@ -21,7 +22,11 @@ MAX_MEMORY = 2 << 30
 MAX_VALUE = 1 << 20
 """Characters of one value."""
 
+MAX_BYTES = 256 << 20
+"""Bytes of one picture."""
+
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 8 << 20
 _BATCH_CHARACTERS = 4 << 20
 _VECTOR_ROWS = 256
 _SCALARS = ("string", "large_string", "integer", "floating", "boolean", "null", "timestamp", "date")
@@ -53,6 +58,38 @@ def read_vectors(path: str, column: str) -> Iterator[tuple[tuple[int, int], byte
     """
     for message, data in _messages("vectors", path, column):
         yield (message["rows"], message["dim"]), data
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A value that was left out, and why."""
+
+    reason: str
+
+
+def read_records(path: str, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file from a number on, also with pictures: bytes, or structures of `bytes` and `path`.
+
+    Row groups before that number are not read. A value that is too long is a LeftOut; columns of other types are left
+    out.
+
+    Raises UnreadableError, ModuleNotFoundError without pyarrow.
+    """
+    for message, data in _messages("records", path, str(start)):
+        names = message["names"]
+        for row in message["rows"]:
+            yield {name: _received(value, data) for name, value in zip(names, row, strict=True)}
+
+
+def _received(value: Any, data: bytes) -> Any:  # noqa: ANN401
+    """Return a value as it was sent: bytes are sent apart from the rest."""
+    if not isinstance(value, dict):
+        return value
+    if "left_out" in value:
+        return LeftOut(value["left_out"])
+    if "at" in value:
+        return data[value["at"] : value["at"] + value["size"]]
+    return {name: _received(inner, data) for name, inner in value.items()}
 
 
 def _messages(*arguments: str) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -97,6 +134,8 @@ def _serve(memory: int, what: str, path: str, wanted: Sequence[str]) -> None:
         with ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
             if what == "rows":
                 _send_rows(file, wanted, arrow)
+            elif what == "records":
+                _send_records(file, int(wanted[0]), arrow)
             else:
                 _send_vectors(file, wanted[0], arrow)
         _send(end=True)
@@ -140,6 +179,68 @@ def _send_rows(file: Any, wanted: Sequence[str], arrow: Any) -> None:  # noqa: A
         _send_batch(batch.schema.names, list(zip(*values, strict=True)))
 
 
+def _send_records(file: Any, start: int, arrow: Any) -> None:  # noqa: ANN401
+    names = [field.name for field in file.schema_arrow if _is_sendable(field.type, arrow.types)]
+    if len(set(names)) != len(names):
+        raise ValueError("two of its columns have the same name")
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if start >= group.num_rows:
+            start -= group.num_rows
+            continue
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
+        for batch in file.iter_batches(rows, row_groups=[number], columns=names, use_threads=False):
+            if start >= batch.num_rows:
+                start -= batch.num_rows
+                continue
+            sent = _Sent()
+            columns = [[sent.value(value) for value in _plain(column, arrow)] for column in batch.slice(start).columns]
+            start = 0
+            _send(sent.data, names=batch.schema.names, rows=list(zip(*columns, strict=True)), bytes=len(sent.data))
+
+
+def _is_sendable(kind: Any, types: Any) -> bool:  # noqa: ANN401
+    plain = kind.value_type if types.is_dictionary(kind) else kind
+    if types.is_struct(plain):
+        return any(field.name in ("bytes", "path") for field in plain)
+    if types.is_list(plain) or types.is_large_list(plain):
+        return bool(types.is_string(plain.value_type) or types.is_large_string(plain.value_type))
+    is_binary = types.is_binary(plain) or types.is_large_binary(plain)
+    return is_binary or any(getattr(types, f"is_{each}")(plain) for each in _SCALARS)
+
+
+def _plain(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
+    """Return the values of a column; times as in ISO 8601."""
+    if arrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if arrow.types.is_timestamp(column.type):  # a nanosecond is more than a datetime holds
+        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
+    values: list[Any] = column.to_pylist()
+    if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
+        return [value and value.isoformat() for value in values]
+    return values
+
+
+class _Sent:
+    """The bytes that go with some rows."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def value(self, value: Any) -> Any:  # noqa: ANN401
+        """Return a value as JSON has it."""
+        if isinstance(value, bytes):
+            if len(value) > MAX_BYTES:
+                return {"left_out": f"its picture has {len(value):,} bytes, over the limit of {MAX_BYTES:,}"}
+            self.data += value
+            return {"at": len(self.data) - len(value), "size": len(value)}
+        if isinstance(value, dict):
+            return {name: self.value(inner) for name, inner in value.items() if name in ("bytes", "path")}
+        if _size(value) > MAX_VALUE:
+            return {"left_out": f"it holds a value of more than {MAX_VALUE:,} characters"}
+        return value
+
+
 def _send_vectors(file: Any, name: str, arrow: Any) -> None:  # noqa: ANN401
     _check_vectors([field.type for field in file.schema_arrow if field.name == name], name, arrow.types)
     row, dim = 0, None
@@ -168,14 +269,10 @@ def _check_vectors(found: Sequence[Any], name: str, types: Any) -> None:  # noqa
 
 
 def _to_python(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
-    if arrow.types.is_timestamp(column.type):  # a nanosecond is more than a datetime holds
-        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
     if arrow.types.is_dictionary(column.type):
         words = _to_python(column.dictionary, arrow)
         return [None if index is None else words[index] for index in column.indices.to_pylist()]
-    values: list[Any] = column.to_pylist()
-    if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
-        return [value and value.isoformat() for value in values]
+    values = _plain(column, arrow)
     if any(_size(value) > MAX_VALUE for value in values):
         raise ValueError(f"it holds a value of more than {MAX_VALUE:,} characters")
     return values

@@ -1,0 +1,200 @@
+"""Data sets that fsspec reaches: objects of S3, members of zip and tar files, files by address, memory.
+
+Only the protocols in PROTOCOLS are opened, each part of a chained address alike. Over HTTP fsspec would connect to
+whatever a name leads to, also to this machine and its networks; the pictures that rows name by URLs are fetched by
+clipsearch.media.fetch, which checks addresses. The others of fsspec run commands, keep caches, or were never tried.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import suffix
+from clipsearch.records import Record
+from clipsearch.types import PICTURE_SUFFIXES
+from indexer.sources.base import BadRow, Row, Shard
+from indexer.sources.files import MAX_FILES, MAX_PICTURE, DataFile, expand
+
+PROTOCOLS = {"file", "local", "memory", "s3", "s3a", "zip", "tar"}
+"""What may stand before `://` in an address."""
+
+_FACTS = ("ETag", "LastModified", "last_modified", "mtime", "created", "size", "CRC", "chksum", "offset_data")
+"""What of a file's description changes with what it holds."""
+
+_MAX_CAPTION = 8192
+_CAPTION = ".txt"
+
+
+class RemoteStorage:
+    """The files of one address."""
+
+    def __init__(self, address: str) -> None:
+        """Open a file system. Raises InvalidInputError for a protocol that is not allowed or not installed."""
+        self._address = address
+        for part in address.split("::"):
+            _check_protocol(part, address)
+        self._chain = "".join(f"::{part}" for part in address.split("::")[1:])
+        try:
+            import fsspec
+
+            self._files, self._path = fsspec.core.url_to_fs(address)
+        except ImportError as error:
+            extra = "s3" if "s3" in address.partition("://")[0] else "fsspec"
+            raise InvalidInputError(
+                f"Reading {address} needs a package that is not installed ({error}). Run: pip install "
+                f"'clipsearch[{extra}]'"
+            ) from error
+        except Exception as error:  # of any file system
+            raise _unreadable(address, error) from error
+
+    def path_of(self, address: str) -> str:
+        """Return the path in the first file system of an address."""
+        return address.partition("::")[0].partition("://")[2]
+
+    def find(self, address: str) -> Iterator[DataFile]:
+        """Yield the files that an address or a pattern stands for."""
+        found = 0
+        for path in expand(self._path):
+            for each, facts in self._listed(path):
+                found += 1
+                if found > MAX_FILES:
+                    raise InvalidInputError(f"{address} stands for more than {MAX_FILES:,} files. Name a part of it.")
+                yield DataFile(each, posixpath.basename(each), _fingerprint(facts))
+        if not found:
+            raise InvalidInputError(f"There is nothing at {address}. Check the address.")
+
+    def _listed(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        try:
+            self._files.invalidate_cache()
+            if "*" in path or "?" in path:
+                found = self._files.glob(path, detail=True)
+            elif self._files.isfile(path):
+                found = {path: self._files.info(path)}
+            else:
+                found = self._files.find(path, detail=True)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise _unreadable(self._address, error) from error
+        yield from ((each, found[each]) for each in sorted(found) if found[each].get("type") == "file")
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file of the address."""
+        with _as_os_errors():
+            file: BinaryIO = self._files.open(path, "rb")
+            return file
+
+    @contextmanager
+    def on_disk(self, path: str) -> Iterator[str]:
+        """Copy a file to a temporary one."""
+        with tempfile.NamedTemporaryFile(prefix="clipsearch-", suffix=suffix(path)) as copy:
+            with _as_os_errors(), self._files.open(path, "rb") as file:
+                shutil.copyfileobj(file, copy, 1 << 20)
+            copy.flush()
+            yield copy.name
+
+    def picture(self, table: str, reference: str, folder: str | None) -> str | bytes:
+        """Return the bytes of a picture at or below the folder of the table, in the same file system."""
+        start = posixpath.dirname(table)
+        path = posixpath.normpath(posixpath.join(start, reference))
+        if reference.startswith("/") or not path.startswith(f"{start}/" if start else "") or path.startswith(".."):
+            raise ValueError(f"its picture {reference!r:.80} lies outside of the folder of the table")
+        return self.read(path, MAX_PICTURE)
+
+    def read(self, path: str, most: int) -> bytes:
+        """Read a whole file. Raises OSError, ValueError for a longer one."""
+        with _as_os_errors(), self._files.open(path, "rb") as file:
+            data: bytes = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"it has more than {most:,} bytes, which is the limit")
+        return data
+
+
+class RemoteFolder:
+    """The pictures at an address that is a folder or a pattern; a text of the same name is the caption of each.
+
+    Each picture is a shard of its own, so that only those that change are read again.
+    """
+
+    def __init__(self, address: str, storage: RemoteStorage) -> None:
+        """Open."""
+        self._address = address
+        self._storage = storage
+
+    @property
+    def address(self) -> str:
+        """The address."""
+        return self._address
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield a shard for each picture."""
+        captions: dict[str, str] = {}
+        pictures: list[DataFile] = []
+        for file in self._storage.find(self._address):
+            kind = suffix(file.path)
+            if kind == _CAPTION:
+                captions[file.path[: -len(_CAPTION)]] = file.fingerprint
+            elif kind in PICTURE_SUFFIXES:
+                pictures.append(file)
+        if not pictures:
+            raise InvalidInputError(f"There is no picture at {self._address}. Check the address.")
+        for file in pictures:
+            beside = captions.get(posixpath.splitext(file.path)[0])
+            yield Shard(file.path, file.fingerprint + (f"+{beside}" if beside else ""))
+
+    def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
+        """Yield the picture of a shard."""
+        if start:
+            return
+        try:
+            data = self._storage.read(shard.name, MAX_PICTURE)
+            caption = None
+            if "+" in shard.fingerprint:
+                text = self._storage.read(posixpath.splitext(shard.name)[0] + _CAPTION, _MAX_CAPTION)
+                caption = " ".join(text.decode("utf-8", "replace").split()) or None
+            yield Row(0, Record(shard.name, data, caption=caption))
+        except ValueError as error:
+            yield Row(0, BadRow(shard.name, str(error)))
+        except OSError as error:
+            raise InvalidInputError(f"{shard.name} cannot be read: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Turn whatever a file system raises into OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(str(error)[:200] or type(error).__name__) from error
+
+
+def _check_protocol(part: str, address: str) -> None:
+    protocol = part.partition("://")[0].lower() if "://" in part else "file"
+    if protocol in PROTOCOLS:
+        return
+    advice = f"The protocols are {', '.join(sorted(PROTOCOLS))}"
+    if protocol in ("http", "https"):
+        advice = "Download it and name the file; pictures whose URLs are in a table are fetched with --fetch-urls"
+    raise InvalidInputError(f"The address {address} begins with {protocol}://, which is not read. {advice}.")
+
+
+def _fingerprint(facts: dict[str, Any]) -> str:
+    known = {name: str(facts[name]) for name in _FACTS if facts.get(name) is not None}
+    if "date_time" in facts:
+        known["date_time"] = str(facts["date_time"])
+    return hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _unreadable(address: str, error: Exception) -> InvalidInputError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return InvalidInputError(f"{address} cannot be read: {reason}. Check the address, and who may read it.")
