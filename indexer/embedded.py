@@ -28,6 +28,7 @@ _MAX_NUMBER = 2**31
 _TOLERANCE = 1e-2
 _SCALARS = ("width", "height", "taken_at", "camera", "latitude", "longitude")
 _TEXTS = ("caption", "text", "metadata", "source")
+_FAILURE = {"id", "failed"}
 _FLAGS = ("picture", "vector", "image")
 _FIELDS = frozenset({"id", "modality", "digest", *_FLAGS, "kept", "passages", *_SCALARS, *_TEXTS})
 
@@ -86,8 +87,8 @@ class Unpacked:
 
 def unpack(batch: EmbeddedBatch) -> Unpacked:
     """Return the records of a batch. Raises InvalidInputError for anything that `EmbeddedBatch.of` does not write."""
-    for modality, rows in batch.vectors.items():
-        _check_rows(modality, rows)
+    for modality, vectors in batch.vectors.items():
+        _check_rows(modality, vectors)
     taken = dict.fromkeys(Modality, 0)
     found, at = Unpacked(), 0
     for line in batch.lines:
@@ -95,7 +96,7 @@ def unpack(batch: EmbeddedBatch) -> Unpacked:
         if "failed" in said:
             found.failed.append((_text("id", said["id"]), _text("failed", said["failed"])))
             continue
-        rows = {}
+        rows: dict[Modality, NDArray[np.float16]] = {}
         for modality, count in counts_of(said).items():
             rows[modality] = batch.vectors[modality][taken[modality] : taken[modality] + count]
             taken[modality] += count
@@ -116,7 +117,11 @@ def read_line(line: bytes) -> dict[str, Any]:
         said = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError("a line is not a JSON object in UTF-8") from error
-    if not isinstance(said, dict) or "id" not in said or not (said.keys() <= _FIELDS or said.keys() == {"id", "failed"}):
+    if (
+        not isinstance(said, dict)
+        or "id" not in said
+        or not (said.keys() <= _FIELDS or said.keys() == {"id", "failed"})
+    ):
         raise InvalidInputError("a line is not the record of a shard")
     return said
 

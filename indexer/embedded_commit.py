@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from clipsearch.store.additions import Addition, StoredRecord
 from clipsearch.store.shards import ShardProgress
+
+from clipsearch.store.additions import Addition, StoredRecord
 from clipsearch.store.writer import Writer
 from indexer.embedded import EmbeddedBatch, EmbeddedRecord, unpack
 from indexer.record_task import renew

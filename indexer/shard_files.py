@@ -14,10 +14,11 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +191,7 @@ class FinishedShard:
         self._directory = directory
         self._name = name
         self._stack = ExitStack()
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[str, BufferedReader] = {}
 
     def __enter__(self) -> FinishedShard:
         self._path = self._directory / self._name
@@ -228,6 +229,8 @@ class FinishedShard:
         for file in self._files.values():
             file.seek(0)
         for modality, name in ARRAYS.items():
+            if not any(said[str(modality)] for said in self.manifest.batches):
+                continue
             head = read_open_head(self._path / name, self._files[name], self.manifest.files[name][0])
             if head.shape[1] != self.manifest.encoder.dim or head.dtype != np.float16 or head.by_column:
                 raise DamagedShardError(f"{self._path / name} does not hold the vectors of its encoder ({modality}).")
@@ -249,7 +252,9 @@ class FinishedShard:
 
     def _rows(self, modality: Modality, count: int) -> NDArray[np.float16]:
         dim = self.manifest.encoder.dim
-        return np.frombuffer(self._take(ARRAYS[modality], 2 * dim * count), "<f2").reshape(count, dim).astype(np.float16)
+        return (
+            np.frombuffer(self._take(ARRAYS[modality], 2 * dim * count), "<f2").reshape(count, dim).astype(np.float16)
+        )
 
     def _take(self, name: str, size: int) -> bytes:
         found = self._files[name].read(size)
@@ -258,14 +263,14 @@ class FinishedShard:
         return found
 
 
-def _open(folder: Folder, name: str, stack: ExitStack) -> BinaryIO:
+def _open(folder: Folder, name: str, stack: ExitStack) -> BufferedReader:
     try:
         return stack.enter_context(open(folder.open(name, os.O_RDONLY), "rb"))
     except FileNotFoundError as error:
         raise DamagedShardError(f"{folder.path / name} is missing.") from error
 
 
-def read_manifest(file: BinaryIO, path: Path) -> Manifest:
+def read_manifest(file: BufferedReader, path: Path) -> Manifest:
     """Read the manifest of the shard in `path`. Raises DamagedShardError for anything that is not one."""
     try:
         said = json.loads(_read_all(file))
@@ -280,7 +285,7 @@ def read_manifest(file: BinaryIO, path: Path) -> Manifest:
         raise DamagedShardError(f"{path / MANIFEST} is not the manifest of a finished shard: {error}.") from error
 
 
-def _read_all(file: BinaryIO) -> bytes:
+def _read_all(file: BufferedReader) -> bytes:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         raise ValueError("it is not a regular file")
     data = file.read(MAX_MANIFEST + 1)

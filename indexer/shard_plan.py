@@ -14,7 +14,7 @@ from clipsearch.durable import replace_file
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.store.folder import open_folder
 from clipsearch.types import EncoderPin
-from indexer.embed_shard import EmbedTask
+from indexer.embed_shard import EmbedTask, read_options
 from indexer.kept import BYTES, THUMBNAIL
 from indexer.shard_files import FORMAT, MAX_MANIFEST
 from indexer.sources.base import Shard
@@ -68,7 +68,9 @@ def read_plan(directory: Path) -> ShardPlan | None:
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except LibraryError as error:
-        raise InvalidInputError(f"{path} is not a regular file. Name a folder that `clipsearch embed` wrote.") from error
+        raise InvalidInputError(
+            f"{path} is not a regular file. Name a folder that `clipsearch embed --shard` wrote."
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidInputError(
             f"{path} is not a plan that clipsearch wrote: {error}. Name a folder that `clipsearch embed --shard` wrote."
@@ -87,7 +89,7 @@ def _parse(said: Mapping[str, Any]) -> ShardPlan:
     if values.pop("format") != FORMAT:
         raise ValueError("another version of clipsearch wrote it")
     shards = tuple(Shard(**each) for each in values.pop("shards"))
-    encoder, options = EncoderPin(**values.pop("encoder")), SourceOptions(**values.pop("options"))
+    encoder, options = EncoderPin(**values.pop("encoder")), read_options(**values.pop("options"))
     plan = ShardPlan(encoder=encoder, shards=shards, options=options, **values)
     texts = [plan.source, encoder.name, encoder.fingerprint]
     texts += [text for shard in shards for text in (shard.name, shard.fingerprint)]

@@ -30,7 +30,9 @@ logger = logging.getLogger("clipsearch")
 BLOCK_BYTES = 4 << 20
 """Bytes of results from which on an actor sends them; Ray Data waits for 128 MiB unless it is given another size."""
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""What Ray reads when it starts, unless the user says otherwise: nothing on the screen, and nothing sent to its makers."""
+
 _BATCH, _END = "batch", "end"
 
 
@@ -110,11 +112,11 @@ class Embedder:
         try:
             for batch in embed_shard(task, lambda: self.encoders.load(task)):
                 yield {"task": task_number, "number": next(said), "kind": _BATCH, **_pack(batch)}
-            end = {"kind": _END, "text": ""}
+            end = {"kind": _END, "said": ""}
         except InvalidInputError as error:
-            end = {"kind": _END, "text": str(error)}
+            end = {"kind": _END, "said": str(error)}
         except ClipSearchError as error:
-            end = {"kind": type(error).__name__, "text": str(error)}
+            end = {"kind": type(error).__name__, "said": str(error)}
         yield {"task": task_number, "number": next(said), **end}
 
 
@@ -125,26 +127,26 @@ def _pack(batch: EmbeddedBatch) -> dict[str, Any]:
         "lines": b"".join(batch.lines),
         **{str(modality): rows.tobytes() for modality, rows in batch.vectors.items()},
         "kept": batch.kept,
-        "text": batch.checksum,
+        "said": batch.checksum,
     }
 
 
 def _result(row: dict[str, Any], task: EmbedTask) -> Embedded | Ended:
     """Turn a row back into a result. Raises what an actor says that concerns all tasks."""
     if row["kind"] == _END:
-        return Ended(row["task"], row["text"])
+        return Ended(row["task"], row["said"])
     if row["kind"] != _BATCH:
         kind = getattr(errors, row["kind"], ClusterError)
-        raise kind(row["text"])
+        raise kind(row["said"])
     vectors = {each: np.frombuffer(row[each], np.float16).reshape(-1, task.encoder.dim) for each in Modality}
     lines = row["lines"].splitlines(keepends=True)
-    batch = EmbeddedBatch(row["first"], row["stop"], lines, vectors, row["kept"], row["text"])
+    batch = EmbeddedBatch(row["first"], row["stop"], lines, vectors, row["kept"], row["said"])
     batch.check()
     return Embedded(row["task"], batch)
 
 
 def _schema(pyarrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
-    numbers, texts = ("task", "number", "first", "stop"), ("kind", "text")
+    numbers, texts = ("task", "number", "first", "stop"), ("kind", "said")
     columns = [(name, pyarrow.int64()) for name in numbers] + [(name, pyarrow.large_string()) for name in texts]
     data = ("lines", *map(str, Modality), "kept")
     return pyarrow.schema([*columns, *((name, pyarrow.large_binary()) for name in data)])

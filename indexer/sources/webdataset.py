@@ -93,7 +93,9 @@ class Sample:
     def __init__(self, key: str) -> None:
         self.key = key
         self.fields: dict[str, object] = {}
-        self.problem = "" if len(key) <= MAX_NAME else f"its key has {len(key)} characters, over the limit of {MAX_NAME}"
+        self.problem = (
+            "" if len(key) <= MAX_NAME else f"its key has {len(key)} characters, over the limit of {MAX_NAME}"
+        )
         self.members = 0
 
     def add(self, kind: str, data: bytes) -> None:
