@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -228,16 +228,21 @@ class FinishedShard:
         """Yield the batches whose rows reach beyond the number `start`. Raises DamagedShardError."""
         for file in self._files.values():
             file.seek(0)
+        with _damage(self._path):
+            self._check_heads()
+        for said in self.manifest.batches:
+            with _damage(self._path):
+                batch = self._read(said)
+            if batch.stop > start:
+                yield batch
+
+    def _check_heads(self) -> None:
         for modality, name in ARRAYS.items():
-            if not any(said[str(modality)] for said in self.manifest.batches):
+            if not any(said[modality] for said in self.manifest.batches):
                 continue
             head = read_open_head(self._path / name, self._files[name], self.manifest.files[name][0])
             if head.shape[1] != self.manifest.encoder.dim or head.dtype != np.float16 or head.by_column:
-                raise DamagedShardError(f"{self._path / name} does not hold the vectors of its encoder ({modality}).")
-        for said in self.manifest.batches:
-            batch = self._read(said)
-            if batch.stop > start:
-                yield batch
+                raise DamagedShardError(f"{self._path / name} does not hold the vectors of its encoder.")
 
     def _read(self, said: Mapping[str, Any]) -> EmbeddedBatch:
         lines = self._take(RECORDS, said["bytes"]).splitlines(keepends=True)
@@ -261,6 +266,17 @@ class FinishedShard:
         if len(found) != size:
             raise DamagedShardError(f"{self._path / name} is shorter than its manifest says.")
         return found
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what the content of a shard's files raises into DamagedShardError."""
+    try:
+        yield
+    except DamagedShardError:
+        raise
+    except InvalidInputError as error:
+        raise DamagedShardError(f"{path} is damaged: {error}") from error
 
 
 def _open(folder: Folder, name: str, stack: ExitStack) -> BufferedReader:

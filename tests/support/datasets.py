@@ -1,0 +1,56 @@
+"""Small data sets of real files: tables of pictures, texts and rows that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clipsearch.config import Settings
+from clipsearch.types import EncoderPin
+from indexer.embed_shard import EmbedTask
+from indexer.shard_plan import ShardPlan
+from indexer.sources.registry import open_source
+from tests.support.pictures import encode, noise_picture
+
+SETTINGS = Settings(threads=1, offline=True)
+
+
+def table(path: Path, rows: int, *, pictures: int = 3, bad: int = 2) -> Path:
+    """Write a table of `rows` rows: the first are pictures beside it, the last cannot be used, the others are texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(rows):
+        said: dict[str, Any] = {"id": f"{path.stem}-{number}", "number": number}
+        if number < pictures:
+            name = f"{path.stem}-{number}.jpg"
+            (path.parent / name).write_bytes(encode(noise_picture(number, (40, 30))))
+            said |= {"path": name, "caption": f"Picture {number} of {path.stem}"}
+        elif number >= rows - bad:
+            said |= {"path": f"missing-{number}.jpg"}
+        else:
+            said |= {"text": f"Row {number} of {path.stem} tells of the number {number}."}
+        lines.append(json.dumps(said))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def tables(folder: Path, count: int, rows: int, **more: int) -> str:
+    """Write several tables; return the pattern that stands for them."""
+    for number in range(count):
+        table(folder / f"t{number:02d}.jsonl", rows, **more)
+    return str(folder / "t*.jsonl")
+
+
+def pin_of(encoder: Any) -> EncoderPin:
+    return EncoderPin(encoder.name, encoder.fingerprint, encoder.dim)
+
+
+def plan_of(address: str, encoder: Any, *, parts: int = 1, keep: str | None = None) -> ShardPlan:
+    source = open_source(address)
+    return ShardPlan(source.address, pin_of(encoder), tuple(source.shards()), keep=keep, parts=parts)
+
+
+def tasks_of(address: str, encoder: Any) -> list[EmbedTask]:
+    plan = plan_of(address, encoder)
+    return [plan.task(shard, SETTINGS) for shard in plan.shards]
