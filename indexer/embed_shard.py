@@ -17,15 +17,12 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import BATCH_SIZE, Encoder
 from clipsearch.errors import InvalidInputError
 from clipsearch.records import Record
-from clipsearch.types import EncoderPin, Modality
+from clipsearch.types import EncoderPin
 from indexer.embedded import EmbeddedBatch, EmbeddedRecord
-from indexer.record_stage import AddOptions, RecordBatch, RecordStage
+from indexer.record_stage import AddOptions, RecordStage
 from indexer.sources.base import BadRow, Row, Shard, Source
 from indexer.sources.records import BLOCK_RECORDS, Block, RecordSource
 from indexer.sources.registry import SourceOptions, open_source
-
-_MOST_HELD = 32 << 20
-"""Bytes of texts and kept pictures from which on they are handed over."""
 
 _BLOCK_BATCHES = 32
 """Batches of the encoder in a block: where it ends, the encoder waits for the first batch of the next."""
@@ -35,7 +32,7 @@ _BLOCK_BATCHES = 32
 class EmbedTask:
     """All that the vectors of a shard depend on, and that a worker anywhere needs.
 
-    address, options: of the source. keep: of pictures, as in AddOptions. start: the row to begin with.
+    address, options: of the source. start: the row to begin with.
     """
 
     address: str
@@ -43,7 +40,6 @@ class EmbedTask:
     encoder: EncoderPin
     options: SourceOptions = field(default_factory=SourceOptions)
     settings: Settings = field(default_factory=Settings)
-    keep: str | None = None
     start: int = 0
 
     def to_json(self) -> str:
@@ -98,89 +94,32 @@ def embed_shard(
         EncoderError: The encoder is unavailable, or fails for all records.
     """
     opened = source or open_source(task.address, task.options)
-    numbered = _Numbered(opened.read(task.shard, task.start), task.start)
-    blocks = RecordSource(task.encoder.dim, task.settings, _block_size(task.settings)).blocks(numbered.records())
-    with closing(RecordStage(task.settings, AddOptions(task.keep), load or (lambda: load_encoder(task)))) as stage:
-        for block in blocks:
-            first, stop = numbered.advance(block.taken)
-            gathered = _Gathered(first, task.encoder.dim, [*numbered.failed_before(stop), *block.failed])
-            with closing(stage.run(block, {})) as done:
-                for batch in done:
-                    yield from gathered.add(batch, block)
-            yield gathered.finish(stop)
-        first, stop = numbered.finish()
-        if stop > first:
-            yield _Gathered(first, task.encoder.dim, numbered.failed_before(stop)).finish(stop)
+    options = AddOptions(fetch_urls=task.options.fetch_urls, lines=True)
+    numbers: deque[int] = deque()
+    size = min(BLOCK_RECORDS, _BLOCK_BATCHES * (task.settings.batch_size or BATCH_SIZE))
+    records = RecordSource(task.encoder.dim, task.settings, size, fetch_urls=options.fetch_urls)
+    first = task.start
+    with closing(RecordStage(task.settings, options, load or (lambda: load_encoder(task)))) as stage:
+        for block in records.blocks(_contents(opened.read(task.shard, task.start), numbers)):
+            stop = [numbers.popleft() for _ in range(block.taken)][-1] + 1
+            yield EmbeddedBatch.of(first, stop, *_encode(stage, block), task.encoder.dim)
+            first = stop
 
 
-def _block_size(settings: Settings) -> int:
-    return min(BLOCK_RECORDS, _BLOCK_BATCHES * (settings.batch_size or BATCH_SIZE))
+def _contents(rows: Iterable[Row], numbers: deque[int]) -> Iterator[Record | BadRow]:
+    """Yield what rows make, and note their numbers."""
+    for row in rows:
+        numbers.append(row.number)
+        yield row.content
 
 
-class _Gathered:
-    """What has come of a block so far; it is handed over before it takes much memory."""
-
-    def __init__(self, first: int, dim: int, failed: list[tuple[str, str]]) -> None:
-        self._first = first
-        self._dim = dim
-        self._failed = failed
-        self._records: list[EmbeddedRecord] = []
-        self._held = 0
-
-    def add(self, batch: RecordBatch, block: Block) -> Iterator[EmbeddedBatch]:
-        """Take what came of some records of a block, and yield what is held if it is much."""
-        self._failed += batch.failed
-        for addition in batch.additions:
-            assert addition is not None, "nothing is known, so nothing is unchanged"
-            checked = block.records[addition.name]
-            has_vector = checked.vector is not None and checked.stands_for is Modality.IMAGE
-            self._records.append(EmbeddedRecord(addition, checked.has_picture, has_vector))
-            self._held += len(addition.text or "") + (len(addition.kept[0]) if addition.kept else 0)
-            if self._held >= _MOST_HELD:
-                yield self.finish(self._first)
-
-    def finish(self, stop: int) -> EmbeddedBatch:
-        """Return what is held. stop: the row up to which all is done with it."""
-        done = EmbeddedBatch.of(self._first, stop, self._records, self._failed, self._dim)
-        self._records, self._failed, self._held = [], [], 0
-        return done
-
-
-class _Numbered:
-    """Rows on their way into blocks: which rows a block covers, bad ones included."""
-
-    def __init__(self, rows: Iterable[Row], first: int) -> None:
-        self._rows = rows
-        self._first = first
-        self._next = first
-        self._taken: deque[int] = deque()
-        self._bad: deque[tuple[int, BadRow]] = deque()
-
-    def records(self) -> Iterator[Record]:
-        """Yield the records."""
-        for row in self._rows:
-            self._next = row.number + 1
-            if isinstance(row.content, BadRow):
-                self._bad.append((row.number, row.content))
-            else:
-                self._taken.append(row.number)
-                yield row.content
-
-    def advance(self, count: int) -> tuple[int, int]:
-        """Return the first row of the next block of `count` records, and the one after its last."""
-        first = self._first
-        for _ in range(count):
-            self._first = self._taken.popleft() + 1
-        return first, self._first
-
-    def finish(self) -> tuple[int, int]:
-        """Return the rows after the last block, all of them bad."""
-        return self._first, self._next
-
-    def failed_before(self, stop: int) -> list[tuple[str, str]]:
-        """Return the bad rows before a number that were not returned yet."""
-        found = []
-        while self._bad and self._bad[0][0] < stop:
-            row = self._bad.popleft()[1]
-            found.append((row.name, row.reason))
-        return found
+def _encode(stage: RecordStage, block: Block) -> tuple[list[EmbeddedRecord], list[tuple[str, str]]]:
+    """Encode a block; return its records, and the ids of those that failed with the reasons."""
+    records: list[EmbeddedRecord] = []
+    failed = [*block.failed]
+    with closing(stage.run(block, {})) as done:
+        for batch in done:
+            failed += batch.failed
+            made = [(task.checked, each) for task, each in zip(batch.done, batch.additions, strict=True) if each]
+            records += [EmbeddedRecord(addition, checked.has_picture) for checked, addition in made]
+    return records, failed

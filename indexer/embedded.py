@@ -1,4 +1,4 @@
-"""Encoded records without a library, as they travel: a JSON object a line, rows of vectors, and kept pictures.
+"""Encoded records without a library, as they travel: a JSON object a line, and rows of vectors.
 
 What comes from a file or another machine is checked in full when it is read; nothing of it is run.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,6 @@ from clipsearch.metadata import check_metadata, parse_metadata
 from clipsearch.store.additions import DIGEST_LENGTH, Addition
 from clipsearch.store.resolve import ItemColumns, Part
 from clipsearch.types import Modality
-from indexer.kept import BYTES, MAX_KEPT, THUMBNAIL
 from indexer.sources.records import check_id
 
 _MAX_TEXT = 1 << 26
@@ -29,20 +28,16 @@ _TOLERANCE = 1e-2
 _SCALARS = ("width", "height", "taken_at", "camera", "latitude", "longitude")
 _TEXTS = ("caption", "text", "metadata", "source")
 _FAILURE = {"id", "failed"}
-_FLAGS = ("picture", "vector", "image")
-_FIELDS = frozenset({"id", "modality", "digest", *_FLAGS, "kept", "passages", *_SCALARS, *_TEXTS})
+_FLAGS = ("picture", "image")
+_FIELDS = frozenset({"id", "modality", "digest", *_FLAGS, "passages", *_SCALARS, *_TEXTS})
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRecord:
-    """A record with its vectors.
-
-    has_picture: whether its picture is given or named. has_vector: whether the vector of the picture came with it.
-    """
+    """A record with its vectors. has_picture: whether its picture is given or named."""
 
     addition: Addition
     has_picture: bool
-    has_vector: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +45,13 @@ class EmbeddedBatch:
     """What came of rows of a shard. With it and those before, all rows before the number `stop` are done.
 
     lines: a JSON object for each record, and for each row that failed. vectors: of these records in their order,
-    float16 (n, dim), unit rows, by modality. kept: their kept pictures, one after the other. checksum: of all that.
+    float16 (n, dim), unit rows, by modality. checksum: of all that.
     """
 
     first: int
     stop: int
     lines: Sequence[bytes]
     vectors: Mapping[Modality, NDArray[np.float16]]
-    kept: bytes = b""
     checksum: str = ""
 
     @classmethod
@@ -68,12 +62,11 @@ class EmbeddedBatch:
         lines = [_to_line(_described(record)) for record in records]
         lines += [_to_line({"failed": reason, "id": name}) for name, reason in failed]
         vectors = {modality: _stack(records, modality, dim) for modality in Modality}
-        kept = b"".join(record.addition.kept[0] for record in records if record.addition.kept)
-        return cls(first, stop, lines, vectors, kept, _checksum(first, stop, lines, vectors, kept))
+        return cls(first, stop, lines, vectors, _checksum(first, stop, lines, vectors))
 
     def check(self) -> None:
         """Raise InvalidInputError unless the checksum is that of the content."""
-        if self.checksum != _checksum(self.first, self.stop, self.lines, self.vectors, self.kept):
+        if self.checksum != _checksum(self.first, self.stop, self.lines, self.vectors):
             raise InvalidInputError(f"The rows {self.first} to {self.stop} do not have their checksum.")
 
 
@@ -90,7 +83,7 @@ def unpack(batch: EmbeddedBatch) -> Unpacked:
     for modality, vectors in batch.vectors.items():
         _check_rows(modality, vectors)
     taken = dict.fromkeys(Modality, 0)
-    found, at = Unpacked(), 0
+    found = Unpacked()
     for line in batch.lines:
         said = read_line(line)
         if "failed" in said:
@@ -102,12 +95,10 @@ def unpack(batch: EmbeddedBatch) -> Unpacked:
             taken[modality] += count
             if len(rows[modality]) != count:
                 raise InvalidInputError(f"it has too few vectors for its records, of the kind {modality}")
-        size = kept_size(said)
         rows = {modality: each for modality, each in rows.items() if len(each)}
-        found.records.append(_record(said, rows, batch.kept[at : at + size]))
-        at += size
-    if at != len(batch.kept) or any(taken[key] != len(rows) for key, rows in batch.vectors.items()):
-        raise InvalidInputError("it has more vectors or pictures than its records say")
+        found.records.append(_record(said, rows))
+    if any(taken[key] != len(rows) for key, rows in batch.vectors.items()):
+        raise InvalidInputError("it has more vectors than its records say")
     return found
 
 
@@ -135,16 +126,6 @@ def counts_of(said: Mapping[str, Any]) -> dict[Modality, int]:
     return {Modality.IMAGE: int(said["image"]), Modality.TEXT: len(said["passages"])}
 
 
-def kept_size(said: Mapping[str, Any]) -> int:
-    """Return how many bytes of the kept pictures belong to the record of a line. Raises InvalidInputError."""
-    kept = said.get("kept")
-    if kept is None:
-        return 0
-    if not isinstance(kept, list) or len(kept) != 2 or kept[0] not in (THUMBNAIL, BYTES):
-        raise InvalidInputError("a record does not say what is kept of its picture")
-    return _number("kept", kept[1], 1, MAX_KEPT)
-
-
 def _described(record: EmbeddedRecord) -> dict[str, Any]:
     """Return what is written of a record, without what it has not."""
     addition = record.addition
@@ -154,10 +135,8 @@ def _described(record: EmbeddedRecord) -> dict[str, Any]:
         "modality": addition.columns.modality,
         "digest": addition.columns.content_hash,
         "picture": record.has_picture,
-        "vector": record.has_vector,
         **columns,
         **{name: getattr(addition, name) for name in _TEXTS},
-        "kept": None if addition.kept is None else [addition.kept[1], len(addition.kept[0])],
         "image": Modality.IMAGE in addition.rows,
         "passages": [part.passage for part in addition.parts if part.modality is Modality.TEXT],
     }
@@ -173,21 +152,14 @@ def _stack(records: Sequence[EmbeddedRecord], modality: Modality, dim: int) -> N
     return np.concatenate([np.empty((0, dim), np.float16), *rows])
 
 
-def _checksum(
-    first: int, stop: int, lines: Iterable[bytes], vectors: Mapping[Modality, NDArray[np.float16]], kept: bytes
-) -> str:
+def _checksum(first: int, stop: int, lines: Iterable[bytes], vectors: Mapping[Modality, NDArray[np.float16]]) -> str:
     digest = hashlib.blake2b(f"{first} {stop}\n".encode(), digest_size=20)
-    for part in _parts(lines, vectors, kept):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(lines: Iterable[bytes], vectors: Mapping[Modality, NDArray[np.float16]], kept: bytes) -> Iterator[bytes]:
-    yield from lines
+    for line in lines:
+        digest.update(line)
     for modality, rows in sorted(vectors.items()):
-        yield f"{modality} {rows.shape}\n".encode()
-        yield rows.astype("<f2", copy=False).tobytes()
-    yield kept
+        digest.update(f"{modality} {rows.shape}\n".encode())
+        digest.update(rows.astype("<f2", copy=False).tobytes())
+    return digest.hexdigest()
 
 
 def _check_rows(modality: Modality, rows: NDArray[np.float16]) -> None:
@@ -198,7 +170,7 @@ def _check_rows(modality: Modality, rows: NDArray[np.float16]) -> None:
         raise InvalidInputError(f"a vector of the kind {modality} is not of unit length")
 
 
-def _record(said: Mapping[str, Any], rows: Mapping[Modality, NDArray[np.float16]], kept: bytes) -> EmbeddedRecord:
+def _record(said: Mapping[str, Any], rows: Mapping[Modality, NDArray[np.float16]]) -> EmbeddedRecord:
     texts = {name: _text(name, said[name]) for name in _TEXTS if name in said}
     if "metadata" in texts:
         texts["metadata"] = _metadata(texts["metadata"])
@@ -206,9 +178,9 @@ def _record(said: Mapping[str, Any], rows: Mapping[Modality, NDArray[np.float16]
     parts += [_passage(number, each) for number, each in enumerate(said["passages"])]
     addition = Addition(
         check_id(said["id"]), _columns(said), texts.get("caption"), texts.get("text"), texts.get("metadata"),
-        texts.get("source"), (kept, said["kept"][0]) if kept else None, parts=tuple(parts), rows=rows,
+        texts.get("source"), parts=tuple(parts), rows=rows,
     )  # fmt: skip
-    return EmbeddedRecord(addition, said["picture"], said["vector"])
+    return EmbeddedRecord(addition, said["picture"])
 
 
 def _columns(said: Mapping[str, Any]) -> ItemColumns:

@@ -32,13 +32,16 @@ from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
 from indexer.commit import CommitStage
 from indexer.copy_distance import refresh_copy_distance
-from indexer.decode import Decoder, Loaded, count_vectors, load_all
+from indexer.data_sets import check_addresses, split_paths, update_data_sets
+from indexer.dataset import DataSetOptions
+from indexer.decode import Decoder, batches, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
+from indexer.sources.registry import SourceOptions
 from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
@@ -49,6 +52,7 @@ class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
 
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
+    source: how data sets that are named are read, now and from now on; None for what the library says, or the defaults.
     timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
     None follows all links.
     """
@@ -58,6 +62,7 @@ class IndexOptions:
     retry_failed: bool = False
     dry_run: bool = False
     ocr: bool | None = None
+    source: SourceOptions | None = None
     timeout: float = 0.0
     within: tuple[str, ...] | None = None
 
@@ -73,7 +78,7 @@ def index(
     notify: Callable[[str], None] = lambda line: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> IndexReport:
-    """Bring the library in `folder` up to date with paths; with none, with all its roots.
+    """Bring the library in `folder` up to date with folders, files and data sets; with none, with all its roots.
 
     A batch is committed as soon as it is encoded. should_stop is asked between batches: the run then ends early
     with what is committed. encoder: use this one instead of loading it by name. Raises InvalidInputError for a path
@@ -81,7 +86,9 @@ def index(
     """
     options = options or IndexOptions()
     started = time.monotonic()
-    _check_paths(folder, paths)
+    files, addresses = split_paths(paths)
+    _check_paths(folder, files)
+    check_addresses(folder, addresses, options.source)
     Compute(settings.device, settings.precision, settings.cores)  # a word that means nothing must not wait for work
     with ExitStack() as stack:
         if not (folder / CATALOG).exists():
@@ -95,7 +102,7 @@ def index(
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         stack.callback(run.reader.close)
-        report = run.rehearse(paths) if options.dry_run else run.perform(paths)
+        report = run.rehearse(files, addresses) if options.dry_run else run.perform(files, addresses)
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
@@ -123,34 +130,49 @@ class _Run:
         self.report = IndexReport()
         self.reader = make_reader(settings)
 
-    def perform(self, paths: Sequence[str]) -> IndexReport:
+    def perform(self, paths: Sequence[str], addresses: Sequence[str] = ()) -> IndexReport:
         """Do it: compare, load what needs work, encode, commit, tombstone what is gone, renew the index."""
         reading = plan(self.library, self.options.ocr, retry_failed=self.options.retry_failed)
         self._pin()
         with self.library.writer(timeout=self.options.timeout) as writer:
             if self.options.ocr is not None:
                 writer.set_setting(OCR_KEY, "1" if self.options.ocr else None)
-            difference, roots = self._compare(writer, paths)
-            self.report.failed += difference.unreadable
-            for found, offline in ((difference.offline, True), (difference.online, False)):
-                for root in found:
-                    if root.offline != offline:
-                        writer.set_offline(root.id, offline)
-            total = writer.ledger.count_todo()
-            if total and not self.should_stop():
-                self.progress.preparing()
-                if isinstance(self.reader, IsolatedReader):
-                    self.reader.start(min(self.settings.cores, total))  # they get ready while the encoder loads
-                encoder = self._pinned_encoder()
-                self.progress.start(total)
-                self._work(encoder, writer, {root.id: root.path for root in roots})
+            if paths or not addresses:
+                self._index_files(writer, paths)
+            if addresses or not paths:
+                self._index_sources(writer, addresses)
             self.report.interrupted = self.should_stop()
             if not self.report.interrupted:
-                self.report.removed = writer.remove_missing()
                 if reading is not None:
                     self._recognise(writer, reading)
                 self._refresh(writer)
         return self.report
+
+    def _index_files(self, writer: Writer, paths: Sequence[str]) -> None:
+        """Bring folders and files up to date; without paths, all that the library has."""
+        difference, roots = self._compare(writer, paths)
+        self.report.failed += difference.unreadable
+        for found, offline in ((difference.offline, True), (difference.online, False)):
+            for root in found:
+                if root.offline != offline:
+                    writer.set_offline(root.id, offline)
+        total = writer.ledger.count_todo()
+        if total and not self.should_stop():
+            self.progress.preparing()
+            if isinstance(self.reader, IsolatedReader):
+                self.reader.start(min(self.settings.cores, total))  # they get ready while the encoder loads
+            encoder = self._pinned_encoder()
+            self.progress.start(total)
+            self._work(encoder, writer, {root.id: root.path for root in roots})
+        if not self.should_stop():
+            self.report.removed += writer.remove_missing()
+
+    def _index_sources(self, writer: Writer, addresses: Sequence[str]) -> None:
+        """Bring data sets up to date; without addresses, all that the library has."""
+        update_data_sets(
+            self.library, writer, self.settings, addresses, self.options.source, self.report,
+            DataSetOptions(self._pinned_encoder, self.progress, self.should_stop, self.options.retry_failed),
+        )  # fmt: skip
 
     def _recognise(self, writer: Writer, reading: Plan) -> None:
         """Recognise the text in pictures that were not read yet."""
@@ -177,8 +199,12 @@ class _Run:
         except ClipSearchError as error:
             logger.warning("%s", error)
 
-    def rehearse(self, paths: Sequence[str]) -> IndexReport:
+    def rehearse(self, paths: Sequence[str], addresses: Sequence[str] = ()) -> IndexReport:
         """Tell what a run would do, by names, sizes and times; only files that may have moved are read."""
+        if addresses:
+            self.notify("What is in data sets is not looked at by a dry run.")
+            if not paths:
+                return self.report
         with self.library.writer() as writer, writer.rehearsal():
             difference, roots = self._compare(writer, paths)
             root_paths = {root.id: root.path for root in roots}
@@ -297,20 +323,6 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
 def _options(settings: Settings) -> dict[str, Any]:
     fields = ("offline", "device", "precision")
     return {"threads": settings.cores} | {name: getattr(settings, name) for name in fields}
-
-
-def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
-    """Cut the stream so that a batch has about `size` vectors to compute, or four times as many files without any."""
-    batch: list[Loaded] = []
-    parts = 0
-    for entry in loaded:
-        batch.append(entry)
-        parts += count_vectors(entry)
-        if parts >= size or len(batch) >= 4 * size:
-            yield batch
-            batch, parts = [], 0
-    if batch:
-        yield batch
 
 
 def _covers(scope: Scope, other: Scope) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
@@ -19,12 +19,11 @@ from clipsearch.store.additions import Addition, StoredRecord
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.types import Passage, PictureInfo
 from indexer.captioning import clean
-from indexer.decode import Decoded, Loaded, load_all
+from indexer.decode import Decoded, Loaded, batches, load_all
 from indexer.encode import EncodeStage
 from indexer.isolation import make_reader
 from indexer.kept import BYTES, THUMBNAIL, make_kept
 from indexer.picture_reader import PictureReader
-from indexer.pipeline import batches
 from indexer.record_task import RecordTask
 from indexer.report import Progress, Silent
 from indexer.sources.records import Block, CheckedRecord
@@ -37,10 +36,13 @@ class AddOptions:
     """How records are added.
 
     keep: what is kept of pictures, THUMBNAIL, BYTES or None. batch_size: records of a commit, 0 for what suits them.
+    fetch_urls: whether pictures with URLs are read. lines: whether each line of a caption is a caption of its own.
     """
 
     keep: str | None = None
     batch_size: int = 0
+    fetch_urls: bool = True
+    lines: bool = False
 
     def check(self) -> None:
         """Raise InvalidInputError for options that make no sense."""
@@ -50,8 +52,14 @@ class AddOptions:
 
 @dataclass(slots=True)
 class RecordBatch:
-    """What came of some records of a block: what is to be stored, None for an unchanged one, and what failed, why."""
+    """What came of some records of a block.
 
+    done: records that are encoded, and in `additions` what is to be stored of each, None for an unchanged one. failed:
+    ids and reasons. before: the first record of the block that neither this batch nor those before have; None for none.
+    """
+
+    before: str | None
+    done: list[RecordTask] = field(default_factory=list)
     additions: list[Addition | None] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -79,7 +87,7 @@ class RecordStage:
         self._reader.close()
 
     def run(self, block: Block, known: Mapping[str, StoredRecord]) -> Generator[RecordBatch]:
-        """Yield what came of the records: first of those that need no work, then a batch at a time, in their order.
+        """Yield what came of the records: first of those that need no work, if any, then the others by batches, in order.
 
         known: what the library has of them, by id. What failed when the block was made is left out. Raises
         EncoderError for an encoder that is unavailable or fails for all, WorkerUnavailableError.
@@ -90,8 +98,7 @@ class RecordStage:
             row = checked.vector
             task = RecordTask(checked, known.get(name), None if row is None else block.vectors[row : row + 1])
             (ready if self._is_ready(task) else waiting).append(task)
-        if ready:
-            yield RecordBatch([task.addition() for task in ready])
+        yield RecordBatch(_name_at(waiting, 0), ready, [task.addition() for task in ready])
         if waiting:
             yield from self._encode(waiting)
 
@@ -114,29 +121,38 @@ class RecordStage:
         preparing = _Preparing(self._settings, self._options, self._reader, encoder)
         size = self._options.batch_size or self._settings.batch_size or (encoder.batch_size if encoder else BATCH_SIZE)
         by_name = {task.checked.name: task for task in tasks}
+        count = 0
         with closing(load_all(map(_File, tasks), preparing.load, self._settings.cores, size)) as loaded:
             if encoder is None:
                 for batch in batches(loaded, size):
-                    yield _gather(by_name, [each for each in batch if isinstance(each, Known | Failed)])
+                    count += len(batch)
+                    known = [each for each in batch if isinstance(each, Known | Failed)]
+                    yield _gather(by_name, known, _name_at(tasks, count))
                 return
             with closing(EncodeStage(encoder, lambda hashes: ()).run(batches(loaded, size))) as encoded:
                 for done in encoded:
-                    yield _gather(by_name, done.outcomes)
+                    count += done.files
+                    yield _gather(by_name, done.outcomes, _name_at(tasks, count))
 
 
-def _gather(tasks: Mapping[str, RecordTask], outcomes: Sequence[Outcome]) -> RecordBatch:
+def _name_at(tasks: Sequence[RecordTask], index: int) -> str | None:
+    return tasks[index].checked.name if index < len(tasks) else None
+
+
+def _gather(tasks: Mapping[str, RecordTask], outcomes: Sequence[Outcome], before: str | None) -> RecordBatch:
     """Turn the outcomes of a batch into what is to be stored."""
-    batch = RecordBatch()
+    batch = RecordBatch(before)
     for outcome in outcomes:
-        name = outcome.record.path
+        task = tasks[outcome.record.path]
         if isinstance(outcome, Failed):
-            batch.failed.append((name, outcome.reason))
-        elif tasks[name].has_passages and outcome.captions is None:
-            batch.failed.append((name, "its text could not be encoded"))
+            batch.failed.append((task.checked.name, outcome.reason))
+        elif task.has_passages and outcome.captions is None:
+            batch.failed.append((task.checked.name, "its text could not be encoded"))
         else:
             pixels = outcome.vectors if isinstance(outcome, Encoded) else None
-            batch.additions.append(tasks[name].addition(pixels, outcome.captions))
-            tasks[name].kept = None  # or the pictures of a whole block would be held
+            batch.done.append(task)
+            batch.additions.append(task.addition(pixels, outcome.captions))
+            task.kept = None  # or the pictures of a whole block would be held
     return batch
 
 
@@ -161,6 +177,7 @@ class _Preparing:
     def __init__(self, settings: Settings, options: AddOptions, reader: PictureReader, encoder: Encoder | None) -> None:
         self._settings = settings
         self._keep = options.keep
+        self._lines = options.lines
         self._reader = reader
         self._encoder = encoder
 
@@ -221,6 +238,9 @@ class _Preparing:
         encoder, passages = self._encoder, list[Passage]()
         for text in task.texts() if encoder is not None else ():
             assert encoder is not None
-            passages += split_passages(clean(text), count=encoder.count_tokens, limit=encoder.max_tokens)
+            parts = text.split("\n") if self._lines and text is task.checked.caption else [clean(text)]
+            for line, part in enumerate(parts):
+                found = split_passages(part, count=encoder.count_tokens, limit=encoder.max_tokens)
+                passages += (replace(each, line=each.line + line, end_line=each.end_line + line) for each in found)
         task.has_passages = bool(passages)
         return Captions("", "", (), tuple(passages)) if passages else None

@@ -25,9 +25,9 @@ from clipsearch.types import Modality
 from indexer import build
 from indexer.calibration import encoder_loader
 from indexer.captioning import attach, encode_captions
-from indexer.decode import Decoded, Decoder, Loaded, Vanished, load_all
+from indexer.decode import Decoded, Decoder, Loaded, Vanished, batches, load_all
 from indexer.encode import captions_of, encode_batch
-from indexer.pipeline import batches, pinned_encoder
+from indexer.pipeline import pinned_encoder
 from indexer.report import Progress, Silent
 from indexer.sources.folder import FolderWalk, SiblingCache
 
@@ -167,7 +167,7 @@ class _Run:
                 raise beyond_repair(self._library.folder, "; ".join(still))
         damage = self._damage
         rows = (damage.generations, damage.failures, damage.tags, damage.texts, damage.contents, damage.collected)
-        if any((*rows, damage.metadata)):
+        if any((*rows, damage.sharded, damage.metadata)):
             repairs.drop_notes(writer, self._damage)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):
@@ -287,6 +287,8 @@ def beyond_repair(folder: Path, found: str = "it cannot be read") -> StoreCorrup
 def _no_file(root: Root | None, encoder: str) -> str:
     if root is None:
         return "its folder is no longer known; to index it again: clipsearch index FOLDER"
+    if root.kind is RootKind.SOURCE:
+        return f"its row is read again by the next run: clipsearch index {quote(root.path)}"
     if root.kind is RootKind.RECORDS:
         return "it was added from Python; add it again"
     command = f"clipsearch import-embeddings {quote(root.path)} --encoder {quote(encoder)}"

@@ -10,6 +10,10 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import CommitCounts
 
 
+MAX_FAILED = 1000
+"""Rows of a data set that a report names; the others are counted."""
+
+
 class Progress(Protocol):
     """Where a run says how far it is; called from the thread that runs it."""
 
@@ -87,6 +91,8 @@ class IndexReport:
         unchanged: How many are as they were.
         encoded: How many had their vectors computed, not copied or kept.
         failed: The path of each that failed in this run, and the reason.
+        failed_rows: How many rows of data sets failed in this run, of which `failed` has the first.
+        unfetched: How many pictures of data sets were not fetched, since that was not asked for.
         offline: Roots that could not be reached and were left as they are.
         read: Pictures whose text was recognised.
         with_text: How many of them have any.
@@ -101,6 +107,8 @@ class IndexReport:
     unchanged: int = 0
     encoded: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    failed_rows: int = 0
+    unfetched: int = 0
     offline: list[str] = field(default_factory=list)
     read: int = 0
     with_text: int = 0

@@ -1,8 +1,7 @@
 """Finished shards on disk: a folder each, that appears whole or not at all, with a checksum of every file.
 
 In a shard's folder lie `records.jsonl`, a line for each record or failure; `image.npy` and `text.npy`, their vectors as
-float16 (n, dim); `kept.bin`, the pictures that are kept, one after the other; and `manifest.json`, which says what the
-folder was made of and where its batches end. A folder of shards may come from anyone: names are fixed, links are not
+float16 (n, dim); and `manifest.json`, which says what the folder was made of and where its batches end. A folder of shards may come from anyone: names are fixed, links are not
 followed, and sizes, numbers and texts are checked before they are used.
 """
 
@@ -33,18 +32,18 @@ from indexer.sources.arrays import read_open_head, write_head
 from indexer.sources.base import Shard
 
 FORMAT = 1
-MANIFEST, RECORDS, KEPT = "manifest.json", "records.jsonl", "kept.bin"
+MANIFEST, RECORDS = "manifest.json", "records.jsonl"
 ARRAYS = {modality: f"{modality}.npy" for modality in Modality}
-FILES = (RECORDS, KEPT, *ARRAYS.values())
+FILES = (RECORDS, *ARRAYS.values())
 
 MAX_MANIFEST = 64 << 20
 """Bytes of a manifest, and of the plan of a folder of shards."""
 
 _MAX_BATCH = 512 << 20
-"""Bytes of the lines, and of the kept pictures, of one batch."""
+"""Bytes of the lines, and of the vectors of a modality, of one batch."""
 
 _CHUNK = 1 << 20
-_NUMBERS = ("first", "stop", "lines", "bytes", *map(str, Modality), "kept")
+_NUMBERS = ("first", "stop", "lines", "bytes", *map(str, Modality))
 
 
 class DamagedShardError(InvalidInputError):
@@ -56,13 +55,12 @@ class Manifest:
     """What a finished shard was made of, and what it holds.
 
     records, failed: how many. batches: of each the rows it reaches, its lines and their bytes, its vectors by modality,
-    the bytes of its kept pictures, and its checksum. files: size and BLAKE2b-256 of each.
+    and its checksum. files: size and BLAKE2b-256 of each.
     """
 
     source: str
     shard: Shard
     encoder: EncoderPin
-    keep: str | None
     records: int
     failed: int
     batches: tuple[Mapping[str, Any], ...]
@@ -70,8 +68,7 @@ class Manifest:
 
     def is_of(self, task: EmbedTask) -> bool:
         """Tell whether it is the result of a task."""
-        made = (self.source, self.shard, self.encoder, self.keep)
-        return made == (task.address, task.shard, task.encoder, task.keep)
+        return (self.source, self.shard, self.encoder) == (task.address, task.shard, task.encoder)
 
     def to_json(self) -> bytes:
         """Return the text of the file."""
@@ -106,7 +103,7 @@ def write_shard(directory: Path, task: EmbedTask, batches: Iterable[EmbeddedBatc
             for batch in batches:
                 writer.write(batch)
         made = Manifest(
-            task.address, task.shard, task.encoder, task.keep, writer.records, writer.failed, tuple(writer.batches),
+            task.address, task.shard, task.encoder, writer.records, writer.failed, tuple(writer.batches),
             {each: _describe(new / each) for each in FILES},
         )  # fmt: skip
         (new / MANIFEST).write_bytes(made.to_json())
@@ -159,14 +156,13 @@ class _ShardWriter:
         self.failed += failed
         self.records += len(batch.lines) - failed
         self._files[RECORDS].writelines(batch.lines)
-        self._files[KEPT].write(batch.kept)
         for modality, rows in batch.vectors.items():
             self._files[ARRAYS[modality]].write(rows.astype("<f2", copy=False).tobytes())
             self._rows[modality] += len(rows)
         sizes = {str(modality): len(rows) for modality, rows in batch.vectors.items()}
         self.batches.append({
             "first": batch.first, "stop": batch.stop, "lines": len(batch.lines), "bytes": sum(map(len, batch.lines)),
-            **sizes, "kept": len(batch.kept), "checksum": batch.checksum,
+            **sizes, "checksum": batch.checksum,
         })  # fmt: skip
 
     def __enter__(self) -> _ShardWriter:
@@ -247,9 +243,7 @@ class FinishedShard:
     def _read(self, said: Mapping[str, Any]) -> EmbeddedBatch:
         lines = self._take(RECORDS, said["bytes"]).splitlines(keepends=True)
         vectors = {modality: self._rows(modality, said[str(modality)]) for modality in Modality}
-        batch = EmbeddedBatch(
-            said["first"], said["stop"], lines, vectors, self._take(KEPT, said["kept"]), said["checksum"]
-        )
+        batch = EmbeddedBatch(said["first"], said["stop"], lines, vectors, said["checksum"])
         if len(lines) != said["lines"]:
             raise DamagedShardError(f"{self._path / RECORDS} does not have the lines that its manifest says.")
         batch.check()
@@ -313,7 +307,7 @@ def _read_all(file: BufferedReader) -> bytes:
 def _check(made: Manifest) -> None:
     """Raise ValueError where the manifest of a shard does not hold together."""
     shard, encoder = made.shard, made.encoder
-    texts = (made.source, shard.name, shard.fingerprint, encoder.name, encoder.fingerprint, made.keep or "")
+    texts = (made.source, shard.name, shard.fingerprint, encoder.name, encoder.fingerprint)
     counts = (shard.first, shard.stop or 0, encoder.dim, made.records, made.failed)
     if not all(isinstance(each, str) for each in texts) or not all(_is_count(each) for each in counts):
         raise ValueError("a value is of another type")
@@ -325,14 +319,13 @@ def _check(made: Manifest) -> None:
     for batch in made.batches:
         if not all(_is_count(batch[name]) for name in _NUMBERS) or not isinstance(batch["checksum"], str):
             raise ValueError("a batch is not described")
-        if max(batch["bytes"], batch["kept"], *(2 * encoder.dim * batch[each] for each in Modality)) > _MAX_BATCH:
+        if max(batch["bytes"], *(2 * encoder.dim * batch[each] for each in Modality)) > _MAX_BATCH:
             raise ValueError("a batch is too large")
         if batch["stop"] < reached:
             raise ValueError("batches are not in order")
         reached = batch["stop"]
-    totals = {RECORDS: sum(each["bytes"] for each in made.batches), KEPT: sum(each["kept"] for each in made.batches)}
-    if any(made.files[name][0] != total for name, total in totals.items()):
-        raise ValueError("batches do not cover the files")
+    if made.files[RECORDS][0] != sum(batch["bytes"] for batch in made.batches):
+        raise ValueError("batches do not cover the records")
 
 
 def _is_count(value: object) -> bool:

@@ -15,7 +15,6 @@ from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.store.folder import open_folder
 from clipsearch.types import EncoderPin
 from indexer.embed_shard import EmbedTask, read_options
-from indexer.kept import BYTES, THUMBNAIL
 from indexer.shard_files import FORMAT, MAX_MANIFEST
 from indexer.sources.base import Shard
 from indexer.sources.registry import SourceOptions
@@ -25,18 +24,17 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """What is embedded into a folder. keep: of pictures, as in AddOptions. parts: among how many workers."""
+    """What is embedded into a folder. parts: among how many workers."""
 
     source: str
     encoder: EncoderPin
     shards: Sequence[Shard]
     options: SourceOptions = field(default_factory=SourceOptions)
-    keep: str | None = None
     parts: int = 1
 
     def task(self, shard: Shard, settings: Settings) -> EmbedTask:
         """Return the task that makes a shard."""
-        return EmbedTask(self.source, shard, self.encoder, self.options, settings, self.keep)
+        return EmbedTask(self.source, shard, self.encoder, self.options, settings)
 
     def part(self, number: int) -> Sequence[Shard]:
         """Return the shards of one worker; number: from 1."""
@@ -96,7 +94,7 @@ def _parse(said: Mapping[str, Any]) -> ShardPlan:
     counts = [encoder.dim, plan.parts, *(each for shard in shards for each in (shard.first, shard.stop or 0))]
     if not all(isinstance(each, str) for each in texts) or not all(type(each) is int and each >= 0 for each in counts):
         raise ValueError("a value is of another type")
-    if not 0 < encoder.dim <= 65_536 or plan.parts < 1 or plan.keep not in (None, THUMBNAIL, BYTES):
+    if not 0 < encoder.dim <= 65_536 or plan.parts < 1:
         raise ValueError("a value is out of range")
     _check_options(options)
     return plan

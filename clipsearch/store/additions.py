@@ -93,8 +93,8 @@ def find_known(connection: Connection, root_id: int, names: Iterable[str]) -> di
     }
 
 
-def store(connection: Connection, root_id: int, additions: Sequence[Addition], appended: Appended) -> None:
-    """Write the records of a batch, no two of one id, inside the transaction of a commit."""
+def store(connection: Connection, root_id: int, additions: Sequence[Addition], appended: Appended) -> list[int]:
+    """Write the records of a batch, no two of one id, inside the transaction of a commit; return their items."""
     old = [addition for addition in additions if addition.own is not None]
     new = [addition for addition in additions if addition.own is None]
     _clear(connection, old)
@@ -106,6 +106,7 @@ def store(connection: Connection, root_id: int, additions: Sequence[Addition], a
     insert_many(connection, vectors, list(_places(placed, appended)))
     _insert_contents(connection, placed)
     full_text.add(connection, ((item_id, words_of(each.caption, each.text)) for item_id, each in placed))
+    return [item_id for item_id, _ in placed]
 
 
 def words_of(caption: str | None, text: str | None) -> str:

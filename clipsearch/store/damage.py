@@ -26,6 +26,8 @@ from clipsearch.store.schema import (
     recognised_text,
     record_contents,
     record_pictures,
+    shard_items,
+    shards,
     tags,
 )
 from clipsearch.store.sql_values import listed
@@ -45,7 +47,7 @@ class Damage:
 
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
     tags, texts, contents, collected: how many; texts of pictures; metadata of items, and contents of records, which are
-    in items too; names and items of collections. indexes: the modalities whose approximate index is. words, metadata:
+    in items too; names and items of collections; how far data sets were read. indexes: the modalities whose approximate index is. words, metadata:
     whether the full-text index is, and the index of metadata. catalog: what SQLite says of its file, but for the
     full-text index. other: what no repair can fix, a line each.
     """
@@ -58,6 +60,7 @@ class Damage:
     texts: int = 0
     contents: int = 0
     collected: int = 0
+    sharded: int = 0
     indexes: tuple[Modality, ...] = ()
     words: bool = False
     metadata: bool = False
@@ -78,6 +81,7 @@ class Damage:
         found += [counted(self.texts, "recognised text")] if self.texts else []
         found += [counted(self.contents, "row") + " of metadata and contents"] if self.contents else []
         found += [counted(self.collected, "row") + " of collections"] if self.collected else []
+        found += [counted(self.sharded, "row") + " of data sets"] if self.sharded else []
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the full-text index"] if self.words else []
         found += ["the index of metadata"] if self.metadata else []
@@ -130,6 +134,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         tables = (item_metadata, record_contents, record_pictures)
         contents = [item for table in tables for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
+        sharded = sum(unsound.pop(table.name)[0] for table in (shards, shard_items))
         collected = sum(unsound.pop(table.name)[0] for table in (collections, collection_items))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
         words = bool(about_words) or _differs(connection, differs_from_texts)
@@ -146,6 +151,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         texts_damaged,
         len(contents),
         collected,
+        sharded,
         indexes,
         words,
         metadata,

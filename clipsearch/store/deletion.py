@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from clipsearch.store import collections, full_text, recognised, tags
+from clipsearch.store import collections, full_text, recognised, shards, tags
 from clipsearch.store.records import RootKind, Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
@@ -35,6 +35,7 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     full_text.remove(connection, ids)
     tags.remove(connection, ids)
     collections.remove(connection, ids)
+    shards.remove_items(connection, ids)
     recognised.remove(connection, ids)
     for table in (vectors, item_metadata, metadata_values, record_contents, record_pictures):
         connection.execute(delete(table).where(table.c.item_id.in_(ids)))
@@ -51,6 +52,14 @@ def delete_items(connection: Connection, ids: Iterable[int]) -> None:
         erase_items(connection, chunk)
 
 
+def erase_unseen(connection: Connection, root_id: int) -> int:
+    """Erase the items of a data set whose rows or shards are gone; return how many."""
+    ids = shards.take_unseen(connection, root_id)
+    for chunk in chunks(ids):
+        erase_items(connection, chunk)
+    return len(ids)
+
+
 def erase_scope(connection: Connection, scope: Scope) -> int:
     """Erase a scope's items and failures, and the root if the scope is all of it; return how many items were live."""
     inside = under(items, scope)
@@ -59,5 +68,6 @@ def erase_scope(connection: Connection, scope: Scope) -> int:
     erase_items(connection, select(items.c.id).where(inside))
     connection.execute(delete(failures).where(under(failures, scope)))
     if not scope.prefix:
+        shards.remove_root(connection, scope.root_id)
         connection.execute(delete(roots).where(roots.c.id == scope.root_id))
     return count

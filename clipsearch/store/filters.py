@@ -18,7 +18,7 @@ from clipsearch.store import collections, full_text, item_metadata, tags
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.places import within
 from clipsearch.store.records import Scope
-from clipsearch.store.roots import find_scope, scopes_below, under
+from clipsearch.store.roots import find_scope, find_sources, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
 from clipsearch.store.sql_values import listed, numbers
 from clipsearch.types import Modality
@@ -118,6 +118,7 @@ def scopes_of(connection: Connection, path: str, base: str) -> list[Scope]:
         own = find_scope(connection, base, name)
         found += [own] if own else []
         found += scopes_below(connection, base, name)
+    found += find_sources(connection, base, path)
     return list(dict.fromkeys(found))
 
 

@@ -72,7 +72,8 @@ def _drop_rows(connection: Connection, item_id: int, kept: Collection[str]) -> N
 
     Text in a picture stays, and of a record its text, and a vector that its caller made.
     """
-    is_record = select(items.c.id).join(roots, roots.c.id == items.c.root_id).where(roots.c.kind == RootKind.RECORDS)
+    has_texts = roots.c.kind.in_((RootKind.RECORDS, RootKind.SOURCE))
+    is_record = select(items.c.id).join(roots, roots.c.id == items.c.root_id).where(has_texts)
     has_own: ColumnElement[bool] = or_(vectors.c.text.is_(None), vectors.c.text.in_(listed(kept)))
     is_caption = (vectors.c.part < FIRST_RECOGNISED_PART) & ~(vectors.c.item_id.in_(is_record) & has_own)
     remove_rows(connection, [item_id], Modality.TEXT, is_caption)

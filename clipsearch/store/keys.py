@@ -38,7 +38,7 @@ class _Places:
 
     def __init__(self, roots: Iterable[Root]) -> None:
         roots = list(roots)
-        self.records = {root.id for root in roots if root.kind is RootKind.RECORDS}
+        self.records = {root.id for root in roots if root.kind in (RootKind.RECORDS, RootKind.SOURCE)}
         self._collections = [root for root in roots if root.kind is RootKind.COLLECTION]
         self._folders = {root.path: root.id for root in roots if root.kind is RootKind.FOLDER}
 

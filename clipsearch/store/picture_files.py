@@ -110,7 +110,7 @@ def place_of(connection: Connection, base: str, row: Row[Any], kept: Row[Any] | 
     path: object = catalog.path_of({} if root is None else {root.id: root.folder}, row.root_id, row.path)
     if root is not None and root.kind is RootKind.FOLDER and row.path:
         return FilePlace(root.path, unquote_path(row.path).split("/"))
-    if root is not None and root.kind is RootKind.RECORDS:
+    if root is not None and root.kind in (RootKind.RECORDS, RootKind.SOURCE):
         stored = kept.source if kept is not None else None
         if stored is None:
             raise MediaError("the library keeps only its vector")

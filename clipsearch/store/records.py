@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.metadata import NONE
+from clipsearch.paths import RECORDS
 from clipsearch.types import Modality, Passage, PictureInfo, TextLine
 
 ARRAY_SUFFIX, TABLE_SUFFIX = FILE_SUFFIXES = (".npy", ".parquet")
@@ -20,18 +21,20 @@ ARRAY_SUFFIX, TABLE_SUFFIX = FILE_SUFFIXES = (".npy", ".parquet")
 
 
 class RootKind(StrEnum):
-    """Whether a root is walked, is a collection of records that came with their vectors, or of records from Python."""
+    """What a root is: walked, records that came with their vectors, records from Python, or the rows of a data set."""
 
     FOLDER = "folder"
     COLLECTION = "collection"
     RECORDS = "records"
+    SOURCE = "source"
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder or a single file that is indexed, or where a collection came from.
+    """A folder, a single file or a data set that is indexed, or where a collection came from.
 
-    path: absolute. exclude: patterns as the scan reads them.
+    path: absolute; the address of a data set. exclude: patterns as the scan reads them. options: JSON of how a data set
+    is read.
     """
 
     id: int
@@ -40,10 +43,13 @@ class Root:
     include_hidden: bool = False
     offline: bool = False
     kind: RootKind = RootKind.FOLDER
+    options: str = "{}"
 
     @property
     def folder(self) -> str:
         """Where the paths of its items start: the root, or for a collection from a single file what holds that."""
+        if self.kind is RootKind.SOURCE:
+            return RECORDS
         is_file = self.kind is RootKind.COLLECTION and self.path.endswith(FILE_SUFFIXES)
         return os.path.dirname(self.path) if is_file else self.path
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
-from clipsearch.store import collections, full_text, metadata_index, schema
+from clipsearch.store import collections, full_text, metadata_index, schema, shards
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
@@ -29,7 +29,7 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 def drop_notes(writer: Writer, damage: Damage) -> None:
     """Delete damaged entries of approximate indexes, failures and recognised text, which a run creates, and of tags.
 
-    Collections are mended. Entries of metadata and contents of records go too; their items are repaired as damaged
+    Collections and data sets are mended. Entries of metadata and contents of records go too; their items are repaired as damaged
     ones. The index of metadata is made again.
     """
     connection, _ = writer.storage
@@ -43,6 +43,7 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
                     key = [column == getattr(row, column.name) for column in table.primary_key]
                     connection.execute(delete(table).where(*key))
         collections.mend(connection)
+        shards.mend(connection)
         unsound = count_damaged(connection)
         for table in (schema.item_metadata, schema.record_contents, schema.record_pictures):
             connection.execute(delete(table).where(table.c.item_id.in_(listed(unsound[table.name][1]))))

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.locations import LOCAL_LIBRARY
-from clipsearch.paths import RECORDS, quote_path, unquote_path
+from clipsearch.paths import RECORDS, is_url, quote_path, unquote_path
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.records import Root, RootKind, Scope
 from clipsearch.store.refusals import REPAIR
@@ -38,6 +38,9 @@ from clipsearch.store.schema import failures, items, roots
 
 COLLECTION_END = "/"
 """Ends the stored path of a collection."""
+
+SOURCE_START = "source:"
+"""Begins the stored address of a data set, which may be a path that is also walked."""
 
 BASE_KEY = "portable_base"
 """The setting by which the backup of a portable library knows the folder that its roots are relative to. It counts
@@ -133,6 +136,26 @@ def add_collection(connection: Connection, base: str, source: str) -> int:
     return _insert(connection, RootKind.COLLECTION, path, portable) if root_id is None else root_id
 
 
+def add_source(connection: Connection, base: str, address: str, options: str) -> int:
+    """Return the root of the data set at an address, adding it if it is new; options: JSON, kept for later runs."""
+    path, portable = (address, False) if is_url(address) or "::" in address else _stored(base, address)
+    path = SOURCE_START + path
+    known = select(roots.c.id).where(roots.c.path == path, roots.c.portable == portable)
+    root_id: int | None = connection.execute(known).scalar_one_or_none()
+    if root_id is None:
+        root_id = _insert(connection, RootKind.SOURCE, path, portable)
+    rules = json.dumps(asdict(Rules()) | {"source": json.loads(options)})
+    changed = roots.c.rules != rules
+    connection.execute(update(roots).where(roots.c.id == root_id, changed).values(rules=rules))
+    return root_id
+
+
+def find_sources(connection: Connection, base: str, address: str) -> list[Scope]:
+    """List the data set that has an address."""
+    found = [root for root in get_roots(connection, base) if root.kind is RootKind.SOURCE]
+    return [Scope(root.id) for root in found if root.path == address]
+
+
 def find_records_root(connection: Connection) -> int | None:
     """Return the root of the records that were added from Python; None before the first of them."""
     found: int | None = connection.execute(select(roots.c.id).where(roots.c.kind == RootKind.RECORDS)).scalar()
@@ -198,14 +221,16 @@ def _root(row: Row[Any], base: str) -> Root:
 
 def _read_root(row: Row[Any], base: str) -> Root:
     kind = RootKind(row.kind)
-    path = unquote_path(row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path)
+    stored = row.path.removesuffix(COLLECTION_END) if kind is RootKind.COLLECTION else row.path
+    stored = stored.removeprefix(SOURCE_START) if kind is RootKind.SOURCE else stored
+    path = stored if is_url(stored) or "::" in stored else unquote_path(stored)
     if row.portable:
         path = os.path.normpath(os.path.join(base, path))
-    exclude, include_hidden = _rules(row.rules)
-    return Root(row.id, path, exclude, include_hidden, row.offline, kind)
+    exclude, include_hidden, options = _rules(row.rules)
+    return Root(row.id, path, exclude, include_hidden, row.offline, kind, options)
 
 
 @lru_cache(maxsize=64)  # thousands of single files as roots share one
-def _rules(stored: str) -> tuple[tuple[str, ...], bool]:
+def _rules(stored: str) -> tuple[tuple[str, ...], bool, str]:
     rules = json.loads(stored)
-    return tuple(rules["exclude"]), rules["include_hidden"]
+    return tuple(rules["exclude"]), rules["include_hidden"], json.dumps(rules.get("source", {}))

@@ -4,8 +4,9 @@ Rows of one modality are numbered from 0 across its segments, in the order they 
 number everywhere. A file and its vectors stay when the file is deleted (items.deleted), so that it comes back at no
 cost; the rows that must not be found are listed in tombstones. Paths are stored as clipsearch.paths writes them.
 
-A root is a folder or a file that is walked, a collection of records that came with their vectors, or the one of the
-records that were added from Python, whose paths are the ids that the caller gave. A record of a collection is an item
+A root is a folder or a file that is walked, a collection of records that came with their vectors, the one of the
+records that were added from Python, whose paths are the ids that the caller gave, or a data set, whose paths are the
+ids of its rows. `shards` says how far each shard of a data set was read, and `shard_items` which items it has. A record of a collection is an item
 that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions be,
 which has a text row for each passage of them, and one with text in it, whose passages are parts from
 FIRST_RECOGNISED_PART on.
@@ -179,6 +180,32 @@ collection_items = Table(
     sqlite_with_rowid=False,
 )
 
+shards = Table(
+    "shards",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("root_id", ForeignKey("roots.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("version", Integer, nullable=False),  # rises each time that it is read from its start
+    Column("rows", BigInteger, nullable=False),  # of its rows, those that are committed or failed
+    Column("failed", BigInteger, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("broken", Boolean, nullable=False),  # its end could not be read, so that rows may be missing
+    _digest(),
+    UniqueConstraint("root_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+shard_items = Table(
+    "shard_items",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("shard_id", Integer, nullable=False),
+    Column("version", Integer, nullable=False),  # of the shard, when it had the item last
+    _digest(),
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -242,8 +269,11 @@ SEALED = (
     record_pictures,
     collections,
     collection_items,
+    shards,
+    shard_items,
 )
 """The tables whose rows have a digest."""
 
 Index("ix_items_missing", items.c.root_id, items.c.deleted)
 Index("ix_tags_folded", tags.c.folded)
+Index("ix_shard_items_shard", shard_items.c.shard_id, shard_items.c.version)

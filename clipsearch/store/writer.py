@@ -25,6 +25,7 @@ from clipsearch.store import (
     imports,
     item_changes,
     recognised,
+    shards,
     tags,
 )
 from clipsearch.store.database import mapped_errors, transaction
@@ -49,6 +50,7 @@ from clipsearch.store.roots import (
     add_collection,
     add_records_root,
     add_root,
+    add_source,
     change_rules,
     find_records_root,
     find_scope,
@@ -180,9 +182,12 @@ class Writer:
         with transaction(self._connection) as connection:
             return additions.find_known(connection, root_id, names)
 
-    def commit_additions(self, root_id: int, batch: Sequence[additions.Addition]) -> None:
+    def commit_additions(
+        self, root_id: int, batch: Sequence[additions.Addition], reached: shards.Reached | None = None
+    ) -> None:
         """Store records that a caller adds, no two of one id; when it returns they are durable and findable.
 
+        reached: how far the shards that they come from are read with this batch, which is the same commit.
         Raises LibraryError when the disk refuses; nothing of the batch counts then.
         """
         with self._commits:
@@ -190,7 +195,9 @@ class Writer:
             appended = append(self._connection, self._store, stack_rows(addition.rows for addition in batch))
             with change(self._connection) as connection:
                 advance(connection, appended)
-                additions.store(connection, root_id, batch, appended)
+                ids = additions.store(connection, root_id, batch, appended)
+                if reached is not None:
+                    shards.store(connection, reached, zip(ids, (addition.name for addition in batch), strict=True))
 
     def remove_missing(self) -> int:
         """Tombstone every item that the run found missing; return how many."""
@@ -279,15 +286,33 @@ class Writer:
         with change(self._connection) as connection:
             return add_records_root(connection)
 
+    def add_source(self, base: str, address: str, options: str) -> int:
+        """Return the root of a data set, adding it if it is new. options: JSON of how it is read, for later runs."""
+        with change(self._connection) as connection:
+            return add_source(connection, base, address, options)
+
+    def begin_shards(self, root_id: int, found: Sequence[shards.Found], *, retry_failed: bool) -> list[shards.State]:
+        """Return how far each of these shards was read; one that is new or has changed is read from its start."""
+        with transaction(self._connection) as connection:  # no new revision: a reader keeps nothing of shards
+            return shards.begin(connection, root_id, found, retry_failed=retry_failed)
+
+    def remove_unseen(self, root_id: int) -> int:
+        """Erase the items whose rows are gone from their shards, or whose shards are gone; return how many.
+
+        A shard that `begin_shards` did not name since the writer was opened is gone.
+        """
+        with change(self._connection) as connection:
+            return deletion.erase_unseen(connection, root_id)
+
     def count_records(self, root_id: int) -> int:
         """Count the records of a collection."""
         with transaction(self._connection) as connection:
             return catalog.count_items_of_root(connection, root_id)
 
-    def roots(self, base: str) -> list[Root]:
-        """List the roots that are walked; base: the folder that portable ones are relative to."""
+    def roots(self, base: str, kind: RootKind = RootKind.FOLDER) -> list[Root]:
+        """List the roots of a kind, those that are walked; base: the folder that portable ones are relative to."""
         with transaction(self._connection) as connection:
-            return [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
+            return [root for root in get_roots(connection, base) if root.kind is kind]
 
     def change_rules(self, root_id: int, rules: RulesChange) -> None:
         """Change which files of a root are wanted."""

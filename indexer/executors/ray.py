@@ -30,8 +30,8 @@ logger = logging.getLogger("clipsearch")
 BLOCK_BYTES = 4 << 20
 """Bytes of results from which on an actor sends them; Ray Data waits for 128 MiB unless it is given another size."""
 
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""What Ray reads when it starts, unless the user says otherwise: nothing on the screen, and nothing sent to its makers."""
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""What Ray reads when it starts, unless the user says otherwise: nothing is sent to its makers."""
 
 _BATCH, _END = "batch", "end"
 
@@ -126,7 +126,6 @@ def _pack(batch: EmbeddedBatch) -> dict[str, Any]:
         "stop": batch.stop,
         "lines": b"".join(batch.lines),
         **{str(modality): rows.tobytes() for modality, rows in batch.vectors.items()},
-        "kept": batch.kept,
         "said": batch.checksum,
     }
 
@@ -140,7 +139,7 @@ def _result(row: dict[str, Any], task: EmbedTask) -> Embedded | Ended:
         raise kind(row["said"])
     vectors = {each: np.frombuffer(row[each], np.float16).reshape(-1, task.encoder.dim) for each in Modality}
     lines = row["lines"].splitlines(keepends=True)
-    batch = EmbeddedBatch(row["first"], row["stop"], lines, vectors, row["kept"], row["said"])
+    batch = EmbeddedBatch(row["first"], row["stop"], lines, vectors, row["said"])
     batch.check()
     return Embedded(row["task"], batch)
 
@@ -148,7 +147,7 @@ def _result(row: dict[str, Any], task: EmbedTask) -> Embedded | Ended:
 def _schema(pyarrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
     numbers, texts = ("task", "number", "first", "stop"), ("kind", "said")
     columns = [(name, pyarrow.int64()) for name in numbers] + [(name, pyarrow.large_string()) for name in texts]
-    data = ("lines", *map(str, Modality), "kept")
+    data = ("lines", *map(str, Modality))
     return pyarrow.schema([*columns, *((name, pyarrow.large_binary()) for name in data)])
 
 

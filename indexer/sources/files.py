@@ -113,11 +113,13 @@ class LocalStorage:
     """Files on this machine."""
 
     def path_of(self, address: str) -> str:
-        """Return the address, which is a path or a pattern of paths."""
-        return address
+        """Return the path or the pattern of paths that an address is."""
+        protocol, _, path = address.partition("://")
+        return path if protocol.lower() in ("file", "local") else address
 
     def find(self, address: str) -> Iterator[DataFile]:
         """Yield the files that a path, or a pattern with braces or wildcards, stands for."""
+        address = self.path_of(address)
         paths = [address] if os.path.lexists(address) else self._matching(address)
         found = 0
         for path in paths:

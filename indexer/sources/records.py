@@ -22,6 +22,7 @@ from clipsearch.paths import is_url, quote_source
 from clipsearch.records import Record, as_record, field_of, name_of
 from clipsearch.types import Modality
 from indexer.captioning import MAX_CAPTIONS, clean
+from indexer.sources.base import BadRow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +47,7 @@ class CheckedRecord:
     """A record whose fields were checked.
 
     image: the bytes of a file, an upright RGB picture, or None; source: the absolute path or the URL of the picture,
-    which is not read yet. metadata: JSON, None for none. vector: its row in the block's vectors, None for none;
+    which is not read yet; is_apart: it is not read at all. metadata: JSON, None for none. vector: its row in the block's vectors, None for none;
     stands_for: what that was made from.
     """
 
@@ -58,11 +59,12 @@ class CheckedRecord:
     metadata: str | None = None
     vector: int | None = None
     stands_for: Modality = Modality.IMAGE
+    is_apart: bool = False
 
     @property
     def has_picture(self) -> bool:
         """Whether there is a picture, given or named."""
-        return self.image is not None or self.source is not None
+        return self.image is not None or (self.source is not None and not self.is_apart)
 
 
 @dataclass(slots=True)
@@ -82,13 +84,20 @@ class Block:
 class RecordSource:
     """Takes records from a caller."""
 
-    def __init__(self, dim: int, settings: Settings, size: int = BLOCK_RECORDS) -> None:
-        """Prepare; dim: length of the vectors. size: records of a block at most."""
+    def __init__(
+        self, dim: int, settings: Settings, size: int = BLOCK_RECORDS, *, fetch_urls: bool = True
+    ) -> None:
+        """Prepare; dim: length of the vectors. size: records of a block at most.
+
+        fetch_urls: whether pictures are read that have URLs; else a record with one is what its texts make it.
+        """
+        self._fetch_urls = fetch_urls
+        self.unfetched = 0
         self._dim = dim
         self._settings = settings
         self._size = size
 
-    def blocks(self, records: Iterable[Record | Mapping[str, object]]) -> Iterator[Block]:
+    def blocks(self, records: Iterable[Record | Mapping[str, object] | BadRow]) -> Iterator[Block]:
         """Yield records in blocks, in their order. What the caller's own iterable raises goes through."""
         taken = _Taken(self._dim)
         for given in records:
@@ -101,14 +110,16 @@ class RecordSource:
             try:
                 taken.append(self._check(given, taken.rows))
             except (InvalidInputError, MediaError) as error:
-                taken.failed.append((name_of(given), str(error)))
+                taken.failed.append((given.name if isinstance(given, BadRow) else name_of(given), str(error)))
             except Exception as error:  # of an object of the caller's own
                 logger.debug("a record cannot be read", exc_info=error)
                 taken.failed.append((name_of(given), f"it cannot be read: {type(error).__name__}"))
         if taken.count:
             yield taken.block()
 
-    def _check(self, given: Record | Mapping[str, object], rows: _Rows) -> CheckedRecord:
+    def _check(self, given: Record | Mapping[str, object] | BadRow, rows: _Rows) -> CheckedRecord:
+        if isinstance(given, BadRow):
+            raise InvalidInputError(given.reason)
         record = as_record(given)
         name = check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
@@ -116,16 +127,21 @@ class RecordSource:
         caption = _text("caption", record.caption, MAX_CAPTIONS)
         caption = None if caption is None else clean(caption) or None
         metadata = None if record.metadata is None else check_metadata(record.metadata)
-        has_picture = image is not None or source is not None
+        is_apart = not self._fetch_urls and is_url(source)
+        self.unfetched += is_apart
+        has_picture = image is not None or (source is not None and not is_apart)
         stands_for = Modality.TEXT if text is not None and not has_picture else Modality.IMAGE
         if record.modality is not None:
             stands_for = _modality(record.modality)
         vector = None if record.vector is None else rows.add(record.vector)
         if vector is None and not has_picture and not (text and text.strip()) and not caption:
+            if is_apart:
+                raise InvalidInputError("it has only the URL of a picture, which was not fetched; use --fetch-urls")
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
         return CheckedRecord(
-            name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for
-        )
+            name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for,
+            is_apart,
+        )  # fmt: skip
 
     def _image(self, image: object) -> tuple[bytes | Image | None, str | None]:
         """Return a picture that was given, or where it is."""

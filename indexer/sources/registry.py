@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from clipsearch.errors import InvalidInputError
@@ -45,6 +46,14 @@ def is_source(address: str) -> bool:
     return is_address(address) or suffix(address) in TABLES | TARS
 
 
+def canonical(address: str) -> str:
+    """Return the address of a data set as it is from every folder of this machine."""
+    if not is_address(address):
+        return os.path.realpath(address)
+    *parts, last = address.split("::")
+    return "::".join([*parts, last if "://" in last else os.path.realpath(last)])
+
+
 def open_source(address: str, options: SourceOptions | None = None) -> Source:
     """Open a data set; nothing of it is read before its shards are.
 
@@ -61,7 +70,8 @@ def open_source(address: str, options: SourceOptions | None = None) -> Source:
 
 
 def _storage(address: str) -> Storage:
-    if not is_address(address):
+    protocol, _, path = address.partition("://")
+    if "::" not in address and (not path or protocol.lower() in ("file", "local")) and suffix(address) in TABLES | TARS:
         return LocalStorage()
     from indexer.sources.remote import RemoteStorage
 

@@ -41,6 +41,7 @@ class RemoteStorage:
         self._address = address
         for part in address.split("::"):
             _check_protocol(part, address)
+        self._protocol = address.partition("://")[0].lower()
         self._chain = "".join(f"::{part}" for part in address.split("::")[1:])
         try:
             import fsspec
@@ -58,6 +59,10 @@ class RemoteStorage:
     def path_of(self, address: str) -> str:
         """Return the path in the first file system of an address."""
         return address.partition("::")[0].partition("://")[2]
+
+    def address_of(self, path: str) -> str:
+        """Return the whole address of a file."""
+        return f"{self._protocol}://{path.lstrip('/') if self._protocol == 'memory' else path}{self._chain}"
 
     def find(self, address: str) -> Iterator[DataFile]:
         """Yield the files that an address or a pattern stands for."""
@@ -84,7 +89,7 @@ class RemoteStorage:
             return
         except Exception as error:
             raise _unreadable(self._address, error) from error
-        yield from ((each, found[each]) for each in sorted(found) if found[each].get("type") == "file")
+        yield from ((each, found[each]) for each in sorted(found) if _is_plain(found[each]))
 
     def open(self, path: str) -> BinaryIO:
         """Open a file of the address."""
@@ -154,15 +159,16 @@ class RemoteFolder:
         """Yield the picture of a shard."""
         if start:
             return
+        name = self._storage.address_of(shard.name)
         try:
             data = self._storage.read(shard.name, MAX_PICTURE)
             caption = None
             if "+" in shard.fingerprint:
                 text = self._storage.read(posixpath.splitext(shard.name)[0] + _CAPTION, _MAX_CAPTION)
                 caption = " ".join(text.decode("utf-8", "replace").split()) or None
-            yield Row(0, Record(shard.name, data, caption=caption))
+            yield Row(0, Record(name, data, caption=caption))
         except ValueError as error:
-            yield Row(0, BadRow(shard.name, str(error)))
+            yield Row(0, BadRow(name, str(error)))
         except OSError as error:
             raise InvalidInputError(f"{shard.name} cannot be read: {error.strerror or error}.") from error
 
@@ -186,6 +192,11 @@ def _check_protocol(part: str, address: str) -> None:
     if protocol in ("http", "https"):
         advice = "Download it and name the file; pictures whose URLs are in a table are fetched with --fetch-urls"
     raise InvalidInputError(f"The address {address} begins with {protocol}://, which is not read. {advice}.")
+
+
+def _is_plain(facts: dict[str, Any]) -> bool:
+    """Tell a file from a folder, and from a link, which might lead elsewhere."""
+    return facts.get("type") == "file" and not facts.get("islink")
 
 
 def _fingerprint(facts: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def test_the_same_task_gives_the_same_bytes_wherever_it_runs(task, encoder):
 
 def test_the_rows_of_small_blocks_follow_each_other(task, encoder, monkeypatch):
     whole = names(embed(task, encoder))
-    monkeypatch.setattr(module, "_block_size", lambda settings: 7)
+    monkeypatch.setattr(module, "BLOCK_RECORDS", 7)
     batches = embed(task, encoder)
     assert [each.first for each in batches] == [0, *(each.stop for each in batches[:-1])]
     assert (batches[-1].stop, len(batches)) == (40, 6)
@@ -58,15 +58,6 @@ def test_the_rows_of_small_blocks_follow_each_other(task, encoder, monkeypatch):
     rest = embed(dataclasses.replace(task, start=14), encoder)
     assert (rest[0].first, rest[-1].stop) == (14, 40)
     assert [each.checksum for each in rest] == [each.checksum for each in batches[2:]]
-
-
-def test_much_is_handed_over_before_its_block_is_done(task, encoder, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_HELD", 1000)
-    batches = embed(dataclasses.replace(task, keep="bytes"), encoder)
-    assert [each.stop for each in batches][-2:] == [0, 40]
-    assert len(names(batches)[0]) == 38
-    kept = [record.addition.kept for each in batches for record in unpack(each).records if record.addition.kept]
-    assert {kind for _, kind in kept} == {"bytes"} and all(data.startswith(b"\xff\xd8") for data, _ in kept)
 
 
 def test_bad_rows_alone_are_rows_too(tmp_path, encoder):
@@ -122,9 +113,6 @@ def changed(batch, number=0, **said):
         {"taken_at": "yesterday"},
         {"latitude": 91},
         {"longitude": float("nan")},
-        {"kept": ["thumbnail", 10]},
-        {"kept": ["program", 10]},
-        {"kept": ["bytes", 1 << 40]},
         {"row": 7},
         {"failed": "why"},
     ],
@@ -144,8 +132,6 @@ def test_vectors_and_pictures_that_do_not_fit_are_refused(task, encoder):
     for bad in (zero, zero * np.float16("nan"), cut, rows[Modality.TEXT].astype(np.float32), np.zeros((0, 1, 1))):
         with pytest.raises(InvalidInputError):
             unpack(dataclasses.replace(batch, vectors={**rows, Modality.TEXT: bad}))
-    with pytest.raises(InvalidInputError):
-        unpack(dataclasses.replace(batch, kept=b"more"))
     for line in (b"{", b"[]", b"[" * 100_000, b"\xff"):
         with pytest.raises(InvalidInputError):
             unpack(dataclasses.replace(batch, lines=[line]))
@@ -156,7 +142,7 @@ def test_a_checksum_covers_all_that_a_batch_says(task, encoder):
     batch.check()
     rows = {**batch.vectors, Modality.TEXT: batch.vectors[Modality.TEXT][::-1]}
     lines = batch.lines[::-1]
-    for bad in ({"first": 1}, {"stop": 39}, {"lines": lines}, {"vectors": rows}, {"kept": b"x"}, {"checksum": ""}):
+    for bad in ({"first": 1}, {"stop": 39}, {"lines": lines}, {"vectors": rows}, {"checksum": ""}):
         with pytest.raises(InvalidInputError, match="checksum"):
             dataclasses.replace(batch, **bad).check()
     assert EmbeddedBatch.of(0, 0, [], [], 4).checksum == EmbeddedBatch.of(0, 0, [], [], 4).checksum

@@ -46,9 +46,9 @@ def pin_of(encoder: Any) -> EncoderPin:
     return EncoderPin(encoder.name, encoder.fingerprint, encoder.dim)
 
 
-def plan_of(address: str, encoder: Any, *, parts: int = 1, keep: str | None = None) -> ShardPlan:
+def plan_of(address: str, encoder: Any, *, parts: int = 1) -> ShardPlan:
     source = open_source(address)
-    return ShardPlan(source.address, pin_of(encoder), tuple(source.shards()), keep=keep, parts=parts)
+    return ShardPlan(source.address, pin_of(encoder), tuple(source.shards()), parts=parts)
 
 
 def tasks_of(address: str, encoder: Any) -> list[EmbedTask]:
