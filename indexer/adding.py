@@ -131,7 +131,7 @@ class Adding:
             for batch in done:
                 self._fail(batch.failed)
                 failed += [name for name, _ in batch.failed]
-                self._commit(batch, cut and cut.reached(batch.before, failed))
+                self._commit(batch, cut.reached(batch.before, failed) if cut else None)
         return block.taken
 
     def _fail(self, failed: Sequence[tuple[str, str]]) -> None:

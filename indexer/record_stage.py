@@ -87,7 +87,7 @@ class RecordStage:
         self._reader.close()
 
     def run(self, block: Block, known: Mapping[str, StoredRecord]) -> Generator[RecordBatch]:
-        """Yield what came of the records: first of those that need no work, if any, then the others by batches, in order.
+        """Yield what came of the records: first of those that need no work, then of the others by batches, in order.
 
         known: what the library has of them, by id. What failed when the block was made is left out. Raises
         EncoderError for an encoder that is unavailable or fails for all, WorkerUnavailableError.

@@ -1,8 +1,9 @@
 """Finished shards on disk: a folder each, that appears whole or not at all, with a checksum of every file.
 
 In a shard's folder lie `records.jsonl`, a line for each record or failure; `image.npy` and `text.npy`, their vectors as
-float16 (n, dim); and `manifest.json`, which says what the folder was made of and where its batches end. A folder of shards may come from anyone: names are fixed, links are not
-followed, and sizes, numbers and texts are checked before they are used.
+float16 (n, dim); and `manifest.json`, which says what the folder was made of and where its batches end. A folder of
+shards may come from anyone: names are fixed, links are not followed, and sizes, numbers and texts are checked before
+they are used.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from clipsearch.errors import InvalidInputError
 from indexer.embed_shard import EmbedTask
 from indexer.embedded import EmbeddedBatch
+from indexer.sources.base import BrokenShardError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +22,19 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of the task with this number. reason: why the rest of its shard cannot be read; "" if all of it was."""
+    """The end of the task with this number.
+
+    reason: why the rest of its shard cannot be read, "" if all of it was. is_broken: that lies in what the shard holds.
+    """
 
     task: int
     reason: str = ""
+    is_broken: bool = False
+
+    @classmethod
+    def by(cls, task: int, error: InvalidInputError) -> Ended:
+        """Return the end of a task that an error brings."""
+        return cls(task, str(error), isinstance(error, BrokenShardError))
 
 
 class Executor(Protocol):

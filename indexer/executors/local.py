@@ -39,6 +39,6 @@ class LocalExecutor:
                 for batch in embed_shard(task, lambda task=task: self._encoders.load(task)):  # type: ignore[misc]
                     yield Embedded(number, batch)
             except InvalidInputError as error:
-                yield Ended(number, str(error))
+                yield Ended.by(number, error)
             else:
                 yield Ended(number)

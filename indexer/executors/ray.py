@@ -33,7 +33,7 @@ BLOCK_BYTES = 4 << 20
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """What Ray reads when it starts, unless the user says otherwise: nothing is sent to its makers."""
 
-_BATCH, _END = "batch", "end"
+_BATCH, _END, _BROKEN = "batch", "end", "broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class Embedder:
                 yield {"task": task_number, "number": next(said), "kind": _BATCH, **_pack(batch)}
             end = {"kind": _END, "said": ""}
         except InvalidInputError as error:
-            end = {"kind": _END, "said": str(error)}
+            ended = Ended.by(task_number, error)
+            end = {"kind": _BROKEN if ended.is_broken else _END, "said": ended.reason}
         except ClipSearchError as error:
             end = {"kind": type(error).__name__, "said": str(error)}
         yield {"task": task_number, "number": next(said), **end}
@@ -132,8 +133,8 @@ def _pack(batch: EmbeddedBatch) -> dict[str, Any]:
 
 def _result(row: dict[str, Any], task: EmbedTask) -> Embedded | Ended:
     """Turn a row back into a result. Raises what an actor says that concerns all tasks."""
-    if row["kind"] == _END:
-        return Ended(row["task"], row["said"])
+    if row["kind"] in (_END, _BROKEN):
+        return Ended(row["task"], row["said"], row["kind"] == _BROKEN)
     if row["kind"] != _BATCH:
         kind = getattr(errors, row["kind"], ClusterError)
         raise kind(row["said"])

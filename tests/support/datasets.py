@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clipsearch.config import Settings
 from clipsearch.types import EncoderPin
@@ -12,6 +16,7 @@ from indexer.embed_shard import EmbedTask
 from indexer.shard_plan import ShardPlan
 from indexer.sources.registry import open_source
 from tests.support.pictures import encode, noise_picture
+from tests.support.state import read_state
 
 SETTINGS = Settings(threads=1, offline=True)
 
@@ -54,3 +59,32 @@ def plan_of(address: str, encoder: Any, *, parts: int = 1) -> ShardPlan:
 def tasks_of(address: str, encoder: Any) -> list[EmbedTask]:
     plan = plan_of(address, encoder)
     return [plan.task(shard, SETTINGS) for shard in plan.shards]
+
+
+def contents(library: Path) -> dict[str, Any]:
+    """All that a library says of its items, by their keys: no ids, numbers of rows or order of adding."""
+    state = read_state(library)
+    with closing(sqlite3.connect(library / "catalog.db")) as db:
+        metadata = dict(db.execute("SELECT item_id, data FROM item_metadata"))
+        sources = {item: row for item, *row in db.execute("SELECT item_id, source, text FROM record_contents")}
+        sizes = {item: row for item, *row in db.execute("SELECT id, width, height, taken_at FROM items")}
+        shards = {name: tuple(row) for name, *row in db.execute("SELECT name, rows, failed, done, broken FROM shards")}
+        owners = dict(db.execute("SELECT item_id, name FROM shard_items JOIN shards ON shards.id = shard_id"))
+    items = {
+        path: (
+            each.content_hash[-32:], each.modality, each.texts, each.caption, metadata.get(each.id),
+            sources.get(each.id), sizes[each.id], owners.get(each.id),
+        )
+        for path, each in state.live.items()
+    }  # fmt: skip
+    rows = {path: np.frombuffer(each.vectors + each.caption_vectors, "<f2") for path, each in state.live.items()}
+    return {"items": items, "rows": rows, "shards": shards}
+
+
+def same_library(first: Path, second: Path) -> None:
+    """Assert that two libraries hold the same; vectors may differ as another layout of batches rounds, to float16."""
+    one, other = contents(first), contents(second)
+    assert one["items"] == other["items"]
+    assert one["shards"] == other["shards"]
+    for path, rows in one["rows"].items():
+        np.testing.assert_allclose(rows.astype(np.float32), other["rows"][path].astype(np.float32), atol=1e-3)
