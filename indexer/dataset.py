@@ -119,7 +119,7 @@ class DataSetRun:
     def run(self, report: IndexReport) -> None:
         """Read what is new of it, commit that, remove what is gone, and add to the report what that was.
 
-        Raises what `Adding.run` does, and UnreachableError, before anything is changed, for a data set that is not there.
+        Raises what `Adding.run` does, and UnreachableError, before anything is changed, where nothing can be reached.
         """
         shards = self._data_set.source.shards()
         try:

@@ -213,20 +213,6 @@ def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
         yield batch
 
 
-def batches(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
-    """Cut the stream so that a batch has about `size` vectors to compute, or four times as many files without any."""
-    batch: list[Loaded] = []
-    parts = 0
-    for entry in loaded:
-        batch.append(entry)
-        parts += count_vectors(entry)
-        if parts >= size or len(batch) >= 4 * size:
-            yield batch
-            batch, parts = [], 0
-    if batch:
-        yield batch
-
-
 def _failure(record: FileRecord, error: Exception) -> Failed:
     """Turn an error into the failure of one file; one that concerns the whole run is raised again."""
     if isinstance(error, EncoderError | LibraryError | WorkerUnavailableError):

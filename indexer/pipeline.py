@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from indexer.background import BackgroundBuild
 from indexer.calibration import encoder_loader
 from indexer.commit import CommitStage
 from indexer.copy_distance import refresh_copy_distance
-from indexer.data_sets import check_addresses, split_paths, update_data_sets
+from indexer.data_sets import OptionsChange, check_addresses, split_paths, update_data_sets
 from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
 from indexer.diff import Difference, compare
@@ -42,7 +42,6 @@ from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
-from indexer.sources.registry import SourceOptions
 from indexer.spreads import refresh_spreads
 
 logger = logging.getLogger("clipsearch")
@@ -53,7 +52,7 @@ class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
 
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
-    source: how data sets that are named are read, now and from now on; None for what the library says, or the defaults.
+    source: changes how data sets are read, now and from now on.
     executor: what embeds the shards of data sets; None for this process.
     timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
     None follows all links.
@@ -64,7 +63,7 @@ class IndexOptions:
     retry_failed: bool = False
     dry_run: bool = False
     ocr: bool | None = None
-    source: SourceOptions | None = None
+    source: OptionsChange | None = None
     executor: Executor | None = None
     timeout: float = 0.0
     within: tuple[str, ...] | None = None
@@ -91,7 +90,7 @@ def index(
     started = time.monotonic()
     files, addresses = split_paths(paths)
     _check_paths(folder, files)
-    check_addresses(folder, addresses, options.source)
+    check_addresses(folder, addresses, options.source or OptionsChange())
     Compute(settings.device, settings.precision, settings.cores)  # a word that means nothing must not wait for work
     with ExitStack() as stack:
         if not (folder / CATALOG).exists():
@@ -173,9 +172,10 @@ class _Run:
     def _index_sources(self, writer: Writer, addresses: Sequence[str]) -> None:
         """Bring data sets up to date; without addresses, all that the library has."""
         update_data_sets(
-            self.library, writer, self.settings, addresses, self.options.source, self.report,
-            DataSetOptions(self._pinned_encoder, self.progress, self.should_stop, self.options.retry_failed,
-                           self.options.executor),
+            self.library, writer, self.settings, addresses, self.options.source or OptionsChange(), self.report,
+            DataSetOptions(
+                self._pinned_encoder, self.progress, self.should_stop, self.options.retry_failed, self.options.executor
+            ),
         )  # fmt: skip
 
     def _recognise(self, writer: Writer, reading: Plan) -> None:

@@ -9,7 +9,6 @@ from typing import Protocol
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.records import CommitCounts
 
-
 MAX_FAILED = 1000
 """Rows of a data set that a report names; the others are counted."""
 
@@ -114,6 +113,10 @@ class IndexReport:
     with_text: int = 0
     interrupted: bool = False
     seconds: float = 0.0
+
+    def count_failed(self) -> int:
+        """Count all that failed in this run, in files and rows."""
+        return max(len(self.failed), self.failed_rows)
 
     def count(self, counts: CommitCounts) -> None:
         """Add what a commit did."""

@@ -43,6 +43,25 @@ _SHOW_CURSOR = "\x1b[?25h\n"
     default=None,
     help="Index files and folders that start with a dot, or leave them out. Kept for later runs.",
 )
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="ROLE=COLUMN",
+    help="Which columns of a table hold the image, the caption and the id, such as image=photo,caption=alt_text; by "
+    "default those with the usual names. Kept for later runs.",
+)
+@click.option(
+    "--pictures",
+    metavar="DIR",
+    help="The folder that the paths in tables start from and stay in; the default is that of each table. Kept for "
+    "later runs.",
+)
+@click.option(
+    "--fetch-urls/--no-fetch-urls",
+    default=None,
+    help="Fetch the pictures that tables name by http and https URLs; else such rows are indexed by their captions. "
+    "Kept for later runs.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, judged by names, sizes and times, and change nothing."
@@ -71,6 +90,9 @@ def index(
     exclude: tuple[str, ...],
     no_exclude: bool,
     include_hidden: bool | None,
+    columns: tuple[str, ...],
+    pictures: str | None,
+    fetch_urls: bool | None,
     retry_failed: bool,
     dry_run: bool,
     as_json: bool,
@@ -83,10 +105,11 @@ def index(
     isolate: bool | None,
     ocr: bool | None,
 ) -> None:
-    """Index folders and files, or bring the library up to date.
+    """Index folders, files and data sets, or update them.
 
     \b
     clipsearch index ./photos
+    clipsearch index captions.parquet 'shards/{000..099}.tar' s3://BUCKET/FOLDER
     clipsearch index ~/Pictures ~/notes --exclude '*.tmp'
     clipsearch index
 
@@ -95,6 +118,7 @@ def index(
     """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.progress import make_progress
     from clipsearch.store.roots import RulesChange
+    from indexer.data_sets import make_options
     from indexer.pipeline import IndexOptions
     from indexer.pipeline import index as run
 
@@ -111,7 +135,8 @@ def index(
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)
     rules = None if change == RulesChange() else change
-    options = IndexOptions(rules, model, retry_failed, dry_run, ocr)
+    source = make_options(columns, pictures, fetch_urls)
+    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source)
     with _stop_flag() as stop, make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
@@ -153,21 +178,25 @@ def _stop_flag() -> Iterator[threading.Event]:
 def _payload(report: IndexReport) -> dict[str, object]:
     values = asdict(report)
     names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
+    rows = [name for name in ("failed_rows", "unfetched") if values[name]]
     failed = [{"path": path, "reason": reason} for path, reason in report.failed]
     read = ("read", "with_text") if report.read else ()
-    return {name: values[name] for name in (*names, *read)} | {"failed": failed, "seconds": report.seconds}
+    return {name: values[name] for name in (*names, *read, *rows)} | {"failed": failed, "seconds": report.seconds}
 
 
 def _summarise(report: IndexReport, dry_run: bool) -> None:
     for path, reason in report.failed[:SHOWN_FAILURES]:
         note(f"failed: {printable(path)}: {printable(reason)}")
     if len(report.failed) > SHOWN_FAILURES:
-        note(f"... and {len(report.failed) - SHOWN_FAILURES} more; see `clipsearch status --failed`")
+        of_files = "" if report.failed_rows else "; see `clipsearch status --failed`"
+        note(f"... and {report.count_failed() - SHOWN_FAILURES:,} more{of_files}")
     for path in report.offline:
         note(f"offline: {printable(path)} is gone or empty; its files are kept. To drop them: clipsearch forget PATH")
     names = ("added", "changed", "moved", "removed", "unchanged")
-    parts = [f"{getattr(report, name):,} {name}" for name in names] + [f"{len(report.failed):,} failed"]
+    parts = [f"{getattr(report, name):,} {name}" for name in names] + [f"{report.count_failed():,} failed"]
     rate = f", {report.encoded / report.seconds:,.0f} files/s encoded" if report.encoded and report.seconds else ""
+    if report.unfetched:
+        note(f"{report.unfetched:,} pictures with URLs were not fetched. To fetch them: --fetch-urls")
     if report.read:
         note(f"Recognised text in {report.with_text:,} of {report.read:,} pictures.")
     lead = "Would be: " if dry_run else "Stopped early. Committed: " if report.interrupted else "Done: "

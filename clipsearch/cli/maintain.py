@@ -42,12 +42,13 @@ def status(as_json: bool, failed: bool, library: str | None) -> None:
 @click.argument("paths", nargs=-1, required=True)
 @library_option
 def forget(paths: tuple[str, ...], library: str | None) -> None:
-    """Remove files or folders from the library; your files are not touched.
+    """Remove files, folders or data sets from the library.
 
     \b
     clipsearch forget ./photos/old
 
-    A file in an indexed folder comes back with the next `clipsearch index`, unless it is excluded.
+    Your files are not touched. A file in an indexed folder comes back with the next `clipsearch index`, unless it is
+    excluded.
     """  # noqa: D301 - click wants the character itself
     from clipsearch.store.forget import forget as run
     from clipsearch.store.library import Library
@@ -69,7 +70,9 @@ def _describe(summary: LibrarySummary) -> list[str]:
         counts = f"{count_files(part.files)}, {counted(part.vectors, 'vector')}, {part.deleted:,} deleted"
         lines.append(f"{modality:<9} {counts}; {kind}")
     for root in summary.roots:
-        lines.append(f"{root.kind:<9} {printable(root.path)}" + ("  (offline)" if root.offline else ""))
+        source = summary.sources.get(root.id)
+        counts = "" if source is None else f"  ({count_files(source.items)} of {counted(source.done, 'whole shard')})"
+        lines.append(f"{root.kind:<9} {printable(root.path)}{counts}" + ("  (offline)" if root.offline else ""))
     lines += [f"problem   {printable(problem)}" for problem in summary.problems]
     if summary.failed:
         lines.append(f"failed    {count_files(len(summary.failed))}; list them: clipsearch status --failed")

@@ -95,18 +95,25 @@ class EngineWrites:
         include_hidden: bool | None = None,
         retry_failed: bool = False,
         ocr: bool | None = None,
+        columns: Mapping[str, str] | None = None,
+        pictures: str | os.PathLike[str] | None = None,
+        fetch_urls: bool | None = None,
         progress: Callable[[int, int | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         within: Iterable[str | os.PathLike[str]] | None = None,
     ) -> IndexReport:
-        """Bring the library up to date with folders and files, as `clipsearch index` does.
+        """Bring the library up to date with folders, files and data sets, as `clipsearch index` does.
 
         Args:
-            paths: Folders and files; with none, all that were indexed before.
+            paths: Folders, files, and data sets by their addresses; with none, all that were indexed before.
             exclude: Patterns of what is left out, now and from now on; None for those that the library has.
             include_hidden: Whether hidden files are taken, now and from now on; None for what the library does.
             retry_failed: Try files that failed before.
             ocr: Whether the text in pictures is recognised, now and from now on; None for what the library does.
+            columns: Which columns of tables have the roles `image`, `caption` and `id`; None for what the library says
+                of each table, or those with the usual names.
+            pictures: The folder that paths in tables start from and stay in; None as for columns, or that of the table.
+            fetch_urls: Whether pictures that tables name by URLs are fetched; None as for columns, or no.
             progress: Called with how many files are done, and of how many, after each batch.
             should_stop: Asked between batches; the call ends early once it returns True, and what is committed stays.
             within: Folders which, with those of the library, are all that links in them may lead to; None follows all
@@ -126,6 +133,7 @@ class EngineWrites:
         """
         from clipsearch.store.roots import RulesChange
         from indexer import pipeline
+        from indexer.data_sets import make_options
         from indexer.report import reporting
 
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -138,7 +146,11 @@ class EngineWrites:
         change = RulesChange(patterns, include_hidden)
         rules = None if change == RulesChange() else change
         inside = None if within is None else tuple(os.path.realpath(os.fsdecode(folder)) for folder in within)
-        options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout, within=inside)
+        named = () if columns is None else [f"{role}={name}" for role, name in columns.items()]
+        source = make_options(named, None if pictures is None else os.fsdecode(pictures), fetch_urls)
+        options = pipeline.IndexOptions(
+            rules, retry_failed=retry_failed, ocr=ocr, source=source, timeout=self._timeout, within=inside
+        )
         encoder = self._encoder or self._writing_encoder
         with self._take_turn():
             return pipeline.index(

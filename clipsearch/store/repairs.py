@@ -29,8 +29,8 @@ def erase(writer: Writer, ids: Sequence[int]) -> None:
 def drop_notes(writer: Writer, damage: Damage) -> None:
     """Delete damaged entries of approximate indexes, failures and recognised text, which a run creates, and of tags.
 
-    Collections and data sets are mended. Entries of metadata and contents of records go too; their items are repaired as damaged
-    ones. The index of metadata is made again.
+    Collections and data sets are mended. Entries of metadata and contents of records go too; their items are repaired
+    as damaged ones. The index of metadata is made again.
     """
     connection, _ = writer.storage
     with change(connection):

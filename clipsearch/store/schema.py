@@ -6,7 +6,8 @@ cost; the rows that must not be found are listed in tombstones. Paths are stored
 
 A root is a folder or a file that is walked, a collection of records that came with their vectors, the one of the
 records that were added from Python, whose paths are the ids that the caller gave, or a data set, whose paths are the
-ids of its rows. `shards` says how far each shard of a data set was read, and `shard_items` which items it has. A record of a collection is an item
+ids of its rows. `shards` says how far each shard of a data set was read, and `shard_items` which items it has.
+A record of a collection is an item
 that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions be,
 which has a text row for each passage of them, and one with text in it, whose passages are parts from
 FIRST_RECOGNISED_PART on.

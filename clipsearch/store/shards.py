@@ -15,7 +15,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Integer,
     MetaData,
     Row,
     Select,
@@ -124,7 +123,11 @@ def _first(root_id: int, found: Found) -> dict[str, Any]:
 
 
 def _is_stale(row: Row[Any], found: Found, retry_failed: bool) -> bool:
-    return row.fingerprint != found.fingerprint or not is_sound(row, shards) or bool(retry_failed and (row.failed or row.broken))
+    return (
+        row.fingerprint != found.fingerprint
+        or not is_sound(row, shards)
+        or bool(retry_failed and (row.failed or row.broken))
+    )
 
 
 def _state(row: Row[Any]) -> State:
@@ -137,7 +140,10 @@ def _unseen(connection: Connection, ids: Sequence[int]) -> list[int]:
 
 
 def store(connection: Connection, reached: Reached, placed: Iterable[tuple[int, str]]) -> None:
-    """Note how far shards are read and which items they have, inside the transaction of a commit; placed: ids, names."""
+    """Note how far shards are read and which items they have, inside the transaction of a commit.
+
+    placed: the ids and names of the records of the commit.
+    """
     owned = {item_id: reached.owners[name] for item_id, name in placed}
     owned |= dict(reached.unchanged)
     remove_items(connection, listed(owned))
@@ -170,7 +176,10 @@ def summarise(connection: Connection) -> dict[int, SourceSummary]:
     live = select(items.c.root_id, func.count()).where(~items.c.deleted).group_by(items.c.root_id)
     found = {row[0]: row[1:] for row in by_root}
     known = {root: number for root, number in connection.execute(live.where(items.c.root_id.in_(listed(found))))}
-    return {root: SourceSummary(*map(int, row), known.get(root, 0)) for root, row in found.items()}
+    return {
+        root: SourceSummary(total, int(done), int(failed), known.get(root, 0))
+        for root, (total, done, failed) in found.items()
+    }
 
 
 def remove_items(connection: Connection, ids: Select[Any] | Iterable[int]) -> None:

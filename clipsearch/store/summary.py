@@ -10,13 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.store import catalog
+from clipsearch.store import catalog, shards
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
 from clipsearch.store.records import Root
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import failures
+from clipsearch.store.shards import SourceSummary
 from clipsearch.types import EncoderPin, Modality
 
 
@@ -36,13 +37,18 @@ class ModalitySummary:
 
 @dataclass(frozen=True, slots=True)
 class LibrarySummary:
-    """What a library holds. failed: (path, reason) of each file that could not be indexed. problems: of its files."""
+    """What a library holds.
+
+    sources: by the ids of their roots. failed: (path, reason) of each file that could not be indexed. problems: of its
+    files.
+    """
 
     library: str
     bytes: int
     encoder: EncoderPin | None
     modalities: Mapping[Modality, ModalitySummary]
     roots: tuple[Root, ...]
+    sources: Mapping[int, SourceSummary]
     failed: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
 
@@ -53,7 +59,7 @@ class LibrarySummary:
             "bytes": self.bytes,
             "encoder": self.encoder and asdict(self.encoder),
             "modalities": {str(modality): _modality_payload(part) for modality, part in self.modalities.items()},
-            "roots": [_root_payload(root) for root in self.roots],
+            "roots": [_root_payload(root, self.sources.get(root.id)) for root in self.roots],
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
             "problems": list(self.problems),
         }
@@ -66,9 +72,10 @@ def summarise(library: Library) -> LibrarySummary:
         files = catalog.count_items(connection)
         modalities = {m: _modality(connection, m, files.get(m, 0)) for m in Modality}
         roots = tuple(get_roots(connection, library.base))
+        sources = shards.summarise(connection)
         failed = tuple(_failures(connection, roots))
     size = _disk_usage(str(library.folder))
-    return LibrarySummary(str(library.folder), size, pin, modalities, roots, failed, _problems(library))
+    return LibrarySummary(str(library.folder), size, pin, modalities, roots, sources, failed, _problems(library))
 
 
 def _problems(library: Library) -> tuple[str, ...]:
@@ -103,14 +110,15 @@ def _modality_payload(part: ModalitySummary) -> dict[str, Any]:
     return {"files": part.files, "vectors": part.vectors, "deleted": part.deleted, "index": index}
 
 
-def _root_payload(root: Root) -> dict[str, Any]:
-    return {
+def _root_payload(root: Root, source: SourceSummary | None) -> dict[str, Any]:
+    payload = {
         "path": root.path,
         "kind": str(root.kind),
         "offline": root.offline,
         "exclude": list(root.exclude),
         "include_hidden": root.include_hidden,
     }
+    return payload if source is None else payload | asdict(source)
 
 
 def _disk_usage(folder: str) -> int:

@@ -47,8 +47,8 @@ class CheckedRecord:
     """A record whose fields were checked.
 
     image: the bytes of a file, an upright RGB picture, or None; source: the absolute path or the URL of the picture,
-    which is not read yet; is_apart: it is not read at all. metadata: JSON, None for none. vector: its row in the block's vectors, None for none;
-    stands_for: what that was made from.
+    which is not read yet; is_apart: it is not read at all. metadata: JSON, None for none. vector: its row in the
+    block's vectors, None for none; stands_for: what that was made from.
     """
 
     name: str
@@ -84,9 +84,7 @@ class Block:
 class RecordSource:
     """Takes records from a caller."""
 
-    def __init__(
-        self, dim: int, settings: Settings, size: int = BLOCK_RECORDS, *, fetch_urls: bool = True
-    ) -> None:
+    def __init__(self, dim: int, settings: Settings, size: int = BLOCK_RECORDS, *, fetch_urls: bool = True) -> None:
         """Prepare; dim: length of the vectors. size: records of a block at most.
 
         fetch_urls: whether pictures are read that have URLs; else a record with one is what its texts make it.

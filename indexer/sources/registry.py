@@ -88,6 +88,7 @@ def _open(address: str, storage: Storage, options: SourceOptions) -> Source:
         from indexer.sources.webdataset import WebDataset
 
         return WebDataset(address, storage, options.columns)
-    from indexer.sources.remote import RemoteFolder
+    from indexer.sources.remote import RemoteFolder, RemoteStorage
 
+    assert isinstance(storage, RemoteStorage), "a path that is neither a table nor a tar file is no data set"
     return RemoteFolder(address, storage)

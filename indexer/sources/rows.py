@@ -15,8 +15,8 @@ ROLES = ("image", "caption", "id")
 
 _USUAL = {
     "image": (
-        "image", "bytes", "image_bytes", "img", "path", "image_path", "file", "file_name", "filename", "filepath", "url",
-        "image_url",
+        "image", "bytes", "image_bytes", "img", "path", "image_path", "file", "file_name", "filename", "filepath",
+        "url", "image_url",
     ),
     "caption": ("caption", "captions", "text", "description", "alt_text"),
     "id": ("id", "key", "__key__"),

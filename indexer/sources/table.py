@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from clipsearch.errors import InvalidInputError
@@ -140,7 +141,7 @@ def _csv(lines: Lines, path: str, fits: Callable[[list[str]], bool]) -> Iterator
 
 def _parquet(local: str, path: str, start: int, fits: Callable[[list[str]], bool]) -> Iterator[tuple[int, Fields]]:
     try:
-        with mapped_errors(path):
+        with mapped_errors(Path(path)):
             is_checked = False
             for number, fields in enumerate(parquet.read_records(local, start), start):
                 if not is_checked and not fits(list(fields)):

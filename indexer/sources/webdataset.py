@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.types import PICTURE_SUFFIXES
@@ -126,7 +126,7 @@ def _samples(file: BinaryIO, start: int) -> Iterator[Sample]:
     sample: Sample | None = None
     number = -1
     bounded = _BoundedReader(file)
-    with tarfile.open(fileobj=bounded, mode="r|") as archive:
+    with tarfile.open(fileobj=cast(Any, bounded), mode="r|") as archive:
         for member in _members(archive, bounded):
             key, kind = _split(member.name)
             if sample is None or key != sample.key:
@@ -150,7 +150,7 @@ def _members(archive: tarfile.TarFile, file: _BoundedReader) -> Iterator[tarfile
         file.left = None
         if member is None:
             return
-        archive.members = []  # which would hold every header
+        cast(Any, archive).members = []  # which would hold every header
         if member.isreg() and not member.issparse():
             yield member
         if (data := archive.fileobj) is not None and member.isreg():
