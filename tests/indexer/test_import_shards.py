@@ -5,18 +5,13 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clipsearch.errors import EncoderMismatchError, InvalidInputError
 from clipsearch.types import EncoderPin
-from indexer import import_shards as module
 from indexer.embed_part import embed_part
 from indexer.executors.local import LocalExecutor
 from indexer.import_shards import import_shards
