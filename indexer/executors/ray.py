@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ logger = logging.getLogger("clipsearch")
 
 BLOCK_BYTES = 4 << 20
 """Bytes of results from which on an actor sends them; Ray Data waits for 128 MiB unless it is given another size."""
+
+_SECONDS = 10.0
+"""Seconds in which a cluster has to take a connection."""
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """What Ray reads when it starts, unless the user says otherwise: nothing is sent to its makers."""
@@ -205,11 +209,25 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:  # noqa: ANN401
     if ray.is_initialized():
         yield
         return
+    _check_reachable(address or os.environ.get("RAY_ADDRESS", ""))
     ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ClusterError where nothing listens at an address, for which Ray itself would wait for minutes."""
+    host, found, port = address.removeprefix("ray://").rpartition(":")
+    if not found or not port.isdecimal():  # such as `auto`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"There is no Ray cluster at {address}: {error}. Start one with `ray start --head`, or name its address."
+        ) from error
 
 
 @contextmanager
