@@ -143,7 +143,8 @@ class Adding:
         """Commit what is new of a batch. reached: what is stored with it."""
         changed = [addition for addition in batch.additions if addition is not None]
         if reached is not None:
-            same = (task for task, each in zip(batch.done, batch.additions, strict=True) if each is None and task.own)
+            same = [task for task, each in zip(batch.done, batch.additions, strict=True) if each is None]
+            same += batch.kept  # of a record that fails now stays what the library has, as its row is there
             reached.unchanged = [(task.own.item_id, reached.owners[task.checked.name]) for task in same if task.own]
         if changed or reached is not None:
             self._writer.commit_additions(self._root_id, changed, reached)

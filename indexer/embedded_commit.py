@@ -26,7 +26,8 @@ class EmbeddedCommit:
         """
         unpacked = unpack(batch)
         records = {record.addition.name: record for record in unpacked.records}
-        known = self._writer.known_additions(self._root_id, records)
+        failed = [name for name, _ in unpacked.failed]
+        known = self._writer.known_additions(self._root_id, [*records, *failed])
         compared = {
             name: renew(record.addition, known.get(name), has_picture=record.has_picture)
             for name, record in records.items()
@@ -34,7 +35,9 @@ class EmbeddedCommit:
         changed = [addition for addition in compared.values() if addition is not None]
         same = [known[name].item_id for name, addition in compared.items() if addition is None]
         mark = Mark(state, batch.stop, len(unpacked.failed))
-        reached = Reached([mark], dict.fromkeys(records, state), [(item_id, state) for item_id in same])
+        # What the library has of a record that fails now stays, as its row is there.
+        kept = [*same, *(known[name].item_id for name in failed if name in known and name not in records)]
+        reached = Reached([mark], dict.fromkeys(records, state), [(item_id, state) for item_id in kept])
         self._writer.commit_additions(self._root_id, changed, reached)
         replaced = sum(addition.own is not None for addition in changed)
         self._report.added += len(changed) - replaced

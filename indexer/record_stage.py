@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -28,7 +30,13 @@ from indexer.record_task import RecordTask
 from indexer.report import Progress, Silent
 from indexer.sources.records import Block, CheckedRecord
 
+if TYPE_CHECKING:
+    from clipsearch.media.polite import PoliteFetcher
+
 logger = logging.getLogger("clipsearch")
+
+FETCHING = 16
+"""Threads while pictures come from the web, of which some wait for their hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +63,21 @@ class RecordBatch:
     """What came of some records of a block.
 
     done: records that are encoded, and in `additions` what is to be stored of each, None for an unchanged one. failed:
-    ids and reasons. before: the first record of the block that neither this batch nor those before have; None for none.
+    ids and reasons; kept: those of them that the library has as they were. before: the first record of the block that
+    neither this batch nor those before have; None for none.
     """
 
     before: str | None
     done: list[RecordTask] = field(default_factory=list)
     additions: list[Addition | None] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[RecordTask] = field(default_factory=list)
+
+    def fail(self, task: RecordTask, reason: str) -> None:
+        """Note that a record failed."""
+        self.failed.append((task.checked.name, reason))
+        if task.own is not None:
+            self.kept.append(task)
 
 
 class RecordStage:
@@ -122,7 +138,9 @@ class RecordStage:
         size = self._options.batch_size or self._settings.batch_size or (encoder.batch_size if encoder else BATCH_SIZE)
         by_name = {task.checked.name: task for task in tasks}
         count = 0
-        with closing(load_all(map(_File, tasks), preparing.load, self._settings.cores, size)) as loaded:
+        is_from_web = any(is_url(task.checked.source) for task in tasks if task.checked.has_picture)
+        threads = max(self._settings.cores, FETCHING) if is_from_web else self._settings.cores
+        with closing(load_all(map(_File, tasks), preparing.load, threads, size)) as loaded:
             if encoder is None:
                 for batch in batches(loaded, size):
                     count += len(batch)
@@ -145,9 +163,9 @@ def _gather(tasks: Mapping[str, RecordTask], outcomes: Sequence[Outcome], before
     for outcome in outcomes:
         task = tasks[outcome.record.path]
         if isinstance(outcome, Failed):
-            batch.failed.append((task.checked.name, outcome.reason))
+            batch.fail(task, outcome.reason)
         elif task.has_passages and outcome.captions is None:
-            batch.failed.append((task.checked.name, "its text could not be encoded"))
+            batch.fail(task, "its text could not be encoded")
         else:
             pixels = outcome.vectors if isinstance(outcome, Encoded) else None
             batch.done.append(task)
@@ -178,6 +196,9 @@ class _Preparing:
         self._settings = settings
         self._keep = options.keep
         self._lines = options.lines
+        self._lock = threading.Lock()
+        self._decoding = threading.Semaphore(settings.cores)  # of more threads, while most of them wait for hosts
+        self._polite: PoliteFetcher | None = None
         self._reader = reader
         self._encoder = encoder
 
@@ -214,7 +235,8 @@ class _Preparing:
         if task.is_same or task.has_picture_vector or encoder is None:
             return Known(record, "", self._passages(task))
         if isinstance(content, bytes):
-            pixels, info, _ = self._reader.prepare(content, encoder, max_pixels=self._settings.max_pixels)
+            with self._decoding:
+                pixels, info, _ = self._reader.prepare(content, encoder, max_pixels=self._settings.max_pixels)
         else:
             pixels, info = encoder.preprocess(content), PictureInfo(content.width, content.height)
         task.picture = info
@@ -228,10 +250,17 @@ class _Preparing:
             return checked.image
         most = self._settings.max_picture_bytes
         if is_url(checked.source):
-            from clipsearch.media.fetch import fetch_bytes
-
-            return fetch_bytes(checked.source, max_bytes=most, allow_private=self._settings.allow_private_urls)
+            return self._fetcher().fetch(checked.source)
         return read_regular(checked.source, most)[0]
+
+    def _fetcher(self) -> PoliteFetcher:
+        with self._lock:
+            if self._polite is None:
+                from clipsearch.media.polite import PoliteFetcher
+
+                settings = self._settings
+                self._polite = PoliteFetcher(settings.max_picture_bytes, settings.allow_private_urls)
+            return self._polite
 
     def _passages(self, task: RecordTask) -> Captions | None:
         """Return the passages of a record's texts that are to be encoded; None for none."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from email.utils import parsedate_to_datetime
 from http.client import responses
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
@@ -41,10 +42,20 @@ MAX_REDIRECTS = 5
 _ADVICE = "Check the address, or download the picture and name the file."
 _LONG = 100
 _HEAD = 32
+_BUSY = frozenset({429, 503})
+_DEFAULT_WAIT = 1.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GLOBAL_UNICAST, _NAT64 = IPv6Network("2000::/3"), IPv6Network("64:ff9b::/96")
 _PROTOCOLS = IPv4Network("192.0.0.0/24")
 """Not public, which older Pythons do not know."""
+
+
+class BusyError(PictureError):
+    """The server asks to come back later. seconds: after how long."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -294,7 +305,10 @@ def _redirected(url: httpx2.URL, location: str) -> httpx2.URL:
 def _read(answer: httpcore2.Response, facts: dict[bytes, str], limit: int) -> bytes:
     if not 200 <= answer.status < 300:
         said = f"{answer.status} {responses.get(answer.status, '')}".strip()
-        raise PictureError(f"the server answers {said}. {_ADVICE}")
+        message = f"the server answers {said}. {_ADVICE}"
+        if answer.status in _BUSY:
+            raise BusyError(message, _retry_after(facts.get(b"retry-after", "")))
+        raise PictureError(message)
     size = facts.get(b"content-length", "")
     if size.isdecimal() and int(size) > limit:
         raise PictureError(f"{size} bytes, over the limit of {limit} (setting max_picture_bytes)")
@@ -308,6 +322,16 @@ def _read(answer: httpcore2.Response, facts: dict[bytes, str], limit: int) -> by
             raise PictureError(f"more bytes than the limit of {limit} (setting max_picture_bytes)")
     _check_head(bytes(data[:_HEAD]), facts)
     return bytes(data)
+
+
+def _retry_after(value: str) -> float:
+    """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3); a default for anything else."""
+    if value.strip().isdecimal() and len(value) < 10:
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return _DEFAULT_WAIT
 
 
 def _check_head(head: bytes, facts: dict[bytes, str]) -> None:

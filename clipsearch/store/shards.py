@@ -80,7 +80,7 @@ class Reached:
 
     marks: Sequence[Mark] = ()
     owners: Mapping[str, State] = field(default_factory=dict)
-    unchanged: Sequence[tuple[int, State]] = ()
+    unchanged: list[tuple[int, State]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

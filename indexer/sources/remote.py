@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.paths import suffix
+from clipsearch.paths import is_url, suffix
 from clipsearch.records import Record
 from clipsearch.types import PICTURE_SUFFIXES
 from indexer.sources.base import BadRow, Row, Shard
@@ -39,8 +39,10 @@ class RemoteStorage:
     def __init__(self, address: str) -> None:
         """Open a file system. Raises InvalidInputError for a protocol that is not allowed or not installed."""
         self._address = address
-        for part in address.split("::"):
-            _check_protocol(part, address)
+        *parts, last = address.split("::")
+        for part in parts:
+            _check_protocol(part.partition("://")[0], address)
+        _check_protocol(last.partition(":")[0] if is_url(last) else "file", address)
         self._protocol = address.partition("://")[0].lower()
         self._chain = "".join(f"::{part}" for part in address.split("::")[1:])
         try:
@@ -184,14 +186,13 @@ def _as_os_errors() -> Iterator[None]:
         raise OSError(str(error)[:200] or type(error).__name__) from error
 
 
-def _check_protocol(part: str, address: str) -> None:
-    protocol = part.partition("://")[0].lower() if "://" in part else "file"
-    if protocol in PROTOCOLS:
+def _check_protocol(protocol: str, address: str) -> None:
+    if protocol.lower() in PROTOCOLS:
         return
     advice = f"The protocols are {', '.join(sorted(PROTOCOLS))}"
     if protocol in ("http", "https"):
         advice = "Download it and name the file; pictures whose URLs are in a table are fetched with --fetch-urls"
-    raise InvalidInputError(f"The address {address} begins with {protocol}://, which is not read. {advice}.")
+    raise InvalidInputError(f"The address {address} is read over {protocol}, which is not allowed. {advice}.")
 
 
 def _is_plain(facts: dict[str, Any]) -> bool:

@@ -92,11 +92,11 @@ class Lines:
         is_first = True
         while line := self._file.readline(MAX_LINE):
             text = line.decode("utf-8", "surrogateescape")
-            yield text.removeprefix(_BOM) if is_first else text
-            is_first = False
             while len(line) == MAX_LINE and not line.endswith(b"\n"):
                 self.is_cut = True
                 line = self._file.readline(MAX_LINE)
+            yield text.removeprefix(_BOM) if is_first else text
+            is_first = False
 
 
 def _json(lines: Lines) -> Iterator[Fields]:
@@ -126,6 +126,7 @@ def _csv(lines: Lines, path: str, fits: Callable[[list[str]], bool]) -> Iterator
         try:
             row = next(reader, None)
         except csv.Error as error:
+            lines.is_cut = False
             yield f"not CSV: {error}"
             continue
         if row is None:

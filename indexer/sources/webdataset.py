@@ -197,7 +197,7 @@ class _BoundedReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.left: int | None = None
+        self.left: int | None = _MAX_HEADERS  # an archive is opened by reading its first header
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does."""

@@ -11,7 +11,7 @@ from clipsearch.types import Modality
 from indexer import embed_shard as module
 from indexer.embed_shard import EmbedTask, embed_shard
 from indexer.embedded import EmbeddedBatch, unpack
-from tests.support.datasets import table, tasks_of
+from tests.support.shards import table, tasks_of
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from indexer.executors.local import LoadedOnce, LocalExecutor
 from indexer.executors.ray import Embedder, RayExecutor, RayOptions
 from indexer.pipeline import IndexOptions, index
 from tests.support.cli import COMMAND, environment
-from tests.support.datasets import SETTINGS, same_library, table, tables, tasks_of
+from tests.support.shards import SETTINGS, same_library, table, tables, tasks_of
 from tests.support.state import read_state
 
 RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore")])

@@ -19,8 +19,8 @@ from indexer.pipeline import IndexOptions, index
 from indexer.shard_files import FILES
 from indexer.shard_plan import PLAN
 from indexer.sources.registry import open_source
-from tests.support.datasets import SETTINGS, plan_of, same_library, table, tables
 from tests.support.paths import ROOT
+from tests.support.shards import SETTINGS, plan_of, same_library, table, tables
 
 
 def embed_all(address, out, encoder, parts=1, only=None):

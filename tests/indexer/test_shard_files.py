@@ -18,8 +18,8 @@ from indexer.embedded import unpack
 from indexer.shard_files import FILES, DamagedShardError, FinishedShard, find_finished, folder_of, write_shard
 from indexer.shard_plan import PLAN, read_plan
 from indexer.sources.registry import open_source
-from tests.support.datasets import SETTINGS, plan_of, table, tables, tasks_of
 from tests.support.paths import ROOT
+from tests.support.shards import SETTINGS, plan_of, table, tables, tasks_of
 
 
 @pytest.fixture(scope="module")

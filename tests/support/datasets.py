@@ -1,90 +1,85 @@
-"""Small data sets of real files: tables of pictures, texts and rows that cannot be used."""
+"""Data sets of small pictures and captions, in each form that `indexer.sources` reads."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import sqlite3
-from contextlib import closing
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clipsearch.config import Settings
-from clipsearch.types import EncoderPin
-from indexer.embed_shard import EmbedTask
-from indexer.shard_plan import ShardPlan
-from indexer.sources.registry import open_source
+from indexer.sources.base import BadRow, Row, Source
 from tests.support.pictures import encode, noise_picture
-from tests.support.state import read_state
-
-SETTINGS = Settings(threads=1, offline=True)
 
 
-def table(path: Path, rows: int, *, pictures: int = 3, bad: int = 2) -> Path:
-    """Write a table of `rows` rows: the first are pictures beside it, the last cannot be used, the others are texts."""
+def picture(seed: int) -> bytes:
+    """A small picture; the same seed gives the same bytes."""
+    return encode(noise_picture(seed, (32, 24)), "PNG")
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows of the same columns as the ending of the path says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number in range(rows):
-        said: dict[str, Any] = {"id": f"{path.stem}-{number}", "number": number}
-        if number < pictures:
-            name = f"{path.stem}-{number}.jpg"
-            (path.parent / name).write_bytes(encode(noise_picture(number, (40, 30))))
-            said |= {"path": name, "caption": f"Picture {number} of {path.stem}"}
-        elif number >= rows - bad:
-            said |= {"path": f"missing-{number}.jpg"}
-        else:
-            said |= {"text": f"Row {number} of {path.stem} tells of the number {number}."}
-        lines.append(json.dumps(said))
-    path.write_text("\n".join(lines) + "\n")
+    if path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path, row_group_size=4)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
     return path
 
 
-def tables(folder: Path, count: int, rows: int, **more: int) -> str:
-    """Write several tables; return the pattern that stands for them."""
-    for number in range(count):
-        table(folder / f"t{number:02d}.jsonl", rows, **more)
-    return str(folder / "t*.jsonl")
+def tar_of(members: Iterable[tuple[str, bytes]]) -> bytes:
+    """A tar file of these members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
 
 
-def pin_of(encoder: Any) -> EncoderPin:
-    return EncoderPin(encoder.name, encoder.fingerprint, encoder.dim)
+def samples(count: int, first: int = 0) -> list[tuple[str, bytes]]:
+    """The members of a shard in WebDataset's layout."""
+    found = []
+    for number in range(first, first + count):
+        found += [(f"s{number:03}.png", picture(number)), (f"s{number:03}.txt", f"caption {number}".encode())]
+        found.append((f"s{number:03}.json", json.dumps({"number": number}).encode()))
+    return found
 
 
-def plan_of(address: str, encoder: Any, *, parts: int = 1) -> ShardPlan:
-    source = open_source(address)
-    return ShardPlan(source.address, pin_of(encoder), tuple(source.shards()), parts=parts)
+def zip_of(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
+    """Write a zip file of these members."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
 
 
-def tasks_of(address: str, encoder: Any) -> list[EmbedTask]:
-    plan = plan_of(address, encoder)
-    return [plan.task(shard, SETTINGS) for shard in plan.shards]
+def rows_of(source: Source, start: int = 0) -> list[Row]:
+    """All rows of all shards, in order."""
+    return [row for shard in source.shards() for row in source.read(shard, start)]
 
 
-def contents(library: Path) -> dict[str, Any]:
-    """All that a library says of its items, by their keys: no ids, numbers of rows or order of adding."""
-    state = read_state(library)
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
-        metadata = dict(db.execute("SELECT item_id, data FROM item_metadata"))
-        sources = {item: row for item, *row in db.execute("SELECT item_id, source, text FROM record_contents")}
-        sizes = {item: row for item, *row in db.execute("SELECT id, width, height, taken_at FROM items")}
-        shards = {name: tuple(row) for name, *row in db.execute("SELECT name, rows, failed, done, broken FROM shards")}
-        owners = dict(db.execute("SELECT item_id, name FROM shard_items JOIN shards ON shards.id = shard_id"))
-    items = {
-        path: (
-            each.content_hash[-32:], each.modality, each.texts, each.caption, metadata.get(each.id),
-            sources.get(each.id), sizes[each.id], owners.get(each.id),
+def said(rows: Iterable[Row]) -> list[tuple[int, str, object]]:
+    """What rows hold, so that two readings can be compared."""
+    return [
+        (row.number, row.content.name, row.content.reason)
+        if isinstance(row.content, BadRow)
+        else (
+            row.number,
+            row.content.id,
+            (row.content.image, row.content.text, row.content.caption, row.content.metadata),
         )
-        for path, each in state.live.items()
-    }  # fmt: skip
-    rows = {path: np.frombuffer(each.vectors + each.caption_vectors, "<f2") for path, each in state.live.items()}
-    return {"items": items, "rows": rows, "shards": shards}
-
-
-def same_library(first: Path, second: Path) -> None:
-    """Assert that two libraries hold the same; vectors may differ as another layout of batches rounds, to float16."""
-    one, other = contents(first), contents(second)
-    assert one["items"] == other["items"]
-    assert one["shards"] == other["shards"]
-    for path, rows in one["rows"].items():
-        np.testing.assert_allclose(rows.astype(np.float32), other["rows"][path].astype(np.float32), atol=1e-3)
+        for row in rows
+    ]
