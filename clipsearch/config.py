@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,7 +13,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.locations import APP, TRUE, config_file, is_hub_offline
 
 _FALSE = {"0", "false", "no", "off"}
-_AUTOMATIC = {"threads", "batch_size"}
+_AUTOMATIC = {"threads", "batch_size", "ray_workers"}
 _YES_NO_AUTO = {"isolate"}
 
 
@@ -38,6 +39,9 @@ class Settings:
         isolate: Decode pictures in processes of their own; None (`auto`) on many cores and for many pictures.
         decode_seconds: The longest time that one picture may take there.
         decode_memory: The most bytes that one picture may take there.
+        ray_workers: Actors on a Ray cluster at most; 0 (`auto`) for what it has room for.
+        ray_cpus: Processors of each of them.
+        ray_gpus: GPUs of each of them, such as 0.5; 0 on a cluster without any, or with `device` `cpu`.
     """
 
     library: str | None = None
@@ -57,6 +61,9 @@ class Settings:
     isolate: bool | None = None
     decode_seconds: int = 60
     decode_memory: int = 2 * 1024**3
+    ray_workers: int = 0
+    ray_cpus: int = 1
+    ray_gpus: float = 1.0
 
     @property
     def cores(self) -> int:
@@ -135,14 +142,20 @@ def _convert(key: str, value: object, where: str) -> object:
         if word not in TRUE | _FALSE:
             raise problem
         return word in TRUE
-    if isinstance(default, int):
-        try:
-            number = 0 if value == "auto" and key in _AUTOMATIC else int(str(value))
-        except ValueError:
-            raise problem from None
-        if number < (0 if key in _AUTOMATIC else 1):
+    if isinstance(default, int | float):
+        number = 0 if value == "auto" and key in _AUTOMATIC else _number(type(default), value)
+        if number is None or number < (0 if key in _AUTOMATIC or isinstance(default, float) else 1):
             raise problem
         return number
     if not isinstance(value, str) or not value:
         raise problem
     return value
+
+
+def _number(kind: type[int] | type[float], value: object) -> int | float | None:
+    """Return what is written as a number; None for anything else."""
+    try:
+        number = kind(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

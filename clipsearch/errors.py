@@ -16,6 +16,7 @@ ClipSearchError                  exit 1
 │   └── DeviceError              exit 6   a GPU that was lost or cannot run the encoder, whatever the input
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
 ├── WorkerUnavailableError       exit 1   no process can be started to decode pictures in
+├── ClusterError                 exit 1   a cluster that embeds cannot be reached, or has failed
 └── ServerError                  exit 1   a server cannot be reached, or does not answer as one of clipsearch does
     ├── AccessDeniedError        exit 1   the server needs another token, or does not allow that
     └── ServerBusyError          exit 1   the server has too much to do
@@ -109,6 +110,10 @@ class AnnIndexError(ClipSearchError):
 
 class WorkerUnavailableError(ClipSearchError):
     """No process can be started to decode pictures in; no file is to blame."""
+
+
+class ClusterError(ClipSearchError):
+    """A cluster that embeds cannot be reached, or has failed; no file is to blame."""
 
 
 class ServerError(ClipSearchError):

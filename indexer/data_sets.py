@@ -16,6 +16,7 @@ from clipsearch.store.records import RootKind
 from clipsearch.store.roots import get_roots
 from clipsearch.store.writer import Writer
 from indexer.dataset import DataSetOptions, DataSetRun, UnreachableError, from_json, open_data_set
+from indexer.executed import execute
 from indexer.report import IndexReport
 from indexer.sources.registry import SourceOptions, canonical, is_source, open_source
 
@@ -95,7 +96,12 @@ def update_data_sets(
         is_offline = False
         try:
             data_set = open_data_set(writer, library.base, address, change.apply(kept))
-            DataSetRun(library, writer, settings, data_set, how).run(report)
+            if how.executor is None:
+                DataSetRun(library, writer, settings, data_set, how).run(report)
+            else:
+                pin = library.encoder
+                assert pin is not None, "a library is pinned before anything is added"
+                execute(writer, data_set, pin, settings, how.executor, how, report)
         except (UnreachableError, InvalidInputError) as error:
             if root is None or (addresses and not isinstance(error, UnreachableError)):
                 raise

@@ -16,8 +16,10 @@ from clipsearch.records import Record
 from clipsearch.store.library import Library
 from clipsearch.store.shards import Found, Mark, Reached, State
 from clipsearch.store.writer import Writer
-from indexer.adding import Adding, AddOptions
+from indexer.adding import Adding
 from indexer.calibration import LoadEncoder
+from indexer.executors.base import Executor
+from indexer.record_stage import AddOptions
 from indexer.report import MAX_FAILED, IndexReport, Progress
 from indexer.sources.base import BadRow, BrokenShardError, Shard, Source
 from indexer.sources.registry import SourceOptions, open_source
@@ -46,12 +48,16 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class DataSetOptions:
-    """How a run treats data sets. should_stop: asked between rows; those that were taken are committed."""
+    """How a run treats data sets. should_stop: asked between rows; those that were taken are committed.
+
+    executor: what embeds their shards; None for this process.
+    """
 
     load_encoder: LoadEncoder
     progress: Progress
     should_stop: Callable[[], bool]
     retry_failed: bool = False
+    executor: Executor | None = None
 
 
 @dataclass(slots=True)
@@ -156,7 +162,7 @@ class DataSetRun:
                 return
             if not some:
                 return
-            found = [Found(shard.name, _fingerprint(shard, options)) for shard in some]
+            found = [Found(shard.name, shard_fingerprint(shard, options)) for shard in some]
             states = self._writer.begin_shards(self._data_set.root_id, found, retry_failed=self._retry_failed)
             yield from zip(some, states, strict=True)
 
@@ -188,7 +194,7 @@ def _chain(first: Shard, rest: Iterator[Shard]) -> Iterator[Shard]:
     yield from rest
 
 
-def _fingerprint(shard: Shard, options: str) -> str:
+def shard_fingerprint(shard: Shard, options: str) -> str:
     """Return what changes when a shard is to be read again: with what it holds, and how it is read."""
     said = repr((_LAYOUT, shard.fingerprint, shard.first, shard.stop, options))
     return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

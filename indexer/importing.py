@@ -76,7 +76,7 @@ def import_embeddings(
         with library.writer() as writer:
             library.check_pin(pin)
             report = _import(opened, writer, library.base, progress)
-            _refresh(library, writer, settings)
+            refresh_derived(library, writer, settings)
     finally:
         library.close()
     report.seconds = round(time.monotonic() - started, 3)
@@ -102,7 +102,7 @@ def _import(source: EmbeddingSource, writer: Writer, base: str, progress: Progre
     return report
 
 
-def _refresh(library: Library, writer: Writer, settings: Settings) -> None:
+def refresh_derived(library: Library, writer: Writer, settings: Settings) -> None:
     """Renew the index and the spreads; what was committed stands whether or not that succeeds."""
     load = encoder_loader(library, settings)
     try:

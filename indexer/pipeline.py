@@ -37,6 +37,7 @@ from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
 from indexer.diff import Difference, compare
 from indexer.encode import EncodeStage
+from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
@@ -52,6 +53,7 @@ class IndexOptions:
 
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
     source: changes how data sets are read, now and from now on.
+    executor: what embeds the shards of data sets; None for this process.
     timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
     None follows all links.
     """
@@ -62,6 +64,7 @@ class IndexOptions:
     dry_run: bool = False
     ocr: bool | None = None
     source: OptionsChange | None = None
+    executor: Executor | None = None
     timeout: float = 0.0
     within: tuple[str, ...] | None = None
 
@@ -170,7 +173,9 @@ class _Run:
         """Bring data sets up to date; without addresses, all that the library has."""
         update_data_sets(
             self.library, writer, self.settings, addresses, self.options.source or OptionsChange(), self.report,
-            DataSetOptions(self._pinned_encoder, self.progress, self.should_stop, self.options.retry_failed),
+            DataSetOptions(
+                self._pinned_encoder, self.progress, self.should_stop, self.options.retry_failed, self.options.executor
+            ),
         )  # fmt: skip
 
     def _recognise(self, writer: Writer, reading: Plan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,47 +84,60 @@ class RecordTask:
         pixels: the vector of its picture, float32 (1, dim); captions: the passages of its texts with their
         vectors, as far as they were encoded.
         """
-        checked, own = self.checked, self.own
+        checked = self.checked
         source = None if checked.source is None else quote_source(checked.source)
-        renewed, keeps = BOTH, False
-        if own is not None and self.is_same:
-            renewed = _NOTHING if self.has_same_texts else _TEXTS
-            keeps = self.kept is None and own.kept is not None and checked.has_picture
-            is_kept = self.kept is None and (keeps or own.kept is None)
-            if not renewed and is_kept and own.metadata == checked.metadata and own.source == source:
-                return None
         is_picture = checked.has_picture or self.has_picture_vector
-        parts, rows = self._parts(renewed, pixels, captions)
+        parts, rows = self._parts(pixels, captions)
         modality = Modality.IMAGE if is_picture else Modality.TEXT
-        return Addition(
+        complete = Addition(
             checked.name, ItemColumns.of_content(modality, self.digest, self.picture), checked.caption, checked.text,
-            checked.metadata, source, self.kept, own, renewed, parts, rows, keeps,
+            checked.metadata, source, self.kept, None, BOTH, parts, rows,
         )  # fmt: skip
+        return renew(complete, self.own, has_picture=checked.has_picture)
 
     def _parts(
-        self, renewed: frozenset[Modality], pixels: NDArray[np.float32] | None, captions: Captions | None
+        self, pixels: NDArray[np.float32] | None, captions: Captions | None
     ) -> tuple[tuple[Part, ...], dict[Modality, NDArray[np.float16]]]:
-        """Return the parts in the renewed modalities, and their rows."""
+        """Return its parts as far as they were encoded, and their rows."""
         parts: tuple[Part, ...] = ()
         rows: dict[Modality, NDArray[np.float16]] = {}
         picture = self.vector if self.has_picture_vector else None
         picture = picture if pixels is None else pixels.astype(ROW_DTYPE)
-        if Modality.IMAGE in renewed and picture is not None:
+        if picture is not None:
             parts = _PICTURE
             rows[Modality.IMAGE] = picture
-        if Modality.TEXT in renewed:
-            texts: list[Part] = []
-            blocks: list[NDArray[np.float16]] = []
-            if self.vector is not None and not self.has_picture_vector:
-                texts.append(_whole(self.checked.text))
-                blocks.append(self.vector)
-            if captions is not None and captions.vectors is not None:
-                texts += [Part.of_passage(number, each) for number, each in enumerate(captions.passages, len(texts))]
-                blocks.append(captions.vectors.astype(ROW_DTYPE))
-            if blocks:
-                parts += tuple(texts)
-                rows[Modality.TEXT] = np.concatenate(blocks)
+        texts: list[Part] = []
+        blocks: list[NDArray[np.float16]] = []
+        if self.vector is not None and not self.has_picture_vector:
+            texts.append(_whole(self.checked.text))
+            blocks.append(self.vector)
+        if captions is not None and captions.vectors is not None:
+            texts += [Part.of_passage(number, each) for number, each in enumerate(captions.passages, len(texts))]
+            blocks.append(captions.vectors.astype(ROW_DTYPE))
+        if blocks:
+            parts += tuple(texts)
+            rows[Modality.TEXT] = np.concatenate(blocks)
         return parts, rows
+
+
+def renew(complete: Addition, own: StoredRecord | None, *, has_picture: bool) -> Addition | None:
+    """Return what is to be stored of a record where the library has `own` under its id; None if nothing.
+
+    complete: all that is known of the record. has_picture: whether its picture is given or named.
+    """
+    if own is None:
+        return complete
+    renewed, keeps, kept = BOTH, False, complete.kept
+    if own.digest == complete.columns.content_hash:
+        has_same_texts = (own.caption, own.text) == (complete.caption, complete.text)
+        renewed = _NOTHING if has_same_texts else _TEXTS
+        keeps = kept is None and own.kept is not None and has_picture
+        is_kept = kept is None and (keeps or own.kept is None)
+        if not renewed and is_kept and (own.metadata, own.source) == (complete.metadata, complete.source):
+            return None
+    parts = tuple(part for part in complete.parts if part.modality in renewed)
+    rows = {modality: rows for modality, rows in complete.rows.items() if modality in renewed}
+    return replace(complete, own=own, renewed=renewed, parts=parts, rows=rows, keeps=keeps)
 
 
 def _whole(text: str | None) -> Part:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import ClipSearchError, InvalidInputError
+from indexer.sources.arrays import write_head
 
 Fields = Mapping[str, str]
 """What is said of a row: `path` or `key`, and `text` where it is one."""
@@ -104,12 +105,7 @@ class _Npy:
         self.files = self.names(path)
         self._dim = dim
         self._array, self._items = (open(_part(file), "wb") for file in self.files)
-        self._write_head(0)
-
-    def _write_head(self, rows: int) -> None:
-        # NumPy leaves room for the number of rows to grow, so that every head has the same length.
-        head = {"descr": "<f4", "fortran_order": False, "shape": (rows, self._dim)}
-        np.lib.format.write_array_header_1_0(self._array, head)
+        write_head(self._array, 0, dim, "<f4")
 
     def write(self, vectors: NDArray[np.float32], rows: Sequence[Fields]) -> None:
         self._array.write(vectors.astype("<f4").tobytes())
@@ -117,7 +113,7 @@ class _Npy:
 
     def finish(self, count: int) -> None:
         self._array.seek(0)
-        self._write_head(count)
+        write_head(self._array, count, self._dim, "<f4")
 
     def close(self) -> None:
         self._array.close()

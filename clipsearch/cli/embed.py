@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipsearch.cli.data_sets import data_set_options
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
@@ -25,7 +26,12 @@ SHOWN_FAILURES = 20
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", required=True, metavar="FILE", help="The file of vectors: .npy, or .parquet.")
+@click.option(
+    "--out", required=True, metavar="PATH", help="The file of vectors: .npy, or .parquet; with --shard a folder."
+)
+@click.option(
+    "--shard", metavar="I/N", help="Embed part I of N of a data set, from 1/N to N/N, for `clipsearch import`."
+)
 @click.option(
     "--kind",
     type=click.Choice(["document", "query"]),
@@ -34,14 +40,19 @@ SHOWN_FAILURES = 20
     help="What texts are: what is found, or what is looked for.",
 )
 @click.option("--model", metavar="NAME", help="The encoder.  [default: the library's, else as `index` chooses]")
+@data_set_options
 @json_option
 @library_option
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 def embed(
     sources: tuple[str, ...],
     out: str,
+    shard: str | None,
     kind: str,
     model: str | None,
+    columns: tuple[str, ...],
+    pictures: str | None,
+    fetch_urls: bool | None,
     as_json: bool,
     library: str | None,
     offline: bool | None,
@@ -52,14 +63,30 @@ def embed(
     clipsearch embed ./photos --out photos.npy
     clipsearch embed questions.txt --kind query --out questions.parquet
     cat texts.jsonl | clipsearch embed - --out texts.npy
+    clipsearch embed captions.parquet --out embedded --shard 3/100
 
     A SOURCE is a picture, a folder of pictures, a text file with one text per line, a .jsonl file whose objects have
     a text and maybe an id, or - for lines of stdin. Beside photos.npy, photos.jsonl says what each row is, as
     `clipsearch import-embeddings photos.npy --items photos.jsonl` reads it. What cannot be read has no row.
+
+    With --shard, the SOURCE is a data set as `clipsearch index` takes it, and `clipsearch import DIR` reads what is
+    written. Run the same command again at any time: what is finished is kept.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress
     from indexer.sources.lines import is_pictures
+
+    if shard is not None:
+        from clipsearch.cli.embed_shards import embed_shards
+        from indexer.data_sets import make_options
+
+        if len(sources) != 1 or kind != "document":
+            raise InvalidInputError("With --shard, name one data set, and no --kind.")
+        change = make_options(columns, pictures, fetch_urls)
+        settings, folder = read_settings(library=library, offline=offline, model=model)
+        return embed_shards(sources[0], out, shard, change, settings, folder, model, as_json)
+    if columns or pictures is not None or fetch_urls is not None:
+        raise InvalidInputError("--columns, --pictures and --fetch-urls are for data sets, with --shard.")
     from indexer.vector_file import VectorFile
 
     started = time.monotonic()
@@ -67,7 +94,7 @@ def embed(
     if len(are_pictures) > 1:
         raise InvalidInputError("Pictures and texts go into files of their own. Name one kind of SOURCE.")
     settings, folder = read_settings(library=library, offline=offline)
-    encoder = _load_encoder(model, settings, folder)
+    encoder = load_encoder(model, settings, folder)
     failed: list[dict[str, str]] = []
     rows = (
         _picture_rows(sources, encoder, settings, failed)
@@ -92,7 +119,7 @@ def embed(
     note(f"Done: {file.count:,} embedded, {len(failed):,} failed in {seconds:,.1f} s.")
 
 
-def _load_encoder(model: str | None, settings: Settings, folder: Path) -> Encoder:
+def load_encoder(model: str | None, settings: Settings, folder: Path) -> Encoder:
     """Load the encoder that is named, else the library's, else the one that a new library would get."""
     from clipsearch.encoders import names, registry
     from clipsearch.store.library import Library

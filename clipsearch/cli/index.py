@@ -7,19 +7,23 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
+from clipsearch.cli.data_sets import data_set_options
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.quiet import without_output_of_ray
 from clipsearch.encoders.compute import PRECISIONS
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
+    from clipsearch.config import Settings
+    from indexer.executors.base import Executor
     from indexer.report import IndexReport
 
 SHOWN_FAILURES = 20
@@ -43,25 +47,7 @@ _SHOW_CURSOR = "\x1b[?25h\n"
     default=None,
     help="Index files and folders that start with a dot, or leave them out. Kept for later runs.",
 )
-@click.option(
-    "--columns",
-    multiple=True,
-    metavar="ROLE=COLUMN",
-    help="Which columns of a table hold the image, the caption and the id, such as image=photo,caption=alt_text; by "
-    "default those with the usual names. Kept for later runs.",
-)
-@click.option(
-    "--pictures",
-    metavar="DIR",
-    help="The folder that the paths in tables start from and stay in; the default is that of each table. Kept for "
-    "later runs.",
-)
-@click.option(
-    "--fetch-urls/--no-fetch-urls",
-    default=None,
-    help="Fetch the pictures that tables name by http and https URLs; else such rows are indexed by their captions. "
-    "Kept for later runs.",
-)
+@data_set_options
 @click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, judged by names, sizes and times, and change nothing."
@@ -77,6 +63,15 @@ _SHOW_CURSOR = "\x1b[?25h\n"
     "--ocr/--no-ocr",
     default=None,
     help="Also recognise the text in pictures, so that it is found; needs the extra `ocr`. Kept for later runs.",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Where data sets are embedded: in this process, or on a Ray cluster; needs the extra `ray`.",
+)
+@click.option(
+    "--address", metavar="ADDRESS", help="The Ray cluster.  [default: $RAY_ADDRESS, else one of this machine]"
 )
 @click.option(
     "--isolate/--no-isolate",
@@ -102,6 +97,8 @@ def index(
     precision: str | None,
     batch_size: str | None,
     threads: int | None,
+    executor: str,
+    address: str | None,
     isolate: bool | None,
     ocr: bool | None,
 ) -> None:
@@ -136,8 +133,10 @@ def index(
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)
     rules = None if change == RulesChange() else change
     source = make_options(columns, pictures, fetch_urls)
-    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source)
-    with _stop_flag() as stop, make_progress() as progress:
+    chosen = _choose_executor(executor, address, settings)
+    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen)
+    quiet = without_output_of_ray() if chosen else nullcontext()
+    with stop_flag() as stop, quiet, make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
         from clipsearch import present
@@ -148,8 +147,19 @@ def index(
         sys.exit(130)
 
 
+def _choose_executor(name: str, address: str | None, settings: Settings) -> Executor | None:
+    """Return what embeds data sets; None for this process."""
+    if name == "local":
+        if address is not None:
+            raise InvalidInputError("--address names a Ray cluster, so it needs --executor ray.")
+        return None
+    from indexer.executors.ray import RayExecutor, RayOptions
+
+    return RayExecutor(RayOptions(address, settings.ray_workers, settings.ray_cpus, settings.ray_gpus))
+
+
 @contextmanager
-def _stop_flag() -> Iterator[threading.Event]:
+def stop_flag() -> Iterator[threading.Event]:
     """Give a flag that the first Ctrl-C or SIGTERM sets; the second ends the process.
 
     Raising KeyboardInterrupt instead would hit whatever runs then, such as a connection that is being closed. What is

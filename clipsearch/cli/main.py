@@ -25,6 +25,7 @@ INTERRUPTED, INTERNAL = 130, 70
 SECTIONS = {
     "Index": {
         "index": ("clipsearch.cli.index", "Add files, or bring the library up to date."),
+        "import": ("clipsearch.cli.import_shards", "Import the shards that `embed --shard` wrote."),
         "import-embeddings": ("clipsearch.cli.import_embeddings", "Import vectors that were made elsewhere."),
         "forget": ("clipsearch.cli.maintain", "Remove files or folders from the library."),
     },
@@ -68,6 +69,9 @@ SECTIONS = {
 COMMANDS = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
 """Command -> module; a module is imported when its command runs, so that a query and the help start fast."""
 
+_FUNCTIONS = {"import": "import_shards"}
+"""The functions of commands whose names Python keeps for itself."""
+
 _SHORT_HELP = {name: text for section in SECTIONS.values() for name, (_, text) in section.items()}
 
 
@@ -100,7 +104,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
+        function = _FUNCTIONS.get(cmd_name, cmd_name.replace("-", "_"))
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), function)
         assert isinstance(command, click.Command)
         command.short_help = _SHORT_HELP[cmd_name]
         return command

@@ -165,8 +165,11 @@ class Lines:
         """Count files that are done."""
         self._done += files
         rate = self._done / max(time.monotonic() - self._started, 1e-6)
-        left = (self._total - self._done) / rate
         unit = self._words.unit
+        if not self._total:  # of a data set, whose rows are not counted before
+            self._say(f"{self._done:,} {unit}, {rate:,.0f} {unit}/s")
+            return
+        left = (self._total - self._done) / rate
         self._say(f"{self._done:,} of {self._total:,} {unit}, {rate:,.0f} {unit}/s, {left:,.0f} s left")
 
     def _say(self, line: str) -> None:

@@ -69,7 +69,8 @@ class EngineWrites:
         Example:
             >>> report = engine.add([Record("sku-17", image="chair.jpg", metadata={"price": 49.0})])
         """
-        from indexer.adding import Adding, AddOptions
+        from indexer.adding import Adding
+        from indexer.record_stage import AddOptions
         from indexer.report import reporting
 
         if isinstance(records, Record | Mapping | str | bytes) or not isinstance(records, Iterable):

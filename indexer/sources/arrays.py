@@ -46,14 +46,25 @@ def read_head(path: Path) -> ArrayHead:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise _unusable(path, "it is not a regular file")
-            fields, offset = _read_fields(path, file)
+            return read_open_head(path, file, status.st_size)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def read_open_head(path: Path, file: BinaryIO, size: int) -> ArrayHead:
+    """Read the head of a .npy file that is open at its start and has `size` bytes. Raises as `read_head` does."""
+    fields, offset = _read_fields(path, file)
     head = _check(path, fields, offset)
     claimed = offset + head.shape[0] * head.shape[1] * head.dtype.itemsize
-    if claimed > status.st_size:
-        raise _unusable(path, f"its header claims {claimed:,} bytes, but it has {status.st_size:,}")
+    if claimed > size:
+        raise _unusable(path, f"its header claims {claimed:,} bytes, but it has {size:,}")
     return head
+
+
+def write_head(file: BinaryIO, rows: int, dim: int, dtype: str) -> None:
+    """Write the head of rows of numbers; NumPy leaves room for `rows` to grow, so that all heads have one length."""
+    head = {"descr": dtype, "fortran_order": False, "shape": (rows, dim)}
+    np.lib.format.write_array_header_1_0(file, head)
 
 
 def _read_fields(path: Path, file: BinaryIO) -> tuple[object, int]:

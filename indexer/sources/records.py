@@ -119,7 +119,7 @@ class RecordSource:
         if isinstance(given, BadRow):
             raise InvalidInputError(given.reason)
         record = as_record(given)
-        name = _check_id(record.id)
+        name = check_id(record.id)
         image, source = (None, None) if record.image is None else self._image(record.image)
         text = _text("text", record.text, self._settings.max_text_bytes)
         caption = _text("caption", record.caption, MAX_CAPTIONS)
@@ -242,7 +242,8 @@ def _narrow(row: NDArray[Any]) -> NDArray[np.float32]:
     return wide.astype(np.float32)
 
 
-def _check_id(name: object) -> str:
+def check_id(name: object) -> str:
+    """Return the id of a record. Raises InvalidInputError for one that cannot be used."""
     if not isinstance(name, str):
         raise InvalidInputError(f"the id must be a str, not {type(name).__name__}")
     if not 0 < len(name) <= MAX_ID:

@@ -1,0 +1,1 @@
+"""Where shards are embedded: in this process, or on a Ray cluster."""
