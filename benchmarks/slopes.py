@@ -77,7 +77,9 @@ def captioned(folder: Path, size: int) -> dict[str, float]:
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(photos / "p0000001.png")
     with (photos / "captions.csv").open("w") as table:
         table.write("image,caption\n")
-        table.writelines(f'p{number:07d}.png,"a picture of the thing with the number {number}"\n' for number in range(size))
+        table.writelines(
+            f'p{number:07d}.png,"a picture of the thing with the number {number}"\n' for number in range(size)
+        )
     time.sleep(2.5)  # a table that has just changed is not trusted to stay
     settings = Settings(threads=1, offline=True, model="builtin-small")
     index(folder / "library", [str(photos)], settings)
@@ -207,7 +209,7 @@ def slope(sizes: list[int], costs: list[float]) -> float:
     """The exponent of costs by sizes."""
     x, y = [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
+    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
 
 
 def main() -> None:

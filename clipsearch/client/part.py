@@ -187,7 +187,8 @@ class RemoteSnapshot(Snapshot):
         self._live_counts = {each: live.whole(each) for each in Modality}
         self._spreads = read_spreads(found.text("spreads"))
         self._copies = CopyDistance.load(found.text("copy_distance"))
-        self._words = WordStatistics(*map(int, found.numbers("words")[:3]))
+        texts, words, last_id = map(int, [*found.numbers("words"), 0, 0, 0][:3])
+        self._words = WordStatistics(texts, words, last_id)
 
     def _ask(self, question: str, **about: Any) -> Fields:  # noqa: ANN401 - what JSON has
         def read(value: object) -> Fields:

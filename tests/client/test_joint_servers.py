@@ -1,6 +1,7 @@
 """Libraries of servers searched as one, over real connections: what they find equals what one library does."""
 
 import json
+import re
 from contextlib import ExitStack
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import clipsearch
 from clipsearch import Client, ServerError
 from clipsearch.client.part import RemoteSnapshot
-from tests.support.cli import run
+from tests.support.cli import run_here as run
 from tests.support.joined import READS, SEARCHES, SETTINGS, fill, make, records, seen
 from tests.support.serving import TOKEN, serving
 
@@ -41,8 +42,9 @@ def test_libraries_of_servers_say_what_one_does(libraries, name):
 
 
 @pytest.fixture
-def shards(tmp_path, encoder):
+def shards(tmp_path, encoder, monkeypatch):
     """A library of this machine, and a server of another."""
+    monkeypatch.setenv("CLIPSEARCH_TOKEN", TOKEN)
     near, far = (fill(tmp_path / name, encoder, [records(i, 2 * i, 2)]) for i, name in enumerate(("near", "far")))
     near.close()
     with far, serving(far, token=TOKEN) as served:
@@ -51,12 +53,12 @@ def shards(tmp_path, encoder):
 
 def test_a_server_that_is_down_is_an_error_or_a_warning(shards, encoder):
     near, served = shards
-    down = Client("http://127.0.0.1:9", TOKEN, timeout=5)
-    with clipsearch.open([near, Client(served.url, TOKEN), down], settings=SETTINGS) as joint:
+    down = "http://127.0.0.1:9"
+    with clipsearch.open([near, served.url, down], settings=SETTINGS) as joint:
         joint._encoder = encoder
-        with pytest.raises(ServerError, match="http://127.0.0.1:9"):
+        with pytest.raises(ServerError, match=re.escape(down)):
             joint.search("a dog")
-    with clipsearch.open([near, Client(served.url, TOKEN), down], partial=True, settings=SETTINGS) as joint:
+    with clipsearch.open([near, served.url, down], partial=True, settings=SETTINGS) as joint:
         joint._encoder = encoder
         found = joint.search("a dog", k=9)
         assert {joint.library_of(hit.item) for hit in found} == {str(near), served.url}
@@ -65,7 +67,7 @@ def test_a_server_that_is_down_is_an_error_or_a_warning(shards, encoder):
 
 def test_a_search_begins_again_when_a_server_changes(shards, encoder, monkeypatch):
     near, served = shards
-    with clipsearch.open([near, Client(served.url, TOKEN)], settings=SETTINGS) as joint:
+    with clipsearch.open([near, served.url], settings=SETTINGS) as joint:
         joint._encoder = encoder
         look_up, writes = RemoteSnapshot.matches, []
 
@@ -83,9 +85,8 @@ def test_a_search_begins_again_when_a_server_changes(shards, encoder, monkeypatc
         assert writes
 
 
-def test_the_command_line_searches_several(shards, monkeypatch):
+def test_the_command_line_searches_several(shards):
     near, served = shards
-    monkeypatch.setenv("CLIPSEARCH_TOKEN", TOKEN)
     env = {"CLIPSEARCH_TOKEN": TOKEN, "CLIPSEARCH_DAEMON": "0"}
     both = ["--shards", f"{near},{served.url}"]
     code, out, err = run("find", "--json", *both, **env)

@@ -3,11 +3,9 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from clipsearch.cli.main import cli, complain
-from clipsearch.errors import ClipSearchError
 from tests.support.cli import run_cli
+from tests.support.cli import run_here as run
 from tests.support.hostile_answers import ANSWER, ITEM, LISTS, answering
 from tests.support.serving import TOKEN
 
@@ -17,20 +15,6 @@ def there(served, folder):
     """The options that name the server."""
     (folder / "token").write_text(TOKEN + "\n")
     return ["--server", served.url, "--token-file", str(folder / "token")]
-
-
-def run(*args, **env):
-    """Run a command in this process; its exit code, what it wrote to stdout, and to stderr."""
-    runner = CliRunner()
-    names = {"CLIPSEARCH_SERVER": None, "CLIPSEARCH_TOKEN": None, "CLIPSEARCH_DAEMON": "0", **env}
-    with runner.isolation(env=names) as (out, err, _):
-        try:
-            cli.main([str(arg) for arg in args], prog_name="clipsearch", standalone_mode=False)
-            code = 0
-        except ClipSearchError as error:
-            code = error.exit_code
-            complain(str(error))
-        return code, out.getvalue(), err.getvalue()
 
 
 COMMANDS = [

@@ -29,6 +29,7 @@ PUBLIC = [
     "Indexed",
     "InvalidInputError",
     "Item",
+    "JointEngine",
     "LibraryError",
     "LibraryLockedError",
     "LibraryNotFoundError",

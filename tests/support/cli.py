@@ -81,3 +81,22 @@ def run_cli_bound(*args: Any, cwd: Path) -> Ran:
     if done.returncode == 77:
         pytest.skip("root cannot be bound by permissions here")
     return checked(done)
+
+
+def run_here(*args: Any, **env: str) -> tuple[int, bytes, bytes]:
+    """Run a command in this process; its exit code, what it wrote to stdout, and to stderr."""
+    from click.testing import CliRunner
+
+    from clipsearch.cli.main import cli, complain
+    from clipsearch.errors import ClipSearchError
+
+    runner = CliRunner()
+    names = {"CLIPSEARCH_SERVER": None, "CLIPSEARCH_TOKEN": None, "CLIPSEARCH_DAEMON": "0", **env}
+    with runner.isolation(env=names) as (out, err, _):
+        try:
+            cli.main([str(arg) for arg in args], prog_name="clipsearch", standalone_mode=False)
+            code = 0
+        except ClipSearchError as error:
+            code = error.exit_code
+            complain(str(error))
+        return code, out.getvalue(), err.getvalue()

@@ -63,7 +63,9 @@ def keyword_search(parts: Sequence[tuple[int, Snapshot, Filter | None]], text: s
     """
     phrases = phrases_of(text)
     known = [state.word_statistics() for _, state, _ in parts]
-    whole = WordStatistics(*map(sum, zip(*known, strict=True)))
+    whole = WordStatistics(
+        sum(each.texts for each in known), sum(each.words for each in known), sum(each.last_id for each in known)
+    )
     most = most_items(whole.last_id)
     counts = [state.word_counts(phrases, most) for _, state, _ in parts]
     totals = dict(zip(phrases, (sum(column) for column in zip(*counts, strict=True)), strict=True))
