@@ -213,7 +213,7 @@ def _check_protocol(protocol: str, address: str) -> None:
         return
     advice = f"The protocols are {', '.join(sorted(PROTOCOLS))}"
     if protocol in ("http", "https"):
-        advice = "Download it and name the file; pictures whose URLs are in a table are fetched with --fetch-urls"
+        advice = "Download it and name the file; pictures whose URLs are in a table are fetched if you ask for it"
     raise InvalidInputError(f"The address {address} is read over {protocol}, which is not allowed. {advice}.")
 
 

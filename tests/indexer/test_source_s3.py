@@ -12,7 +12,7 @@ import pytest
 
 from clipsearch.errors import InvalidInputError
 from indexer.sources.registry import open_source
-from tests.support.datasets import picture, rows_of, samples, tar_of, write_table
+from tests.support.datasets import picture, all_rows, samples, tar_of, write_table
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,16 +65,16 @@ def bucket(server, monkeypatch, tmp_path):
 
 def test_folders_tables_and_tar_files_are_read(bucket):
     name, _ = bucket
-    rows = rows_of(open_source(f"s3://{name}/pictures"))
+    rows = all_rows(open_source(f"s3://{name}/pictures"))
     assert [row.content.id for row in rows] == [f"s3://{name}/pictures/p{n}.png" for n in range(3)]
     assert [row.content.image for row in rows] == [picture(n) for n in range(3)]
     assert rows[1].content.caption == "a caption"
     for ending in ("csv", "parquet"):
-        rows = rows_of(open_source(f"s3://{name}/table.{ending}"))
+        rows = all_rows(open_source(f"s3://{name}/table.{ending}"))
         assert [row.content.image for row in rows] == [picture(n) for n in range(3)]
-    rows = rows_of(open_source(f"s3://{name}/shards/{{0..1}}.tar"))
+    rows = all_rows(open_source(f"s3://{name}/shards/{{0..1}}.tar"))
     assert [row.content.image for row in rows] == [picture(n) for n in range(6)]
-    assert len(rows_of(open_source(f"s3://{name}/shards/*.tar"))) == 6
+    assert len(all_rows(open_source(f"s3://{name}/shards/*.tar"))) == 6
 
 
 def test_a_fingerprint_changes_with_the_object(bucket):
