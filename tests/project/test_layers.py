@@ -65,6 +65,7 @@ AREA_OF_PACKAGE = {
     "uvicorn": "clipsearch.integrations or clipsearch.server",
     "fastapi": "clipsearch.server",
     "prometheus_client": "clipsearch.server",
+    "fsspec": "indexer",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 
