@@ -2,7 +2,7 @@
 
 import json
 import re
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -165,3 +165,9 @@ def test_a_library_without_places_says_so_instead_of_an_empty_map(visit, tmp_pat
         page = visit(f"{served.url}/?show=map")
         page.get_by_role("heading", name="No picture has a place").wait_for()
         assert page.locator(".map-area").is_hidden() and page.locator(".map-buttons").is_hidden()
+
+
+def test_a_map_without_what_the_filters_leave_says_that_they_leave_nothing(visit, address):
+    page = visit(f"{address}/?show=map&filters=" + quote(json.dumps({"caption": "neverwritten"})))
+    page.get_by_text("No item passes all of these filters.").first.wait_for()
+    assert not page.locator(".map-area").is_visible()

@@ -65,7 +65,7 @@ class PlacesMap {
       iconButton("more", t("zoomIn"), () => this._go(zoomed(this._view, STEP))),
       iconButton("less", t("zoomOut"), () => this._go(zoomed(this._view, 1 / STEP))),
       iconButton("map", t("wholeMap"), () => this._fit()));
-    this._empty = h("div", { class: "empty", hidden: true }, icon("map"), h("h2", {}, t("noPlaces")), h("p", {}, t("noPlacesHow")));
+    this._empty = h("div", { class: "empty", hidden: true });
     this._parts = [this._area, buttons, h("div", { class: "map-foot" }, this._said, this._use)];
     this.element = h("section", { class: "view map", "aria-label": t("map") },
       h("h1", { class: "visually-hidden" }, t("map")), this._empty, this._parts);
@@ -137,15 +137,16 @@ class PlacesMap {
     const cells = Math.min(MOST_CELLS, Math.ceil(Math.max(this._view.width, this._view.height) / CELL));
     try {
       const found = await api.post("/v1/places", { filters: within, cells }, { signal: this._abort.signal });
-      this._take(found);
+      this._take(found, Object.keys(filters).length > 0);
     } catch (problem) {
       if (!isAbort(problem)) fill(this._said, problem.message);
     }
   }
 
-  _take({ total, clusters, bounds }) {
+  _take({ total, clusters, bounds }, isFiltered) {
     this._bounds ??= bounds;
     this._empty.hidden = Boolean(this._bounds);
+    fill(this._empty, icon("map"), h("h2", {}, t(isFiltered ? "nothingFiltered" : "noPlaces")), h("p", {}, t("noPlacesHow")));
     for (const part of this._parts) part.hidden = !this._bounds;
     if (!this._bounds) return;
     this._clusters.show(clusters, this._view);

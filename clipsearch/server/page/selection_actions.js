@@ -19,10 +19,10 @@ export function mount(ctx) {
     const count = selection.size;
     const opened = filters.collections?.length === 1 ? filters.collections[0] : null;
     fill(element,
-      button("like", t("likeThese"), () => likeThese(ctx), count <= MOST_LIKE),
+      button("like", t("likeThese"), () => likeThese(ctx), count <= MOST_LIKE, t("atMost", { n: MOST_LIKE })),
       button("compare", t("compare"), () => ctx.actions.compare(ids(ctx)), count === 2, t("compareTwo")),
       button("copy", t("copyPaths"), () => copyPaths(ctx)),
-      button("download", t("download"), (event) => download(ctx, event.currentTarget), count <= MOST_FILES),
+      button("download", t("download"), (event) => download(ctx, event.currentTarget), count <= MOST_FILES, t("atMost", { n: MOST_FILES })),
       capabilities.writable && button("tag", t("addTags"), () => changeTags(ctx, "add")),
       capabilities.writable && tagsOf(ctx).length > 0 && button("close", t("removeTags"), () => changeTags(ctx, "remove")),
       capabilities.writable && button("stack", t("addToCollection"), () => collect(ctx)),

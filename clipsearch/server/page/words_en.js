@@ -88,6 +88,7 @@ export const words = {
   selected: { one: "{n} selected", other: "{n} selected" },
   selectingAll: "Selecting all…",
   selectedMost: "Only the first {n} are selected: as many as one selection holds.",
+  atMost: "At most {n} at a time",
   clearSelection: "Clear the selection",
   moreLikeThis: "More like this",
   lessLikeThis: "Less like this",

@@ -88,6 +88,7 @@ export const words = {
   selected: "已选择 {n} 项",
   selectingAll: "正在全选…",
   selectedMost: "一次最多选择 {n} 项，只选择了前 {n} 项。",
+  atMost: "一次最多 {n} 项",
   clearSelection: "取消选择",
   moreLikeThis: "查找类似照片",
   lessLikeThis: "减少类似内容",
