@@ -42,6 +42,8 @@ ID_BYTES = 8
 MAX_CODEBOOK_ROWS = 65_536
 _INDEX, _TRANSFORM = "index.faiss", "transform.npz"
 _SCORES_AT_ONCE = 1 << 24
+_KEPT_QUERIES = 1024
+"""Of so many at most, a thread keeps where it searched for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,7 @@ class IvfPqIndex:
         self._norms = (self._centroids**2).sum(axis=1)
         self._offsets = self._centroids @ (self._mean @ self._rotation) + 0.5 * self._norms
         self._grouped = coarse.Groups(self._centroids, self._groups) if len(self._groups) else None
+        self._last = threading.local()
 
     def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
@@ -353,7 +356,7 @@ class IvfPqIndex:
         rounded = widen(queries.astype(np.float16))  # as the rows are: equal ones share a list
         turned = self._turned(rounded)
         lists, products, homes = self._route(turned, probe)
-        self._last.search = _Search(rounded, turned, homes)
+        self._last.search = _Search(rounded, turned, homes) if len(queries) <= _KEPT_QUERIES else None
         options = faiss.SearchParametersIVF(nprobe=lists.shape[1])
         if allowed is not None:
             # FAISS keeps bare pointers: bits and selector must live until the search is over.
