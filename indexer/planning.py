@@ -25,7 +25,8 @@ BOOKKEEPING_SECONDS = 0.000_11
 """All else for a file than decoding and encoding; of one writer, however many cores there are."""
 
 ADDED_MULTIPLICATIONS = 15e9
-"""Multiplications a second of one core while rows are compared with centroids and coded."""
+"""Multiplications a second of one core while rows are compared with centroids and coded: half of what comparing with
+8,192 of 512 dimensions reached (benchmarks/ann/scale.py)."""
 
 SHARE_OF_MEMORY = 0.5
 """The share of a machine's memory that an index may take; the rest is for the system's cache of rows."""
@@ -215,8 +216,8 @@ def _building(demand: Demand, machines: int) -> dict[str, Figure]:
     if choice.kind == "flat":
         return found
     rate = ADDED_MULTIPLICATIONS * demand.cores / (demand.dim * _compared(choice.nlist))
-    source = f"{demand.cores} cores, by the centroids compared, {choice.nlist:,} lists: benchmarks/far.py"
-    adding = Figure(rate, "rows/s", Basis.BENCHMARK, source)
+    source = f"{demand.cores} cores, {choice.nlist:,} lists: half the speed of benchmarks/ann/scale.py"
+    adding = Figure(rate, "rows/s", Basis.ASSUMED, source)
     hours = share * (1 + demand.captions) / rate / 3600
     return {**found, "adding": adding, "index time": _derived(hours, "hours", "each machine its share", adding)}
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ ID_BYTES = 8
 MAX_CODEBOOK_ROWS = 65_536
 _INDEX, _TRANSFORM = "index.faiss", "transform.npz"
 _SCORES_AT_ONCE = 1 << 24
+_KEPT_QUERIES = 1024
+"""Of so many at most, a thread keeps where it searched for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,14 @@ class IvfPqParams:
     def padded_dim(self) -> int:
         """The dimension in which it is quantised: the least multiple of m that holds a row."""
         return -(-self.dim // self.m) * self.m
+
+
+class _Search(NamedTuple):
+    """Queries as they were searched for. homes: the lists in which rows like them would be."""
+
+    queries: NDArray[np.float32]
+    turned: NDArray[np.float32]
+    homes: NDArray[np.int64]
 
 
 class IvfPqIndex:
@@ -197,12 +207,12 @@ class IvfPqIndex:
 
     def _searched(self, rounded: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return queries turned, and the lists of rows like them; as this thread's last search had them, if it can."""
-        searched, turned, homes = getattr(self._last, "search", (None, None, None))
-        if searched is None or not np.array_equal(searched, rounded):
-            turned = self._turned(rounded)
-            with mapped_errors("IVF-PQ", "searched"):
-                homes = self._lists_of(turned - self._mean @ self._rotation)
-        return turned, homes
+        last: _Search | None = getattr(self._last, "search", None)
+        if last is not None and np.array_equal(last.queries, rounded):
+            return last.turned, last.homes
+        turned = self._turned(rounded)
+        with mapped_errors("IVF-PQ", "searched"):
+            return turned, self._lists_of(turned - self._mean @ self._rotation)
 
     def _codebooks(self) -> NDArray[np.float32]:
         """Return the codes of each sub-quantiser in columns: float32 (m, dimensions of one, codes)."""
@@ -299,6 +309,7 @@ class IvfPqIndex:
         self._norms = (self._centroids**2).sum(axis=1)
         self._offsets = self._centroids @ (self._mean @ self._rotation) + 0.5 * self._norms
         self._grouped = coarse.Groups(self._centroids, self._groups) if len(self._groups) else None
+        self._last = threading.local()
 
     def _turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = np.ascontiguousarray(rows @ self._rotation, np.float32)
@@ -345,7 +356,7 @@ class IvfPqIndex:
         rounded = widen(queries.astype(np.float16))  # as the rows are: equal ones share a list
         turned = self._turned(rounded)
         lists, products, homes = self._route(turned, probe)
-        self._last.search = rounded, turned, homes
+        self._last.search = _Search(rounded, turned, homes) if len(queries) <= _KEPT_QUERIES else None
         options = faiss.SearchParametersIVF(nprobe=lists.shape[1])
         if allowed is not None:
             # FAISS keeps bare pointers: bits and selector must live until the search is over.

@@ -25,6 +25,7 @@ PQ4_ROWS, IVFPQ_ROWS = 50_000, 200_000
 REFERENCE_DIM = 512
 FEW_DIMENSIONS = 256
 MAX_LISTS = 65_536
+"""A query is compared with the centroid of each list, so more would cost more than they save."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,3 +123,23 @@ def test_equal_rows_are_clustered(two_levels):
     centroids, groups = coarse.cluster(rows, 50)
     assert centroids.shape == (50, DIM) and groups.shape[1] == DIM
     assert np.isfinite(centroids).all()
+
+
+def test_own_scores_do_not_depend_on_what_was_searched_before(index):
+    made, rows = index
+    queries, others = rows[:40].astype(np.float32), rows[40:80].astype(np.float32)
+    alone = made.emptied().own_scores(queries)
+    made.search(others, 10)
+    assert np.allclose(made.own_scores(queries), alone, atol=1e-5)
+    made.search(queries, 10, probe=Probe(3, 0.25, 10))
+    assert np.allclose(made.own_scores(queries), alone, atol=1e-5)
+
+
+def test_no_row_is_given_less_than_its_own_score(index):
+    made, rows = index
+    queries = rows[::11].astype(np.float32)
+    found = made.search(queries, ROWS, probe=Probe(LISTS, 0.25, ROWS))
+    at = found.ids == np.arange(ROWS)[::11, None]
+    given_scores = found.scores[at]
+    assert at.any(axis=1).all()
+    assert (given_scores >= made.own_scores(queries) - 1e-5).all()
