@@ -85,7 +85,7 @@ def agree(directory: Path, plan: ShardPlan) -> None:
     if present is not None and not present.agrees(plan):
         raise InvalidInputError(
             f"{directory} has shards of {present.source}, embedded with {present.encoder.name}, and this is another "
-            "source, encoder or option. Name another folder with --out."
+            "source, encoder or option. Name another folder."
         )
     if present != plan:
         write_plan(directory, plan)

@@ -212,8 +212,8 @@ def _passage(number: int, said: object) -> Part:
     text, line, end_line = said
     if said == [None, None, None]:
         return Part(Modality.TEXT, number)
-    numbers = [_number("line", each, 1, _MAX_NUMBER) for each in (line, end_line)]
-    return Part(Modality.TEXT, number, _text("passage", text), *numbers)
+    first, last = (_number("line", each, 1, _MAX_NUMBER) for each in (line, end_line))
+    return Part(Modality.TEXT, number, _text("passage", text), first, last)
 
 
 def _metadata(text: str) -> str:
