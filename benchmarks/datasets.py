@@ -122,14 +122,14 @@ def index(path: str, folder: str, rows: int, encoder: str) -> dict:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with mock.patch.object(pipeline._Run, "_refresh"):  # indexes and spreads are built when all is committed
         report = pipeline.index(Path(folder), [path], Settings(), options, encoder=given, progress=clock)
-    assert report.added == rows, report.failed[:3]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    started = time.perf_counter()
-    again = pipeline.index(Path(folder), [path], Settings(), options, encoder=given)
+        assert report.added == rows, report.failed[:3]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        started = time.perf_counter()
+        again = pipeline.index(Path(folder), [path], Settings(), options, encoder=given)
+    seconds = round(time.perf_counter() - started, 2)
     assert again.unchanged == rows and not again.encoded
     times = clock.times
     rates = [round(rows / SLICES / (after - first)) for first, after in pairwise(times)]
-    seconds = round(time.perf_counter() - started, 2)
     return {"rates": rates, "before_mib": round(before), "peak_mib": round(peak), "again_seconds": seconds}
 
 

@@ -17,6 +17,7 @@ CASES = (
     "text_corpus",
     "indexing",
     "records",
+    "datasets",
     "full_text",
     "gpu_encode",
     "launches",

@@ -119,15 +119,8 @@ def index(
     from indexer.pipeline import IndexOptions
     from indexer.pipeline import index as run
 
-    settings, folder = read_settings(
-        library=library,
-        offline=offline,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        threads=threads,
-        isolate=isolate,
-    )
+    flags = {"device": device, "precision": precision, "batch_size": batch_size, "threads": threads, "isolate": isolate}
+    settings, folder = read_settings(library=library, offline=offline, **flags)
     if exclude and no_exclude:
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)

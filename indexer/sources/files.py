@@ -88,7 +88,7 @@ def _expanded(pattern: str) -> Iterator[str]:
     yield pattern
 
 
-def _choices(inside: str) -> range | list[str] | _Numbers:
+def _choices(inside: str) -> list[str] | _Numbers:
     limits = _RANGE.fullmatch(inside)
     if limits is None:
         return inside.split(",") if "," in inside else []
@@ -156,7 +156,7 @@ class LocalStorage:
         path = os.path.realpath(os.path.join(start, reference))
         if relative(path, start) is None:
             raise ValueError(
-                f"its picture {reference!r:.80} lies outside of {start}; to take pictures of another folder: "
-                "--pictures FOLDER"
+                f"its picture {reference!r:.80} lies outside of {start}; to allow another folder: --pictures FOLDER (in "
+                "Python: pictures=FOLDER)"
             )
         return path

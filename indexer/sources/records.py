@@ -134,7 +134,7 @@ class RecordSource:
         vector = None if record.vector is None else rows.add(record.vector)
         if vector is None and not has_picture and not (text and text.strip()) and not caption:
             if is_apart:
-                raise InvalidInputError("it has only the URL of a picture, which was not fetched; use --fetch-urls")
+                raise InvalidInputError("it has only the URL of a picture, which was not fetched")
             raise InvalidInputError("there is nothing to find it by; give an image, a text, a caption or a vector")
         return CheckedRecord(
             name, image, source, text, caption, None if metadata == NONE else metadata, vector, stands_for,

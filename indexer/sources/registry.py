@@ -36,8 +36,8 @@ class SourceOptions:
         for role, name in self.columns:
             if role not in ROLES or not name:
                 raise InvalidInputError(
-                    f"--columns has {role}={name}, but the roles are {', '.join(ROLES)}, each with the name of a "
-                    "column. For example: --columns image=photo,caption=alt_text,id=key"
+                    f"The columns have {role}={name}, but the roles are {', '.join(ROLES)}, each with the name of a "
+                    "column, such as image=photo,caption=alt_text,id=key."
                 )
 
 

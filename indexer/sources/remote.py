@@ -8,13 +8,14 @@ clipsearch.media.fetch, which checks addresses. The others of fsspec run command
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import posixpath
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url, suffix
@@ -29,6 +30,7 @@ PROTOCOLS = {"file", "local", "memory", "s3", "s3a", "zip", "tar"}
 _FACTS = ("ETag", "LastModified", "last_modified", "mtime", "created", "size", "CRC", "chksum", "offset_data")
 """What of a file's description changes with what it holds."""
 
+_BUFFER = 1 << 16
 _MAX_CAPTION = 8192
 _CAPTION = ".txt"
 
@@ -96,14 +98,13 @@ class RemoteStorage:
     def open(self, path: str) -> BinaryIO:
         """Open a file of the address."""
         with _as_os_errors():
-            file: BinaryIO = self._files.open(path, "rb")
-            return file
+            return cast(BinaryIO, io.BufferedReader(_Raw(self._files.open(path, "rb")), _BUFFER))
 
     @contextmanager
     def on_disk(self, path: str) -> Iterator[str]:
         """Copy a file to a temporary one."""
         with tempfile.NamedTemporaryFile(prefix="clipsearch-", suffix=suffix(path)) as copy:
-            with _as_os_errors(), self._files.open(path, "rb") as file:
+            with self.open(path) as file:
                 shutil.copyfileobj(file, copy, 1 << 20)
             copy.flush()
             yield copy.name
@@ -118,11 +119,32 @@ class RemoteStorage:
 
     def read(self, path: str, most: int) -> bytes:
         """Read a whole file. Raises OSError, ValueError for a longer one."""
-        with _as_os_errors(), self._files.open(path, "rb") as file:
-            data: bytes = file.read(most + 1)
+        with self.open(path) as file:
+            data = file.read(most + 1)
         if len(data) > most:
             raise ValueError(f"it has more than {most:,} bytes, which is the limit")
         return data
+
+
+class _Raw(io.RawIOBase):
+    """A file of any file system, whose errors are OSErrors, and of which lines are read with a bound by its reader."""
+
+    def __init__(self, file: Any) -> None:  # noqa: ANN401
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        with _as_os_errors():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._file.close()
 
 
 class RemoteFolder:
@@ -191,7 +213,7 @@ def _check_protocol(protocol: str, address: str) -> None:
         return
     advice = f"The protocols are {', '.join(sorted(PROTOCOLS))}"
     if protocol in ("http", "https"):
-        advice = "Download it and name the file; pictures whose URLs are in a table are fetched with --fetch-urls"
+        advice = "Download it and name the file; pictures whose URLs are in a table are fetched if you ask for it"
     raise InvalidInputError(f"The address {address} is read over {protocol}, which is not allowed. {advice}.")
 
 

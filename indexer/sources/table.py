@@ -163,5 +163,5 @@ def _no_columns(path: str, names: list[str]) -> InvalidInputError:
     shown = ", ".join(names)[:200] or "nothing"
     return BrokenShardError(
         f"{path} has no column with a picture or a caption; found {shown}. Name them: "
-        "--columns image=COLUMN,caption=COLUMN"
+        "--columns image=COLUMN,caption=COLUMN (in Python: columns={'image': 'COLUMN', 'caption': 'COLUMN'})"
     )

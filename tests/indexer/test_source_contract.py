@@ -11,7 +11,7 @@ import pytest
 from clipsearch.errors import InvalidInputError
 from indexer.sources.base import BadRow, BrokenShardError
 from indexer.sources.registry import SourceOptions, canonical, is_source, open_source
-from tests.support.datasets import picture, rows_of, said, samples, tar_of, write_table, zip_of
+from tests.support.datasets import picture, all_rows, said, samples, tar_of, write_table, zip_of
 
 ROWS = 9
 
@@ -101,7 +101,7 @@ def address(request, tmp_path):
 
 def test_it_gives_each_picture_once_by_an_id_of_its_own(address):
     assert is_source(address)
-    rows = rows_of(open_source(address))
+    rows = all_rows(open_source(address))
     assert not [row for row in rows if isinstance(row.content, BadRow)]
     assert len({row.content.id for row in rows}) == len(rows) == ROWS
     pictures = [row.content.image for row in rows]
@@ -112,7 +112,7 @@ def test_it_gives_each_picture_once_by_an_id_of_its_own(address):
 def test_shards_and_rows_come_in_the_same_order_each_time(address):
     first, again = open_source(address), open_source(address)
     assert [*first.shards()] == [*again.shards()] == [*first.shards()]
-    assert said(rows_of(first)) == said(rows_of(again))
+    assert said(all_rows(first)) == said(all_rows(again))
     assert len({shard.name for shard in first.shards()}) == len([*first.shards()])
 
 
@@ -128,21 +128,21 @@ def test_reading_from_a_row_on_gives_what_follows(address):
 def test_threads_read_on_their_own(address):
     source = open_source(address)
     found = []
-    threads = [threading.Thread(target=lambda: found.append(said(rows_of(source)))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(said(all_rows(source)))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [said(rows_of(source))] * 3
+    assert found == [said(all_rows(source))] * 3
 
 
 def test_it_is_opened_by_its_address_from_anywhere(address, tmp_path, monkeypatch):
     whole = canonical(address)
-    expected = said(rows_of(open_source(address)))
+    expected = said(all_rows(open_source(address)))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = open_source(whole)
-    assert again.address == whole and said(rows_of(again)) == expected
+    assert again.address == whole and said(all_rows(again)) == expected
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_bad_row_costs_a_row(what, tmp_path):
     suffix, content, bad = BAD[what]
     path = tmp_path / f"table{suffix}"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    rows = rows_of(open_source(str(path)))
+    rows = all_rows(open_source(str(path)))
     assert [row.content.text for row in rows if not isinstance(row.content, BadRow)] == ["one", "two"]
     failed = len([row for row in rows if isinstance(row.content, BadRow)])
     assert failed >= bad if what == "open quote" else failed == bad
@@ -202,19 +202,19 @@ def test_pictures_outside_of_the_folder_of_a_table_are_refused(tmp_path):
     os.symlink(tmp_path / "secret.png", tmp_path / "tables" / "link.png")
     paths = ["../secret.png", str(tmp_path / "secret.png"), "link.png"]
     path = write_table(tmp_path / "tables" / "a.csv", [{"path": path, "caption": "c"} for path in paths])
-    assert [type(row.content) for row in rows_of(open_source(str(path)))] == [BadRow] * 3
+    assert [type(row.content) for row in all_rows(open_source(str(path)))] == [BadRow] * 3
     allowed = open_source(str(path), SourceOptions(pictures=str(tmp_path)))
-    assert [isinstance(row.content, BadRow) for row in rows_of(allowed)] == [True, False, False]
+    assert [isinstance(row.content, BadRow) for row in all_rows(allowed)] == [True, False, False]
 
 
 def test_columns_may_have_any_names(tmp_path):
     rows = [{"photo": "a.png", "alt": "a boat", "sku": "A-7", "text": "kept"}]
     path = str(write_table(tmp_path / "a.csv", rows))
     options = SourceOptions(columns=(("image", "photo"), ("caption", "alt"), ("id", "sku")))
-    (row,) = rows_of(open_source(path, options))
+    (row,) = all_rows(open_source(path, options))
     assert (row.content.id, row.content.caption, row.content.metadata) == ("A-7", "a boat", {"text": "kept"})
     with pytest.raises(InvalidInputError, match="--columns"):
-        rows_of(open_source(str(write_table(tmp_path / "b.csv", [{"a": 1, "b": 2}]))))
+        all_rows(open_source(str(write_table(tmp_path / "b.csv", [{"a": 1, "b": 2}]))))
     with pytest.raises(InvalidInputError, match="roles"):
         open_source(path, SourceOptions(columns=(("picture", "photo"),)))
 
@@ -255,7 +255,7 @@ def test_a_hostile_tar_file_is_bounded(tmp_path):
         archive.addfile(last, io.BytesIO(b"last"))
     path = tmp_path / "hostile.tar"
     path.write_bytes(buffer.getvalue())
-    found = {row[1]: row[2] for row in said(rows_of(open_source(str(path))))}
+    found = {row[1]: row[2] for row in said(all_rows(open_source(str(path))))}
     assert "more than 64 members" in found["hostile.tar/many"]
     assert "over the limit" in found["hostile.tar/huge"]
     assert found["hostile.tar/last"][1] == "last"

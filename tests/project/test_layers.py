@@ -67,6 +67,7 @@ AREA_OF_PACKAGE = {
     "pandas": "indexer",
     "ray": "indexer",
     "prometheus_client": "clipsearch.server",
+    "fsspec": "indexer",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 

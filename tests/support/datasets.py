@@ -66,7 +66,7 @@ def zip_of(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
     return path
 
 
-def rows_of(source: Source, start: int = 0) -> list[Row]:
+def all_rows(source: Source, start: int = 0) -> list[Row]:
     """All rows of all shards, in order."""
     return [row for shard in source.shards() for row in source.read(shard, start)]
 

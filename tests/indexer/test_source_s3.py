@@ -1,0 +1,92 @@
+"""Data sets on an S3 server, a real one on this machine: moto's server mode."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clipsearch.errors import InvalidInputError
+from indexer.sources.registry import open_source
+from tests.support.datasets import picture, all_rows, samples, tar_of, write_table
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # of the S3 client
+]
+
+
+@pytest.fixture(scope="module")
+def server():
+    pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        assert process.poll() is None
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch, tmp_path):
+    """A bucket with a folder of pictures, tables and tar files; its file system."""
+    s3fs = pytest.importorskip("s3fs")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": server}
+    for name, value in (keys | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    files = s3fs.S3FileSystem()
+    name = f"bucket-{os.urandom(4).hex()}"
+    files.mkdir(name)
+    for number in range(3):
+        files.pipe(f"{name}/pictures/p{number}.png", picture(number))
+    files.pipe(f"{name}/pictures/p1.txt", b"a caption")
+    for number in range(2):
+        files.pipe(f"{name}/shards/{number}.tar", tar_of(samples(3, 3 * number)))
+    rows = [{"path": f"pictures/p{n}.png", "caption": f"caption {n}"} for n in range(3)]
+    for ending in ("csv", "parquet"):
+        files.pipe(f"{name}/table.{ending}", write_table(tmp_path / f"table.{ending}", rows).read_bytes())
+    return name, files
+
+
+def test_folders_tables_and_tar_files_are_read(bucket):
+    name, _ = bucket
+    rows = all_rows(open_source(f"s3://{name}/pictures"))
+    assert [row.content.id for row in rows] == [f"s3://{name}/pictures/p{n}.png" for n in range(3)]
+    assert [row.content.image for row in rows] == [picture(n) for n in range(3)]
+    assert rows[1].content.caption == "a caption"
+    for ending in ("csv", "parquet"):
+        rows = all_rows(open_source(f"s3://{name}/table.{ending}"))
+        assert [row.content.image for row in rows] == [picture(n) for n in range(3)]
+    rows = all_rows(open_source(f"s3://{name}/shards/{{0..1}}.tar"))
+    assert [row.content.image for row in rows] == [picture(n) for n in range(6)]
+    assert len(all_rows(open_source(f"s3://{name}/shards/*.tar"))) == 6
+
+
+def test_a_fingerprint_changes_with_the_object(bucket):
+    name, files = bucket
+    before = {shard.name: shard.fingerprint for shard in open_source(f"s3://{name}/pictures").shards()}
+    files.pipe(f"{name}/pictures/p0.png", picture(9))
+    after = {shard.name: shard.fingerprint for shard in open_source(f"s3://{name}/pictures").shards()}
+    assert [before[key] == after[key] for key in before] == [False, True, True]
+
+
+def test_what_is_not_there_is_an_error(bucket):
+    name, _ = bucket
+    for address in (f"s3://{name}/nothing", f"s3://{name}/nothing.csv", "s3://no-such-bucket-at-all/a.tar"):
+        with pytest.raises(InvalidInputError):
+            list(open_source(address).shards())
