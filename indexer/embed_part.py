@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError
-from indexer.embed_shard import EmbedTask, embed_shard, load_encoder
+from indexer.embed_shard import EmbedTask, embed_shard
 from indexer.embedded import EmbeddedBatch
+from indexer.executors.local import LoadedOnce
 from indexer.report import Progress, Silent
 from indexer.shard_files import Manifest, find_finished, write_shard
 from indexer.shard_plan import ShardPlan, read_plan, write_plan
 from indexer.sources.base import Source
-
-logger = logging.getLogger("clipsearch")
 
 
 @dataclass(slots=True)
@@ -59,9 +57,9 @@ def embed_part(
     """
     started = time.monotonic()
     progress = progress or Silent()
-    _agree(directory, plan)
+    agree(directory, plan)
     report = PartReport()
-    load = _once(encoder, progress)
+    encoders = LoadedOnce(encoder)
     shards = plan.part(number)
     progress.scanned(len(shards))
     for shard in shards:
@@ -71,7 +69,7 @@ def embed_part(
             report.finished += 1
             continue
         try:
-            made = _write(directory, task, load, source, progress)
+            made = _write(directory, task, encoders, source, progress)
         except InvalidInputError as error:
             report.unreadable.append((shard.name, str(error)))
             continue
@@ -81,38 +79,22 @@ def embed_part(
     return report
 
 
-def _agree(directory: Path, plan: ShardPlan) -> None:
+def agree(directory: Path, plan: ShardPlan) -> None:
     """Write the plan. Raises InvalidInputError where the folder has shards of something else."""
     present = read_plan(directory)
     if present is not None and not present.agrees(plan):
         raise InvalidInputError(
             f"{directory} has shards of {present.source}, embedded with {present.encoder.name}, and this is another "
-            "source, encoder or option. Name another folder with --out."
+            "source, encoder or option. Name another folder."
         )
     if present != plan:
         write_plan(directory, plan)
 
 
-def _write(
-    directory: Path, task: EmbedTask, load: Callable[[EmbedTask], Encoder], source: Source, progress: Progress
-) -> Manifest:
+def _write(directory: Path, task: EmbedTask, encoders: LoadedOnce, source: Source, progress: Progress) -> Manifest:
     def counted() -> Iterator[EmbeddedBatch]:
-        for batch in embed_shard(task, lambda: load(task), source=source):
+        for batch in embed_shard(task, lambda: encoders.load(task), source=source):
             yield batch
             progress.advance(len(batch.lines))
 
     return write_shard(directory, task, counted())
-
-
-def _once(encoder: Encoder | None, progress: Progress) -> Callable[[EmbedTask], Encoder]:
-    """Return what gives the encoder of a task, which is loaded once."""
-    known = encoder
-
-    def load(task: EmbedTask) -> Encoder:
-        nonlocal known
-        if known is None:
-            progress.preparing()
-            known = load_encoder(task)
-        return known
-
-    return load

@@ -60,7 +60,7 @@ class EmbeddedBatch:
     ) -> EmbeddedBatch:
         """Write records, and the ids of rows that failed with their reasons."""
         lines = [_to_line(_described(record)) for record in records]
-        lines += [_to_line({"failed": reason, "id": name}) for name, reason in failed]
+        lines += [_to_line({"failed": _plain(reason), "id": _plain(name)}) for name, reason in failed]
         vectors = {modality: _stack(records, modality, dim) for modality in Modality}
         return cls(first, stop, lines, vectors, _checksum(first, stop, lines, vectors))
 
@@ -143,6 +143,11 @@ def _described(record: EmbeddedRecord) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
+def _plain(text: str) -> str:
+    """Return what is said of a row that failed as a text that any database holds; names may have any bytes."""
+    return text.replace("\0", " ").encode("utf-8", "backslashreplace").decode()
+
+
 def _to_line(said: Mapping[str, Any]) -> bytes:
     return json.dumps(said, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
@@ -207,8 +212,8 @@ def _passage(number: int, said: object) -> Part:
     text, line, end_line = said
     if said == [None, None, None]:
         return Part(Modality.TEXT, number)
-    numbers = [_number("line", each, 1, _MAX_NUMBER) for each in (line, end_line)]
-    return Part(Modality.TEXT, number, _text("passage", text), *numbers)
+    first, last = (_number("line", each, 1, _MAX_NUMBER) for each in (line, end_line))
+    return Part(Modality.TEXT, number, _text("passage", text), first, last)
 
 
 def _metadata(text: str) -> str:

@@ -72,29 +72,35 @@ def embed(
     With --shard, the SOURCE is a data set as `clipsearch index` takes it, and `clipsearch import DIR` reads what is
     written. Run the same command again at any time: what is finished is kept.
     """  # noqa: D301 - click wants the character itself
-    from clipsearch import present
-    from clipsearch.cli.progress import make_build_progress
-    from indexer.sources.lines import is_pictures
+    from indexer.data_sets import OptionsChange, make_options
 
+    change = make_options(columns, pictures, fetch_urls)
+    settings, folder = read_settings(library=library, offline=offline)
     if shard is not None:
         from clipsearch.cli.embed_shards import embed_shards
-        from indexer.data_sets import make_options
 
         if len(sources) != 1 or kind != "document":
             raise InvalidInputError("With --shard, name one data set, and no --kind.")
-        change = make_options(columns, pictures, fetch_urls)
-        settings, folder = read_settings(library=library, offline=offline, model=model)
-        return embed_shards(sources[0], out, shard, change, settings, folder, model, as_json)
-    if columns or pictures is not None or fetch_urls is not None:
+        embed_shards(sources[0], out, shard, change, settings, folder, model, as_json)
+    elif change != OptionsChange():
         raise InvalidInputError("--columns, --pictures and --fetch-urls are for data sets, with --shard.")
+    else:
+        _embed_file(sources, out, kind, settings, load_encoder(model, settings, folder), as_json)
+
+
+def _embed_file(
+    sources: Sequence[str], out: str, kind: str, settings: Settings, encoder: Encoder, as_json: bool
+) -> None:
+    """Write the vectors of pictures or texts to a file. Raises InvalidInputError where nothing can be embedded."""
+    from clipsearch import present
+    from clipsearch.cli.progress import make_build_progress
+    from indexer.sources.lines import is_pictures
     from indexer.vector_file import VectorFile
 
     started = time.monotonic()
     are_pictures = {is_pictures(source) for source in sources}
     if len(are_pictures) > 1:
         raise InvalidInputError("Pictures and texts go into files of their own. Name one kind of SOURCE.")
-    settings, folder = read_settings(library=library, offline=offline)
-    encoder = load_encoder(model, settings, folder)
     failed: list[dict[str, str]] = []
     rows = (
         _picture_rows(sources, encoder, settings, failed)

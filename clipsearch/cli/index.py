@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -119,15 +119,8 @@ def index(
     from indexer.pipeline import IndexOptions
     from indexer.pipeline import index as run
 
-    settings, folder = read_settings(
-        library=library,
-        offline=offline,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        threads=threads,
-        isolate=isolate,
-    )
+    flags = {"device": device, "precision": precision, "batch_size": batch_size, "threads": threads, "isolate": isolate}
+    settings, folder = read_settings(library=library, offline=offline, **flags)
     if exclude and no_exclude:
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)
@@ -135,16 +128,19 @@ def index(
     source = make_options(columns, pictures, fetch_urls)
     chosen = _choose_executor(executor, address, settings)
     options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen)
-    quiet = without_output_of_ray() if chosen else nullcontext()
-    with stop_flag() as stop, quiet, make_progress() as progress:
+    with stop_flag() as stop, without_output_of_ray(chosen is not None), make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
-        from clipsearch import present
-
-        write_bytes(present.to_json(_payload(report)))
+        _write_json(report)
     _summarise(report, dry_run)
     if report.interrupted:
         sys.exit(130)
+
+
+def _write_json(report: IndexReport) -> None:
+    from clipsearch import present
+
+    write_bytes(present.to_json(_payload(report)))
 
 
 def _choose_executor(name: str, address: str | None, settings: Settings) -> Executor | None:

@@ -27,10 +27,10 @@ class _OwnThreads:
 
 
 @contextmanager
-def without_output_of_ray() -> Iterator[None]:
-    """Drop what Ray writes for the time of a run; what we write to stdout and stderr is written."""
+def without_output_of_ray(is_used: bool) -> Iterator[None]:
+    """Drop what Ray writes for the time of a run, if it is used; what we write to stdout and stderr is written."""
     with ExitStack() as stack:
-        for name, number in (("stdout", 1), ("stderr", 2)):
+        for name, number in (("stdout", 1), ("stderr", 2)) if is_used else ():
             stack.enter_context(_guarded(name, number))
         yield
 

@@ -17,9 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch import errors
 from clipsearch.config import Settings
-from clipsearch.errors import ClipSearchError, ClusterError, InvalidInputError
+from clipsearch.errors import (
+    ClipSearchError,
+    ClusterError,
+    DeviceError,
+    EncoderError,
+    EncoderMismatchError,
+    EncoderUnavailableError,
+    InvalidInputError,
+    WorkerUnavailableError,
+)
 from clipsearch.types import Modality
 from indexer.embed_shard import EmbedTask, embed_shard
 from indexer.embedded import EmbeddedBatch
@@ -36,6 +44,12 @@ _SECONDS = 10.0
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """What Ray reads when it starts, unless the user says otherwise: nothing is sent to its makers."""
+
+_STOPPING = {
+    kind.__name__: kind
+    for kind in (EncoderMismatchError, EncoderUnavailableError, DeviceError, EncoderError, WorkerUnavailableError)
+}
+"""Errors of an actor that concern all tasks, by name."""
 
 _BATCH, _END, _BROKEN = "batch", "end", "broken"
 
@@ -140,8 +154,7 @@ def _result(row: dict[str, Any], task: EmbedTask) -> Embedded | Ended:
     if row["kind"] in (_END, _BROKEN):
         return Ended(row["task"], row["said"], row["kind"] == _BROKEN)
     if row["kind"] != _BATCH:
-        kind = getattr(errors, row["kind"], ClusterError)
-        raise kind(row["said"])
+        raise _STOPPING.get(row["kind"], ClusterError)(row["said"])
     vectors = {each: np.frombuffer(row[each], np.float16).reshape(-1, task.encoder.dim) for each in Modality}
     lines = row["lines"].splitlines(keepends=True)
     batch = EmbeddedBatch(row["first"], row["stop"], lines, vectors, row["said"])
@@ -183,7 +196,7 @@ def _import_ray() -> Any:  # noqa: ANN401 - it has no types here
         return ray
     except ModuleNotFoundError as error:
         raise ClusterError(
-            "--executor ray needs Ray, which is not installed. Run: pip install 'clipsearch[ray]'"
+            "Embedding on a cluster needs Ray, which is not installed. Run: pip install 'clipsearch[ray]'"
         ) from error
 
 

@@ -67,6 +67,11 @@ def test_bad_rows_alone_are_rows_too(tmp_path, encoder):
     assert (batch.stop, len(names([batch])[1]), len(batch.vectors[Modality.TEXT])) == (5, 5, 0)
 
 
+def test_a_failure_may_name_any_bytes():
+    batch = EmbeddedBatch.of(0, 1, [], [("a\udcff\0", "b\udcff")], 4)
+    assert unpack(batch).failed == [("a\\udcff ", "b\\udcff")]
+
+
 def test_other_weights_under_the_same_name_are_refused(task):
     other = dataclasses.replace(task, encoder=dataclasses.replace(task.encoder, fingerprint="0" * 32))
     with pytest.raises(EncoderMismatchError):

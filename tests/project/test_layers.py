@@ -64,6 +64,8 @@ AREA_OF_PACKAGE = {
     "starlette": "clipsearch.integrations or clipsearch.server",
     "uvicorn": "clipsearch.integrations or clipsearch.server",
     "fastapi": "clipsearch.server",
+    "pandas": "indexer",
+    "ray": "indexer",
     "prometheus_client": "clipsearch.server",
     "fsspec": "indexer",
 }
