@@ -239,7 +239,7 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"There is no Ray cluster at {address}: {error}. Start one with `ray start --head`, or name its address."
+            f"There is no Ray cluster at {address}: {error}. Start one, or name its address."
         ) from error
 
 

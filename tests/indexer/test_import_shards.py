@@ -64,6 +64,7 @@ def test_what_is_there_from_a_local_run_is_not_imported_again(tmp_path, address,
     assert counts(import_shards(local, tmp_path / "out", SETTINGS)) == {"skipped": 4}
 
 
+@pytest.mark.slow
 def test_shards_come_in_any_order_and_missing_ones_are_named(tmp_path, address, local, encoder):
     order = [1, 2, 3, 4]
     random.Random(7).shuffle(order)
@@ -78,6 +79,7 @@ def test_shards_come_in_any_order_and_missing_ones_are_named(tmp_path, address, 
     same_library(tmp_path / "lib", local)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 def test_a_damaged_shard_is_reported_and_made_again(tmp_path, address, local, encoder, name):
     plan = embed_all(address, tmp_path / "out", encoder, parts=4)
@@ -95,6 +97,7 @@ def test_a_damaged_shard_is_reported_and_made_again(tmp_path, address, local, en
     same_library(tmp_path / "lib", local)
 
 
+@pytest.mark.slow
 def test_a_changed_shard_takes_the_place_of_the_former(tmp_path, address, encoder):
     embed_all(address, tmp_path / "out", encoder)
     import_shards(tmp_path / "lib", tmp_path / "out", SETTINGS)

@@ -138,6 +138,7 @@ shard_files.write_shard(Path(sys.argv[1]), task, embed_shard(task))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize("at", [1, len(FILES) + 2, len(FILES) + 3])
 def test_a_worker_that_is_killed_leaves_a_whole_shard_or_none(tmp_path, encoder, at):
