@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 import warnings
@@ -88,8 +87,7 @@ class MilvusServer:
     def create(self, name: str, dim: int, description: str) -> None:
         """Make a collection of numbered rows."""
         with self._mapped("given a new collection"):
-            types = sys.modules["pymilvus"].DataType
-            client = self._connected()
+            client, types = self._connected(), _import_pymilvus().DataType
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
             schema.add_field(ROW, types.INT64, is_primary=True)
             schema.add_field(VECTOR, types.FLOAT_VECTOR, dim=dim)
@@ -153,7 +151,7 @@ class MilvusServer:
         """Tell whether a collection is in the memory of the server."""
         with self._mapped("asked for the state of a collection"):
             state = self._connected().get_load_state(name, timeout=ASK_SECONDS)["state"]
-            return bool(state == sys.modules["pymilvus"].client.types.LoadState.Loaded)
+            return bool(state == _import_pymilvus().client.types.LoadState.Loaded)
 
     def begin_loading(self, name: str) -> None:
         """Have a collection loaded, without waiting for it."""

@@ -27,7 +27,7 @@ from clipsearch.types import Neighbors
 
 DIM = 32
 TORCH, FAISS = TorchFlatIndex.kind, FaissFlatIndex.kind
-KINDS = sorted({*registry.KINDS} - {"auto"})
+KINDS = sorted({*registry.KINDS} - {"auto", registry.REMOTE})
 
 
 def clustered(rows: int, seed: int = 0) -> np.ndarray:
