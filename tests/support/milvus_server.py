@@ -22,8 +22,10 @@ class MilvusServer:
 
         self._folder = folder
         self._config = milvus.MilvusServerConfig()
-        self._config.configs.update(data_dir=str(folder), proxy_port=free_port())
+        ports = [name for name in self._config.configurable_items if name.endswith("_port")]
+        self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
         self._config.resolve()
+        self._write_etcd_config(self._config.get("etcd_port"), free_port())
         milvus._initialize_data_files(str(folder))
         self._process: subprocess.Popen[bytes] | None = None
         self._health = free_port()
@@ -31,6 +33,10 @@ class MilvusServer:
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self._config.get('proxy_port')}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     def start(self) -> None:
         """Start the server and wait until it says that it is healthy."""
@@ -40,6 +46,7 @@ class MilvusServer:
             "METRICS_PORT": str(self._health),
             "MILVUS_RUN_DIR": str(self._folder / "run"),
             "LD_LIBRARY_PATH": str(binaries),
+            "ETCD_CONFIG_PATH": str(self._folder / "etcd.yaml"),
             # Threads of OpenMP that spin take minutes for what takes seconds, where others use the cores.
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -66,6 +73,19 @@ class MilvusServer:
         if self._process is not None:
             self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_etcd_config(self, port: int, peer_port: int) -> None:
+        """Give the etcd inside the server ports of its own: by default every one takes 2379 and 2380."""
+        client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+        lines = [
+            "name: default",
+            f"listen-client-urls: {client}",
+            f"advertise-client-urls: {client}",
+            f"listen-peer-urls: {peer}",
+            f"initial-advertise-peer-urls: {peer}",
+            f"initial-cluster: default={peer}",
+        ]
+        (self._folder / "etcd.yaml").write_text("\n".join(lines) + "\n")
 
     def _is_healthy(self) -> bool:
         try:
