@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 
@@ -227,7 +226,7 @@ def test_a_server_that_is_killed_between_queries_is_used_again_once_it_is_back(
         with pytest.raises(IndexServerError, match="could not be"):
             engine.build(index="milvus", uri=uri)
         assert generation_of(engine) == built
-        assert run_cli("index", "--library", tmp_path / "lib").exit_code in (0, 2)
+        assert run_cli("index", "--library", tmp_path / "lib").code in (0, 2)
     finally:
         milvus_server.start()
     end = time.monotonic() + 120
@@ -266,18 +265,18 @@ def test_commands_name_the_server_and_trust_is_asked_for(tmp_path, uri, capfd):
     np.save(tmp_path / "queries.npy", texts)
     options = ("--index", "milvus", "--uri", uri, "--queries", tmp_path / "queries.npy", "--library", tmp_path / "lib")
     done = run_cli("build", *options)
-    assert done.exit_code == 0 and "image: milvus, 600 vectors" in done.stderr, done.stderr
-    assert "queries by words: recall" in done.stderr
-    assert f"milvus, 600 rows in it at {uri}" in run_cli("status", "--library", tmp_path / "lib").stdout
-    findings = json.loads(run_cli("doctor", "--json", "--library", tmp_path / "lib").stdout)["findings"]
+    assert done.code == 0 and "image: milvus, 600 vectors" in done.err, done.err
+    assert "queries by words: recall" in done.err
+    assert f"milvus, 600 rows in it at {uri}" in run_cli("status", "--library", tmp_path / "lib").out.decode()
+    findings = run_cli("doctor", "--json", "--library", tmp_path / "lib").json["findings"]
     index = next(each for each in findings if each["check"] == "index")
     assert index["severity"] == "ok" and uri in index["message"]
-    assert uri in run_cli("trust", "--list").stdout
-    assert run_cli("trust", "--remove", uri).exit_code == 0
+    assert uri in run_cli("trust", "--list").out.decode()
+    assert run_cli("trust", "--remove", uri).code == 0
     with clipsearch.open(tmp_path / "lib") as engine:
         results = engine.search(vector=rows[7], k=1)
         assert results[0].score >= 0.999 and f"clipsearch trust {uri}" in " ".join(results.warnings)
-    assert run_cli("trust", uri).exit_code == 0
+    assert run_cli("trust", uri).code == 0
     with clipsearch.open(tmp_path / "lib") as engine:
         assert not engine.search(vector=rows[7], k=1).warnings
     assert capfd.readouterr() == ("", "")
