@@ -31,6 +31,7 @@ CASES = (
     "ann/remedies",
     "ann/ladder",
     "ann/filters",
+    "milvus",
 )
 
 
