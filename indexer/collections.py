@@ -103,6 +103,8 @@ class Collections:
             if known is None:
                 _discard(index)
             raise
+        finally:
+            index.close()
         return Generation(modality, name, index.kind, index.params, len(rows), checksums)
 
     def _fill(self, index: MilvusIndex, rows: Rows, modality: Modality) -> None:
@@ -118,14 +120,18 @@ class Collections:
 def is_whole(generation: Generation) -> bool:
     """Tell whether the server holds what a generation says; also if it cannot be asked, which is a warning."""
     try:
-        MilvusIndex.over(generation.params, generation.watermark).check()
+        index = MilvusIndex.over(generation.params, generation.watermark)
+    except AnnIndexError:
+        return False
+    try:
+        index.check()
     except MissingCollectionError as error:
         logger.warning("%s It is built again.", error)
         return False
     except IndexServerError as error:
         logger.warning("%s Searches are exact meanwhile.", error)
-    except AnnIndexError:
-        return False
+    finally:
+        index.close()
     return True
 
 

@@ -16,6 +16,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -224,6 +225,11 @@ class MilvusIndex:
         """Return how many rows a query looks at on average, if lists are of one length."""
         return self._rows * min(1.0, probe.nprobe / self.nlist)
 
+    def close(self) -> None:
+        """Close the connection, if there is one; the next call makes another."""
+        with suppress(IndexServerError):
+            self._server.close()
+
     def drop(self) -> None:
         """Delete the collection."""
         self._server.drop(self.collection)
@@ -265,6 +271,7 @@ class MilvusIndex:
                 self._examine()
             except IndexServerError as error:
                 self._failed = time.monotonic() + RETRY_SECONDS, error
+                self.close()
                 raise
             self._is_checked = True
 
@@ -272,6 +279,7 @@ class MilvusIndex:
         """Keep a failure for a while, and have the server examined again after it."""
         with self._lock:
             self._failed, self._is_checked = (time.monotonic() + RETRY_SECONDS, error), False
+            self.close()  # to connect again shows sooner whether the server is there than to wait for it
         return error
 
     def _examine(self) -> None:

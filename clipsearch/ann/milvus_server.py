@@ -19,8 +19,14 @@ from clipsearch.errors import ClipSearchError, IndexServerError
 from clipsearch.forking import abandon, register
 from clipsearch.paths import printable
 
-CONNECT_SECONDS, ASK_SECONDS, WRITE_SECONDS = 3.0, 10.0, 60.0
-"""How long a connection, a search and one batch of a build may take."""
+CONNECT_SECONDS, ASK_SECONDS, WRITE_SECONDS = 3.0, 5.0, 120.0
+"""How long a connection, a search and one step of a build may take; the client tries again until then."""
+
+EACH_QUERY_SECONDS = 0.1
+"""How much longer a search of several queries may take, for each of them."""
+
+ATTEMPTS = 5
+"""How often a step of a build is tried, while the server comes back each time."""
 
 WAIT_SECONDS = 3600.0
 """How long the server may take to index or load without any progress."""
@@ -122,15 +128,18 @@ class MilvusServer:
     def finish(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         """Have all rows written, indexed by IVF_PQ and loaded; waiting: called while it lasts."""
         for step in (self._flush, self._index, self._load):
-            try:
-                step(name, params, waiting)
-            except IndexServerError:
-                self._await_restart()
-                step(name, params, waiting)
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    step(name, params, waiting)
+                    break
+                except IndexServerError:
+                    if attempt == ATTEMPTS:
+                        raise
+                    self._await_restart()
 
     def _flush(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         with self._mapped("made to write its rows"):
-            self._connected().flush(name, timeout=WAIT_SECONDS)
+            self._connected().flush(name, timeout=WRITE_SECONDS)
 
     def _index(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         with self._mapped("made to build an index"):
@@ -143,8 +152,7 @@ class MilvusServer:
 
     def _load(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         with self._mapped("made to load its index"):
-            client = self._connected()
-            client.load_collection(name, timeout=WAIT_SECONDS)
+            self.begin_loading(name)
             self._wait(lambda: (self.is_loaded(name), None), waiting)
 
     def is_loaded(self, name: str) -> bool:
@@ -189,7 +197,7 @@ class MilvusServer:
                 limit=limit,
                 search_params={"metric_type": "L2", "params": {"nprobe": nprobe}},
                 consistency_level="Eventually",
-                timeout=ASK_SECONDS + len(queries),
+                timeout=ASK_SECONDS + EACH_QUERY_SECONDS * len(queries),
             )
             for own_ids, own_distances, answer in zip(ids, distances, found, strict=True):
                 count = min(limit, len(answer.ids), len(answer.distances))

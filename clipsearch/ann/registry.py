@@ -60,7 +60,8 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
         return Choice("flat")
     if kind == REMOTE and memory_budget:
         raise InvalidInputError(
-            "--memory-budget is for indexes on this machine; the memory of a Milvus server is its own. Leave it out."
+            "A memory budget is for indexes on this machine, and a Milvus server has its own memory. Leave out "
+            "`--memory-budget` (in Python: memory_budget of engine.build)."
         )
     if kind in _BYTES_A_VALUE:
         _check_budget(_BYTES_A_VALUE[kind] * rows * dim, rows, dim, memory_budget)
