@@ -49,7 +49,9 @@ class Collections:
         params = MilvusParams(
             rows.dim, choice.nlist, choice.m, len(rows), self.plan.uri, milvus.collection_name(library_id, modality)
         )
-        index = MilvusIndex(params, MilvusServer(self.plan.uri), label=milvus.label(library_id, _place(self.library)))
+        index = MilvusIndex(
+            params, MilvusServer(self.plan.uri, is_build=True), label=milvus.label(library_id, _place(self.library))
+        )
         index.train(rows.gather(_first(1)))
         return index
 
@@ -137,7 +139,7 @@ def is_whole(generation: Generation) -> bool:
 
 def check_server(plan: IndexPlan) -> None:
     """See that the server of a plan answers. Raises IndexServerError."""
-    server = MilvusServer(plan.uri)
+    server = MilvusServer(plan.uri, is_build=True)
     try:
         server.version()
     finally:
@@ -158,7 +160,7 @@ def sweep_collections(library: Library, servers: Iterable[str], active: Iterable
     """
     kept = {str(each.params.get("collection", "")) for each in active}
     for uri in sorted(servers):
-        server = MilvusServer(uri)
+        server = MilvusServer(uri, is_build=True)
         try:
             for name in server.collections():
                 if name not in kept and _is_made_here(library, server, name):

@@ -22,6 +22,9 @@ from clipsearch.paths import printable
 CONNECT_SECONDS, ASK_SECONDS, WRITE_SECONDS = 3.0, 5.0, 120.0
 """How long a connection, a search and one step of a build may take; the client tries again until then."""
 
+BUILD_CONNECT_SECONDS = 15.0
+"""How long a build may take to connect to a server, which may be busy."""
+
 EACH_QUERY_SECONDS = 0.1
 """How much longer a search of several queries may take, for each of them."""
 
@@ -50,9 +53,10 @@ class MilvusServer:
     Every method raises IndexServerError for a server that cannot be reached in time, is not trusted, or refuses.
     """
 
-    def __init__(self, uri: str) -> None:
-        """Name a server; uri: as `server_trust.read_uri` returns it."""
+    def __init__(self, uri: str, *, is_build: bool = False) -> None:
+        """Name a server; uri: as `server_trust.read_uri` returns it. is_build: wait longer for a connection."""
         self.uri = uri
+        self._is_build = is_build
         self._client: Any = None
         self._lock = threading.Lock()
         register(self)
@@ -112,7 +116,7 @@ class MilvusServer:
                 self._insert(name, number, block)
             except IndexServerError:
                 self._await_restart()
-                self.delete_from(name, number)
+                self._delete(name, number, len(block))
                 self._insert(name, number, block)
 
     def _insert(self, name: str, first: int, rows: NDArray[np.float32]) -> None:
@@ -120,8 +124,13 @@ class MilvusServer:
         with self._mapped("filled"):
             self._connected().insert(name, data, timeout=WRITE_SECONDS)
 
+    def _delete(self, name: str, first: int, count: int) -> None:
+        """Delete rows by their numbers, which Milvus also does in a collection that is not loaded."""
+        with self._mapped("cleared of unfinished rows"):
+            self._connected().delete(name, ids=list(range(first, first + count)), timeout=WRITE_SECONDS)
+
     def delete_from(self, name: str, first: int) -> None:
-        """Delete the rows from number `first` on."""
+        """Delete the rows of a loaded collection from number `first` on."""
         with self._mapped("cleared of unfinished rows"):
             self._connected().delete(name, filter=f"{ROW} >= {first}", timeout=WRITE_SECONDS)
 
@@ -220,7 +229,7 @@ class MilvusServer:
                 client = _import_pymilvus().MilvusClient(
                     uri=self.uri,
                     token=server_trust.read_token(self.uri),
-                    timeout=CONNECT_SECONDS,
+                    timeout=BUILD_CONNECT_SECONDS if self._is_build else CONNECT_SECONDS,
                     dedicated=True,
                     grpc_options={"grpc.max_receive_message_length": MAX_ANSWER_BYTES},
                 )
