@@ -28,8 +28,11 @@ BUILD_CONNECT_SECONDS = 15.0
 EACH_QUERY_SECONDS = 0.1
 """How much longer a search of several queries may take, for each of them."""
 
-ATTEMPTS = 5
-"""How often a step of a build is tried, while the server comes back each time."""
+ATTEMPTS, PAUSE_SECONDS = 8, 10.0
+"""How often a step of a build is tried, while the server answers, and how long it has in between.
+
+A server that was killed looks for its former self for half a minute, and refuses to write rows meanwhile.
+"""
 
 WAIT_SECONDS = 3600.0
 """How long the server may take to index or load without any progress."""
@@ -145,6 +148,7 @@ class MilvusServer:
                     if attempt == ATTEMPTS:
                         raise
                     self._await_restart()
+                    time.sleep(PAUSE_SECONDS)
 
     def _flush(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         with self._mapped("made to write its rows"):
