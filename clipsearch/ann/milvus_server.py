@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,13 +99,19 @@ class MilvusServer:
             return str(found["description"]), int(dims[0]) if dims else 0
 
     def create(self, name: str, dim: int, description: str) -> None:
-        """Make a collection of numbered rows."""
-        with self._mapped("given a new collection"):
-            client, types = self._connected(), _import_pymilvus().DataType
-            schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
-            schema.add_field(ROW, types.INT64, is_primary=True)
-            schema.add_field(VECTOR, types.FLOAT_VECTOR, dim=dim)
-            client.create_collection(name, schema=schema, consistency_level="Strong", timeout=WRITE_SECONDS)
+        """Make a collection of numbered rows; what is left of a first try is deleted."""
+
+        def step() -> None:
+            with self._mapped("given a new collection"):
+                client, types = self._connected(), _import_pymilvus().DataType
+                if client.has_collection(name, timeout=ASK_SECONDS):
+                    client.drop_collection(name, timeout=WRITE_SECONDS)
+                schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
+                schema.add_field(ROW, types.INT64, is_primary=True)
+                schema.add_field(VECTOR, types.FLOAT_VECTOR, dim=dim)
+                client.create_collection(name, schema=schema, consistency_level="Strong", timeout=WRITE_SECONDS)
+
+        self._persist(step)
 
     def insert(self, name: str, first: int, rows: NDArray[np.float32]) -> None:
         """Insert rows (n, dim), numbered from `first`; a server that goes away meanwhile is waited for.
@@ -140,15 +147,19 @@ class MilvusServer:
     def finish(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         """Have all rows written, indexed by IVF_PQ and loaded; waiting: called while it lasts."""
         for step in (self._flush, self._index, self._load):
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    step(name, params, waiting)
-                    break
-                except IndexServerError:
-                    if attempt == ATTEMPTS:
-                        raise
-                    self._await_restart()
-                    time.sleep(PAUSE_SECONDS)
+            self._persist(partial(step, name, params, waiting))
+
+    def _persist(self, step: Callable[[], None]) -> None:
+        """Do what may be done again, until it succeeds; raise what it raised last."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                step()
+                return
+            except IndexServerError:
+                if attempt == ATTEMPTS:
+                    raise
+                self._await_restart()
+                time.sleep(PAUSE_SECONDS)
 
     def _flush(self, name: str, params: dict[str, int], waiting: Callable[[], None]) -> None:
         with self._mapped("made to write its rows"):
