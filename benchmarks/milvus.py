@@ -26,7 +26,7 @@ from harness import write_result
 from ladder import build
 from vectors import Maker, Profile
 
-from clipsearch.ann import milvus, server_trust
+from clipsearch.ann import milvus, milvus_params, server_trust
 from clipsearch.ann.calibrate import Queries, calibrate, truth
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import ArrayRows, exact_search
@@ -66,10 +66,10 @@ def main() -> None:
 
 def collection(uri: str, rows: ArrayRows) -> milvus.MilvusIndex:
     """Put the rows on the server, indexed and loaded."""
-    nlist, m = milvus.choose_lists(len(rows), rows.dim)
-    name = milvus.collection_name("0" * 32, Modality.IMAGE)
-    params = milvus.MilvusParams(rows.dim, nlist, m, len(rows), uri, name)
-    index = milvus.MilvusIndex(params, MilvusServer(uri), label=milvus.label("0" * 32, "a benchmark"))
+    nlist, m = milvus_params.choose_lists(len(rows), rows.dim)
+    name = milvus_params.collection_name("0" * 32, Modality.IMAGE)
+    params = milvus_params.MilvusParams(rows.dim, nlist, m, len(rows), uri, name)
+    index = milvus.MilvusIndex(params, MilvusServer(uri), label=milvus_params.label("0" * 32, "a benchmark"))
     index.train(rows.gather(np.arange(1)))
     for _, block in rows.blocks():
         index.add(block)

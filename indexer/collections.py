@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ann import milvus, registry, server_trust
+from clipsearch.ann import milvus_params, registry, server_trust
 from clipsearch.ann.calibrate import Calibration, Probed
-from clipsearch.ann.milvus import MilvusIndex, MilvusParams, MissingCollectionError
+from clipsearch.ann.milvus import MilvusIndex, MissingCollectionError
+from clipsearch.ann.milvus_params import MilvusParams
 from clipsearch.ann.milvus_server import MilvusServer
 from clipsearch.ann.registry import Choice
 from clipsearch.errors import AnnIndexError, IndexServerError
@@ -47,10 +48,17 @@ class Collections:
         """Make an empty collection. Raises IndexServerError."""
         library_id = _library_id(self.library)
         params = MilvusParams(
-            rows.dim, choice.nlist, choice.m, len(rows), self.plan.uri, milvus.collection_name(library_id, modality)
+            rows.dim,
+            choice.nlist,
+            choice.m,
+            len(rows),
+            self.plan.uri,
+            milvus_params.collection_name(library_id, modality),
         )
         index = MilvusIndex(
-            params, MilvusServer(self.plan.uri, is_build=True), label=milvus.label(library_id, _place(self.library))
+            params,
+            MilvusServer(self.plan.uri, is_build=True),
+            label=milvus_params.label(library_id, _place(self.library)),
         )
         index.train(rows.gather(_first(1)))
         return index
@@ -168,7 +176,7 @@ def sweep_collections(library: Library, servers: Iterable[str], active: Iterable
         except IndexServerError as error:
             logger.warning(
                 "%s Collections of this library that are no longer used may remain there; their names begin with %s.",
-                error, milvus.prefix(_library_id(library)),
+                error, milvus_params.prefix(_library_id(library)),
             )  # fmt: skip
         finally:
             server.close()
@@ -196,10 +204,10 @@ def _first(count: int) -> NDArray[np.int64]:
 
 def _is_made_here(library: Library, server: MilvusServer, name: str) -> bool:
     library_id = _library_id(library)
-    if not milvus.is_collection(name) or not name.startswith(milvus.prefix(library_id)):
+    if not milvus_params.is_collection(name) or not name.startswith(milvus_params.prefix(library_id)):
         return False
     found = server.describe(name)
-    return found is not None and (milvus.library_of(found[0]), milvus.place_of(found[0])) == (
+    return found is not None and (milvus_params.library_of(found[0]), milvus_params.place_of(found[0])) == (
         library_id,
         _place(library),
     )

@@ -12,35 +12,29 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ann import server_trust
 from clipsearch.ann.base import Probe
 from clipsearch.ann.calibrate import RADII
 from clipsearch.ann.flat import no_neighbors
+from clipsearch.ann.milvus_params import MilvusParams, library_of, library_of_name
 from clipsearch.ann.milvus_server import MAX_LIMIT, MilvusServer
-from clipsearch.errors import AnnIndexError, IndexServerError, InvalidInputError
+from clipsearch.errors import AnnIndexError, IndexServerError
 from clipsearch.float16 import widen
-from clipsearch.types import Modality, Neighbors
+from clipsearch.types import Neighbors
 
 KIND = "milvus"
 
-SEGMENT_BYTES = 512 << 20
-"""A server cuts a collection into segments of about this size, each with lists of its own."""
-
-MAX_LISTS, MAX_NPROBE = 8192, 65_536
-MAX_DIM = 32_768
-DIM_STEP = 8
+MAX_NPROBE = 65_536
 
 RETRY_SECONDS = 15.0
 """A server that failed is asked again after so many seconds; until then searches are exact at once."""
@@ -48,66 +42,6 @@ RETRY_SECONDS = 15.0
 _ANSWERS_AT_ONCE = 1 << 18
 _SPARE = 1.2
 """More rows than needed on average are asked for where some may not be returned."""
-
-_COLLECTION = re.compile(
-    rf"clipsearch_(?P<library>[0-9a-f]{{32}})_(?P<modality>{'|'.join(Modality)})_[0-9a-f]{{1,32}}", re.ASCII
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MilvusParams:
-    """Where a collection is, and how it was made.
-
-    nlist: lists in each segment. m: sub-quantisers, each of 8 bits. rows: how many it was made for. own_score: the
-    least score that rows got as queries for themselves when it was made.
-    """
-
-    dim: int
-    nlist: int
-    m: int
-    rows: int
-    uri: str
-    collection: str
-    own_score: float = 1.0
-
-    @property
-    def padded_dim(self) -> int:
-        """The dimension on the server: zeros are added to make it a multiple of DIM_STEP."""
-        return -(-self.dim // DIM_STEP) * DIM_STEP
-
-    def check(self) -> None:
-        """Raise AnnIndexError for what no build has written."""
-        numbers = (self.dim, self.nlist, self.m, self.rows)
-        is_whole = all(type(number) is int and number > 0 for number in numbers)
-        try:
-            is_ours = server_trust.read_uri(self.uri) == self.uri and is_collection(self.collection)
-        except (InvalidInputError, TypeError):
-            is_ours = False
-        if not (is_whole and is_ours and self.dim <= MAX_DIM and -1 <= self.own_score <= 2):
-            raise AnnIndexError("The catalog has a wrong entry for the Milvus index. Build it again: clipsearch build")
-
-
-def is_collection(name: str) -> bool:
-    """Tell whether a collection has a name that clipsearch gives."""
-    return re.fullmatch(_COLLECTION, name) is not None
-
-
-def collection_name(library_id: str, modality: Modality) -> str:
-    """Return a name that no other collection ever has."""
-    return f"{prefix(library_id)}{modality}_{time.time_ns():x}"
-
-
-def prefix(library_id: str) -> str:
-    """Return how the names of all collections of a library begin."""
-    return f"clipsearch_{library_id}_"
-
-
-def choose_lists(rows: int, dim: int) -> tuple[int, int]:
-    """Choose lists in each segment, and sub-quantisers: a byte for 8 dimensions, for 4 of few."""
-    padded = -(-dim // DIM_STEP) * DIM_STEP
-    in_segment = min(rows, SEGMENT_BYTES // (4 * padded))
-    nlist = max(2, min(MAX_LISTS, int(4 * in_segment**0.5), in_segment // 39))
-    return nlist, padded // (4 if dim < 256 else 8)
 
 
 class MilvusIndex:
@@ -290,8 +224,7 @@ class MilvusIndex:
                 f"The Milvus server at {params.uri} has no collection {self.collection}. Build the index again: "
                 "clipsearch build"
             )
-        match = re.fullmatch(_COLLECTION, self.collection)
-        if match is None or found[1] != params.padded_dim or library_of(found[0]) != match["library"]:
+        if found[1] != params.padded_dim or library_of(found[0]) != library_of_name(self.collection):
             raise MissingCollectionError(
                 f"The collection {self.collection} on the Milvus server at {params.uri} is not of this library. Build "
                 "the index again: clipsearch build"
@@ -356,26 +289,3 @@ def sanitized(ids: NDArray[np.int64], scores: NDArray[np.float32], rows: int) ->
     scores = np.where(valid, scores, np.float32(-np.inf)).astype(np.float32)
     best = np.argsort(-scores, axis=1, kind="stable")
     return Neighbors(np.take_along_axis(np.where(valid, ids, -1), best, 1), np.take_along_axis(scores, best, 1))
-
-
-def label(library_id: str, place: str) -> str:
-    """Return the description of a collection. place: the folder of the library, in any form that tells it apart."""
-    return json.dumps({"clipsearch": library_id, "place": place})
-
-
-def library_of(description: str) -> str:
-    """Return the id of the library that a collection says it is of; "" for another one's."""
-    return _label_field(description, "clipsearch")
-
-
-def place_of(description: str) -> str:
-    """Return the place of the library that a collection says it is of; "" for another one's."""
-    return _label_field(description, "place")
-
-
-def _label_field(description: str, name: str) -> str:
-    try:
-        found = json.loads(description)
-        return str(found[name]) if isinstance(found, dict) and name in found else ""
-    except (ValueError, RecursionError):
-        return ""

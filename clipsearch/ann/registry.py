@@ -69,7 +69,7 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
     if rows < MIN_ROWS:
         return Choice("flat")
     if kind == REMOTE:
-        from clipsearch.ann.milvus import choose_lists
+        from clipsearch.ann.milvus_params import choose_lists
 
         nlist, m = choose_lists(rows, dim)
         return Choice(kind, nlist, m)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipsearch.ann import faiss_runtime, milvus, registry, server_trust
+from clipsearch.ann import faiss_runtime, milvus, milvus_params, registry, server_trust
 from clipsearch.ann.base import AnnIndex, Probe
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_flat import MAX_GPU_K, FaissFlatIndex
@@ -62,10 +62,10 @@ def loaded(kind: str, folder: Path, params: Mapping[str, Any]) -> AnnIndex:
 def on_server(uri: str, rows: np.ndarray) -> AnnIndex:
     """A collection of the rows, indexed and loaded."""
     server_trust.remember(uri)
-    nlist, m = milvus.choose_lists(len(rows), DIM)
-    name = milvus.collection_name("0" * 32, Modality.IMAGE)
-    params = milvus.MilvusParams(DIM, nlist, m, len(rows), uri, name)
-    index = milvus.MilvusIndex(params, MilvusServer(uri), label=milvus.label("0" * 32, "a test"))
+    nlist, m = milvus_params.choose_lists(len(rows), DIM)
+    name = milvus_params.collection_name("0" * 32, Modality.IMAGE)
+    params = milvus_params.MilvusParams(DIM, nlist, m, len(rows), uri, name)
+    index = milvus.MilvusIndex(params, MilvusServer(uri), label=milvus_params.label("0" * 32, "a test"))
     index.train(rows.astype(np.float32))
     for start in range(0, len(rows), 400):
         index.add(rows[start : start + 400])

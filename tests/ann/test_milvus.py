@@ -11,7 +11,7 @@ import pytest
 
 import clipsearch
 from clipsearch import Filter, Record
-from clipsearch.ann import milvus, server_trust
+from clipsearch.ann import milvus, milvus_params, server_trust
 from clipsearch.ann import milvus_server as client
 from clipsearch.ann.milvus_server import MilvusServer
 from clipsearch.errors import IndexServerError
@@ -81,7 +81,7 @@ def library_of(folder, rows):
 def collections_on(uri):
     server = MilvusServer(uri)
     try:
-        return [name for name in server.collections() if milvus.is_collection(name)]
+        return [name for name in server.collections() if milvus_params.is_collection(name)]
     finally:
         server.close()
 
@@ -290,7 +290,7 @@ def test_commands_name_the_server_and_trust_is_asked_for(tmp_path, uri, capfd):
     assert f"milvus, 300 rows in it at {uri}" in run_cli("status", "--library", tmp_path / "lib").out.decode()
     findings = run_cli("doctor", "--json", "--library", tmp_path / "lib", timeout=900).json["findings"]
     index = next(each for each in findings if each["check"] == "index")
-    assert index["severity"] == "ok" and uri in index["message"]
+    assert index["severity"] == "ok" and uri in index["found"]
     assert uri in run_cli("trust", "--list").out.decode()
     assert run_cli("trust", "--remove", uri).code == 0
     with clipsearch.open(tmp_path / "lib") as engine:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipsearch
-from clipsearch.ann import milvus, server_trust
+from clipsearch.ann import milvus, milvus_params, server_trust
 from clipsearch.ann import milvus_server as client
 from clipsearch.ann.base import Probe
 from clipsearch.errors import AnnIndexError, IndexServerError, InvalidInputError
@@ -103,7 +103,7 @@ def hostile():
     pytest.importorskip("pymilvus")
     from tests.support.hostile_milvus import HostileMilvus, serving
 
-    served = HostileMilvus(DIM, ROWS, milvus.label(LIBRARY, "anywhere"))
+    served = HostileMilvus(DIM, ROWS, milvus_params.label(LIBRARY, "anywhere"))
     with serving(served) as uri:
         server_trust.remember(uri)
         served.uri = uri
@@ -138,7 +138,7 @@ def test_whatever_a_server_answers_hits_are_rows_with_their_exact_scores(library
     [
         ("rows", ROWS - 1, "399 of the 400"),
         ("dim", 8, "not of this library"),
-        ("description", milvus.label("1" * 32, "anywhere"), "not of this library"),
+        ("description", milvus_params.label("1" * 32, "anywhere"), "not of this library"),
         ("description", "[" * 100_000, "not of this library"),
     ],
 )
