@@ -31,7 +31,7 @@ CASES = (
     "ann/remedies",
     "ann/ladder",
     "ann/filters",
-    "milvus",
+    "ann/on_milvus",
 )
 
 

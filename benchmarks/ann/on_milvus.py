@@ -1,6 +1,6 @@
 """The same rows in FAISS and on a Milvus server: recall, time of a search and searches a second, in one run.
 
-    python benchmarks/milvus.py [--rows 100000] [--dim 512] [--uri http://127.0.0.1:19530]
+    python benchmarks/ann/on_milvus.py [--rows 100000] [--dim 512] [--uri http://127.0.0.1:19530]
 
 Without --uri it starts the standalone server of the PyPI package `milvus`, with one thread, on this machine. Rows and
 text queries are made as those of benchmarks/ann. Both indexes are calibrated on the same texts to a recall of 0.95;
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "ann")]
 
 import numpy as np
