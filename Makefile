@@ -5,7 +5,7 @@ BIN := .venv/bin
 PHOTOS ?=
 QUERY ?=
 
-.PHONY: demo test test-all check docs-check bench clean
+.PHONY: demo test test-all test-cluster check docs-check bench clean
 
 demo: .venv/demo.stamp
 	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --query "$(QUERY)" --work build/demo
@@ -15,6 +15,13 @@ test: .venv/dev.stamp
 
 test-all: test
 	$(BIN)/python -m pytest -q -m slow
+
+# The server is a package of 56 MB for Linux alone; its tests are skipped where it cannot be installed.
+test-cluster: .venv/dev.stamp
+	$(BIN)/python -c 'import milvus' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps milvus==2.3.5 || \
+		echo "The Milvus server could not be installed: its tests are skipped." >&2
+	$(BIN)/python -m pytest -q -m cluster
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -17,7 +17,17 @@ from PIL import Image
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 COMMAND = str(Path(sys.executable).with_name("clipsearch"))
-PACKAGES = ("clipsearch", "faiss-gpu", "numpy", "onnxruntime", "open_clip_torch", "pillow", "sqlalchemy", "torch")
+PACKAGES = (
+    "clipsearch",
+    "faiss-gpu",
+    "numpy",
+    "onnxruntime",
+    "open_clip_torch",
+    "pillow",
+    "pymilvus",
+    "sqlalchemy",
+    "torch",
+)
 
 
 def make_pictures(folder: Path, count: int, side: int = 256, seed: int = 0) -> None:

@@ -35,6 +35,7 @@ CASES = (
     "ann/filters",
     "ann/lists",
     "cold_rows",
+    "ann/on_milvus",
 )
 
 

@@ -15,6 +15,7 @@ ClipSearchError                  exit 1
 │   ├── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
 │   └── DeviceError              exit 6   a GPU that was lost or cannot run the encoder, whatever the input
 ├── AnnIndexError                exit 1   an approximate index cannot be built or loaded
+│   └── IndexServerError         exit 1   the server of an index is away, is not trusted, or does not hold it
 ├── WorkerUnavailableError       exit 1   no process can be started to decode pictures in
 ├── ClusterError                 exit 1   a cluster that embeds cannot be reached, or has failed
 └── ServerError                  exit 1   a server cannot be reached, or does not answer as one of clipsearch does
@@ -106,6 +107,10 @@ class DeviceError(EncoderError):
 
 class AnnIndexError(ClipSearchError):
     """An approximate index that cannot be built, saved or loaded."""
+
+
+class IndexServerError(AnnIndexError):
+    """The server of an index cannot be reached, is not trusted, or does not hold it; the message is for the user."""
 
 
 class WorkerUnavailableError(ClipSearchError):

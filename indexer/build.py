@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipsearch.ann import registry
-from clipsearch.ann.calibrate import Calibration
+from clipsearch.ann import registry, server_trust
+from clipsearch.ann.calibrate import Calibration, Probed
 from clipsearch.ann.coarse import TRAINING_ROWS_PER_LIST
 from clipsearch.ann.faiss_ivfpq import MAX_CODEBOOK_ROWS, IvfPqIndex, IvfPqParams
 from clipsearch.ann.registry import Choice
 from clipsearch.config import Settings
-from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptError
+from clipsearch.errors import AnnIndexError, IndexServerError, InvalidInputError, StoreCorruptError
 from clipsearch.progress import SilentStages, Stages
 from clipsearch.store import compaction
 from clipsearch.store.catalog import Generation
@@ -27,6 +29,7 @@ from clipsearch.store.vectors import Rows
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder, calibrate_all, encoder_loader, query_sets, sample_rows
+from indexer.collections import Collections, check_server, is_whole, servers_of, sweep_collections
 from indexer.plan import IndexPlan
 from indexer.queries import AUTO, Given, GivenQueries, forget_queries, read_queries
 from indexer.spreads import refresh_spreads
@@ -130,12 +133,17 @@ class Builder:
         choice = self._fitting(snapshot, modality)
         if choice.kind == "flat":
             return None
-        if choice.kind not in registry.APPROXIMATE:  # it searches the library's rows and has no files of its own
+        if choice.kind not in registry.CALIBRATED:  # it searches the library's rows and has no files of its own
             return self._publish(choice.kind, {"dim": rows.dim}, len(rows), modality, lambda folder: None)
-        index, calibration = self._reusable(snapshot.generation(modality), choice, rows, retrain)
-        if not compacted:  # whose rows were verified when they were written
-            self._progress.stage(f"{modality}: verifying", 0)
-            snapshot.require_all_sound(modality, start=len(index) if index else 0)
+        active = None if retrain else snapshot.generation(modality)
+        calibrated = partial(self._calibrated, snapshot, modality, rows, live)
+        if choice.kind == registry.REMOTE:
+            collections = Collections(self._library, self._plan, self._progress)
+            known = collections.reusable(None if compacted else active, rows, choice)
+            self._verify(snapshot, modality, len(known) if known else 0, compacted)
+            return collections.make(modality, rows, choice, known, calibrated)
+        index, calibration = self._reusable(active, choice, rows)
+        self._verify(snapshot, modality, len(index) if index else 0, compacted)
         if index is not None and compacted:
             index = index.emptied()
         if index is None:
@@ -144,10 +152,7 @@ class Builder:
             self._progress.stage(f"{modality}: learning", 0)
             index.train(sample_rows(rows, live, sample_size(choice, rows.dim)))
         self._fill(index, rows, modality)
-        if len(index) >= CALIBRATE_GROWTH * calibration.rows or "text" not in calibration.kinds:
-            sets = query_sets(self._library, snapshot, modality, rows, live, self._load_encoder)
-            calibration = calibrate_all(index, sets, rows, live, self._plan.target_recall, modality, self._progress)
-        made = index
+        calibration, made = calibrated(index, calibration), index
 
         def write(folder: Path) -> None:
             made.save(folder)
@@ -155,12 +160,33 @@ class Builder:
 
         return self._publish(index.kind, index.params, len(index), modality, write)
 
+    def _verify(self, snapshot: Snapshot, modality: Modality, start: int, compacted: bool) -> None:
+        """Check the rows from `start` on; those of a compaction were verified when they were written."""
+        if not compacted:
+            self._progress.stage(f"{modality}: verifying", 0)
+            snapshot.require_all_sound(modality, start=start)
+
+    def _calibrated(
+        self,
+        snapshot: Snapshot,
+        modality: Modality,
+        rows: Rows,
+        live: NDArray[np.bool_] | None,
+        index: Probed,
+        known: Calibration,
+    ) -> Calibration:
+        """Calibrate an index, unless what is known of it still holds."""
+        if len(index) < CALIBRATE_GROWTH * known.rows and "text" in known.kinds:
+            return known
+        sets = query_sets(self._library, snapshot, modality, rows, live, self._load_encoder)
+        return calibrate_all(index, sets, rows, live, self._plan.target_recall, modality, self._progress)
+
     def _reusable(
-        self, generation: Generation | None, choice: Choice, rows: Rows, retrain: bool
+        self, generation: Generation | None, choice: Choice, rows: Rows
     ) -> tuple[IvfPqIndex | None, Calibration]:
         """Return the index that is there, if new rows can be added to it, and its calibration."""
         nothing = None, Calibration(0, {})
-        if retrain or generation is None or generation.kind != choice.kind or not self._is_whole(generation):
+        if generation is None or generation.kind != choice.kind or not self._is_whole(generation):
             return nothing
         folder = generation_path(self._library.folder, generation.name)
         params, watermark = generation.params, generation.watermark
@@ -194,7 +220,7 @@ class Builder:
 
     def _is_calibrated(self, generation: Generation) -> bool:
         """Tell whether an index knows how much queries by words must scan, which earlier versions did not always."""
-        if generation.kind not in registry.APPROXIMATE:
+        if generation.kind not in registry.CALIBRATED:
             return True
         try:
             return "text" in Calibration.load(generation_path(self._library.folder, generation.name)).kinds
@@ -209,7 +235,7 @@ class Builder:
         except StoreCorruptError as error:
             logger.warning("%s It is built again.", error)
             return False
-        return True
+        return generation.kind != registry.REMOTE or is_whole(generation)
 
 
 def build(
@@ -230,12 +256,16 @@ def build(
     with library.read() as snapshot:
         for modality in Modality:
             builder.choose(snapshot, modality)
+    if plan.uri:
+        check_server(plan)
+    with library.read() as snapshot:
+        servers = servers_of(_active(snapshot), plan)
     plan.save(writer)
     if queries is not None:
         queries.save(writer)
     for modality in Modality:
         _renew(library, writer, builder, modality, retrain=True)
-    sweep_generations(library)
+    sweep_generations(library, servers)
     return describe(library)
 
 
@@ -252,6 +282,8 @@ def rebuild(
     what `build` and `read_queries` do, and LibraryLockedError while another process writes.
     """
     plan.check()
+    if plan.uri:
+        server_trust.remember(plan.uri)
     library = Library(folder)
     try:
         load, given = encoder_loader(library, settings), None
@@ -277,10 +309,18 @@ def refresh(
     progress: Stages | None = None,
 ) -> None:
     """Do what is due, after the library's own plan: compact, repair, add what came since, or train again."""
-    builder = Builder(library, IndexPlan.of(library), load_encoder, progress)
+    plan = IndexPlan.of(library)
+    builder = Builder(library, plan, load_encoder, progress)
+    with library.read() as snapshot:
+        before = _active(snapshot)
     for modality in Modality:
-        _renew(library, writer, builder, modality, retrain=False)
-    sweep_generations(library)
+        try:
+            _renew(library, writer, builder, modality, retrain=False)
+        except IndexServerError as error:
+            logger.warning("%s The index stays as it is; the next run tries again.", error)
+    with library.read() as snapshot:
+        is_changed = _active(snapshot) != before
+    sweep_generations(library, servers_of(before, plan) if is_changed else ())
 
 
 def describe(library: Library) -> dict[Modality, Built]:
@@ -324,8 +364,13 @@ def sample_size(choice: Choice, dim: int) -> int:
     return min(wanted, max(MAX_SAMPLE_BYTES // (4 * dim), MAX_CODEBOOK_ROWS))
 
 
-def sweep_generations(library: Library) -> None:
-    """Delete the indexes that are not active; no other may be in the making."""
+def sweep_generations(library: Library, servers: Collection[str] = ()) -> None:
+    """Delete the indexes that are not active, on servers too; no other may be in the making."""
     with library.read() as snapshot:
-        active: Mapping[str, Generation] = {g.name: g for m in Modality if (g := snapshot.generation(m)) is not None}
-    sweep(library.folder, active)
+        active = _active(snapshot)
+    sweep(library.folder, {generation.name for generation in active})
+    sweep_collections(library, servers, active)
+
+
+def _active(snapshot: Snapshot) -> list[Generation]:
+    return [found for modality in Modality if (found := snapshot.generation(modality)) is not None]

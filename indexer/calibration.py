@@ -9,8 +9,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ann.calibrate import Calibrated, Calibration, Queries, calibrate, truth
-from clipsearch.ann.faiss_ivfpq import IvfPqIndex
+from clipsearch.ann.calibrate import Calibrated, Calibration, Probed, Queries, calibrate, truth
 from clipsearch.ann.stand_ins import SOURCE as STAND_INS
 from clipsearch.ann.stand_ins import stand_ins
 from clipsearch.config import Settings
@@ -85,7 +84,7 @@ def query_sets(
 
 
 def calibrate_all(
-    index: IvfPqIndex,
+    index: Probed,
     sets: Mapping[str, Queries],
     rows: Rows,
     live: NDArray[np.bool_] | None,
@@ -116,7 +115,7 @@ def calibrate_all(
 
 
 def _calibrate_without_words(
-    index: IvfPqIndex, rows: Rows, live: NDArray[np.bool_] | None, target: float, modality: Modality
+    index: Probed, rows: Rows, live: NDArray[np.bool_] | None, target: float, modality: Modality
 ) -> Calibrated:
     """Return what the most demanding family of stand-ins needs; an exact scan where the index does not reach that."""
     families = stand_ins(sample_rows(rows, live, _SAMPLE_ROWS), COUNT)

@@ -59,6 +59,21 @@ def encoder(isolated_user: None) -> Any:
 
 
 @pytest.fixture(scope="session")
+def milvus_server(isolated_user: None) -> Iterator[Any]:
+    """A real Milvus server of one process; the package that ships it is installed by `make test-cluster`."""
+    pytest.importorskip("milvus", reason="The Milvus server is not installed: pip install milvus==2.3.5")
+    pytest.importorskip("pymilvus", reason="The Milvus client is not installed")
+    from tests.support.milvus_server import MilvusServer
+
+    running = MilvusServer(Path(tempfile.mkdtemp(prefix="clipsearch-milvus-")))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.remove()
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[Any]:
     """A real HTTP server of the tests' own."""
     from tests.support.web import serving

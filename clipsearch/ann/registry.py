@@ -11,11 +11,17 @@ from clipsearch.ann.base import AnnIndex, RowSource
 from clipsearch.ann.calibrate import Calibration
 from clipsearch.errors import AnnIndexError, InvalidInputError
 
-KINDS = ("auto", "flat", "pq4", "ivfpq", "torch_flat", "faiss_flat")
+KINDS = ("auto", "flat", "pq4", "ivfpq", "torch_flat", "faiss_flat", "milvus")
 """What `clipsearch build --index` takes; `auto` chooses flat, pq4 or ivfpq."""
 
 APPROXIMATE = ("pq4", "ivfpq")
-"""The kinds that are files of their own; the others search the rows of the library."""
+"""The kinds that are files of their own; the others search the rows of the library, or a server."""
+
+REMOTE = "milvus"
+"""The kind that is a collection on a server."""
+
+CALIBRATED = (*APPROXIMATE, REMOTE)
+"""The kinds that find most of the nearest rows, not all."""
 
 _BYTES_A_VALUE = {"torch_flat": 2, "faiss_flat": 4}
 
@@ -52,11 +58,21 @@ def choose(kind: str, rows: int, dim: int, memory_budget: int = 0) -> Choice:
         kind = "ivfpq" if cost >= IVFPQ_ROWS else "pq4" if cost >= PQ4_ROWS else "flat"
     if kind == "flat" or not rows:
         return Choice("flat")
+    if kind == REMOTE and memory_budget:
+        raise InvalidInputError(
+            "A memory budget is for indexes on this machine, and a Milvus server has its own memory. Leave out "
+            "`--memory-budget` (in Python: memory_budget of engine.build)."
+        )
     if kind in _BYTES_A_VALUE:
         _check_budget(_BYTES_A_VALUE[kind] * rows * dim, rows, dim, memory_budget)
         return Choice(kind)
     if rows < MIN_ROWS:
         return Choice("flat")
+    if kind == REMOTE:
+        from clipsearch.ann.milvus_params import choose_lists
+
+        nlist, m = choose_lists(rows, dim)
+        return Choice(kind, nlist, m)
     nlist = 1 if kind == "pq4" else max(2, min(MAX_LISTS, int(4 * rows**0.5), rows // 39))
     return Choice(kind, nlist, _sub_quantisers(rows, dim, nlist, memory_budget))
 
@@ -94,8 +110,8 @@ class OpenIndex:
 def open_generation(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, watermark: int) -> OpenIndex:
     """Read a generation: an index of a kind that holds the first `watermark` rows, and its calibration.
 
-    Raises AnnIndexError if either cannot be read. FAISS may read a damaged file without an error: compare the files
-    with their checksums first.
+    Raises AnnIndexError if either cannot be read; whether a server answers shows in the first search. FAISS may read a
+    damaged file without an error: compare the files with their checksums first.
     """
     return OpenIndex(_load(kind, folder, params, rows, watermark), Calibration.load(folder))
 
@@ -109,6 +125,10 @@ def _load(kind: str, folder: Path, params: Mapping[str, Any], rows: RowSource, w
         from clipsearch.ann.faiss_flat import FaissFlatIndex
 
         return FaissFlatIndex.over(rows, stop=watermark)
+    if kind == REMOTE:
+        from clipsearch.ann.milvus import MilvusIndex
+
+        return MilvusIndex.over(params, watermark)
     if kind not in APPROXIMATE:
         raise AnnIndexError(f"There is no index of kind {kind!r}. Use one of: {', '.join(KINDS)}.")
     from clipsearch.ann.faiss_ivfpq import IvfPqIndex

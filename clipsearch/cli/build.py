@@ -39,7 +39,8 @@ class Size(click.ParamType[int]):
     show_default=True,
     help="The kind of index. flat: exact scan, no index. pq4: scan of 4-bit codes. "
     "ivfpq: inverted lists of 4-bit codes. "
-    "torch_flat, faiss_flat: exact scan on a GPU, with 2 or 4 bytes per value. auto: flat, pq4 or ivfpq, by size. "
+    "torch_flat, faiss_flat: exact scan on a GPU, with 2 or 4 bytes per value. "
+    "milvus: a Milvus server, see --uri. auto: flat, pq4 or ivfpq, by size. "
     "Scores are exact with every kind.",
 )
 @click.option(
@@ -62,24 +63,39 @@ class Size(click.ParamType[int]):
     help="At least 50 queries by words, like those to come, to calibrate with: vectors as .npy, or texts as .csv, "
     ".tsv, .jsonl or .txt (one per line). They are kept for later runs; `auto` forgets them.",
 )
+@click.option(
+    "--uri",
+    metavar="URL",
+    help="The Milvus server of --index milvus, such as http://127.0.0.1:19530; this trusts it. Its token comes from "
+    "CLIPSEARCH_MILVUS_TOKEN, or the file that CLIPSEARCH_MILVUS_TOKEN_FILE names.",
+)
 @library_option
-def build(kind: str, target_recall: float, memory_budget: int | None, queries: str | None, library: str | None) -> None:
+def build(
+    kind: str,
+    target_recall: float,
+    memory_budget: int | None,
+    queries: str | None,
+    uri: str | None,
+    library: str | None,
+) -> None:
     """Build the search index again from the stored vectors.
 
     \b
     clipsearch build
     clipsearch build --target-recall 0.99
     clipsearch build --queries captions.csv
+    clipsearch build --index milvus --uri http://127.0.0.1:19530
 
     No indexed file is read. The options are kept for later runs.
     """  # noqa: D301 - click wants the character itself
+    from clipsearch.ann.server_trust import read_uri
     from clipsearch.cli.progress import make_build_progress
     from indexer.build import rebuild
     from indexer.plan import IndexPlan
     from indexer.queries import AUTO
 
     settings, folder = read_settings(library=library)
-    plan = IndexPlan(kind, target_recall, memory_budget or 0)
+    plan = IndexPlan(kind, target_recall, memory_budget or 0, read_uri(uri) if uri is not None else "")
     with make_build_progress() as progress:
         built = rebuild(folder, settings, plan, queries, progress)
     for modality, what in built.items():

@@ -12,6 +12,7 @@ import click
 from clipsearch.cli.options import json_option, library_option, read_settings
 from clipsearch.config import Settings
 from clipsearch.errors import LibraryError, StoreCorruptError
+from clipsearch.paths import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,8 @@ def _build_command(plan: IndexPlan) -> str:
         options += f" --target-recall {plan.target_recall:g}"
     if plan.memory_budget:
         options += f" --memory-budget {plan.memory_budget}"
+    if plan.uri:
+        options += f" --uri {printable(plan.uri)}"
     return BUILD + options
 
 

@@ -56,7 +56,7 @@ SECTIONS = {
         "verify": ("clipsearch.cli.verify", "Compare the library with its checksums."),
         "repair": ("clipsearch.cli.repair", "Encode again what is damaged."),
         "build": ("clipsearch.cli.build", "Build the search index again."),
-        "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub."),
+        "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub, or a server."),
         "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),
     },
     "Share": {

@@ -10,6 +10,7 @@ from clipsearch.cli.options import count_files, json_option, library_option, not
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
+    from clipsearch.store.catalog import Generation
     from clipsearch.store.summary import LibrarySummary
 
 
@@ -58,6 +59,11 @@ def forget(paths: tuple[str, ...], library: str | None) -> None:
     note(f"Forgotten: {count_files(count)}. Your files were not touched.")
 
 
+def _server(index: Generation) -> str:
+    """Say where an index is that is not a part of the library."""
+    return f" at {printable(str(index.params['uri']))}" if "uri" in index.params else ""
+
+
 def _describe(summary: LibrarySummary) -> list[str]:
     from clipsearch.store.findings import counted
 
@@ -66,7 +72,7 @@ def _describe(summary: LibrarySummary) -> list[str]:
     lines.append(f"encoder   {encoder.name} ({encoder.dim} dimensions)" if encoder else "encoder   none yet")
     for modality, part in summary.modalities.items():
         index = part.index
-        kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it"
+        kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it{_server(index)}"
         counts = f"{count_files(part.files)}, {counted(part.vectors, 'vector')}, {part.deleted:,} deleted"
         lines.append(f"{modality:<9} {counts}; {kind}")
     for root in summary.roots:

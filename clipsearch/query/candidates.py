@@ -22,7 +22,7 @@ from clipsearch.ann.calibrate import DEPTH
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.flat import exact_search, merge, search_among
 from clipsearch.ann.registry import OpenIndex
-from clipsearch.errors import AnnIndexError, StoreCorruptError
+from clipsearch.errors import AnnIndexError, IndexServerError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, verify
@@ -114,20 +114,26 @@ class Retriever:
                 return search_among(rows, queries, min(k, len(chosen)), chosen).ids, frozenset()
             allowed = np.zeros(len(rows), np.bool_)
             allowed[chosen] = True
-        ids, is_usable = None, True
+        ids, trouble = None, ""
         generation = snapshot.generation(modality)
         if generation is not None:
             opened = self._opened(generation, rows)
-            is_usable = opened is not None or not self._is_current(generation)
+            trouble = UNUSABLE_INDEX if opened is None and self._is_current(generation) else ""
             if opened is not None:
                 try:
                     ids = _ask(opened, batch, generation, allowed, k)
                 except AnnIndexError as error:
                     logger.debug("%s", error)
-                    is_usable = False
+                    trouble = self._trouble(error, generation)
         if ids is None:
             ids = exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
-        return ids, frozenset(() if is_usable else (UNUSABLE_INDEX,))
+        return ids, frozenset((trouble,) if trouble else ())
+
+    def _trouble(self, error: AnnIndexError, generation: Generation) -> str:
+        """Say why an index could not be asked; nothing of one that a build has replaced meanwhile, with its server."""
+        if not isinstance(error, IndexServerError):
+            return UNUSABLE_INDEX
+        return f"{error} This search was exact." if self._is_current(generation) else ""
 
     def _is_current(self, generation: Generation) -> bool:
         """Tell whether a generation is still the active one: a build that ends meanwhile deletes the one before."""

@@ -13,6 +13,7 @@ from clipsearch.ann import registry
 from clipsearch.ann.base import AnnIndex
 from clipsearch.ann.calibrate import Calibrated, Calibration
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex
+from clipsearch.ann.milvus import MilvusIndex
 from clipsearch.ann.stand_ins import SOURCE as STAND_INS
 from clipsearch.errors import AnnIndexError, StoreCorruptError
 from clipsearch.query.candidates import open_generation
@@ -79,10 +80,12 @@ def open_index(library: Library, wanted: IndexGoal, snapshot: Snapshot, modality
     """Open what a search uses. Raises StoreCorruptError if the rows cannot be read."""
     rows, generation = snapshot.rows(modality), snapshot.generation(modality)
     exact = IndexState(library, wanted, snapshot, modality, rows, generation, None, Calibration(0, {}))
-    if generation is None or generation.kind not in registry.APPROXIMATE:
+    if generation is None or generation.kind not in registry.CALIBRATED:
         return exact
     try:
         opened = open_generation(library.folder, generation, rows)
+        if isinstance(opened.index, MilvusIndex):
+            opened.index.check()
         return replace(exact, index=opened.index, calibration=opened.calibration)
     except (AnnIndexError, StoreCorruptError) as error:
         return replace(exact, trouble=str(error))
@@ -121,6 +124,8 @@ def _index(state: IndexState) -> Iterator[Finding]:
     due, best = (registry.choose(each, len(state.rows), state.rows.dim).kind for each in (state.wanted.kind, "auto"))
     memory = _index_bytes(state)
     found = f"{kind}, {memory:,.1f} bytes of memory per vector." if memory else f"{kind}: a search scans every vector."
+    if isinstance(state.index, MilvusIndex):
+        found = f"{kind}: the collection {state.index.collection} on the server {state.index.params['uri']}."
     severity, todo = Severity.OK, ""
     if state.trouble:
         found = f"{kind} cannot be used, so every search is exact and slower: {state.trouble}"

@@ -166,6 +166,7 @@ class EngineWrites:
         target_recall: float = 0.95,
         memory_budget: int = 0,
         queries: Queries | None = None,
+        uri: str = "",
     ) -> dict[Modality, Built]:
         """Build the search index again from the stored vectors, as `clipsearch build` does; this engine uses it then.
 
@@ -176,6 +177,7 @@ class EngineWrites:
             queries: Queries by words like those to come, at least 50, to calibrate with: vectors of shape (n, dim),
                 texts for the library's encoder, or the path of a file of either. They are kept for later builds. `auto`
                 forgets those that were given, None keeps them.
+            uri: The address of the Milvus server, for `milvus` alone; it is trusted from then on.
 
         Returns:
             What each modality with rows has now: `kind`, `rows` and `calibration`.
@@ -185,11 +187,13 @@ class EngineWrites:
             LibraryLockedError: Another process is writing.
             EncoderError: Texts are given, and the encoder is unavailable.
             LibraryError: The disk refuses; the index before stays active then.
+            IndexServerError: The Milvus server refuses or cannot be reached; as with LibraryError.
         """
+        from clipsearch.ann.server_trust import read_uri
         from indexer.build import rebuild
         from indexer.plan import IndexPlan
 
-        plan = IndexPlan(index, target_recall, memory_budget)
+        plan = IndexPlan(index, target_recall, memory_budget, read_uri(uri) if uri else "")
         with self._take_turn():
             return rebuild(self.library.folder, self._settings, plan, queries)
 

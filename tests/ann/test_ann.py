@@ -14,21 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipsearch.ann import faiss_runtime, registry
+from clipsearch.ann import faiss_runtime, milvus, milvus_params, registry, server_trust
 from clipsearch.ann.base import AnnIndex, Probe
 from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_flat import MAX_GPU_K, FaissFlatIndex
 from clipsearch.ann.faiss_ivfpq import IvfPqIndex, IvfPqParams
 from clipsearch.ann.faiss_runtime import GPU_QUERIES, SCRATCH_BYTES, has_gpu, import_faiss
 from clipsearch.ann.flat import ArrayRows, FlatIndex, exact_search, merge, no_neighbors, top_k
+from clipsearch.ann.milvus_server import MilvusServer
 from clipsearch.ann.rotation import balancing_rotation
 from clipsearch.ann.torch_flat import TorchFlatIndex, TorchFlatParams
 from clipsearch.errors import AnnIndexError, InvalidInputError
-from clipsearch.types import Neighbors
+from clipsearch.types import Modality, Neighbors
 
 DIM = 32
 TORCH, FAISS = TorchFlatIndex.kind, FaissFlatIndex.kind
-KINDS = sorted({*registry.KINDS} - {"auto"})
+KINDS = sorted({*registry.KINDS} - {"auto", registry.REMOTE})
 
 
 def clustered(rows: int, seed: int = 0) -> np.ndarray:
@@ -55,8 +56,22 @@ def created(kind: str, rows: int) -> AnnIndex:
 
 
 def loaded(kind: str, folder: Path, params: Mapping[str, Any]) -> AnnIndex:
-    index_class = {"flat": FlatIndex, TORCH: TorchFlatIndex, FAISS: FaissFlatIndex}.get(kind, IvfPqIndex)
-    return index_class.load(folder, params)
+    known = {"flat": FlatIndex, registry.REMOTE: milvus.MilvusIndex, TORCH: TorchFlatIndex, FAISS: FaissFlatIndex}
+    return known.get(kind, IvfPqIndex).load(folder, params)
+
+
+def on_server(uri: str, rows: np.ndarray) -> AnnIndex:
+    """A collection of the rows, indexed and loaded."""
+    server_trust.remember(uri)
+    nlist, m = milvus_params.choose_lists(len(rows), DIM)
+    name = milvus_params.collection_name("0" * 32, Modality.IMAGE)
+    params = milvus_params.MilvusParams(DIM, nlist, m, len(rows), uri, name)
+    index = milvus.MilvusIndex(params, MilvusServer(uri), label=milvus_params.label("0" * 32, "a test"))
+    index.train(rows.astype(np.float32))
+    for start in range(0, len(rows), 400):
+        index.add(rows[start : start + 400])
+    index.finish(rows[:200].astype(np.float32))
+    return index
 
 
 def built(kind: str, rows: np.ndarray) -> AnnIndex:
@@ -67,9 +82,11 @@ def built(kind: str, rows: np.ndarray) -> AnnIndex:
     return index
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, pytest.param(registry.REMOTE, marks=pytest.mark.cluster)])
 def index_and_rows(request):
     rows = clustered(1500)
+    if request.param == registry.REMOTE:
+        return on_server(request.getfixturevalue("milvus_server").uri, rows), rows
     return built(request.param, rows), rows
 
 
@@ -164,6 +181,8 @@ def test_what_was_saved_answers_the_same(index_and_rows, tmp_path):
 
 def test_unreadable_files_are_our_error(index_and_rows, tmp_path):
     index, _ = index_and_rows
+    if index.kind == registry.REMOTE:
+        pytest.skip("The index is on a server, and is known by its params.")
     index.save(tmp_path)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:20])

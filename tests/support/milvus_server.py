@@ -1,0 +1,101 @@
+"""A real Milvus server of one process: the standalone one that the PyPI package `milvus` ships."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+START_SECONDS = 240
+
+
+class MilvusServer:
+    """A server in a folder of its own, on free ports of this machine. It may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        import milvus
+
+        self._folder = folder
+        self._config = milvus.MilvusServerConfig()
+        ports = [name for name in self._config.configurable_items if name.endswith("_port")]
+        self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
+        self._config.resolve()
+        self._write_etcd_config(self._config.get("etcd_port"), free_port())
+        milvus._initialize_data_files(str(folder))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._health = free_port()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self._config.get('proxy_port')}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start the server and wait until it says that it is healthy."""
+        binaries = self._folder / "bin"
+        environment = os.environ | {
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self._health),
+            "MILVUS_RUN_DIR": str(self._folder / "run"),
+            "LD_LIBRARY_PATH": str(binaries),
+            "ETCD_CONFIG_PATH": str(self._folder / "etcd.yaml"),
+            # Threads of OpenMP that spin take minutes for what takes seconds, where others use the cores.
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        with open(self._folder / "logs" / "output.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [binaries / "milvus", "run", "standalone"], cwd=self._folder, env=environment, stdout=log, stderr=log
+            )
+        end = time.monotonic() + START_SECONDS
+        while not self._is_healthy():
+            assert self._process.poll() is None, f"The server ended: see {self._folder}/logs"
+            assert time.monotonic() < end, f"The server did not start in {START_SECONDS} seconds"
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Kill the server as a power cut does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def remove(self) -> None:
+        """Kill the server and delete its folder."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_etcd_config(self, port: int, peer_port: int) -> None:
+        """Give the etcd inside the server ports of its own: by default every one takes 2379 and 2380."""
+        client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+        lines = [
+            "name: default",
+            f"listen-client-urls: {client}",
+            f"advertise-client-urls: {client}",
+            f"listen-peer-urls: {peer}",
+            f"initial-advertise-peer-urls: {peer}",
+            f"initial-cluster: default={peer}",
+        ]
+        (self._folder / "etcd.yaml").write_text("\n".join(lines) + "\n")
+
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health}/healthz", timeout=5) as answer:
+                return b"OK" in answer.read()
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
