@@ -52,9 +52,7 @@ def make_options(columns: Iterable[str], pictures: str | None, fetch_urls: bool 
         role, _, column = part.partition("=")
         named.append((role.strip(), column.strip()))
     if pictures is not None and not os.path.isdir(pictures):
-        raise InvalidInputError(
-            f"There is no folder {pictures}. --pictures names the folder of the pictures in tables."
-        )
+        raise InvalidInputError(f"There is no folder {pictures}. Name the folder of the pictures in tables.")
     folder = None if pictures is None else os.path.realpath(pictures)
     change = OptionsChange(tuple(named) or None, folder, fetch_urls)
     change.apply(SourceOptions()).check()

@@ -156,7 +156,7 @@ class LocalStorage:
         path = os.path.realpath(os.path.join(start, reference))
         if relative(path, start) is None:
             raise ValueError(
-                f"its picture {reference!r:.80} lies outside of {start}; to allow another folder: --pictures FOLDER (in "
+                f"its picture {reference!r:.80} lies outside of {start}; to allow another: --pictures FOLDER (in "
                 "Python: pictures=FOLDER)"
             )
         return path

@@ -11,7 +11,7 @@ import pytest
 from clipsearch.errors import InvalidInputError
 from indexer.sources.base import BadRow, BrokenShardError
 from indexer.sources.registry import SourceOptions, canonical, is_source, open_source
-from tests.support.datasets import picture, all_rows, said, samples, tar_of, write_table, zip_of
+from tests.support.datasets import all_rows, picture, said, samples, tar_of, write_table, zip_of
 
 ROWS = 9
 

@@ -12,7 +12,7 @@ import pytest
 
 from clipsearch.errors import InvalidInputError
 from indexer.sources.registry import open_source
-from tests.support.datasets import picture, all_rows, samples, tar_of, write_table
+from tests.support.datasets import all_rows, picture, samples, tar_of, write_table
 
 pytestmark = [
     pytest.mark.slow,
