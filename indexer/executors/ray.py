@@ -238,9 +238,7 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ClusterError(
-            f"There is no Ray cluster at {address}: {error}. Start one, or name its address."
-        ) from error
+        raise ClusterError(f"There is no Ray cluster at {address}: {error}. Start one, or name its address.") from error
 
 
 @contextmanager

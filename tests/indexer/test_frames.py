@@ -1,5 +1,6 @@
 """The path that Spark takes: frames of tasks in, frames of reports out, and finished shards in a shared folder."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_spark_runs_it(tmp_path, encoder):
     pytest.importorskip("pyspark", reason="needs pyspark and a Java runtime")
     address = tables(tmp_path / "data", 4, 7)
     command = [sys.executable, "-c", SPARK, address, str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    env = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500, check=False)
     assert done.stdout.split() == ["20", "8"], done.stderr
     assert import_shards(tmp_path / "lib", tmp_path / "out", SETTINGS).imported == 4
     index(tmp_path / "local", [address], SETTINGS, encoder=encoder)
