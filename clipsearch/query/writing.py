@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError, LibraryError, LibraryLockedError
+from clipsearch.query.indexing import IndexKeywords, Paths, read_options, read_paths
 from clipsearch.records import AddReport, Record
 from clipsearch.store.library import Library
 from clipsearch.types import EncoderPin, Modality
@@ -89,18 +89,11 @@ class EngineWrites:
 
     def index(
         self,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        paths: Paths = (),
         *,
-        exclude: Iterable[str] | None = None,
-        include_hidden: bool | None = None,
-        retry_failed: bool = False,
-        ocr: bool | None = None,
-        columns: Mapping[str, str] | None = None,
-        pictures: str | os.PathLike[str] | None = None,
-        fetch_urls: bool | None = None,
         progress: Callable[[int, int | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
-        within: Iterable[str | os.PathLike[str]] | None = None,
+        **options: Unpack[IndexKeywords],
     ) -> IndexReport:
         """Bring the library up to date with folders, files and data sets, as `clipsearch index` does.
 
@@ -131,30 +124,14 @@ class EngineWrites:
         Example:
             >>> report = engine.index(["photos"], exclude=["*.tmp"])
         """
-        from clipsearch.store.roots import RulesChange
         from indexer import pipeline
-        from indexer.data_sets import make_options
         from indexer.report import reporting
 
-        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        for path in given:
-            if not isinstance(path, str | os.PathLike):
-                raise InvalidInputError(f"What is indexed must be a path, not {path!r:.80}.")
-        patterns = None if exclude is None else tuple(exclude)
-        if patterns is not None and (isinstance(exclude, str) or not all(isinstance(each, str) for each in patterns)):
-            raise InvalidInputError(f"exclude must be a list of patterns, not {exclude!r:.80}.")
-        change = RulesChange(patterns, include_hidden)
-        rules = None if change == RulesChange() else change
-        inside = None if within is None else tuple(os.path.realpath(os.fsdecode(folder)) for folder in within)
-        named = () if columns is None else [f"{role}={name}" for role, name in columns.items()]
-        source = make_options(named, None if pictures is None else os.fsdecode(pictures), fetch_urls)
-        options = pipeline.IndexOptions(
-            rules, retry_failed=retry_failed, ocr=ocr, source=source, timeout=self._timeout, within=inside
-        )
+        given, chosen = read_paths(paths), read_options(options, self._timeout)
         encoder = self._encoder or self._writing_encoder
         with self._take_turn():
             return pipeline.index(
-                self.library.folder, [os.fsdecode(path) for path in given], self._settings, options,
+                self.library.folder, given, self._settings, chosen,
                 encoder=encoder, progress=reporting(progress), notify=logger.warning,
                 should_stop=should_stop or (lambda: False),
             )  # fmt: skip

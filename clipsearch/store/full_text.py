@@ -192,7 +192,8 @@ def ranked_ids(
     if allowed is None and not first:
         return list(connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars())
     query = _matching_items(has_all, allowed).where(_table.c.rowid >= first)
-    return list(connection.execute(query.order_by(literal_column("full_text.rank")).limit(limit)).scalars())
+    ranked = query.order_by(literal_column("full_text.rank")).limit(limit)
+    return [int(row[0]) for row in connection.execute(ranked)]
 
 
 def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select[tuple[int]]:
