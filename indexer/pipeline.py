@@ -14,7 +14,7 @@ from typing import Any
 
 from clipsearch.config import Settings
 from clipsearch.encoders import languages, names, registry
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
 from clipsearch.media.content_hash import hash_content
@@ -128,6 +128,7 @@ class _Run:
         reading = plan(self.library, self.options.ocr, retry_failed=self.options.retry_failed)
         self._pin()
         with self.library.writer(timeout=self.options.timeout) as writer:
+            self._pin_again()
             if self.options.ocr is not None:
                 writer.set_setting(OCR_KEY, "1" if self.options.ocr else None)
             difference, roots = self._compare(writer, paths)
@@ -233,6 +234,15 @@ class _Run:
             self.encoder = _choose(asked, self.settings, self.notify)
         pin = EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim)
         self.library.pin(pin, timeout=self.options.timeout)
+
+    def _pin_again(self) -> None:
+        """Take the encoder that the library has now, under the lock: another may have taken its place until then."""
+        pin = self.library.encoder
+        if pin is None or self.encoder is None or fitting(self.encoder, pin) is not None:
+            return
+        if self.options.model not in (None, "auto"):
+            self.library.check_encoder(self.encoder.name)
+        self.encoder = None
 
     def _pinned_encoder(self) -> Encoder:
         self.encoder = self.encoder or pinned_encoder(self.library, self.settings)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from clipsearch.config import Settings
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.errors import InvalidInputError, LibraryError, LibraryLockedError
 from clipsearch.records import AddReport, Record
 from clipsearch.store.library import Library
@@ -138,8 +138,9 @@ class EngineWrites:
         rules = None if change == RulesChange() else change
         inside = None if within is None else tuple(os.path.realpath(os.fsdecode(folder)) for folder in within)
         options = pipeline.IndexOptions(rules, retry_failed=retry_failed, ocr=ocr, timeout=self._timeout, within=inside)
-        encoder = self._encoder or self._writing_encoder
         with self._take_turn():
+            pin = self._pinned()
+            encoder = fitting(self._encoder, pin) or fitting(self._writing_encoder, pin)
             return pipeline.index(
                 self.library.folder, [os.fsdecode(path) for path in given], self._settings, options,
                 encoder=encoder, progress=reporting(progress), notify=logger.warning,
@@ -213,8 +214,8 @@ class EngineWrites:
         """Return the library's encoder, loaded for the device of the settings on first use."""
         from indexer.pipeline import pinned_encoder
 
-        known = self._encoder or self._writing_encoder
         pin = self._pinned()
+        known = fitting(self._encoder, pin) or fitting(self._writing_encoder, pin)
         if known is None or (known.name, known.fingerprint) != (pin.name, pin.fingerprint):
             known = self._writing_encoder = pinned_encoder(self.library, self._settings)
         return known

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
@@ -71,7 +72,12 @@ def _write(parent: Folder, name: str, write: Callable[[Path], None]) -> dict[str
 def activate(connection: Connection, generation: Generation) -> None:
     """Make a generation the one that answers for its modality; its files must be durable."""
     deactivate(connection, generation.modality)
-    values = {
+    connection.execute(insert(generations).values(**columns_of(generation)))
+
+
+def columns_of(generation: Generation) -> dict[str, Any]:
+    """Return the columns of a generation but for its id and digest."""
+    return {
         "modality": generation.modality,
         "name": generation.name,
         "kind": generation.kind,
@@ -79,7 +85,6 @@ def activate(connection: Connection, generation: Generation) -> None:
         "watermark": generation.watermark,
         "checksums": json.dumps(dict(generation.checksums)),
     }
-    connection.execute(insert(generations).values(**values))
 
 
 def deactivate(connection: Connection, modality: Modality) -> None:

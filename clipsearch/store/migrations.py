@@ -29,6 +29,9 @@ _LATER = (
     schema.record_pictures,
     schema.collections,
     schema.collection_items,
+    schema.second_segments,
+    schema.second_generations,
+    schema.second_settings,
 )
 """The sealed tables that came after there were digests."""
 
@@ -84,6 +87,12 @@ def _add_collections_of_users(connection: Connection) -> None:
     checksums.create(connection)
 
 
+def _add_second_set(connection: Connection) -> None:
+    for table in (*_LATER, *schema.SECOND):
+        table.create(connection, checkfirst=True)
+    checksums.create(connection)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     table = column.table.name
     if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
@@ -100,6 +109,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_recognised_text,
     _add_records,
     _add_collections_of_users,
+    _add_second_set,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -123,7 +133,8 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NO_COLLECTIONS = tuple(map(_empty_view, (schema.collections, schema.collection_items)))
+_NO_SECOND_SET = tuple(map(_empty_view, schema.SECOND))
+_NO_COLLECTIONS = (*map(_empty_view, (schema.collections, schema.collection_items)), *_NO_SECOND_SET)
 _NO_RECORDS = (
     *map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures)),
     *_NO_COLLECTIONS,
@@ -144,6 +155,7 @@ VIEWS: tuple[tuple[str, ...], ...] = (
     _UNREAD,
     _NO_RECORDS,
     _NO_COLLECTIONS,
+    _NO_SECOND_SET,
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count; a table that is there after all is seen by the connections

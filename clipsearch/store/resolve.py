@@ -148,7 +148,7 @@ class Resolver:
         self, connection: Connection, known: Known, own: Row[Any] | None, fresh: dict[str, Content], taken: set[int]
     ) -> Content | None:
         """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
-        if own is not None and own.content_hash == known.content_hash:
+        if own is not None and own.content_hash == known.content_hash and catalog.is_encoded(connection, own.id):
             return _moved(known.record, own)
         if own is None or own.deleted:
             gone = self._gone(connection, known.content_hash, taken)
@@ -165,7 +165,7 @@ class Resolver:
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
         """Return the best item to copy: one with the same captions, if there is any."""
-        same = select(items).where(items.c.content_hash == known.content_hash)
+        same = select(items).where(items.c.content_hash == known.content_hash, catalog.IS_ENCODED)
         text = known.captions and known.captions.text
         order = (items.c.caption.is_not(text), items.c.deleted, items.c.id)
         return connection.execute(same.order_by(*order).limit(1)).one_or_none()
@@ -173,7 +173,7 @@ class Resolver:
     def _gone(self, connection: Connection, content_hash: str, taken: set[int]) -> Row[Any] | None:
         """Return an item with that content whose file is missing or was deleted, and that may be moved."""
         is_gone = items.c.deleted | items.c.id.in_(self._ledger.missing)
-        query = select(items).where(items.c.content_hash == content_hash, is_gone)
+        query = select(items).where(items.c.content_hash == content_hash, is_gone, catalog.IS_ENCODED)
         found = connection.execute(query.order_by(items.c.deleted, items.c.id))
         return next((row for row in found if row.id not in taken), None)
 

@@ -1,0 +1,144 @@
+"""The items that the second set lacks: what each of them holds, of which its vectors are to be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from clipsearch.store.checksums import digest, is_sound
+from clipsearch.store.recognised import lines_of
+from clipsearch.store.records import RootKind
+from clipsearch.store.schema import (
+    FIRST_RECOGNISED_PART,
+    items,
+    recognised_text,
+    record_contents,
+    record_pictures,
+    roots,
+    second_items,
+    vectors,
+)
+from clipsearch.store.sql_values import listed
+from clipsearch.types import Modality
+
+_PAGE = 1000
+
+_STAMPED = (
+    select(
+        *items.c,
+        roots.c.kind.label("root_kind"),
+        record_contents.c.text.label("whole"),
+        record_contents.c.source,
+        recognised_text.c.lines,
+        record_pictures.c.kept,
+        second_items.c.stamp,
+        second_items.c.reason,
+    )
+    .join(roots, roots.c.id == items.c.root_id)
+    .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
+    .outerjoin(recognised_text, recognised_text.c.item_id == items.c.id)
+    .outerjoin(record_pictures, record_pictures.c.item_id == items.c.id)
+    .outerjoin(second_items, second_items.c.item_id == items.c.id)
+    .where(~items.c.deleted)
+    .order_by(items.c.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """What the catalog has of an item, for an encoder to make its vectors of.
+
+    stamp: of all that. path: as stored. has_picture: whether it has a vector of a picture. captions: the
+    texts that its captions were encoded as, of a picture from a file; caption, text: of a record. lines: of the text in
+    its picture. source: of a record's picture. kept: what the library keeps of that. is_sound: whether the catalog's
+    entry matches its digest.
+    """
+
+    id: int
+    stamp: int
+    root_id: int
+    path: str
+    kind: RootKind
+    modality: Modality
+    size: int
+    mtime_ns: int
+    content_hash: str
+    has_picture: bool
+    captions: tuple[str, ...]
+    caption: str | None
+    text: str | None
+    lines: tuple[str, ...]
+    source: str | None
+    kept: str | None
+    is_sound: bool
+
+
+def pending(connection: Connection, after: int, *, retry: bool) -> tuple[list[StoredItem], int | None]:
+    """Return what of the next items the second set lacks, and the id of the last one looked at; None after the end.
+
+    after: the id that they come after. retry: also those whose vectors could not be made.
+    """
+    rows = connection.execute(_STAMPED.where(items.c.id > after).limit(_PAGE)).all()
+    if not rows:
+        return [], None
+    wanted = [row for row in rows if row.stamp != _stamp(row) or (retry and row.reason is not None)]
+    return _items(connection, wanted), rows[-1].id
+
+
+def stamps(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Return the stamp of each of these items that is live, of what it holds now."""
+    return {row.id: _stamp(row) for row in connection.execute(_STAMPED.where(items.c.id.in_(listed(ids))))}
+
+
+def is_complete(connection: Connection) -> bool:
+    """Tell whether every live item was encoded for the second set as it is now, or could not be."""
+    after: int | None = 0
+    while after is not None:
+        found, after = pending(connection, after, retry=False)
+        if found:
+            return False
+    return True
+
+
+def reasons(connection: Connection) -> Iterator[tuple[int, str]]:
+    """Yield the id and the reason of each live item that lacks vectors in the second set, in order of id."""
+    query: Select[Any] = select(second_items.c.item_id, second_items.c.reason)
+    query = query.join(items, items.c.id == second_items.c.item_id)
+    found = query.where(~items.c.deleted, second_items.c.reason.is_not(None)).order_by(second_items.c.item_id)
+    return ((row.item_id, row.reason) for row in connection.execute(found))
+
+
+def _stamp(row: Row[Any]) -> int:
+    return digest(row.content_hash, row.modality, row.caption, row.whole, row.lines)
+
+
+def _items(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredItem]:
+    ids = [row.id for row in rows]
+    lines = lines_of(connection, ids)
+    pictures: set[int] = set()
+    captions: dict[int, list[str]] = {}
+    query = select(vectors.c.item_id, vectors.c.modality, vectors.c.text, vectors.c.line, vectors.c.end_line)
+    query = query.where(vectors.c.item_id.in_(listed(ids)), vectors.c.part < FIRST_RECOGNISED_PART)
+    before: dict[int, int] = {}
+    for part in connection.execute(query.order_by(vectors.c.item_id, vectors.c.part)):
+        if part.modality == Modality.IMAGE:
+            pictures.add(part.item_id)
+        elif part.text is not None:
+            said = captions.setdefault(part.item_id, [])
+            if said and part.line <= before[part.item_id]:  # a passage that goes on within a line
+                said[-1] = f"{said[-1]} {part.text}"
+            else:
+                said.append(part.text)
+            before[part.item_id] = part.end_line
+    return [
+        StoredItem(
+            row.id, _stamp(row), row.root_id, row.path, RootKind(row.root_kind), Modality(row.modality), row.size,
+            row.mtime_ns, row.content_hash, row.modality == Modality.IMAGE or row.id in pictures,
+            tuple(captions.get(row.id, [row.caption] if row.caption else [])), row.caption, row.whole,
+            tuple(line.text for line in lines.get(row.id, ())), row.source, row.kept, is_sound(row, items),
+        )
+        for row in rows
+    ]  # fmt: skip
