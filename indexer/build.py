@@ -17,7 +17,7 @@ from clipsearch.ann.registry import Choice
 from clipsearch.config import Settings
 from clipsearch.errors import AnnIndexError, InvalidInputError, StoreCorruptError
 from clipsearch.progress import SilentStages, Stages
-from clipsearch.store import compaction
+from clipsearch.store import catalog, compaction, second_set
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, publish, sweep, verify
 from clipsearch.store.library import Library
@@ -317,7 +317,8 @@ def _sample_size(choice: Choice) -> int:
 
 
 def sweep_generations(library: Library) -> None:
-    """Delete the indexes that are not active; no other may be in the making."""
-    with library.read() as snapshot:
-        active: Mapping[str, Generation] = {g.name: g for m in Modality if (g := snapshot.generation(m)) is not None}
+    """Delete the indexes that neither set of vectors has; no other may be in the making."""
+    with library.query() as connection:
+        each = (get(connection, m) for get in (catalog.get_generation, second_set.get_generation) for m in Modality)
+        active = {generation.name for generation in each if generation is not None}
     sweep(library.folder, active)

@@ -278,7 +278,7 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     resolution = names.resolve(model or settings.model, offline=settings.offline)
     if resolution.notice:
         notify(resolution.notice)
-    return registry.load(resolution.name, **_options(settings))
+    return registry.load(resolution.name, **encoder_options(settings))
 
 
 def choose_encoder(model: str | None, settings: Settings) -> Encoder:
@@ -301,10 +301,11 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
     """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
     pin = library.encoder
     assert pin is not None, "a library is pinned before anything is encoded"
-    return registry.load_pinned(pin, **_options(settings), model=settings.model)
+    return registry.load_pinned(pin, **encoder_options(settings), model=settings.model)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
+def encoder_options(settings: Settings) -> dict[str, Any]:
+    """Return how an encoder is loaded for an indexing run, as `registry.load` takes it."""
     fields = ("offline", "device", "precision")
     return {"threads": settings.cores} | {name: getattr(settings, name) for name in fields}
 

@@ -324,7 +324,10 @@ def _passage(row: Row[Any], modality: Modality) -> Passage | None:
 
 
 def to_segment(row: Row[Any]) -> Segment:
-    """Build a Segment from a row that has the columns of `segments`. Raises StoreCorruptError if the row is damaged, or its name is not that of a segment."""
+    """Build a Segment from a row that has the columns of `segments`.
+
+    Raises StoreCorruptError if the row is damaged, or its name is not that of a segment.
+    """
     require_sound(row, segments)
     try:
         segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def verify(library: Path, generation: Generation) -> None:
         raise StoreCorruptError(str(error)) from error
 
 
-def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
+def sweep(library: Path, active: Collection[str]) -> None:
     """Delete the generations that are not active, and incomplete ones left by a crash.
 
     Only folders with the name of a generation are touched, and in them only files with the name of an index file.

@@ -54,7 +54,9 @@ def flip(writer: SecondWriter, pin: EncoderPin) -> None:
     writer.require(pin)
     with change(writer.connection) as connection:
         if not is_complete(connection):
-            raise LibraryError("The library was changed before the flip. Nothing is lost. Run again: clipsearch reindex")
+            raise LibraryError(
+                "The library was changed before the flip. Nothing is lost. Run again: clipsearch reindex"
+            )
         hide_deleted(connection)
         differing = list(_differing_words(connection))
         for chunk in chunks(differing):
@@ -143,5 +145,3 @@ def _read_again(connection: Connection) -> None:
     is_file = items.c.root_id.in_(select(roots.c.id).where(roots.c.kind == RootKind.FOLDER))
     lacking = (is_file, ~items.c.deleted, not_(catalog.IS_ENCODED))
     connection.execute(update(items).where(*lacking).values(mtime_ns=items.c.mtime_ns - 1))
-
-

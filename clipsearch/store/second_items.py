@@ -51,7 +51,8 @@ _STAMPED = (
 class StoredItem:
     """What the catalog has of an item, for an encoder to make its vectors of.
 
-    stamp: of all that. path: as stored. has_picture: whether it has a vector of a picture. captions: the
+    stamp: of all that. path: as stored. has_picture: whether it has a vector of a picture; has_text: of a
+    text. captions: the
     texts that its captions were encoded as, of a picture from a file; caption, text: of a record. lines: of the text in
     its picture. source: of a record's picture. kept: what the library keeps of that. is_sound: whether the catalog's
     entry matches its digest.
@@ -67,6 +68,7 @@ class StoredItem:
     mtime_ns: int
     content_hash: str
     has_picture: bool
+    has_text: bool
     captions: tuple[str, ...]
     caption: str | None
     text: str | None
@@ -111,14 +113,14 @@ def reasons(connection: Connection) -> Iterator[tuple[int, str]]:
     return ((row.item_id, row.reason) for row in connection.execute(found))
 
 
-def _stamp(row: Row[Any]) -> int:
+def _stamp(row: Row[*tuple[Any, ...]]) -> int:
     return digest(row.content_hash, row.modality, row.caption, row.whole, row.lines)
 
 
-def _items(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredItem]:
+def _items(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[StoredItem]:
     ids = [row.id for row in rows]
     lines = lines_of(connection, ids)
-    pictures: set[int] = set()
+    pictures, with_text = set[int](), set[int]()
     captions: dict[int, list[str]] = {}
     query = select(vectors.c.item_id, vectors.c.modality, vectors.c.text, vectors.c.line, vectors.c.end_line)
     query = query.where(vectors.c.item_id.in_(listed(ids)), vectors.c.part < FIRST_RECOGNISED_PART)
@@ -126,7 +128,9 @@ def _items(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredItem]
     for part in connection.execute(query.order_by(vectors.c.item_id, vectors.c.part)):
         if part.modality == Modality.IMAGE:
             pictures.add(part.item_id)
-        elif part.text is not None:
+            continue
+        with_text.add(part.item_id)
+        if part.text is not None:
             said = captions.setdefault(part.item_id, [])
             if said and part.line <= before[part.item_id]:  # a passage that goes on within a line
                 said[-1] = f"{said[-1]} {part.text}"
@@ -137,6 +141,7 @@ def _items(connection: Connection, rows: Sequence[Row[Any]]) -> list[StoredItem]
         StoredItem(
             row.id, _stamp(row), row.root_id, row.path, RootKind(row.root_kind), Modality(row.modality), row.size,
             row.mtime_ns, row.content_hash, row.modality == Modality.IMAGE or row.id in pictures,
+            row.modality == Modality.TEXT or row.id in with_text,
             tuple(captions.get(row.id, [row.caption] if row.caption else [])), row.caption, row.whole,
             tuple(line.text for line in lines.get(row.id, ())), row.source, row.kept, is_sound(row, items),
         )

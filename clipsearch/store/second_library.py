@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, Table, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from clipsearch.errors import LibraryError
@@ -23,12 +23,15 @@ from clipsearch.store.second_flip import KEYS
 
 _OWN = ", ".join(f"'{key}'" for key in (*KEYS, REVISION_KEY))
 
+
+def _as_first(table: Table) -> str:
+    """Build the view that shows a table of the second set under the name of the first one's."""
+    columns = ", ".join(f'"{column.name}"' for column in table.c)
+    return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} FROM main.second_{table.name}"
+
+
 VIEWS = (
-    *(
-        f"CREATE TEMPORARY VIEW {table.name} AS SELECT {', '.join(f'\"{name}\"' for name in table.c.keys())} "
-        f"FROM main.second_{table.name}"
-        for table in (vectors, segments, generations)
-    ),
+    *map(_as_first, (vectors, segments, generations)),
     "CREATE TEMPORARY VIEW tombstones AS SELECT modality, row FROM main.second_tombstones "
     "UNION SELECT second_vectors.modality, second_vectors.row FROM main.items "
     "JOIN main.second_vectors ON second_vectors.item_id = items.id WHERE items.deleted",

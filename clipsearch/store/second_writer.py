@@ -19,7 +19,6 @@ from clipsearch.store import catalog, generations, row_checks, second_items, sec
 from clipsearch.store.catalog import Generation
 from clipsearch.store.database import transaction
 from clipsearch.store.inserts import insert_many
-from clipsearch.store.names import VECTORS
 from clipsearch.store.resolve import Part
 from clipsearch.store.revision import REVISION_KEY
 from clipsearch.store.row_places import stack_rows, vector_columns
@@ -161,4 +160,3 @@ def _advance_revision(connection: Connection) -> None:
     """Raise the revision of the second set, so that its readers drop what they keep of the old one."""
     before = second_set.get_setting(connection, REVISION_KEY) or "0"
     set_setting(connection, REVISION_KEY, str(int(before) + 1))
-

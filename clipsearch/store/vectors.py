@@ -95,8 +95,8 @@ class VectorStore:
 
         Those were never committed, or a compaction replaced them: readers that still need one have it open. Files of
         any other name are left alone. pad: fill what is missing of a segment with zeros, which fail their checksums,
-        so that it can be repaired. others: names of segments that belong to another set. Raises StoreCorruptError if a segment is shorter than what is committed,
-        LibraryError when the disk refuses or a segment is a link.
+        so that it can be repaired. others: names of segments that belong to another set. Raises StoreCorruptError if a
+        segment is shorter than what is committed, LibraryError when the disk refuses or a segment is a link.
         """
         try:
             with open_folder(self.folder.parent) as library:
