@@ -17,7 +17,7 @@ from pathlib import Path
 from clipsearch.config import Settings
 from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder, fitting
-from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryLockedError
+from clipsearch.errors import InvalidInputError, LibraryLockedError, StoreCorruptError
 from clipsearch.progress import SilentStages, Stages
 from clipsearch.store import catalog, second_items
 from clipsearch.store.library import Library
@@ -43,6 +43,8 @@ from indexer.spreads import refresh_spreads
 logger = logging.getLogger("clipsearch")
 
 _WAIT_SECONDS = 1.0
+
+_DAMAGED = SecondSet(EncoderPin("an encoder that is not known any more", "", 0), Role.PREPARED, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ def discard(folder: Path, *, timeout: float = 0.0) -> SecondSet | None:
     Raises LibraryLockedError, LibraryError when the disk refuses.
     """
     with closing(Library(folder)) as library:
-        with suppress(ClipSearchError):  # a damaged set can be discarded too
+        present: SecondSet | None = _DAMAGED
+        with suppress(StoreCorruptError):  # a damaged set can be discarded too
             if (present := library.second) is None:
                 return None
         with library.writer(timeout=timeout) as writer:
