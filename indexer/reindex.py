@@ -176,8 +176,7 @@ class _Run:
             retry = False
         with self._locked() as writer:
             self._held = writer
-            while self._fill(retry=False):
-                pass
+            self._fill(retry=True)  # files may have been moved since they were looked for
             second = SecondWriter(writer)
             second.require(self._pin)
             self._complete(second)

@@ -68,6 +68,10 @@ def _describe(summary: LibrarySummary) -> list[str]:
         kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it"
         counts = f"{count_files(part.files)}, {counted(part.vectors, 'vector')}, {part.deleted:,} deleted"
         lines.append(f"{modality:<9} {counts}; {kind}")
+    if (second := summary.second) is not None:
+        ready = f"{second.items:,} of {second.total:,} items, {second.bytes:,} bytes"
+        missing = f"; {second.missing:,} cannot be encoded" if second.missing else ""
+        lines.append(f"{second.role:<9} {second.encoder.name} ({second.encoder.dim} dimensions): {ready}{missing}")
     for root in summary.roots:
         lines.append(f"{root.kind:<9} {printable(root.path)}" + ("  (offline)" if root.offline else ""))
     lines += [f"problem   {printable(problem)}" for problem in summary.problems]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import EncoderMismatchError, InvalidInputError
@@ -26,6 +26,7 @@ from clipsearch.store.rows import advance, append
 from clipsearch.store.schema import second_generations, second_segments, second_settings, second_vectors
 from clipsearch.store.schema import second_items as items_table
 from clipsearch.store.second_set import DISCARD, ROLE_KEY, Role
+from clipsearch.store.sql_values import chunks, listed
 from clipsearch.store.vectors import VectorStore
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin, Modality
@@ -118,6 +119,17 @@ class SecondWriter:
             connection.execute(delete(second_generations).where(second_generations.c.modality == modality))
             if generation is not None:
                 connection.execute(insert(second_generations).values(**generations.columns_of(generation)))
+            _advance_revision(connection)
+
+    def forget_rows(self, rows: Mapping[Modality, NDArray[np.int64]]) -> None:
+        """Take the items of some rows out of the second set, so that they are encoded again."""
+        with transaction(self._connection) as connection:
+            for modality, numbers in rows.items():
+                chosen = listed(numbers.tolist())
+                owners = select(second_vectors.c.item_id).where(second_vectors.c.modality == modality)
+                found = connection.execute(owners.where(second_vectors.c.row.in_(chosen))).scalars().all()
+                for chunk in chunks({*found}):
+                    second_set.forget(connection, chunk)
             _advance_revision(connection)
 
     def discard(self) -> None:

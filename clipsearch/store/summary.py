@@ -17,6 +17,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Root
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import failures
+from clipsearch.store.second_set import SecondSet
 from clipsearch.types import EncoderPin, Modality
 
 
@@ -36,7 +37,9 @@ class ModalitySummary:
 
 @dataclass(frozen=True, slots=True)
 class LibrarySummary:
-    """What a library holds. failed: (path, reason) of each file that could not be indexed. problems: of its files."""
+    """What a library holds. failed: (path, reason) of each file that could not be indexed. problems: of its files.
+    second: the vectors of another encoder that it holds too.
+    """
 
     library: str
     bytes: int
@@ -45,6 +48,7 @@ class LibrarySummary:
     roots: tuple[Root, ...]
     failed: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
+    second: SecondSet | None = None
 
     def to_payload(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -56,6 +60,7 @@ class LibrarySummary:
             "roots": [_root_payload(root) for root in self.roots],
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
             "problems": list(self.problems),
+            "second_set": self.second and self.second.to_payload(),
         }
 
 
@@ -68,7 +73,12 @@ def summarise(library: Library) -> LibrarySummary:
         roots = tuple(get_roots(connection, library.base))
         failed = tuple(_failures(connection, roots))
     size = _disk_usage(str(library.folder))
-    return LibrarySummary(str(library.folder), size, pin, modalities, roots, failed, _problems(library))
+    problems = _problems(library)
+    try:
+        second = library.second
+    except StoreCorruptError as error:
+        second, problems = None, (*problems, str(error))
+    return LibrarySummary(str(library.folder), size, pin, modalities, roots, failed, problems, second)
 
 
 def _problems(library: Library) -> tuple[str, ...]:
