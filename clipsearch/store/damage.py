@@ -50,8 +50,8 @@ class Damage:
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
     tags, texts, contents, collected: how many; texts of pictures; metadata of items, and contents of records, which are
     in items too; names and items of collections. indexes: the modalities whose approximate index is. words, metadata:
-    whether the full-text index is, and the index of metadata. second: whether the second set is. catalog: what SQLite says of its file, but for the
-    full-text index. other: what no repair can fix, a line each.
+    whether the full-text index is, and the index of metadata. second: whether the second set of vectors is. catalog:
+    what SQLite says of its file, but for the full-text index. other: what no repair can fix, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]

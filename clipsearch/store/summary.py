@@ -37,8 +37,10 @@ class ModalitySummary:
 
 @dataclass(frozen=True, slots=True)
 class LibrarySummary:
-    """What a library holds. failed: (path, reason) of each file that could not be indexed. problems: of its files.
-    second: the vectors of another encoder that it holds too.
+    """What a library holds.
+
+    failed: (path, reason) of each file that could not be indexed. problems: of its files. second: the vectors of
+    another encoder that it holds too.
     """
 
     library: str
