@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,8 @@ from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.opening import open_library, open_second
 from clipsearch.records import Record
+from clipsearch.store import second_set
+from clipsearch.store.backup import back_up
 from clipsearch.store.findings import Severity
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
@@ -23,7 +27,9 @@ from clipsearch.store.records import RecognisedText
 from clipsearch.store.second_set import Role
 from clipsearch.types import Passage, TextLine
 from indexer.reindex import ReindexOptions, reindex
+from indexer.repair import repair
 from indexer.spreads import refresh_spreads
+from tests.support.cli import run_cli, start_cli
 from tests.support.libraries import index, photo, photos
 
 SETTINGS = Settings(threads=1, offline=True, batch_size=4, query_cache=False)
@@ -295,3 +301,247 @@ def test_an_open_engine_goes_on_with_the_new_encoder(place, encoder, other):
         assert engine.add([Record("late", text="a red boat called Ada")]).added == 1
         assert np.allclose(engine.vectors("late"), other.encode_texts(["a red boat called Ada"]), atol=1e-3)
         assert engine.index().failed == []
+
+
+# --- What cannot be encoded
+
+
+def test_items_that_cannot_be_encoded_hold_the_flip_and_are_not_lost(filled, tmp_path, encoder, other):
+    library, root = own_place(filled, tmp_path)
+    index(library, root, encoder=encoder, settings=SETTINGS)
+    pictures = [photo(tmp_path / f"r{i}.jpg", 200 + i) for i in range(4)]
+    data = [path.read_bytes() for path in pictures]
+    with SearchEngine(Library(library), SETTINGS, encoder) as engine:
+        engine.add([Record("dropped", image=data[0], caption="a lamp that is gone")])
+        engine.add([Record("thumbnail", image=data[1])], keep="thumbnail")
+        engine.add([Record("given", vector=encoder.encode_texts(["x"])[0])])
+        engine.add([Record("file", image=pictures[2]), Record("changed", image=pictures[3])])
+        engine.tag([str(root / "p001.jpg"), "dropped"], add=["mine"])
+        before = {item.key for item in engine.items()}
+    saved = (root / "p001.jpg").read_bytes()
+    (root / "p001.jpg").unlink()
+    photo(root / "p006.jpg", 777)
+    (root / "notes.txt").unlink()
+    photo(pictures[3], 778)
+    report = run(library, other)
+    assert not report.flipped and report.total - report.items == 7
+    reasons = {Path(path).name: reason for path, reason in report.missing}
+    assert reasons == {
+        "p001.jpg": "its file is gone",
+        "notes.txt": "its file is gone",
+        "p006.jpg": "its file has changed since it was indexed; bring the library up to date first: clipsearch index",
+        "dropped": "its picture is not kept; add it again",
+        "thumbnail": "only a thumbnail of its picture is kept; add it again",
+        "given": "its vector came with it, without a text; add it again",
+        "changed": "its picture is not kept, and its file has changed; add it again",
+    }
+    with SearchEngine(Library(library), SETTINGS, encoder) as engine:
+        assert engine.search("anything", k=50).encoder == "builtin-small"
+    flipped = run(library, allow_missing=True)
+    assert flipped.flipped and len(flipped.missing) == 7
+    with SearchEngine(Library(library), SETTINGS, other) as engine:
+        assert {item.key for item in engine.items()} == before
+        assert {item.key for item in engine.find(Filter(tags=("mine",)))} == {str(root / "p001.jpg"), "dropped"}
+        assert [hit.item.key for hit in engine.search("lamp gone", k=3)][0] == "dropped"
+        ids = {item.key: item.id for item in engine.items()}
+        with pytest.raises(InvalidInputError, match="has no vector"):
+            engine.vectors("thumbnail")
+    assert_whole(library)
+    (root / "p001.jpg").write_bytes(saved)
+    index(library, root, encoder=other, settings=SETTINGS)
+    with SearchEngine(Library(library), SETTINGS, other) as engine:
+        for name in ("p001.jpg", "p006.jpg"):
+            key = str(root / name)
+            assert engine.search(image=root / name, k=1, modality="image")[0].score > 0.99
+            assert engine.get(key).id == ids[key]
+        assert engine.get(str(root / "p001.jpg")).tags[0].name == "mine"
+        assert engine.get(str(root / "notes.txt")) is None
+    assert_whole(library)
+    back = run(library, encoder, back=True, allow_missing=True)
+    assert back.flipped
+    with SearchEngine(Library(library), SETTINGS, encoder) as engine:
+        assert np.allclose(engine.vectors("given"), encoder.encode_texts(["x"]), atol=1e-3)
+        assert engine.vectors("thumbnail").shape == (1, encoder.dim)
+    assert_whole(library)
+
+
+def test_nothing_is_flipped_where_nothing_can_be_encoded(filled, tmp_path, encoder, other):
+    library, root = own_place(filled, tmp_path)
+    index(library, root, encoder=encoder, settings=SETTINGS)
+    shutil.rmtree(root)
+    report = run(library, other, allow_missing=True)
+    assert not report.flipped and report.items == 0 and len(report.missing) == report.total == 12
+    assert "cannot be reached" in report.missing[0][1] or "is gone" in report.missing[0][1]
+
+
+def test_what_makes_no_sense_is_refused(place, tmp_path, encoder, other):
+    with pytest.raises(InvalidInputError, match="Name the new encoder"):
+        run(place)
+    with pytest.raises(InvalidInputError, match="no way back"):
+        run(place, back=True)
+    with pytest.raises(InvalidInputError, match="has the vectors of builtin-small already"):
+        run(place, encoder)
+    assert discard(place) is None
+    run(place, other, flip=False)
+    with pytest.raises(InvalidInputError, match="no way back"):
+        run(place, back=True)
+    third = Narrow(encoder)
+    with pytest.raises(InvalidInputError, match=r"of builtin-base, which is being prepared.*--discard"):
+        run(place, third)
+    assert discard(place).encoder.name == "builtin-base"
+    report = run(place, third)
+    assert report.flipped
+    with SearchEngine(Library(place), SETTINGS, third) as engine:
+        assert engine.vectors("lamp").shape == (1, 96)
+        assert engine.search("a red boat called Ada", k=1)[0].path.endswith("p001.jpg")
+    assert_whole(place)
+
+
+class Narrow:
+    """An encoder of shorter vectors: the first numbers of those of a real one."""
+
+    name, fingerprint, dim = "narrow", "ab" * 16, 96
+
+    def __init__(self, encoder) -> None:
+        self._encoder = encoder
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def _cut(self, vectors):
+        short = vectors[:, : self.dim]
+        return short / np.linalg.norm(short, axis=1, keepdims=True)
+
+    def encode_pixels(self, batch):
+        return self._cut(self._encoder.encode_pixels(batch))
+
+    def encode_images(self, pictures):
+        return self._cut(self._encoder.encode_images(pictures))
+
+    def encode_texts(self, texts):
+        return self._cut(self._encoder.encode_texts(texts))
+
+    def encode_queries(self, texts):
+        return self._cut(self._encoder.encode_queries(texts))
+
+
+# --- Interrupted
+
+
+def test_a_run_that_is_stopped_after_each_batch_ends_as_one_that_is_not(place, filled, other):
+    runs = []
+    while not runs or runs[-1].interrupted:
+        batches = Meddler(lambda: None)
+        runs.append(run(place, other, progress=batches, should_stop=lambda seen=batches: seen.calls >= 1))
+        assert len(runs) < 30
+    assert len(runs) > 3 and [each.flipped for each in runs] == [False] * (len(runs) - 1) + [True]
+    assert sum(each.encoded for each in runs) == 15, "something was encoded twice"
+    assert answers(place, other) == answers(filled / "two", other)
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_lose_a_batch_at_most_and_the_next_goes_on(place, filled, other):
+    chance, killed, items, wait = random.Random(3), 0, [0], 4.0
+    command = ("reindex", "--model", "builtin-base", "--no-flip", "--batch-size", "1", "--threads", "1", "--offline")
+    for _ in range(40):
+        process = start_cli(*command, "--library", place)
+        try:
+            process.communicate(timeout=chance.uniform(0.3, wait))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            killed += 1
+        with closing(Library(place)) as library:
+            items.append(library.second.items if library.second else 0)
+        assert answers(place, queries=())  # the old vectors answer
+        if items[-1] == 15:
+            break
+        wait *= 1.05
+    assert items == sorted(items) and items[-1] == 15 and killed > 2
+    assert run_cli("reindex", "--flip", "--library", place).code == 0
+    assert answers(place, other) == answers(filled / "two", other)
+    assert_whole(place)
+
+
+# --- The command, and what looks after a library
+
+
+def test_the_command_prepares_compares_flips_goes_back_and_discards(place, filled):
+    here = ("--library", place)
+    done = run_cli("reindex", "--model", "builtin-base", "--no-flip", "--json", *here, "--offline")
+    assert done.code == 0 and done.json["flipped"] is False and done.json["items"] == 15
+    said = run_cli("status", *here).out
+    assert "prepared  builtin-base" in said and "15 of 15 items" in said
+    captions = filled / "photos" / "captions.csv"
+    compared = run_cli("eval", captions, "--compare", "prepared", "--json", *here)
+    sides = [side["encoder"] for side in compared.json["sides"]]
+    assert sides == ["builtin-small", "builtin-base"] and compared.json["difference"]
+    from_start = run_cli("eval", captions, "--compare", filled / "two", "--json", *here).json
+    assert compared.json["sides"][1]["text_to_image"] == from_start["sides"][1]["text_to_image"]
+    flipped = run_cli("reindex", "--flip", *here)
+    assert flipped.code == 0 and "builtin-base answers now" in flipped.err
+    assert run_cli("status", "--json", *here).json["second_set"]["role"] == "kept"
+    assert run_cli("reindex", "--rollback", *here).code == 0
+    assert run_cli("status", "--json", *here).json["encoder"]["name"] == "builtin-small"
+    assert "Discarded" in run_cli("reindex", "--discard", *here).err
+    assert run_cli("status", "--json", *here).json["second_set"] is None
+    assert run_cli("reindex", "--rollback", *here).code == 2
+    assert run_cli("reindex", "--flip", "--no-flip", *here).code == 2
+
+
+def test_a_backup_has_the_set_that_answers(place, tmp_path, encoder, other):
+    run(place, other)
+    with closing(Library(place)) as library:
+        back_up(library, tmp_path / "backup")
+    with closing(Library(tmp_path / "backup")) as backup:
+        assert backup.second is None and backup.encoder.name == "builtin-base"
+    assert answers(tmp_path / "backup", other) == answers(place, other)
+    assert_whole(tmp_path / "backup")
+
+
+def test_damage_of_the_second_set_is_found_and_made_good(place, filled, other):
+    run(place, other, flip=False)
+    with closing(Library(place)) as library, library.query() as connection:
+        segment = second_set.get_segments(connection, Modality.IMAGE)[0]
+    file = place / "vectors" / segment.name
+    data = bytearray(file.read_bytes())
+    data[3] ^= 64
+    file.write_bytes(data)
+    with pytest.raises(StoreCorruptError, match="damaged"):
+        run(place, other)
+    assert run_cli("verify", "--library", place).code == 5
+    report = repair(place, SETTINGS)
+    assert report.damage == ["the second set of vectors"] and report.remaining == []
+    again = run(place, other)
+    assert again.flipped and again.encoded == 1
+    assert answers(place, other) == answers(filled / "two", other)
+    assert_whole(place)
+
+
+def test_a_second_set_of_missing_files_is_made_again(place, filled, other):
+    run(place, other, flip=False)
+    with closing(Library(place)) as library, library.query() as connection:
+        names = second_set.segment_names(connection)
+    for name in names:
+        (place / "vectors" / name).unlink()
+    repair(place, SETTINGS)
+    assert run(place, other).encoded == 15
+    assert answers(place, other) == answers(filled / "two", other)
+
+
+def test_an_index_belongs_to_its_set(place, encoder, other):
+    """The approximate index is built before the flip, by the plan of the library, and comes back with a rollback."""
+    with SearchEngine(Library(place), SETTINGS, encoder) as engine:
+        engine.build(index="pq4", target_recall=0.8)
+    before = answers(place, encoder)
+    with closing(Library(place)) as library, library.read() as snapshot:
+        first = [snapshot.generation(modality) for modality in Modality]
+    run(place, other)
+    with closing(Library(place)) as library, library.read() as snapshot:
+        second = [snapshot.generation(modality) for modality in Modality]
+    assert [each and each.kind for each in first] == [each and each.kind for each in second]
+    assert_whole(place)
+    run(place, encoder, back=True)
+    with closing(Library(place)) as library, library.read() as snapshot:
+        assert [snapshot.generation(modality) for modality in Modality] == first
+    assert answers(place, encoder) == before
