@@ -18,6 +18,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import names, registry
 from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.errors import InvalidInputError, LibraryLockedError, StoreCorruptError
+from clipsearch.paths import RECORDS
 from clipsearch.progress import SilentStages, Stages
 from clipsearch.store import catalog, second_items
 from clipsearch.store.library import Library
@@ -71,7 +72,7 @@ class ReindexReport:
         encoded: How many items this run encoded.
         items: How many have all their vectors by that encoder, of `total`.
         total: How many items there are.
-        missing: The path of each item that lacks vectors, and the reason.
+        missing: The key of each item that lacks vectors, and the reason.
         flipped: Whether that encoder answers now.
         interrupted: Whether the run stopped early; all before that is committed.
         seconds: Wall time.
@@ -331,7 +332,7 @@ class _Run:
             found = dict(second_items.reasons(connection))
             named = catalog.live_items(connection, found)
         self._report.missing = [
-            (catalog.path_of(roots, row.root_id, row.path), found[row.id]) for row in named if row.id in found
+            (catalog.path_of(roots, row.root_id, row.path).removeprefix(RECORDS), found[row.id]) for row in named
         ]
 
     def _roots(self) -> list[Root]:

@@ -14,6 +14,7 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
+from clipsearch.errors import InvalidInputError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.opening import open_library, open_second
@@ -25,8 +26,8 @@ from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.records import RecognisedText
 from clipsearch.store.second_set import Role
-from clipsearch.types import Passage, TextLine
-from indexer.reindex import ReindexOptions, reindex
+from clipsearch.types import Modality, Passage, TextLine
+from indexer.reindex import ReindexOptions, discard, reindex
 from indexer.repair import repair
 from indexer.spreads import refresh_spreads
 from tests.support.cli import run_cli, start_cli
@@ -332,7 +333,7 @@ def test_items_that_cannot_be_encoded_hold_the_flip_and_are_not_lost(filled, tmp
         "p006.jpg": "its file has changed since it was indexed; bring the library up to date first: clipsearch index",
         "dropped": "its picture is not kept; add it again",
         "thumbnail": "only a thumbnail of its picture is kept; add it again",
-        "given": "its vector came with it, without a text; add it again",
+        "given": "its picture is not kept; add it again",
         "changed": "its picture is not kept, and its file has changed; add it again",
     }
     with SearchEngine(Library(library), SETTINGS, encoder) as engine:
@@ -342,7 +343,7 @@ def test_items_that_cannot_be_encoded_hold_the_flip_and_are_not_lost(filled, tmp
     with SearchEngine(Library(library), SETTINGS, other) as engine:
         assert {item.key for item in engine.items()} == before
         assert {item.key for item in engine.find(Filter(tags=("mine",)))} == {str(root / "p001.jpg"), "dropped"}
-        assert [hit.item.key for hit in engine.search("lamp gone", k=3)][0] == "dropped"
+        assert engine.search("lamp gone", k=3)[0].item.key == "dropped"
         ids = {item.key: item.id for item in engine.items()}
         with pytest.raises(InvalidInputError, match="has no vector"):
             engine.vectors("thumbnail")
@@ -354,7 +355,7 @@ def test_items_that_cannot_be_encoded_hold_the_flip_and_are_not_lost(filled, tmp
             key = str(root / name)
             assert engine.search(image=root / name, k=1, modality="image")[0].score > 0.99
             assert engine.get(key).id == ids[key]
-        assert engine.get(str(root / "p001.jpg")).tags[0].name == "mine"
+        assert engine.get(str(root / "p001.jpg")).tags == ("mine",)
         assert engine.get(str(root / "notes.txt")) is None
     assert_whole(library)
     back = run(library, encoder, back=True, allow_missing=True)
@@ -466,11 +467,12 @@ def test_processes_that_are_killed_lose_a_batch_at_most_and_the_next_goes_on(pla
 # --- The command, and what looks after a library
 
 
+@pytest.mark.slow
 def test_the_command_prepares_compares_flips_goes_back_and_discards(place, filled):
     here = ("--library", place)
     done = run_cli("reindex", "--model", "builtin-base", "--no-flip", "--json", *here, "--offline")
     assert done.code == 0 and done.json["flipped"] is False and done.json["items"] == 15
-    said = run_cli("status", *here).out
+    said = run_cli("status", *here).out.decode()
     assert "prepared  builtin-base" in said and "15 of 15 items" in said
     captions = filled / "photos" / "captions.csv"
     compared = run_cli("eval", captions, "--compare", "prepared", "--json", *here)
@@ -489,6 +491,7 @@ def test_the_command_prepares_compares_flips_goes_back_and_discards(place, fille
     assert run_cli("reindex", "--flip", "--no-flip", *here).code == 2
 
 
+@pytest.mark.slow
 def test_a_backup_has_the_set_that_answers(place, tmp_path, encoder, other):
     run(place, other)
     with closing(Library(place)) as library:
@@ -514,10 +517,13 @@ def test_damage_of_the_second_set_is_found_and_made_good(place, filled, other):
     assert report.damage == ["the second set of vectors"] and report.remaining == []
     again = run(place, other)
     assert again.flipped and again.encoded == 1
-    assert answers(place, other) == answers(filled / "two", other)
+    made, expected = (answers(folder, other) for folder in (place, filled / "two"))
+    # What was made again has the last row, so that of two copies, the other one comes first now.
+    assert [sorted(each, key=repr) for each in made] == [sorted(each, key=repr) for each in expected]
     assert_whole(place)
 
 
+@pytest.mark.slow
 def test_a_second_set_of_missing_files_is_made_again(place, filled, other):
     run(place, other, flip=False)
     with closing(Library(place)) as library, library.query() as connection:
@@ -529,6 +535,7 @@ def test_a_second_set_of_missing_files_is_made_again(place, filled, other):
     assert answers(place, other) == answers(filled / "two", other)
 
 
+@pytest.mark.slow
 def test_an_index_belongs_to_its_set(place, encoder, other):
     """The approximate index is built before the flip, by the plan of the library, and comes back with a rollback."""
     with SearchEngine(Library(place), SETTINGS, encoder) as engine:
