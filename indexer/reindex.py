@@ -213,17 +213,18 @@ class _Run:
     def _asked(self, asked: str | None, present: EncoderPin, second: SecondSet | None) -> EncoderPin:
         known = self._encoder
         name = known.name if known else names.resolve(asked or "", offline=self._settings.offline).name
-        if second is not None and second.encoder.name == name:
-            if known is None or fitting(known, second.encoder) is not None:
-                return second.encoder
         if second is not None:
-            raise other_set(second.encoder, second.role, name)
-        if known is None and name != present.name:
+            is_other = known is not None and fitting(known, second.encoder) is None
+            if second.encoder.name != name or is_other:
+                raise other_set(second.encoder, second.role, name)
+            return second.encoder
+        if known is None:
             self._progress.preparing()
             known = self._encoder = choose_encoder(asked, self._settings)
-        if known is None or fitting(known, present) is not None:
+        pin = EncoderPin(known.name, known.fingerprint, known.dim)
+        if pin == present or (present.is_imported and pin.name == present.name):
             raise InvalidInputError(f"The library has the vectors of {present.name} already. Name another encoder.")
-        return EncoderPin(known.name, known.fingerprint, known.dim)
+        return pin
 
     def _kept(self, second: SecondSet | None) -> EncoderPin:
         if second is None or second.role is not Role.KEPT:
@@ -234,11 +235,12 @@ class _Run:
 
     def _load(self) -> Encoder:
         """Return the encoder of the second set, loaded when first needed."""
-        if self._encoder is None:
+        if fitting(self._encoder, self._pin) is None:
             self._progress.preparing()
             self._encoder = registry.load_pinned(
                 self._pin, **encoder_options(self._settings), model=self._options.model or self._settings.model
             )
+        assert self._encoder is not None
         return self._encoder
 
     def _count(self) -> int:

@@ -294,7 +294,8 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
     """Build the error for an encoder that is not the library's."""
     return EncoderMismatchError(
         f"The library in {folder} was made with {pinned}, not with {other}; vectors of two encoders cannot be "
-        f"compared. Use its own encoder, or make another library: {OTHER_FOLDER}."
+        f"compared. Use its own encoder, change it (clipsearch reindex --model NAME), or make another library: "
+        f"{OTHER_FOLDER}."
     )
 
 

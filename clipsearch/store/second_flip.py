@@ -40,6 +40,7 @@ from clipsearch.types import EncoderPin, Modality
 KEYS = ("encoder", "fingerprint", "dim", SPREADS_KEY, COPY_DISTANCE_KEY, catalog.QUERIES_KEY)
 """The settings that belong to an encoder: each set has its own."""
 
+_TEXTS_AT_ONCE = 1000
 _LARGE = ((vectors, second_vectors), (tombstones, second_tombstones))
 _SMALL = ((segments, second_segments), (generations, second_generations))
 
@@ -101,7 +102,8 @@ def _differing_words(connection: Connection) -> Iterator[int]:
 def _words(connection: Connection, table: Table) -> Iterator[tuple[int, list[str]]]:
     """Yield the words of the passages of each item that has any, in order of id."""
     query = select(table.c.item_id, table.c.text).where(table.c.modality == Modality.TEXT, table.c.text.is_not(None))
-    found = connection.execute(query.order_by(table.c.item_id, table.c.part)).all()
+    ordered = query.order_by(table.c.item_id, table.c.part).execution_options(yield_per=_TEXTS_AT_ONCE)
+    found = connection.execute(ordered)
     for item_id, parts in groupby(found, itemgetter(0)):
         yield item_id, full_text.join_passages(part.text for part in parts).split()
 
