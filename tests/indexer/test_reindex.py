@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import clipsearch
 from clipsearch.config import Settings
 from clipsearch.encoders import registry
 from clipsearch.errors import InvalidInputError, StoreCorruptError
@@ -32,6 +33,7 @@ from indexer.repair import repair
 from indexer.spreads import refresh_spreads
 from tests.support.cli import run_cli, start_cli
 from tests.support.libraries import index, photo, photos
+from tests.support.serve_command import running
 
 SETTINGS = Settings(threads=1, offline=True, batch_size=4, query_cache=False)
 QUERIES = ("a red boat", "dogs in the snow", "a sunny beach", "the price of a lamp")
@@ -489,6 +491,37 @@ def test_the_command_prepares_compares_flips_goes_back_and_discards(place, fille
     assert run_cli("status", "--json", *here).json["second_set"] is None
     assert run_cli("reindex", "--rollback", *here).code == 2
     assert run_cli("reindex", "--flip", "--no-flip", *here).code == 2
+
+
+@pytest.mark.slow
+def test_a_server_goes_on_with_the_new_encoder(place, filled, other):
+    """It is a process of its own, and so is what flips; requests come all the time."""
+    stop, seen, wrong = threading.Event(), [], []
+    with running(place, CLIPSEARCH_THREADS="1") as (_, url), clipsearch.Client(url) as client:
+
+        def ask():
+            while not stop.is_set():
+                try:
+                    found = client.search(QUERIES[0], k=20)
+                    seen.append((found.encoder, [(hit.item.key, round(hit.score, 3)) for hit in found]))
+                except Exception as error:
+                    wrong.append(repr(error))
+                    return
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert run_cli("reindex", "--model", "builtin-base", "--library", place, "--offline").code == 0
+        while not wrong and (not seen or seen[-1][0] != "builtin-base"):
+            stop.wait(0.05)
+        stop.set()
+        thread.join()
+    assert not wrong
+    first, last = (
+        [each for name, each in seen if name == "builtin-small"],
+        [each for name, each in seen if name != "builtin-small"],
+    )
+    expected = [(key, score) for key, _, score, *_ in answer_of(filled / "two", other)]
+    assert first and all(each == first[0] for each in first) and all(each == expected for each in last)
 
 
 @pytest.mark.slow
