@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from clipsearch.store.checksums import digest, is_sound
 from clipsearch.store.recognised import lines_of
@@ -26,6 +26,16 @@ from clipsearch.types import Modality
 
 _PAGE = 1000
 
+_WHAT = (items.c.content_hash, items.c.modality, items.c.caption, record_contents.c.text, recognised_text.c.lines)
+"""What the vectors of an item are made from, apart from the pixels that the content hash stands for."""
+
+_JOINED = (
+    items.join(roots, roots.c.id == items.c.root_id)
+    .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
+    .outerjoin(recognised_text, recognised_text.c.item_id == items.c.id)
+    .outerjoin(record_pictures, record_pictures.c.item_id == items.c.id)
+    .outerjoin(second_items, second_items.c.item_id == items.c.id)
+)
 _STAMPED = (
     select(
         *items.c,
@@ -34,16 +44,17 @@ _STAMPED = (
         record_contents.c.source,
         recognised_text.c.lines,
         record_pictures.c.kept,
-        second_items.c.stamp,
-        second_items.c.reason,
     )
-    .join(roots, roots.c.id == items.c.root_id)
-    .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
-    .outerjoin(recognised_text, recognised_text.c.item_id == items.c.id)
-    .outerjoin(record_pictures, record_pictures.c.item_id == items.c.id)
-    .outerjoin(second_items, second_items.c.item_id == items.c.id)
+    .select_from(_JOINED)
     .where(~items.c.deleted)
     .order_by(items.c.id)
+)
+_PAGE_OF_STAMPS = (
+    select(items.c.id, *_WHAT, second_items.c.stamp, second_items.c.reason)
+    .select_from(_JOINED)
+    .where(~items.c.deleted, items.c.id > bindparam("after"))
+    .order_by(items.c.id)
+    .limit(_PAGE)
 )
 
 
@@ -83,11 +94,17 @@ def pending(connection: Connection, after: int, *, retry: bool) -> tuple[list[St
 
     after: the id that they come after. retry: also those whose vectors could not be made.
     """
-    rows = connection.execute(_STAMPED.where(items.c.id > after).limit(_PAGE)).all()
-    if not rows:
-        return [], None
-    wanted = [row for row in rows if row.stamp != _stamp(row) or (retry and row.reason is not None)]
-    return _items(connection, wanted), rows[-1].id
+    last, wanted = _look(connection, after, retry)
+    return (_items(connection, wanted) if wanted else []), last
+
+
+def _look(connection: Connection, after: int, retry: bool) -> tuple[int | None, list[int]]:
+    """Return the id of the last item of a page, and which of these items the second set lacks."""
+    found = connection.execute(_PAGE_OF_STAMPS, {"after": after})
+    assert found.cursor is not None
+    rows = found.cursor.fetchall()  # in a fraction of the time that SQLAlchemy takes; most items are as they were
+    wanted = [row[0] for row in rows if row[-2] != digest(*row[1:-2]) or (retry and row[-1] is not None)]
+    return (rows[-1][0] if rows else None), wanted
 
 
 def stamps(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
@@ -99,8 +116,8 @@ def is_complete(connection: Connection) -> bool:
     """Tell whether every live item was encoded for the second set as it is now, or could not be."""
     after: int | None = 0
     while after is not None:
-        found, after = pending(connection, after, retry=False)
-        if found:
+        after, wanted = _look(connection, after, False)
+        if wanted:
             return False
     return True
 
@@ -117,8 +134,8 @@ def _stamp(row: Row[*tuple[Any, ...]]) -> int:
     return digest(row.content_hash, row.modality, row.caption, row.whole, row.lines)
 
 
-def _items(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[StoredItem]:
-    ids = [row.id for row in rows]
+def _items(connection: Connection, ids: Sequence[int]) -> list[StoredItem]:
+    rows = connection.execute(_STAMPED.where(items.c.id.in_(listed(ids)))).all()
     lines = lines_of(connection, ids)
     pictures, with_text = set[int](), set[int]()
     captions: dict[int, list[str]] = {}
