@@ -10,7 +10,8 @@ ClipSearchError                  exit 1
 │   ├── LibraryLockedError       exit 4   another process, or another engine of this one, is writing
 │   ├── StoreCorruptError        exit 5   committed data is missing or damaged
 │   ├── SchemaVersionError       exit 5   written by a newer clipsearch
-│   └── EncoderMismatchError     exit 6   the library is pinned to another encoder
+│   ├── EncoderMismatchError     exit 6   the library is pinned to another encoder
+│   └── EncoderChangedError      exit 1   another encoder answers now than when the call began
 ├── EncoderError                 exit 6
 │   ├── EncoderUnavailableError  exit 6   unknown name, no weights, no hub, missing package
 │   └── DeviceError              exit 6   a GPU that was lost or cannot run the encoder, whatever the input
@@ -89,6 +90,10 @@ class EncoderMismatchError(LibraryError):
     """The library is pinned to another encoder."""
 
     exit_code = 6
+
+
+class EncoderChangedError(LibraryError):
+    """Another encoder answers now than when the call began; searches begin again by themselves."""
 
 
 class EncoderError(ClipSearchError):

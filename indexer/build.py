@@ -20,7 +20,7 @@ from clipsearch.ann.registry import Choice
 from clipsearch.config import Settings
 from clipsearch.errors import AnnIndexError, IndexServerError, InvalidInputError, StoreCorruptError
 from clipsearch.progress import SilentStages, Stages
-from clipsearch.store import compaction
+from clipsearch.store import catalog, compaction, second_set
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import generation_path, publish, sweep, verify
 from clipsearch.store.library import Library
@@ -365,9 +365,10 @@ def sample_size(choice: Choice, dim: int) -> int:
 
 
 def sweep_generations(library: Library, servers: Collection[str] = ()) -> None:
-    """Delete the indexes that are not active, on servers too; no other may be in the making."""
-    with library.read() as snapshot:
-        active = _active(snapshot)
+    """Delete the indexes that neither set of vectors has, on servers too; no other may be in the making."""
+    with library.query() as connection:
+        each = (get(connection, m) for get in (catalog.get_generation, second_set.get_generation) for m in Modality)
+        active = [generation for generation in each if generation is not None]
     sweep(library.folder, {generation.name for generation in active})
     sweep_collections(library, servers, active)
 

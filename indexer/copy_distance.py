@@ -23,7 +23,7 @@ from clipsearch.media.decode import read_regular
 from clipsearch.ranking import MIN_SAMPLE, exact_scores
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.store.writer import Writer
+from clipsearch.store.writer import SettingsWriter
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder
 from indexer.picture_reader import PictureReader
@@ -41,7 +41,7 @@ a picture depends on how much detail it had (benchmarks/copy_distance.py)."""
 
 
 def refresh_copy_distance(
-    library: Library, writer: Writer, load_encoder: LoadEncoder, reader: PictureReader, settings: Settings
+    library: Library, writer: SettingsWriter, load_encoder: LoadEncoder, reader: PictureReader, settings: Settings
 ) -> None:
     """Measure the distance of copies if it was not measured yet or the library has grown.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from clipsearch.config import Settings
 from clipsearch.encoders import languages, names, registry
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
 from clipsearch.media.content_hash import hash_content
@@ -137,6 +137,7 @@ class _Run:
         reading = plan(self.library, self.options.ocr, retry_failed=self.options.retry_failed)
         self._pin()
         with self.library.writer(timeout=self.options.timeout) as writer:
+            self._pin_again()
             if self.options.ocr is not None:
                 writer.set_setting(OCR_KEY, "1" if self.options.ocr else None)
             if paths or not addresses:
@@ -264,6 +265,15 @@ class _Run:
         pin = EncoderPin(self.encoder.name, self.encoder.fingerprint, self.encoder.dim)
         self.library.pin(pin, timeout=self.options.timeout)
 
+    def _pin_again(self) -> None:
+        """Take the encoder that the library has now, under the lock: another may have taken its place until then."""
+        pin = self.library.encoder
+        if pin is None or self.encoder is None or fitting(self.encoder, pin) is not None:
+            return
+        if self.options.model not in (None, "auto"):
+            self.library.check_encoder(self.encoder.name)
+        self.encoder = None
+
     def _pinned_encoder(self) -> Encoder:
         self.encoder = self.encoder or pinned_encoder(self.library, self.settings)
         return self.encoder
@@ -298,7 +308,7 @@ def _choose(model: str | None, settings: Settings, notify: Callable[[str], None]
     resolution = names.resolve(model or settings.model, offline=settings.offline)
     if resolution.notice:
         notify(resolution.notice)
-    return registry.load(resolution.name, **_options(settings))
+    return registry.load(resolution.name, **encoder_options(settings))
 
 
 def choose_encoder(model: str | None, settings: Settings) -> Encoder:
@@ -321,10 +331,11 @@ def pinned_encoder(library: Library, settings: Settings) -> Encoder:
     """Load the encoder that a library is pinned to. Raises EncoderUnavailableError, EncoderMismatchError."""
     pin = library.encoder
     assert pin is not None, "a library is pinned before anything is encoded"
-    return registry.load_pinned(pin, **_options(settings), model=settings.model)
+    return registry.load_pinned(pin, **encoder_options(settings), model=settings.model)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
+def encoder_options(settings: Settings) -> dict[str, Any]:
+    """Return how an encoder is loaded for an indexing run, as `registry.load` takes it."""
     fields = ("offline", "device", "precision")
     return {"threads": settings.cores} | {name: getattr(settings, name) for name in fields}
 

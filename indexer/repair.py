@@ -169,6 +169,8 @@ class _Run:
         rows = (damage.generations, damage.failures, damage.tags, damage.texts, damage.contents, damage.collected)
         if any((*rows, damage.sharded, damage.metadata)):
             repairs.drop_notes(writer, self._damage)
+        if self._damage.second:
+            repairs.mend_second(self._library, writer)
         # Words are taken out by naming them once more, so those that are there must be those of the tables.
         if self._damage.words or self._damage.items or len(self._damage.rows.get(Modality.TEXT, ())):
             repairs.rebuild_words(writer)

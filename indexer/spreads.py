@@ -22,7 +22,7 @@ from clipsearch.ranking import MIN_SAMPLE, MIN_WIDTH, PRIOR_SPREAD, TAIL_SHARE, 
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY, Spreads, get_spreads
-from clipsearch.store.writer import Writer
+from clipsearch.store.writer import SettingsWriter
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder, generic_queries
 from indexer.queries import GivenQueries
@@ -43,7 +43,9 @@ _SAME = 0.999
 Q = TypeVar("Q", list[str], NDArray[np.float32])
 
 
-def refresh_spreads(library: Library, writer: Writer, load_encoder: LoadEncoder, *, again: bool = False) -> None:
+def refresh_spreads(
+    library: Library, writer: SettingsWriter, load_encoder: LoadEncoder, *, again: bool = False
+) -> None:
     """Measure the spreads if they were not measured yet or the library has grown; again: in any case.
 
     Where the encoder is unavailable, queries that the library was given or its texts stand for queries by words, until

@@ -16,10 +16,18 @@ from clipsearch.paths import printable
 if TYPE_CHECKING:
     from clipsearch.query.eval.evaluation import Estimate, Evaluated, Evaluation, Side
 
+SECOND = ("prepared", "kept")
+"""Instead of a folder: the second set of vectors of the library itself."""
+
 
 @click.command("eval")
 @click.argument("captions", type=click.Path(path_type=Path))
-@click.option("--compare", metavar="DIR", help="Measure this library too, and compare the two.")
+@click.option(
+    "--compare",
+    metavar="DIR",
+    help="Measure this library too, and compare the two. `prepared` stands for the vectors that `clipsearch reindex` "
+    "prepared in this library, `kept` for those that it kept.",
+)
 @click.option(
     "--template", "templates", multiple=True, metavar="TEXT",
     help='Also measure with captions put into this text, such as "a photo of {}", and compare. '
@@ -47,6 +55,7 @@ def eval(
     \b
     clipsearch eval captions.csv
     clipsearch eval captions.csv --compare ./other-library --plot recall.png
+    clipsearch eval captions.csv --compare prepared
     clipsearch eval captions.csv --template "a photo of {}"
 
     CAPTIONS is a .csv, .tsv or .jsonl file in UTF-8 with the columns `image` and `caption`. An image is a path relative
@@ -75,11 +84,13 @@ def eval(
 
 def _sides(library: str | None, offline: bool | None, compare: str | None, templates: tuple[str, ...]) -> list[Side]:
     from clipsearch.query.eval.evaluation import Side
-    from clipsearch.query.opening import open_library
+    from clipsearch.query.opening import open_library, open_second
 
     settings, folder = read_settings(library=library, offline=offline)
     sides = [Side(open_library(folder, settings))]
-    if compare:
+    if compare in SECOND:
+        sides.append(Side(open_second(folder, settings)))
+    elif compare:
         sides.append(Side(open_library(read_settings(library=compare)[1], settings)))
     if templates:
         sides.append(Side(sides[0].engine, templates))

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +11,7 @@ import click
 from clipsearch.cli.data_sets import data_set_options
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
 from clipsearch.cli.quiet import without_output_of_ray
+from clipsearch.cli.stopping import stop_flag
 from clipsearch.encoders.compute import PRECISIONS
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
     from indexer.report import IndexReport
 
 SHOWN_FAILURES = 20
-
-_SHOW_CURSOR = "\x1b[?25h\n"
 
 
 @click.command()
@@ -152,33 +145,6 @@ def _choose_executor(name: str, address: str | None, settings: Settings) -> Exec
     from indexer.executors.ray import RayExecutor, RayOptions
 
     return RayExecutor(RayOptions(address, settings.ray_workers, settings.ray_cpus, settings.ray_gpus))
-
-
-@contextmanager
-def stop_flag() -> Iterator[threading.Event]:
-    """Give a flag that the first Ctrl-C or SIGTERM sets; the second ends the process.
-
-    Raising KeyboardInterrupt instead would hit whatever runs then, such as a connection that is being closed. What is
-    committed stands whatever a process dies of.
-    """
-    flag = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if flag.is_set():
-            if sys.stderr is not None and sys.stderr.isatty():
-                sys.stderr.write(_SHOW_CURSOR)  # which the progress bar hides
-            note("Interrupted.")
-            os._exit(130)
-        flag.set()
-        note("Stopping after this batch. Press Ctrl-C again to stop at once; what is committed stays.")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        if not flag.is_set():  # else the process is about to end, and Ctrl-C is to end it at once until then
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _payload(report: IndexReport) -> dict[str, object]:

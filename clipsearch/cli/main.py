@@ -55,6 +55,7 @@ SECTIONS = {
         "doctor": ("clipsearch.cli.doctor", "Examine the library and suggest what to do."),
         "verify": ("clipsearch.cli.verify", "Compare the library with its checksums."),
         "repair": ("clipsearch.cli.repair", "Encode again what is damaged."),
+        "reindex": ("clipsearch.cli.reindex", "Change the encoder while the library answers."),
         "build": ("clipsearch.cli.build", "Build the search index again."),
         "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub, or a server."),
         "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),

@@ -75,6 +75,10 @@ def _describe(summary: LibrarySummary) -> list[str]:
         kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it{_server(index)}"
         counts = f"{count_files(part.files)}, {counted(part.vectors, 'vector')}, {part.deleted:,} deleted"
         lines.append(f"{modality:<9} {counts}; {kind}")
+    if (second := summary.second) is not None:
+        ready = f"{second.items:,} of {second.total:,} items, {second.bytes:,} bytes"
+        missing = f"; {second.missing:,} cannot be encoded" if second.missing else ""
+        lines.append(f"{second.role:<9} {second.encoder.name} ({second.encoder.dim} dimensions): {ready}{missing}")
     for root in summary.roots:
         source = summary.sources.get(root.id)
         counts = "" if source is None else f"  ({count_files(source.items)} of {counted(source.done, 'whole shard')})"

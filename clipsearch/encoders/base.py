@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import EncoderError
+from clipsearch.types import EncoderPin
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,3 +104,10 @@ def check_unit_rows(vectors: NDArray[np.float32]) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
     if not np.all(np.abs(lengths - 1) < _TOLERANCE):
         raise EncoderError("the encoder returned a vector that is not of unit length")
+
+
+def fitting(encoder: Encoder | None, pin: EncoderPin) -> Encoder | None:
+    """Return an encoder if it is the one that a library is pinned to, as far as the pin tells; else None."""
+    if encoder is None or pin.is_imported or encoder.fingerprint == pin.fingerprint:
+        return encoder
+    return None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.config import Settings
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.errors import InvalidInputError, PictureError
 from clipsearch.locations import cache_dir
 from clipsearch.paths import is_url
@@ -26,8 +26,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.query.prefetch import Prefetch
+    from clipsearch.store.snapshot import Snapshot
 
     Picture = str | os.PathLike[str] | bytes | Image | NDArray[np.uint8]
+
+
+def require_fitting(snapshot: Snapshot, encoder: Encoder) -> None:
+    """Raise EncoderChangedError unless the rows of a snapshot are of an encoder."""
+    pin = snapshot.encoder
+    if pin is not None and fitting(encoder, pin) is None:
+        snapshot.require_encoder(EncoderPin(encoder.name, encoder.fingerprint, encoder.dim))
 
 
 class Embedder:

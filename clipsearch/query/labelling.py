@@ -16,9 +16,11 @@ from itertools import compress, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.linalg import softmax, unit_rows
+from clipsearch.query.embedding import require_fitting
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.eval.evaluation import check_templates, encode_templates
 from clipsearch.query.options import check_filters
@@ -48,17 +50,19 @@ class Labelled:
 class Labelling:
     """What labels say of pictures: iterate over it, some pictures at a time in order of their rows.
 
-    vectors: those of the labels, unit rows, float32 (labels, dim).
+    vectors: those of the labels by the encoder, unit rows, float32 (labels, dim).
     """
 
     engine: SearchEngine
     labels: tuple[str, ...]
     vectors: NDArray[np.float32]
     filters: Filter | None
+    encoder: Encoder
 
     def __iter__(self) -> Iterator[Labelled]:
-        scale = self.engine.encoder.logit_scale
+        scale = self.encoder.logit_scale
         with self.engine.library.read() as snapshot:
+            require_fitting(snapshot, self.encoder)
             rows = snapshot.rows(Modality.IMAGE)
             chosen = None if self.filters is None else snapshot.matching(Modality.IMAGE, self.filters)
             stream = snapshot.pictures()
@@ -95,8 +99,9 @@ def label_pictures(
     _check_labels(labels)
     check_templates(templates)
     check_filters(filters)
-    vectors = encode_templates(engine.encoder, labels, templates)
-    return Labelling(engine, tuple(labels), vectors, filters)
+    encoder = engine.encoder
+    vectors = encode_templates(encoder, labels, templates)
+    return Labelling(engine, tuple(labels), vectors, filters, encoder)
 
 
 def save_labels(found: Labelling, min_chance: float = MIN_CHANCE) -> Saved:

@@ -19,6 +19,13 @@ def open_library(folder: Path, settings: Settings | None = None, embedder: Embed
     return SearchEngine(Library(folder), settings, embedder=embedder)
 
 
+def open_second(folder: Path, settings: Settings | None = None) -> SearchEngine:
+    """Open the second set of the library in a folder for search. Raises LibraryError where there is none."""
+    from clipsearch.store.second_library import SecondLibrary
+
+    return SearchEngine(SecondLibrary(folder), settings)
+
+
 def open_engine(
     folder: Path,
     settings: Settings,

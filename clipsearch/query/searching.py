@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.config import Settings
-from clipsearch.encoders.base import Encoder
-from clipsearch.errors import LibraryNotFoundError
+from clipsearch.encoders.base import Encoder, fitting
+from clipsearch.errors import EncoderChangedError, LibraryNotFoundError
 from clipsearch.filtering import Filter
 from clipsearch.forking import no_fork
 from clipsearch.paths import real_path
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
+
+logger = logging.getLogger("clipsearch")
+
+T = TypeVar("T")
 
 
 class EngineSearches:
@@ -244,7 +249,20 @@ class EngineSearches:
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
         check_kind(options, vectors)
-        pin = self._pin()
+        return self._with_encoder(
+            lambda pin: self._search_by(pin, options, texts=texts, images=images, vectors=vectors)
+        )
+
+    def _search_by(
+        self,
+        pin: EncoderPin,
+        options: SearchOptions,
+        *,
+        texts: Sequence[str] | None,
+        images: Sequence[Picture] | None,
+        vectors: NDArray[np.floating] | None,
+    ) -> list[Results]:
+        """Search with queries that are embedded by an encoder. Raises EncoderChangedError if rows are of another."""
         kind = "text" if texts is not None else "image" if images is not None else options.kind
         answers: list[Results] = []
         if vectors is not None:
@@ -257,6 +275,7 @@ class EngineSearches:
             excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
             keywords = texts[part] if options.hybrid and texts and Modality.TEXT in options.modalities else ()
             with self.library.read() as snapshot:
+                snapshot.require_encoder(pin)
                 self._require_rows(snapshot)
                 batch = QueryBatch(snapshot, block.vectors, kind, options.filters)
                 folder = str(self.library.folder)
@@ -281,8 +300,11 @@ class EngineSearches:
 
     @no_fork()
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
-        pin = self._pin()
+        return self._with_encoder(lambda pin: self._search_composed_by(pin, query, options))
+
+    def _search_composed_by(self, pin: EncoderPin, query: Query, options: SearchOptions) -> Results:
         with self.library.read() as snapshot:
+            snapshot.require_encoder(pin)
             self._require_rows(snapshot)
             embedded, notes = embed_terms(query, self._embedder_for(pin), snapshot)
 
@@ -297,6 +319,14 @@ class EngineSearches:
                 return make_page(str(query), pin, snapshot, found, options, notes, folder)
             return answer_fully([str(query)], pin, snapshot, fetch, options, [notes], folder)[0]
 
+    def _with_encoder(self, answer: Callable[[EncoderPin], T]) -> T:
+        """Answer by the library's encoder; begin again if another one has taken its place meanwhile."""
+        while True:
+            try:
+                return answer(self._pin())
+            except EncoderChangedError as error:
+                logger.debug("%s", error)
+
     @property
     def encoder(self) -> Encoder:
         """The library's encoder, loaded on first use."""
@@ -304,8 +334,8 @@ class EngineSearches:
 
     def _embedder_for(self, pin: EncoderPin) -> Embedder:
         with self._lock:
-            if self._embedder is None or self._embedder.pin != pin:  # an empty library may change its encoder
-                self._embedder = Embedder(pin, self._settings, self._encoder)
+            if self._embedder is None or self._embedder.pin != pin:  # a library may change its encoder
+                self._embedder = Embedder(pin, self._settings, fitting(self._encoder, pin))
             return self._embedder
 
     def _pin(self) -> EncoderPin:

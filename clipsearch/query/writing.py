@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Unpack
 
 from clipsearch.config import Settings
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.errors import InvalidInputError, LibraryError, LibraryLockedError
 from clipsearch.query.indexing import IndexKeywords, Paths, read_options, read_paths
 from clipsearch.records import AddReport, Record
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipsearch.store.writer import Writer
     from indexer.build import Built
     from indexer.queries import Given as Queries
+    from indexer.reindex import ReindexReport
     from indexer.report import IndexReport
 
 logger = logging.getLogger("clipsearch")
@@ -128,8 +129,9 @@ class EngineWrites:
         from indexer.report import reporting
 
         given, chosen = read_paths(paths), read_options(options, self._timeout)
-        encoder = self._encoder or self._writing_encoder
         with self._take_turn():
+            pin = self._pinned()
+            encoder = fitting(self._encoder, pin) or fitting(self._writing_encoder, pin)
             return pipeline.index(
                 self.library.folder, given, self._settings, chosen,
                 encoder=encoder, progress=reporting(progress), notify=logger.warning,
@@ -174,6 +176,64 @@ class EngineWrites:
         with self._take_turn():
             return rebuild(self.library.folder, self._settings, plan, queries)
 
+    def reindex(
+        self,
+        model: str | None = None,
+        *,
+        flip: bool = True,
+        allow_missing: bool = False,
+        rollback: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> ReindexReport:
+        """Change the encoder, as `clipsearch reindex` does: this and other engines answer meanwhile, and go on after.
+
+        Items are encoded again beside the vectors that answer. A call that was cut off is gone on with by the next one.
+
+        Args:
+            model: The new encoder, as `clipsearch models` names it; None to go on with one that is being prepared.
+            flip: Let the new vectors answer once they are complete; else a later call does.
+            allow_missing: Flip although some items cannot be encoded.
+            rollback: Let the vectors answer again that did before the last flip.
+            progress: Called with how many items are done, and of how many, after each batch.
+            should_stop: Asked between batches; the call ends early once it returns True, and what is committed stays.
+
+        Returns:
+            What became of the items, and whether the new encoder answers now.
+
+        Raises:
+            InvalidInputError: There is nothing to do, or vectors of yet another encoder are kept or being prepared.
+            EncoderError: The encoder is unavailable.
+            LibraryError: The engine is closed, or the disk refuses; what answered before goes on.
+
+        Example:
+            >>> report = engine.reindex("best")
+        """
+        from indexer.reindex import ReindexOptions, reindex
+        from indexer.report import reporting
+
+        self.library.require_open()
+        options = ReindexOptions(model, rollback, flip, allow_missing)
+        return reindex(
+            self.library.folder, self._settings, options, progress=reporting(progress), notify=logger.warning,
+            should_stop=should_stop or (lambda: False),
+        )  # fmt: skip
+
+    def discard_vectors(self) -> bool:
+        """Delete the vectors of another encoder that `reindex` prepared or kept.
+
+        Returns:
+            Whether there were any.
+
+        Raises:
+            LibraryLockedError: Another process went on writing for longer than the timeout.
+            LibraryError: The engine is closed, or the disk refuses.
+        """
+        from indexer.reindex import discard
+
+        with self._take_turn():
+            return discard(self.library.folder, timeout=self._timeout) is not None
+
     @contextmanager
     def _writer(self) -> Iterator[Writer]:
         """Take the writer lock for one call."""
@@ -207,8 +267,8 @@ class EngineWrites:
         """Return the library's encoder, loaded for the device of the settings on first use."""
         from indexer.pipeline import pinned_encoder
 
-        known = self._encoder or self._writing_encoder
         pin = self._pinned()
+        known = fitting(self._encoder, pin) or fitting(self._writing_encoder, pin)
         if known is None or (known.name, known.fingerprint) != (pin.name, pin.fingerprint):
             known = self._writing_encoder = pinned_encoder(self.library, self._settings)
         return known

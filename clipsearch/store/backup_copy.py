@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete
 from clipsearch.durable import fsync_path
 from clipsearch.errors import StoreCorruptError
 from clipsearch.progress import Stages
-from clipsearch.store import catalog, migrations
+from clipsearch.store import catalog, migrations, second_set
 from clipsearch.store.catalog import Generation
 from clipsearch.store.copying import FileEntry, copy_grown, copy_new, file_entry
 from clipsearch.store.database import mapped_errors, transaction, writer_engine
@@ -132,6 +132,7 @@ class StateCopy:
         with engine.connect() as connection, transaction(connection):
             catalog.set_setting(connection, BASE_KEY, self._library.base or None)
             connection.execute(delete(generations).where(generations.c.name.not_in(whole)))
+            second_set.drop(connection)  # a backup holds the vectors that answer
         engine.dispose()
         with mapped_errors(), closing(sqlite3.connect(path)) as copy:
             copy.execute("PRAGMA journal_mode=DELETE")  # a backup is one file, and may lie on a medium without writing

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, bindparam, delete, exists, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
@@ -21,7 +21,7 @@ from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
 from clipsearch.store.sql_values import listed, listed_parameter, numbers, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, Segment
-from clipsearch.types import Item, Modality, Passage, PictureInfo
+from clipsearch.types import EncoderPin, Item, Modality, Passage, PictureInfo
 
 QUERIES_KEY = "calibration_queries"
 """The setting of the queries that a library was given: vectors of its encoder (indexer/queries.py)."""
@@ -104,7 +104,12 @@ _MATCHES = (
 _ROWS = select(vectors.c.row, vectors.c.item_id).where(vectors.c.modality == bindparam("modality"))
 _ITEMS_OF_ROWS = _ROWS.where(vectors.c.row.in_(listed_parameter("rows")))
 _ROWS_OF_ITEMS = _ROWS.where(vectors.c.item_id.in_(listed_parameter("ids")))
-_KNOWN = "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM items WHERE content_hash = value)"
+_KNOWN = (
+    "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM items WHERE content_hash = value AND EXISTS "
+    "(SELECT 1 FROM vectors WHERE item_id = items.id AND vectors.modality = items.modality))"
+)
+IS_ENCODED = exists().where(vectors.c.item_id == items.c.id, vectors.c.modality == items.c.modality)
+"""The condition that an item has its vectors, which one that another encoder could not read may lack."""
 
 
 def get_setting(connection: Connection, key: str) -> str | None:
@@ -125,6 +130,14 @@ def get_number(connection: Connection, key: str) -> int:
         raise StoreCorruptError(f"The catalog says that {key} is {value!r}. {REPAIR}") from None
 
 
+def get_encoder(connection: Connection) -> EncoderPin | None:
+    """Return the encoder that the library is pinned to; None before the first run."""
+    name = get_setting(connection, "encoder")
+    if name is None:
+        return None
+    return EncoderPin(name, get_setting(connection, "fingerprint") or "", get_number(connection, "dim"))
+
+
 def set_setting(connection: Connection, key: str, value: str | None) -> None:
     """Store a setting; None removes it."""
     if value is None:
@@ -135,7 +148,7 @@ def set_setting(connection: Connection, key: str, value: str | None) -> None:
 
 def get_segments(connection: Connection, modality: Modality | None = None) -> list[Segment]:
     """List segments in order of their rows."""
-    found = [_segment(row) for row in connection.exec_driver_sql(_SEGMENTS)]
+    found = [to_segment(row) for row in connection.exec_driver_sql(_SEGMENTS)]
     return [segment for segment in found if modality in (None, segment.modality)]
 
 
@@ -165,8 +178,11 @@ def path_of(root_paths: Mapping[int, str], root_id: int, path: str) -> str:
 def get_generation(connection: Connection, modality: Modality) -> Generation | None:
     """Return the active generation of one modality; if its entry is damaged, a generation that fails to load."""
     row = connection.exec_driver_sql(_GENERATION, (str(modality),)).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else to_generation(row, modality)
+
+
+def to_generation(row: Row[Any], modality: Modality) -> Generation:
+    """Build a Generation from a row that has the columns of `generations`; one that fails to load, if it is damaged."""
     try:
         params, checksums = json.loads(row.params), json.loads(row.checksums)
     except (ValueError, TypeError, RecursionError):
@@ -216,8 +232,14 @@ def known_hashes(connection: PoolProxiedConnection, hashes: Iterable[str]) -> se
 
 def has_caption(connection: Connection, content_hash: str, caption: str) -> bool:
     """Tell whether the library holds vectors for that content with that caption; also of a deleted file."""
-    query = select(items.c.id).where(items.c.content_hash == content_hash, items.c.caption == caption).limit(1)
+    same = (items.c.content_hash == content_hash, items.c.caption == caption, IS_ENCODED)
+    query = select(items.c.id).where(*same).limit(1)
     return connection.execute(query).first() is not None
+
+
+def is_encoded(connection: Connection, item_id: int) -> bool:
+    """Tell whether an item has its vectors."""
+    return connection.execute(select(items.c.id).where(items.c.id == item_id, IS_ENCODED)).first() is not None
 
 
 def is_empty(connection: Connection) -> bool:
@@ -301,8 +323,11 @@ def _passage(row: Row[Any], modality: Modality) -> Passage | None:
     return None if row.text is None else Passage(row.text, row.line, row.end_line)
 
 
-def _segment(row: Row[Any]) -> Segment:
-    """Build a Segment. Raises StoreCorruptError if the row is damaged, or its name is not that of a segment."""
+def to_segment(row: Row[Any]) -> Segment:
+    """Build a Segment from a row that has the columns of `segments`.
+
+    Raises StoreCorruptError if the row is damaged, or its name is not that of a segment.
+    """
     require_sound(row, segments)
     try:
         segment = Segment(row.id, Modality(row.modality), row.name, int(row.first_row), int(row.committed_rows))

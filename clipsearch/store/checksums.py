@@ -69,7 +69,7 @@ def row_digest(table: Table, row: Mapping[str, Any]) -> int:
     return digest(*(values if _PLAIN.issuperset(map(type, values)) else map(_stored, values)))
 
 
-def is_sound(row: Row[Any], table: Table) -> bool:
+def is_sound(row: Row[*tuple[Any, ...]], table: Table) -> bool:
     """Tell whether a row that begins with the columns of a table is as it was written.
 
     One without a digest counts as sound: it is from before digests.

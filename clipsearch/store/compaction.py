@@ -17,7 +17,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, and_, delet
 
 from clipsearch.errors import LibraryError
 from clipsearch.filtering import Filter
-from clipsearch.store import catalog, collections, full_text, generations, recognised, shards, tags
+from clipsearch.store import catalog, collections, full_text, generations, recognised, second_set, shards, tags
 from clipsearch.store.database import transaction
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.revision import change
@@ -144,6 +144,7 @@ def _erase_deleted(connection: Connection, modality: Modality) -> None:
     collections.remove(connection, select(items.c.id).where(is_bare))
     shards.remove_items(connection, select(items.c.id).where(is_bare))
     recognised.remove(connection, select(items.c.id).where(is_bare))
+    second_set.forget(connection, select(items.c.id).where(is_bare))
     connection.execute(delete(items).where(is_bare))
 
 

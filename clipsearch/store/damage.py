@@ -26,10 +26,14 @@ from clipsearch.store.schema import (
     recognised_text,
     record_contents,
     record_pictures,
+    second_generations,
+    second_segments,
+    second_settings,
     shard_items,
     shards,
     tags,
 )
+from clipsearch.store.second_check import is_damaged
 from clipsearch.store.sql_values import listed
 from clipsearch.store.verification import (
     count_damaged,
@@ -48,9 +52,9 @@ class Damage:
     rows: by modality, rows that belong to an item, int64, ascending. items, generations, failures: ids in these tables.
     tags, texts, contents, collected: how many; texts of pictures; metadata of items, and contents of records, which are
     in items too; names and items of collections; how far data sets were read. indexes: the modalities whose
-    approximate index is. words, metadata:
-    whether the full-text index is, and the index of metadata. catalog: what SQLite says of its file, but for the
-    full-text index. other: what no repair can fix, a line each.
+    approximate index is. words, metadata: whether the full-text index is, and the index of metadata. second: whether
+    the second set of vectors is. catalog: what SQLite says of its file, but for the full-text index. other: what no
+    repair can fix, a line each.
     """
 
     rows: Mapping[Modality, NDArray[np.int64]]
@@ -65,6 +69,7 @@ class Damage:
     indexes: tuple[Modality, ...] = ()
     words: bool = False
     metadata: bool = False
+    second: bool = False
     catalog: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
 
@@ -86,6 +91,7 @@ class Damage:
         found += [f"the approximate index of {modality}" for modality in self.indexes]
         found += ["the full-text index"] if self.words else []
         found += ["the index of metadata"] if self.metadata else []
+        found += ["the second set of vectors"] if self.second else []
         return [*found, *(f"the catalog: {line}" for line in self.catalog), *self.other]
 
 
@@ -136,6 +142,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         contents = [item for table in tables for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
         sharded = sum(unsound.pop(table.name)[0] for table in (shards, shard_items))
+        second = any(unsound.pop(table.name)[0] for table in (second_segments, second_generations, second_settings))
         collected = sum(unsound.pop(table.name)[0] for table in (collections, collection_items))
         other = tuple(f"{counted(count, 'row')} of its table {name}" for name, (count, _) in unsound.items() if count)
         words = bool(about_words) or _differs(connection, differs_from_texts)
@@ -156,6 +163,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         indexes,
         words,
         metadata,
+        second or is_damaged(library),
         whole,
         other,
     )

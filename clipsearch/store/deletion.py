@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from clipsearch.store import collections, full_text, recognised, shards, tags
+from clipsearch.store import collections, full_text, recognised, second_set, shards, tags
 from clipsearch.store.records import RootKind, Scope
 from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
@@ -37,6 +37,7 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     collections.remove(connection, ids)
     shards.remove_items(connection, ids)
     recognised.remove(connection, ids)
+    second_set.forget(connection, ids)
     for table in (vectors, item_metadata, metadata_values, record_contents, record_pictures):
         connection.execute(delete(table).where(table.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert
 
@@ -72,7 +73,12 @@ def _write(parent: Folder, name: str, write: Callable[[Path], None]) -> dict[str
 def activate(connection: Connection, generation: Generation) -> None:
     """Make a generation the one that answers for its modality; its files must be durable."""
     deactivate(connection, generation.modality)
-    values = {
+    connection.execute(insert(generations).values(**columns_of(generation)))
+
+
+def columns_of(generation: Generation) -> dict[str, Any]:
+    """Return the columns of a generation but for its id and digest."""
+    return {
         "modality": generation.modality,
         "name": generation.name,
         "kind": generation.kind,
@@ -80,7 +86,6 @@ def activate(connection: Connection, generation: Generation) -> None:
         "watermark": generation.watermark,
         "checksums": json.dumps(dict(generation.checksums)),
     }
-    connection.execute(insert(generations).values(**values))
 
 
 def deactivate(connection: Connection, modality: Modality) -> None:
@@ -112,7 +117,7 @@ def _matches(files: Folder, name: str, expected: str, once: bool) -> bool:
     return has_digest(files, name, expected) if once else _checksum(files, name) == expected
 
 
-def sweep(library: Path, active: Mapping[str, Generation] | set[str]) -> None:
+def sweep(library: Path, active: Collection[str]) -> None:
     """Delete the generations that are not active, and incomplete ones left by a crash.
 
     Only folders with the name of a generation are touched, and in them only files with the name of an index file.

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy.exc import DatabaseError
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.store import catalog, generations
+from clipsearch.store import catalog, generations, second_set
 from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
 from clipsearch.store.library import Library
 from clipsearch.store.log_check import examine_log
@@ -18,6 +18,8 @@ from clipsearch.store.names import VECTORS, is_generation_name, is_segment_name,
 from clipsearch.store.reading import CATALOG
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.row_health import examine_owners, examine_rows, examine_segments, regular_size
+from clipsearch.store.second_check import find_damaged_seconds
+from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.store.verification import (
     MESSAGES,
     Stage,
@@ -55,6 +57,7 @@ def examine(
         yield from guarded("rows", partial(examine_rows, library, modality, quick, stage), modality)
         yield from guarded("owners", partial(examine_owners, library, modality), modality)
         yield from guarded("index_files", partial(_generation, library, modality, build), modality)
+    yield from guarded("second_set", partial(_second, library, quick))
     yield from guarded("leftovers", partial(_leftovers, library))
 
 
@@ -170,12 +173,31 @@ def _generation(library: Library, modality: Modality, build: str) -> Iterator[Fi
         yield Finding("index_files", Severity.OK, found, "", modality)
 
 
+def _second(library: Library, quick: bool) -> Iterator[Finding]:
+    """Compare the vectors of the second set with their checksums; quick: only see that their files are there."""
+    second = library.second
+    if second is None:
+        return
+    values = second.to_payload()
+    bad = find_damaged_seconds(library, quick=quick)
+    name = f"{counted(second.vectors, 'vector')} of {second.encoder.name}, {second.role}"
+    if bad:
+        found = f"{name}: {sum(map(len, bad.values())):,} of them are not as they were written."
+        yield Finding("second_set", Severity.PROBLEM, found, REPAIR, None, values)
+    else:
+        yield Finding("second_set", Severity.OK, f"{name}: as they were written.", "", None, values)
+
+
 def _leftovers(library: Library) -> Iterator[Finding]:
     """Look for files that the catalog does not name: remains of a crash, or replaced files."""
     with library.query() as connection:
         row_bytes = catalog.get_row_bytes(connection)
         expected = {s.name: s.committed_rows * row_bytes for s in catalog.get_segments(connection)}
         active = {g.name for m in Modality if (g := catalog.get_generation(connection, m)) is not None}
+        if (pin := second_set.get_pin(connection)) is not None:
+            own_bytes = pin.dim * ROW_DTYPE.itemsize
+            expected |= {s.name: s.committed_rows * own_bytes for s in second_set.get_segments(connection)}
+            active |= {g.name for m in Modality if (g := second_set.get_generation(connection, m)) is not None}
     files = (path for path in (library.folder / VECTORS).glob("*") if is_segment_name(path.name))
     rests = {path.name: regular_size(path) or 0 for path in files}
     rests = {name: over for name, size in rests.items() if (over := size - expected.get(name, 0)) > 0}

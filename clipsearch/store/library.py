@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from clipsearch.errors import (
     StoreCorruptError,
 )
 from clipsearch.forking import abandon, register
-from clipsearch.store import catalog, checksums, migrations
+from clipsearch.store import catalog, checksums, migrations, second_set
 from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
 from clipsearch.store.folder import open_folder
 from clipsearch.store.names import LOCK, VECTORS, is_segment_name
@@ -32,7 +32,7 @@ from clipsearch.store.roots import BASE_KEY, library_base
 from clipsearch.store.schema import generations, segments, tombstones, vectors
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import SPREADS_KEY
-from clipsearch.store.vectors import SegmentReader, VectorStore
+from clipsearch.store.vectors import Segment, SegmentReader, VectorStore
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin
 
@@ -179,8 +179,10 @@ class Library:
                     with transaction(connection):
                         checksums.create(connection)  # a catalog from elsewhere may lack a trigger
                         segments = catalog.get_segments(connection)
+                        others = second_set.segment_names(connection)
                     store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
-                    store.recover(segments, pad=repair)
+                    store.recover(segments, pad=repair, others=others)
+                    _recover_second(connection, store, segments)
                     fill(connection, store)
                     writer = Writer(connection, store)
                     try:
@@ -197,11 +199,7 @@ class Library:
     def encoder(self) -> EncoderPin | None:
         """The encoder this library is pinned to; None before the first run."""
         with self.query() as connection:
-            name = catalog.get_setting(connection, "encoder")
-            if name is None:
-                return None
-            fingerprint = catalog.get_setting(connection, "fingerprint") or ""
-            return EncoderPin(name, fingerprint, catalog.get_number(connection, "dim"))
+            return catalog.get_encoder(connection)
 
     def pin(self, pin: EncoderPin, *, timeout: float = 0.0) -> None:
         """Pin the encoder of an empty library. Raises EncoderMismatchError if another one is pinned."""
@@ -228,14 +226,22 @@ class Library:
 
     def _store_pin(self, pin: EncoderPin) -> None:
         engine = writer_engine(self.folder / CATALOG)
+        migrations.migrate(engine)
         with change(engine) as connection:
             for table in (segments, tombstones, vectors, generations):  # all that is left of the previous encoder
                 connection.execute(delete(table))
+            second_set.drop(connection)
             for key, value in (("encoder", pin.name), ("fingerprint", pin.fingerprint), ("dim", str(pin.dim))):
                 catalog.set_setting(connection, key, value)
             for key in (SPREADS_KEY, COPY_DISTANCE_KEY, catalog.QUERIES_KEY):
                 catalog.set_setting(connection, key, None)
         engine.dispose()
+
+    @property
+    def second(self) -> second_set.SecondSet | None:
+        """The second set of vectors, and how far it is; None where there is none."""
+        with self.query() as connection:
+            return second_set.summarise(connection)
 
     def _is_empty(self) -> bool:
         with self.query() as connection:
@@ -258,6 +264,22 @@ class Library:
         self._segments, self._cache = SegmentReader(self.folder / VECTORS), RevisionCache()
 
 
+def _recover_second(connection: Connection, store: VectorStore, segments: Sequence[Segment]) -> None:
+    """Remove what is not committed to the second set. One that is damaged is left alone: the first one needs nothing.
+
+    segments: of the first set, which no entry of the second can make shorter.
+    """
+    first = {segment.name for segment in segments}
+    try:
+        with transaction(connection):
+            pin, found = second_set.get_pin(connection), second_set.get_segments(connection)
+    except StoreCorruptError:
+        return
+    own = [segment for segment in found if segment.name not in first]
+    if pin is not None and own:
+        VectorStore(store.folder, pin.dim).recover(own, pad=True, others=first | {each.name for each in found})
+
+
 def _check_no_vectors(folder: Path) -> None:
     """Raise StoreCorruptError if a folder has vectors; called where its catalog is missing or empty."""
     if any(is_segment_name(path.name) and path.lstat().st_size for path in (folder / VECTORS).glob("*")):
@@ -272,7 +294,8 @@ def encoder_mismatch(folder: Path, pinned: str, other: str) -> EncoderMismatchEr
     """Build the error for an encoder that is not the library's."""
     return EncoderMismatchError(
         f"The library in {folder} was made with {pinned}, not with {other}; vectors of two encoders cannot be "
-        f"compared. Use its own encoder, or make another library: {OTHER_FOLDER}."
+        f"compared. Use its own encoder, change it (clipsearch reindex --model NAME), or make another library: "
+        f"{OTHER_FOLDER}."
     )
 
 

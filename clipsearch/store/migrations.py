@@ -31,6 +31,9 @@ _LATER = (
     schema.collection_items,
     schema.shards,
     schema.shard_items,
+    schema.second_segments,
+    schema.second_generations,
+    schema.second_settings,
 )
 """The sealed tables that came after there were digests."""
 
@@ -86,8 +89,8 @@ def _add_collections_of_users(connection: Connection) -> None:
     checksums.create(connection)
 
 
-def _add_shards(connection: Connection) -> None:
-    for table in _LATER:
+def _add_shards_and_second_set(connection: Connection) -> None:
+    for table in (*_LATER, *schema.SECOND):
         table.create(connection, checkfirst=True)
     checksums.create(connection)
 
@@ -108,7 +111,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_recognised_text,
     _add_records,
     _add_collections_of_users,
-    _add_shards,
+    _add_shards_and_second_set,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -132,8 +135,8 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NO_SHARDS = tuple(map(_empty_view, (schema.shards, schema.shard_items)))
-_NO_COLLECTIONS = (*map(_empty_view, (schema.collections, schema.collection_items)), *_NO_SHARDS)
+_NEWEST = tuple(map(_empty_view, (schema.shards, schema.shard_items, *schema.SECOND)))
+_NO_COLLECTIONS = (*map(_empty_view, (schema.collections, schema.collection_items)), *_NEWEST)
 _NO_RECORDS = (
     *map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures)),
     *_NO_COLLECTIONS,
@@ -154,7 +157,7 @@ VIEWS: tuple[tuple[str, ...], ...] = (
     _UNREAD,
     _NO_RECORDS,
     _NO_COLLECTIONS,
-    _NO_SHARDS,
+    _NEWEST,
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count; a table that is there after all is seen by the connections

@@ -89,6 +89,15 @@ def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
         yield OpenPicture(row.content_hash, version, found == indexed, partial(_read, descriptor))
 
 
+def read_kept(library: Library, item_id: int, limit: int) -> bytes:
+    """Return what is kept of a record's picture, of at most `limit` bytes. Raises MediaError, StoreCorruptError."""
+    with library.query() as connection:
+        kept = sound_row(connection, record_pictures, item_id)
+    if kept is None:
+        raise MediaError("its picture is no longer kept")
+    return bounded(kept.picture, limit)
+
+
 def sound_row(connection: Connection, table: Table, item_id: int) -> Row[Any] | None:
     """Return the row of an item in a table, if it has one. Raises StoreCorruptError if that is damaged."""
     row = connection.execute(select(table).where(table.c.item_id == item_id)).one_or_none()

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
+from clipsearch.errors import StoreCorruptError
 from clipsearch.store import collections, full_text, metadata_index, schema, shards
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.deletion import erase_items
+from clipsearch.store.library import Library
 from clipsearch.store.revision import change
 from clipsearch.store.schema import failures, generations
+from clipsearch.store.second_check import find_damaged_seconds
+from clipsearch.store.second_writer import SecondWriter
 from clipsearch.store.sql_values import chunks, listed
 from clipsearch.store.verification import count_damaged
 from clipsearch.store.writer import Writer
+from clipsearch.types import Modality
 
 
 def erase(writer: Writer, ids: Sequence[int]) -> None:
@@ -48,6 +53,22 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
         for table in (schema.item_metadata, schema.record_contents, schema.record_pictures):
             connection.execute(delete(table).where(table.c.item_id.in_(listed(unsound[table.name][1]))))
         metadata_index.rebuild(connection)
+
+
+def mend_second(library: Library, writer: Writer) -> None:
+    """Take out of the second set what is damaged, which a reindex makes again; discard a set that cannot be read."""
+    second = SecondWriter(writer)
+    try:
+        unsound = find_damaged_seconds(library)
+        with library.query() as connection:
+            counts = count_damaged(connection)
+        if any(counts[table.name][0] for table in (schema.second_segments, schema.second_settings)):
+            raise StoreCorruptError("The catalog of the second set is damaged.")
+        for modality in Modality:  # an index that is lost is built again
+            second.activate(modality, None)
+        second.forget_rows(unsound)
+    except StoreCorruptError:
+        second.discard()
 
 
 def rebuild_words(writer: Writer) -> None:

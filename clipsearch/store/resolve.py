@@ -151,7 +151,7 @@ class Resolver:
         self, connection: Connection, known: Known, own: Row[Any] | None, fresh: dict[str, Content], gone: _GoneItems
     ) -> Content | None:
         """Find the content elsewhere: in the item itself, in one that is gone from its place, or in a copy."""
-        if own is not None and own.content_hash == known.content_hash:
+        if own is not None and own.content_hash == known.content_hash and catalog.is_encoded(connection, own.id):
             return _moved(known.record, own)
         if own is None or own.deleted:
             found = gone.take(known.record.size, known.content_hash)
@@ -167,7 +167,7 @@ class Resolver:
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
         """Return the best item to copy: one with the same captions, if there is any."""
-        same = select(items).where(items.c.content_hash == known.content_hash)
+        same = select(items).where(items.c.content_hash == known.content_hash, catalog.IS_ENCODED)
         text = known.captions and known.captions.text
         # Without an order SQLite stops at the first: of many equal files it looks at few.
         alike = same.where(items.c.caption.is_not_distinct_from(text), ~items.c.deleted).limit(1)
@@ -214,7 +214,7 @@ class _GoneItems:
                 self._ledger.missing_with(self._connection, size, content_hash), self._deleted(content_hash)
             )
         for item_id in self._ids[content_hash]:
-            if item_id not in self._taken:
+            if item_id not in self._taken and catalog.is_encoded(self._connection, item_id):
                 self._taken.add(item_id)
                 return self._connection.execute(select(items).where(items.c.id == item_id)).one()
         return None

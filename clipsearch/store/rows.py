@@ -6,12 +6,12 @@ rows whose transaction was never committed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, insert, select, update
 
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
@@ -34,27 +34,35 @@ class Appended:
         return first
 
 
-def append(connection: Connection, store: VectorStore, rows: Mapping[Modality, NDArray[np.float16]]) -> Appended:
-    """Write rows (n, dim) of each modality to disk, durably. Raises LibraryError when the disk refuses."""
+def append(
+    connection: Connection,
+    store: VectorStore,
+    rows: Mapping[Modality, NDArray[np.float16]],
+    get_segments: Callable[[Connection, Modality], Sequence[Segment]] = catalog.get_segments,
+) -> Appended:
+    """Write rows (n, dim) of each modality to disk, durably. Raises LibraryError when the disk refuses.
+
+    get_segments: lists the present segments of a modality.
+    """
     appended = Appended()
     for modality, block in rows.items():
         with transaction(connection):
-            present = catalog.get_segments(connection, modality)
+            present = get_segments(connection, modality)
         last = present[-1] if present else _next_segment(modality, None)
         appended.next_row[modality] = last.first_row + last.committed_rows
         appended.grown += _append_rows(store, last, block)
     return appended
 
 
-def advance(connection: Connection, appended: Appended) -> None:
-    """Commit appended rows as part of the current transaction."""
+def advance(connection: Connection, appended: Appended, table: Table = segments) -> None:
+    """Commit appended rows as part of the current transaction. table: of their segments."""
     for segment in appended.grown:
         if segment.id:
-            statement = update(segments).where(segments.c.id == segment.id)
+            statement = update(table).where(table.c.id == segment.id)
             connection.execute(statement.values(committed_rows=segment.committed_rows))
         else:
             values = {"modality": segment.modality, "name": segment.name, "first_row": segment.first_row}
-            connection.execute(insert(segments).values(**values, committed_rows=segment.committed_rows))
+            connection.execute(insert(table).values(**values, committed_rows=segment.committed_rows))
 
 
 def _next_segment(modality: Modality, last: Segment | None) -> Segment:

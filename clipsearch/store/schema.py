@@ -12,6 +12,8 @@ that may have a row in each modality; the passage of its text row is its caption
 which has a text row for each passage of them, and one with text in it, whose passages are parts from
 FIRST_RECOGNISED_PART on.
 
+The second set is the vectors of another encoder, beside those that answer: see clipsearch.store.second_set.
+
 `digest` and `vectors.checksum` are those of clipsearch.store.checksums.
 """
 
@@ -256,6 +258,23 @@ generations = Table(
     sqlite_autoincrement=True,
 )
 
+second_vectors = vectors.to_metadata(metadata, name="second_vectors")
+second_tombstones = tombstones.to_metadata(metadata, name="second_tombstones")
+second_segments = segments.to_metadata(metadata, name="second_segments")
+second_generations = generations.to_metadata(metadata, name="second_generations")
+second_settings = settings.to_metadata(metadata, name="second_settings")
+
+second_items = Table(
+    "second_items",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("stamp", BigInteger, nullable=False),  # of what its vectors were made from
+    Column("reason", Text),  # why it lacks vectors; NULL where it has all
+)
+
+SECOND = (second_vectors, second_tombstones, second_segments, second_generations, second_settings, second_items)
+"""The tables of the second set. The first five are of the same columns as those that they stand beside."""
+
 SEALED = (
     settings,
     roots,
@@ -272,6 +291,9 @@ SEALED = (
     collection_items,
     shards,
     shard_items,
+    second_segments,
+    second_generations,
+    second_settings,
 )
 """The tables whose rows have a digest."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
-from clipsearch.errors import StoreCorruptError
+from clipsearch.errors import EncoderChangedError, StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
 from clipsearch.store import catalog, full_text, recognised, word_statistics
@@ -28,7 +28,7 @@ from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
 from clipsearch.store.word_statistics import WordMatch, WordStatistics
-from clipsearch.types import Facets, Item, Modality, Places, TextLine
+from clipsearch.types import EncoderPin, Facets, Item, Modality, Places, TextLine
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -53,6 +53,18 @@ class Snapshot:
         self._rows: dict[Modality, Rows] = {}
         self._unsound: set[int | None] = set()
         self.damaged: set[int] = set()
+
+    @property
+    def encoder(self) -> EncoderPin | None:
+        """The encoder of the rows; it may be another one than before this state was opened."""
+        return self.cached("encoder", lambda: catalog.get_encoder(self._connection))
+
+    def require_encoder(self, pin: EncoderPin) -> None:
+        """Raise EncoderChangedError unless the rows are of the encoder that a query was embedded by."""
+        if self.encoder != pin:
+            raise EncoderChangedError(
+                f"The library has changed from {pin.name} to another encoder meanwhile. Nothing is lost. Run again."
+            )
 
     def rows(self, modality: Modality) -> Rows:
         """Return the committed rows of a modality. Raises StoreCorruptError if they are missing or damaged."""

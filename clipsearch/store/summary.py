@@ -17,6 +17,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Root
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import failures
+from clipsearch.store.second_set import SecondSet
 from clipsearch.store.shards import SourceSummary
 from clipsearch.types import EncoderPin, Modality
 
@@ -40,7 +41,7 @@ class LibrarySummary:
     """What a library holds.
 
     sources: by the ids of their roots. failed: (path, reason) of each file that could not be indexed. problems: of its
-    files.
+    files. second: the vectors of another encoder that it holds too.
     """
 
     library: str
@@ -51,6 +52,7 @@ class LibrarySummary:
     sources: Mapping[int, SourceSummary]
     failed: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
+    second: SecondSet | None = None
 
     def to_payload(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -62,6 +64,7 @@ class LibrarySummary:
             "roots": [_root_payload(root, self.sources.get(root.id)) for root in self.roots],
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
             "problems": list(self.problems),
+            "second_set": self.second and self.second.to_payload(),
         }
 
 
@@ -75,7 +78,12 @@ def summarise(library: Library) -> LibrarySummary:
         sources = shards.summarise(connection)
         failed = tuple(_failures(connection, roots))
     size = _disk_usage(str(library.folder))
-    return LibrarySummary(str(library.folder), size, pin, modalities, roots, sources, failed, _problems(library))
+    problems = _problems(library)
+    try:
+        second = library.second
+    except StoreCorruptError as error:
+        second, problems = None, (*problems, str(error))
+    return LibrarySummary(str(library.folder), size, pin, modalities, roots, sources, failed, problems, second)
 
 
 def _problems(library: Library) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +90,13 @@ class VectorStore:
         except (OSError, LibraryError):
             return 0
 
-    def recover(self, segments: Sequence[Segment], *, pad: bool = False) -> None:
+    def recover(self, segments: Sequence[Segment], *, pad: bool = False, others: Collection[str] = ()) -> None:
         """Remove what is not committed: torn writes past the committed rows, and segments that no catalog names.
 
         Those were never committed, or a compaction replaced them: readers that still need one have it open. Files of
         any other name are left alone. pad: fill what is missing of a segment with zeros, which fail their checksums,
-        so that it can be repaired. Raises StoreCorruptError if a segment is shorter than what is committed,
-        LibraryError when the disk refuses or a segment is a link.
+        so that it can be repaired. others: names of segments that belong to another set. Raises StoreCorruptError if a
+        segment is shorter than what is committed, LibraryError when the disk refuses or a segment is a link.
         """
         try:
             with open_folder(self.folder.parent) as library:
@@ -104,7 +104,7 @@ class VectorStore:
             with self._open_folder() as folder:
                 for segment in segments:
                     self._cut(folder, segment, pad)
-                known = {segment.name for segment in segments}
+                known = {segment.name for segment in segments} | {*others}
                 for name in folder.names():
                     if is_segment_name(name) and name not in known:
                         with suppress(PermissionError):  # Windows deletes no file that is open; a later writer will
@@ -114,10 +114,14 @@ class VectorStore:
 
     def discard(self, segments: Sequence[Segment]) -> None:
         """Delete the files of uncommitted segments; the next writer deletes those that could not be deleted."""
+        self.unlink(segment.name for segment in segments)
+
+    def unlink(self, names: Iterable[str]) -> None:
+        """Delete segments by their names, as far as that is possible; the next writer deletes the others."""
         with suppress(OSError, LibraryError), self._open_folder() as folder:
-            for segment in segments:
+            for name in names:
                 with suppress(OSError):
-                    folder.unlink(segment.name)
+                    folder.unlink(name)
 
     def view(self, segments: Sequence[Segment]) -> Rows:
         """Open the committed rows of one modality's segments, and close the segments that it had before.

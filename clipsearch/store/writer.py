@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from sqlalchemy import Connection
@@ -69,6 +70,13 @@ class Committed:
 
     counts: CommitCounts = field(default_factory=CommitCounts)
     unresolved: list[FileRecord] = field(default_factory=list)
+
+
+class SettingsWriter(Protocol):
+    """What stores the settings that belong to an encoder."""
+
+    def set_setting(self, key: str, value: str | None) -> None:
+        """Store one; None removes it."""
 
 
 class Writer:

@@ -161,6 +161,19 @@ def test_what_another_process_commits_or_replaces_is_seen(home, daemon, tmp_path
     assert run_cli(*question, env=daemon).code == 3
 
 
+@pytest.mark.slow
+def test_another_encoder_answers_as_soon_as_it_took_the_place_of_the_first(daemon, tmp_path, encoder):
+    index(tmp_path / "lib", photo(tmp_path / "photos" / "a.jpg", 1).parent, encoder=encoder)
+    question = ("query", "--json", "a cat", "--library", tmp_path / "lib")
+    for model, option in (("builtin-small", None), ("builtin-base", "--model"), ("builtin-small", "--rollback")):
+        if option:
+            extra = (option, model) if option == "--model" else (option,)
+            assert run_cli("reindex", *extra, "--library", tmp_path / "lib", "--offline").code == 0
+        before = answered(daemon)
+        done = run_cli(*question, env=daemon)
+        assert done.json["encoder"] == model and answered(daemon) == before + 1
+
+
 def test_several_libraries_and_clients_at_once(home, daemon, tmp_path, encoder):
     libraries = [home / ".clipsearch"]
     for number in range(5):

@@ -40,6 +40,7 @@ ARGUMENTS = {
     "collect": [["collect", "Sea", "photos/p000.jpg"]],
     "collections": [["collections"]],
     "backup": [["backup", "../backup", "--json"]],
+    "reindex": [["reindex", "--discard"]],
     "repair": [["repair", "--json"]],
     "restore": [["restore", "nowhere"]],
     "trust": [["trust", "--list"]],

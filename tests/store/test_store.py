@@ -188,6 +188,7 @@ def test_the_json_of_a_status_keeps_its_form(tmp_path):
             },
             "roots": [{"path": "/photos", "kind": "folder", "offline": False, "exclude": [], "include_hidden": False}],
             "failed": [{"path": "/photos/bad", "reason": "no picture"}],
+            "second_set": None,
         }
     )
 

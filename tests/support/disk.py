@@ -69,7 +69,7 @@ def die_at(fail_at: int) -> None:
 
     def step(*arguments: Any, **_: Any) -> None:
         nonlocal steps
-        if len(arguments) > 2 and not arguments[2].startswith(("INSERT INTO ", "UPDATE ", "DELETE FROM ")):
+        if len(arguments) > 2 and not arguments[2].startswith(("INSERT INTO ", "UPDATE ", "DELETE FROM ", "ALTER ")):
             return  # a statement that only reads, or that is about the notes of the run
         if len(arguments) > 2 and " run_" in arguments[2][:20]:
             return

@@ -19,6 +19,7 @@ from clipsearch.float16 import widen
 from clipsearch.linalg import unit_rows
 from clipsearch.media.captions import Pair, read_captions
 from clipsearch.progress import Stages
+from clipsearch.query.embedding import require_fitting
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.eval.benchmark_set import BenchmarkSet, Found, find_pictures, pair_up
 from clipsearch.query.eval.metrics import Clusters, Floats, Ranks, summarise
@@ -117,9 +118,11 @@ def _find(side: Side, pairs: Sequence[Pair], path: Path) -> Found:
 
 def _rank(side: Side, found: Found, asked: BenchmarkSet, stages: Stages, captioned_only: bool) -> dict[str, Ranks]:
     """Rank pictures for the texts, and texts for the pictures."""
-    texts = _encode(side, asked.texts, stages)
+    encoder = side.engine.encoder
+    texts = _encode(encoder, side.templates, asked.texts, stages)
     own = np.array([found.rows[name] for name in asked.names], np.int64)
     with side.engine.library.read() as snapshot:
+        require_fitting(snapshot, encoder)
         rows = snapshot.rows(Modality.IMAGE)
         if len(rows) <= own.max(initial=0):
             raise InvalidInputError("The library was changed during the measurement. Run again.")
@@ -149,14 +152,12 @@ def _text_blocks(texts: NDArray[np.float32]) -> Blocks:
         yield np.arange(start, start + len(block)), block
 
 
-def _encode(side: Side, texts: Sequence[str], stages: Stages) -> NDArray[np.float32]:
-    """Encode texts as the queries they are, or put into the templates: float32 (texts, dim)."""
-    encoder = side.engine.encoder
+def _encode(encoder: Encoder, put: Sequence[str], texts: Sequence[str], stages: Stages) -> NDArray[np.float32]:
+    """Encode texts as the queries they are, or put into templates, if there are any: float32 (texts, dim)."""
     stages.stage(f"encoding captions with {encoder.name}", len(texts))
     parts = []
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         batch = texts[start : start + _TEXTS_AT_ONCE]
-        put = side.templates
         parts.append(encode_templates(encoder, batch, put) if put else encoder.encode_queries(batch))
         stages.advance(len(batch))
     return np.concatenate(parts)
