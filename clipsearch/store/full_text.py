@@ -122,7 +122,7 @@ def _differ(connection: Connection, one: str, other: str) -> bool:
     return connection.exec_driver_sql(f"{one} EXCEPT {other} LIMIT 1").first() is not None
 
 
-def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
+def matching(connection: Connection, wanted: str) -> Select[int]:
     """Build the query for the ids of items whose text has the words of a Filter's caption.
 
     Raises LibraryError where the library is older than its index of words.
@@ -193,10 +193,10 @@ def ranked_ids(
         return list(connection.exec_driver_sql(_RANKED, (has_all, limit)).scalars())
     query = _matching_items(has_all, allowed).where(_table.c.rowid >= first)
     ranked = query.order_by(literal_column("full_text.rank")).limit(limit)
-    return [int(row[0]) for row in connection.execute(ranked)]
+    return list(connection.execute(ranked).scalars())
 
 
-def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select[tuple[int]]:
+def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select[int]:
     query = select(_table.c.rowid).join(items, items.c.id == _table.c.rowid)
     query = query.where(_table.c.words.op("MATCH")(bindparam(None, phrases)), ~items.c.deleted)
     return query if allowed is None else query.where(allowed)
