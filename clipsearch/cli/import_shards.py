@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.index import SHOWN_FAILURES, stop_flag
+from clipsearch.cli.index import SHOWN_FAILURES
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.stopping import stop_flag
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
