@@ -41,6 +41,9 @@ _DATA: ColumnElement[Any] = literal_column(
 A longer one than is ever stored cannot be read either, and to parse it for each condition would take seconds.
 """
 
+KEY_BYTES = 1000
+"""How much of a value is indexed in PostgreSQL, whose indexes take no more than 2.7 KB of one."""
+
 INDEXED_TYPES = ("text", "integer", "real", "true", "false")
 """The types of JSON whose values `typed` tells apart."""
 
