@@ -203,7 +203,7 @@ def ranked(
     has_all = " AND ".join(telling)
     if is_postgres(connection):
         found, best_first = _postgres().ranked(telling, counts.totals(connection))
-        found = found.join(items, items.c.id == literal_column("full_text.item_id")).where(~items.c.deleted)
+        found = found.where(~items.c.deleted)
         found = found if allowed is None else found.where(allowed)
         ids = connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars()
     elif allowed is None:

@@ -173,10 +173,12 @@ def write_marker(folder: Path, marker: Marker) -> None:
 def resolve(marker: Marker, given: str | None) -> CatalogAddress:
     """Return the address that a library's catalog is reached at.
 
-    given: what the user names, which is connected to in place of what the folder says. Raises LibraryError for a
-    server that only the folder names.
+    given: what the user names, which is connected to in place of what the folder says; so is what the environment
+    names, where this user never named what the folder says. Raises LibraryError for a server that only the folder
+    names.
     """
-    word = named(given)
+    is_trusted = _is_trusted(marker.address.url)
+    word = named(given) if given or not is_trusted else _same(marker)
     if word is not None:
         if word.schema not in ("", marker.address.schema):
             raise InvalidInputError(
@@ -184,13 +186,19 @@ def resolve(marker: Marker, given: str | None) -> CatalogAddress:
                 "the schema out."
             )
         return replace(word, schema=marker.address.schema)
-    if not _is_trusted(marker.address.url):
+    if not is_trusted:
         raise LibraryError(
             f"The catalog of this library is at {marker.address.url}, says its folder. clipsearch connects to a server "
             f"only after you have named it. If it is yours: clipsearch index --catalog '{marker.address.url}', or set "
             f"{VARIABLE}."
         )
     return marker.address
+
+
+def _same(marker: Marker) -> CatalogAddress | None:
+    """Return what the environment names where that is what a folder says: it may have the password."""
+    word = named(None)
+    return word if word is not None and word.url == marker.address.url else None
 
 
 def trust(url: str) -> None:

@@ -49,6 +49,10 @@ class Compiler(PGCompiler_psycopg):
         start, ignores, rest = text.partition(f" {_OR_IGNORE} ")
         return f"{start} {rest} ON CONFLICT DO NOTHING" if ignores and start == "INSERT" else text
 
+    def _on_conflict_target(self, clause: Any, **kw: Any) -> str:  # noqa: ANN401
+        """Write which columns conflict; the store names them."""
+        return f"({', '.join(str(getattr(each, 'name', each)) for each in clause.inferred_target_elements)})"
+
     def visit_is_not_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
         """Write IS NOT, which compares with NULL and truth values only here."""
         left, right = binary.left._compiler_dispatch(self, **kw), binary.right._compiler_dispatch(self, **kw)
@@ -133,6 +137,7 @@ def speak(engine: Engine) -> None:
     dialect = engine.dialect
     dialect.statement_compiler = Compiler
     dialect.type_compiler_instance = Types(dialect)
+    dialect.use_insertmanyvalues_wo_returning = True  # many rows of one INSERT go in one statement
 
 
 @lru_cache(maxsize=512)

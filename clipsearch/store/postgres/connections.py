@@ -86,12 +86,12 @@ def writer_engine(address: CatalogAddress, timeout: float = 0.0) -> Engine:
 
 
 def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
+    _require_driver()
     engine = create_engine(
         "postgresql+psycopg://",
         creator=connect,
         poolclass=QueuePool,
         pool_use_lifo=True,
-        use_insertmanyvalues_wo_returning=True,
         **options,
     )
     speak(engine)
@@ -111,14 +111,18 @@ def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
     return engine
 
 
-def _connect(address: CatalogAddress, settings: dict[str, str]) -> Session[Any]:
-    """Open a session. Raises LibraryError where psycopg is missing, and what psycopg raises."""
+def _require_driver() -> None:
     try:
-        import psycopg
+        import psycopg  # noqa: F401
     except ImportError as error:
         raise LibraryError(
             "A catalog in PostgreSQL needs psycopg, which is not installed: pip install 'clipsearch[postgres]'"
         ) from error
+
+
+def _connect(address: CatalogAddress, settings: dict[str, str]) -> Session[Any]:
+    import psycopg
+
     chosen = {"connect_timeout": "10", **_ALIVE, **address.parameters(), "client_encoding": "UTF8"}
     session: Session[Any] = psycopg.connect(
         **chosen, application_name="clipsearch", autocommit=True, cursor_factory=psycopg.ClientCursor

@@ -78,8 +78,8 @@ class CatalogSchema:
             addresses.write_marker(self._folder, marker)
             self._marker = marker
         self.writer(timeout, check).dispose()
-        if self._given:
-            addresses.trust(addresses.parse(self._given).url)
+        if self._word is not None and self._word.url == self._address.url:
+            addresses.trust(self._word.url)
 
     def _require_marker(self) -> Marker:
         assert self._marker is not None

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, colum
 from sqlalchemy import table as lightweight
 
 from clipsearch.store.postgres.copying import copy_rows
+from clipsearch.store.schema import items
 
 NAME = "full_text"
 DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
@@ -100,7 +101,7 @@ def totals(connection: Connection) -> Totals:
 
 
 def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
-    """Build the query for the ids of items that have all of these words, and what orders them: BM25, best first.
+    """Build the query for the ids of items, joined, that have all of these words, and what orders them: BM25, best first.
 
     telling: how many items have each.
     """
@@ -111,7 +112,8 @@ def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnE
         often = _frequency(tuple(tokens_of(text)))
         share = _K1 * (1 - _B + _B * _table.c.length / literal_column(repr(average)))
         score = score + literal_column(repr(idf)) * (often * (_K1 + 1)) / (often + share)
-    return matching((text, False) for text in telling), score.desc()
+    found = matching((text, False) for text in telling)
+    return found.join(items, items.c.id == _table.c.item_id), score.desc()
 
 
 @lru_cache(maxsize=4096)
