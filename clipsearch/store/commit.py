@@ -22,9 +22,7 @@ from clipsearch.store.sql_values import text_parameter, to_parameter
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 
-_FORGET = delete(failures).where(
-    failures.c.root_id == bindparam("root"), failures.c.path.in_(text_parameter("paths"))
-)
+_FORGET = delete(failures).where(failures.c.root_id == bindparam("root"), failures.c.path.in_(text_parameter("paths")))
 _DECIDED_BY_FILE = tuple(column.name for column in fields(ItemColumns))
 
 

@@ -99,7 +99,9 @@ def differs(connection: Connection) -> bool:
 
 def can_answer(connection: Connection, wanted: Condition) -> bool:
     """Tell whether an index can answer a condition."""
-    if is_postgres(connection) and not all(map(_is_short, wanted.value if isinstance(wanted.value, tuple) else (wanted.value,))):
+    if is_postgres(connection) and not all(
+        map(_is_short, wanted.value if isinstance(wanted.value, tuple) else (wanted.value,))
+    ):
         return False
     if wanted.operator in ("eq", "in"):
         return None not in (wanted.value if isinstance(wanted.value, tuple) else (wanted.value,))

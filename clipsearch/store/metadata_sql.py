@@ -18,11 +18,13 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    column,
     false,
     func,
     literal_column,
     or_,
     select,
+    type_coerce,
 )
 
 from clipsearch.metadata import MAX_BYTES, Scalar, stored_name
@@ -57,12 +59,12 @@ def typed(name: str) -> ColumnElement[Any]:
     """Build the value of a name; NULL for null and for a missing value. The BLOB of a list is its JSON."""
     found = func.json_extract(_DATA, _path(name))
     values = {"text": found, "integer": found, "real": found, "true": _TRUTHS[True], "false": _TRUTHS[False]}
-    return case(values, value=kind(name), else_=cast(found, LargeBinary))
+    return type_coerce(case(values, value=kind(name), else_=cast(found, LargeBinary)), LargeBinary)
 
 
 def elements(name: str) -> TableValuedAlias:
     """Build the table of the elements of a list: `value` and `type`."""
-    return func.json_each(_DATA, _path(name)).table_valued("value", "type")
+    return func.json_each(_DATA, _path(name)).table_valued(column("value", LargeBinary), "type")
 
 
 def meets(wanted: Condition) -> ColumnElement[bool]:

@@ -16,6 +16,8 @@ from clipsearch.store.refusals import REPAIR
 MAX_PARAMETERS = 500
 """Values in one IN (...): far below any database's limit, and a statement that is cached."""
 
+_MOST = 2**63
+
 
 def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[Any]]:
     """Cut values into lists short enough for one IN (...)."""
@@ -24,8 +26,11 @@ def chunks(values: Iterable[Any], size: int = MAX_PARAMETERS) -> Iterable[list[A
 
 
 def listed(values: Iterable[int]) -> Select[tuple[int]]:
-    """Build the query for these numbers: one parameter, however many they are."""
-    found = func.json_each(json.dumps(sorted(values), default=int)).table_valued(column("value", BigInteger))
+    """Build the query for these numbers: one parameter, however many they are. Those beyond 64 bits are in no row."""
+    known = sorted(values)
+    if known and not -_MOST <= known[0] <= known[-1] < _MOST:
+        known = [value for value in known if -_MOST <= value < _MOST]
+    found = func.json_each(json.dumps(known, default=int)).table_valued(column("value", BigInteger))
     return select(found.c.value)
 
 

@@ -8,12 +8,10 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +31,7 @@ from clipsearch.store.records import CollectionRecord, FileRecord, RecordBlock, 
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
+from tests.support.catalogs import raw_catalog
 from tests.support.contents import (
     CHANGES,
     DIM,
@@ -242,7 +241,7 @@ def test_a_record_of_two_modalities_is_erased_whole_or_kept_whole(tmp_path):
         opened.ledger.find_missing([Scope(root)], [])
         assert opened.remove_missing() == 1
     compact(library, Modality.TEXT)
-    with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
+    with raw_catalog(library.folder) as db:
         kept = db.execute("SELECT v.modality, row, path FROM vectors v JOIN items ON items.id = item_id").fetchall()
         assert db.execute("SELECT modality, row FROM tombstones").fetchall() == [("image", 1)]
         assert db.execute("SELECT path FROM items ORDER BY id").fetchall() == [("r0",), ("r2",), ("r3",)]

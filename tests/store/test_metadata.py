@@ -195,6 +195,7 @@ def plans(library: Library, wanted: Filter) -> list[str]:
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", DECLARED)
 @pytest.mark.parametrize(
     ("wanted", "bound"),
@@ -210,11 +211,13 @@ def test_a_condition_on_a_declared_name_searches_its_index(library, name, wanted
     assert not any("item_metadata" in step or step == "SCAN items" for step in steps)
 
 
+@pytest.mark.sqlite
 def test_what_an_index_leaves_is_all_that_is_read_of_the_rest(library):
     steps = plans(library, Filter(where={"price": 3, "x y": "z"}))
     assert "SEARCH item_metadata USING INTEGER PRIMARY KEY (rowid=?)" in steps and "SCAN item_metadata" not in steps
 
 
+@pytest.mark.sqlite
 def test_names_that_are_not_declared_are_looked_for_in_the_metadata(library):
     assert "SCAN item_metadata" in plans(library, Filter(where={"x y": 3}))
 
@@ -245,6 +248,7 @@ BROKEN = ["{", "[1]", '{"a": {}}', '{"a": [1]}', "[" * 100_000, '{"a": 1e999}', 
 BROKEN += [f'{{"a":"{"x" * MAX_BYTES}"}}', "{a: 1}"]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
 def test_metadata_that_is_no_metadata_is_damage_and_no_other_error(tmp_path, broken):
     library = new_library(tmp_path / "lib")
@@ -319,6 +323,7 @@ def test_a_changed_row_fails_its_digest(tmp_path):
     library.close()
 
 
+@pytest.mark.sqlite
 def test_metadata_longer_than_is_stored_meets_no_condition_and_the_library_opens(tmp_path):
     library = new_library(tmp_path / "lib")
     root = add_root(library)

@@ -37,11 +37,10 @@ def marker_of(library: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def raw_catalog(library: Path) -> Iterator[Any]:
-    """Open a catalog past the code under test: `execute` takes `?` for parameters, and rows go by name and by place."""
+    """Open a catalog past the code under test: `execute` takes `?` for parameters, of a new transaction."""
     marker = marker_of(library)
     if marker is None:
         with closing(sqlite3.connect(f"{(library / 'catalog.db').as_uri()}", uri=True)) as db, db:
-            db.row_factory = sqlite3.Row
             yield db
         return
     with connect_marker(marker) as connection:
@@ -91,7 +90,7 @@ def _row(cursor: Any) -> Any:
 
 
 def copy_library(source: Path, target: Path, **options: Any) -> Path:
-    """Copy a folder with libraries in it; a catalog in PostgreSQL is copied too, so that the copies have nothing in common."""
+    """Copy a folder with libraries in it, each with a catalog of its own, in PostgreSQL too."""
     shutil.copytree(source, target, **options)
     for marker in target.rglob("catalog.json"):
         from clipsearch.store.postgres.address import parse, trust

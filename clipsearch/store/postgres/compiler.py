@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Cast, Column, ColumnElement, Engine, Insert, Integer, Numeric, String
+from sqlalchemy import JSON, Cast, Column, ColumnElement, Engine, Insert, Integer, LargeBinary, Numeric, String
 from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.sql.elements import BinaryExpression, False_, Null, True_
@@ -79,9 +79,10 @@ class Compiler(PGCompiler_psycopg):
     def visit_instr_func(self, fn: FunctionElement[Any], **kw: Any) -> str:  # noqa: ANN401
         """Write the place of a text in another, or in the key of a text."""
         whole, part = fn.clauses
-        if isinstance(whole.type, String):
+        if not isinstance(whole.type, LargeBinary):
             return f"strpos({self._arguments(fn, kw)})"
-        return f"position(convert_to({self.process(part, **kw)}, 'UTF8') IN substring({self.process(whole, **kw)} FROM 2))"
+        sought = f"convert_to({self.process(part, **kw)}, 'UTF8')"
+        return f"position({sought} IN substring({self.process(whole, **kw)} FROM 2))"
 
     def visit_json_type_func(self, fn: FunctionElement[Any], **kw: Any) -> str:  # noqa: ANN401
         """Write the type of a value of metadata."""

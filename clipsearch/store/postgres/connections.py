@@ -169,9 +169,7 @@ def _zone() -> str:
 
 def _require_durable(session: Session[Any]) -> None:
     """Have a commit wait for the server's disk, and warn of a server that never does."""
-    row = session.execute(
-        "SELECT current_setting('synchronous_commit'), current_setting('fsync')"
-    ).fetchone()
+    row = session.execute("SELECT current_setting('synchronous_commit'), current_setting('fsync')").fetchone()
     chosen, fsync = row or ("", "on")
     if chosen not in _DURABLE:
         session.execute("SET synchronous_commit = on")

@@ -24,7 +24,11 @@ _KINDS: dict[str, tuple[type[LibraryError], str, str]] = {
     "42703": (StoreCorruptError, "The catalog is damaged", REPAIR.removesuffix(".")),
     "3F": (StoreCorruptError, "The catalog is damaged", REPAIR.removesuffix(".")),
     "XX": (StoreCorruptError, "The catalog is damaged", "Restore the database from its backup"),
-    "53100": (LibraryError, "The disk of the server is full", "Free some space and run again; nothing committed is lost"),
+    "53100": (
+        LibraryError,
+        "The disk of the server is full",
+        "Free some space and run again; nothing committed is lost",
+    ),
     "53300": (LibraryError, "The server has no connection to spare", "Raise its max_connections, or run again later"),
     "55P03": (LibraryLockedError, "The catalog is busy", "Wait for the other process to end, then run again"),
     "57": (LibraryError, "The server of the catalog ended the connection", "Run again; nothing committed is lost"),

@@ -111,4 +111,3 @@ class CatalogSchema:
                 f"The catalog at {self._address.place} is that of another library. Name the server that has this "
                 "library's: --catalog URL."
             )
-

@@ -36,6 +36,8 @@ _MOST_TOKEN, _MOST_VECTOR = 500, 900_000
 
 _SEPARATOR = "  "  # two, so that each token has blanks of its own
 
+_NO_TERM = "-"  # no token has it: what FTS5 folds to nothing, such as some marks, is a token all the same
+
 _K1, _B, _LEAST_IDF = 1.2, 0.75, 1e-6
 """Parameters of BM25 as SQLite has them: https://sqlite.org/fts5.html#the_bm25_function"""
 
@@ -130,7 +132,7 @@ def tokenise(texts: Sequence[str]) -> list[list[str]]:
         cutter.execute(f"CREATE VIRTUAL TABLE terms USING fts5vocab({NAME}, instance)")
         cutter.executemany(f"INSERT INTO {NAME} (rowid, words) VALUES (?, ?)", enumerate(texts))
         for number, term in cutter.execute("SELECT doc, term FROM terms ORDER BY doc, offset"):
-            found[number].append(term)
+            found[number].append(term or _NO_TERM)
     return found
 
 
