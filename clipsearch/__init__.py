@@ -143,6 +143,7 @@ def open(
     index_metadata: str | Iterable[str] = (),
     timeout: float = 30.0,
     settings: Settings | None = None,
+    catalog: str | None = None,
 ) -> SearchEngine:
     """Open a library, to search it and to write to it.
 
@@ -159,6 +160,9 @@ def open(
         settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
             it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
             `index --model` do.
+        catalog: The PostgreSQL server of a new library's catalog, `postgresql+psycopg://USER@HOST/DATABASE`, or the one
+            that an existing library is to be reached at. None for a file in its folder, or for what the folder or
+            CLIPSEARCH_CATALOG says. The password comes from ~/.pgpass or PGPASSWORD.
 
     Returns:
         A search engine, safe to share between threads. Close it, or use it as a context manager.
@@ -182,7 +186,14 @@ def open(
     chosen = settings or load_settings()
     folder = library_path(os.fspath(library) if library is not None else chosen.library)
     return open_engine(
-        folder, chosen, create=create, model=model, dim=dim, index_metadata=index_metadata, timeout=timeout
+        folder,
+        chosen,
+        create=create,
+        model=model,
+        dim=dim,
+        index_metadata=index_metadata,
+        timeout=timeout,
+        catalog=catalog,
     )
 
 

@@ -49,6 +49,12 @@ _SHOW_CURSOR = "\x1b[?25h\n"
 )
 @json_option
 @library_option
+@click.option(
+    "--catalog",
+    metavar="URL",
+    help="Keep the catalog of a new library in PostgreSQL: postgresql+psycopg://USER@HOST/DATABASE. "
+    "Default: $CLIPSEARCH_CATALOG, else a file in the library. Needs the extra `postgres`.",
+)
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @click.option("--device", metavar="DEVICE", help="Where to encode: auto, cpu, cuda (every GPU), cuda:N or mps.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="The precision of the encoder; auto costs no recall.")
@@ -82,6 +88,7 @@ def index(
     threads: int | None,
     isolate: bool | None,
     ocr: bool | None,
+    catalog: str | None,
 ) -> None:
     """Index folders and files, or bring the library up to date.
 
@@ -111,7 +118,7 @@ def index(
         raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
     change = RulesChange(() if no_exclude else exclude or None, include_hidden)
     rules = None if change == RulesChange() else change
-    options = IndexOptions(rules, model, retry_failed, dry_run, ocr)
+    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, catalog=catalog)
     with _stop_flag() as stop, make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:

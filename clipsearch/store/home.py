@@ -65,11 +65,13 @@ class CatalogFile:
 
 
 def find_home(folder: Path, given: str | None = None, *, create: bool = False) -> CatalogHome:
-    """Return where the catalog of a library is; given: the URL of a catalog, that the caller names.
+    """Return where the catalog of a library is; given: the URL that the caller names, or "" for a file all the same.
 
     create: where there is no library, it is to be made at that URL, or at that in the environment. Raises
     InvalidInputError where the library has its catalog elsewhere.
     """
+    if given == "":
+        return CatalogFile(folder)
     present = catalog_file(folder)
     if present.name != CATALOG or (given or (create and os.environ.get("CLIPSEARCH_CATALOG"))):
         if _is_file(folder / CATALOG):
