@@ -44,6 +44,7 @@ AREA_OF_PACKAGE = {
     "sentencepiece": "clipsearch.encoders",
     "tokenizers": "clipsearch.encoders",
     "faiss": "clipsearch.ann",
+    "psycopg": "clipsearch.store",
     "sqlalchemy": "clipsearch.store",
     "sqlite3": "clipsearch.store",
     "filelock": "clipsearch.store",

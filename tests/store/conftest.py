@@ -1,7 +1,7 @@
 """The contract of a catalog: the tests of the store run on SQLite, and again on a real PostgreSQL server.
 
 What is about SQLite's own files, its plans or its errors is marked `sqlite`, a test or a whole module, and runs there
-alone.
+alone; what is about PostgreSQL alone is marked `postgres`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DATABASES = ["sqlite", "postgres"]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
-    names = DATABASES[:1] if "sqlite" in marks else DATABASES
+    names = DATABASES[:1] if "sqlite" in marks else DATABASES[1:] if "postgres" in marks else DATABASES
     chosen = [pytest.param(name, marks=[pytest.mark.slow] if name == "postgres" else []) for name in names]
     metafunc.parametrize("database", chosen, indirect=True, scope="module")
 
