@@ -57,8 +57,9 @@ def open_or_create(
     """Open the library in a folder, and make it if it is not there and `create` says so.
 
     model: the encoder of a new library, or what an existing one must have. dim: the library holds vectors of that
-    length, made elsewhere with `model`. catalog: the URL of its catalog in PostgreSQL. Raises LibraryNotFoundError, EncoderMismatchError, InvalidInputError, and what
-    loading the encoder raises, before anything is made.
+    length, made elsewhere with `model`.
+    catalog: the URL of its catalog in PostgreSQL. Raises LibraryNotFoundError, EncoderMismatchError,
+    InvalidInputError, and what loading the encoder raises, before anything is made.
     """
     given = None if dim is None else _imported_pin(model, dim)
     try:

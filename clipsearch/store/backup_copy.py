@@ -26,8 +26,8 @@ from clipsearch.store.library import Library
 from clipsearch.store.manifest import BackupState, temporary_name
 from clipsearch.store.names import VECTORS, is_generation_name
 from clipsearch.store.roots import BASE_KEY
-from clipsearch.store.schema import generations
 from clipsearch.store.row_transfer import copy_rows_of
+from clipsearch.store.schema import generations
 from clipsearch.store.source import Source
 from clipsearch.types import Modality
 

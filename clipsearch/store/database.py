@@ -90,7 +90,7 @@ def mapped_errors() -> Iterator[None]:
     """Turn the errors of SQLAlchemy, sqlite3 and psycopg into LibraryError and its kin."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, *database_errors()) as error:
+    except (SQLAlchemyError, sqlite3.Error, *database_errors()) as error:  # type: ignore[misc]  # a tuple of classes
         original = getattr(error, "orig", None) or error
         if (ours := translate_error(original)) is not None:
             raise ours from error

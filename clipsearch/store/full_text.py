@@ -112,7 +112,7 @@ def rebuild(connection: Connection) -> None:
 def differs(connection: Connection) -> bool:
     """Tell whether the index is not what the captions and passages would give now; it is compared word by word."""
     if is_postgres(connection):
-        return _postgres().differs(connection, _blocks(_texts(connection, true())))
+        return bool(_postgres().differs(connection, _blocks(_texts(connection, true()))))
     fresh = "temp.fresh_text"
     connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {fresh} USING {_DEFINITION}")
     try:
@@ -148,7 +148,9 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
             "index words. Run once: clipsearch index"
         )
     if is_postgres(connection):
-        return _postgres().matching((separate(phrase.words), phrase.is_start) for phrase in parse_words(wanted))
+        phrases = ((separate(phrase.words), phrase.is_start) for phrase in parse_words(wanted))
+        matches: Select[tuple[int]] = _postgres().matching(phrases)
+        return matches
     found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_phrase, parse_words(wanted)))))
     return select(_table.c.rowid).where(found)
 

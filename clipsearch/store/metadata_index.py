@@ -137,7 +137,8 @@ def _fill(connection: Connection, names: Mapping[str, int], ids: Ids | None) -> 
 def _values(connection: Connection, name: str, number: int) -> list[Select[Any]]:
     """Build the queries for the rows of a name: of values, and of elements of lists."""
     element = elements(name)
-    value, each = typed(name), element.c.value
+    value: ColumnElement[Any] = typed(name)
+    each: ColumnElement[Any] = element.c.value
     if is_postgres(connection):
         value, each = func.substring(value, 1, KEY_BYTES), func.substring(each, 1, KEY_BYTES)
     scalars = select(literal(number), value, item_metadata.c.item_id, false())

@@ -160,7 +160,8 @@ def migrate(
 ) -> None:
     """Bring a catalog to the newest version, one transaction a step.
 
-    library_id: of a catalog that is made; one of its own if "". Raises SchemaVersionError if it was written by a newer clipsearch.
+    library_id: of a catalog that is made; one of its own if "". Raises SchemaVersionError if it was written by a
+    newer clipsearch.
     """
     while (version := schema_version(engine)) < len(migrations):
         with transaction(engine) as connection:

@@ -11,8 +11,8 @@ from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.deletion import erase_items
-from clipsearch.store.revision import change
 from clipsearch.store.dialect import is_postgres
+from clipsearch.store.revision import change
 from clipsearch.store.schema import failures, generations
 from clipsearch.store.sql_values import chunks, listed
 from clipsearch.store.verification import count_damaged
@@ -62,7 +62,7 @@ def rebuild_indexes(writer: Writer) -> None:
     connection, _ = writer.storage
     with transaction(connection):  # no new revision: the rows of the tables stay as they are
         if is_postgres(connection):
-            for table in connection.dialect.get_table_names(connection):  # type: ignore[attr-defined]
+            for table in connection.dialect.get_table_names(connection):
                 connection.exec_driver_sql(f'REINDEX TABLE "{table}"')
         else:
             connection.execute(text("REINDEX"))

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Cast, Column, ColumnElement, Engine, Insert, Integer, LargeBinary, Numeric, String
+from sqlalchemy import JSON, Cast, Column, ColumnClause, Engine, Insert, Integer, LargeBinary, Numeric, String
 from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.sql.elements import BinaryExpression, False_, Null, True_
@@ -33,7 +33,7 @@ _QUOTED = re.compile(r"'[^']*'|\?|%")
 class Types(PGTypeCompiler):
     """Texts of any length, in order of their bytes, as SQLite keeps them."""
 
-    def visit_TEXT(self, type_: String, **kw: Any) -> str:  # noqa: ANN401, N802
+    def visit_TEXT(self, type_: String, **kw: Any) -> str:  # noqa: ANN401
         """Name the type of a text; where it is that of a column, with its collation."""
         return 'TEXT COLLATE "C"' if isinstance(kw.get("type_expression"), Column) else "TEXT"
 
@@ -45,7 +45,7 @@ class Compiler(PGCompiler_psycopg):
 
     def visit_insert(self, insert_stmt: Insert, *args: Any, **kw: Any) -> str:  # noqa: ANN401
         """Write an INSERT, and `INSERT OR IGNORE` as one that passes over conflicts."""
-        text: str = super().visit_insert(insert_stmt, *args, **kw)
+        text: str = super().visit_insert(insert_stmt, *args, **kw)  # type: ignore[no-untyped-call]
         start, ignores, rest = text.partition(f" {_OR_IGNORE} ")
         return f"{start} {rest} ON CONFLICT DO NOTHING" if ignores and start == "INSERT" else text
 
@@ -68,9 +68,9 @@ class Compiler(PGCompiler_psycopg):
         """Write a cast; one of a fraction to a whole number rounds towards zero, as in SQLite."""
         if isinstance(cast.type, Integer) and isinstance(cast.clause.type, Numeric):
             return f"CAST(trunc({self.process(cast.clause, **kw)}) AS BIGINT)"
-        return super().visit_cast(cast, **kw)
+        return str(super().visit_cast(cast, **kw))  # type: ignore[no-untyped-call]
 
-    def visit_column(self, column: ColumnElement[Any], *args: Any, **kw: Any) -> str:  # noqa: ANN401
+    def visit_column(self, column: ColumnClause[Any], *args: Any, **kw: Any) -> str:  # noqa: ANN401
         """Write a column, and the bounds between the kinds of values of metadata; see postgres/functions.py."""
         if getattr(column, "is_literal", False) and (bound := _BOUNDS.get(str(column.name))) is not None:
             return bound

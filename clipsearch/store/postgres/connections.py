@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError
 from clipsearch.store.postgres.address import CatalogAddress
@@ -123,7 +123,7 @@ def _require_driver() -> None:
 def _connect(address: CatalogAddress, settings: dict[str, str]) -> Session[Any]:
     import psycopg
 
-    chosen = {"connect_timeout": "10", **_ALIVE, **address.parameters(), "client_encoding": "UTF8"}
+    chosen: dict[str, Any] = {"connect_timeout": "10", **_ALIVE, **address.parameters(), "client_encoding": "UTF8"}
     session: Session[Any] = psycopg.connect(
         **chosen, application_name="clipsearch", autocommit=True, cursor_factory=psycopg.ClientCursor
     )

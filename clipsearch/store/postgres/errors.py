@@ -39,7 +39,7 @@ _KINDS: dict[str, tuple[type[LibraryError], str, str]] = {
 """By SQLSTATE, or by its first two characters: our error, the fact and the remedy."""
 
 
-def database_errors() -> tuple[type[BaseException], ...]:
+def database_errors() -> tuple[type[Exception], ...]:
     """Return the class of psycopg's errors, if psycopg is in use."""
     psycopg = sys.modules.get("psycopg")
     return () if psycopg is None else (psycopg.Error,)

@@ -40,8 +40,12 @@ class CatalogSchema:
     def reader(self) -> Engine:
         """Return an engine for reading."""
         engine = reader_engine(self._address)
-        with mapped_errors():
-            self._require_own(engine)
+        try:
+            with mapped_errors():
+                self._require_own(engine)
+        except BaseException:
+            engine.dispose()
+            raise
         return engine
 
     def writer(self, timeout: float = 0.0, check: Callable[[], None] = lambda: None) -> Engine:

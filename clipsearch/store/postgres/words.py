@@ -103,7 +103,7 @@ def totals(connection: Connection) -> Totals:
 
 
 def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
-    """Build the query for the ids of items, joined, that have all of these words, and what orders them: BM25, best first.
+    """Build the query for the ids of items, joined, that have all of these words, and their order by BM25.
 
     telling: how many items have each.
     """
