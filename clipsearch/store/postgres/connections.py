@@ -11,10 +11,11 @@ import hashlib
 import logging
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError
 from clipsearch.store.postgres.address import CatalogAddress
@@ -28,7 +29,10 @@ logger = logging.getLogger("clipsearch")
 OLDEST = 15
 """The oldest version of PostgreSQL that the statements are for."""
 
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.05
+_GRACE_SECONDS = 2.0
+"""How long a server may take to notice that the process of a writer has ended."""
+
 _ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "30000"}
 _SETTINGS = {
     "jit": "off",
@@ -82,7 +86,9 @@ def writer_engine(address: CatalogAddress, timeout: float = 0.0) -> Engine:
         is_lost = True
         return session
 
-    return _engine(connect, pool_size=1, max_overflow=0)
+    engine = _engine(connect, pool_size=1, max_overflow=0)
+    event.listen(engine, "close", _unlock)
+    return engine
 
 
 def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
@@ -177,10 +183,20 @@ def _require_durable(session: Session[Any]) -> None:
         logger.warning("The server of the catalog runs with fsync=off: a power cut may lose what is committed.")
 
 
+def _unlock(session: Session[Any], record: ConnectionPoolEntry) -> None:
+    """Free the lock at once; the server would do it a moment after the session is closed."""
+    from psycopg import Error
+
+    with suppress(Error):
+        session.rollback()
+        session.execute("SELECT pg_advisory_unlock_all()")
+        session.commit()
+
+
 def _lock(session: Session[Any], address: CatalogAddress, timeout: float) -> None:
     """Take the writer's lock of a schema, which ends with the session."""
     digest = hashlib.blake2b(f"clipsearch {address.schema}".encode(), digest_size=8).digest()
-    number, until = int.from_bytes(digest, "big", signed=True), time.monotonic() + timeout
+    number, until = int.from_bytes(digest, "big", signed=True), time.monotonic() + max(timeout, _GRACE_SECONDS)
     while True:
         row = session.execute("SELECT pg_try_advisory_lock(%s)", (number,)).fetchone()
         if row == (True,):
