@@ -78,8 +78,8 @@ def find_home(folder: Path, given: str | None = None, *, create: bool = False) -
             if not given:
                 return CatalogFile(folder)
             raise InvalidInputError(
-                f"The library in {folder} has its catalog in its folder, so --catalog cannot be used with it. Make a "
-                "new library: add --library DIR."
+                f"The library in {folder} has its catalog in its folder, which no server takes over. Make a new one: "
+                "clipsearch index FOLDER --library DIR --catalog URL"
             )
         from clipsearch.store.postgres.home import CatalogSchema
 

@@ -148,9 +148,7 @@ def _prepare(session: Session[Any], settings: dict[str, str]) -> None:
         version = session.info.parameter_status("server_version")
         raise LibraryError(f"The server is PostgreSQL {version}, but a catalog needs {OLDEST} or later. Upgrade it.")
     if session.info.parameter_status("server_encoding") != "UTF8":
-        raise LibraryError(
-            "The database is not in UTF-8, so it cannot hold all names. Make one: createdb --encoding=UTF8 NAME"
-        )
+        raise LibraryError("The database is not in UTF-8, so it cannot hold all names. Make one: createdb -E UTF8 NAME")
     chosen = ", ".join(["set_config(%s, %s, false)"] * len(settings))
     session.execute(f"SELECT {chosen}", [part for pair in settings.items() for part in pair])
     _set_zone(session)

@@ -113,5 +113,5 @@ class CatalogSchema:
         if found != marker.library_id:
             raise StoreCorruptError(
                 f"The catalog at {self._address.place} is that of another library. Name the server that has this "
-                "library's: --catalog URL."
+                "library's: clipsearch index --catalog URL"
             )

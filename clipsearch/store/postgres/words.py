@@ -99,7 +99,7 @@ def count(connection: Connection, text: str, most: int) -> int:
 def totals(connection: Connection) -> Totals:
     """Count the items and their words."""
     row = connection.exec_driver_sql(f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}").one()
-    return Totals(*row)
+    return Totals(row[0], row[1])
 
 
 def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
