@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from clipsearch.types import Hit, Item, Listing, Modality, Results, TextLine
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
+
+_STEERING = "[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 def to_payload(results: Results) -> dict[str, Any]:
@@ -33,8 +36,13 @@ def to_payload(results: Results) -> dict[str, Any]:
 
 
 def to_json(value: object) -> bytes:
-    r"""Encode as one line of UTF-8 JSON; bytes of a path that are not UTF-8 become \udcXX escapes."""
+    r"""Encode as one line of UTF-8 JSON; bytes of a path that are not UTF-8 become \udcXX escapes.
+
+    So do characters that could steer a terminal, or turn the order of what is read.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    if not text.isascii():
+        text = re.sub(_STEERING, lambda found: f"\\u{ord(found[0]):04x}", text)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from clipsearch.durable import fsync_path
 
+SECRET_BYTES = 32
+"""Of a secret of `read_secret`."""
+
 _HAS_OWNERS = hasattr(os, "geteuid")
 _FLAGS = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC if _HAS_OWNERS else getattr(os, "O_BINARY", 0)
 
@@ -52,6 +55,20 @@ def read_private(path: str | os.PathLike[str]) -> bytes:
     """Read a file that others cannot have written. Raises as `open_private`."""
     with open(open_private(path), "rb") as file:
         return file.read()
+
+
+def read_secret(path: Path, *, make: bool = False) -> bytes:
+    """Return the random bytes that only this user knows, SECRET_BYTES of them. Raises OSError.
+
+    make: create the file if it does not exist.
+    """
+    if make and not os.path.lexists(path):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            write_private(path, os.urandom(SECRET_BYTES), replace=False)
+    found = read_private(path)
+    if len(found) != SECRET_BYTES:
+        raise OSError(f"{path} is not a secret of {SECRET_BYTES} bytes")
+    return found
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = True) -> None:

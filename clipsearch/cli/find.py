@@ -17,6 +17,7 @@ from clipsearch.cli.options import (
     write_shaped,
 )
 from clipsearch.cli.remote import server_options
+from clipsearch.paths import printable
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
@@ -68,7 +69,7 @@ def find(
         with open_library(folder, settings) as engine:
             found = engine.find(filters, limit=most)
     for warning in found.warnings:
-        note(warning)
+        note(printable(warning))
     if shape == "table":
         _remark(found)
     write_shaped(present.shape_listing(found, shape, current_folder()), shape)

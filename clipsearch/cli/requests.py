@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from clipsearch.paths import printable
 from clipsearch.query.options import SearchOptions
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def answer(engine: SearchEngine | Client, asked: SearchRequest, picture: str | N
     results = engine.answer(words, image=image, options=asked.options)
     if asked.image is not None:
         results = replace(results, query=asked.image)
-    notes = list(results.warnings)
+    notes = [*map(printable, results.warnings)]
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)

@@ -184,9 +184,11 @@ def read_embeddings(count: int) -> Callable[[Any], NDArray[np.float32]]:
 
 def read_item(found: Fields, kind: str = "modality") -> Item:
     """Read an item; kind: the member that says whether it is a picture or a text."""
+    path = found.text("path")
+    path.encode("utf-8", "surrogateescape")  # UnicodeEncodeError, a ValueError: no file is called so
     return Item(
         found.whole("id"),
-        found.text("path"),
+        path,
         Modality(found.text(kind)),
         found.whole("size"),
         found.whole("mtime_ns"),

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from clipsearch.client.calls import Call, Pause, Step, Steps, content_of
 from clipsearch.client.connection import TOGETHER, Incoming, Link, Running, check_open
-from clipsearch.client.problems import Reply, read_reply, unreachable, wait_for
+from clipsearch.client.problems import Reply, overdue, read_reply, unreachable, wait_for
 
 T = TypeVar("T")
 
@@ -76,10 +76,15 @@ class AsyncConnection:
         incoming = Incoming(self._link)
         given = {"params": call.params or None, **await asyncio.to_thread(content_of, call)}
         try:
-            async with self._http.stream(call.method, call.path, **given) as response:
+            async with (
+                asyncio.timeout(self._link.timeout),  # of httpx2 each byte of the head begins its own again
+                self._http.stream(call.method, call.path, **given) as response,
+            ):
                 incoming.begin(response.headers)
                 async for data in response.aiter_raw():
                     incoming.add(data)
                 return incoming.reply(response.status_code, response.headers)
+        except TimeoutError as error:
+            raise overdue(self._link.address, self._link.timeout) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
             raise unreachable(error, self._link.address, self._link.timeout) from error

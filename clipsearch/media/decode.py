@@ -31,7 +31,9 @@ from PIL import (
 
 from clipsearch.errors import MediaError, PictureError
 from clipsearch.media.exif import read_exif
+from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.rgb import to_rgb
+from clipsearch.media.tiff import choose_page, is_unsupported
 from clipsearch.types import PictureInfo
 
 MAX_PICTURE_BYTES = 1 << 30
@@ -44,7 +46,6 @@ OVERSIZE = 1.4
 """How many pixels of a reduced picture stay for each that is needed. At 2 the vectors of photographs come no nearer to
 those of the full size, and at 1.4 one of 12 megapixels can be decoded at an eighth: benchmarks/README.md."""
 
-_MAX_SCANS = 500
 _HEAD = 256
 _WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0}
 """How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""
@@ -229,7 +230,10 @@ def open_picture(kind: str, data: bytes) -> Image.Image:
 
         picture: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
         return picture
-    return _DECODERS[kind](BytesIO(data))
+    picture = _DECODERS[kind](BytesIO(data))
+    if kind == "TIFF":
+        choose_page(picture)
+    return picture
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
@@ -261,12 +265,10 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     width, height = picture.size
     scale = _jpeg_scale(picture, data, side) if kind == "JPEG" else 1
     _check_pixels(picture, kind, scale, max_pixels)
-    if scale > 1:
-        picture.draft(None, (width // scale, height // scale))
     if kind == "JPEG":
-        # In one go, not in blocks of 64 KiB, for each of which this thread would have to wait for the others.
-        picture.decodermaxblock = len(data)  # type: ignore[attr-defined]
-    picture.load()
+        picture = _load_jpeg(picture, data, scale)
+    else:
+        picture.load()
     if scale == 1:
         width, height = picture.size
         _check_pixels(picture, kind, 1, max_pixels)
@@ -280,6 +282,29 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     return rgb, PictureInfo(width, height, facts.taken_at, facts.camera, facts.latitude, facts.longitude)
 
 
+def _load_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Image:
+    """Decode a JPEG; one without its end as far as it goes. Raises PictureError if that is too little."""
+    try:
+        return _load_whole_jpeg(picture, data, scale)
+    except OSError:
+        ended = with_end(data)
+        picture = _load_whole_jpeg(open_picture("JPEG", ended), ended, scale)
+        share = share_of_rows(picture, scale)
+        if share < LEAST_ROWS:
+            raise PictureError(f"truncated JPEG file ({share:.0%} of its rows are there)") from None
+        return picture
+
+
+def _load_whole_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Image:
+    if scale > 1:
+        width, height = picture.size
+        picture.draft(None, (width // scale, height // scale))
+    # In one go, not in blocks of 64 KiB, for each of which this thread would have to wait for the others.
+    picture.decodermaxblock = len(data)  # type: ignore[attr-defined]
+    picture.load()
+    return picture
+
+
 def _exif_block(picture: Image.Image) -> bytes:
     block = picture.info.get("exif")
     return block if isinstance(block, bytes) else b""
@@ -287,9 +312,8 @@ def _exif_block(picture: Image.Image) -> bytes:
 
 def _jpeg_scale(picture: Image.Image, data: bytes, side: int) -> int:
     """Return the DCT scale, 1, 2, 4 or 8, that leaves at least `side` pixels on the shorter side."""
-    # A few kilobytes can hold thousands of scans, each of which costs a pass over all pixels.
-    if "progressive" in picture.info and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise PictureError(f"a progressive JPEG with more than {_MAX_SCANS} scans")
+    if "progressive" in picture.info:
+        check_scans(data)
     return next((scale for scale in (8, 4, 2) if min(picture.size) >= side * scale), 1)
 
 
@@ -315,6 +339,8 @@ def _reason(kind: str, error: Exception) -> str:
         return "not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
         return f"{kind} with more pixels than Pillow allows"
+    if kind == "TIFF" and is_unsupported(error):
+        return "a TIFF of a kind that cannot be read; save it with 8 bits a sample"
     text = " ".join(str(error).split())[:120]
     cut = ("truncated", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
     if isinstance(error, EOFError) or any(word in text.lower() for word in cut):

@@ -7,11 +7,12 @@ tags that count. Layout: TIFF 6.0 section 2 and CIPA DC-008 (Exif 2.32) section 
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+
+from clipsearch.media.moments import read_moment
 
 _MAKE, _MODEL, _ORIENTATION, _CHANGED = 0x010F, 0x0110, 0x0112, 0x0132
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -29,7 +30,6 @@ _MAX_ENTRIES = 4096
 _MAX_VALUE = 4096
 _MAX_WORDS = 1 << 22
 MAX_CAMERA = 120
-_DATE = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
 
 _Tags = Mapping[int, tuple[int, bytes]]
 
@@ -63,7 +63,7 @@ def read_exif(block: bytes) -> ExifFacts:
     """Read an EXIF block, with or without its `Exif` header, or a whole TIFF file.
 
     block: the bytes. Returns what makes sense of it; never raises. A place of exactly 0, 0 counts as not known,
-    because cameras write it when they have no fix.
+    because cameras write it when they have no fix. Without a hemisphere, a place is taken to be north and east.
     """
     base, order, first = _header(block)
     main = _read_ifd(block, base, order, first)
@@ -74,7 +74,7 @@ def read_exif(block: bytes) -> ExifFacts:
     latitude, longitude = _place(order, gps)
     return ExifFacts(
         orientation if 1 <= orientation <= 8 else 1,
-        next((time for time in map(_time, times) if time), None),
+        next((time for time in map(read_moment, map(_words, times)) if time), None),
         _camera(_words(main.get(_MAKE)), _words(main.get(_MODEL))),
         latitude,
         longitude,
@@ -171,17 +171,6 @@ def _camera(make: str, model: str) -> str | None:
     return joined[:MAX_CAMERA] if any(c.isalnum() for c in joined) else None
 
 
-def _time(entry: tuple[int, bytes] | None) -> datetime | None:
-    match = _DATE.match(_words(entry))
-    if not match:
-        return None
-    try:
-        taken = datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
-    except ValueError:
-        return None
-    return taken if taken.year >= 1800 else None
-
-
 def _place(order: str, gps: _Tags) -> tuple[float, float] | tuple[None, None]:
     latitude = _degrees(order, gps.get(_LATITUDE), _words(gps.get(_LATITUDE_REF)), "NS", 90)
     longitude = _degrees(order, gps.get(_LONGITUDE), _words(gps.get(_LONGITUDE_REF)), "EW", 180)
@@ -194,7 +183,7 @@ def _degrees(order: str, entry: tuple[int, bytes] | None, side: str, sides: str,
     """Return degrees from up to three rationals (degrees, minutes, seconds); None where they are no angle."""
     kind, value = entry or (0, b"")
     code = {5: "II", 10: "ii"}.get(kind)
-    if code is None or len(value) < 8 or side[:1].upper() not in tuple(sides):
+    if code is None or len(value) < 8 or side[:1].upper() not in ("", *sides):
         return None
     parts = [struct.unpack_from(order + code, value, at) for at in range(0, min(len(value) // 8, 3) * 8, 8)]
     # A missing seconds part is often written 0/0; a missing degrees part leaves no angle.

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.locations import state_dir
-from clipsearch.private import check_folder, open_private, read_private, write_private
+from clipsearch.private import check_folder, open_private, read_secret
 
 SLOTS = 16_384
 _VERSION = 3
@@ -30,7 +29,6 @@ _VERSION = 3
 
 _DIGEST_BYTES = 16
 _SECRET = "query-cache.key"
-_SECRET_BYTES = 32
 _FLOAT = np.dtype("<f4")
 
 
@@ -91,14 +89,7 @@ class QueryCache:
     def _read_secret(self, *, make: bool = False) -> bytes:
         """Return the secret of this user. make: create it if it does not exist. Raises OSError."""
         if self._secret is None:
-            path = state_dir() / _SECRET
-            if make and not os.path.lexists(path):
-                with suppress(FileExistsError):  # another process was faster
-                    write_private(path, os.urandom(_SECRET_BYTES), replace=False)
-            found = read_private(path)
-            if len(found) != _SECRET_BYTES:
-                raise OSError(f"{path} is not a secret of {_SECRET_BYTES} bytes")
-            self._secret = found
+            self._secret = read_secret(state_dir() / _SECRET, make=make)
         return self._secret
 
 

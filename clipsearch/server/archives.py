@@ -98,6 +98,7 @@ def _parts(name: str) -> tuple[str, str]:
     stem, dot, ending = safe.rpartition(".")
     if not dot or len(ending) > 10:
         stem, ending = safe, ""
+    stem = stem[:_MOST_BYTES]  # the key of a record may be long
     while len(stem.encode()) > _MOST_BYTES:
         stem = stem[:-1]
     stem = stem.rstrip(". ") or "file"

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from clipsearch.server.archives import zip_items
-from clipsearch.server.service import BusyError, Service
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import Service
 
 MAX_DOWNLOADS = 8
 """At the same time."""

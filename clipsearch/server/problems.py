@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 
 from clipsearch import errors, present
 from clipsearch.query.parser import QuerySyntaxError
-from clipsearch.server.service import BusyError, OverdueError, ReplacedError
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import OverdueError, ReplacedError
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 
 from clipsearch.errors import ClipSearchError
 from clipsearch.query.engine import SearchEngine
+from clipsearch.server.sending import BusyError, Sending
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.reading import catalog_file
 from clipsearch.types import Results
@@ -30,12 +31,6 @@ UPLOAD_THREADS = 2
 
 LOOK_SECONDS = 1.0
 """Seconds after which it is looked whether the library is still there."""
-
-
-class BusyError(ClipSearchError):
-    """The server has as many requests as it takes; `retry_after`: seconds after which to try again."""
-
-    retry_after = 1
 
 
 class OverdueError(ClipSearchError):
@@ -56,6 +51,7 @@ class Service:
         settings: Of the server.
         stopping: Is set as soon as the server begins to stop: a response without an end, such as a stream of events,
             ends then.
+        sending: Files that are being sent.
     """
 
     def __init__(self, engine: SearchEngine, settings: ServerSettings) -> None:
@@ -63,6 +59,7 @@ class Service:
         self.engine = engine
         self.settings = settings
         self.stopping = threading.Event()
+        self.sending = Sending()
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="clipsearch-server")
         self._uploads = ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="clipsearch-uploads")
         self._pending = 0

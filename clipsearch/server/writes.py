@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from clipsearch.server.service import BusyError, OverdueError, Service
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import OverdueError, Service
 
 P = ParamSpec("P")
 T = TypeVar("T")

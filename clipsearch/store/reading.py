@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from clipsearch.errors import ClipSearchError, LibraryError, StoreCorruptError
+from clipsearch.store.schema_check import check_schema
 from clipsearch.types import EncoderPin
 
 CATALOG, MARKER = "catalog.db", "catalog.json"
@@ -60,7 +61,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 def connect(path: Path, mode: str, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Open a catalog such that nothing its schema says can run a function with effects, nor a cell overrun its page.
 
-    Raises LibraryError for a file that the system does not open.
+    Raises LibraryError for a file that the system does not open; StoreCorruptError as `check_schema` does.
     """
     try:
         connection = sqlite3.connect(
@@ -71,6 +72,11 @@ def connect(path: Path, mode: str, factory: type[sqlite3.Connection] = sqlite3.C
     connection.isolation_level = None
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
+    try:
+        check_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

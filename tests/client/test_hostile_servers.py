@@ -1,6 +1,7 @@
 """Servers that are none of ours, or mean harm: a clear error, within bounds, and the token stays where it belongs."""
 
 import asyncio
+import contextlib
 import copy
 import json
 import logging
@@ -9,8 +10,6 @@ import pickle
 import socket
 import threading
 import warnings
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -23,47 +22,10 @@ from clipsearch.client import answers, connection
 from clipsearch.client.address import read_address
 from clipsearch.client.calls import Call
 from clipsearch.client.problems import Reply, read_reply
+from tests.support.hostile_answers import ANSWER, LISTS, answering
 from tests.support.serving import TOKEN
 
 PROBLEM = {"Content-Type": "application/problem+json"}
-
-
-@contextmanager
-def answering(*answers):
-    """A server that gives these answers, (status, headers, body), one after the other, and the last again."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self):
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, headers, body = answers[min(len(asked), len(answers) - 1)]
-            asked.append((self.command, self.path, dict(self.headers)))
-            self.send_response(status)
-            headers = headers if "Transfer-Encoding" in headers else {"Content-Length": str(len(body)), **headers}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                for part in [body] if isinstance(body, bytes) else body:
-                    self.wfile.write(part)
-            except OSError:
-                self.close_connection = True
-
-        do_GET = do_POST = do_PATCH = do_DELETE = _answer
-
-        def log_message(self, *unused):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def problem(status, kind, detail, **headers):
@@ -116,26 +78,6 @@ values = st.recursive(
     lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=3),
     max_leaves=8,
 )
-ITEM = {
-    "id": 1, "key": "k", "path": "/p", "modality": "image", "taken_at": "2024-06-01T12:00:00", "camera": None,
-    "width": 3, "height": 4, "latitude": 1.5, "longitude": None, "caption": None, "text": None, "metadata": {"a": [""]},
-    "content_hash": "00", "thumbnail": None, "tags": ["x"], "size": 1, "mtime_ns": 2,
-}  # fmt: skip
-HIT = {
-    **ITEM, "rank": 1, "item_modality": "image", "score": 0.5, "confidence": None, "log_evalue": 2.0, "part_index": 0,
-    "part": {"index": 0, "line": 1, "end_line": 2, "text": "x"}, "also": [ITEM],
-    "recognised": [{"text": "x", "box": [[0.1, 0.2]] * 4, "confidence": 0.9}],
-}  # fmt: skip
-LISTS = {"library": "/lib", "total": 1, "items": [ITEM], "warnings": [], "cursor": None}
-ANSWER = {
-    "hits": [HIT],
-    "query": "q",
-    "encoder": "e",
-    "library": "/lib",
-    "confident": True,
-    "warnings": ["w"],
-    "left_out": 0,
-}
 READERS = [
     (answers.read_results("q", 0), ANSWER),
     (answers.read_listing, LISTS),
@@ -199,6 +141,31 @@ def test_an_answer_that_drips_is_given_up():
         with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
             client.stats()
         stop.set()
+
+
+@pytest.mark.parametrize("drip", [b"HTTP/1.1 102 Processing\r\n\r\n", b"x"], ids=["informed", "head"])
+async def test_a_head_that_never_ends_is_given_up(drip):
+    """Each byte of it would begin the timeout of a read again."""
+    stop = threading.Event()
+
+    def answer(listener):
+        with listener.accept()[0] as taken, contextlib.suppress(OSError):
+            taken.sendall(b"" if drip.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\nX: ")
+            while not stop.wait(0.05):
+                taken.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        client = AsyncClient(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.5)
+        try:
+            with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
+                async with asyncio.timeout(20):
+                    await client.stats()
+        finally:
+            stop.set()
+            await client.close()
+            thread.join()
 
 
 def test_a_server_that_is_silent_is_given_up():

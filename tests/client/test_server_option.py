@@ -1,11 +1,14 @@
 """`--server URL`: a command prints of a server what it prints of the same library on this machine."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
 from clipsearch.cli.main import cli, complain
 from clipsearch.errors import ClipSearchError
 from tests.support.cli import run_cli
+from tests.support.hostile_answers import ANSWER, ITEM, LISTS, answering
 from tests.support.serving import TOKEN
 
 
@@ -87,3 +90,27 @@ def test_mistakes_are_clear(served, there, folder):
         ran = run(*command)
         assert ran[0] == code and said in ran[2] and not ran[1], (command, ran)
         assert TOKEN.encode() not in ran[2]
+
+
+STEERING = "\x1b]0;x\x07\x9b2J\u202e"
+"""Sets the title of a terminal, clears it, and turns the order of what follows."""
+
+
+@pytest.mark.parametrize("shape", [[], ["--json"]], ids=["table", "json"])
+def test_what_a_server_says_does_not_steer_a_terminal(shape):
+    item = {**ITEM, "caption": STEERING, "camera": STEERING, "metadata": {"a": STEERING}, "tags": [STEERING]}
+    listing = {**LISTS, "items": [item], "warnings": [STEERING]}
+    found = {**ANSWER, "hits": [{**ANSWER["hits"][0], **item}], "warnings": [STEERING]}
+    for command, said in ((["find"], listing), (["query", "a"], found), (["similar", "2"], found)):
+        with answering((200, {}, json.dumps(said).encode())) as (url, _):
+            code, out, err = run(*command, *shape, "--server", url)
+        assert code == 0 and out and "\\u202e" in (out + err).decode()
+        assert not any(c in (out + err).decode() for c in STEERING if not c.isprintable())
+
+
+def test_a_path_that_no_file_has_is_no_answer():
+    said = {**LISTS, "items": [{**ITEM, "path": "/a\ud800"}]}
+    with answering((200, {}, json.dumps(said).encode())) as (url, _):
+        for shape in ("--paths", "--json"):
+            code, out, err = run("find", shape, "--server", url)
+            assert code == 1 and not out and b"cannot be read" in err

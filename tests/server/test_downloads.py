@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import archives, downloads
 from clipsearch.server.archives import _Names, zip_items
-from clipsearch.server.service import BusyError, Service
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import Service
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.library import Library
 from tests.support.api import ask, writable
@@ -168,6 +169,13 @@ def test_names_are_safe_and_each_is_there_once(given_names):
         assert name and name == name.strip() and not name.startswith(".") and not name.endswith(".")
         assert not set(name) & set('<>:"/\\|?*\0') and name.isprintable()
         assert len(name.encode()) <= 255 and Path(name).name == name
+
+
+def test_a_name_of_megabytes_takes_no_time():
+    """A stranger's catalog may call a record so; it took minutes."""
+    names = _Names()
+    for name in ("é" * 3_000_000, "." * 3_000_000, "a." + "b" * 3_000_000):
+        assert len(names.choose(name).encode()) <= 255
 
 
 def test_a_file_that_shrinks_or_is_large_ends_a_whole_archive(engine, home, monkeypatch):

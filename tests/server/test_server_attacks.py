@@ -1,6 +1,7 @@
 """One attack for each defence of the HTTP server; it fails where the defence is taken away."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -8,10 +9,12 @@ import threading
 import time
 from contextlib import ExitStack
 
+import httpx
 import pytest
 
 from clipsearch import InvalidInputError
 from clipsearch.query.engine import SearchEngine
+from clipsearch.server import sending as sending_module
 from clipsearch.server.app import create_app
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.library import Library
@@ -443,3 +446,21 @@ def until(condition):
             return
         time.sleep(0.01)
     raise AssertionError("it did not happen")
+
+
+async def test_pictures_that_are_being_sent_are_bounded_together(own, monkeypatch):
+    """A large file costs a stranger's library nothing, and who reads it slowly holds it in memory."""
+    engine, _ = own
+    app = create_app(engine, ServerSettings())
+    sending = app.state.service.sending
+    monkeypatch.setattr(sending_module, "MOST", 10_000)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    item = next(item.id for item in engine.find() if item.picture)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8756") as client:
+        with sending.hold(9_999):
+            refused = await client.get(f"/v1/items/{item}/image")
+            assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+            assert (await client.get(f"/v1/items/{item}/thumbnail")).status_code == 200
+        assert (await client.get(f"/v1/items/{item}/image")).status_code == 200
+    gc.collect()
+    assert sending.held == 0

@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(PICTURE[:-300])
+        self.wfile.write(PICTURE[:-450])
 
     def missing(self) -> None:
         self.answer(404, b"nothing here")

@@ -13,6 +13,7 @@ from clipsearch.errors import MediaError
 from clipsearch.media.text import decode_text
 from clipsearch.query.embeds import MAX_SIDE, MIN_SIDE
 from clipsearch.server import answers, forms, payloads, pictures
+from clipsearch.server.sending import Sending
 from clipsearch.server.service import Service, TheService
 from clipsearch.store.item_files import open_item
 from clipsearch.store.picture_files import OpenPicture
@@ -132,7 +133,9 @@ def _send(service: Service, item_id: int, side: int | None, known: str | None, v
     except MediaError as error:
         raise HTTPException(404, f"There is no {what} of item {item_id}: {error}.") from error
     size = {"Content-Length": str(len(data))}
-    return StreamingResponse(_pieces(data), headers={**headers, **size}, media_type=media_type)
+    pieces = _pieces(data, service.sending)
+    next(pieces)  # counts it at once; a generator that has begun also ends where nobody takes its pieces
+    return StreamingResponse(pieces, headers={**headers, **size}, media_type=media_type)
 
 
 def _caching(picture: OpenPicture, what: str, version: str | None) -> dict[str, str]:
@@ -146,7 +149,9 @@ def _is_known(tag: str, known: str | None) -> bool:
     return tag in given or "*" in given
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """Cut a file up, so that a client that stops reading is noticed."""
-    for start in range(0, len(data), _CHUNK):
-        yield data[start : start + _CHUNK]
+def _pieces(data: bytes, sending: Sending) -> Iterator[bytes]:
+    """Cut a file up, so that a client that stops reading is noticed. Raises BusyError where too much is being sent."""
+    with sending.hold(len(data)):
+        yield b""
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]

@@ -15,7 +15,8 @@ from clipsearch.server.access import require_write
 from clipsearch.server.forms_jobs import JobList, JobRequest, JobView, view
 from clipsearch.server.jobs import FolderRefusedError, Job, JobConflictError, JobOptions, Jobs, JobStatus
 from clipsearch.server.problems import Problem, of_error
-from clipsearch.server.service import BusyError, TheService
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import TheService
 
 MAX_LISTENERS = 64
 """Streams of events at a time."""

@@ -1,0 +1,41 @@
+"""Which page of a TIFF is the picture, and which kinds of TIFF Pillow cannot read."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from clipsearch.errors import PictureError
+
+MAX_PAGES = 16
+"""Pages that are looked at for one that is no thumbnail."""
+
+_SUBFILE_TYPE, _BITS, _SAMPLES, _PLANAR = 254, 258, 277, 284
+_REDUCED = 1
+
+
+def choose_page(picture: Image.Image) -> None:
+    """Go to the first page that is not a smaller version of another one, as NewSubfileType says (TIFF 6.0, page 36).
+
+    Raises PictureError for planes of more than 8 bits, which Pillow would read as noise.
+    """
+    page = 0
+    while _tag(picture, _SUBFILE_TYPE) & _REDUCED and page + 1 < MAX_PAGES:
+        page += 1
+        try:
+            picture.seek(page)
+        except EOFError:
+            picture.seek(0)
+            break
+    if _tag(picture, _PLANAR) == 2 and _tag(picture, _SAMPLES) > 1 and _tag(picture, _BITS) > 8:
+        raise PictureError("a TIFF whose colors lie in planes of more than 8 bits; save it with interleaved samples")
+
+
+def is_unsupported(error: Exception) -> bool:
+    """Tell whether Pillow's error is about a kind of TIFF that it does not know, such as RGB of floats."""
+    return "unknown pixel mode" in str(error) or "unknown data organization" in str(error)
+
+
+def _tag(picture: Image.Image, number: int) -> int:
+    value = picture.tag_v2.get(number, 0)  # type: ignore[attr-defined]
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else 0
