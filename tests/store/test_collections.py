@@ -161,6 +161,7 @@ def test_what_was_added_is_in_it_whatever_it_is_called(shared, name, steps):
     assert shared.collections() == []
 
 
+@pytest.mark.sqlite
 def test_items_stay_in_it_until_they_are_erased_and_come_back_with_it(engine, home, encoder):
     paths = [home / "photos" / f"p00{i}.jpg" for i in range(3)]
     ids = [engine.get(str(path)).id for path in paths]

@@ -421,6 +421,7 @@ def test_what_cannot_be_tagged_is_refused_and_nothing_is_changed(engine, ids, op
     assert engine.get([item.key for item in engine.find()]) == before
 
 
+@pytest.mark.sqlite
 def test_tags_of_the_user_survive_what_is_indexed_and_labelled_and_a_removed_keyword_stays_away(tmp_path, encoder):
     photos = tmp_path / "photos"
     photos.mkdir()
