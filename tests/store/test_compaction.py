@@ -337,6 +337,7 @@ def check_reader(library: Library, disk: Disk) -> None:
 # --- Cut short
 
 
+@pytest.mark.sqlite
 def test_a_change_between_the_two_steps_is_told_and_leaves_the_library_as_it_is(holed):
     library, disk = holed
     with library.writer() as opened:
@@ -351,6 +352,7 @@ def test_a_change_between_the_two_steps_is_told_and_leaves_the_library_as_it_is(
     check(read_state(library.folder), disk)
 
 
+@pytest.mark.sqlite
 def test_a_disk_that_refuses_at_any_step_leaves_the_state_before_and_no_files(holed, monkeypatch):
     monkeypatch.setattr(compaction, "SEGMENT_ROWS", 4)
     monkeypatch.setattr(compaction, "_BLOCK_ROWS", 2)
@@ -388,6 +390,7 @@ def test_a_disk_that_is_full_at_any_byte_leaves_the_state_before_and_no_files(ho
         assert read_state(library.folder) == before
 
 
+@pytest.mark.sqlite
 def test_a_disk_that_is_full_for_the_catalog_leaves_the_state_before(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -430,6 +433,7 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
     crash_at_every_step(prepared, scratch, change)
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path, monkeypatch):
     for module in (rows, compaction):
@@ -503,6 +507,7 @@ def forget_and_compact(folder: Path) -> None:
             commit(opened, prepare(opened, Modality.IMAGE), None)
 
 
+@pytest.mark.sqlite
 def test_a_real_kill_at_any_moment_leaves_the_old_state_or_the_new_one(tmp_path):
     library = new_library(tmp_path / "lib")
     add_root(library)

@@ -238,6 +238,7 @@ def answers(library: Path) -> int:
     return ran.out.count(b"\n")
 
 
+@pytest.mark.sqlite
 def test_a_read_only_library_answers_and_cannot_be_changed(read_only):
     set_mode(read_only, 0o555, 0o444)
     before = tree_digest(read_only)
@@ -249,6 +250,7 @@ def test_a_read_only_library_answers_and_cannot_be_changed(read_only):
     assert tree_digest(read_only) == before
 
 
+@pytest.mark.sqlite
 def test_a_read_only_library_with_the_log_of_a_killed_writer_answers(read_only, encoder):
     """The log is there and belongs to somebody else, as after a kill on a shared disk."""
     root = read_only.parent / "photos"
@@ -283,6 +285,7 @@ for _ in sys.stdin:
 """
 
 
+@pytest.mark.sqlite
 def test_somebody_who_may_only_read_sees_what_the_owner_adds(read_only):
     set_mode(read_only, 0o555, 0o444)
     if os.geteuid() != 0:
