@@ -147,6 +147,7 @@ def open(  # type: ignore[overload-overlap]
     index_metadata: str | Iterable[str] = (),
     timeout: float = 30.0,
     settings: Settings | None = None,
+    catalog: str | None = None,
 ) -> SearchEngine: ...
 @overload
 def open(
@@ -165,6 +166,7 @@ def open(
     timeout: float = 30.0,
     settings: Settings | None = None,
     partial: bool = False,
+    catalog: str | None = None,
 ) -> SearchEngine | JointEngine:
     """Open a library, to search it and to write to it; or several, to search them as one.
 
@@ -184,6 +186,9 @@ def open(
             `index --model` do.
         partial: Of several libraries, leave out those that are out of reach, and say so in the warnings of answers; by
             default that is an error.
+        catalog: The PostgreSQL server of a new library's catalog, `postgresql+psycopg://USER@HOST/DATABASE`, or the one
+            that an existing library is to be reached at. None for a file in its folder, or for what the folder or
+            CLIPSEARCH_CATALOG says. The password comes from ~/.pgpass or PGPASSWORD.
 
     Returns:
         A search engine, safe to share between threads. Close it, or use it as a context manager.
@@ -203,7 +208,7 @@ def open(
     if library is not None and not isinstance(library, str | os.PathLike):
         from clipsearch.client.joining import open_several, refuse_writing
 
-        if create or model is not None or dim is not None or index_metadata:
+        if create or model is not None or dim is not None or index_metadata or catalog is not None:
             refuse_writing()
         return open_several(library, settings, partial=partial)
     from clipsearch.config import load_settings
@@ -213,7 +218,14 @@ def open(
     chosen = settings or load_settings()
     folder = library_path(os.fspath(library) if library is not None else chosen.library)
     return open_engine(
-        folder, chosen, create=create, model=model, dim=dim, index_metadata=index_metadata, timeout=timeout
+        folder,
+        chosen,
+        create=create,
+        model=model,
+        dim=dim,
+        index_metadata=index_metadata,
+        timeout=timeout,
+        catalog=catalog,
     )
 
 

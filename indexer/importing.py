@@ -19,7 +19,7 @@ from clipsearch.errors import (
 )
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
-from clipsearch.store.reading import CATALOG
+from clipsearch.store.reading import catalog_file
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin, Modality
 from indexer import build
@@ -144,7 +144,7 @@ def _pin_of_folder(folder: Path, encoder_dir: str, dim: int, settings: Settings)
 
 def _present_pin(folder: Path, name: str) -> EncoderPin | None:
     """Return what a library that holds something is pinned to. Raises EncoderMismatchError if that is another name."""
-    if not (folder / CATALOG).exists():
+    if not catalog_file(folder).exists():
         return None
     try:
         library = Library(folder)

@@ -22,7 +22,7 @@ from clipsearch.media.decode import read_regular
 from clipsearch.paths import join, quote_path
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
-from clipsearch.store.reading import CATALOG
+from clipsearch.store.reading import catalog_file
 from clipsearch.store.records import FileRecord, Root, Scope
 from clipsearch.store.roots import RulesChange, find_scope
 from clipsearch.store.writer import Writer
@@ -55,7 +55,7 @@ class IndexOptions:
     source: changes how data sets are read, now and from now on.
     executor: what embeds the shards of data sets; None for this process.
     timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
-    None follows all links.
+    None follows all links. catalog: the PostgreSQL server of a new library's catalog; see `clipsearch.open`.
     """
 
     rules: RulesChange | None = None
@@ -67,6 +67,7 @@ class IndexOptions:
     executor: Executor | None = None
     timeout: float = 0.0
     within: tuple[str, ...] | None = None
+    catalog: str | None = None
 
 
 def index(
@@ -92,15 +93,16 @@ def index(
     _check_paths(folder, files)
     check_addresses(folder, addresses, options.source or OptionsChange())
     Compute(settings.device, settings.precision, settings.cores)  # a word that means nothing must not wait for work
+    catalog_url = options.catalog
     with ExitStack() as stack:
-        if not (folder / CATALOG).exists():
+        if not catalog_file(folder).exists():
             if not paths:
                 raise InvalidInputError("Say what to index: clipsearch index FOLDER")
             if options.dry_run:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                folder, catalog_url = Path(stack.enter_context(tempfile.TemporaryDirectory())), ""
             else:  # before anything is made: an encoder that is unavailable must leave no library behind
                 encoder = encoder or _choose_first(options.model, settings, notify)
-        library = Library.create(folder, timeout=options.timeout)
+        library = Library.create(folder, catalog_url=catalog_url, timeout=options.timeout)
         stack.callback(library.close)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         stack.callback(run.reader.close)
@@ -368,7 +370,7 @@ def _check_paths(folder: Path, paths: Sequence[str]) -> None:
             if not (os.path.isdir(path) or os.path.isfile(path)):
                 raise InvalidInputError(f"{path} is neither a folder nor a regular file. Name one of these.")
             continue
-        if known is None and (folder / CATALOG).exists():
+        if known is None and catalog_file(folder).exists():
             known = Library(folder)
         if known is not None:
             with known.query() as connection:

@@ -129,9 +129,9 @@ def load_encoder(model: str | None, settings: Settings, folder: Path) -> Encoder
     """Load the encoder that is named, else the library's, else the one that a new library would get."""
     from clipsearch.encoders import names, registry
     from clipsearch.store.library import Library
-    from clipsearch.store.reading import CATALOG
+    from clipsearch.store.reading import catalog_file
 
-    if model is None and (folder / CATALOG).exists():
+    if model is None and catalog_file(folder).exists():
         library = Library(folder)
         try:
             if library.encoder is not None:

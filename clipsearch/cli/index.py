@@ -47,6 +47,12 @@ SHOWN_FAILURES = 20
 )
 @json_option
 @library_option
+@click.option(
+    "--catalog",
+    metavar="URL",
+    help="Keep the catalog of a new library in PostgreSQL: postgresql+psycopg://USER@HOST/DATABASE. "
+    "Default: $CLIPSEARCH_CATALOG, else a file in the library. Needs the extra `postgres`.",
+)
 @click.option("--offline", is_flag=True, default=None, help="Never contact a model hub.")
 @click.option("--device", metavar="DEVICE", help="Where to encode: auto, cpu, cuda (every GPU), cuda:N or mps.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="The precision of the encoder; auto costs no recall.")
@@ -94,6 +100,7 @@ def index(
     address: str | None,
     isolate: bool | None,
     ocr: bool | None,
+    catalog: str | None,
 ) -> None:
     """Index folders, files and data sets, or update them.
 
@@ -120,7 +127,7 @@ def index(
     rules = None if change == RulesChange() else change
     source = make_options(columns, pictures, fetch_urls)
     chosen = _choose_executor(executor, address, settings)
-    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen)
+    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen, catalog=catalog)
     with stop_flag() as stop, without_output_of_ray(chosen is not None), make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:

@@ -35,12 +35,13 @@ def open_engine(
     dim: int | None,
     index_metadata: str | Iterable[str] = (),
     timeout: float,
+    catalog: str | None = None,
 ) -> SearchEngine:
     """Open a library as `clipsearch.open` does. Raises what that raises."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
         raise InvalidInputError(f"The timeout is {timeout!r}, but must be a number of seconds of at least 0.")
     names = read_names(index_metadata)
-    library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout)
+    library = open_or_create(folder, settings, create=create, model=model, dim=dim, timeout=timeout, catalog=catalog)
     engine = SearchEngine(library, settings, timeout=timeout, may_be_empty=True)
     try:
         engine.index_metadata(names)
@@ -51,22 +52,30 @@ def open_engine(
 
 
 def open_or_create(
-    folder: Path, settings: Settings, *, create: bool, model: str | None, dim: int | None, timeout: float
+    folder: Path,
+    settings: Settings,
+    *,
+    create: bool,
+    model: str | None,
+    dim: int | None,
+    timeout: float,
+    catalog: str | None = None,
 ) -> Library:
     """Open the library in a folder, and make it if it is not there and `create` says so.
 
     model: the encoder of a new library, or what an existing one must have. dim: the library holds vectors of that
-    length, made elsewhere with `model`. Raises LibraryNotFoundError, EncoderMismatchError, InvalidInputError, and what
-    loading the encoder raises, before anything is made.
+    length, made elsewhere with `model`.
+    catalog: the URL of its catalog in PostgreSQL. Raises LibraryNotFoundError, EncoderMismatchError,
+    InvalidInputError, and what loading the encoder raises, before anything is made.
     """
     given = None if dim is None else _imported_pin(model, dim)
     try:
-        library = Library(folder)
+        library = Library(folder, catalog)
     except LibraryNotFoundError:
         if not create:
             raise
         given = given or _load_pin(model, settings)  # before anything is made
-        library = Library.create(folder, timeout=timeout)
+        library = Library.create(folder, catalog_url=catalog, timeout=timeout)
     try:
         _agree(library, settings, create, model, given, timeout)
     except BaseException:

@@ -19,7 +19,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.query.joint.part import LocalPart
 from clipsearch.server.sending import BusyError, Sending
 from clipsearch.server.settings import ServerSettings
-from clipsearch.store.reading import CATALOG
+from clipsearch.store.reading import catalog_file
 from clipsearch.types import Results
 
 P = ParamSpec("P")
@@ -141,7 +141,7 @@ class Service:
 
     def _identify(self) -> tuple[int, int] | None:
         try:
-            status = os.stat(self.engine.library.folder / CATALOG)
+            status = os.stat(catalog_file(self.engine.library.folder))
         except OSError:
             return None
         return status.st_dev, status.st_ino

@@ -22,7 +22,7 @@ from clipsearch.store.row_places import vector_columns
 from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import item_metadata as metadata_table
 from clipsearch.store.schema import items, record_contents, record_pictures, vectors
-from clipsearch.store.sql_values import chunks, listed_parameter, to_parameter
+from clipsearch.store.sql_values import chunks, text_parameter, to_parameter
 from clipsearch.types import Modality
 
 DIGEST_LENGTH = 32
@@ -40,7 +40,7 @@ _KNOWN = (
     .outerjoin(record_contents, record_contents.c.item_id == items.c.id)
     .outerjoin(record_pictures, record_pictures.c.item_id == items.c.id)
     .outerjoin(metadata_table, metadata_table.c.item_id == items.c.id)
-    .where(items.c.root_id == bindparam("root"), items.c.path.in_(listed_parameter("paths")))
+    .where(items.c.root_id == bindparam("root"), items.c.path.in_(text_parameter("paths")))
 )  # fmt: skip
 
 

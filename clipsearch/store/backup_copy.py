@@ -18,6 +18,7 @@ from clipsearch.store import catalog, migrations, second_set
 from clipsearch.store.catalog import Generation
 from clipsearch.store.copying import FileEntry, copy_grown, copy_new, file_entry
 from clipsearch.store.database import mapped_errors, transaction, writer_engine
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.folder import Folder, open_folder
 from clipsearch.store.generations import FOLDER as ANN
 from clipsearch.store.generations import verify
@@ -25,6 +26,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.manifest import BackupState, temporary_name
 from clipsearch.store.names import VECTORS, is_generation_name
 from clipsearch.store.roots import BASE_KEY
+from clipsearch.store.row_transfer import copy_rows_of
 from clipsearch.store.schema import generations
 from clipsearch.store.source import Source
 from clipsearch.types import Modality
@@ -124,12 +126,15 @@ class StateCopy:
         name = temporary_name("catalog")
         os.close(self._root.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         path = self._root.path / name
-        with mapped_errors(), closing(sqlite3.connect(path)) as copy:
-            self._progress.stage("copying the catalog", 0)
-            _driver_connection(source.connection).backup(copy, pages=_PAGES)
+        self._progress.stage("copying the catalog", 0)
+        if not is_postgres(source.connection):
+            with mapped_errors(), closing(sqlite3.connect(path)) as copy:
+                _driver_connection(source.connection).backup(copy, pages=_PAGES)
         engine = writer_engine(path)
         migrations.migrate(engine)
         with engine.connect() as connection, transaction(connection):
+            if is_postgres(source.connection):
+                copy_rows_of(source.connection, connection)
             catalog.set_setting(connection, BASE_KEY, self._library.base or None)
             connection.execute(delete(generations).where(generations.c.name.not_in(whole)))
             second_set.drop(connection)  # a backup holds the vectors that answer

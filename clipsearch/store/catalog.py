@@ -19,7 +19,7 @@ from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
-from clipsearch.store.sql_values import listed, listed_parameter, numbers, to_parameter
+from clipsearch.store.sql_values import listed, listed_texts, number_parameter, numbers, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, Segment
 from clipsearch.types import EncoderPin, Item, Modality, Passage, PictureInfo
 
@@ -99,11 +99,11 @@ _SET = _UPSERT.on_conflict_do_update(index_elements=["key"], set_={"value": _UPS
 _MATCHES = (
     select(*items.c, vectors.c.row, vectors.c.item_id, *_PART)
     .join(items, items.c.id == vectors.c.item_id)
-    .where(vectors.c.modality == bindparam("modality"), vectors.c.row.in_(listed_parameter("rows")), ~items.c.deleted)
+    .where(vectors.c.modality == bindparam("modality"), vectors.c.row.in_(number_parameter("rows")), ~items.c.deleted)
 )
 _ROWS = select(vectors.c.row, vectors.c.item_id).where(vectors.c.modality == bindparam("modality"))
-_ITEMS_OF_ROWS = _ROWS.where(vectors.c.row.in_(listed_parameter("rows")))
-_ROWS_OF_ITEMS = _ROWS.where(vectors.c.item_id.in_(listed_parameter("ids")))
+_ITEMS_OF_ROWS = _ROWS.where(vectors.c.row.in_(number_parameter("rows")))
+_ROWS_OF_ITEMS = _ROWS.where(vectors.c.item_id.in_(number_parameter("ids")))
 _KNOWN = (
     "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM items WHERE content_hash = value AND EXISTS "
     "(SELECT 1 FROM vectors WHERE item_id = items.id AND vectors.modality = items.modality))"
@@ -230,6 +230,12 @@ def known_hashes(connection: PoolProxiedConnection, hashes: Iterable[str]) -> se
     return {content_hash for (content_hash,) in cursor.fetchall()}
 
 
+def held_hashes(connection: Connection, hashes: Iterable[str]) -> set[str]:
+    """Return what `known_hashes` does, by a transaction of PostgreSQL."""
+    held = select(items.c.content_hash).where(items.c.content_hash.in_(listed_texts(hashes)))
+    return set(connection.execute(held).scalars())
+
+
 def has_caption(connection: Connection, content_hash: str, caption: str) -> bool:
     """Tell whether the library holds vectors for that content with that caption; also of a deleted file."""
     same = (items.c.content_hash == content_hash, items.c.caption == caption, IS_ENCODED)
@@ -269,7 +275,7 @@ def list_items(
     seconds = func.nullif(items.c.mtime_ns, 0).op("/")(1_000_000_000)  # not //, which SQLAlchemy has Python round
     changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
     query = select(items).where(~items.c.deleted, allowed)
-    newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc(), items.c.id.desc())
+    newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc().nulls_last(), items.c.id.desc())
     found = connection.execute(newest.limit(limit).offset(offset)).all()
     if limit is None and not offset:
         return found, len(found)

@@ -19,6 +19,7 @@ from sqlalchemy import Boolean, Column, Connection, Row, Table, text
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import schema
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.refusals import REPAIR
 
 _BYTES = 8
@@ -104,6 +105,11 @@ def register(connection: sqlite3.Connection) -> None:
 
 def create(connection: Connection) -> None:
     """Create what keeps digests, unless it is there: a trigger for each table, and an index of rows without one."""
+    if is_postgres(connection):
+        from clipsearch.store.postgres import seals
+
+        seals.create(connection)
+        return
     for table, columns in COVERED.items():
         key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
         names = ", ".join(f'"{column.name}"' for column in columns)
@@ -137,7 +143,7 @@ def count_unsound(connection: Connection, table: Table) -> tuple[int, list[int]]
     statement = f"SELECT {key}, digest, {names} FROM {table.name}"
     count, ids = 0, []
     for number, stored, *values in connection.exec_driver_sql(statement):
-        if stored != digest(*values):
+        if stored != digest(*map(_stored, values)):
             count += 1
             ids += [] if number is None else [number]
     return count, ids

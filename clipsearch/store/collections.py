@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from clipsearch.errors import InvalidInputError, StoreCorruptError
 from clipsearch.store.checksums import is_sound
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.inserts import insert_many
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import collection_items, collections
-from clipsearch.store.sql_values import listed
+from clipsearch.store.sql_values import listed, listed_texts
 from clipsearch.types import Collection
 from clipsearch.words import fold_tag, tidy_name
 
@@ -23,14 +24,19 @@ MAX_COLLECTIONS, MAX_ITEMS = 10_000, 100_000
 """Collections of a library, and items of a collection."""
 
 _MOST_PLACES = 2**62
+_COVER = "items.id, min(CASE WHEN items.modality = 'image' THEN position END)"
+# A column beside min() is that of the row with the minimum: https://sqlite.org/lang_select.html#bareagg
+_COVER_IN_POSTGRES = (
+    "(array_agg(items.id ORDER BY position) FILTER (WHERE items.modality = 'image'))[1], "
+    "min(position) FILTER (WHERE items.modality = 'image')"
+)
 _LIST = f"""
-SELECT name, count(items.id), items.id, min(CASE WHEN items.modality = 'image' THEN position END)
+SELECT name, count(items.id), {{cover}}
 FROM collections
 LEFT JOIN collection_items ON collection_id = collections.id
 LEFT JOIN items ON items.id = item_id AND NOT deleted
-{{}} GROUP BY collections.id ORDER BY folded LIMIT {MAX_COLLECTIONS}
+{{where}} GROUP BY collections.id ORDER BY folded LIMIT {MAX_COLLECTIONS}
 """
-# A column beside min() is that of the row with the minimum: https://sqlite.org/lang_select.html#bareagg
 
 
 class UnknownCollectionError(InvalidInputError):
@@ -129,7 +135,8 @@ def mend(connection: Connection) -> None:
 
 
 def _read(connection: Connection, where: str, *values: int) -> list[Collection]:
-    found = connection.exec_driver_sql(_LIST.format(where), values)
+    cover = _COVER_IN_POSTGRES if is_postgres(connection) else _COVER
+    found = connection.exec_driver_sql(_LIST.format(where=where, cover=cover), values)
     return [
         Collection(name, count, None if place is None else cover)
         for name, count, cover, place in found
@@ -138,7 +145,7 @@ def _read(connection: Connection, where: str, *values: int) -> list[Collection]:
 
 
 def _ids(connection: Connection, names: Iterable[str]) -> list[int]:
-    wanted = collections.c.folded.in_(listed({fold_tag(name) for name in names}))
+    wanted = collections.c.folded.in_(listed_texts({fold_tag(name) for name in names}))
     return list(connection.execute(select(collections.c.id).where(wanted)).scalars())
 
 

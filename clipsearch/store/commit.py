@@ -18,13 +18,11 @@ from clipsearch.store.resolve import Content, ItemColumns, Place, paths_by_root,
 from clipsearch.store.row_places import vector_columns
 from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, failures, items, tombstones, vectors
-from clipsearch.store.sql_values import listed_parameter, to_parameter
+from clipsearch.store.sql_values import text_parameter, to_parameter
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 
-_FORGET = delete(failures).where(
-    failures.c.root_id == bindparam("root"), failures.c.path.in_(listed_parameter("paths"))
-)
+_FORGET = delete(failures).where(failures.c.root_id == bindparam("root"), failures.c.path.in_(text_parameter("paths")))
 _DECIDED_BY_FILE = tuple(column.name for column in fields(ItemColumns))
 
 

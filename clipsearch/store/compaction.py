@@ -19,6 +19,7 @@ from clipsearch.errors import LibraryError
 from clipsearch.filtering import Filter
 from clipsearch.store import catalog, collections, full_text, generations, recognised, second_set, shards, tags
 from clipsearch.store.database import transaction
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.filters import matching_rows
 from clipsearch.store.revision import change
 from clipsearch.store.row_checks import require_sound
@@ -97,7 +98,8 @@ def commit(writer: Writer, compacted: Compacted, generation: catalog.Generation 
     connection, _ = writer.storage
     modality = compacted.modality
     with change(connection):
-        connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")  # most pages change, many of them often
+        if not is_postgres(connection):
+            connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")  # most pages change, many of them often
         if not np.array_equal(_live_rows(connection, modality), compacted.old_rows):
             raise LibraryError("The library was changed while it was compacted. Nothing is lost. Run again.")
         _erase_deleted(connection, modality)
@@ -158,5 +160,10 @@ def _renumber(connection: Connection, modality: Modality) -> None:
     _moves.create(connection)
     connection.execute(insert(_moves).from_select(["row", "new"], ranked))
     moving = (vectors.c.modality == modality, vectors.c.row == _moves.c.row, _moves.c.new != _moves.c.row)
-    connection.execute(update(vectors).where(*moving).values(row=_moves.c.new))
+    if is_postgres(connection):  # which reads in any order: by way of numbers that no row has
+        connection.execute(update(vectors).where(*moving).values(row=-1 - _moves.c.new))
+        moved = (vectors.c.modality == modality, vectors.c.row < 0)
+        connection.execute(update(vectors).where(*moved).values(row=-1 - vectors.c.row))
+    else:
+        connection.execute(update(vectors).where(*moving).values(row=_moves.c.new))
     _moves.drop(connection)

@@ -1,4 +1,4 @@
-"""SQLite through SQLAlchemy: connections, transactions, and the one place where its errors become ours."""
+"""SQLAlchemy: connections to SQLite, transactions, and the one place where the errors of databases become ours."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError, StoreCorruptError
 from clipsearch.store import checksums
+from clipsearch.store.postgres.errors import database_errors, translate_error
 from clipsearch.store.reading import Frozen, check_catalog, connect, connect_reader
 from clipsearch.store.refusals import REPAIR
 
@@ -41,12 +42,16 @@ def writer_engine(path: Path) -> Engine:
 
     engine = _engine(connect_writer, NullPool, "BEGIN IMMEDIATE")
     event.listen(engine, "commit", checksums.seal)
+    guard(engine)
+    return engine
+
+
+def guard(engine: Engine) -> None:
+    """Have threads that share a connection of a writer's engine take turns; see `transaction`."""
 
     @event.listens_for(engine, "connect")
-    def _add_lock(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    def _add_lock(connection: object, record: ConnectionPoolEntry) -> None:
         record.info[_LOCK] = threading.RLock()
-
-    return engine
 
 
 def reader_engine(path: Path) -> Engine:
@@ -82,11 +87,13 @@ def transaction(engine: Engine | Connection) -> Iterator[Connection]:
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turn SQLAlchemy's and sqlite3's errors into LibraryError and its kin."""
+    """Turn the errors of SQLAlchemy, sqlite3 and psycopg into LibraryError and its kin."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error, *database_errors()) as error:  # type: ignore[misc]  # a tuple of classes
         original = getattr(error, "orig", None) or error
+        if (ours := translate_error(original)) is not None:
+            raise ours from error
         raise _translate(str(original), str(getattr(original, "sqlite_errorname", ""))) from error
     except UnicodeDecodeError as error:  # of SQLite's own texts, where its schema is damaged
         raise StoreCorruptError(f"The catalog is damaged ({error}). {REPAIR}") from error

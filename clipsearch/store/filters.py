@@ -20,7 +20,7 @@ from clipsearch.store.places import within
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, find_sources, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
-from clipsearch.store.sql_values import listed, numbers
+from clipsearch.store.sql_values import listed, listed_texts, numbers
 from clipsearch.types import Modality
 from clipsearch.where import Where
 
@@ -139,7 +139,7 @@ def _below(connection: Connection, folders: Sequence[str], base: str) -> ColumnE
 
 def _named(cameras: Iterable[str]) -> Select[tuple[str | None]]:
     """Return the query for the names of cameras that have one of these in them; each is compared once."""
-    known, wanted = select(items.c.camera).distinct().subquery(), listed({*cameras}).subquery()
+    known, wanted = select(items.c.camera).distinct().subquery(), listed_texts({*cameras}).subquery()
     part = func.instr(func.lower(known.c.camera), func.lower(wanted.c.value)) > 0
     return select(known.c.camera).where(select(wanted.c.value).where(part).correlate(known).exists())
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -30,8 +31,12 @@ from sqlalchemy import (
 )
 
 from clipsearch.errors import LibraryError
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, record_contents, vectors
 from clipsearch.words import Phrase, parse_words, separate
+
+if TYPE_CHECKING:
+    from clipsearch.store.postgres.words import Totals
 
 NAME = "full_text"
 _DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
@@ -69,35 +74,48 @@ class Keywords(NamedTuple):
 NOTHING = Keywords([], ())
 
 
+def create(connection: Connection) -> None:
+    """Create the index, empty."""
+    if is_postgres(connection):
+        _postgres().create(connection)
+    else:
+        connection.exec_driver_sql(CREATE)
+
+
 def add(connection: Connection, texts: Iterable[tuple[int, str | None]]) -> None:
     """Put the words of items (id, text) in, none of which is there yet; it belongs to the transaction of these."""
-    _write(connection, _ADD, ((item_id, text) for item_id, text in texts if text))
+    _add(connection, ((item_id, text) for item_id, text in texts if text))
 
 
 def add_again(connection: Connection, ids: Ids) -> None:
     """Put the words of items in, from the captions and passages that they have now; none of them may be there."""
-    _write(connection, _ADD, _texts(connection, items.c.id.in_(ids)))
+    _add(connection, _texts(connection, items.c.id.in_(ids)))
 
 
 def remove(connection: Connection, ids: Ids) -> None:
     """Take the words of items out, while captions and passages are still as they were put in."""
-    _write(connection, _REMOVE, _texts(connection, items.c.id.in_(ids)))
+    if is_postgres(connection):
+        _postgres().remove(connection, ids)
+    else:
+        _write(connection, _REMOVE, _texts(connection, items.c.id.in_(ids)))
 
 
 def fill(connection: Connection) -> None:
     """Put the words of all items in."""
-    _write(connection, _ADD, _texts(connection, true()))
+    _add(connection, _texts(connection, true()))
 
 
 def rebuild(connection: Connection) -> None:
     """Make the index again, from the captions and passages that there are."""
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}")
-    connection.exec_driver_sql(CREATE)
+    create(connection)
     fill(connection)
 
 
 def differs(connection: Connection) -> bool:
     """Tell whether the index is not what the captions and passages would give now; it is compared word by word."""
+    if is_postgres(connection):
+        return bool(_postgres().differs(connection, _blocks(_texts(connection, true()))))
     fresh = "temp.fresh_text"
     connection.exec_driver_sql(f"CREATE VIRTUAL TABLE {fresh} USING {_DEFINITION}")
     try:
@@ -122,7 +140,7 @@ def _differ(connection: Connection, one: str, other: str) -> bool:
     return connection.exec_driver_sql(f"{one} EXCEPT {other} LIMIT 1").first() is not None
 
 
-def matching(connection: Connection, wanted: str) -> Select[int]:
+def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
     """Build the query for the ids of items whose text has the words of a Filter's caption.
 
     Raises LibraryError where the library is older than its index of words.
@@ -132,6 +150,10 @@ def matching(connection: Connection, wanted: str) -> Select[int]:
             "The library was written by an earlier version of clipsearch, which did not "
             "index words. Run once: clipsearch index"
         )
+    if is_postgres(connection):
+        phrases = ((separate(phrase.words), phrase.is_start) for phrase in parse_words(wanted))
+        matches: Select[tuple[int]] = _postgres().matching(phrases)
+        return matches
     found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_phrase, parse_words(wanted)))))
     return select(_table.c.rowid).where(found)
 
@@ -145,13 +167,20 @@ class WordCounts:
         total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
         self.most = most_items(total)
         self._counts: dict[str, int] = {}
+        self._totals: Totals | None = None
+
+    def totals(self, connection: Connection) -> Totals:
+        """Count the items with words and their words, in PostgreSQL; SQLite keeps both itself."""
+        if self._totals is None:
+            self._totals = _postgres().totals(connection)
+        return self._totals
 
     def count(self, connection: Connection, phrase: str) -> int:
         """Count the items that have a phrase, up to one more than `most`."""
         if phrase not in self._counts:
             if len(self._counts) >= _KEPT_COUNTS:
                 self._counts = {}
-            self._counts[phrase] = connection.exec_driver_sql(_COUNT, (phrase, self.most + 1)).scalar_one()
+            self._counts[phrase] = _count(connection, phrase, self.most + 1)
         return self._counts[phrase]
 
 
@@ -174,7 +203,14 @@ def ranked(
             telling[phrase] = count
     if not telling:
         return NOTHING
-    return Keywords(ranked_ids(connection, telling, allowed, limit), tuple(telling.values()))
+    if is_postgres(connection):
+        found, best_first = _postgres().ranked(telling, counts.totals(connection))
+        found = found.where(~items.c.deleted)
+        found = found if allowed is None else found.where(allowed)
+        ids = list(connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars())
+    else:
+        ids = ranked_ids(connection, telling, allowed, limit)
+    return Keywords(ids, tuple(telling.values()))
 
 
 def ranked_ids(
@@ -228,15 +264,41 @@ def _phrase(wanted: Phrase) -> str:
     return f'"{words}"{"*" if wanted.is_start else ""}'
 
 
-def _write(connection: Connection, statement: str, texts: Iterator[tuple[int, str]]) -> None:
+def _postgres() -> ModuleType:
+    from clipsearch.store.postgres import words
+
+    return words
+
+
+def _count(connection: Connection, phrase: str, most: int) -> int:
+    if is_postgres(connection):
+        return int(_postgres().count(connection, phrase, most))
+    return int(connection.exec_driver_sql(_COUNT, (phrase, most)).scalar_one())
+
+
+def _add(connection: Connection, texts: Iterable[tuple[int, str]]) -> None:
+    if is_postgres(connection):
+        for block in _blocks(texts):
+            _postgres().add(connection, block)
+    else:
+        _write(connection, _ADD, texts)
+
+
+def _write(connection: Connection, statement: str, texts: Iterable[tuple[int, str]]) -> None:
+    for block in _blocks(texts):
+        connection.exec_driver_sql(statement, block)
+
+
+def _blocks(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield (id, text with its words set apart), many at a time."""
     block: list[tuple[int, str]] = []
     for item_id, text in texts:
         block.append((item_id, separate(text)))
         if len(block) == _BLOCK:
-            connection.exec_driver_sql(statement, block)
+            yield block
             block = []
     if block:
-        connection.exec_driver_sql(statement, block)
+        yield block
 
 
 def _texts(connection: Connection, which: ColumnElement[bool]) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import catalog, generations, second_set
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.findings import INDEX, Finding, Severity, counted, guarded
 from clipsearch.store.library import Library
 from clipsearch.store.log_check import examine_log
@@ -73,9 +74,12 @@ def _catalog(library: Library, quick: bool) -> Iterator[Finding]:
     """Run the integrity check of SQLite."""
     with library.query() as connection:
         problems = integrity_problems(connection, quick=quick)
+        is_server = is_postgres(connection)
     if problems:
         found = f"SQLite finds damage in the catalog: {'; '.join(problems)}."
         yield Finding("catalog", Severity.PROBLEM, found, REPAIR)
+    elif is_server:
+        yield Finding("catalog", Severity.OK, "The PostgreSQL server of the catalog answers.")
     else:
         yield Finding("catalog", Severity.OK, "SQLite finds no damage in the catalog.")
 
@@ -84,7 +88,9 @@ def _references(library: Library) -> Iterator[Finding]:
     """Check that all references to items and roots are valid."""
     counts: dict[str, int] = {}
     with library.query() as connection:
-        for table, _, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        # PostgreSQL never lets a reference go wrong.
+        wrong = [] if is_postgres(connection) else connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        for table, _, parent, _ in wrong:
             name = f"{table} without {parent}"
             counts[name] = counts.get(name, 0) + 1
     if counts:

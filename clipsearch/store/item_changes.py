@@ -17,7 +17,7 @@ from clipsearch.store.resolve import Part
 from clipsearch.store.row_places import vector_columns
 from clipsearch.store.rows import Appended, remove_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, roots, vectors
-from clipsearch.store.sql_values import listed
+from clipsearch.store.sql_values import listed, listed_texts
 from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.types import Modality, Passage
 
@@ -74,7 +74,7 @@ def _drop_rows(connection: Connection, item_id: int, kept: Collection[str]) -> N
     """
     has_texts = roots.c.kind.in_((RootKind.RECORDS, RootKind.SOURCE))
     is_record = select(items.c.id).join(roots, roots.c.id == items.c.root_id).where(has_texts)
-    has_own: ColumnElement[bool] = or_(vectors.c.text.is_(None), vectors.c.text.in_(listed(kept)))
+    has_own: ColumnElement[bool] = or_(vectors.c.text.is_(None), vectors.c.text.in_(listed_texts(kept)))
     is_caption = (vectors.c.part < FIRST_RECOGNISED_PART) & ~(vectors.c.item_id.in_(is_record) & has_own)
     remove_rows(connection, [item_id], Modality.TEXT, is_caption)
 

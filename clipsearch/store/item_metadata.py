@@ -21,7 +21,7 @@ from clipsearch.where import Condition, Where
 
 _STORE = (
     "INSERT INTO item_metadata (item_id, data, digest) VALUES {} "
-    "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
+    "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE item_metadata.data <> excluded.data"
 )
 _ROWS = 64
 """Rows per statement: as in clipsearch.store.inserts. Also conditions of a query, whose depth SQLite bounds."""
@@ -117,7 +117,7 @@ def condition(connection: Connection, where: Where) -> ColumnElement[bool]:
     by_index: dict[int, list[Condition]] = {}
     rest = []
     for each in where.conditions:
-        if each.name in numbers and metadata_index.can_answer(each):
+        if each.name in numbers and metadata_index.can_answer(connection, each):
             by_index.setdefault(numbers[each.name], []).append(each)
         elif each not in absent:
             rest.append(each)

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 
-from sqlalchemy import Connection, and_, func, literal_column, select
+from sqlalchemy import JSON, Connection, Integer, Text, and_, column, func, literal_column, select
 
 from clipsearch.paths import is_url, quote_path
 from clipsearch.store.records import Root, RootKind
@@ -22,9 +22,9 @@ def ids_of_keys(connection: Connection, keys: Iterable[str], base: str) -> dict[
     places = _Places(get_roots(connection, base))
     wanted = {place: key for key in keys for place in places.of(key)}
     pairs = [place for place in wanted if _is_text(place[1])]  # half of a character is in no stored path
-    given = func.json_each(json.dumps(pairs)).table_valued("value")
-    root_id = func.json_extract(given.c.value, literal_column("'$[0]'"))
-    path = func.json_extract(given.c.value, literal_column("'$[1]'"))
+    given = func.json_each(json.dumps(pairs)).table_valued(column("value", JSON))
+    root_id = func.json_extract(given.c.value, literal_column("'$[0]'"), type_=Integer)
+    path = func.json_extract(given.c.value, literal_column("'$[1]'"), type_=Text)
     at_place = and_(items.c.root_id == root_id, items.c.path == path)
     query = select(items.c.id, items.c.root_id, items.c.path).select_from(given.join(items, at_place))
     found: dict[str, list[tuple[bool, int]]] = {}

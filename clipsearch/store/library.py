@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, delete
@@ -22,11 +23,12 @@ from clipsearch.errors import (
 )
 from clipsearch.forking import abandon, register
 from clipsearch.store import catalog, checksums, migrations, second_set
-from clipsearch.store.database import mapped_errors, reader_engine, transaction, writer_engine
+from clipsearch.store.database import mapped_errors, transaction
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.folder import open_folder
+from clipsearch.store.home import find_home, writing
 from clipsearch.store.names import LOCK, VECTORS, is_segment_name
 from clipsearch.store.reading import CATALOG
-from clipsearch.store.refusals import unreadable
 from clipsearch.store.revision import RevisionCache, change, get_revision
 from clipsearch.store.roots import BASE_KEY, library_base
 from clipsearch.store.schema import generations, segments, tombstones, vectors
@@ -46,16 +48,16 @@ class Library:
     So it is by a process and its forks: a fork opens it again.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open a library. Raises LibraryNotFoundError, SchemaVersionError or StoreCorruptError."""
+    def __init__(self, folder: Path, catalog_url: str | None = None) -> None:
+        """Open a library. catalog_url: the PostgreSQL server of its catalog; None for what its folder says.
+
+        Raises LibraryNotFoundError, SchemaVersionError or StoreCorruptError; LibraryError for a server that cannot be
+        reached, or that the user has not named.
+        """
         self.folder = Path(os.path.abspath(folder))
         self.base = library_base(self.folder)
-        path = self.folder / CATALOG
-        try:
-            is_there = path.is_file()
-        except OSError as error:
-            raise unreadable(path, error) from error
-        if not is_there:
+        self._home = find_home(self.folder, catalog_url)
+        if not self._home.is_there():
             _check_no_vectors(self.folder)
             raise LibraryNotFoundError(
                 f"There is no library in {self.folder}. Make one: clipsearch index FOLDER, "
@@ -81,7 +83,7 @@ class Library:
         self._lookup, self._renewal = threading.Lock(), threading.Lock()
 
     def _open_catalog(self) -> None:
-        self._engine = reader_engine(self.folder / CATALOG)
+        self._engine = self._home.reader()
         # SQLAlchemy's own cycles would keep the files open until the garbage is collected.
         self._finalizer = weakref.finalize(self, self._engine.dispose)
         self._finalizer.atexit = False
@@ -106,9 +108,10 @@ class Library:
         migrations.show_as_newest(self._engine, self._version)
 
     @classmethod
-    def create(cls, folder: Path, *, timeout: float = 0.0) -> Library:
+    def create(cls, folder: Path, *, catalog_url: str | None = None, timeout: float = 0.0) -> Library:
         """Open a library, and create it if it does not exist. timeout: as of `locked`.
 
+        catalog_url: the PostgreSQL server of its catalog; None for a file in its folder, or what the environment names.
         Raises LibraryError if the folder cannot be used.
         """
         folder = Path(os.path.abspath(folder))
@@ -122,15 +125,12 @@ class Library:
                 f"The library folder {folder} cannot be made: {error.strerror}. Name another: {OTHER_FOLDER}."
             ) from error
         with locked(folder, timeout):
-            if not (folder / CATALOG).exists():
+            home = find_home(folder, catalog_url, create=True)
+            if not home.is_there():
                 _check_no_vectors(folder)
-            engine = writer_engine(folder / CATALOG)
-            if migrations.schema_version(engine) == 0:
-                _check_no_vectors(folder)
-            migrations.migrate(engine)
-            engine.dispose()
-            fsync_path(folder)
-        return cls(folder)
+            with mapped_errors():
+                home.create(partial(_check_no_vectors, folder), timeout)
+        return cls(folder, catalog_url)
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
@@ -157,6 +157,9 @@ class Library:
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
         self.require_open()
+        if is_postgres(self._engine):
+            with self.query() as found:
+                return catalog.held_hashes(found, hashes)
         # One thread at a time, so that all use the same connection, whose page cache is warm.
         with self._lookup, mapped_errors(), closing(self._engine.raw_connection()) as connection:
             return catalog.known_hashes(connection, hashes)
@@ -172,28 +175,23 @@ class Library:
 
         with locked(self.folder, timeout):
             pin = self.encoder
-            engine = writer_engine(self.folder / CATALOG)
-            migrations.migrate(engine)
-            try:
-                with mapped_errors(), engine.connect() as connection:
-                    with transaction(connection):
-                        checksums.create(connection)  # a catalog from elsewhere may lack a trigger
-                        segments = catalog.get_segments(connection)
-                        others = second_set.segment_names(connection)
-                    store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
-                    store.recover(segments, pad=repair, others=others)
-                    _recover_second(connection, store, segments)
-                    fill(connection, store)
-                    writer = Writer(connection, store)
+            with writing(self._home, timeout) as engine, mapped_errors(), engine.connect() as connection:
+                with transaction(connection):
+                    checksums.create(connection)  # a catalog from elsewhere may lack a trigger
+                    segments = catalog.get_segments(connection)
+                    others = second_set.segment_names(connection)
+                store = VectorStore(self.folder / VECTORS, pin.dim if pin else 0)
+                store.recover(segments, pad=repair, others=others)
+                _recover_second(connection, store, segments)
+                fill(connection, store)
+                writer = Writer(connection, store)
+                try:
+                    yield writer
+                finally:
                     try:
-                        yield writer
+                        writer.close()
                     finally:
-                        try:
-                            writer.close()
-                        finally:
-                            self._engine.dispose()  # the last connection to close folds SQLite's log into the catalog
-            finally:
-                engine.dispose()
+                        self._engine.dispose()  # the last connection to close folds SQLite's log into the catalog
 
     @property
     def encoder(self) -> EncoderPin | None:
@@ -206,7 +204,7 @@ class Library:
         if self.encoder != pin and self._is_empty():
             with locked(self.folder, timeout):
                 if self._is_empty():
-                    self._store_pin(pin)
+                    self._store_pin(pin, timeout)
         present = self.encoder
         if present is not None and present != pin:
             one, other = (f"{which.name} ({which.fingerprint[:12]})" for which in (present, pin))
@@ -224,10 +222,8 @@ class Library:
         if present is not None and present.name != name and not self._is_empty():
             raise encoder_mismatch(self.folder, present.name, name)
 
-    def _store_pin(self, pin: EncoderPin) -> None:
-        engine = writer_engine(self.folder / CATALOG)
-        migrations.migrate(engine)
-        with change(engine) as connection:
+    def _store_pin(self, pin: EncoderPin, timeout: float) -> None:
+        with writing(self._home, timeout) as engine, change(engine) as connection:
             for table in (segments, tombstones, vectors, generations):  # all that is left of the previous encoder
                 connection.execute(delete(table))
             second_set.drop(connection)
@@ -235,7 +231,6 @@ class Library:
                 catalog.set_setting(connection, key, value)
             for key in (SPREADS_KEY, COPY_DISTANCE_KEY, catalog.QUERIES_KEY):
                 catalog.set_setting(connection, key, None)
-        engine.dispose()
 
     @property
     def second(self) -> second_set.SecondSet | None:

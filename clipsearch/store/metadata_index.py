@@ -19,6 +19,7 @@ from sqlalchemy import (
     delete,
     except_,
     false,
+    func,
     insert,
     literal,
     select,
@@ -29,7 +30,8 @@ from sqlalchemy import (
 from clipsearch.errors import StoreCorruptError
 from clipsearch.metadata import stored_name
 from clipsearch.store import catalog
-from clipsearch.store.metadata_sql import INDEXED_TYPES, compares, elements, kind, typed
+from clipsearch.store.dialect import is_postgres
+from clipsearch.store.metadata_sql import INDEXED_TYPES, KEY_BYTES, compares, elements, kind, typed
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.revision import change
 from clipsearch.store.schema import item_metadata, metadata_values
@@ -90,16 +92,25 @@ def differs(connection: Connection) -> bool:
     ]
     for name, number in names.items():
         stored = select(metadata_values).where(metadata_values.c.name == number)
-        fresh = select(union_all(*_values(name, number)).subquery())
+        fresh = select(union_all(*_values(connection, name, number)).subquery())
         pairs += [except_(stored, fresh), except_(fresh, stored)]
     return any(connection.execute(pair.limit(1)).first() is not None for pair in pairs)
 
 
-def can_answer(wanted: Condition) -> bool:
+def can_answer(connection: Connection, wanted: Condition) -> bool:
     """Tell whether an index can answer a condition."""
+    if is_postgres(connection) and not all(
+        map(_is_short, wanted.value if isinstance(wanted.value, tuple) else (wanted.value,))
+    ):
+        return False
     if wanted.operator in ("eq", "in"):
         return None not in (wanted.value if isinstance(wanted.value, tuple) else (wanted.value,))
     return wanted.operator in ("lt", "le", "gt", "ge")
+
+
+def _is_short(value: object) -> bool:
+    """Tell whether a value compares with the start of a key as with all of it."""
+    return not isinstance(value, str) or len(value.encode()) < KEY_BYTES - 1
 
 
 def matching(number: int, wanted: Iterable[Condition]) -> list[Select[tuple[int]]]:
@@ -118,16 +129,20 @@ def _having(own: ColumnElement[bool], *wanted: Condition) -> Select[tuple[int]]:
 
 def _fill(connection: Connection, names: Mapping[str, int], ids: Ids | None) -> None:
     for name, number in names.items():
-        for rows in _values(name, number):
+        for rows in _values(connection, name, number):
             chosen = rows if ids is None else rows.where(item_metadata.c.item_id.in_(ids))
             connection.execute(insert(metadata_values).from_select(metadata_values.c.keys(), chosen))
 
 
-def _values(name: str, number: int) -> list[Select[Any]]:
+def _values(connection: Connection, name: str, number: int) -> list[Select[Any]]:
     """Build the queries for the rows of a name: of values, and of elements of lists."""
     element = elements(name)
-    scalars = select(literal(number), typed(name), item_metadata.c.item_id, false())
-    lists = select(literal(number), element.c.value, item_metadata.c.item_id, true()).distinct()
+    value: ColumnElement[Any] = typed(name)
+    each: ColumnElement[Any] = element.c.value
+    if is_postgres(connection):
+        value, each = func.substring(value, 1, KEY_BYTES), func.substring(each, 1, KEY_BYTES)
+    scalars = select(literal(number), value, item_metadata.c.item_id, false())
+    lists = select(literal(number), each, item_metadata.c.item_id, true()).distinct()
     return [
         scalars.where(kind(name).in_(INDEXED_TYPES)),
         lists.select_from(item_metadata.join(element, true())).where(kind(name) == "array", element.c.type == "text"),

@@ -18,11 +18,13 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    column,
     false,
     func,
     literal_column,
     or_,
     select,
+    type_coerce,
 )
 
 from clipsearch.metadata import MAX_BYTES, Scalar, stored_name
@@ -41,6 +43,9 @@ _DATA: ColumnElement[Any] = literal_column(
 A longer one than is ever stored cannot be read either, and to parse it for each condition would take seconds.
 """
 
+KEY_BYTES = 1000
+"""How much of a value is indexed in PostgreSQL, whose indexes take no more than 2.7 KB of one."""
+
 INDEXED_TYPES = ("text", "integer", "real", "true", "false")
 """The types of JSON whose values `typed` tells apart."""
 
@@ -54,12 +59,12 @@ def typed(name: str) -> ColumnElement[Any]:
     """Build the value of a name; NULL for null and for a missing value. The BLOB of a list is its JSON."""
     found = func.json_extract(_DATA, _path(name))
     values = {"text": found, "integer": found, "real": found, "true": _TRUTHS[True], "false": _TRUTHS[False]}
-    return case(values, value=kind(name), else_=cast(found, LargeBinary))
+    return type_coerce(case(values, value=kind(name), else_=cast(found, LargeBinary)), LargeBinary)
 
 
 def elements(name: str) -> TableValuedAlias:
     """Build the table of the elements of a list: `value` and `type`."""
-    return func.json_each(_DATA, _path(name)).table_valued("value", "type")
+    return func.json_each(_DATA, _path(name)).table_valued(column("value", LargeBinary), "type")
 
 
 def meets(wanted: Condition) -> ColumnElement[bool]:

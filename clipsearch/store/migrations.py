@@ -15,9 +15,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateColumn
 
 from clipsearch.errors import SchemaVersionError, StoreCorruptError
-from clipsearch.store import checksums, full_text, schema
+from clipsearch.store import catalog, checksums, full_text, schema
 from clipsearch.store.database import mapped_errors, transaction
-from clipsearch.store.identity import ensure_library_id
+from clipsearch.store.dialect import is_postgres
+from clipsearch.store.identity import LIBRARY_ID_KEY, ensure_library_id
 from clipsearch.store.refusals import REPAIR
 
 VERSION_KEY = "schema_version"
@@ -39,6 +40,10 @@ _LATER = (
 
 
 def _create(connection: Connection) -> None:
+    if is_postgres(connection):
+        from clipsearch.store.postgres import functions
+
+        functions.create(connection)
     schema.metadata.create_all(connection)
     connection.execute(insert(schema.settings).values(key=VERSION_KEY, value="0"))
     ensure_library_id(connection)
@@ -51,7 +56,7 @@ def _add_collections(connection: Connection) -> None:
 
 def _index_words(connection: Connection) -> None:
     schema.record_contents.create(connection, checkfirst=True)  # the words of a record are in it
-    connection.execute(text(full_text.CREATE))
+    full_text.create(connection)
     full_text.fill(connection)
 
 
@@ -164,14 +169,19 @@ migrated meanwhile, its own values come first and count; a table that is there a
 that a library opens then. What an older version has no table of, full_text and tags tell."""
 
 
-def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> None:
+def migrate(
+    engine: Engine, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS, library_id: str = ""
+) -> None:
     """Bring a catalog to the newest version, one transaction a step.
 
-    Raises SchemaVersionError if it was written by a newer clipsearch.
+    library_id: of a catalog that is made; one of its own if "". Raises SchemaVersionError if it was written by a
+    newer clipsearch.
     """
     while (version := schema_version(engine)) < len(migrations):
         with transaction(engine) as connection:
             migrations[version](connection)
+            if library_id and not version:
+                catalog.set_setting(connection, LIBRARY_ID_KEY, library_id)
             row = update(schema.settings).where(schema.settings.c.key == VERSION_KEY)
             connection.execute(row.values(value=str(version + 1)))
     check_version(version, len(migrations))
@@ -179,8 +189,13 @@ def migrate(engine: Engine, migrations: tuple[Callable[[Connection], None], ...]
 
 def show_as_newest(engine: Engine, version: int) -> None:
     """Let a reader's connections see an older catalog as one of today; nothing is written to it."""
-    if version >= len(VIEWS):
+    if version >= len(VIEWS) or not version:
         return
+    if is_postgres(engine):
+        raise SchemaVersionError(
+            f"The library has schema version {version}, which this clipsearch reads only in SQLite. Bring it up to "
+            "date: clipsearch index"
+        )
 
     @event.listens_for(engine, "connect")
     def _add_views(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:

@@ -16,7 +16,9 @@ from clipsearch.errors import ClipSearchError, LibraryError, StoreCorruptError
 from clipsearch.store.schema_check import check_schema
 from clipsearch.types import EncoderPin
 
-CATALOG = "catalog.db"
+CATALOG, MARKER = "catalog.db", "catalog.json"
+"""The catalog in SQLite, or the file that says which server has it."""
+
 BUSY_SECONDS = 30.0
 
 
@@ -26,6 +28,12 @@ class Frozen(sqlite3.Connection):
 
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _copies: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+
+def catalog_file(library: Path) -> Path:
+    """Return the file that makes a folder a library: its catalog, else what names the server of its catalog."""
+    catalog, marker = library / CATALOG, library / MARKER
+    return marker if not catalog.exists() and marker.exists() else catalog
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
 from clipsearch.store.deletion import erase_items
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.library import Library
 from clipsearch.store.revision import change
 from clipsearch.store.schema import failures, generations
@@ -82,4 +83,8 @@ def rebuild_indexes(writer: Writer) -> None:
     """Rebuild SQLite's own indexes from their tables."""
     connection, _ = writer.storage
     with transaction(connection):  # no new revision: the rows of the tables stay as they are
-        connection.execute(text("REINDEX"))
+        if is_postgres(connection):
+            for table in connection.dialect.get_table_names(connection):
+                connection.exec_driver_sql(f'REINDEX TABLE "{table}"')
+        else:
+            connection.execute(text("REINDEX"))

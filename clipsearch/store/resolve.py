@@ -17,7 +17,7 @@ from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items
-from clipsearch.store.sql_values import listed_parameter, to_parameter
+from clipsearch.store.sql_values import text_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality, Passage, PictureInfo
 
@@ -26,7 +26,7 @@ RowsByModality = dict[Modality, NDArray[np.float16]]
 Place = tuple[int, str]
 """Where an item is: its root and its path as it is stored."""
 
-_AT_PATHS = select(items).where(items.c.root_id == bindparam("root"), items.c.path.in_(listed_parameter("paths")))
+_AT_PATHS = select(items).where(items.c.root_id == bindparam("root"), items.c.path.in_(text_parameter("paths")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from clipsearch.store.manifest import (
     read_manifest,
 )
 from clipsearch.store.names import LOCK, VECTORS, is_generation_name, is_segment_name
-from clipsearch.store.reading import CATALOG
+from clipsearch.store.reading import CATALOG, catalog_file
 
 _NEW = ".new-"
 
@@ -102,6 +102,11 @@ def _place(place: Path, manifest: Manifest) -> Iterator[bool]:
         return
     if not place.is_dir() or not ({CATALOG, VECTORS} & {*os.listdir(place)} or not os.listdir(place)):
         raise InvalidInputError(f"{place} is not a library, so it is not replaced. Name another place with --library.")
+    if catalog_file(place).name != CATALOG:
+        raise InvalidInputError(
+            f"The library in {place} has its catalog in PostgreSQL, which a backup does not replace. Name another "
+            "place with --library."
+        )
     if not os.listdir(place):
         place.rmdir()
         yield False

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.inserts import insert_many
 from clipsearch.store.schema import items, shard_items, shards
-from clipsearch.store.sql_values import listed, listed_parameter, to_parameter
+from clipsearch.store.sql_values import listed, text_parameter, to_parameter
 
 _temporary = MetaData()
 _seen = Table(
@@ -40,7 +40,7 @@ _seen = Table(
     prefixes=["TEMPORARY"],
 )
 
-_BY_NAME = select(shards).where(shards.c.root_id == bindparam("root"), shards.c.name.in_(listed_parameter("names")))
+_BY_NAME = select(shards).where(shards.c.root_id == bindparam("root"), shards.c.name.in_(text_parameter("names")))
 
 
 @dataclass(frozen=True, slots=True)

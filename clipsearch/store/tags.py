@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, delete, func, insert, literal_column, select
 
 from clipsearch.errors import LibraryError, StoreCorruptError
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items, tags
-from clipsearch.store.sql_values import chunks, listed, to_parameter
+from clipsearch.store.sql_values import chunks, listed, listed_texts, to_parameter
 from clipsearch.words import fold_tag, tidy_tag
 
 
@@ -33,7 +34,7 @@ _NAMES = (
     "SELECT item_id, folded, tag FROM tags WHERE item_id IN (SELECT value FROM json_each(?)) "
     "ORDER BY item_id, folded, source"
 )  # every answer asks this, and SQLAlchemy takes longer to build a statement than SQLite to answer it
-_IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'tags'"
+_IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'tags'"  # always in PostgreSQL
 
 
 def set_tags(connection: Connection, item_id: int, names: Iterable[str], source: TagSource) -> None:
@@ -61,7 +62,7 @@ def set_labels(
 
     best: for each of these items that gets one, its label and the chance of that, from 0 to 1.
     """
-    theirs = tags.c.folded.in_(listed(map(fold_tag, labels)))
+    theirs = tags.c.folded.in_(listed_texts(map(fold_tag, labels)))
     of_items = tags.c.item_id.in_(listed(ids))
     connection.execute(delete(tags).where(of_items, theirs, tags.c.source == TagSource.LABEL))
     _insert(connection, [_row(item_id, label, TagSource.LABEL, chance) for item_id, (label, chance) in best.items()])
@@ -75,8 +76,8 @@ def change(connection: Connection, ids: Iterable[int], added: Sequence[str], rem
     gone, own = ({fold_tag(name) for name in names} for names in (removed, added))
     for chunk in chunks(ids, _AT_ONCE):
         of_items = tags.c.item_id.in_(listed(chunk))
-        connection.execute(delete(tags).where(of_items, tags.c.folded.in_(listed(gone))))
-        is_own = tags.c.folded.in_(listed(own)) & (tags.c.source == TagSource.USER)
+        connection.execute(delete(tags).where(of_items, tags.c.folded.in_(listed_texts(gone))))
+        is_own = tags.c.folded.in_(listed_texts(own)) & (tags.c.source == TagSource.USER)
         connection.execute(delete(tags).where(of_items, is_own))
         add(connection, ((item_id, added) for item_id in chunk), TagSource.USER)
 
@@ -93,7 +94,7 @@ def matching(connection: Connection, names: Iterable[str]) -> Select[tuple[int]]
     Raises LibraryError where the library is older than its tags.
     """
     _require(connection)
-    return select(tags.c.item_id).where(tags.c.folded.in_(listed({fold_tag(name) for name in names})))
+    return select(tags.c.item_id).where(tags.c.folded.in_(listed_texts({fold_tag(name) for name in names})))
 
 
 def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
@@ -194,4 +195,4 @@ def _require(connection: Connection) -> None:
 
 
 def _is_there(connection: Connection) -> bool:
-    return connection.exec_driver_sql(_IS_THERE).first() is not None
+    return is_postgres(connection) or connection.exec_driver_sql(_IS_THERE).first() is not None

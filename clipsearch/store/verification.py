@@ -10,6 +10,7 @@ from sqlalchemy import Connection, inspect
 
 from clipsearch.store import catalog, full_text, item_metadata, metadata_index, record_contents, schema
 from clipsearch.store.checksums import COVERED, count_unsound
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.library import Library
 from clipsearch.store.names import VECTORS
 from clipsearch.store.row_checks import COMPLETE_KEY, find_damaged
@@ -32,7 +33,12 @@ def has_checksums(connection: Connection) -> bool:
 
 
 def integrity_problems(connection: Connection, *, quick: bool = False) -> list[str]:
-    """Run the integrity check of SQLite, and return up to MESSAGES lines about what is wrong."""
+    """Run the integrity check of SQLite, and return up to MESSAGES lines about what is wrong.
+
+    PostgreSQL checks what it reads; its own tool for the rest is pg_amcheck.
+    """
+    if is_postgres(connection):
+        return []
     check = "quick_check" if quick else "integrity_check"
     said = connection.exec_driver_sql(f"PRAGMA {check}({MESSAGES})").scalars().all()
     if said == ["ok"]:

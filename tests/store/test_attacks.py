@@ -23,6 +23,8 @@ from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
 from tests.support.vectors import DIM, built, fill, unit
 
+pytestmark = pytest.mark.sqlite
+
 needs_links = pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no links that are not followed")
 
 

@@ -39,6 +39,8 @@ from tests.support.paths import ROOT
 from tests.support.state import read_state, tree_digest
 from tests.support.vectors import approximate
 
+pytestmark = pytest.mark.sqlite
+
 needs_links = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
 

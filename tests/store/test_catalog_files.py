@@ -20,7 +20,7 @@ from tests.support.cli import run_cli, run_cli_bound
 from tests.support.libraries import index, photos
 from tests.support.state import tree_digest
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
+pytestmark = [pytest.mark.sqlite, pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")]
 
 KILLED = """
 import os, sys

@@ -20,6 +20,8 @@ from indexer import build
 from indexer.plan import IndexPlan
 from tests.support.libraries import index, photos
 
+pytestmark = pytest.mark.sqlite
+
 GARBAGE = [
     "",
     "nonsense",

@@ -1,12 +1,9 @@
 """Damage to what is committed: seen by verify, never shown as an answer, and no signal to who reads it."""
 
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
 
 import numpy as np
 import pytest
@@ -25,6 +22,7 @@ from clipsearch.store.records import CollectionRecord, FileRecord, Known, Record
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import items
 from clipsearch.types import Modality
+from tests.support.catalogs import copy_library, marker_of, raw_catalog
 from tests.support.cli import run_cli
 from tests.support.contents import DIM, add_root, new_library, outcome
 from tests.support.damage import segment
@@ -49,7 +47,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def library(made, tmp_path):
     """A copy that a test may damage."""
-    return shutil.copytree(made, tmp_path / "library")
+    return copy_library(made, tmp_path / "library")
 
 
 def change(path, start, data):
@@ -60,10 +58,10 @@ def change(path, start, data):
 
 def sql(library, statement, *values):
     """Change the catalog as damage would: no trigger of the catalog runs."""
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
-        db.execute("DROP TRIGGER items_changed")
-        db.execute("DROP TRIGGER roots_changed")
-        db.execute("DROP TRIGGER segments_changed")
+    with raw_catalog(library) as db:
+        for table in ("items", "roots", "segments"):
+            on_table = f" ON {table}" if marker_of(library) else ""
+            db.execute(f"DROP TRIGGER {table}_changed{on_table}")
         assert db.execute(statement, values).rowcount == 1
         db.commit()
 
@@ -123,7 +121,7 @@ def test_halves_that_were_swapped_are_all_damaged_and_none_is_shown(library):
 def test_k_is_filled_from_what_is_whole(library):
     with SearchEngine(Library(library)) as engine:
         best = [hit.item.id for hit in engine.search(vector=np.ones(DIM), k=10, modality="image")]
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
+    with raw_catalog(library) as db:
         (row,) = db.execute("SELECT row FROM vectors WHERE item_id = ?", (best[0],)).fetchone()
     byte = segment(library).read_bytes()[row * ROW_BYTES]
     change(segment(library), row * ROW_BYTES, bytes([byte ^ 1]))
@@ -133,7 +131,7 @@ def test_k_is_filled_from_what_is_whole(library):
 
 
 def test_a_row_that_leads_to_another_item_is_not_shown(library, made):
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
+    with raw_catalog(library) as db:
         db.execute("UPDATE vectors SET item_id = 9 WHERE modality = 'image' AND row = 3")
         db.commit()
     assert damage(library).rows[Modality.IMAGE].tolist() == [3]
@@ -145,7 +143,7 @@ def test_a_row_that_leads_to_another_item_is_not_shown(library, made):
 
 
 def test_a_passage_that_was_changed_is_not_shown(library):
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
+    with raw_catalog(library) as db:
         db.execute("UPDATE vectors SET text = 'other words' WHERE modality = 'text' AND row = 0")
         db.commit()
     assert damage(library).rows[Modality.TEXT].tolist() == [0]
@@ -239,12 +237,13 @@ def test_a_term_whose_own_row_is_damaged_is_an_error(library):
         engine.search(Indexed(1))
 
 
+@pytest.mark.sqlite
 def test_damage_of_the_words_is_seen(tmp_path, encoder):
     (tmp_path / "a.txt").write_text("a boat on the lake")
     library = tmp_path / "library"
     index(library, tmp_path / "a.txt", encoder=encoder)
     assert verified(library)[0] == 0
-    with closing(sqlite3.connect(library / "catalog.db")) as db:
+    with raw_catalog(library) as db:
         db.execute("INSERT INTO full_text (full_text, rowid, words) VALUES ('delete', 1, 'boat')")
         db.execute("INSERT INTO full_text (rowid, words) VALUES (1, 'goat')")
         db.commit()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
-from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +25,7 @@ from clipsearch.store.restore import restore
 from clipsearch.types import Collection, Modality
 from clipsearch.words import fold_tag
 from indexer.repair import repair
+from tests.support.catalogs import copy_library, raw_catalog
 from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
 from tests.support.state import read_state
@@ -43,7 +42,7 @@ def prepared(tmp_path_factory, encoder):
 
 @pytest.fixture
 def home(prepared, tmp_path, monkeypatch):
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    copy_library(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -55,7 +54,7 @@ def engine(home, encoder):
 
 
 def sql(folder, *statements):
-    with closing(sqlite3.connect(folder / ".clipsearch" / "catalog.db")) as db, db:
+    with raw_catalog(folder / ".clipsearch") as db:
         for statement in statements:
             db.execute(statement)
 
@@ -66,7 +65,7 @@ def order(folder, name):
         "SELECT item_id FROM collection_items JOIN collections ON collections.id = collection_id "
         "WHERE name = ? ORDER BY position"
     )
-    with closing(sqlite3.connect(folder / ".clipsearch" / "catalog.db")) as db:
+    with raw_catalog(folder / ".clipsearch") as db:
         return [item_id for (item_id,) in db.execute(query, (name,))]
 
 
@@ -162,6 +161,7 @@ def test_what_was_added_is_in_it_whatever_it_is_called(shared, name, steps):
     assert shared.collections() == []
 
 
+@pytest.mark.sqlite
 def test_items_stay_in_it_until_they_are_erased_and_come_back_with_it(engine, home, encoder):
     paths = [home / "photos" / f"p00{i}.jpg" for i in range(3)]
     ids = [engine.get(str(path)).id for path in paths]
@@ -191,8 +191,9 @@ def test_items_stay_in_it_until_they_are_erased_and_come_back_with_it(engine, ho
         assert restored.collections() == [Collection("trip", 3, ids[0])]
 
 
+@pytest.mark.sqlite
 def test_a_library_of_an_earlier_schema_is_read_and_gains_collections_at_the_first(engine, home, encoder):
-    with closing(sqlite3.connect(home / ".clipsearch" / "catalog.db")) as db, db:
+    with raw_catalog(home / ".clipsearch") as db:
         for name in ("collection_items", "collections"):
             db.execute(f"DROP TABLE {name}")
         db.execute("UPDATE settings SET value = '7' WHERE key = 'schema_version'")
@@ -213,7 +214,7 @@ def test_repair_takes_damaged_places_out_and_keeps_what_a_damaged_name_holds(eng
     engine.collect("three", ids)
     for name, to in (("one", "onf"), ("two", "three")):
         sql(home, f"UPDATE collections SET folded = '{name}!', name = '{to}' WHERE folded = '{name}'")
-        with closing(sqlite3.connect(home / ".clipsearch" / "catalog.db")) as db, db:
+        with raw_catalog(home / ".clipsearch") as db:
             db.execute("UPDATE collections SET digest = 1 WHERE digest IS NULL")
     sql(home, f"UPDATE collection_items SET position = 99 WHERE item_id = {ids[0]} AND collection_id = 3")
     sql(home, "UPDATE collection_items SET digest = 1 WHERE digest IS NULL")
@@ -228,6 +229,7 @@ def test_repair_takes_damaged_places_out_and_keeps_what_a_damaged_name_holds(eng
 GARBAGE = ["x'ff00'", "''", "'a' || char(10) || 'b'", "hex(zeroblob(400000))", "char(0)", "12", "9e999", "x'c3'"]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("table", "column"),
     [
@@ -243,7 +245,7 @@ def test_odd_values_do_no_harm(home, encoder, table, column):
         engine.collect("two", [1, 2])
     first = "id = 1" if table == "collections" else "collection_id = 1 AND item_id = 1"
     for number, value in enumerate(GARBAGE):
-        folder = shutil.copytree(home / ".clipsearch", home / str(number) / ".clipsearch")
+        folder = copy_library(home / ".clipsearch", home / str(number) / ".clipsearch")
         sql(folder.parent, f"UPDATE OR IGNORE {table} SET {column} = {value} WHERE {first}")
         sql(folder.parent, f"UPDATE {table} SET digest = NULL")
         with SearchEngine(Library(folder), encoder=encoder) as engine:

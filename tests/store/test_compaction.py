@@ -8,12 +8,10 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +31,7 @@ from clipsearch.store.records import CollectionRecord, FileRecord, RecordBlock, 
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
+from tests.support.catalogs import raw_catalog
 from tests.support.contents import (
     CHANGES,
     DIM,
@@ -242,7 +241,7 @@ def test_a_record_of_two_modalities_is_erased_whole_or_kept_whole(tmp_path):
         opened.ledger.find_missing([Scope(root)], [])
         assert opened.remove_missing() == 1
     compact(library, Modality.TEXT)
-    with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
+    with raw_catalog(library.folder) as db:
         kept = db.execute("SELECT v.modality, row, path FROM vectors v JOIN items ON items.id = item_id").fetchall()
         assert db.execute("SELECT modality, row FROM tombstones").fetchall() == [("image", 1)]
         assert db.execute("SELECT path FROM items ORDER BY id").fetchall() == [("r0",), ("r2",), ("r3",)]
@@ -338,6 +337,7 @@ def check_reader(library: Library, disk: Disk) -> None:
 # --- Cut short
 
 
+@pytest.mark.sqlite
 def test_a_change_between_the_two_steps_is_told_and_leaves_the_library_as_it_is(holed):
     library, disk = holed
     with library.writer() as opened:
@@ -352,6 +352,7 @@ def test_a_change_between_the_two_steps_is_told_and_leaves_the_library_as_it_is(
     check(read_state(library.folder), disk)
 
 
+@pytest.mark.sqlite
 def test_a_disk_that_refuses_at_any_step_leaves_the_state_before_and_no_files(holed, monkeypatch):
     monkeypatch.setattr(compaction, "SEGMENT_ROWS", 4)
     monkeypatch.setattr(compaction, "_BLOCK_ROWS", 2)
@@ -389,6 +390,7 @@ def test_a_disk_that_is_full_at_any_byte_leaves_the_state_before_and_no_files(ho
         assert read_state(library.folder) == before
 
 
+@pytest.mark.sqlite
 def test_a_disk_that_is_full_for_the_catalog_leaves_the_state_before(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -431,6 +433,7 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
     crash_at_every_step(prepared, scratch, change)
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path, monkeypatch):
     for module in (rows, compaction):
@@ -504,6 +507,7 @@ def forget_and_compact(folder: Path) -> None:
             commit(opened, prepare(opened, Modality.IMAGE), None)
 
 
+@pytest.mark.sqlite
 def test_a_real_kill_at_any_moment_leaves_the_old_state_or_the_new_one(tmp_path):
     library = new_library(tmp_path / "lib")
     add_root(library)

@@ -6,13 +6,11 @@ import itertools
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from clipsearch.errors import LibraryLockedError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from clipsearch.types import Modality
+from tests.support.catalogs import raw_catalog
 from tests.support.cli import BIND, run_cli, run_cli_bound, start_cli
 from tests.support.libraries import REPORT_KEYS, Counting, counts, index, paths_found, photo, photos
 from tests.support.state import read_state, tree_digest
@@ -239,6 +238,7 @@ def answers(library: Path) -> int:
     return ran.out.count(b"\n")
 
 
+@pytest.mark.sqlite
 def test_a_read_only_library_answers_and_cannot_be_changed(read_only):
     set_mode(read_only, 0o555, 0o444)
     before = tree_digest(read_only)
@@ -250,6 +250,7 @@ def test_a_read_only_library_answers_and_cannot_be_changed(read_only):
     assert tree_digest(read_only) == before
 
 
+@pytest.mark.sqlite
 def test_a_read_only_library_with_the_log_of_a_killed_writer_answers(read_only, encoder):
     """The log is there and belongs to somebody else, as after a kill on a shared disk."""
     root = read_only.parent / "photos"
@@ -266,7 +267,7 @@ def test_a_read_only_library_with_the_log_of_a_killed_writer_answers(read_only, 
 
 
 def revision(library: Path) -> int:
-    with closing(sqlite3.connect(f"file:{library / 'catalog.db'}?mode=ro", uri=True)) as db:
+    with raw_catalog(library) as db:
         return int(db.execute("SELECT value FROM settings WHERE key = 'revision'").fetchone()[0])
 
 
@@ -284,6 +285,7 @@ for _ in sys.stdin:
 """
 
 
+@pytest.mark.sqlite
 def test_somebody_who_may_only_read_sees_what_the_owner_adds(read_only):
     set_mode(read_only, 0o555, 0o444)
     if os.geteuid() != 0:

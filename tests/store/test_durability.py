@@ -6,11 +6,9 @@ import os
 import random
 import resource
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +23,14 @@ from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.types import EncoderPin, Modality
 from indexer.build import build
 from indexer.plan import IndexPlan
+from tests.support.catalogs import raw_catalog
 from tests.support.cli import COMMAND, checked, environment, run_cli, start_cli
 from tests.support.contents import add_root, hash_of, new_library, outcome
 from tests.support.disk import Steps, inode
 from tests.support.libraries import paths_found, photo, photos
 from tests.support.state import read_state
+
+pytestmark = pytest.mark.sqlite
 
 KILLS = 20
 BATCH = 4
@@ -40,7 +41,7 @@ def committed(library: Path) -> dict[str, int]:
     """Live items and ids, by path; empty before there is a catalog."""
     if not (library / "catalog.db").exists():
         return {}
-    with closing(sqlite3.connect(f"file:{library / 'catalog.db'}?mode=ro", uri=True)) as db:
+    with raw_catalog(library) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchone():
             return {}
         return dict(db.execute("SELECT path, id FROM items WHERE NOT deleted"))
@@ -127,7 +128,7 @@ def test_kill_while_files_move_change_and_go(tmp_path, encoder):
 
 
 def current_revision(library: Path) -> str:
-    with closing(sqlite3.connect(f"file:{library / 'catalog.db'}?mode=ro", uri=True)) as db:
+    with raw_catalog(library) as db:
         return str(db.execute("SELECT value FROM settings WHERE key = 'revision'").fetchone()[0])
 
 

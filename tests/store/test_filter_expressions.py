@@ -64,7 +64,7 @@ def library(tmp_path_factory):
         connection, _ = opened.storage
         with connection.begin():
             values = [{"id": number, **seen(chance)} for number in range(1, len(vectors) + 1)]
-            where = "camera = :camera, latitude = :latitude, longitude = :longitude WHERE id = :id AND width"
+            where = "camera = :camera, latitude = :latitude, longitude = :longitude WHERE id = :id AND width > 0"
             connection.execute(text(f"UPDATE items SET {where}"), values)
         with connection.begin():
             for number in range(1, ITEMS + 1, 2):

@@ -353,6 +353,7 @@ def test_the_last_filters_of_a_revision_are_kept_and_a_commit_drops_them(two_fol
     assert ask(wanted[-1]) == 0
 
 
+@pytest.mark.sqlite
 def test_the_rows_are_read_from_an_index_not_from_the_texts_beside_them(library):
     plans: list[str] = []
 

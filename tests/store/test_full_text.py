@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +13,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
 from clipsearch.types import Modality, Passage
 from clipsearch.words import Phrase, parse_words
-from tests.support.catalogs import drop_checksums, set_version
+from tests.support.catalogs import drop_checksums, raw_catalog, set_version
 from tests.support.contents import add_root, block, hash_of, new_library, vectors_of
 from tests.support.state import words_of
 
@@ -111,7 +108,7 @@ def test_words_are_read_as_phrases_and_beginnings():
 
 
 def words_in(folder) -> dict[int, list[str]]:
-    with closing(sqlite3.connect(f"file:{folder / 'catalog.db'}?mode=ro", uri=True)) as db:
+    with raw_catalog(folder) as db:
         return words_of(db)
 
 
@@ -170,7 +167,7 @@ def old_library(tmp_path):
         opened.commit([note(root, "a.txt", "one 海滩", "two")])
         opened.commit_records(opened.add_collection(library.base, "/source"), block(["three", None]))
     library.close()
-    with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
+    with raw_catalog(library.folder) as db:
         drop_checksums(db)
         db.execute("DROP TABLE full_text")
         db.execute("DROP TABLE tags")
@@ -180,6 +177,7 @@ def old_library(tmp_path):
     return library.folder
 
 
+@pytest.mark.sqlite
 def test_an_older_library_is_read_but_for_its_words_which_the_next_writer_indexes(old_library):
     reader = Library(old_library)
     with reader.read() as snapshot:

@@ -11,6 +11,8 @@ import pytest
 
 from clipsearch.store.log_check import examine_log
 
+pytestmark = pytest.mark.sqlite
+
 PAGE, FRAME = 512, 24 + 512
 
 

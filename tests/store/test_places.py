@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
-from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +14,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, from_values, to_values
 from clipsearch.present import item_payload, to_json
 from clipsearch.types import Places
+from tests.support.catalogs import raw_catalog
 
 ODD = ["9e999", "-9e999", "'48.1'", "x'00'", "NULL", "91", "-1e300"]
 COUNT = 12
@@ -32,7 +31,7 @@ def engine(tmp_path_factory):
 
 def place(engine, places):
     """Give the items coordinates, in order of id; numbers as they are, or SQL."""
-    with closing(sqlite3.connect(engine.library.folder / "catalog.db")) as db, db:
+    with raw_catalog(engine.library.folder) as db:
         db.execute("UPDATE items SET latitude = NULL, longitude = NULL, width = 1, height = 1")
         for number, (latitude, longitude) in enumerate(places, 1):
             for name, value in (("latitude", latitude), ("longitude", longitude)):
@@ -100,6 +99,7 @@ def test_pictures_on_both_sides_of_the_date_line_are_near_each_other(engine):
     assert (one.count, one.id) == (3, 3) and math.isclose(one.latitude, 48.1) and math.isclose(one.longitude, 11.5)
 
 
+@pytest.mark.sqlite
 def test_coordinates_that_are_none_are_no_place_and_are_not_shown(engine):
     place(engine, [*((value, "1.5") for value in ODD), ("2.5", "9e999"), ("2.5", "'x'"), ("2.5", "181"), ("3", "4")])
     found = engine.places(cells=128)

@@ -11,6 +11,8 @@ from clipsearch.store.library import Library
 from clipsearch.store.reading import connect_reader, peek_encoder
 from tests.support.libraries import index, photos
 
+pytestmark = pytest.mark.sqlite
+
 ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)"
 NO_TRIGGER = "DROP TRIGGER collections_changed"
 

@@ -18,6 +18,8 @@ from tests.support.cli import run_cli
 from tests.support.libraries import counts, index
 from tests.support.state import tree_digest
 
+pytestmark = pytest.mark.sqlite
+
 FOLDER = Path(__file__).parent / "schemas"
 VERSIONS = range(1, len(MIGRATIONS))
 CAPTIONED = 4

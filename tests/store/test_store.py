@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,7 @@ from clipsearch.store.revision import RevisionCache
 from clipsearch.store.summary import summarise
 from clipsearch.store.vectors import VectorStore
 from clipsearch.types import EncoderPin, Modality
-from tests.support.catalogs import set_version
+from tests.support.catalogs import copy_library, raw_catalog, set_version
 from tests.support.cli import run_cli
 from tests.support.contents import (
     CHANGES,
@@ -297,6 +295,7 @@ def test_a_disk_that_refuses_leaves_the_state_before_and_the_next_commit_works(t
 # --- Writes that are cut at any byte
 
 
+@pytest.mark.sqlite
 def test_vectors_cut_at_any_byte_leave_the_state_before_and_the_same_batch_then_commits(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "SEGMENT_ROWS", 6)
     library, before = filled(tmp_path / "lib")
@@ -307,7 +306,7 @@ def test_vectors_cut_at_any_byte_leave_the_state_before_and_the_same_batch_then_
     logical = set()
     for room in range(total + 1):
         folder = tmp_path / f"cut {room}"
-        shutil.copytree(library.folder, folder)
+        copy_library(library.folder, folder)
         opened = Library(folder)
         with opened.writer() as at_work:
             with pytest.MonkeyPatch.context() as patch:
@@ -358,12 +357,13 @@ def committed_twice(tmp_path_factory):
         for batch in batches:
             opened.commit(batch)
             states.append(read_state(folder / "lib"))
-        shutil.copytree(folder / "lib", folder / "cut", ignore=shutil.ignore_patterns("*-shm", "lock"))
+        copy_library(folder / "lib", folder / "cut", ignore=shutil.ignore_patterns("*-shm", "lock"))
     reopened.close()
     assert (folder / "cut" / "catalog.db-wal").stat().st_size > 2 * 4096
     return folder / "cut", batches, states
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("rest", ["cut", "zeroed"])
 def test_a_log_that_is_torn_anywhere_gives_the_state_before_or_after_a_commit(tmp_path, committed_twice, rest):
     torn, batches, states = committed_twice
@@ -373,7 +373,7 @@ def test_a_log_that_is_torn_anywhere_gives_the_state_before_or_after_a_commit(tm
     found = []
     step = 512 if rest == "cut" else 2048
     for size in sorted({*range(0, len(log), step), *odd}):
-        shutil.copytree(torn, folder)
+        copy_library(torn, folder)
         lost = len(log) - size
         (folder / "catalog.db-wal").write_bytes(log[:size] + (bytes(lost) if rest == "zeroed" else b""))
         if size % 1024:
@@ -436,12 +436,13 @@ def crash_runner(prepared: Path, scratch: Path) -> None:
     crash_at_every_step(prepared, scratch, scenario_change)
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "SEGMENT_ROWS", 3)
     prepared, complete = tmp_path / "prepared", tmp_path / "complete"
     scenario_before(prepared)
-    shutil.copytree(prepared, complete)
+    copy_library(prepared, complete)
     scenario_change(complete)
     before, final = read_state(prepared).logical(), read_state(complete).logical()
     assert before != final
@@ -469,6 +470,7 @@ def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_pa
 # --- Schema
 
 
+@pytest.mark.sqlite
 def test_a_library_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     library, _ = filled(tmp_path / "lib")
     library.close()
@@ -484,6 +486,7 @@ def test_a_library_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     assert tree_digest(library.folder) == before
 
 
+@pytest.mark.sqlite
 def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path):
     library, before = filled(tmp_path / "lib")
     folder = library.folder
@@ -501,7 +504,7 @@ def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path):
         migrations.migrate(engine, (*migrations.MIGRATIONS, add_column, break_down))
     assert migrations.schema_version(engine) == len(migrations.MIGRATIONS) + 1
     engine.dispose()
-    with closing(sqlite3.connect(folder / "catalog.db")) as db:
+    with raw_catalog(folder) as db:
         columns = {row[1] for row in db.execute("PRAGMA table_info(items)")}
     assert "colour" in columns
     assert "shape" not in columns
@@ -509,6 +512,7 @@ def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path):
     assert read_state(folder).logical() == before.logical()
 
 
+@pytest.mark.sqlite
 def test_a_process_that_dies_in_a_migration_leaves_an_empty_catalog(tmp_path):
     engine = writer_engine(tmp_path / "catalog.db")
 
@@ -539,6 +543,7 @@ def damaged(data: bytes) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("kind", list(damaged(b"")))
 def test_a_damaged_catalog_is_told_and_nothing_is_thrown_away(tmp_path, kind):
     library, _ = filled(tmp_path / "lib")
@@ -565,6 +570,7 @@ def read_all(folder: Path) -> None:
             snapshot.matches(modality, list(range(len(snapshot.rows(modality)))))
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["garbage", "cut to nothing"])
 def test_the_command_tells_of_a_damaged_catalog_with_code_5(tmp_path, kind):
@@ -578,6 +584,7 @@ def test_the_command_tells_of_a_damaged_catalog_with_code_5(tmp_path, kind):
         assert "damaged" in ran.err
 
 
+@pytest.mark.sqlite
 def test_a_lost_catalog_does_not_cost_the_vectors(tmp_path):
     library, _ = filled(tmp_path / "lib")
     library.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import unicodedata
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,7 +28,7 @@ from clipsearch.store.restore import restore
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Modality
 from clipsearch.words import fold_tag
-from tests.support.catalogs import set_version
+from tests.support.catalogs import copy_library, raw_catalog, set_version
 from tests.support.cli import run_cli, run_cli_bound
 from tests.support.contents import add_root, block, hash_of, new_library, vectors_of
 from tests.support.libraries import index
@@ -43,7 +41,7 @@ Kept = dict[tuple[int, str], list[str]]
 def kept(folder: Path) -> Kept:
     """What stands in the catalog: by item and source, the tags as they are shown."""
     found: Kept = {}
-    with closing(sqlite3.connect(f"file:{folder / 'catalog.db'}?mode=ro", uri=True)) as db:
+    with raw_catalog(folder) as db:
         for item, source, tag in db.execute("SELECT item_id, source, tag FROM tags ORDER BY item_id, source, folded"):
             found.setdefault((item, source), []).append(tag)
     return found
@@ -175,9 +173,10 @@ def test_a_record_that_is_replaced_loses_its_labels(tmp_path):
     library.close()
 
 
+@pytest.mark.sqlite
 def test_an_older_library_is_read_but_for_its_tags(library):
     library.close()
-    with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
+    with raw_catalog(library.folder) as db:
         db.execute("DROP TABLE tags")
         db.execute("ALTER TABLE items DROP COLUMN caption_stamp")
     set_version(library.folder, "3")
@@ -223,7 +222,7 @@ def photographs(tmp_path_factory, encoder):
 @pytest.fixture
 def home(photographs, tmp_path, monkeypatch):
     """A cat, a coffee and a rocket in a library of their own; the current folder."""
-    shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
+    copy_library(photographs, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -247,7 +246,7 @@ def test_the_likeliest_label_of_each_picture_becomes_its_tag(engine, home):
     assert len(matching(engine.library, Filter(tags=("cat",)))) == 1, "a reader kept what it knew before"
     assert by_name(engine) == {"chelsea": ("cat",), "coffee": ("coffee",), "rocket": ("rocket",)}
     [part] = found
-    with closing(sqlite3.connect(home / ".clipsearch" / "catalog.db")) as db:
+    with raw_catalog(home / ".clipsearch") as db:
         chances = [chance for (chance,) in db.execute("SELECT probability FROM tags ORDER BY item_id")]
     assert chances == pytest.approx(part.chances.max(axis=1).tolist())
     assert [Path(item.path).stem for item in engine.find(Filter(tags=("CAT",)))] == ["chelsea"]
@@ -265,11 +264,11 @@ def test_a_second_run_replaces_what_the_same_labels_said_and_nothing_else(engine
     assert "rocket" in by_name(engine)["rocket"], "a picture that was not looked at keeps its tag"
 
 
+@pytest.mark.sqlite
 def test_what_was_saved_before_a_failure_stays_and_the_rest_is_as_it_was(engine, home, monkeypatch):
     save_labels(label_pictures(engine, ["kitten", "coffee"]), 0)
     before = by_name(engine)
-    catalog = home / ".clipsearch" / "catalog.db"
-    with closing(sqlite3.connect(catalog)) as db:
+    with raw_catalog(home / ".clipsearch") as db:
         db.execute(
             "CREATE TRIGGER no BEFORE INSERT ON tags WHEN new.tag = 'rocket' BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
@@ -280,7 +279,7 @@ def test_what_was_saved_before_a_failure_stays_and_the_rest_is_as_it_was(engine,
     with pytest.raises(LibraryError):
         save_labels(found)
     assert by_name(engine) == {**before, "chelsea": ("cat", *before["chelsea"]), "coffee": ("coffee",)}
-    with closing(sqlite3.connect(catalog)) as db:
+    with raw_catalog(home / ".clipsearch") as db:
         db.execute("DROP TRIGGER no")
     assert save_labels(found) == Saved(3, 3)
     read_state(home / ".clipsearch")
@@ -357,6 +356,7 @@ def test_json_lists_tags_and_what_find_finds_has_them(home):
     assert names(done.out.decode()) == ["coffee.png"]
 
 
+@pytest.mark.sqlite
 def test_a_library_that_cannot_be_written_is_told_and_nothing_is_printed(home):
     with Library(home / ".clipsearch").writer():
         done = run_cli("label", "--labels", "cat,dog", "--save", cwd=home)
@@ -421,6 +421,7 @@ def test_what_cannot_be_tagged_is_refused_and_nothing_is_changed(engine, ids, op
     assert engine.get([item.key for item in engine.find()]) == before
 
 
+@pytest.mark.sqlite
 def test_tags_of_the_user_survive_what_is_indexed_and_labelled_and_a_removed_keyword_stays_away(tmp_path, encoder):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -461,8 +462,9 @@ def test_tags_of_the_user_survive_what_is_indexed_and_labelled_and_a_removed_key
         assert engine.get(keys[0]).tags == ("lisbon", "mine", "tram")
 
 
+@pytest.mark.sqlite
 def test_what_is_no_text_among_tags_is_passed_over(library):
-    with closing(sqlite3.connect(library.folder / "catalog.db")) as db, db:
+    with raw_catalog(library.folder) as db:
         db.execute("INSERT INTO tags (item_id, folded, source, tag) VALUES (1, x'00', 'user', x'ff')")
         db.execute("INSERT INTO tags (item_id, folded, source, tag) VALUES (1, 'odd', 'who', x'ff')")
         db.execute("INSERT INTO tags (item_id, folded, source, tag) VALUES ('x', 'cat', 'user', 'cat')")

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.catalogs import connect_marker, marker_of
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -60,18 +62,25 @@ def read_state(library: Path, *, complete: bool = True) -> State:
 
     complete: every item has vectors, as it has unless another encoder took the place of its own.
     """
+    if (marker := marker_of(library)) is not None:
+        with connect_marker(marker) as connection:
+            return _read_state(library, connection, complete)
     with closing(sqlite3.connect(f"file:{library / 'catalog.db'}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert not db.execute("PRAGMA foreign_key_check").fetchall()
-        pins = {r["key"]: r["value"] for r in db.execute("SELECT key, value FROM settings")}
-        segments = db.execute("SELECT * FROM segments ORDER BY modality, first_row").fetchall()
-        items = db.execute("SELECT * FROM items").fetchall()
-        rows = db.execute("SELECT * FROM vectors ORDER BY item_id, part").fetchall()
-        dead = db.execute("SELECT modality, row FROM tombstones").fetchall()
-        failed = {(r["root_id"], r["path"]): r["reason"] for r in db.execute("SELECT * FROM failures")}
-        _check_words(words_of(db), items, rows)
+        return _read_state(library, db, complete)
+
+
+def _read_state(library: Path, db: Any, complete: bool) -> State:
+    pins = {r["key"]: r["value"] for r in db.execute("SELECT key, value FROM settings")}
+    segments = db.execute("SELECT * FROM segments ORDER BY modality, first_row").fetchall()
+    items = db.execute("SELECT * FROM items").fetchall()
+    rows = db.execute("SELECT * FROM vectors ORDER BY item_id, part").fetchall()
+    dead = db.execute("SELECT modality, row FROM tombstones").fetchall()
+    failed = {(r["root_id"], r["path"]): r["reason"] for r in db.execute("SELECT * FROM failures")}
+    _check_words(words_of(db), items, rows)
     dim = int(pins.get("dim", 0))
     matrices, committed = _read_segments(library / "vectors", segments, dim)
     tombstones = {m: frozenset(r["row"] for r in dead if r["modality"] == m) for m in committed}
@@ -85,8 +94,10 @@ def read_state(library: Path, *, complete: bool = True) -> State:
     return State(entries, failed, committed, tombstones, pins)
 
 
-def words_of(db: sqlite3.Connection) -> dict[int, list[str]]:
+def words_of(db: Any) -> dict[int, list[str]]:
     """The words that full text search has of each item, in order."""
+    if not isinstance(db, sqlite3.Connection):
+        return {item: tokens.split() for item, tokens in db.execute("SELECT item_id, tokens FROM full_text")}
     db.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab(main, full_text, instance)")
     found: dict[int, list[str]] = {}
     for doc, term in db.execute("SELECT doc, term FROM temp.words ORDER BY doc, offset"):

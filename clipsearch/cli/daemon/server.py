@@ -35,7 +35,7 @@ from clipsearch.errors import ClipSearchError
 from clipsearch.locations import cache_dir
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.opening import open_library
-from clipsearch.store.reading import CATALOG
+from clipsearch.store.reading import catalog_file
 
 MAX_LIBRARIES = 4
 """So many are held open; of more, those that were not asked for longest are closed."""
@@ -118,7 +118,7 @@ class DaemonServer:
 
     def _engine(self, library: Path, settings: Settings) -> SearchEngine:
         """Return the engine of a library; another one once its catalog is replaced, or what the user trusts changes."""
-        status = os.stat(library / CATALOG)
+        status = os.stat(catalog_file(library))
         key = (library, settings, status.st_dev, status.st_ino, trust.stamp())
         with self._engines_lock:
             if key not in self._engines:

@@ -1,0 +1,117 @@
+"""A catalog in a schema of its own, as a library opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Engine, event
+from sqlalchemy.schema import CreateSchema
+
+from clipsearch.errors import InvalidInputError, StoreCorruptError
+from clipsearch.store import migrations
+from clipsearch.store.database import guard, mapped_errors, transaction
+from clipsearch.store.identity import get_library_id
+from clipsearch.store.postgres import address as addresses
+from clipsearch.store.postgres import seals
+from clipsearch.store.postgres.address import Marker
+from clipsearch.store.postgres.connections import reader_engine, writer_engine
+
+
+class CatalogSchema:
+    """A schema of a PostgreSQL server, which `catalog.json` in the folder names. The lock is one of the database."""
+
+    def __init__(self, folder: Path, given: str | None) -> None:
+        """Find the catalog of a library. given: the URL that the user names, or None.
+
+        Raises LibraryError for a server that only the folder names, InvalidInputError for what is no address.
+        """
+        self._folder = folder
+        self._given = given
+        self._marker = addresses.read_marker(folder)
+        self._word = addresses.named(given)
+        if self._marker is not None:
+            self._address = addresses.resolve(self._marker, given)
+
+    def is_there(self) -> bool:
+        """Tell whether the folder says where the catalog is."""
+        return self._marker is not None
+
+    def reader(self) -> Engine:
+        """Return an engine for reading."""
+        engine = reader_engine(self._address)
+        try:
+            with mapped_errors():
+                self._require_own(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+    def writer(self, timeout: float = 0.0, check: Callable[[], None] = lambda: None) -> Engine:
+        """Return an engine for writing, which holds the writer's lock.
+
+        timeout: seconds to wait for it. check: called before a catalog is made.
+        """
+        marker = self._require_marker()
+        engine = writer_engine(self._address, timeout)
+        try:
+            guard(engine)
+            event.listen(engine, "commit", seals.seal)
+            if not migrations.schema_version(engine):
+                check()
+                with transaction(engine) as connection:
+                    connection.execute(CreateSchema(marker.address.schema, if_not_exists=True))
+            migrations.migrate(engine, library_id=marker.library_id)
+            self._require_own(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+    def create(self, check: Callable[[], None], timeout: float = 0.0) -> None:
+        """Make the catalog unless it is there; the folder names it first, so that no schema is lost.
+
+        check: called before one is made.
+        """
+        if self._marker is None:
+            assert self._word is not None
+            marker = addresses.new_marker(self._word)
+            self._address = marker.address
+            self._require_free(timeout)
+            addresses.write_marker(self._folder, marker)
+            self._marker = marker
+        self.writer(timeout, check).dispose()
+        if self._word is not None and self._word.url == self._address.url:
+            addresses.trust(self._word.url)
+
+    def _require_marker(self) -> Marker:
+        assert self._marker is not None
+        return self._marker
+
+    def _require_free(self, timeout: float) -> None:
+        """Raise InvalidInputError where the schema that is named holds something."""
+        engine = writer_engine(self._address, timeout)
+        query = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?) LIMIT 1"
+        try:
+            with mapped_errors(), engine.connect() as connection:
+                if connection.exec_driver_sql(query, (self._address.schema,)).first() is not None:
+                    raise InvalidInputError(
+                        f"The schema {self._address.schema} of {self._address.url} holds something already. Name "
+                        "another by ?schema=NAME, or none, for one that is made for the library."
+                    )
+        finally:
+            engine.dispose()
+
+    def _require_own(self, engine: Engine) -> None:
+        """Raise StoreCorruptError unless the catalog is that of this library."""
+        marker = self._require_marker()
+        if not migrations.schema_version(engine):
+            return
+        with engine.connect() as connection, connection.begin():
+            found = get_library_id(connection)
+        if found != marker.library_id:
+            raise StoreCorruptError(
+                f"The catalog at {self._address.place} is that of another library. Name the server that has this "
+                "library's: clipsearch index --catalog URL"
+            )

@@ -1,0 +1,184 @@
+"""The words of items in PostgreSQL, which finds and ranks them as SQLite's FTS5 does.
+
+The tokens are those of FTS5 itself: SQLite cuts each text in memory. `tokens` has them in order, each between blanks,
+so that phrases can be looked for; `words`, a tsvector without places, is what the index is on. A text of more words
+than a tsvector holds has none, and is looked through.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, column, func, literal_column, or_, select
+from sqlalchemy import table as lightweight
+
+from clipsearch.store.postgres.copying import copy_rows
+from clipsearch.store.schema import items
+
+NAME = "full_text"
+DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
+_CREATE = (
+    f'CREATE TABLE {NAME} (item_id BIGINT PRIMARY KEY, length BIGINT NOT NULL, tokens TEXT COLLATE "C" NOT NULL, '
+    "words TSVECTOR)",
+    f"CREATE INDEX ix_full_text_words ON {NAME} USING gin (words)",
+    f"CREATE INDEX ix_full_text_long ON {NAME} (item_id) WHERE words IS NULL",
+)
+_COLUMNS = ("item_id", "length", "tokens", "words")
+_table = lightweight(NAME, column("item_id"), column("length"), column("tokens"), column("words"))
+
+_MOST_TOKEN, _MOST_VECTOR = 500, 900_000
+"""Bytes of a token in `words`, where longer ones are cut, and of all of them; PostgreSQL takes 2,046 and 1 MiB."""
+
+_SEPARATOR = "  "  # two, so that each token has blanks of its own
+
+_NO_TERM = "-"  # no token has it: what FTS5 folds to nothing, such as some marks, is a token all the same
+
+_K1, _B, _LEAST_IDF = 1.2, 0.75, 1e-6
+"""Parameters of BM25 as SQLite has them: https://sqlite.org/fts5.html#the_bm25_function"""
+
+
+class Totals(NamedTuple):
+    """How many items have words, and how many words they have."""
+
+    items: int
+    words: int
+
+
+def create(connection: Connection) -> None:
+    """Create the table and its indexes."""
+    for statement in _CREATE:
+        connection.exec_driver_sql(statement)
+
+
+def drop(connection: Connection) -> None:
+    """Drop the table."""
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}")
+
+
+def add(connection: Connection, block: Sequence[tuple[int, str]]) -> None:
+    """Put the words of items (id, text) in, none of which is there yet."""
+    copy_rows(connection, NAME, _COLUMNS, _rows(block))
+
+
+def remove(connection: Connection, ids: Select[tuple[int]] | Sequence[int]) -> None:
+    """Take the words of items out."""
+    connection.execute(_table.delete().where(_table.c.item_id.in_(ids)))
+
+
+def differs(connection: Connection, blocks: Iterable[Sequence[tuple[int, str]]]) -> bool:
+    """Tell whether the table is not what the texts (id, text) of all items would give now."""
+    known = 0
+    stored = f"SELECT item_id, length, tokens, words::text FROM {NAME} WHERE item_id = ANY (?) ORDER BY item_id"
+    for block in blocks:
+        fresh = {row[0]: row for row in _rows(block)}
+        found = {row[0]: tuple(row) for row in connection.exec_driver_sql(stored, ([*fresh],))}
+        known += len(found)
+        if {number: row[:3] for number, row in found.items()} != {number: row[:3] for number, row in fresh.items()}:
+            return True
+        if any(_lexemes(found[number][3]) != _lexemes(row[3]) for number, row in fresh.items()):
+            return True
+    return totals(connection).items != known
+
+
+def matching(words: Iterable[tuple[str, bool]]) -> Select[Any]:
+    """Build the query for the ids of items that have all of these words; is_start: the last of them may go on."""
+    return select(_table.c.item_id).where(*(_has(text, is_start) for text, is_start in words))
+
+
+def count(connection: Connection, text: str, most: int) -> int:
+    """Count the items that have words one after the other, up to `most`."""
+    found = select(_table.c.item_id).where(_has(text, False)).limit(most)
+    return int(connection.execute(select(func.count()).select_from(found.subquery())).scalar_one())
+
+
+def totals(connection: Connection) -> Totals:
+    """Count the items and their words."""
+    row = connection.exec_driver_sql(f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}").one()
+    return Totals(row[0], row[1])
+
+
+def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
+    """Build the query for the ids of items, joined, that have all of these words, and their order by BM25.
+
+    telling: how many items have each.
+    """
+    average = max(known.words / max(known.items, 1), 1e-9)
+    score: ColumnElement[Any] = literal_column("0.0")
+    for text, hits in telling.items():
+        idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
+        often = _frequency(tuple(tokens_of(text)))
+        share = _K1 * (1 - _B + _B * _table.c.length / literal_column(repr(average)))
+        score = score + literal_column(repr(idf)) * (often * (_K1 + 1)) / (often + share)
+    found = matching((text, False) for text in telling)
+    return found.join(items, items.c.id == _table.c.item_id), score.desc()
+
+
+@lru_cache(maxsize=4096)
+def tokens_of(text: str) -> tuple[str, ...]:
+    """Return the tokens of one text."""
+    return tuple(tokenise([text])[0])
+
+
+def tokenise(texts: Sequence[str]) -> list[list[str]]:
+    """Cut texts into tokens, as FTS5 does."""
+    found: list[list[str]] = [[] for _ in texts]
+    with closing(sqlite3.connect(":memory:")) as cutter:
+        cutter.execute(f"CREATE VIRTUAL TABLE {NAME} USING {DEFINITION}")
+        cutter.execute(f"CREATE VIRTUAL TABLE terms USING fts5vocab({NAME}, instance)")
+        cutter.executemany(f"INSERT INTO {NAME} (rowid, words) VALUES (?, ?)", enumerate(texts))
+        for number, term in cutter.execute("SELECT doc, term FROM terms ORDER BY doc, offset"):
+            found[number].append(term or _NO_TERM)
+    return found
+
+
+def _rows(block: Sequence[tuple[int, str]]) -> Iterator[tuple[int, int, str, str | None]]:
+    for (item_id, _), tokens in zip(block, tokenise([text for _, text in block]), strict=True):
+        if tokens:
+            yield item_id, len(tokens), f" {_SEPARATOR.join(tokens)} ", _vector(tokens)
+
+
+def _vector(tokens: Iterable[str]) -> str | None:
+    """Write the words of a text as a tsvector; None for more than it holds."""
+    words = {_cut(token) for token in tokens}
+    written = " ".join(f"'{word}'" for word in sorted(words))
+    return written if len(written.encode()) <= _MOST_VECTOR else None
+
+
+def _lexemes(vector: str | None) -> set[str] | None:
+    return None if vector is None else {*vector.split(" ")}
+
+
+def _cut(token: str) -> str:
+    return token if len(token) * 4 <= _MOST_TOKEN else token.encode()[:_MOST_TOKEN].decode("utf-8", "ignore")
+
+
+def _has(text: str, is_start: bool) -> ColumnElement[bool]:
+    """Build the condition "has these words one after the other"."""
+    tokens = tokens_of(text)
+    if not tokens:
+        return literal_column("false")
+    quoted = [f"'{_cut(token)}'" for token in tokens]
+    query = " & ".join(quoted) + (":*" if is_start else "")
+    indexed = _table.c.words.op("@@")(bindparam(None, query).op("::")(literal_column("tsquery")))
+    exact = func.strpos(_table.c.tokens, _pattern(tokens, is_start)) > 0
+    is_exact = len(tokens) == 1 and _cut(tokens[0]) == tokens[0]
+    return or_(indexed if is_exact else and_(indexed, exact), and_(_table.c.words.is_(None), exact))
+
+
+def _pattern(tokens: Sequence[str], is_start: bool = False) -> str:
+    return f" {_SEPARATOR.join(tokens)}" + ("" if is_start else " ")
+
+
+def _frequency(tokens: tuple[str, ...]) -> ColumnElement[Any]:
+    """Build the number of times that a text has these words one after the other, which may overlap."""
+    if len(tokens) == 1:
+        pattern = _pattern(tokens)
+        rest = func.length(func.replace(_table.c.tokens, pattern, ""))
+        return (func.length(_table.c.tokens) - rest) / literal_column(str(len(pattern)))
+    first, rest_of = tokens[0], _SEPARATOR.join(tokens[1:])
+    return func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )")

