@@ -177,27 +177,22 @@ def open(
         create: Make the library if it is not there.
         model: The encoder of a new library, as `clipsearch index --model` takes it; None for what the settings name. An
             existing library must have that encoder.
-        dim: The length of vectors that are made elsewhere, by what `model` names: pictures and texts are not encoded
-            then, and must come with their vectors to be found by them.
+        dim: The length of vectors that are made elsewhere, by what `model` names; nothing is encoded then.
         index_metadata: Names of metadata whose values are indexed from now on, beside those that are.
         timeout: Seconds that a call that writes waits for another writer.
-        settings: None reads the environment and the config file. A library of a `local-dir:` or `hf-hub:` model loads
-            it only if the user trusts that: `Settings(model="local-dir:PATH")` names it, as `clipsearch trust` and
-            `index --model` do.
-        partial: Of several libraries, leave out those that are out of reach, and say so in the warnings of answers; by
-            default that is an error.
-        catalog: The PostgreSQL server of a new library's catalog, `postgresql+psycopg://USER@HOST/DATABASE`, or the one
-            that an existing library is to be reached at. None for a file in its folder, or for what the folder or
-            CLIPSEARCH_CATALOG says. The password comes from ~/.pgpass or PGPASSWORD.
+        settings: None reads the environment and the config file. A `local-dir:` or `hf-hub:` model is loaded only if
+            `Settings(model=...)`, `clipsearch trust` or `index --model` named it.
+        partial: Of several libraries, leave out those that are out of reach, with a warning; else that is an error.
+        catalog: The PostgreSQL server of a new library's catalog, or the one that an existing one is to be reached at:
+            `postgresql+psycopg://USER@HOST/DATABASE`. None for what the folder or CLIPSEARCH_CATALOG says.
 
     Returns:
         A search engine, safe to share between threads. Close it, or use it as a context manager.
 
     Raises:
-        LibraryNotFoundError: The library does not exist. An untrusted encoder is an EncoderUnavailableError of the
-            first search that needs it.
+        LibraryNotFoundError: The library does not exist.
         EncoderMismatchError: The library has another encoder than `model`.
-        EncoderUnavailableError: The encoder of a new library cannot be loaded.
+        EncoderUnavailableError: The encoder of a new library cannot be loaded; that of another, at the first search.
         InvalidInputError: An argument cannot be used.
         LibraryError: The library cannot be made there, or not be written where there is a name to index.
 
@@ -218,15 +213,9 @@ def open(
     chosen = settings or load_settings()
     folder = library_path(os.fspath(library) if library is not None else chosen.library)
     return open_engine(
-        folder,
-        chosen,
-        create=create,
-        model=model,
-        dim=dim,
-        index_metadata=index_metadata,
-        timeout=timeout,
+        folder, chosen, create=create, model=model, dim=dim, index_metadata=index_metadata, timeout=timeout,
         catalog=catalog,
-    )
+    )  # fmt: skip
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

@@ -190,6 +190,11 @@ class RemoteSnapshot(Snapshot):
         texts, words, last_id = map(int, [*found.numbers("words"), 0, 0, 0][:3])
         self._words = WordStatistics(texts, words, last_id)
 
+    @property
+    def encoder(self) -> EncoderPin | None:
+        """The encoder of the library; None where it has none yet."""
+        return self.pin
+
     def _ask(self, question: str, **about: Any) -> Fields:  # noqa: ANN401 - what JSON has
         def read(value: object) -> Fields:
             return Fields(value)

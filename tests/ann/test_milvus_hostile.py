@@ -25,6 +25,8 @@ from indexer.plan import IndexPlan
 from tests.support.cli import run_cli
 from tests.support.state import tree_digest
 
+pytestmark = pytest.mark.slow
+
 DIM, ROWS = 16, 400
 LIBRARY = "0" * 32
 COLLECTION = f"clipsearch_{LIBRARY}_image_1"

@@ -13,6 +13,8 @@ from tests.support.cli import run_here as run
 from tests.support.joined import READS, SEARCHES, SETTINGS, fill, make, records, seen
 from tests.support.serving import TOKEN, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory, encoder):

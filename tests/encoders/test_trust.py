@@ -304,11 +304,15 @@ def test_only_one_place_loads_what_a_library_names():
         found |= {f"{path.relative_to(root)} {call}" for call in calls if ours and call.startswith("registry.load")}
     assert found == {
         "clipsearch/cli/embed.py registry.load",
+        "clipsearch/cli/plan.py registry.load",
         "clipsearch/query/embedding.py registry.load_pinned",
         "indexer/calibration.py registry.load_pinned",
+        "indexer/embed_shard.py registry.load_pinned",
+        "indexer/executors/frames.py registry.load",
         "indexer/importing.py registry.load",
         "indexer/pipeline.py registry.load",
         "indexer/pipeline.py registry.load_pinned",
+        "indexer/reindex.py registry.load_pinned",
     }
 
 

@@ -21,6 +21,8 @@ from tests.support.datasets import picture, samples, tar_of, write_table
 from tests.support.libraries import index, photos
 from tests.support.web import serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def library(tmp_path):

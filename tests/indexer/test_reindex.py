@@ -35,6 +35,8 @@ from tests.support.cli import run_cli, start_cli
 from tests.support.libraries import index, photo, photos
 from tests.support.serve_command import running
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(threads=1, offline=True, batch_size=4, query_cache=False)
 QUERIES = ("a red boat", "dogs in the snow", "a sunny beach", "the price of a lamp")
 BOX = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.2), (0.1, 0.2))

@@ -9,6 +9,8 @@ from tests.support.libraries import index
 from tests.support.page_library import write_pictures
 from tests.support.serving import serving
 
+pytestmark = pytest.mark.slow
+
 HARM = "<img src=x onerror='window.harm=1'><style>*{display:none}</style>"
 NAMES = [
     "__proto__",

@@ -30,7 +30,7 @@ from clipsearch.store.full_text import Keywords
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.snapshot import SAMPLE_ROWS, Snapshot
 from clipsearch.store.spreads import Spreads
-from clipsearch.types import Facets, Item, Modality, Neighbors, Passage, Places, TextLine
+from clipsearch.types import EncoderPin, Facets, Item, Modality, Neighbors, Passage, Places, TextLine
 
 T = TypeVar("T")
 
@@ -104,6 +104,12 @@ class JointSnapshot(Snapshot):
         raise InvalidInputError(
             "This cannot be done over several libraries. Open the one that is meant: clipsearch.open(DIR)"
         )
+
+    def require_encoder(self, pin: EncoderPin) -> None:
+        """Raise EncoderChangedError if a library has another encoder by now; empty ones may have none."""
+        for each in self._parts:
+            if each.state.encoder is not None:
+                each.state.require_encoder(pin)
 
     def rows(self, modality: Modality) -> JointRows:
         """Return the rows of all libraries."""
