@@ -5,7 +5,7 @@ BIN := .venv/bin
 PHOTOS ?=
 QUERY ?=
 
-.PHONY: demo test test-all test-cluster check docs-check bench clean
+.PHONY: demo test test-all test-cluster test-postgres check docs-check bench clean
 
 demo: .venv/demo.stamp
 	$(BIN)/python tools/demo.py --photos "$(PHOTOS)" --query "$(QUERY)" --work build/demo
@@ -14,7 +14,10 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: test
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not on_postgres"
+
+test-postgres: .venv/dev.stamp
+	$(BIN)/python -m pytest -q -m on_postgres tests/store
 
 # The server is a package of 56 MB for Linux alone; its tests are skipped where it cannot be installed.
 test-cluster: .venv/dev.stamp

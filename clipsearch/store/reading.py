@@ -31,9 +31,15 @@ _copies: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def catalog_file(library: Path) -> Path:
-    """Return the file that makes a folder a library: its catalog, else what names the server of its catalog."""
+    """Return the file that makes a folder a library: its catalog, else what names the server of its catalog.
+
+    A folder that may not be looked into seems to have its catalog: opening that says what is wrong.
+    """
     catalog, marker = library / CATALOG, library / MARKER
-    return marker if not catalog.exists() and marker.exists() else catalog
+    try:
+        return marker if not catalog.exists() and marker.exists() else catalog
+    except OSError:
+        return catalog
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

@@ -1,7 +1,7 @@
 """The contract of a catalog: the tests of the store run on SQLite, and again on a real PostgreSQL server.
 
 What is about SQLite's own files, its plans or its errors is marked `sqlite`, a test or a whole module, and runs there
-alone; what is about PostgreSQL alone is marked `postgres`.
+alone; what is about PostgreSQL alone is marked `postgres`. `make test-postgres` runs the second round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ DATABASES = ["sqlite", "postgres"]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     names = DATABASES[:1] if "sqlite" in marks else DATABASES[1:] if "postgres" in marks else DATABASES
-    chosen = [pytest.param(name, marks=[pytest.mark.slow] if name == "postgres" else []) for name in names]
+    mark = pytest.mark.slow if "postgres" in marks else pytest.mark.on_postgres
+    chosen = [pytest.param(name, marks=[mark] if name == "postgres" else []) for name in names]
     metafunc.parametrize("database", chosen, indirect=True, scope="module")
 
 

@@ -289,6 +289,7 @@ def test_an_open_engine_gives_the_same_answers_after_it(holed):
 STEPS = st.one_of(CHANGES, st.tuples(st.just("compact"), st.sampled_from(Modality)))
 
 
+@pytest.mark.sqlite  # hundreds of writers: many minutes with a server
 @pytest.mark.slow
 @given(steps=st.lists(STEPS, min_size=3, max_size=12), segment_rows=st.sampled_from([1, 3, 1 << 20]))
 @settings(max_examples=40)

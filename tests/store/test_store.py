@@ -59,6 +59,7 @@ RUNS = st.lists(
 )
 
 
+@pytest.mark.sqlite  # hundreds of writers: many minutes with a server
 @given(runs=RUNS, segment_rows=st.sampled_from([1, 3, 1 << 20]))
 @settings(max_examples=40)
 def test_commits_agree_with_a_model(tmp_path_factory, runs, segment_rows):
