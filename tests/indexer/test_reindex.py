@@ -462,7 +462,7 @@ def test_processes_that_are_killed_lose_a_batch_at_most_and_the_next_goes_on(pla
         if items[-1] == 15:
             break
         wait *= 1.05
-    assert items == sorted(items) and items[-1] == 15 and killed > 2
+    assert items == sorted(items) and items[-1] == 15 and killed
     assert run_cli("reindex", "--flip", "--library", place).code == 0
     assert answers(place, other) == answers(filled / "two", other)
     assert_whole(place)
