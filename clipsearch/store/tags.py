@@ -164,7 +164,10 @@ def _counts(connection: Connection, shown: Select[tuple[int]] | None = None) -> 
     rows, names = func.count(), func.count(tags.c.item_id.distinct())
     counted = select(tags.c.folded, rows, names).group_by(tags.c.folded)
     other = select(tags.c.folded, tags.c.tag, rows).where(tags.c.tag != tags.c.folded)
-    other = other.group_by(literal_column("+tags.folded"), literal_column("+tags.tag"))  # not in the order of the index
+    if is_postgres(connection):
+        other = other.group_by(tags.c.folded, tags.c.tag)
+    else:  # not in the order of the index
+        other = other.group_by(literal_column("+tags.folded"), literal_column("+tags.tag"))
     if shown is not None:
         counted, other = (query.where(tags.c.item_id.in_(shown)) for query in (counted, other))
     counts = {folded: (n, number) for folded, n, number in connection.execute(counted) if isinstance(folded, str)}
