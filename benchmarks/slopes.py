@@ -65,7 +65,7 @@ def tagged(folder: Path, size: int) -> dict[str, float]:
 
 
 def captioned(folder: Path, size: int) -> dict[str, float]:
-    """Index a folder of one picture again whose table has so many captions, none of which has changed."""
+    """Index a folder again that has one picture and a table of this many captions, all unchanged."""
     import numpy as np
     from PIL import Image
 
@@ -106,7 +106,7 @@ def again(folder: str, photos: str) -> None:
 
 
 def worded(folder: Path, size: int) -> dict[str, float]:
-    """Find the items that have a word, which 15 % of so many texts have."""
+    """Find the items that have a word; 15 % of the texts have it."""
     chance = random.Random(0)
     rare = [f"w{number:05d}" for number in range(20_000)]
 

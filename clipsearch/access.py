@@ -16,6 +16,14 @@ LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _MIN_TOKEN = 16
 
 
+def is_this_machine(host: str) -> bool:
+    """Tell whether a host can only be this machine: `localhost`, or a loopback address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who can reach a server, and what they may do.
@@ -38,12 +46,7 @@ class Access:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_this_machine(self.host)
 
     @property
     def name(self) -> str:

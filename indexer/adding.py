@@ -45,7 +45,7 @@ class Journal(Protocol):
     """What keeps how far the source of records is read."""
 
     def cut(self, taken: int) -> Cut:
-        """Return where the next block stands, which has so many records; asked in the order of the blocks."""
+        """Return the position after the next block, which has `taken` records; called in the order of the blocks."""
 
 
 class Adding:

@@ -359,7 +359,7 @@ def activate(writer: Writer, modality: Modality, generation: Generation | None) 
 
 
 def sample_size(choice: Choice, dim: int) -> int:
-    """Return how many rows of so many dimensions an index is trained with."""
+    """Return how many rows an index is trained with; dim: dimensions of a row."""
     wanted = max(TRAINING_ROWS_PER_LIST * choice.nlist, MAX_CODEBOOK_ROWS)
     return min(wanted, max(MAX_SAMPLE_BYTES // (4 * dim), MAX_CODEBOOK_ROWS))
 

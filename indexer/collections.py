@@ -31,7 +31,7 @@ from indexer.plan import IndexPlan
 logger = logging.getLogger("clipsearch")
 
 RETRAIN_GROWTH = 4.0
-"""A collection is made again once there are so many times the rows for which the number of its lists was chosen."""
+"""A collection is rebuilt when the rows have grown by this factor since its number of lists was chosen."""
 
 _OWN_QUERIES = 512
 

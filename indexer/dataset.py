@@ -78,12 +78,7 @@ def to_json(options: SourceOptions) -> str:
 def from_json(text: str) -> SourceOptions:
     """Read what `to_json` wrote. Raises InvalidInputError for anything else."""
     try:
-        values = json.loads(text)
-        columns = tuple((str(role), str(name)) for role, name in values.get("columns", ()))
-        pictures, fetch_urls = values.get("pictures"), values.get("fetch_urls", False)
-        if not isinstance(pictures, str | None) or not isinstance(fetch_urls, bool):
-            raise ValueError(text)
-        options = SourceOptions(columns, pictures, fetch_urls)
+        options = SourceOptions.of_json(json.loads(text))
     except (ValueError, TypeError, AttributeError) as error:
         raise InvalidInputError(f"The library says {text!r:.80} of how a data set is read. Name it again.") from error
     options.check()
@@ -212,7 +207,7 @@ class _Journal:
         self.ends.append(entry)
 
     def cut(self, taken: int) -> _Cut:
-        """Return where the next block stands: so many rows, and the ends of shards after them."""
+        """Return the position after the next block of `taken` rows, and the ends of shards behind it."""
         entries: list[_Taken] = []
         while self.ends and (taken or self.ends[0].name is None):
             entry = self.ends.popleft()

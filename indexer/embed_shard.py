@@ -51,18 +51,12 @@ class EmbedTask:
         """Read what `to_json` wrote. Raises InvalidInputError for anything else."""
         try:
             said: dict[str, Any] = json.loads(text)
-            parts: dict[str, Callable[..., Any]] = {
-                "shard": Shard, "encoder": EncoderPin, "options": read_options, "settings": Settings,
-            }  # fmt: skip
-            return cls(**{name: parts[name](**each) if name in parts else each for name, each in said.items()})
+            options = SourceOptions.of_json(said.pop("options"))
+            parts: dict[str, Callable[..., Any]] = {"shard": Shard, "encoder": EncoderPin, "settings": Settings}
+            made = {name: parts[name](**each) if name in parts else each for name, each in said.items()}
+            return cls(**made, options=options)
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidInputError(f"This is not a task that clipsearch wrote: {text:.80}") from error
-
-
-def read_options(**said: Any) -> SourceOptions:  # noqa: ANN401 - what JSON has
-    """Return the options of a source from JSON, which has lists for tuples. Raises TypeError, ValueError."""
-    columns = tuple((str(role), str(name)) for role, name in said.pop("columns", ()))
-    return SourceOptions(columns=columns, **said)
 
 
 def load_encoder(task: EmbedTask) -> Encoder:

@@ -208,7 +208,7 @@ def _columns(said: Mapping[str, Any]) -> ItemColumns:
 
 def _passage(number: int, said: object) -> Part:
     if not isinstance(said, list) or len(said) != 3:
-        raise InvalidInputError("a record has a passage that is none")
+        raise InvalidInputError("a record has an invalid passage")
     text, line, end_line = said
     if said == [None, None, None]:
         return Part(Modality.TEXT, number)
@@ -247,7 +247,7 @@ def _time(value: object) -> str:
     try:
         return datetime.fromisoformat(_text("taken_at", value)).isoformat()
     except ValueError as error:
-        raise InvalidInputError(f"a record has the time {value!r:.40}, which is none") from error
+        raise InvalidInputError(f"a record has the time {value!r:.40}, which is not valid") from error
 
 
 def _degrees(name: str, value: object, most: int) -> float:

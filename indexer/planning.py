@@ -155,7 +155,7 @@ def make_plan(demand: Demand, rates: Rates) -> CapacityPlan:
 
 
 def index_bytes(rows: int, dim: int) -> tuple[str, int, int]:
-    """Return the kind of index for so many rows, its bytes in memory, and on disk; an exact scan takes none."""
+    """Return the kind of index for a number of rows, and its bytes in memory and on disk: 0 for an exact scan."""
     choice = registry.choose("auto", rows, dim)
     if choice.kind == "flat":
         return choice.kind, 0, 0

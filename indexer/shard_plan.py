@@ -14,7 +14,7 @@ from clipsearch.durable import replace_file
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.store.folder import open_folder
 from clipsearch.types import EncoderPin
-from indexer.embed_shard import EmbedTask, read_options
+from indexer.embed_shard import EmbedTask
 from indexer.shard_files import FORMAT, MAX_MANIFEST
 from indexer.sources.base import Shard
 from indexer.sources.registry import SourceOptions
@@ -87,7 +87,7 @@ def _parse(said: Mapping[str, Any]) -> ShardPlan:
     if values.pop("format") != FORMAT:
         raise ValueError("another version of clipsearch wrote it")
     shards = tuple(Shard(**each) for each in values.pop("shards"))
-    encoder, options = EncoderPin(**values.pop("encoder")), read_options(**values.pop("options"))
+    encoder, options = EncoderPin(**values.pop("encoder")), SourceOptions.of_json(values.pop("options"))
     plan = ShardPlan(encoder=encoder, shards=shards, options=options, **values)
     texts = [plan.source, encoder.name, encoder.fingerprint]
     texts += [text for shard in shards for text in (shard.name, shard.fingerprint)]

@@ -20,7 +20,7 @@ class BlockMaker(Maker):
             yield self._picture(self._positions(block)[: self.count - block * size])
 
     def texts(self, count: int, *, seed: int = 0, among: int | None = None) -> NDArray[np.float32]:
-        """Make texts, each of one of the pictures; among: of one of the first so many."""
+        """Make texts, each about one of the pictures; among: only about the first `among` pictures."""
         rng = np.random.default_rng((self._seed, 2, seed))
         chosen = np.sort(rng.integers(0, among or self.count, count))
         positions = self._positions_of(chosen)[rng.permutation(count)]
@@ -29,7 +29,7 @@ class BlockMaker(Maker):
         return self._unit(np.float32(p.text_mean) + positions * np.float32(p.follow) + noise * np.float32(p.stray))
 
     def unseen(self, count: int, *, seed: int = 0, among: int | None = None) -> NDArray[np.float32]:
-        """Make more pictures of the same families: queries by picture; among: of families of the first so many."""
+        """Make more pictures of the same families, as queries; among: only of families of the first `among`."""
         rng = np.random.default_rng((self._seed, 1, seed))
         chosen = np.sort(rng.integers(0, among or self.count, count)) // self.kin * self.kin
         shared = self._positions_of(chosen, own=False)

@@ -43,7 +43,7 @@ MAX_CODEBOOK_ROWS = 65_536
 _INDEX, _TRANSFORM = "index.faiss", "transform.npz"
 _SCORES_AT_ONCE = 1 << 24
 _KEPT_QUERIES = 1024
-"""Of so many at most, a thread keeps where it searched for them."""
+"""A thread remembers the lists that it searched for at most this many queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class IvfPqParams:
         return int(codes) + ID_BYTES * rows + 4 * self.nlist * self.padded_dim + 4 * self.dim * self.padded_dim
 
     def disk(self, rows: int) -> int:
-        """Return the bytes of the files of an index of so many rows: codes in blocks, so that half of one is empty."""
+        """Return the bytes of the files of an index. Codes are stored in blocks; half a block is empty on average."""
         code = self.m * NBITS // 8
         codes = code * (rows + self.nlist * (BLOCK_CODES - 1) // 2)
         learnt = self.nlist + self.dim + (1 << NBITS)

@@ -37,7 +37,7 @@ KIND = "milvus"
 MAX_NPROBE = 65_536
 
 RETRY_SECONDS = 15.0
-"""A server that failed is asked again after so many seconds; until then searches are exact at once."""
+"""Seconds until a server that failed is tried again; until then, searches are exact."""
 
 _ANSWERS_AT_ONCE = 1 << 18
 _SPARE = 1.2

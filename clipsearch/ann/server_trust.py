@@ -8,7 +8,6 @@ a server, mode 0600. The token comes from the environment, never from a library.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from clipsearch.access import is_this_machine
 from clipsearch.errors import IndexServerError, InvalidInputError
 from clipsearch.locations import state_dir
 from clipsearch.private import read_private, write_private
@@ -99,19 +99,12 @@ def read_token(uri: str) -> str:
             raise IndexServerError(
                 f"The token of the Milvus server cannot be read from {path!r}, which {TOKEN_FILE} names: {error}."
             ) from error
-    if token and uri.startswith("http:") and not _is_local(urlsplit(uri).hostname or ""):
+    if token and uri.startswith("http:") and not is_this_machine(urlsplit(uri).hostname or ""):
         raise IndexServerError(
             f"The token would go to {uri} unencrypted, for others to read. Use an https address, or a tunnel to a port "
             "of this machine."
         )
     return token
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _folder() -> Path:

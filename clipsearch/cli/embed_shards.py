@@ -35,8 +35,8 @@ def embed_shards(
     """Embed one part of a data set into finished shards; exit with 1 if a shard cannot be read.
 
     address: of the data set. out: the folder for the shards. change: how the data set is read. folder: of the library
-    whose encoder is used, unless `model` names another or `out` has shards already. Raises InvalidInputError for a part
-    that is none, and what `embed_part` raises.
+    whose encoder is used, unless `model` names another or `out` has shards already. Raises InvalidInputError for an
+    invalid part, and what `embed_part` raises.
     """
     from clipsearch import present
     from clipsearch.cli.progress import Words, make_progress

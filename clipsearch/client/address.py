@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
+from clipsearch.access import is_this_machine
 from clipsearch.errors import InvalidInputError
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
@@ -45,7 +45,7 @@ def read_address(url: str, token: str | None = None, *, allow_http: bool = False
         raise InvalidInputError("The token has a character that no token has, or none at all. Check where it is from.")
     parts = _split(url)
     host = parts.hostname or ""
-    is_local = _is_local(host)
+    is_local = is_this_machine(host)
     if token is not None and parts.scheme == "http" and not is_local and not allow_http:
         raise InvalidInputError(
             f"The token would go to {host} unencrypted, for others to read. Use https; or, in a network that you "
@@ -71,10 +71,3 @@ def _split(url: object) -> SplitResult:
     if parts.query or parts.fragment:
         raise InvalidInputError(f"{url!r:.200} has more than an address. Leave out what is after ? or #.")
     return parts
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -146,7 +146,7 @@ class RemoteRows(Rows):
     """The rows of a server; those that it sent with an answer are kept for that search."""
 
     def __init__(self, state: RemoteSnapshot, modality: Modality, count: int, dim: int) -> None:
-        """Have so many rows, none of which is here yet."""
+        """Start with no row fetched."""
         super().__init__([], [], dim)
         self._count = count
         self._state = state

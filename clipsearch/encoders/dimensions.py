@@ -53,7 +53,7 @@ def operations_of(name: str) -> float | None:
 
 
 def _config(name: str) -> dict[str, Any]:
-    """Return the config of an encoder by its canonical name; empty if there is none here."""
+    """Return the config of an encoder by its canonical name; empty if this machine has no config of it."""
     inner = name.removeprefix(OPENCLIP)
     if inner == name or inner.startswith(HUB):
         return {}

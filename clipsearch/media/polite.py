@@ -32,7 +32,7 @@ class PoliteFetcher:
     """Fetches pictures from several threads, of each host a few at a time, and waits where a host asks for it."""
 
     def __init__(self, max_bytes: int, allow_private: bool, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Prepare; the arguments are as of `fetch_bytes`. sleep: waits so many seconds."""
+        """Prepare; the arguments are as of `fetch_bytes`. sleep: waits for a number of seconds."""
         self._max_bytes = min(max_bytes, MAX_BYTES)
         self._allow_private = allow_private
         self._sleep = sleep

@@ -7,7 +7,7 @@ from PIL import Image
 from clipsearch.errors import PictureError
 
 MAX_PAGES = 16
-"""Pages that are looked at for one that is no thumbnail."""
+"""How many pages are searched for the first full page."""
 
 _SUBFILE_TYPE, _BITS, _SAMPLES, _PLANAR = 254, 258, 277, 284
 _REDUCED = 1

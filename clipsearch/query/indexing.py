@@ -28,7 +28,7 @@ class IndexKeywords(TypedDict, total=False):
 
 
 def read_paths(paths: Paths) -> list[str]:
-    """Return the paths as str. Raises InvalidInputError for what is no path."""
+    """Return the paths as str. Raises InvalidInputError for anything that is not a path."""
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     for path in given:
         if not isinstance(path, str | os.PathLike):

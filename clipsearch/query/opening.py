@@ -20,7 +20,7 @@ def open_library(folder: Path, settings: Settings | None = None, embedder: Embed
 
 
 def open_second(folder: Path, settings: Settings | None = None) -> SearchEngine:
-    """Open the second set of the library in a folder for search. Raises LibraryError where there is none."""
+    """Open the second set of vectors of a library for search. Raises LibraryError if the library has no second set."""
     from clipsearch.store.second_library import SecondLibrary
 
     return SearchEngine(SecondLibrary(folder), settings)

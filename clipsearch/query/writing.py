@@ -188,7 +188,7 @@ class EngineWrites:
     ) -> ReindexReport:
         """Change the encoder, as `clipsearch reindex` does: this and other engines answer meanwhile, and go on after.
 
-        Items are encoded again beside the vectors that answer. A call that was cut off is gone on with by the next one.
+        Items are encoded again beside the vectors that answer. The next call continues one that was interrupted.
 
         Args:
             model: The new encoder, as `clipsearch models` names it; None to go on with one that is being prepared.

@@ -36,7 +36,7 @@ class CaptionTable:
     """The copy of a table. Its methods may be called from any thread, one at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Open a copy. Raises sqlite3.Error for what is none."""
+        """Open a copy. Raises sqlite3.Error for a file that is not one."""
         self._path = path
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
         self._connection = connection

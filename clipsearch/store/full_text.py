@@ -239,7 +239,7 @@ def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select
 
 
 def most_items(total: int) -> int:
-    """Return how many of so many items may have a word that tells something."""
+    """Return how many of `total` items may have a word before it counts as too frequent to rank by."""
     return max(_MOST_ITEMS, int(_MOST_SHARE * total))
 
 

@@ -221,7 +221,7 @@ class Ledger:
         self._connection.execute(delete(_missing).where(_missing.c.id == item_id))
 
     def claim_missing(self, size: int, content_hash: str) -> bool:
-        """Take a missing item of that size and content off the missing list; False if there is none."""
+        """Take an item of that size and content off the missing list; return False if the list has no such item."""
         same = select(_missing.c.id).where(_missing.c.size == size, _missing.c.content_hash == content_hash).limit(1)
         with transaction(self._connection) as connection:
             item_id = connection.execute(same).scalar_one_or_none()

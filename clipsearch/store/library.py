@@ -234,7 +234,7 @@ class Library:
 
     @property
     def second(self) -> second_set.SecondSet | None:
-        """The second set of vectors, and how far it is; None where there is none."""
+        """The second set of vectors and its progress; None if the library has only one set."""
         with self.query() as connection:
             return second_set.summarise(connection)
 

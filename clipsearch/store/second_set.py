@@ -124,7 +124,7 @@ def get_generation(connection: Connection, modality: Modality) -> Generation | N
 
 
 def summarise(connection: Connection) -> SecondSet | None:
-    """Say what the second set is, and how far; None where there is none."""
+    """Describe the second set and its progress; None if the library has only one set."""
     pin = get_pin(connection)
     if pin is None:
         return None

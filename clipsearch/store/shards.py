@@ -15,11 +15,13 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Integer,
     MetaData,
     Row,
     Select,
     Table,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -171,7 +173,8 @@ def take_unseen(connection: Connection, root_id: int) -> list[int]:
 
 def summarise(connection: Connection) -> dict[int, SourceSummary]:
     """Return what the library has of its data sets, by root."""
-    counts = (func.count(), func.sum(shards.c.done), func.sum(shards.c.failed))
+    done = func.sum(cast(shards.c.done, Integer))  # PostgreSQL does not add truth values
+    counts = (func.count(), done, func.sum(shards.c.failed))
     by_root = connection.execute(select(shards.c.root_id, *counts).group_by(shards.c.root_id))
     live = select(items.c.root_id, func.count()).where(~items.c.deleted).group_by(items.c.root_id)
     found = {row[0]: row[1:] for row in by_root}

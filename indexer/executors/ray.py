@@ -58,7 +58,7 @@ _BATCH, _END, _BROKEN = "batch", "end", "broken"
 class RayOptions:
     """How a Ray cluster is used.
 
-    address: of its head, None for $RAY_ADDRESS or a cluster on this machine, which is started if there is none.
+    address: of its head, None for $RAY_ADDRESS or a cluster on this machine, which is started if none runs.
     workers: actors at most, 0 for what the cluster has room for. cpus, gpus: of each actor; a fraction of a GPU lets
     several share it. gpus is 0 where the cluster has none, or Settings.device is `cpu`.
     """

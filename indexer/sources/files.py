@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url
 from clipsearch.store.roots import relative
+from indexer.sources.base import Shard
 
 MAX_FILES = 1_000_000
 """Files that a pattern may stand for."""
@@ -43,7 +44,7 @@ class Storage(Protocol):
     def find(self, address: str) -> Iterator[DataFile]:
         """Yield the files that an address or a pattern stands for, in a stable order.
 
-        Raises InvalidInputError where there is none, or they cannot be listed.
+        Raises InvalidInputError if there are no files, or they cannot be listed.
         """
 
     def open(self, path: str) -> BinaryIO:
@@ -58,6 +59,23 @@ class Storage(Protocol):
         folder: what relative paths start from and paths must not lead out of; None for the folder of the table.
         Raises ValueError for one that lies elsewhere, OSError for one that cannot be read.
         """
+
+
+class FileSource:
+    """What sources share whose shards are files."""
+
+    def __init__(self, address: str, storage: Storage) -> None:
+        self._address = address
+        self._storage = storage
+
+    @property
+    def address(self) -> str:
+        """The path, pattern or address of the files."""
+        return self._address
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield a shard for each file."""
+        return (Shard(file.path, file.fingerprint) for file in self._storage.find(self._address))
 
 
 def is_address(address: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import suffix
@@ -30,6 +32,15 @@ class SourceOptions:
     columns: tuple[tuple[str, str], ...] = ()
     pictures: str | None = None
     fetch_urls: bool = False
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> SourceOptions:
+        """Return the options that JSON holds, which has lists for tuples. Raises ValueError for anything else."""
+        columns = tuple((str(role), str(name)) for role, name in values.get("columns", ()))
+        pictures, fetch_urls = values.get("pictures"), values.get("fetch_urls", False)
+        if not isinstance(pictures, str | None) or not isinstance(fetch_urls, bool):
+            raise ValueError(f"not options of a data set: {values!r:.80}")
+        return cls(columns, pictures, fetch_urls)
 
     def check(self) -> None:
         """Raise InvalidInputError for columns with a role that there is not."""

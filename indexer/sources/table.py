@@ -14,7 +14,7 @@ from clipsearch.media.captions import read_number
 from clipsearch.paths import suffix
 from indexer.sources import parquet
 from indexer.sources.base import BadRow, BrokenShardError, Row, Shard
-from indexer.sources.files import Storage
+from indexer.sources.files import FileSource, Storage
 from indexer.sources.items import mapped_errors
 from indexer.sources.rows import RowReader, Unusable
 
@@ -28,26 +28,16 @@ Fields = Mapping[str, object] | str
 """The fields of a row by column, or why it has none."""
 
 
-class TableSource:
+class TableSource(FileSource):
     """The rows of one table, or of each of the tables that a pattern stands for, which are its shards."""
 
     def __init__(
         self, address: str, storage: Storage, columns: tuple[tuple[str, str], ...] = (), pictures: str | None = None
     ) -> None:
         """Open; columns and pictures are as in SourceOptions."""
-        self._address = address
-        self._storage = storage
+        super().__init__(address, storage)
         self._rows = RowReader(columns)
         self._pictures = pictures
-
-    @property
-    def address(self) -> str:
-        """The path, pattern or address of the tables."""
-        return self._address
-
-    def shards(self) -> Iterator[Shard]:
-        """Yield a shard for each table."""
-        return (Shard(file.path, file.fingerprint) for file in self._storage.find(self._address))
 
     def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
         """Yield the rows of a table from a number on; those before it are skipped without being looked at."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from clipsearch.errors import InvalidInputError
 from clipsearch.types import PICTURE_SUFFIXES
 from indexer.sources.base import BadRow, BrokenShardError, Row, Shard
-from indexer.sources.files import MAX_PICTURE, Storage
+from indexer.sources.files import MAX_PICTURE, FileSource, Storage
 from indexer.sources.rows import RowReader
 
 MAX_MEMBERS = 64
@@ -37,23 +37,13 @@ _TEXTS = frozenset({_CAPTION, _FIELDS, _CLASS})
 _PICTURES = frozenset(kind.lstrip(".") for kind in PICTURE_SUFFIXES)
 
 
-class WebDataset:
+class WebDataset(FileSource):
     """The samples of one tar file, or of each of those that a pattern stands for, which are its shards."""
 
     def __init__(self, address: str, storage: Storage, columns: tuple[tuple[str, str], ...] = ()) -> None:
         """Open; columns: those of the fields in `json` members that have a role, as in SourceOptions."""
-        self._address = address
-        self._storage = storage
+        super().__init__(address, storage)
         self._rows = RowReader(columns)
-
-    @property
-    def address(self) -> str:
-        """The path, pattern or address of the tar files."""
-        return self._address
-
-    def shards(self) -> Iterator[Shard]:
-        """Yield a shard for each tar file."""
-        return (Shard(file.path, file.fingerprint) for file in self._storage.find(self._address))
 
     def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
         """Yield the samples of a tar file from a number on; what lies before is read past.

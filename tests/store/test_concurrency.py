@@ -80,8 +80,10 @@ def test_readers_see_what_is_committed_while_a_run_is_under_way(paused_run, enco
     engine = SearchEngine(Library(library), encoder=encoder)
     assert len(engine.search("a picture", k=99)) == 10
     ran = run_cli("query", "a picture", "-k", 99, "--json", "--library", library)
+    assert ran.code == 0, ran
     assert len(ran.json["hits"]) == 10
     status = run_cli("status", "--json", "--library", library)
+    assert status.code == 0, status
     assert status.json["modalities"]["image"]["files"] == 10
     pausing.go_on.set()
     wait_until(lambda: len(engine.search("a picture", k=99)) == 30)

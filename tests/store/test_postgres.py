@@ -15,14 +15,18 @@ import pytest
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError, LibraryLockedError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.store.backup import back_up
+from clipsearch.store.forget import forget
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.postgres import address, connections
 from clipsearch.store.records import Encoded, FileRecord
+from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
 from tests.support import postgres
 from tests.support.catalogs import copy_library, marker_of
 from tests.support.contents import add_root, block, hash_of, new_library, synchronise, vectors_of
+from tests.support.datasets import write_table
+from tests.support.libraries import index
 from tests.support.paths import ROOT
 from tests.support.state import read_state
 
@@ -394,3 +398,21 @@ def test_a_copy_of_a_database_is_a_library_of_its_own(library, tmp_path):
     with copy.writer() as opened:
         opened.commit([picture("b")])
     assert (paths_in(copy), paths_in(library)) == (["/photos/a", "/photos/b"], ["/photos/a"])
+
+
+def test_a_data_set_is_read_updated_counted_and_forgotten(tmp_path, encoder):
+    rows = [{"id": f"t{number}", "text": f"a text about {number}"} for number in range(20)]
+    table = str(write_table(tmp_path / "texts.jsonl", rows))
+    first = index(tmp_path / "lib", table, encoder=encoder)
+    again = index(tmp_path / "lib", table, encoder=encoder)
+    rows[3] = {"id": "t3", "text": "something else"}
+    write_table(tmp_path / "texts.jsonl", rows[:18])
+    changed = index(tmp_path / "lib", table, encoder=encoder)
+    assert [(each.added, each.changed, each.removed) for each in (first, again, changed)] == [
+        (20, 0, 0), (0, 0, 0), (0, 1, 2),
+    ]  # fmt: skip
+    opened = Library(tmp_path / "lib")
+    assert [(each.shards, each.done, each.items) for each in summarise(opened).sources.values()] == [(1, 1, 18)]
+    assert forget(opened, [table]) == 18
+    assert not summarise(opened).sources
+    opened.close()

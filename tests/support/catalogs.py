@@ -54,6 +54,7 @@ def connect_marker(marker: dict[str, Any]) -> Any:
     from clipsearch.store.postgres.address import parse
 
     connection = psycopg.connect(**parse(marker["url"]).parameters(), row_factory=_row)
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.execute(f"SET search_path = {marker['schema']}")
     return connection
 

@@ -24,7 +24,7 @@ class CatalogSchema:
     def __init__(self, folder: Path, given: str | None) -> None:
         """Find the catalog of a library. given: the URL that the user names, or None.
 
-        Raises LibraryError for a server that only the folder names, InvalidInputError for what is no address.
+        Raises LibraryError for a server that only the folder names, InvalidInputError for an invalid address.
         """
         self._folder = folder
         self._given = given

@@ -61,7 +61,7 @@ def drop(connection: Connection) -> None:
 
 
 def add(connection: Connection, block: Sequence[tuple[int, str]]) -> None:
-    """Put the words of items (id, text) in, none of which is there yet."""
+    """Add the words of items (id, text) that the index does not have yet."""
     copy_rows(connection, NAME, _COLUMNS, _rows(block))
 
 
