@@ -106,6 +106,7 @@ def test_the_stand_ins_are_unit_vectors_and_the_same_each_time():
         assert np.array_equal(one.vectors, other.vectors)
 
 
+@pytest.mark.slow
 def test_a_library_without_words_looks_at_more_for_words_than_for_pictures(tmp_path):
     pictures, texts = far_apart()
     library = imported(tmp_path, pictures)
@@ -178,6 +179,7 @@ def test_queries_that_are_given_are_calibrated_for_and_kept(tmp_path):
     assert given_to(library) is None
 
 
+@pytest.mark.slow
 def test_the_command_takes_them_too(tmp_path):
     pictures, texts = far_apart(rows=400)
     library = imported(tmp_path, pictures)

@@ -78,6 +78,7 @@ def test_a_large_k_returns_every_picture_once(prepared):
     assert sorted(names(hits)) == [f"p{number:03d}.jpg" for number in range(COUNT)]
 
 
+@pytest.mark.slow
 def test_deleted_pictures_are_never_returned_and_the_others_all_are(folder):
     gone = {f"p{number:03d}.jpg" for number in range(10, 200, 10)}
     for name in gone:

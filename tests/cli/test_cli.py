@@ -206,6 +206,7 @@ def test_wrong_use_is_a_clear_message_and_a_code(home, arguments, code, message)
     assert not (home / "new-library").exists()
 
 
+@pytest.mark.slow
 def test_empty_library_says_so(tmp_path):
     (tmp_path / "photos").mkdir()
     library = str(tmp_path / "library")
@@ -239,6 +240,7 @@ def test_a_library_moves_with_its_drive(home, tmp_path):
     catalog.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_stderr_that_nobody_can_read_stops_nothing(home, tmp_path):
     with open("/dev/full", "wb") as full:
@@ -254,6 +256,7 @@ def test_status_says_what_is_damaged(home, tmp_path):
     assert "problem" in run_cli("status", "--library", tmp_path / "library").out.decode()
 
 
+@pytest.mark.slow
 def test_an_encoder_may_be_changed_while_there_is_nothing_to_compare(home, tmp_path):
     library = tmp_path / "library"
     (tmp_path / "empty").mkdir()

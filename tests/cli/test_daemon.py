@@ -145,6 +145,7 @@ def test_a_picture_of_this_process_alone_is_not_asked_of_another(home, daemon):
     assert pictures[0].endswith("p001.jpg")
 
 
+@pytest.mark.slow
 def test_what_another_process_commits_or_replaces_is_seen(home, daemon, tmp_path, encoder):
     photos(tmp_path / "photos", 2)
     question = ("query", "--paths", "x", "--library", tmp_path / "library")
@@ -174,6 +175,7 @@ def test_another_encoder_answers_as_soon_as_it_took_the_place_of_the_first(daemo
         assert done.json["encoder"] == model and answered(daemon) == before + 1
 
 
+@pytest.mark.slow
 def test_several_libraries_and_clients_at_once(home, daemon, tmp_path, encoder):
     libraries = [home / ".clipsearch"]
     for number in range(5):
@@ -288,6 +290,7 @@ def test_a_second_daemon_says_that_there_is_one(daemon):
     assert answered(daemon) >= 0
 
 
+@pytest.mark.slow
 def test_a_daemon_that_was_killed_is_succeeded(home):
     with running() as (first, where):
         first.send_signal(signal.SIGKILL)
@@ -414,6 +417,7 @@ def test_a_shell_that_wants_to_hear_of_no_children_gets_its_answer(home):
     assert done.returncode == 0 and done.stdout and b"refuses" not in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_a_daemon_that_hangs_costs_a_query_its_help_and_no_more(home):
     """It is asked once, and left alone as soon as it does not acknowledge; the answer is the same to the byte."""
     with running() as (process, where):

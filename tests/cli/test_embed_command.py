@@ -44,6 +44,7 @@ def folder(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_pictures_go_out_and_come_back_by_import_embeddings(folder, encoder):
     """In processes of their own, as a user runs the commands."""
     out = folder / "out.npy"
@@ -92,6 +93,7 @@ def test_texts_go_out_and_come_back(tmp_path, encoder, embed):
     assert found.passage.text == "a red car" and found.item.path.endswith("sku-1")
 
 
+@pytest.mark.slow
 def test_a_table_comes_back(tmp_path, encoder, embed):
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"id": "sku-1", "text": "a red car"}\n{"id": "sku-2", "text": "a cat"}\n')

@@ -26,6 +26,7 @@ def test_other_precisions_and_threads_are_refused(precision, threads):
         Compute("cpu", precision, threads)
 
 
+@pytest.mark.slow
 def test_a_word_that_means_nothing_is_refused_before_any_work(tmp_path):
     photos(tmp_path / "photos", 1)
     for options in (["--device", "gpu"], ["--precision", "fp64"], ["--batch-size", "few"], ["--batch-size", "-1"]):

@@ -119,6 +119,7 @@ def test_what_int8_does_not_serve_is_refused_when_it_is_loaded(model, export, mo
         registry.load(model[1], threads=1, offline=True, device="cpu", precision="int8")
 
 
+@pytest.mark.slow
 def test_index_in_int8_then_index_and_query_without(model, export, tmp_path):
     photos(tmp_path / "photos", 3)
     named = ("--library", tmp_path / "lib")

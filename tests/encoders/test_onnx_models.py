@@ -97,6 +97,7 @@ def pictures(count):
     ]
 
 
+@pytest.mark.slow
 def test_vectors_equal_open_clip(made):
     encoder = load(made.folder)
     assert encoder.name == made.name and encoder.dim == made.reference.model.visual.output_dim
@@ -121,6 +122,7 @@ def test_neither_torch_nor_its_libraries_are_imported(siglip):
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_folder_is_indexed_and_searched_and_then_not_needed(siglip, tmp_path):
     source = shutil.copytree(siglip.folder, tmp_path / "model")
     photos(tmp_path / "photos", 3)

@@ -390,6 +390,7 @@ def test_two_exports_at_once_leave_one_whole_folder(classic, tmp_path):
     export_folder.verify_export(tmp_path / "final")
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_nothing(siglip, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_MIN_COSINE", 1.1)
     with pytest.raises(EncoderError, match="differs from the model"):
@@ -463,6 +464,7 @@ def test_a_missing_package_is_named(siglip, monkeypatch):
         openclip.fetch(f"local-dir:{siglip.source}", offline=True)
 
 
+@pytest.mark.slow
 def test_a_text_tower_of_transformers_is_exported(tmp_path):
     folder = tiny_openclip.roberta_clip(tmp_path / "model")
     reference = openclip.fetch(f"local-dir:{folder}", offline=True)

@@ -154,12 +154,14 @@ def test_auto_falls_back_when_no_hub_is_reached(no_hub):
     assert "lower quality" in found.notice
 
 
+@pytest.mark.slow
 def test_auto_gives_up_on_a_hub_that_says_nothing(silent_hub):
     started = time.monotonic()
     assert "cannot be reached" in names.resolve("auto", offline=False).notice
     assert 1 < time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_auto_gives_up_on_names_that_are_never_resolved(monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: release.wait(60) or [])

@@ -292,6 +292,7 @@ def test_the_builtin_encoder_says_that_it_has_no_other_path():
         registry.load("builtin-small", threads=1, offline=True, device="cuda")
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_an_error_before_anything_is_made(sources, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a CUDA GPU")

@@ -128,6 +128,7 @@ def test_whoever_trusts_it_remote_code_does_not_run(sent, state):
     assert not (sent / "marker").exists()
 
 
+@pytest.mark.slow
 def test_the_command_that_is_named_lets_the_query_through(home, state):
     library, env = home / "library", {"CLIPSEARCH_DAEMON": "0"}
     refused = run_cli("query", "a cat", "--library", library, "--no-cache", env=env)

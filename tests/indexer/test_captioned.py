@@ -504,6 +504,7 @@ def test_a_dry_run_counts_changed_captions(album):
     assert album.captions()["p001.jpg"] is None
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_picture_and_what_matched(album):
     library = ("--library", album.library)
     shown = run_cli("query", *library, "roses in a garden", "-k", "1").out.decode()

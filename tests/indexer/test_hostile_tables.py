@@ -193,6 +193,7 @@ def test_a_dictionary_that_stands_for_gigabytes_is_refused_by_its_memory(tmp_pat
     refused(tmp_path, source, "memory|malloc|MB", items)
 
 
+@pytest.mark.slow
 def test_a_claim_of_more_rows_than_can_be_counted_ends(tmp_path, source):
     """The file has no column of ours, so only its metadata says how many rows there are."""
     items = evil_parquet(tmp_path / "i.parquet", pa.table({"other": pa.nulls(3_000_000)}))

@@ -561,6 +561,7 @@ def count(library):
         return db.execute("SELECT count(*) FROM items").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_the_command_reports_and_goes_by_its_own_words(tmp_path):
     source = save(tmp_path / "v.npy", vectors(20))
     command = ("import-embeddings", source, "--encoder", NAME, "--library", tmp_path / "lib")
@@ -638,6 +639,7 @@ def test_forget_of_a_folder_takes_out_what_came_from_inside_it(tmp_path, encoder
     assert roots(library) == {("folder", str(data))} and len(stored(library)) == 2
 
 
+@pytest.mark.slow
 def test_a_collection_in_a_portable_library_moves_with_it(tmp_path):
     home = tmp_path / "drive"
     (home / ".clipsearch").mkdir(parents=True)

@@ -55,6 +55,7 @@ def test_every_row_comes_with_its_vector_and_its_columns(tmp_path, kind):
         assert engine.count(Filter(where={"price": {"lt": 300}})) == 300
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_block(tmp_path):
     rows = vectors(BLOCK_ROWS + 700)
     source = table(tmp_path / "t.parquet", pa.array(list(rows), pa.list_(F32)))

@@ -300,6 +300,7 @@ def test_bytes_behind_an_answer_are_no_part_of_the_next(odd_reader):
         assert odd_reader.decode(GOOD, **ASK)[1].width == 96
 
 
+@pytest.mark.slow
 def test_a_hanging_picture_costs_one_file_and_is_not_tried_again(tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(isolation, "worker_command", lambda limits: ODD)
     photos(tmp_path / "p", 6)
@@ -421,6 +422,7 @@ def test_a_worker_that_nobody_watches_any_more_ends_by_itself():
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGXCPU
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_flag_and_the_settings(tmp_path):
     photos(tmp_path / "p", 2)
     (tmp_path / "p" / "large.png").write_bytes(png_file((4000, 4000), 8, 2, bytes(4000 * 12001)))

@@ -442,6 +442,7 @@ def test_a_dry_run_makes_no_library(tmp_path, encoder):
 # --- The report, the second run and the pin, through the installed command
 
 
+@pytest.mark.slow
 def test_the_json_report_and_a_second_run_of_the_command(tmp_path, encoder):
     photos(tmp_path / "photos", 3)
     (tmp_path / "photos/bad.jpg").write_bytes(b"no picture")

@@ -114,6 +114,7 @@ def test_an_assumed_gpu_says_so():
     assert figure.value == pytest.approx(37_500, rel=0.01)  # the estimate of docs/gpu.md
 
 
+@pytest.mark.slow
 def test_rates_are_measured_once(encoder, tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))
     monkeypatch.setattr(rates, "_SECONDS", 0.01)

@@ -100,6 +100,7 @@ def test_text_is_found_by_meaning(album):
     assert os.path.basename(album.search("a hot drink", k=1, modality="text")[0].path) == "coffee.png"
 
 
+@pytest.mark.slow
 def test_signs_take_no_place_from_photographs_that_fit(tmp_path, encoder):
     album = Album(tmp_path, encoder)
     copy_shipped(album.root)
@@ -349,6 +350,7 @@ def test_without_the_extra_asking_fails_and_a_kept_choice_warns(album, monkeypat
     assert album.read_pictures() == 1
 
 
+@pytest.mark.slow
 def test_a_stop_between_batches_keeps_what_was_read(album):
     album.run()
     for i in range(20):
@@ -367,6 +369,7 @@ def test_a_stop_between_batches_keeps_what_was_read(album):
     assert album.read_pictures() == 9 and album.is_whole()
 
 
+@pytest.mark.slow
 def test_the_commands_show_it(album):
     ran = run_cli("index", album.root, "--ocr", "--json", "--library", album.library, "--model", "builtin-small")
     assert ran.code == 0 and (ran.json["read"], ran.json["with_text"]) == (5, 4)

@@ -337,6 +337,7 @@ def test_an_index_of_sqlite_is_made_again(place):
     assert close(place.state) == close(before)
 
 
+@pytest.mark.slow
 def test_a_catalog_that_sqlite_cannot_read_is_told_with_what_helps(place):
     data = bytearray((place.library / "catalog.db").read_bytes())
     data[100:9000] = bytes(8900)
@@ -427,6 +428,7 @@ def test_a_writer_is_not_disturbed(place):
         place.repair()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_would_do_does_it_and_says_what_it_did(place):
     place.spoil(place.row("p000.jpg"))
     place.spoil(place.row("p002.jpg"))

@@ -76,6 +76,7 @@ def test_odd_names_are_indexed_found_and_unchanged_the_next_time(tmp_path, encod
     assert counts(index(library, root, encoder=encoder)) == {"unchanged": total - 1, "moved": 1}
 
 
+@pytest.mark.slow
 def test_odd_names_come_out_of_the_command_as_the_bytes_they_are(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     root.mkdir()
@@ -271,6 +272,7 @@ def test_files_that_vanish_between_walk_and_read_are_no_failure(tmp_path, encode
     assert counts(index(library, root, encoder=encoder)) == {"unchanged": 30}
 
 
+@pytest.mark.slow
 def test_an_unreadable_folder_keeps_its_items_and_an_unreadable_file_is_tried_again(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     photos(root / "open", 2)

@@ -22,6 +22,7 @@ def test_the_public_api_imports_none_of_them():
     assert not imported("clipsearch, clipsearch.query.engine, clipsearch.integrations")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "own"), OWN)
 def test_an_adapter_imports_its_library_alone(name, own):
     assert imported(f"clipsearch.integrations.{name}") <= own

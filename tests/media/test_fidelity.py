@@ -78,6 +78,7 @@ def first_ten(texts: NDArray[np.float32], pictures: NDArray[np.float32], answers
     return float(((scores > scores[np.arange(len(texts)), answers][:, None]).sum(axis=1) < 10).mean())
 
 
+@pytest.mark.slow
 def test_no_caption_loses_its_photograph(encoder, photographs):
     captions, answers, files = photographs
     texts = encoder.encode_queries(captions)

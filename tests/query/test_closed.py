@@ -65,6 +65,7 @@ def test_closing_twice_is_no_error_and_another_engine_goes_on(folder):
     assert other.find(limit=1).total
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are listed by Linux")
 def test_an_engine_that_nobody_closes_holds_no_files_open(folder):
     gc.collect()

@@ -83,6 +83,7 @@ def test_a_composed_query_and_a_batch_collapse_too(library):
     assert [names(each)[0] for each in both] == ["0", "1"] and [len(each) for each in both] == [3, 3]
 
 
+@pytest.mark.slow
 def test_many_copies_of_the_best_do_not_crowd_out_the_rest(tmp_path, encoder):
     (tmp_path / "photos").mkdir()
     for i, name in enumerate(("chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")):

@@ -127,6 +127,7 @@ def home(tmp_path_factory, encoder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_cut(home):
     done = run_cli("query", "a cat", "--min-confidence", "0.999", cwd=home)
     assert (done.code, done.out) == (0, b"")

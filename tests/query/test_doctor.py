@@ -77,6 +77,7 @@ def library(prepared, tmp_path):
 # --- What it measures
 
 
+@pytest.mark.slow
 def test_a_sound_library_has_nothing_to_be_done(doctor, prepared):
     before = tree_digest(prepared)
     code, found = doctor(prepared)
@@ -122,6 +123,7 @@ def brute_recall(folder, rows):
     return np.mean(shares)
 
 
+@pytest.mark.slow
 def test_a_calibration_that_promises_too_much_is_seen_by_what_is_really_found(doctor, tmp_path, monkeypatch):
     """A real build, but one that takes the least there is and says that it found nearly all."""
 
@@ -148,6 +150,7 @@ def test_a_calibration_that_promises_too_much_is_seen_by_what_is_really_found(do
     assert measured["values"]["recall"] == pytest.approx(brute_recall(tmp_path / "bad", rows), abs=0.04)
 
 
+@pytest.mark.slow
 def test_each_kind_of_query_is_asked_with_its_own_probe(doctor, tmp_path, monkeypatch):
     def blind_for_words(index, queries, true, target, allowed=None):
         if queries.own is not None:
@@ -283,6 +286,7 @@ def test_an_index_that_is_due_and_not_there(doctor, library):
     assert found["image", "recall_image"]["values"]["recall"] == 1.0
 
 
+@pytest.mark.slow
 def test_lists_of_very_different_length_are_noted(doctor, tmp_path):
     rows = unit(800)
     rows[:600] = unit(1, seed=5)
@@ -365,6 +369,7 @@ def test_damage_of_a_modality_is_a_problem_and_the_other_one_is_examined(doctor,
     assert found[None, "catalog"]["severity"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["a bit of the index", "a calibration that is none"])
 def test_a_damaged_index_is_mended_by_what_is_said_and_search_is_exact_until_then(doctor, library, damage):
     DAMAGE[damage][0](library)

@@ -106,6 +106,7 @@ def test_rows_that_repeat_themselves(tmp_path, capsysbinary):
     check_quiet(*examine(fill(tmp_path / "library", rows), capsysbinary))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 def test_a_folder_that_cannot_be_written(tmp_path, encoder):
     folder = make("mixed", tmp_path, encoder)

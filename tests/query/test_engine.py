@@ -284,6 +284,7 @@ def test_an_answer_begins_as_a_longer_one_whatever_the_parts_of_items(tmp_path):
     assert rows.engine.search(vector=others, k=10)[3].hits == rows.engine.search(vector=query, k=10).hits
 
 
+@pytest.mark.slow
 def test_a_build_beside_a_reader_is_no_damage(rows):
     rows.build("ivfpq")
     query = rows.vectors["000003"]
@@ -295,6 +296,7 @@ def test_a_build_beside_a_reader_is_no_damage(rows):
     assert answer.warnings == () and answer.hits[0].path.endswith("000003")
 
 
+@pytest.mark.slow
 def test_a_build_replaces_the_one_before_and_flat_removes_it(rows, tmp_path):
     rows.build("ivfpq")
     first = list((tmp_path / "ann").iterdir())
@@ -337,6 +339,7 @@ def test_a_damaged_index_is_not_used_and_is_built_anew(rows, tmp_path, damage):
     assert again.warnings == () and Path(again[0].path).name == "000011"
 
 
+@pytest.mark.slow
 def test_a_stale_index_is_built_anew_by_the_next_run(rows):
     rows.build("ivfpq")
     rows.add(unit(800, 6))

@@ -134,6 +134,7 @@ def test_pictures_that_are_not_there_are_left_out_and_told(home):
         pair_up(read_captions(home / "none.csv"), [found])
 
 
+@pytest.mark.slow
 def test_json_is_the_contract_and_the_plot_is_a_picture(home):
     pytest.importorskip("matplotlib")
     done = run_cli("eval", "captions.csv", "--template", "a photo of {}", "--json", "--plot", "r.png", cwd=home)

@@ -17,6 +17,7 @@ from tests.support.sentences import sentence_library
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "ivfpq"])
 def test_parent_and_children_search_on(encoder, tmp_path, kind):
     folder = sentence_library(tmp_path / "library", encoder, kind).library.folder

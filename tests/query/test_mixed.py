@@ -231,6 +231,7 @@ def test_a_word_is_worth_less_the_more_texts_have_it_and_several_are_worth_more_
     assert words_evalue([3], 0) == words_evalue([3], 1) < alone, "items may have words but no passage"
 
 
+@pytest.mark.slow
 def test_a_word_that_some_texts_have_in_passing_does_not_put_them_before_a_picture_of_it(tmp_path, base):
     copy_shipped(tmp_path / "files")
     for path in [each for each in (tmp_path / "files").iterdir() if each.suffix in (".png", ".jpg")]:

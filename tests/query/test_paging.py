@@ -67,6 +67,7 @@ def searches(draw):
     return asked, options
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(searches(), st.integers(1, 90), st.integers(0, 60))
 def test_every_answer_is_a_prefix_of_a_longer_one(engine, asked, k, offset):
@@ -158,6 +159,7 @@ def test_past_the_end_there_is_nothing(engine):
     assert list(page) == [] and page.offset == 10_000 and not page.left_out
 
 
+@pytest.mark.slow
 def test_the_command_pages_too(engine):
     folder = str(engine.library.folder)
     line = ["query", "--library", folder, "--like", "7"]

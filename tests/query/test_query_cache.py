@@ -209,6 +209,7 @@ def test_a_disk_that_is_full_changes_no_answer(library, own_cache):
     assert table.stat().st_size == size
 
 
+@pytest.mark.slow
 def test_queries_at_the_same_time_answer_the_same(library, own_cache):
     command = [COMMAND, "query", "a goat", "--json", "--library", library]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) for _ in range(3)]

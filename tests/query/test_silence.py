@@ -49,6 +49,7 @@ def picture(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["captions", "few pictures"])
 def test_nothing_is_written(encoder, tmp_path, picture, kind):
     if kind == "captions":
@@ -61,6 +62,7 @@ def test_nothing_is_written(encoder, tmp_path, picture, kind):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_what_it_has_to_say_is_logged_under_one_name(encoder, tmp_path, picture):
     sentence_library(tmp_path / "library", encoder)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "library"), str(picture), "heard"]

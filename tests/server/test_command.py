@@ -26,6 +26,7 @@ def test_it_answers_until_it_is_stopped(library, number):
         assert process.wait(30) == 0 and process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_a_token_comes_from_a_file_or_the_environment(library, tmp_path):
     (tmp_path / "token").write_text(TOKEN + "\n")
     for given in ({"options": ("--token-file", tmp_path / "token")}, {"CLIPSEARCH_TOKEN": TOKEN}):
@@ -34,6 +35,7 @@ def test_a_token_comes_from_a_file_or_the_environment(library, tmp_path):
             assert httpx.get(f"{url}/v1/stats", headers=BEARER).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_server_that_writes_makes_a_token_for_its_user_and_keeps_it(library, tmp_path):
     kept = tmp_path / "clipsearch" / "server-token"
     for _ in range(2):

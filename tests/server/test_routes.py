@@ -50,6 +50,7 @@ async def test_searches_are_those_of_the_engine(engine):
         assert liked["hits"] == plain(payloads.answer(engine.search(Indexed(2) - Indexed(3), k=2), 2))["hits"]
 
 
+@pytest.mark.slow
 async def test_pages_go_on_where_a_cutoff_leaves_hits_out(tmp_path, encoder):
     cutoffs = ({}, {"min_confidence": 0.4}, {"min_score": 0.3}, {"cut": True})
     with sentence_library(tmp_path / "library", encoder) as engine:

@@ -54,6 +54,7 @@ def test_no_answer_of_thousands_is_a_fault_or_undocumented(engine):
     assert run(create_app(engine, ServerSettings()), 250) >= 2000
 
 
+@pytest.mark.slow
 def test_nor_of_a_server_that_writes(tmp_path, encoder):
     photos(tmp_path / "photos", 2)
     index(tmp_path / "lib", tmp_path / "photos", encoder=encoder)

@@ -116,6 +116,7 @@ def test_a_restored_library_answers_byte_for_byte_as_before(prepared, tmp_path, 
     assert run_cli("index", prepared / "photos", "--library", lib, "--json").json["unchanged"] == 5
 
 
+@pytest.mark.slow
 def test_a_backup_can_be_searched_and_a_portable_library_keeps_its_paths(tmp_path, encoder):
     home, target = tmp_path / "home", tmp_path / "backup"
     photo(home / "cat.jpg", 1)
@@ -132,6 +133,7 @@ def test_a_backup_can_be_searched_and_a_portable_library_keeps_its_paths(tmp_pat
     assert run_cli("query", "a cat", "--paths", cwd=moved).out == f"{moved / 'cat.jpg'}\n".encode()
 
 
+@pytest.mark.slow
 def test_restore_without_a_place_takes_the_one_that_was_backed_up_and_no_other(tmp_path, encoder):
     for name in ("one", "two"):
         photo(tmp_path / name / "a.jpg", 1)
@@ -210,6 +212,7 @@ def test_the_index_is_copied_where_it_is_asked_for(tmp_path, target):
 # --- While others write
 
 
+@pytest.mark.slow
 def test_a_backup_while_an_indexer_commits_is_always_one_state(tmp_path, encoder):
     root, lib, target = tmp_path / "photos", tmp_path / "lib", tmp_path / "backup"
     photos(root, 60, size=(16, 16))
@@ -406,6 +409,7 @@ def test_a_damaged_index_is_left_out(tmp_path, target):
     library.close()
 
 
+@pytest.mark.slow
 def test_a_first_backup_that_is_killed_is_begun_again(tmp_path, changed):
     prepared, _, after = changed
     shutil.rmtree(prepared / "backup")
@@ -757,6 +761,7 @@ def test_a_library_without_an_id_is_known_by_its_place(library, target, tmp_path
 # --- A full disk
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_told_and_leaves_the_backup_before(tmp_path, encoder):
     root, lib, target = tmp_path / "photos", tmp_path / "lib", tmp_path / "backup"
     photos(root, 4, size=(16, 16))

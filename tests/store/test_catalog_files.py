@@ -161,6 +161,7 @@ def run_in_process(*arguments, library):
         return error.exit_code
 
 
+@pytest.mark.slow
 def test_a_writer_refuses_a_catalog_with_another_name(library, tmp_path):
     os.link(library / "catalog.db", tmp_path / "other.db")
     before = (tmp_path / "other.db").read_bytes()

@@ -178,6 +178,7 @@ def test_a_changed_root_or_segment_is_an_error(library, statement):
     assert verified(library)[0] == 5
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_damaged(library):
     assert run_cli("verify", "--quick", "--library", library).code == 0
     change(segment(library), 7 * ROW_BYTES, bytes(ROW_BYTES))
@@ -252,6 +253,7 @@ def test_damage_of_the_words_is_seen(tmp_path, encoder):
     assert verified(library, quick=True)[0] == 0
 
 
+@pytest.mark.slow
 def test_64_zeroed_rows_of_60_000_are_seen(tmp_path):
     library = new_library(tmp_path / "library")
     rows = np.zeros((10_000, DIM), np.float16)

@@ -146,6 +146,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_siz
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(name=NAMES, steps=st.lists(st.tuples(st.booleans(), st.lists(st.integers(1, 8), max_size=4)), max_size=4))
 def test_what_was_added_is_in_it_whatever_it_is_called(shared, name, steps):

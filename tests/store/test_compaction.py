@@ -623,6 +623,7 @@ def test_a_segment_that_is_lost_for_good_is_still_told(holed):
         snapshot.rows(Modality.IMAGE)
 
 
+@pytest.mark.slow
 def test_readers_never_fail_and_never_see_a_wrong_vector_while_others_compact(tmp_path):
     library = new_library(tmp_path / "lib")
     add_root(library)

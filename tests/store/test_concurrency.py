@@ -145,6 +145,7 @@ def test_readers_of_all_kinds_see_only_committed_states(tmp_path, encoder):
     assert len(engine.search("a picture", k=1000)) == 104
 
 
+@pytest.mark.slow
 def test_one_engine_is_shared_by_16_threads_while_files_come_and_go(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     paths = photos(root, 24)
@@ -240,6 +241,7 @@ def answers(library: Path) -> int:
     return ran.out.count(b"\n")
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_read_only_library_answers_and_cannot_be_changed(read_only):
     set_mode(read_only, 0o555, 0o444)
@@ -252,6 +254,7 @@ def test_a_read_only_library_answers_and_cannot_be_changed(read_only):
     assert tree_digest(read_only) == before
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_read_only_library_with_the_log_of_a_killed_writer_answers(read_only, encoder):
     """The log is there and belongs to somebody else, as after a kill on a shared disk."""
@@ -287,6 +290,7 @@ for _ in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_somebody_who_may_only_read_sees_what_the_owner_adds(read_only):
     set_mode(read_only, 0o555, 0o444)
@@ -311,6 +315,7 @@ def test_somebody_who_may_only_read_sees_what_the_owner_adds(read_only):
         assert reader.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_a_log_that_a_run_left_is_folded_into_the_catalog(tmp_path, encoder):
     """So that a catalog.db copied to a read-only medium after a run holds everything."""
     photos(tmp_path / "photos", 4)
@@ -383,6 +388,7 @@ def test_an_interrupt_while_the_walk_runs_changes_nothing(tmp_path, encoder):
     assert read_state(library) == before
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_stops_at_once(tmp_path, encoder):
     root, library = tmp_path / "photos", tmp_path / "lib"
     photos(root, 60, size=(48, 32))

@@ -140,6 +140,7 @@ def filters() -> st.SearchStrategy[Filter]:
     )
 
 
+@pytest.mark.slow
 @given(wanted=filters(), modality=st.sampled_from(Modality))
 @settings(max_examples=300)
 def test_a_filter_allows_what_a_plain_reading_of_the_items_allows(library, wanted, modality):
@@ -186,6 +187,7 @@ def test_nothing_matches_is_an_empty_array(library):
         assert matching(library, Modality.IMAGE, wanted) == []
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_ids_and_thousands_of_folders_fit_one_filter(library):
     everything = matching(library, Modality.IMAGE, Filter())
     for ids in (frozenset(range(100_000)), frozenset(np.arange(100_000))):
@@ -216,6 +218,7 @@ def nested(depth: int) -> Filter:
     return found
 
 
+@pytest.mark.slow
 def test_the_deepest_and_the_largest_filters_are_answered(two_folders):
     deepest = nested(MAX_DEPTH)
     assert deepest.depth == MAX_DEPTH and from_values(to_values(deepest)) == deepest

@@ -165,6 +165,7 @@ def found(connection, wanted: Filter) -> list[int]:
     return list(connection.execute(rows).scalars())
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(METADATA, min_size=1, max_size=ITEMS), st.lists(FILTERS, min_size=1, max_size=6))
 @example(

@@ -296,6 +296,7 @@ def test_a_disk_that_refuses_leaves_the_state_before_and_the_next_commit_works(t
 # --- Writes that are cut at any byte
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_vectors_cut_at_any_byte_leave_the_state_before_and_the_same_batch_then_commits(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "SEGMENT_ROWS", 6)
@@ -364,6 +365,7 @@ def committed_twice(tmp_path_factory):
     return folder / "cut", batches, states
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 @pytest.mark.parametrize("rest", ["cut", "zeroed"])
 def test_a_log_that_is_torn_anywhere_gives_the_state_before_or_after_a_commit(tmp_path, committed_twice, rest):
@@ -471,6 +473,7 @@ def test_a_process_that_dies_at_any_step_leaves_the_state_before_or_after(tmp_pa
 # --- Schema
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_library_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     library, _ = filled(tmp_path / "lib")

@@ -337,6 +337,7 @@ def test_labels_are_saved_listed_and_asked_for(run):
         run(label, "--labels", "cat,dog", "--min-chance", "0.9")
 
 
+@pytest.mark.slow
 def test_json_lists_tags_and_what_find_finds_has_them(home):
     done = run_cli("label", "--labels", "cat,coffee", "--save", "--json", "photos/coffee.png", cwd=home)
     assert (done.code, done.err) == (0, "Pictures tagged: 1 of 1. See: clipsearch tags\n")
