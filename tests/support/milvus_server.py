@@ -37,6 +37,13 @@ class MilvusServer:
     def is_running(self) -> bool:
         return self._process is not None
 
+    @property
+    def memory(self) -> int:
+        """The bytes of memory that the server holds now."""
+        assert self._process is not None
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def start(self) -> None:
         """Start the server and wait until it says that it is healthy."""
         binaries = self._folder / "bin"
