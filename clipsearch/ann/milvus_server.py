@@ -308,7 +308,7 @@ def _read_answer(answer: Any, queries: int, limit: int) -> tuple[NDArray[np.int6
     ids, distances = np.full((queries, limit), -1, np.int64), np.full((queries, limit), np.inf, np.float32)
     start = 0
     for own_ids, own_distances, count in zip(ids, distances, counts, strict=True):
-        stop = min(start + min(count, limit), *map(len, given))
+        stop = min(start + min(count, limit), len(given[0]), len(given[1]))
         if stop > start:
             own_ids[: stop - start], own_distances[: stop - start] = given[0][start:stop], given[1][start:stop]
         start += count

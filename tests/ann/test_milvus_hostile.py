@@ -168,6 +168,7 @@ def test_whatever_a_server_answers_hits_are_rows_with_their_exact_scores(library
 def test_a_server_that_never_ends_an_answer_is_given_up_and_not_asked_again(library, hostile, vectors, monkeypatch):
     monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
     hostile.pause = 30.0
+    hostile.answer = lambda n, k: ([list(range(k))] * n, [[0.5] * k] * n)
     engine = library(hostile.uri)
     results = engine.search(vector=vectors[9], k=3)
     assert_exact(results, 9)
