@@ -62,6 +62,8 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def uri(milvus_server):
+    if not milvus_server.is_running:
+        milvus_server.start()
     yield milvus_server.uri
     if milvus_server.is_running:
         server = MilvusServer(milvus_server.uri, is_build=True)

@@ -35,7 +35,8 @@ class MilvusServer:
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None
+        """Whether it runs. A server that was held up for half a minute loses its lease, and ends itself."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def memory(self) -> int:
