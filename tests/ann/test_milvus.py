@@ -189,14 +189,16 @@ def test_mixed_modalities_words_pictures_filters_and_deletes_answer_as_faiss_and
 
 
 def share_of_true(results, exact, filters):
-    """The share of the true first ten; those that are found have their exact scores, and are in the same order."""
+    """The share of the true first ten; those found have their exact scores, and each modality is in the same order."""
     assert not results.warnings and len(results) == len(exact) == 10
     true = {hit.item.key: hit.score for hit in exact}
     same = [hit for hit in results if hit.item.key in true]
     numbers = [int(hit.item.key.lstrip("imagetx")) for hit in results]
     assert all(number % 30 for number in numbers) and (filters is None or all(n % 3 == 1 for n in numbers))
     assert [hit.score for hit in same] == pytest.approx([true[hit.item.key] for hit in same], abs=1e-6)
-    assert [hit.item.key for hit in same] == [key for key in true if key in {hit.item.key for hit in same}]
+    for modality in ("image", "text"):  # how two are mixed depends on all that each found
+        keys = [hit.item.key for hit in same if hit.item.key.startswith(modality)]
+        assert keys == [key for key in true if key in keys]
     return len(same) / 10
 
 

@@ -24,6 +24,7 @@ class MilvusServer:
         self._config = milvus.MilvusServerConfig()
         ports = [name for name in self._config.configurable_items if name.endswith("_port")]
         self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
+        self._config.resolve()
         self._peer_port = free_port()
         self._prepare()
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +92,8 @@ class MilvusServer:
     def _prepare(self) -> None:
         import milvus
 
-        self._config.resolve()
+        self._config.resolve_storage()
+        self._config.write_config()
         self._write_etcd_config(self._config.get("etcd_port"), self._peer_port)
         milvus._initialize_data_files(str(self._folder))
 
