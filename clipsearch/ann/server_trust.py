@@ -41,7 +41,8 @@ def read_uri(text: str) -> str:
     if _LITE.search(text):
         raise InvalidInputError(
             f"{text!r:.200} is a file of Milvus Lite, which has no IVF_PQ index and is not supported. Without a "
-            "server, use `--index ivfpq`. The address of a server looks like http://127.0.0.1:19530."
+            "server, use `--index ivfpq` (in Python: index='ivfpq' of engine.build). The address of a server looks "
+            "like http://127.0.0.1:19530."
         )
     if not _URI.fullmatch(text):
         raise InvalidInputError(f"{text!r:.200} is not the address of a Milvus server. {_EXAMPLE}")
