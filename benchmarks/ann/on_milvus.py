@@ -4,7 +4,8 @@
 
 Without --uri it starts the standalone server of the PyPI package `milvus`, with one thread, on this machine. Rows and
 text queries are made as those of benchmarks/ann. Both indexes are calibrated on the same texts to a recall of 0.95;
-other texts are asked, in turns, and every score is computed again from the rows. FAISS has one thread too.
+other texts are asked, in turns, and every score is computed again from the rows. FAISS has one thread too. `index MiB`
+is the file of FAISS, and what the memory of a server that was started here grew by.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from vectors import Maker, Profile
 from clipsearch.ann import milvus, milvus_params, server_trust
 from clipsearch.ann.calibrate import Queries, calibrate, truth
 from clipsearch.ann.candidates import search_candidates
+from clipsearch.ann.faiss_ivfpq import IvfPqParams
 from clipsearch.ann.flat import ArrayRows, exact_search
 from clipsearch.ann.milvus_server import MilvusServer
 from clipsearch.types import Modality
@@ -48,15 +50,27 @@ def main() -> None:
     texts = maker.texts(400)
     given = Queries(texts[:200], "texts")
     true = truth(rows, given, len(rows))
-    with tempfile.TemporaryDirectory() as state, server(options.uri) as uri:
+    with tempfile.TemporaryDirectory() as state, server(options.uri) as (uri, memory):
         os.environ["XDG_STATE_HOME"] = state
         server_trust.remember(uri)
+        before = memory()
         remote, seconds = timed(lambda: collection(uri, rows))
+        sizes = {"FAISS ivfpq": 0, "Milvus IVF_PQ": memory() - before}
         local, own_seconds = timed(lambda: build("ivfpq", rows))
+        sizes["FAISS ivfpq"] = IvfPqParams(rows.dim, local.nlist, local.params["m"]).memory(len(rows))
         found = {}
         for name, index, took in (("FAISS ivfpq", local, own_seconds), ("Milvus IVF_PQ", remote, seconds)):
-            probe = calibrate(index, given, true, 0.95).probe
-            found[name] = {"index": index, "probe": probe, "build_s": round(took, 1)}
+            best, calibrating = timed(partial(calibrate, index, given, true, 0.95))
+            probe = best.probe
+            found[name] = {
+                "index": index,
+                "probe": probe,
+                "costs": {
+                    "build s": round(took, 1),
+                    "calibrate s": round(calibrating, 1),
+                    "index MiB": round(sizes[name] / 2**20),
+                },
+            }
             print(name, probe, flush=True)
         table = measured(found, rows, texts[200:])
         remote.drop()
@@ -104,8 +118,8 @@ def measured(found: dict, rows: ArrayRows, texts: np.ndarray) -> list[dict]:
             "p50 ms": round(1000 * float(np.percentile(times[name], 50)), 2),
             "p99 ms": round(1000 * float(np.percentile(times[name], 99)), 2),
             f"searches/s, {CLIENTS} threads": round(float(np.median(rates[name]))),
-            "build s": found[name]["build_s"],
         }
+        | found[name]["costs"]
         for name in found
     ]
 
@@ -118,16 +132,16 @@ def timed(do):
 
 @contextmanager
 def server(uri: str | None):
-    """Give the address of the server that is meant; start one otherwise."""
+    """Give the address of the server that is meant, or of one that is started, and what tells the memory of that."""
     if uri is not None:
-        yield server_trust.read_uri(uri)
+        yield server_trust.read_uri(uri), lambda: 0
         return
     from tests.support.milvus_server import MilvusServer as Standalone
 
     started = Standalone(Path(tempfile.mkdtemp(prefix="milvus-")))
     try:
         started.start()
-        yield started.uri
+        yield started.uri, lambda: started.memory
     finally:
         started.remove()
 

@@ -9,7 +9,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,9 @@ LIST_AS_SCANNED = 20
 
 EXACT = Probe(1, 0.25, 2**31 - 1)
 """All rows are candidates: a search scans them instead of asking the index."""
+
+_MOSTLY_ENOUGH = 7
+"""So many of CANDIDATES are tried before more rows are asked for: the client of a server makes objects of each row."""
 
 _WORTH_TRYING, _WIDER_STEPS = 1.25, 4
 
@@ -159,7 +162,7 @@ def calibrate(
     """
     options: list[Calibrated] = []
     for radius in RADII if index.nlist > 1 else RADII[:1]:
-        measure = partial(_measure, index, queries, true, allowed, target, radius)
+        measure = cache(partial(_measure, index, queries, true, allowed, target, radius))
         steps = _steps(index.nlist)
         # more lists never find less: the first number that is enough, then some more lists for fewer candidates
         enough = bisect_left(steps, True, key=lambda nprobe: measure(nprobe)[-1].met)
@@ -179,21 +182,33 @@ def _measure(
     nprobe: int,
 ) -> list[Calibrated]:
     """Return what one choice of lists reaches, by number of candidates, up to the first that meets the target."""
-    own = queries.own is not None
-    probe = Probe(nprobe, radius, CANDIDATES[-1])
-    ids = index.search(queries.vectors, CANDIDATES[-1] + own, allowed=allowed, probe=probe).ids
-    same = ids[:, :, None] == true[:, None, :]
-    position = np.where(same.any(axis=1), same.argmax(axis=1), np.iinfo(np.int64).max)
-    wanted, scanned = true >= 0, index.scanned(queries.vectors, probe)
+    scanned = index.scanned(queries.vectors, Probe(nprobe, radius, CANDIDATES[-1]))
     found: list[Calibrated] = []
-    for candidates in CANDIDATES:
-        shares = ((position < candidates + own) & wanted).sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)
-        recall, error = float(shares.mean()), float(shares.std() / max(len(shares), 1) ** 0.5)
-        few = replace(probe, candidates=candidates)
-        found.append(Calibrated(few, recall, error, target, len(shares), queries.source, scanned))
-        if found[-1].met:
-            break
+    for some in filter(None, (CANDIDATES[:_MOSTLY_ENOUGH], CANDIDATES[_MOSTLY_ENOUGH:])):
+        position = _positions(index, queries, true, allowed, Probe(nprobe, radius, some[-1]))
+        for candidates in some:
+            recall, error = _recall(position < candidates + (queries.own is not None), true >= 0)
+            probe = Probe(nprobe, radius, candidates)
+            found.append(Calibrated(probe, recall, error, target, len(true), queries.source, scanned))
+            if found[-1].met:
+                return found
     return found
+
+
+def _positions(
+    index: Probed, queries: Queries, true: NDArray[np.int64], allowed: NDArray[np.bool_] | None, probe: Probe
+) -> NDArray[np.int64]:
+    """Return the place of each true row among the candidates, int64 (n, depth); beyond all for one that is not."""
+    depth = probe.candidates + (queries.own is not None)
+    ids = index.search(queries.vectors, depth, allowed=allowed, probe=probe).ids
+    same = ids[:, :, None] == true[:, None, :]
+    return np.where(same.any(axis=1), same.argmax(axis=1), np.iinfo(np.int64).max)
+
+
+def _recall(is_found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the mean share of the wanted rows that were found, and its standard error; both bool (n, depth)."""
+    shares = (is_found & wanted).sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)
+    return float(shares.mean()), float(shares.std() / max(len(shares), 1) ** 0.5)
 
 
 def _steps(nlist: int) -> list[int]:

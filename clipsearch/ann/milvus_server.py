@@ -47,6 +47,8 @@ MAX_LIMIT = 16384
 """The most rows that a Milvus server returns for a query."""
 
 ROW, VECTOR = "row", "vector"
+_MAX_RECEIVE = b"grpc.max_receive_message_length"
+"""In bytes, as pymilvus writes it: beside a name of another type its own setting, which is no bound, would win."""
 _POLL_SECONDS = 0.3
 _MAX_REASON = 300
 
@@ -211,10 +213,8 @@ class MilvusServer:
         below: only those with a smaller number. Returns row numbers and squared distances, both (n_queries, limit),
         with -1 and infinity in places that the server left empty.
         """
-        ids = np.full((len(queries), limit), -1, np.int64)
-        distances = np.full((len(queries), limit), np.inf, np.float32)
         with self._mapped("searched"):
-            found = self._connected().search(
+            pending = self._connected().search(
                 name,
                 data=queries,
                 filter="" if below is None else f"{ROW} < {below}",
@@ -222,11 +222,10 @@ class MilvusServer:
                 search_params={"metric_type": "L2", "params": {"nprobe": nprobe}},
                 consistency_level="Eventually",
                 timeout=ASK_SECONDS + EACH_QUERY_SECONDS * len(queries),
+                _async=True,
             )
-            for own_ids, own_distances, answer in zip(ids, distances, found, strict=True):
-                count = min(limit, len(answer.ids), len(answer.distances))
-                own_ids[:count], own_distances[:count] = answer.ids[:count], answer.distances[:count]
-        return ids, distances
+            pending.exception()
+            return _read_answer(pending._future.result(), len(queries), limit)
 
     def drop(self, name: str) -> None:
         """Delete a collection, if there is one."""
@@ -246,7 +245,7 @@ class MilvusServer:
                     token=server_trust.read_token(self.uri),
                     timeout=BUILD_CONNECT_SECONDS if self._is_build else CONNECT_SECONDS,
                     dedicated=True,
-                    grpc_options={"grpc.max_receive_message_length": MAX_ANSWER_BYTES},
+                    grpc_options={_MAX_RECEIVE: MAX_ANSWER_BYTES},
                 )
                 self._client = client
             return self._client
@@ -292,6 +291,28 @@ class MilvusServer:
             raise IndexServerError(
                 f"The Milvus server at {printable(self.uri)} could not be {what}: {reason[:_MAX_REASON]}"
             ) from error
+
+
+def _read_answer(answer: Any, queries: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:  # noqa: ANN401
+    """Return row numbers and distances of a SearchResults message, both (queries, limit). Raises ValueError.
+
+    pymilvus would make three objects of each row, which takes most of the time of a search, and as many as the message
+    says there are, which a hostile server makes more than the memory holds.
+    """
+    if answer.status.code or answer.status.error_code:
+        raise ValueError(answer.status.reason or f"error {answer.status.code}")
+    counts = list(answer.results.topks)
+    if len(counts) != queries or min(counts, default=0) < 0:
+        raise ValueError(f"it answered {len(counts):,} queries of {queries:,}")
+    given = np.array(answer.results.ids.int_id.data, np.int64), np.array(answer.results.scores, np.float32)
+    ids, distances = np.full((queries, limit), -1, np.int64), np.full((queries, limit), np.inf, np.float32)
+    start = 0
+    for own_ids, own_distances, count in zip(ids, distances, counts, strict=True):
+        stop = min(start + min(count, limit), len(given[0]), len(given[1]))
+        if stop > start:
+            own_ids[: stop - start], own_distances[: stop - start] = given[0][start:stop], given[1][start:stop]
+        start += count
+    return ids, distances
 
 
 def _is_indexed(found: Any) -> tuple[bool, Any]:  # noqa: ANN401

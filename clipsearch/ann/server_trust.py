@@ -26,6 +26,7 @@ TOKEN, TOKEN_FILE = "CLIPSEARCH_MILVUS_TOKEN", "CLIPSEARCH_MILVUS_TOKEN_FILE"
 DEFAULT_PORT = 19530
 
 _URI = re.compile(r"https?://[A-Za-z0-9._\-\[\]:]{1,260}(/[A-Za-z0-9_]{1,255})?/?", re.ASCII)
+_LITE = re.compile(r"\A(?!https?://).*\.db\Z", re.DOTALL)
 _MAX_TOKEN = 4096
 _EXAMPLE = "Write it as http://127.0.0.1:19530 or https://milvus.example.org:19530/database."
 
@@ -37,6 +38,12 @@ def is_server_uri(text: str) -> bool:
 
 def read_uri(text: str) -> str:
     """Return the address of a server in its one form. Raises InvalidInputError for what is not one."""
+    if _LITE.search(text):
+        raise InvalidInputError(
+            f"{text!r:.200} is a file of Milvus Lite, which has no IVF_PQ index and is not supported. Without a "
+            "server, use `--index ivfpq` (in Python: index='ivfpq' of engine.build). The address of a server looks "
+            "like http://127.0.0.1:19530."
+        )
     if not _URI.fullmatch(text):
         raise InvalidInputError(f"{text!r:.200} is not the address of a Milvus server. {_EXAMPLE}")
     try:

@@ -62,6 +62,8 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def uri(milvus_server):
+    if not milvus_server.is_running:
+        milvus_server.start()
     yield milvus_server.uri
     if milvus_server.is_running:
         server = MilvusServer(milvus_server.uri, is_build=True)
@@ -149,6 +151,55 @@ def test_filters_deletes_and_new_rows_are_as_with_any_index(tmp_path, uri, asked
         assert {hit.item.id for hit in few} == {*two}
         engine.add([Record("late", vector=queries[3])])
         assert engine.search(vector=queries[3], k=1)[0].item.key == "late"
+
+
+@FEW
+def test_mixed_modalities_words_pictures_filters_and_deletes_answer_as_faiss_and_exact_search_do(
+    tmp_path, uri, asked, monkeypatch
+):
+    monkeypatch.setattr(candidates, "MAX_EXACT_ROWS", 50)
+    pictures, texts = far_apart(1500, texts=1100)
+    with clipsearch.open(tmp_path / "lib", create=True, model="builtin-small") as engine:
+        pictures, texts = (np.pad(each, ((0, 0), (0, engine.encoder.dim - DIM))) for each in (pictures, texts))
+        for modality, rows in (("image", pictures), ("text", texts[:1000])):
+            records = [
+                Record(f"{modality}{i}", vector=row, modality=modality, metadata={"part": i % 3})
+                for i, row in enumerate(rows)
+            ]
+            engine.add(records)
+        engine.delete([f"image{i}" for i in range(0, 1500, 30)] + [f"text{i}" for i in range(0, 1000, 30)])
+        third = Filter(where={"part": 1})
+        searches = [
+            {"vectors": queries, "kind": kind, "filters": filters, "modality": modality}
+            for kind, queries in (("text", texts[1060:]), ("image", pictures[7:1500:37]))
+            for filters in (None, third)
+            for modality in (None, "image", "text")
+        ]
+        found = {}
+        for kind, server in (("flat", ""), ("ivfpq", ""), ("milvus", uri)):
+            built = engine.build(index=kind, uri=server, queries=texts[1000:1060])
+            assert {each.kind for each in built.values()} == {kind} and len(built) == 2
+            asked.clear()
+            found[kind] = [[answer for answer in engine.search_batch(k=10, **search)] for search in searches]
+        assert len(asked) >= len(searches)
+    for kind in ("ivfpq", "milvus"):
+        for search, answers, exact in zip(searches, found[kind], found["flat"], strict=True):
+            shares = [share_of_true(*pair, search["filters"]) for pair in zip(answers, exact, strict=True)]
+            assert np.mean(shares) >= 0.95 - 3 * np.std(shares) / len(shares) ** 0.5, (kind, search)
+
+
+def share_of_true(results, exact, filters):
+    """The share of the true first ten; those found have their exact scores, and each modality is in the same order."""
+    assert not results.warnings and len(results) == len(exact) == 10
+    true = {hit.item.key: hit.score for hit in exact}
+    same = [hit for hit in results if hit.item.key in true]
+    numbers = [int(hit.item.key.lstrip("imagetx")) for hit in results]
+    assert all(number % 30 for number in numbers) and (filters is None or all(n % 3 == 1 for n in numbers))
+    assert [hit.score for hit in same] == pytest.approx([true[hit.item.key] for hit in same], abs=1e-6)
+    for modality in ("image", "text"):  # how two are mixed depends on all that each found
+        keys = [hit.item.key for hit in same if hit.item.key.startswith(modality)]
+        assert keys == [key for key in true if key in keys]
+    return len(same) / 10
 
 
 @FEW
@@ -248,6 +299,47 @@ def test_a_server_that_is_killed_between_queries_is_used_again_once_it_is_back(
         assert time.monotonic() < end
         time.sleep(1)
     assert first_ten(engine, texts[:5]) == before
+
+
+@FEW
+def test_a_server_that_dies_in_a_query_and_comes_back_empty_leaves_exact_answers_until_a_build(
+    tmp_path, milvus_server, uri, monkeypatch
+):
+    monkeypatch.setattr(milvus, "RETRY_SECONDS", 0.5)
+    rows, texts = far_apart(600)
+    engine = library_of(tmp_path, rows)
+    engine.build(index="flat")
+    exact = first_ten(engine, texts[:5])
+    engine.build(index="milvus", uri=uri)
+    assert not engine.search(vector=texts[0]).warnings
+    original, calls = MilvusServer.search, []
+
+    def search(self, *args):
+        if not calls:
+            calls.append(threading.Timer(0.05, milvus_server.kill))
+            calls[0].start()
+            while milvus_server.is_running:
+                original(self, *args)
+        return original(self, *args)
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MilvusServer, "search", search)
+            results = engine.search_batch(vectors=texts[:5], k=10)
+        assert calls and all("This search was exact" in " ".join(each.warnings) for each in results)
+        assert [[(hit.item.key, hit.score) for hit in each] for each in results] == exact
+        milvus_server.lose_data()
+    finally:
+        milvus_server.start()
+    time.sleep(1.0)
+    results = engine.search_batch(vectors=texts[:5], k=10)
+    assert all("has no collection" in " ".join(each.warnings) for each in results)
+    assert [[(hit.item.key, hit.score) for hit in each] for each in results] == exact
+    findings = run_cli("doctor", "--json", "--library", tmp_path / "lib", timeout=300).json["findings"]
+    index = next(each for each in findings if each["check"] == "index")
+    assert index["severity"] == "warning" and "has no collection" in index["found"], index
+    engine.build(index="milvus", uri=uri)
+    assert not engine.search(vector=texts[0]).warnings
 
 
 @FEW

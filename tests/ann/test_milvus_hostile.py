@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -68,6 +71,33 @@ def listening(backlog=8):
     listener.bind(("127.0.0.1", 0))
     listener.listen(backlog)
     return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def dripping():
+    """A server that sends HTTP/2 settings, and then a byte of another frame now and then; gives what was sent."""
+    listener, uri = listening()
+    ended, drops = threading.Event(), []
+
+    def drip():
+        listener.settimeout(0.1)
+        while not ended.is_set():
+            with suppress(OSError):
+                peer, _ = listener.accept()
+                with peer:
+                    peer.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + bytes([0, 0x40, 0, 0, 0, 0, 0, 0, 1]))
+                    while not ended.wait(0.05):
+                        peer.sendall(b"\0")
+                        drops.append(1)
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield uri, drops
+    finally:
+        ended.set()
+        thread.join()
+        listener.close()
 
 
 def assert_exact(results, row):
@@ -133,6 +163,60 @@ def test_whatever_a_server_answers_hits_are_rows_with_their_exact_scores(library
     for hit in results:
         row = int(hit.item.key.rpartition("/")[2].split(":")[-1])
         assert hit.score == pytest.approx(float(vectors[row] @ vectors[7]), abs=2e-3)
+
+
+def test_a_server_that_never_ends_an_answer_is_given_up_and_not_asked_again(library, hostile, vectors, monkeypatch):
+    monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
+    hostile.pause = 30.0
+    hostile.answer = lambda n, k: ([list(range(k))] * n, [[0.5] * k] * n)
+    engine = library(hostile.uri)
+    results = engine.search(vector=vectors[9], k=3)
+    assert_exact(results, 9)
+    assert "This search was exact" in " ".join(results.warnings) and hostile.searches
+    asked = hostile.searches
+    assert_exact(engine.search(vector=vectors[10], k=3), 10)
+    assert hostile.searches == asked
+
+
+def test_a_server_that_drips_bytes_is_given_up(library, vectors, monkeypatch):
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
+    with dripping() as (uri, drops):
+        server_trust.remember(uri)
+        results = library(uri).search(vector=vectors[11], k=3)
+        assert_exact(results, 11)
+        assert drops and "This search was exact" in " ".join(results.warnings)
+
+
+@pytest.mark.parametrize("count", [10**7, 2**62, -1, 0])
+def test_an_answer_holds_as_many_rows_as_were_sent_whatever_it_says(library, hostile, vectors, count):
+    """At 2**62 rows, an object made of each would be the end of the process."""
+    hostile.answer = lambda n, k: ([list(range(k))] * n, [[0.5] * k] * n)
+    hostile.counts = [count]
+    engine = library(hostile.uri)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    results = engine.search(vector=vectors[15], k=10)
+    assert len(results) == 10 and hostile.searches
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
+
+
+def test_an_answer_larger_than_the_bound_is_refused(library, hostile, vectors, monkeypatch):
+    monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 1 << 20)
+    hostile.answer = lambda n, k: ([list(range(10**6))] * n, [[0.5] * 10**6] * n)
+    results = library(hostile.uri).search(vector=vectors[12], k=3)
+    assert_exact(results, 12)
+    assert hostile.searches and "larger" in " ".join(results.warnings)
+
+
+def test_a_collection_whose_rows_were_changed_gives_no_other_score_than_that_of_the_item(library, hostile, vectors):
+    """Whatever row a number names on the server, the item and its score are those of the library."""
+    shuffled = np.random.default_rng(1).permutation(ROWS)
+    hostile.answer = lambda n, k: ([shuffled[:k].tolist()] * n, [[0.01 * i for i in range(k)]] * n)
+    found = library(hostile.uri).search(vector=vectors[14], k=10)
+    scores = {f"{row}": float(vectors[row] @ vectors[14]) for row in range(ROWS)}
+    for hit in found:
+        assert hit.score == pytest.approx(scores[hit.item.key.rpartition("/")[2].split(":")[-1]], abs=2e-3)
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +286,14 @@ def test_addresses_have_one_form():
     ):
         with pytest.raises(InvalidInputError):
             server_trust.read_uri(wrong)
+
+
+def test_a_file_of_milvus_lite_is_refused_by_name(tmp_path):
+    for name in ("rows.db", "./a b/rows.db", "/data/rows.db", "file:///data/rows.db"):
+        with pytest.raises(InvalidInputError, match="Milvus Lite"):
+            server_trust.read_uri(name)
+    done = run_cli("build", "--index", "milvus", "--uri", "rows.db", "--library", tmp_path / "lib")
+    assert done.code == 2 and "Milvus Lite" in done.err and "--index ivfpq" in done.err
 
 
 def test_a_token_comes_from_the_environment_and_crosses_no_network_unencrypted(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ class HostileMilvus(milvus_pb2_grpc.MilvusServiceServicer):
         self.dim, self.rows, self.description = dim, rows, description
         self.answer: Answer = lambda queries, limit: ([], [])
         self.searches = 0
+        self.pause = 0.0
+        self.counts: list[int] = []
+        self.ended = threading.Event()
 
     def Connect(self, request: Any, context: Any) -> Any:
         return milvus_pb2.ConnectResponse(status=common_pb2.Status())
@@ -51,12 +55,13 @@ class HostileMilvus(milvus_pb2_grpc.MilvusServiceServicer):
 
     def Search(self, request: Any, context: Any) -> Any:
         self.searches += 1
+        self.ended.wait(self.pause)
         limit = next(int(each.value) for each in request.search_params if each.key == "topk")
         ids, distances = self.answer(request.nq, limit)
         results = schema_pb2.SearchResultData(
             num_queries=len(ids),
             top_k=limit,
-            topks=[len(each) for each in ids],
+            topks=self.counts or [len(each) for each in ids],
             ids=schema_pb2.IDs(int_id=schema_pb2.LongArray(data=[number for each in ids for number in each])),
             scores=[distance for each in distances for distance in each],
         )
@@ -73,4 +78,5 @@ def serving(hostile: HostileMilvus) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
+        hostile.ended.set()
         server.stop(0).wait()

@@ -25,8 +25,8 @@ class MilvusServer:
         ports = [name for name in self._config.configurable_items if name.endswith("_port")]
         self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
         self._config.resolve()
-        self._write_etcd_config(self._config.get("etcd_port"), free_port())
-        milvus._initialize_data_files(str(folder))
+        self._peer_port = free_port()
+        self._prepare()
         self._process: subprocess.Popen[bytes] | None = None
         self._health = free_port()
 
@@ -36,7 +36,15 @@ class MilvusServer:
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None
+        """Whether it runs. A server that was held up for half a minute loses its lease, and ends itself."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def memory(self) -> int:
+        """The bytes of memory that the server holds now."""
+        assert self._process is not None
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def start(self) -> None:
         """Start the server and wait until it says that it is healthy."""
@@ -68,11 +76,26 @@ class MilvusServer:
         self._process.wait()
         self._process = None
 
+    def lose_data(self) -> None:
+        """Forget everything, as a server whose disk was replaced; it has to be killed before, and started after."""
+        assert self._process is None
+        shutil.rmtree(self._folder)
+        self._folder.mkdir()
+        self._prepare()
+
     def remove(self) -> None:
         """Kill the server and delete its folder."""
         if self._process is not None:
             self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        import milvus
+
+        self._config.resolve_storage()
+        self._config.write_config()
+        self._write_etcd_config(self._config.get("etcd_port"), self._peer_port)
+        milvus._initialize_data_files(str(self._folder))
 
     def _write_etcd_config(self, port: int, peer_port: int) -> None:
         """Give the etcd inside the server ports of its own: by default every one takes 2379 and 2380."""
