@@ -35,9 +35,6 @@ LIST_AS_SCANNED = 20
 EXACT = Probe(1, 0.25, 2**31 - 1)
 """All rows are candidates: a search scans them instead of asking the index."""
 
-_MOSTLY_ENOUGH = 7
-"""So many of CANDIDATES are tried before more rows are asked for: the client of a server makes objects of each row."""
-
 _WORTH_TRYING, _WIDER_STEPS = 1.25, 4
 
 
@@ -183,15 +180,14 @@ def _measure(
 ) -> list[Calibrated]:
     """Return what one choice of lists reaches, by number of candidates, up to the first that meets the target."""
     scanned = index.scanned(queries.vectors, Probe(nprobe, radius, CANDIDATES[-1]))
+    position = _positions(index, queries, true, allowed, Probe(nprobe, radius, CANDIDATES[-1]))
     found: list[Calibrated] = []
-    for some in filter(None, (CANDIDATES[:_MOSTLY_ENOUGH], CANDIDATES[_MOSTLY_ENOUGH:])):
-        position = _positions(index, queries, true, allowed, Probe(nprobe, radius, some[-1]))
-        for candidates in some:
-            recall, error = _recall(position < candidates + (queries.own is not None), true >= 0)
-            probe = Probe(nprobe, radius, candidates)
-            found.append(Calibrated(probe, recall, error, target, len(true), queries.source, scanned))
-            if found[-1].met:
-                return found
+    for candidates in CANDIDATES:
+        recall, error = _recall(position < candidates + (queries.own is not None), true >= 0)
+        probe = Probe(nprobe, radius, candidates)
+        found.append(Calibrated(probe, recall, error, target, len(true), queries.source, scanned))
+        if found[-1].met:
+            break
     return found
 
 
