@@ -256,7 +256,7 @@ def _characters(text: str) -> str:
 
 def is_there(connection: Connection) -> bool:
     """Tell whether a library has an index of words; older ones have none."""
-    return inspect(connection).has_table(_table.name)
+    return is_postgres(connection) or inspect(connection).has_table(_table.name)
 
 
 def _phrase(wanted: Phrase) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import JSON, Cast, Column, ColumnClause, Engine, Insert, Integer, LargeBinary, Numeric, String
 from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
-from sqlalchemy.sql.elements import BinaryExpression, False_, Null, True_
+from sqlalchemy.sql.elements import BinaryExpression, Case, False_, Null, True_
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import ScalarSelect, TableValuedAlias
 
 _OR_IGNORE = "OR IGNORE"
 _LISTED = "SELECT value FROM json_each(?)"
@@ -52,6 +53,22 @@ class Compiler(PGCompiler_psycopg):
     def _on_conflict_target(self, clause: Any, **kw: Any) -> str:  # noqa: ANN401
         """Write which columns conflict; the store names them."""
         return f"({', '.join(str(getattr(each, 'name', each)) for each in clause.inferred_target_elements)})"
+
+    def visit_in_op_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
+        """Write IN; a list that is one parameter becomes an array, whose length the server sees when it plans."""
+        found = _list_of(binary.right)
+        if found is None:
+            return str(self._generate_generic_binary(binary, " IN ", **kw))
+        left, values = binary.left._compiler_dispatch(self, **kw), self._arguments(found[0], kw)
+        if found[1]:
+            return f"{left} = ANY (translate({values}, '[]', '{{}}')::bigint[])"
+        return f"{left} = ANY (ARRAY(SELECT json_array_elements_text(({values})::json)))"
+
+    def visit_case(self, clause: Case[Any], **kw: Any) -> str:  # noqa: ANN401
+        """Write CASE, and the value of a name of metadata, every kind of which has its key here."""
+        if getattr(clause.value, "name", None) == "json_type":
+            return f"clipsearch_key({self._member(clause.value, kw)})"
+        return str(super().visit_case(clause, **kw))
 
     def visit_is_not_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
         """Write IS NOT, which compares with NULL and truth values only here."""
@@ -131,6 +148,17 @@ class Compiler(PGCompiler_psycopg):
 
     def _arguments(self, fn: FunctionElement[Any], kw: dict[str, Any]) -> str:
         return ", ".join(self.process(each, **kw) for each in fn.clauses)
+
+
+def _list_of(right: object) -> tuple[FunctionElement[Any], bool] | None:
+    """Return the list of a query for the values of one, and whether these are numbers; None for another query."""
+    froms = right.element.get_final_froms() if isinstance(right, ScalarSelect) else []
+    source = froms[0] if len(froms) == 1 and isinstance(froms[0], TableValuedAlias) else None
+    function: Any = None if source is None else source.element
+    if getattr(function, "name", None) != "json_each" or len(list(function.clauses)) != 1:
+        return None
+    kind = next(iter(source.c)).type if source is not None else None
+    return (function, isinstance(kind, Integer)) if isinstance(kind, Integer | String) else None
 
 
 def speak(engine: Engine) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,20 @@ def writer_engine(address: CatalogAddress, timeout: float = 0.0) -> Engine:
     engine = _engine(connect, pool_size=1, max_overflow=0)
     event.listen(engine, "close", _unlock)
     return engine
+
+
+def add_views(session: Session[Any], views: Sequence[str]) -> None:
+    """Make temporary views of the tables of SQLite's `main`, which a session sees in their place until it ends.
+
+    They are of the tables of today, which a view keeps to whatever is called so later.
+    """
+    session.read_only = False
+    try:
+        for view in views:
+            session.execute(view.replace(" main.", " "))
+        session.commit()
+    finally:
+        session.read_only = None
 
 
 def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401

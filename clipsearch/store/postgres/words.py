@@ -14,7 +14,20 @@ from contextlib import closing
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, column, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy import table as lightweight
 
 from clipsearch.store.postgres.copying import copy_rows
@@ -28,6 +41,25 @@ _CREATE = (
     f"CREATE INDEX ix_full_text_words ON {NAME} USING gin (words)",
     f"CREATE INDEX ix_full_text_long ON {NAME} (item_id) WHERE words IS NULL",
 )
+_TOTALS = f"{NAME}_totals"
+_CREATE_TOTALS = (
+    f"CREATE TABLE {_TOTALS} AS SELECT count(*) AS items, coalesce(sum(length), 0)::bigint AS words FROM {NAME}",
+    f"""
+    CREATE OR REPLACE FUNCTION clipsearch_count_words() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        sign int := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
+    BEGIN
+        UPDATE {_TOTALS} SET items = items + sign * (SELECT count(*) FROM changed),
+            words = words + sign * (SELECT coalesce(sum(length), 0) FROM changed);
+        RETURN NULL;
+    END $$
+    """,
+    f"CREATE TRIGGER {NAME}_added AFTER INSERT ON {NAME} REFERENCING NEW TABLE AS changed "
+    "FOR EACH STATEMENT EXECUTE FUNCTION clipsearch_count_words()",
+    f"CREATE TRIGGER {NAME}_removed AFTER DELETE ON {NAME} REFERENCING OLD TABLE AS changed "
+    "FOR EACH STATEMENT EXECUTE FUNCTION clipsearch_count_words()",
+)
+_HAS_TOTALS = f"SELECT to_regclass('{_TOTALS}') IS NOT NULL, to_regclass('{NAME}') IS NOT NULL"
 _COLUMNS = ("item_id", "length", "tokens", "words")
 _table = lightweight(NAME, column("item_id"), column("length"), column("tokens"), column("words"))
 
@@ -50,14 +82,22 @@ class Totals(NamedTuple):
 
 
 def create(connection: Connection) -> None:
-    """Create the table and its indexes."""
-    for statement in _CREATE:
+    """Create the table, its indexes, and the counts that rank by it."""
+    for statement in (f"DROP TABLE IF EXISTS {_TOTALS}", *_CREATE, *_CREATE_TOTALS):
         connection.exec_driver_sql(statement)
+
+
+def create_totals(connection: Connection) -> None:
+    """Create the counts of items and words, which triggers keep, unless they are there."""
+    has_totals, has_words = connection.exec_driver_sql(_HAS_TOTALS).one()
+    if has_words and not has_totals:
+        for statement in _CREATE_TOTALS:
+            connection.exec_driver_sql(statement)
 
 
 def drop(connection: Connection) -> None:
     """Drop the table."""
-    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}")
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}, {_TOTALS}")
 
 
 def add(connection: Connection, block: Sequence[tuple[int, str]]) -> None:
@@ -97,8 +137,10 @@ def count(connection: Connection, text: str, most: int) -> int:
 
 
 def totals(connection: Connection) -> Totals:
-    """Count the items and their words."""
-    row = connection.exec_driver_sql(f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}").one()
+    """Return how many items have words, and how many words; a catalog that was written before has them counted."""
+    has_totals, _ = connection.exec_driver_sql(_HAS_TOTALS).one()
+    counted = f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}"
+    row = connection.exec_driver_sql(f"SELECT items, words FROM {_TOTALS}" if has_totals else counted).one()
     return Totals(row[0], row[1])
 
 
@@ -112,7 +154,7 @@ def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnE
     for text, hits in telling.items():
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
         often = _frequency(tuple(tokens_of(text)))
-        share = _K1 * (1 - _B + _B * _table.c.length / literal_column(repr(average)))
+        share = _K1 * (1 - _B + _B * cast(_table.c.length, Double) / literal_column(repr(average), Double))
         score = score + literal_column(repr(idf)) * (often * (_K1 + 1)) / (often + share)
     found = matching((text, False) for text in telling)
     return found.join(items, items.c.id == _table.c.item_id), score.desc()
@@ -179,6 +221,6 @@ def _frequency(tokens: tuple[str, ...]) -> ColumnElement[Any]:
     if len(tokens) == 1:
         pattern = _pattern(tokens)
         rest = func.length(func.replace(_table.c.tokens, pattern, ""))
-        return (func.length(_table.c.tokens) - rest) / literal_column(str(len(pattern)))
+        return cast(func.length(_table.c.tokens) - rest, Double) / literal_column(str(len(pattern)), Double)
     first, rest_of = tokens[0], _SEPARATOR.join(tokens[1:])
-    return func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )")
+    return cast(func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )"), Double)
