@@ -55,14 +55,17 @@ class Compiler(PGCompiler_psycopg):
         return f"({', '.join(str(getattr(each, 'name', each)) for each in clause.inferred_target_elements)})"
 
     def visit_in_op_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
-        """Write IN; a list that is one parameter becomes an array, whose length the server sees when it plans."""
+        """Write IN; a list that is one parameter becomes a set that the server joins, by an index or by hashing.
+
+        `= ANY (array)` would compare each row with each value where the server reads a whole table.
+        """
         found = _list_of(binary.right)
         if found is None:
             return str(self._generate_generic_binary(binary, " IN ", **kw))
         left, values = binary.left._compiler_dispatch(self, **kw), self._arguments(found[0], kw)
         if found[1]:
-            return f"{left} = ANY (translate({values}, '[]', '{{}}')::bigint[])"
-        return f"{left} = ANY (ARRAY(SELECT json_array_elements_text(({values})::json)))"
+            return f"{left} IN (SELECT unnest(translate({values}, '[]', '{{}}')::bigint[]))"
+        return f"{left} IN (SELECT json_array_elements_text(({values})::json))"
 
     def visit_case(self, clause: Case[Any], **kw: Any) -> str:  # noqa: ANN401
         """Write CASE, and the value of a name of metadata, every kind of which has its key here."""

@@ -145,8 +145,10 @@ def _connect(address: CatalogAddress, settings: dict[str, str]) -> Session[Any]:
     import psycopg
 
     chosen: dict[str, Any] = {"connect_timeout": "10", **_ALIVE, **address.parameters(), "client_encoding": "UTF8"}
+    # A reader asks the same few things again and again, which the server plans once.
+    factory = psycopg.Cursor if settings is _READER else psycopg.ClientCursor
     session: Session[Any] = psycopg.connect(
-        **chosen, application_name="clipsearch", autocommit=True, cursor_factory=psycopg.ClientCursor
+        **chosen, application_name="clipsearch", autocommit=True, cursor_factory=factory
     )
     try:
         _prepare(session, {**_SETTINGS, **settings, "search_path": address.schema})

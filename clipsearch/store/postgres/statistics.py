@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Connection
 
 from clipsearch.errors import LibraryError
 from clipsearch.store.database import transaction
+from clipsearch.store.postgres.words import NAME
 
 _CHANGED = """
 SELECT stats.relname FROM pg_stat_user_tables AS stats JOIN pg_class ON pg_class.oid = stats.relid
@@ -20,13 +22,16 @@ _ALL = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regn
 def refresh(connection: Connection) -> None:
     """Have the server look again at the tables of which much has changed, at once and not in a minute.
 
+    What was added to the index of words goes from its list of new entries, which each search reads, into the index.
+
     Does nothing where the server is gone: what was committed needs no statistics.
     """
     with suppress(LibraryError):
         with transaction(connection):
             connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
         with transaction(connection):
-            _analyze(connection, _CHANGED)
+            if NAME in _analyze(connection, _CHANGED):
+                connection.exec_driver_sql(f"SELECT gin_clean_pending_list('ix_{NAME}_words')")
 
 
 def refresh_all(connection: Connection) -> None:
@@ -34,7 +39,8 @@ def refresh_all(connection: Connection) -> None:
     _analyze(connection, _ALL)
 
 
-def _analyze(connection: Connection, which: str) -> None:
-    names = connection.exec_driver_sql(which).scalars().all()
+def _analyze(connection: Connection, which: str) -> Sequence[str]:
+    names: Sequence[str] = connection.exec_driver_sql(which).scalars().all()
     if names:
         connection.exec_driver_sql(f"ANALYZE {', '.join(names)}")
+    return names

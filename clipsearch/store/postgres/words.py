@@ -150,12 +150,12 @@ def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnE
     telling: how many items have each.
     """
     average = max(known.words / max(known.items, 1), 1e-9)
-    score: ColumnElement[Any] = literal_column("0.0")
+    score: ColumnElement[Any] = _number(0.0)
     for text, hits in telling.items():
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
         often = _frequency(tuple(tokens_of(text)))
-        share = _K1 * (1 - _B + _B * cast(_table.c.length, Double) / literal_column(repr(average), Double))
-        score = score + literal_column(repr(idf)) * (often * (_K1 + 1)) / (often + share)
+        share = _number(_K1) * (_number(1 - _B) + _number(_B) * cast(_table.c.length, Double) / _number(average))
+        score = score + _number(idf) * (often * _number(_K1 + 1)) / (often + share)
     found = matching((text, False) for text in telling)
     return found.join(items, items.c.id == _table.c.item_id), score.desc()
 
@@ -216,11 +216,16 @@ def _pattern(tokens: Sequence[str], is_start: bool = False) -> str:
     return f" {_SEPARATOR.join(tokens)}" + ("" if is_start else " ")
 
 
+def _number(value: float) -> ColumnElement[float]:
+    """Build a number as a parameter, so that SQLAlchemy knows the statement again."""
+    return bindparam(None, float(value), Double)
+
+
 def _frequency(tokens: tuple[str, ...]) -> ColumnElement[Any]:
     """Build the number of times that a text has these words one after the other, which may overlap."""
     if len(tokens) == 1:
         pattern = _pattern(tokens)
         rest = func.length(func.replace(_table.c.tokens, pattern, ""))
-        return cast(func.length(_table.c.tokens) - rest, Double) / literal_column(str(len(pattern)), Double)
+        return cast(func.length(_table.c.tokens) - rest, Double) / _number(len(pattern))
     first, rest_of = tokens[0], _SEPARATOR.join(tokens[1:])
     return cast(func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )"), Double)
