@@ -207,6 +207,9 @@ def ranked(
         found, best_first = _postgres().ranked(telling, counts.totals(connection))
         found = found.where(~items.c.deleted)
         found = found if allowed is None else found.where(allowed)
+        if min(telling.values()) > RANKED:
+            newest = found.order_by(items.c.id.desc()).limit(RANKED).subquery()
+            found = found.where(items.c.id >= select(func.min(newest.c.item_id)).scalar_subquery())
         ids = list(connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars())
     else:
         ids = ranked_ids(connection, telling, allowed, limit)

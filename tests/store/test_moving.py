@@ -251,13 +251,16 @@ def test_a_process_that_dies_at_any_step_leaves_the_library_as_it_was(library, u
     state, before = dump(library.folder), answers(library)
     code = "import sys, tests.store.test_moving as t; t.death_runner(t.Path(sys.argv[1]), sys.argv[2])"
     command = [sys.executable, "-c", code, str(library.folder), url if to_server else ""]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)
     assert [code for code, _, _ in found] == [99] * (len(found) - 1) + [0] and len(found) > 20
     assert {kept for _, _, kept in found} == {len(before[0])}
     assert dump(library.folder) == state and answers(library) == before
-    assert len(schemas(url)) == to_server, "the catalogs of moves that died are left"
+    with postgres.running().connect(address.parse(url).parameters()["dbname"]) as session:
+        noted = "SELECT count(*) FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = %s"
+        assert session.execute(noted, (moving._NOTE,)).fetchone() == (0,), "a catalog that was never complete is left"
+    assert len(schemas(url)) < 6  # those that were complete, of processes that died right before the flip
     assert not list(library.folder.glob(".catalog*"))
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import select
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError
@@ -116,6 +118,7 @@ def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
         **options,
     )
     speak(engine)
+    event.listen(engine, "checkout", _require_alive)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def _translate(
@@ -130,6 +133,23 @@ def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
         return (translate(statement) if is_plain else statement), parameters
 
     return engine
+
+
+def _require_alive(session: Session[Any], record: ConnectionPoolEntry, proxy: object) -> None:
+    """Have the pool connect again where the server has ended a session that nobody used: its socket has an end to read.
+
+    Raises DisconnectionError, which the pool takes.
+    """
+    if session.closed or _is_readable(session.fileno()):
+        raise DisconnectionError
+
+
+def _is_readable(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(waiting.poll(0))
 
 
 def _require_driver() -> None:
