@@ -36,6 +36,9 @@ def move_catalog(destination: str, as_json: bool, library: str | None) -> None:
         report = run(Library(place), None if destination == _FILE else destination, progress=progress)
     if as_json:
         write_bytes(present.to_json(asdict(report)))
+    if report.before == report.after:
+        note(f"The catalog is in {printable(report.after)} already.")
+        return
     note(f"Moved the catalog to {printable(report.after)}: {report.rows:,} rows in {report.seconds:,.1f} s.")
     if report.left:
         note(report.left)

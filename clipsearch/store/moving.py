@@ -57,12 +57,14 @@ def move_catalog(
 ) -> MoveReport:
     """Move the catalog of a library to a server, or into the library's folder, and delete it where it was.
 
-    url: of a PostgreSQL server; None for the folder. timeout: seconds to wait for another writer. Raises
-    InvalidInputError where the catalog is there already, or the server's schema holds something; LibraryLockedError;
-    LibraryError where the server or the disk refuses; StoreCorruptError where the copy is not the same. The library is
-    as before then.
+    url: of a PostgreSQL server; None for the folder. Nothing happens where the catalog is there already. timeout:
+    seconds to wait for another writer. Raises InvalidInputError where it is on another server, or the server's schema
+    holds something; LibraryLockedError; LibraryError where the server or the disk refuses; StoreCorruptError where the
+    copy is not the same. The library is as before then.
     """
     started = time.monotonic()
+    if (place := _place_already(library.folder, url)) is not None:
+        return MoveReport(str(library.folder), place, place)
     stages = progress or SilentStages()
     with library.writer(timeout=timeout) as writer:
         target = _ToServer(library.folder, url) if url is not None else _ToFile(library.folder)
@@ -81,6 +83,15 @@ def move_catalog(
     report.left = target.clean()
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _place_already(folder: Path, url: str | None) -> str | None:
+    """Return where the catalog is, if that is where it is to be moved to."""
+    if catalog_file(folder).name == CATALOG:
+        return str(folder / CATALOG) if url is None else None
+    marker = addresses.read_marker(folder)
+    is_there = marker is not None and url is not None and addresses.parse(url).url == marker.address.url
+    return marker.address.place if marker is not None and is_there else None
 
 
 class _ToServer:
@@ -155,8 +166,6 @@ class _ToFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        if catalog_file(folder).name == CATALOG:
-            raise InvalidInputError(f"The library in {folder} has its catalog in its folder already.")
         marker = addresses.read_marker(folder)
         assert marker is not None
         self._address = addresses.resolve(marker, None)

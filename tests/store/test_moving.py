@@ -36,7 +36,9 @@ from tests.support.state import read_state
 
 pytestmark = pytest.mark.postgres
 
-FILES: Disk = {f"{i:02d}": (f"p{i}", 1) for i in range(6)} | {f"t{i}": (f"t{i}", 1) for i in range(4)} | {"x": ("bad0", 1)}
+FILES: Disk = (
+    {f"{i:02d}": (f"p{i}", 1) for i in range(6)} | {f"t{i}": (f"t{i}", 1) for i in range(4)} | {"x": ("bad0", 1)}
+)
 
 
 @pytest.fixture
@@ -184,15 +186,15 @@ def test_a_move_excludes_a_writer(library, url):
     assert schemas(url) == [] and "catalog.json" not in names_in(library.folder)
 
 
-def test_a_move_to_where_it_is_or_to_what_is_taken_is_refused(library, url, tmp_path):
-    with pytest.raises(InvalidInputError, match="in its folder already"):
-        move_catalog(library, None)
+def test_a_move_to_where_it_is_does_nothing_and_one_to_what_is_taken_is_refused(library, url, tmp_path):
+    assert move_catalog(library, None).after == str(library.folder / "catalog.db")
     other = Library.create(tmp_path / "other", catalog_url=f"{url}&schema=taken")
     with pytest.raises(InvalidInputError, match="holds something already"):
         move_catalog(library, f"{url}&schema=taken")
     move_catalog(library, f"{url}&schema=free")
+    assert move_catalog(library, url).rows == 0 and sorted(schemas(url)) == []
     with pytest.raises(InvalidInputError, match="on a server already"):
-        move_catalog(library, url)
+        move_catalog(library, postgres.running().new_database())
     other.close()
 
 
@@ -211,7 +213,10 @@ def test_a_copy_that_differs_is_not_used(library, url, monkeypatch, to_server):
     with pytest.raises(StoreCorruptError, match=r"differs in its table tags.*Nothing has changed"):
         move_catalog(library, url if to_server else None)
     assert answers(library) == before
-    assert names_in(library.folder) - {"catalog.db-wal", "catalog.db-shm"} == names - {"catalog.db-wal", "catalog.db-shm"}
+    assert names_in(library.folder) - {"catalog.db-wal", "catalog.db-shm"} == names - {
+        "catalog.db-wal",
+        "catalog.db-shm",
+    }
     assert len(schemas(url)) == (not to_server)
 
 

@@ -73,7 +73,11 @@ def test_a_password_is_taken_from_where_libpq_takes_it_and_is_written_nowhere(
     network, state, tmp_path, monkeypatch, source
 ):
     url = network.network_url()
-    files = {"PGPASSFILE": tmp_path / "passwords", "~/.pgpass": tmp_path / ".pgpass", "PGSERVICEFILE": tmp_path / "services"}
+    files = {
+        "PGPASSFILE": tmp_path / "passwords",
+        "~/.pgpass": tmp_path / ".pgpass",
+        "PGSERVICEFILE": tmp_path / "services",
+    }
     if source == "PGPASSWORD":
         monkeypatch.setenv(source, PASSWORD)
     elif source == "PGSERVICEFILE":
@@ -107,7 +111,17 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(network, state, tmp_
         url = url.replace("@", f":{given}@", 1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = "from clipsearch.cli.main import main; main()"
-    command = [sys.executable, "-c", start, "index", str(tmp_path), "--library", str(tmp_path / "lib"), "--catalog", url]
+    command = [
+        sys.executable,
+        "-c",
+        start,
+        "index",
+        str(tmp_path),
+        "--library",
+        str(tmp_path / "lib"),
+        "--catalog",
+        url,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 1 and "refuses this user" in done.stderr and "PGPASSWORD" in done.stderr
     assert "Traceback" not in done.stderr and "another-Pass" not in done.stdout + done.stderr
@@ -179,7 +193,10 @@ def test_a_server_that_is_killed_in_mid_query_is_an_error_and_the_next_search_wo
         opened.commit([picture(f"{number}") for number in range(30)])
     waiting = threading.Timer(0.5, network.kill)
     waiting.start()
-    with pytest.raises(LibraryError, match=r"The server of the catalog.*run again|Run again"), library.query() as reading:
+    with (
+        pytest.raises(LibraryError, match=r"The server of the catalog.*run again|Run again"),
+        library.query() as reading,
+    ):
         reading.exec_driver_sql("SELECT pg_sleep(60)")
     waiting.join()
     with pytest.raises(LibraryError, match=r"cannot be reached.*Start it, then run again"):
@@ -239,6 +256,7 @@ class Proxy:
         for each in (one, other):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+        one.close()
 
     def cut(self) -> None:
         """End all connections."""
