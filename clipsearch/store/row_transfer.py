@@ -5,8 +5,6 @@ A digest covers the values of a row and not how a database holds them, so it is 
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from clipsearch.errors import StoreCorruptError

@@ -1,8 +1,8 @@
 """The flip: the two sets of vectors change places, in one transaction.
 
 A reader that is at work ends with the set that it began with; the next one sees the other, and the revision tells it.
-In SQLite the large tables change their names, which takes no longer for many rows than for few. In PostgreSQL their rows
-change places: a reader there looks a name up when it first reads the table, and would find the other set behind it.
+In SQLite the large tables change their names, which takes no longer for many rows than for few. In PostgreSQL their
+rows change places: a reader there looks a name up when it first reads the table, and would find the other set.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ So all that reads a library reads the second set too: searching, evaluation, the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,10 +76,11 @@ class SecondLibrary(Library):
 
 def _show_second(engine: Engine) -> None:
     """Give the connections of a reader the views."""
+    add: Callable[[Any, Sequence[str]], None] = _add_views
     if is_postgres(engine):
-        from clipsearch.store.postgres.connections import add_views as add
-    else:
-        add = _add_views
+        from clipsearch.store.postgres.connections import add_views
+
+        add = add_views
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ANN401

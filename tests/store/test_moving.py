@@ -1,4 +1,4 @@
-"""Moving a catalog to a PostgreSQL server and back: what it keeps, who notices, and what a death in the middle costs."""
+"""Moving a catalog to a PostgreSQL server and back: what it keeps, who notices, what a death costs."""
 
 from __future__ import annotations
 

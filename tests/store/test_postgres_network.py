@@ -1,4 +1,4 @@
-"""A catalog in PostgreSQL over TCP: passwords, TLS, several processes, and what a server or a connection that goes costs."""
+"""A catalog in PostgreSQL over TCP: passwords, TLS, several processes, a server or a connection that goes."""
 
 from __future__ import annotations
 

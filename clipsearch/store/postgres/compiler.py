@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Cast, Column, ColumnClause, Engine, Insert, Integer, LargeBinary, Numeric, String
+from sqlalchemy import JSON, Cast, Column, ColumnClause, Engine, Insert, Integer, LargeBinary, Numeric, Select, String
 from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.sql.elements import BinaryExpression, Case, False_, Null, True_
@@ -69,9 +69,10 @@ class Compiler(PGCompiler_psycopg):
 
     def visit_case(self, clause: Case[Any], **kw: Any) -> str:  # noqa: ANN401
         """Write CASE, and the value of a name of metadata, every kind of which has its key here."""
-        if getattr(clause.value, "name", None) == "json_type":
-            return f"clipsearch_key({self._member(clause.value, kw)})"
-        return str(super().visit_case(clause, **kw))
+        value: Any = clause.value
+        if getattr(value, "name", None) == "json_type":
+            return f"clipsearch_key({self._member(value, kw)})"
+        return str(super().visit_case(clause, **kw))  # type: ignore[no-untyped-call]
 
     def visit_is_not_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
         """Write IS NOT, which compares with NULL and truth values only here."""
@@ -155,13 +156,13 @@ class Compiler(PGCompiler_psycopg):
 
 def _list_of(right: object) -> tuple[FunctionElement[Any], bool] | None:
     """Return the list of a query for the values of one, and whether these are numbers; None for another query."""
-    froms = right.element.get_final_froms() if isinstance(right, ScalarSelect) else []
-    source = froms[0] if len(froms) == 1 and isinstance(froms[0], TableValuedAlias) else None
-    function: Any = None if source is None else source.element
-    if getattr(function, "name", None) != "json_each" or len(list(function.clauses)) != 1:
+    query = right.element if isinstance(right, ScalarSelect) else None
+    froms = query.get_final_froms() if isinstance(query, Select) else []
+    if len(froms) != 1 or not isinstance(froms[0], TableValuedAlias):
         return None
-    kind = next(iter(source.c)).type if source is not None else None
-    return (function, isinstance(kind, Integer)) if isinstance(kind, Integer | String) else None
+    function, kind = froms[0].element, next(iter(froms[0].c)).type
+    is_list = getattr(function, "name", None) == "json_each" and len(list(function.clauses)) == 1
+    return (function, isinstance(kind, Integer)) if is_list and isinstance(kind, Integer | String) else None
 
 
 def speak(engine: Engine) -> None:

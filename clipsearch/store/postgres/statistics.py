@@ -1,4 +1,4 @@
-"""What the server's planner knows of the tables: without it, a table that has just been filled is read as a small one."""
+"""What the server's planner knows of the tables: without it, a table just filled is read as a small one."""
 
 from __future__ import annotations
 
