@@ -101,7 +101,7 @@ class Library:
                 before.dispose()
 
     def _notice_move(self) -> None:
-        """Open the catalog where it is now, once it was moved to a server or back; nothing is done for one that is lost."""
+        """Open the catalog where it is now, once it was moved; nothing is done for one that is lost."""
         if self._home.is_current():
             return
         with self._renewal:

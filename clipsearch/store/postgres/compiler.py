@@ -160,7 +160,8 @@ def _list_of(right: object) -> tuple[FunctionElement[Any], bool] | None:
     froms = query.get_final_froms() if isinstance(query, Select) else []
     if len(froms) != 1 or not isinstance(froms[0], TableValuedAlias):
         return None
-    function, kind = froms[0].element, next(iter(froms[0].c)).type
+    function: Any = froms[0].element
+    kind = next(iter(froms[0].c)).type
     is_list = getattr(function, "name", None) == "json_each" and len(list(function.clauses)) == 1
     return (function, isinstance(kind, Integer)) if is_list and isinstance(kind, Integer | String) else None
 
