@@ -39,6 +39,7 @@ _GRACE_SECONDS = 2.0
 _ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "30000"}
 _SETTINGS = {
     "jit": "off",
+    "random_page_cost": "1.1",  # a catalog is in memory, or on a disk without a head
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -115,6 +116,7 @@ def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
         creator=connect,
         poolclass=QueuePool,
         pool_use_lifo=True,
+        use_native_hstore=False,
         **options,
     )
     speak(engine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Connection
@@ -30,8 +29,8 @@ def refresh(connection: Connection) -> None:
         with transaction(connection):
             connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
         with transaction(connection):
-            if NAME in _analyze(connection, _CHANGED):
-                connection.exec_driver_sql(f"SELECT gin_clean_pending_list('ix_{NAME}_words')")
+            _analyze(connection, _CHANGED)
+            connection.exec_driver_sql(f"SELECT gin_clean_pending_list('ix_{NAME}_words')")
 
 
 def refresh_all(connection: Connection) -> None:
@@ -39,8 +38,7 @@ def refresh_all(connection: Connection) -> None:
     _analyze(connection, _ALL)
 
 
-def _analyze(connection: Connection, which: str) -> Sequence[str]:
-    names: Sequence[str] = connection.exec_driver_sql(which).scalars().all()
+def _analyze(connection: Connection, which: str) -> None:
+    names = connection.exec_driver_sql(which).scalars().all()
     if names:
         connection.exec_driver_sql(f"ANALYZE {', '.join(names)}")
-    return names
