@@ -17,7 +17,7 @@ test-all: test
 	$(BIN)/python -m pytest -q -m "slow and not on_postgres"
 
 test-postgres: .venv/dev.stamp
-	$(BIN)/python -m pytest -q -m on_postgres tests/store
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m on_postgres tests/store
 
 # The server is a package of 56 MB for Linux alone; its tests are skipped where it cannot be installed.
 test-cluster: .venv/dev.stamp

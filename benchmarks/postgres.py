@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,7 @@ from harness import write_result
 
 from clipsearch.filtering import Filter
 from clipsearch.store.library import Library
+from clipsearch.store.metadata_index import declare_index
 from clipsearch.store.records import CollectionRecord, RecordBlock
 from clipsearch.types import EncoderPin, Modality
 from tests.support.postgres import Server, find_binaries
@@ -66,13 +68,22 @@ def measure(made: dict[str, Library], count: int) -> list[dict]:
             seconds[name] += store(library, block)
     rows = [as_row("records stored a second", {name: round(count / each) for name, each in seconds.items()})]
     ids = random.Random(0).sample(range(count), min(count, 10))
+    for library in made.values():
+        with library.writer() as writer:
+            declare_index(writer, ["m"])
+            writer.tag_items(range(1, count + 1, 50), ["some"], [])
     questions = {
         "items of 10 hits, ms": lambda snapshot: snapshot.matches(Modality.IMAGE, ids),
-        "rows of a metadata filter, ms": lambda snapshot: snapshot.matching_ids(Filter(where={"n": ids[0] % 100})),
+        "an indexed metadata filter, ms": lambda snapshot: snapshot.matching_ids(Filter(where={"m": ids[0] % 100})),
+        "a metadata filter, ms": lambda snapshot: snapshot.matching_ids(Filter(where={"n": ids[0] % 100})),
+        "a filter by tag, ms": lambda snapshot: snapshot.matching_ids(Filter(tags=("some",))),
         "a word of a caption, ms": lambda snapshot: snapshot.keyword_search("w00017", None, 50),
         "the newest 100 items, ms": lambda snapshot: snapshot.list_items(Filter(), 100),
     }
-    return rows + [as_row(name, ask(made, question)) for name, question in questions.items()]
+    rows += [as_row(name, ask(made, question)) for name, question in questions.items()]
+    rows.append(as_row("a library opened, and 10 hits, ms", open_and_ask(made, questions["items of 10 hits, ms"])))
+    rows.append(as_row("a search begun again, ms", ask(made, lambda snapshot: snapshot.encoder, begin=True)))
+    return rows
 
 
 def as_block(texts: list[str], first: int) -> RecordBlock:
@@ -80,7 +91,8 @@ def as_block(texts: list[str], first: int) -> RecordBlock:
     rows = np.random.default_rng(first).standard_normal((len(texts), DIM)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     records = [
-        CollectionRecord(f"r{first + i}", text, metadata=f'{{"n":{(first + i) % 100}}}') for i, text in enumerate(texts)
+        CollectionRecord(f"r{first + i}", text, metadata=f'{{"n":{(first + i) % 100},"m":{(first + i) % 100}}}')
+        for i, text in enumerate(texts)
     ]
     return RecordBlock(records, {Modality.IMAGE: rows.astype(np.float16)})
 
@@ -94,16 +106,38 @@ def store(library: Library, block: RecordBlock) -> float:
         return time.perf_counter() - started
 
 
-def ask(made: dict[str, Library], question) -> dict[str, float]:
-    """Return the median of the milliseconds that each takes, nothing kept from one time to the next."""
+def ask(made: dict[str, Library], question, *, begin: bool = False) -> dict[str, float]:
+    """Return the median of the milliseconds that each takes.
+
+    begin: with the beginning of the search, and with what is kept from the one before; else without both.
+    """
     taken: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(ROUNDS):
         for name, library in made.items():
+            begun = time.perf_counter()
             with library.read() as snapshot:
-                snapshot._cache._values.clear()
-                started = time.perf_counter()
+                if not begin:
+                    snapshot._cache._values.clear()
+                started = begun if begin else time.perf_counter()
                 question(snapshot)
                 taken[name].append(1000 * (time.perf_counter() - started))
+    return medians(taken)
+
+
+def open_and_ask(made: dict[str, Library], question) -> dict[str, float]:
+    """Return the median of the milliseconds that it takes to open a library and ask."""
+    taken: dict[str, list[float]] = {name: [] for name in made}
+    for _ in range(ROUNDS):
+        for name, library in made.items():
+            started = time.perf_counter()
+            with closing(Library(library.folder)) as opened, opened.read() as snapshot:
+                question(snapshot)
+            taken[name].append(1000 * (time.perf_counter() - started))
+    return medians(taken)
+
+
+def medians(taken: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median of each."""
     return {name: round(statistics.median(each), 2) for name, each in taken.items()}
 
 

@@ -57,6 +57,7 @@ SECTIONS = {
         "repair": ("clipsearch.cli.repair", "Encode again what is damaged."),
         "reindex": ("clipsearch.cli.reindex", "Change the encoder while the library answers."),
         "build": ("clipsearch.cli.build", "Build the search index again."),
+        "move-catalog": ("clipsearch.cli.move_catalog", "Move the catalog to PostgreSQL, or back."),
         "trust": ("clipsearch.cli.trust", "Allow a model from a folder or a hub, or a server."),
         "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),
     },

@@ -232,7 +232,7 @@ def known_hashes(connection: PoolProxiedConnection, hashes: Iterable[str]) -> se
 
 def held_hashes(connection: Connection, hashes: Iterable[str]) -> set[str]:
     """Return what `known_hashes` does, by a transaction of PostgreSQL."""
-    held = select(items.c.content_hash).where(items.c.content_hash.in_(listed_texts(hashes)))
+    held = select(items.c.content_hash).where(items.c.content_hash.in_(listed_texts(hashes)), IS_ENCODED)
     return set(connection.execute(held).scalars())
 
 

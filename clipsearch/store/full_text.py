@@ -207,6 +207,9 @@ def ranked(
         found, best_first = _postgres().ranked(telling, counts.totals(connection))
         found = found.where(~items.c.deleted)
         found = found if allowed is None else found.where(allowed)
+        if min(telling.values()) > RANKED:
+            newest = found.order_by(items.c.id.desc()).limit(RANKED).subquery()
+            found = found.where(items.c.id >= select(func.min(newest.c.item_id)).scalar_subquery())
         ids = list(connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars())
     else:
         ids = ranked_ids(connection, telling, allowed, limit)
@@ -256,7 +259,7 @@ def _characters(text: str) -> str:
 
 def is_there(connection: Connection) -> bool:
     """Tell whether a library has an index of words; older ones have none."""
-    return inspect(connection).has_table(_table.name)
+    return is_postgres(connection) or inspect(connection).has_table(_table.name)
 
 
 def _phrase(wanted: Phrase) -> str:

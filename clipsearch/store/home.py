@@ -24,6 +24,9 @@ class CatalogHome(Protocol):
     def is_there(self) -> bool:
         """Tell whether the folder has a catalog, or says where it is."""
 
+    def is_current(self) -> bool:
+        """Tell whether the catalog is still there, as far as the folder says: it may have been moved."""
+
     def reader(self) -> Engine:
         """Return an engine for reading."""
 
@@ -43,6 +46,10 @@ class CatalogFile:
     def is_there(self) -> bool:
         """Tell whether the file is there."""
         return _is_file(self._path)
+
+    def is_current(self) -> bool:
+        """Tell whether the file is still there."""
+        return os.path.exists(self._path)
 
     def reader(self) -> Engine:
         """Return an engine for reading."""
@@ -78,8 +85,8 @@ def find_home(folder: Path, given: str | None = None, *, create: bool = False) -
             if not given:
                 return CatalogFile(folder)
             raise InvalidInputError(
-                f"The library in {folder} has its catalog in its folder, which no server takes over. Make a new one: "
-                "clipsearch index FOLDER --library DIR --catalog URL"
+                f"The library in {folder} has its catalog in its folder. Move it to the server: clipsearch "
+                "move-catalog URL"
             )
         from clipsearch.store.postgres.home import CatalogSchema
 

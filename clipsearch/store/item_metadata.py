@@ -12,6 +12,7 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.store import metadata_index
 from clipsearch.store.checksums import digest, is_sound
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.metadata_sql import meets
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import item_metadata, items
@@ -19,8 +20,9 @@ from clipsearch.store.sql_values import chunks, listed
 from clipsearch.types import MetadataValue
 from clipsearch.where import Condition, Where
 
+_COLUMNS = ("item_id", "data", "digest")
 _STORE = (
-    "INSERT INTO item_metadata (item_id, data, digest) VALUES {} "
+    f"INSERT INTO item_metadata ({', '.join(_COLUMNS)}) VALUES {{}} "
     "ON CONFLICT (item_id) DO UPDATE SET data = excluded.data WHERE item_metadata.data <> excluded.data"
 )
 _ROWS = 64
@@ -34,12 +36,24 @@ _STORE_BESIDE = (
 def store(connection: Connection, metadata: Mapping[int, str]) -> None:
     """Store the metadata of items, by id, in place of what they have: JSON texts of `check_metadata`."""
     given = [(item_id, text, digest(item_id, text, None)) for item_id, text in metadata.items() if text != NONE]
+    if given and is_postgres(connection):
+        given = _insert_new(connection, given)
     for page in chunks(given, _ROWS):
         values = ", ".join(["(?, ?, ?)"] * len(page))
         connection.exec_driver_sql(_STORE.format(values), tuple(chain.from_iterable(page)))
     if empty := [item_id for item_id, text in metadata.items() if text == NONE]:
         connection.execute(delete(item_metadata).where(item_metadata.c.item_id.in_(listed(empty))))
     metadata_index.refresh(connection, listed(metadata))
+
+
+def _insert_new(connection: Connection, given: Sequence[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+    """Insert the metadata of items that have none, all at once; return the rest."""
+    from clipsearch.store.postgres.copying import copy_rows
+
+    query = select(item_metadata.c.item_id).where(item_metadata.c.item_id.in_(listed(row[0] for row in given)))
+    present = set(connection.execute(query).scalars())
+    copy_rows(connection, item_metadata.name, _COLUMNS, (row for row in given if row[0] not in present))
+    return [row for row in given if row[0] in present]
 
 
 def store_beside(connection: Connection, said: Mapping[int, str]) -> None:

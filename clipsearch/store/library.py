@@ -100,6 +100,26 @@ class Library:
                 migrations.show_as_newest(self._engine, version)
                 before.dispose()
 
+    def _notice_move(self) -> None:
+        """Open the catalog where it is now, once it was moved; nothing is done for one that is lost."""
+        if self._home.is_current():
+            return
+        with self._renewal:
+            before = self._home, self._engine, self._finalizer
+            home = find_home(self.folder)
+            if self._home.is_current() or not home.is_there():
+                return
+            self._home = home
+            try:
+                self._open_catalog()
+                self._version = migrations.schema_version(self._engine)
+                migrations.show_as_newest(self._engine, self._version)
+            except BaseException:
+                self._home, self._engine, self._finalizer = before
+                raise
+            before[2].detach()
+            before[1].dispose()
+
     def renew_after_fork(self) -> None:
         """Open the library again, in a fork of the process."""
         self._finalizer.detach()
@@ -149,14 +169,21 @@ class Library:
     def query(self) -> Iterator[Connection]:
         """Open a reading transaction on the catalog. Raises LibraryError if the library is closed."""
         self.require_open()
+        self._notice_move()
         if self._version < len(migrations.MIGRATIONS):
             self._notice_migration()
-        with mapped_errors(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        try:
+            with mapped_errors(), self._engine.connect() as connection, connection.begin():
+                yield connection
+        except LibraryError as error:
+            if self._home.is_current() or not find_home(self.folder).is_there():
+                raise
+            raise LibraryError("The catalog was moved meanwhile. Nothing is lost. Run again.") from error
 
     def known_hashes(self, hashes: Collection[str]) -> set[str]:
         """Return those of these content hashes that the library holds vectors for; also of deleted files."""
         self.require_open()
+        self._notice_move()
         if is_postgres(self._engine):
             with self.query() as found:
                 return catalog.held_hashes(found, hashes)
@@ -190,6 +217,10 @@ class Library:
                 finally:
                     try:
                         writer.close()
+                        if is_postgres(engine):
+                            from clipsearch.store.postgres.statistics import refresh
+
+                            refresh(connection)
                     finally:
                         self._engine.dispose()  # the last connection to close folds SQLite's log into the catalog
 

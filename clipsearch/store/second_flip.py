@@ -1,7 +1,8 @@
 """The flip: the two sets of vectors change places, in one transaction.
 
 A reader that is at work ends with the set that it began with; the next one sees the other, and the revision tells it.
-The large tables change their names, which takes no longer for many rows than for few.
+In SQLite the large tables change their names, which takes no longer for many rows than for few. In PostgreSQL their
+rows change places: a reader there looks a name up when it first reads the table, and would find the other set.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Table, and_, delete, exists, insert, not_, se
 from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.errors import LibraryError
 from clipsearch.store import catalog, full_text, second_set
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.records import RootKind
 from clipsearch.store.revision import change
 from clipsearch.store.schema import (
@@ -63,7 +65,7 @@ def flip(writer: SecondWriter, pin: EncoderPin) -> None:
         for chunk in chunks(differing):
             full_text.remove(connection, chunk)
         for one, other in _LARGE:
-            _swap_names(connection, one, other)
+            (_swap_all_rows if is_postgres(connection) else _swap_names)(connection, one, other)
         for one, other in _SMALL:
             _swap_rows(connection, one, other)
         _swap_settings(connection)
@@ -111,6 +113,20 @@ def _words(connection: Connection, table: Table) -> Iterator[tuple[int, list[str
 def _swap_names(connection: Connection, one: Table, other: Table) -> None:
     for before, after in ((one.name, "swapped"), (other.name, one.name), ("swapped", other.name)):
         connection.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
+
+
+def _swap_all_rows(connection: Connection, one: Table, other: Table) -> None:
+    """Exchange the rows of two large tables, on the server."""
+    names = ", ".join(f'"{column.name}"' for column in one.c)
+    for statement in (
+        f"CREATE TEMPORARY TABLE swapped ON COMMIT DROP AS SELECT {names} FROM {one.name}",
+        f"DELETE FROM {one.name}",
+        f"INSERT INTO {one.name} ({names}) SELECT {names} FROM {other.name}",
+        f"DELETE FROM {other.name}",
+        f"INSERT INTO {other.name} ({names}) SELECT {names} FROM swapped",
+        "DROP TABLE swapped",
+    ):
+        connection.exec_driver_sql(statement)
 
 
 def _swap_rows(connection: Connection, one: Table, other: Table) -> None:

@@ -6,16 +6,17 @@ So all that reads a library reads the second set too: searching, evaluation, the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sqlalchemy import Engine, Table, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from clipsearch.errors import LibraryError
 from clipsearch.store import second_set
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.library import Library
 from clipsearch.store.revision import REVISION_KEY
 from clipsearch.store.schema import generations, segments, vectors
@@ -38,9 +39,9 @@ VIEWS = (
     # The revision of the two together rises with a change of either, so that a reader drops what it keeps.
     f"CREATE TEMPORARY VIEW settings AS SELECT key, value, digest FROM main.settings WHERE key NOT IN ({_OWN}) "
     f"UNION ALL SELECT key, value, digest FROM main.second_settings WHERE key IN ({_OWN}) AND key <> '{REVISION_KEY}' "
-    f"UNION ALL SELECT '{REVISION_KEY}', CAST(sum(CAST(value AS INTEGER)) AS TEXT), NULL FROM ("
+    f"UNION ALL SELECT '{REVISION_KEY}', CAST(sum(CAST(value AS BIGINT)) AS TEXT), NULL FROM ("
     f"SELECT value FROM main.settings WHERE key = '{REVISION_KEY}' UNION ALL "
-    f"SELECT value FROM main.second_settings WHERE key = '{REVISION_KEY}')",
+    f"SELECT value FROM main.second_settings WHERE key = '{REVISION_KEY}') AS both_sets",
 )
 
 
@@ -74,7 +75,20 @@ class SecondLibrary(Library):
 
 
 def _show_second(engine: Engine) -> None:
+    """Give the connections of a reader the views."""
+    add: Callable[[Any, Sequence[str]], None] = _add_views
+    if is_postgres(engine):
+        from clipsearch.store.postgres.connections import add_views
+
+        add = add_views
+
     @event.listens_for(engine, "connect")
-    def _add_views(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-        for view in VIEWS:
-            connection.execute(view)
+    def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ANN401
+        add(connection, VIEWS)
+
+    engine.dispose()  # the connections that were made before
+
+
+def _add_views(connection: sqlite3.Connection, views: Sequence[str]) -> None:
+    for view in views:
+        connection.execute(view)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clipsearch.errors import EncoderMismatchError, InvalidInputError, LibraryError
+from clipsearch.errors import EncoderMismatchError, InvalidInputError
 from clipsearch.store import catalog, generations, row_checks, second_items, second_set
 from clipsearch.store.catalog import Generation
 from clipsearch.store.database import transaction
@@ -63,15 +63,7 @@ class SecondWriter:
         return self._connection
 
     def begin(self, pin: EncoderPin) -> None:
-        """Begin a second set for an encoder, unless there is one.
-
-        Raises InvalidInputError if it is of another, LibraryError where the catalog is in no SQLite database.
-        """
-        if self._connection.dialect.name != "sqlite":  # temporary views show the second set as the first one
-            raise LibraryError(
-                "Only a library whose catalog is a file can change its encoder. Index into a new one: clipsearch index "
-                "--model NAME --library DIR FOLDER"
-            )
+        """Begin a second set for an encoder, unless there is one. Raises InvalidInputError if it is of another."""
         with transaction(self._connection) as connection:
             present = second_set.get_pin(connection)
             if present is None:

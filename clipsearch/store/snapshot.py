@@ -284,8 +284,9 @@ class Snapshot:
         return copied_pictures(self._connection)
 
     def _map(self, modality: Modality) -> Rows:
-        dim = catalog.get_number(self._connection, "dim")
-        return self._segments.view(catalog.get_segments(self._connection, modality), dim)
+        dim = self.cached("dim", lambda: catalog.get_number(self._connection, "dim"))
+        segments = self.cached("segments", lambda: catalog.get_segments(self._connection))
+        return self._segments.view([segment for segment in segments if segment.modality == modality], dim)
 
     def _matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
         found = matching_rows(self._connection, modality, wanted, self._base)

@@ -41,6 +41,7 @@ ARGUMENTS = {
     "collections": [["collections"]],
     "backup": [["backup", "../backup", "--json"]],
     "reindex": [["reindex", "--discard"]],
+    "move-catalog": [["move-catalog", "sqlite"]],
     "repair": [["repair", "--json"]],
     "restore": [["restore", "nowhere"]],
     "trust": [["trust", "--list"]],

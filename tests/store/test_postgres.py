@@ -14,11 +14,12 @@ import pytest
 
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError, LibraryLockedError, StoreCorruptError
 from clipsearch.filtering import Filter
+from clipsearch.store import catalog
 from clipsearch.store.backup import back_up
 from clipsearch.store.forget import forget
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
-from clipsearch.store.postgres import address, connections
+from clipsearch.store.postgres import address, connections, words
 from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.store.summary import summarise
 from clipsearch.types import Modality
@@ -363,6 +364,71 @@ def test_words_are_found_and_ranked_as_in_sqlite(tmp_path, monkeypatch):
         for words in [*asked, *(" ".join(chance.choices(WORDS, k=2)) for _ in range(60))]:
             found, expected = (each.keyword_search(words, None, 50) for each in (one, other))
             assert found == expected, words
+
+
+# --- What the server knows, so that it answers fast
+
+
+def test_the_server_plans_by_what_a_writer_has_just_filled(library):
+    with library.writer() as opened:
+        root = opened.add_collection(library.base, "/many")
+        opened.commit_records(root, block([f"word{number}" for number in range(3000)]))
+    with library.query() as connection:
+        cursor = connection.connection.cursor()
+        statement = str(catalog._MATCHES.compile(dialect=connection.dialect))
+        cursor.execute(f"EXPLAIN {statement}", {"modality": "image", "rows": "[1, 5, 2999]"})
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "Index Scan using vectors_pkey" in plan and "Seq Scan" not in plan
+        known = "SELECT reltuples FROM pg_class WHERE oid = to_regclass('items')"
+        assert connection.exec_driver_sql(known).scalar_one() == 3000
+
+
+def test_the_words_are_counted_as_they_come_and_go_and_a_catalog_of_before_gets_its_counts(library):
+    counted = "SELECT count(*), coalesce(sum(length), 0) FROM full_text"
+
+    def check() -> None:
+        with library.query() as connection:
+            assert words.totals(connection) == tuple(connection.exec_driver_sql(counted).one())
+
+    with library.writer() as opened:
+        root = opened.add_collection(library.base, "/source")
+        opened.commit_records(root, block(["a cat", "a very long dog", None]))
+        check()
+        opened.commit_records(root, block(["a cat", "a dog", "a bird that sings"]))
+    check()
+    with library.writer() as opened, opened.storage[0].begin():
+        for name in ("TABLE full_text_totals", "FUNCTION clipsearch_count_words CASCADE"):
+            opened.storage[0].exec_driver_sql(f"DROP {name}")
+    check()  # counted, as there is nothing that says it
+    with library.writer() as opened:
+        opened.commit_records(opened.add_collection(library.base, "/other"), block(["one more"]))
+    check()
+    with library.query() as connection:
+        assert connection.exec_driver_sql("SELECT words FROM full_text_totals").scalar_one() == 10
+
+
+def test_the_short_way_to_the_key_of_a_number_ends_at_the_same_key(library):
+    chance = random.Random(1)
+    texts = ["0", "-0", "0.0", "1", "-1", "1.0", "1e3", "1000", "0.1", "1e-7", "999999999999999", "1e308", "5e-324"]
+    texts += ["9007199254740993", "9007199254740992", "-9007199254740993", "123456789012345.5", "9223372036854775807"]
+    texts += [repr(chance.uniform(-1e6, 1e6)) for _ in range(200)] + [str(chance.randrange(10**15)) for _ in range(200)]
+    with library.query() as connection:
+        both = "SELECT clipsearch_key(?::json), clipsearch_number(?)"
+        for each in texts:
+            key, number = connection.exec_driver_sql(both, (each, each)).one()
+            assert key == number, each
+
+
+def test_functions_of_an_earlier_version_are_made_again_by_the_next_writer(library):
+    with library.writer() as opened, opened.storage[0].begin():
+        opened.storage[0].exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION clipsearch_kind(value json) RETURNS text LANGUAGE sql AS 'SELECT NULL'"
+        )
+        opened.storage[0].exec_driver_sql("COMMENT ON FUNCTION clipsearch_key(json) IS NULL")
+    with library.writer():
+        pass
+    with library.query() as connection:
+        assert connection.exec_driver_sql("SELECT clipsearch_kind('1'::json)").scalar_one() == "integer"
 
 
 # --- Backup

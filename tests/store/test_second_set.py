@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
-import sqlite3
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import EncoderMismatchError, InvalidInputError, LibraryError
+from clipsearch.filtering import Filter
 from clipsearch.store import rows, second_items
 from clipsearch.store.library import Library
 from clipsearch.store.records import CaptionSource, FileRecord, Known, Scope
@@ -23,8 +26,9 @@ from clipsearch.store.second_set import Role
 from clipsearch.store.second_writer import SecondItem, SecondWriter
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin, Modality, Passage
+from tests.support.catalogs import raw_catalog
 from tests.support.contents import PIN, Disk, add_root, check, hash_of, new_library, parts_of, synchronise, vectors_of
-from tests.support.disk import crash_at_every_step, in_runner
+from tests.support.disk import crash_at_every_step, die_at, in_runner
 from tests.support.libraries import compact
 from tests.support.state import State
 from tests.support.state import read_state as read_complete
@@ -220,7 +224,7 @@ def test_discarding_leaves_nothing(filled):
     check_other(state, disk)
     size = sum(path.stat().st_size for path in library.folder.glob("vectors/*"))
     assert size == sum(state.committed.values()) * DIM * 2
-    with closing(sqlite3.connect(library.folder / "catalog.db")) as db:
+    with raw_catalog(library.folder) as db:
         tables = ("vectors", "tombstones", "segments", "generations", "settings", "items")
         assert [db.execute(f"SELECT count(*) FROM second_{table}").fetchone()[0] for table in tables] == [0] * 6
 
@@ -264,6 +268,7 @@ def small(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite  # a copy of the library for each step; of a server, see below
 def test_a_process_that_dies_at_any_step_of_the_flip_leaves_one_set_or_the_other(small, tmp_path):
     library, disk = small
     with library.writer() as writer:
@@ -273,6 +278,7 @@ def test_a_process_that_dies_at_any_step_of_the_flip_leaves_one_set_or_the_other
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 def test_a_process_that_dies_at_any_step_loses_no_batch_and_the_next_goes_on(small, tmp_path):
     library, disk = small
     library.close()
@@ -304,3 +310,39 @@ def check_crashes(prepared: Path, runner: str, scratch: Path, disk: Disk) -> lis
         shutil.rmtree(folder)
     assert flipped == sorted(flipped) and flipped.count(False) > 10 and flipped[-1]
     return known
+
+
+def deaths(folder: Path) -> None:
+    """Make a second set and flip, in a process that dies at each step in turn, until one gets through."""
+    rows.SEGMENT_ROWS = 3
+    found = []
+    for fail_at in range(1, 1000):
+        child = os.fork()
+        if child == 0:
+            die_at(fail_at)
+            reindexed(folder)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        opened = Library(folder)
+        with opened.read() as snapshot:
+            found.append((code, snapshot.encoder.name if snapshot.encoder else "", snapshot.count_items(Filter())))
+        opened.close()
+        if code == 0:
+            break
+    sys.stdout.write(json.dumps(found))
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_a_process_that_dies_at_any_step_leaves_one_set_or_the_other_on_a_server(small, tmp_path):
+    library, disk = small
+    before = read_state(library.folder)
+    library.close()
+    found = in_runner(__name__, "deaths", library.folder)
+    assert [code for code, _, _ in found] == [99] * (len(found) - 1) + [0] and len(found) > 20
+    assert {count for _, _, count in found} == {len(disk)}
+    encoders = [name for _, name, _ in found]
+    assert encoders == sorted(encoders, reverse=True) and {*encoders} == {"test", "other"}
+    check_other(read_state(library.folder), disk)
+    reindexed(library.folder, PIN)
+    assert read_state(library.folder).logical() == before.logical()

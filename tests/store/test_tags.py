@@ -340,7 +340,8 @@ def test_labels_are_saved_listed_and_asked_for(run):
 @pytest.mark.slow
 def test_json_lists_tags_and_what_find_finds_has_them(home):
     done = run_cli("label", "--labels", "cat,coffee", "--save", "--json", "photos/coffee.png", cwd=home)
-    assert (done.code, done.err) == (0, "Pictures tagged: 1 of 1. See: clipsearch tags\n")
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == "Pictures tagged: 1 of 1. See: clipsearch tags"  # the test's server may warn
     assert len(done.json["pictures"]) == 1
     assert run_cli("tags", "--json", cwd=home).json == {
         "library": str(home / ".clipsearch"),

@@ -32,7 +32,8 @@ def set_version(library: Path, version: str) -> None:
 def marker_of(library: Path) -> dict[str, Any] | None:
     """What the folder of a library says of a catalog in PostgreSQL; None where the catalog is a file."""
     marker = library / "catalog.json"
-    return json.loads(marker.read_text()) if marker.exists() else None
+    is_there = marker.exists() and not (library / "catalog.db").exists()  # else it is left of a move
+    return json.loads(marker.read_text()) if is_there else None
 
 
 @contextmanager

@@ -62,8 +62,8 @@ class Cut:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def die_at(fail_at: int) -> None:
-    """End this process before, or half-way through, its n-th write, fsync, truncation or statement."""
+def die_at(fail_at: int, *, statements: bool = True) -> None:
+    """End this process before, or half-way through, its n-th write, fsync, truncation, commit or statement."""
     steps = 0
     real_write, real_fsync, real_truncate = os.write, os.fsync, os.truncate
 
@@ -93,7 +93,8 @@ def die_at(fail_at: int) -> None:
         real_truncate(path, size)
 
     os.write, os.fsync, os.truncate = write, fsync, truncate
-    event.listen(Engine, "before_cursor_execute", step)
+    if statements:
+        event.listen(Engine, "before_cursor_execute", step)
     event.listen(Engine, "commit", step)
 
 

@@ -11,11 +11,24 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from clipsearch.store.postgres.address import parse
+
+# What kills of processes are tested with: the system keeps what a process wrote. fsync=off has only power cuts lose it.
+_FAST = (
+    "fsync=off",
+    "full_page_writes=off",
+    "autovacuum=off",
+    "shared_buffers=64MB",
+    "max_wal_size=512MB",
+    "max_connections=60",
+)
 
 NOBODY = "nobody"
 DATABASE = "clipsearch"
@@ -57,10 +70,15 @@ def _end_with_parent() -> None:
 
 
 class Server:
-    """A server in a private folder, on a socket there, under a user that is not root."""
+    """A server in a private folder, on a socket there, under a user that is not root.
 
-    def __init__(self, binaries: Path) -> None:
+    With a password it also listens at `port` of this machine, by TLS too where there is openssl, and asks for it there.
+    """
+
+    def __init__(self, binaries: Path, password: str = "") -> None:
         self._binaries = binaries
+        self.port = 5432
+        self._settings: tuple[str, ...] = ("listen_addresses=", *_FAST)
         self.folder = Path(tempfile.mkdtemp(prefix="cs-pg-"))
         self._as_user: dict[str, Any] = {"cwd": self.folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         self.user = pwd.getpwuid(os.geteuid()).pw_name
@@ -71,22 +89,44 @@ class Server:
             self.user = NOBODY
         self._run("initdb", "-D", "data", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-U", self.user)
         self._process: subprocess.Popen[bytes] | None = None
+        if password:
+            self._listen()
         self.start()
-        self._run("createdb", "-h", str(self.folder), "-U", self.user, DATABASE)
+        if password:
+            with self.connect("postgres") as connection:
+                connection.execute(f"ALTER USER {self.user} PASSWORD '{password}'")
+        self._run("createdb", "-h", str(self.folder), "-p", str(self.port), "-U", self.user, DATABASE)
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run([self._binaries / name, *arguments], check=True, **self._as_user)
 
+    def _listen(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (self.folder / "data" / "pg_hba.conf").write_text(rules)
+        self._settings = ("listen_addresses=127.0.0.1", f"port={self.port}", *_FAST)
+        if shutil.which("openssl"):
+            request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=clipsearch tests"]
+            names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "data/server.key", "-out", "data/server.crt"]
+            subprocess.run(["openssl", *request, *names], check=True, **self._as_user)
+            self._settings += ("ssl=on",)
+
+    @property
+    def certificate(self) -> Path | None:
+        """What a client that verifies the server trusts; None where it has no TLS."""
+        return self.folder / "data" / "server.crt" if "ssl=on" in self._settings else None
+
     def start(self) -> None:
         """Start, and wait until it answers."""
-        options = ["-k", str(self.folder), "-c", "listen_addresses=", "-c", "max_connections=60"]
+        options = ["-k", str(self.folder), *(part for each in self._settings for part in ("-c", each))]
         self._process = subprocess.Popen(
             [self._binaries / "postgres", "-D", "data", *options],
             start_new_session=True,
             preexec_fn=_end_with_parent,
             **self._as_user,
         )
-        ready = [self._binaries / "pg_isready", "-q", "-h", str(self.folder), "-U", self.user, "-d", "postgres"]
+        ready = [self._binaries / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port), "-d", "postgres"]
         while subprocess.run(ready, **self._as_user).returncode:
             assert self._process.poll() is None, "the server ended"
             time.sleep(0.02)
@@ -108,13 +148,18 @@ class Server:
 
     def url(self, database: str = DATABASE) -> str:
         """Return the address of a database."""
-        return f"postgresql+psycopg://{self.user}@/{database}?host={self.folder}"
+        return f"postgresql+psycopg://{self.user}@/{database}?host={self.folder}&port={self.port}"
+
+    def network_url(self, options: str = "", port: int = 0) -> str:
+        """Return the address of a new, empty database over TCP."""
+        name = parse(self.new_database()).parameters()["dbname"]
+        return f"postgresql+psycopg://{self.user}@127.0.0.1:{port or self.port}/{name}{options}"
 
     def connect(self, database: str = DATABASE) -> Any:
         """Connect past the code under test."""
         import psycopg
 
-        return psycopg.connect(host=str(self.folder), user=self.user, dbname=database, autocommit=True)
+        return psycopg.connect(host=str(self.folder), port=self.port, user=self.user, dbname=database, autocommit=True)
 
     def new_database(self, template: str = "template0") -> str:
         """Make a database, empty or a copy of another one; return its address."""

@@ -33,6 +33,7 @@ _OPTIONS = frozenset({"host", "port", "sslmode", "sslrootcert", "connect_timeout
 
 _PLAIN = re.compile(r"[A-Za-z0-9+:/@._~%?&=,\[\]-]+")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,49}")
+_TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}-[0-9a-f]{{16}}\.tmp")
 _ID = re.compile(r"[0-9a-f]{32}")
 _FORMAT = 1
 _MOST_BYTES = 1 << 16
@@ -157,9 +158,11 @@ def write_marker(folder: Path, marker: Marker) -> None:
     """Write what a folder says of its catalog, durably. Raises LibraryError."""
     address = marker.address
     content = {"format": _FORMAT, "url": address.url, "schema": address.schema, "library_id": marker.library_id}
-    name = f".{MARKER}-{os.urandom(8).hex()}.tmp"
     try:
         with open_folder(folder) as own:
+            for left in filter(_TEMPORARY.fullmatch, own.names()):  # of a process that died here
+                own.unlink(left)
+            name = f".{MARKER}-{os.urandom(8).hex()}.tmp"
             with open(own.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL), "r+b") as file:
                 file.write(json.dumps(content, indent=1).encode())
                 file.flush()

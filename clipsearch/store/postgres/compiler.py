@@ -11,11 +11,12 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Cast, Column, ColumnClause, Engine, Insert, Integer, LargeBinary, Numeric, String
+from sqlalchemy import JSON, Cast, Column, ColumnClause, Engine, Insert, Integer, LargeBinary, Numeric, Select, String
 from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
-from sqlalchemy.sql.elements import BinaryExpression, False_, Null, True_
+from sqlalchemy.sql.elements import BinaryExpression, Case, False_, Null, True_
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import ScalarSelect, TableValuedAlias
 
 _OR_IGNORE = "OR IGNORE"
 _LISTED = "SELECT value FROM json_each(?)"
@@ -52,6 +53,26 @@ class Compiler(PGCompiler_psycopg):
     def _on_conflict_target(self, clause: Any, **kw: Any) -> str:  # noqa: ANN401
         """Write which columns conflict; the store names them."""
         return f"({', '.join(str(getattr(each, 'name', each)) for each in clause.inferred_target_elements)})"
+
+    def visit_in_op_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
+        """Write IN; a list that is one parameter becomes a set that the server joins, by an index or by hashing.
+
+        `= ANY (array)` would compare each row with each value where the server reads a whole table.
+        """
+        found = _list_of(binary.right)
+        if found is None:
+            return str(self._generate_generic_binary(binary, " IN ", **kw))
+        left, values = binary.left._compiler_dispatch(self, **kw), self._arguments(found[0], kw)
+        if found[1]:
+            return f"{left} IN (SELECT unnest(translate({values}, '[]', '{{}}')::bigint[]))"
+        return f"{left} IN (SELECT json_array_elements_text(({values})::json))"
+
+    def visit_case(self, clause: Case[Any], **kw: Any) -> str:  # noqa: ANN401
+        """Write CASE, and the value of a name of metadata, every kind of which has its key here."""
+        value: Any = clause.value
+        if getattr(value, "name", None) == "json_type":
+            return f"clipsearch_key({self._member(value, kw)})"
+        return str(super().visit_case(clause, **kw))  # type: ignore[no-untyped-call]
 
     def visit_is_not_binary(self, binary: BinaryExpression[Any], operator: object, **kw: Any) -> str:  # noqa: ANN401
         """Write IS NOT, which compares with NULL and truth values only here."""
@@ -131,6 +152,18 @@ class Compiler(PGCompiler_psycopg):
 
     def _arguments(self, fn: FunctionElement[Any], kw: dict[str, Any]) -> str:
         return ", ".join(self.process(each, **kw) for each in fn.clauses)
+
+
+def _list_of(right: object) -> tuple[FunctionElement[Any], bool] | None:
+    """Return the list of a query for the values of one, and whether these are numbers; None for another query."""
+    query = right.element if isinstance(right, ScalarSelect) else None
+    froms = query.get_final_froms() if isinstance(query, Select) else []
+    if len(froms) != 1 or not isinstance(froms[0], TableValuedAlias):
+        return None
+    function: Any = froms[0].element
+    kind = next(iter(froms[0].c)).type
+    is_list = getattr(function, "name", None) == "json_each" and len(list(function.clauses)) == 1
+    return (function, isinstance(kind, Integer)) if is_list and isinstance(kind, Integer | String) else None
 
 
 def speak(engine: Engine) -> None:

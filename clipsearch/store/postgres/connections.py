@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import select
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from clipsearch.errors import LibraryError, LibraryLockedError
@@ -36,6 +39,7 @@ _GRACE_SECONDS = 2.0
 _ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "30000"}
 _SETTINGS = {
     "jit": "off",
+    "random_page_cost": "1.1",  # a catalog is in memory, or on a disk without a head
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -91,6 +95,20 @@ def writer_engine(address: CatalogAddress, timeout: float = 0.0) -> Engine:
     return engine
 
 
+def add_views(session: Session[Any], views: Sequence[str]) -> None:
+    """Make temporary views of the tables of SQLite's `main`, which a session sees in their place until it ends.
+
+    They are of the tables of today, which a view keeps to whatever is called so later.
+    """
+    session.read_only = False
+    try:
+        for view in views:
+            session.execute(view.replace(" main.", " "))
+        session.commit()
+    finally:
+        session.read_only = None
+
+
 def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
     _require_driver()
     engine = create_engine(
@@ -98,9 +116,11 @@ def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
         creator=connect,
         poolclass=QueuePool,
         pool_use_lifo=True,
+        use_native_hstore=False,
         **options,
     )
     speak(engine)
+    event.listen(engine, "checkout", _require_alive)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def _translate(
@@ -117,6 +137,23 @@ def _engine(connect: object, **options: Any) -> Engine:  # noqa: ANN401
     return engine
 
 
+def _require_alive(session: Session[Any], record: ConnectionPoolEntry, proxy: object) -> None:
+    """Have the pool connect again where the server has ended a session that nobody used: its socket has an end to read.
+
+    Raises DisconnectionError, which the pool takes.
+    """
+    if session.closed or _is_readable(session.fileno()):
+        raise DisconnectionError
+
+
+def _is_readable(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(waiting.poll(0))
+
+
 def _require_driver() -> None:
     try:
         import psycopg  # noqa: F401
@@ -130,8 +167,10 @@ def _connect(address: CatalogAddress, settings: dict[str, str]) -> Session[Any]:
     import psycopg
 
     chosen: dict[str, Any] = {"connect_timeout": "10", **_ALIVE, **address.parameters(), "client_encoding": "UTF8"}
+    # A reader asks the same few things again and again, which the server plans once.
+    factory = psycopg.Cursor if settings is _READER else psycopg.ClientCursor
     session: Session[Any] = psycopg.connect(
-        **chosen, application_name="clipsearch", autocommit=True, cursor_factory=psycopg.ClientCursor
+        **chosen, application_name="clipsearch", autocommit=True, cursor_factory=factory
     )
     try:
         _prepare(session, {**_SETTINGS, **settings, "search_path": address.schema})

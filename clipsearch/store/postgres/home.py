@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.schema import CreateSchema
 
-from clipsearch.errors import InvalidInputError, StoreCorruptError
+from clipsearch.errors import InvalidInputError, LibraryError, StoreCorruptError
 from clipsearch.store import migrations
 from clipsearch.store.database import guard, mapped_errors, transaction
 from clipsearch.store.identity import get_library_id
 from clipsearch.store.postgres import address as addresses
 from clipsearch.store.postgres import seals
-from clipsearch.store.postgres.address import Marker
+from clipsearch.store.postgres.address import CatalogAddress, Marker
 from clipsearch.store.postgres.connections import reader_engine, writer_engine
+from clipsearch.store.reading import CATALOG, MARKER
 
 
 class CatalogSchema:
@@ -28,6 +30,7 @@ class CatalogSchema:
         """
         self._folder = folder
         self._given = given
+        self._state = _state(folder)
         self._marker = addresses.read_marker(folder)
         self._word = addresses.named(given)
         if self._marker is not None:
@@ -36,6 +39,10 @@ class CatalogSchema:
     def is_there(self) -> bool:
         """Tell whether the folder says where the catalog is."""
         return self._marker is not None
+
+    def is_current(self) -> bool:
+        """Tell whether the folder still says so."""
+        return _state(self._folder) == self._state
 
     def reader(self) -> Engine:
         """Return an engine for reading."""
@@ -53,16 +60,8 @@ class CatalogSchema:
 
         timeout: seconds to wait for it. check: called before a catalog is made.
         """
-        marker = self._require_marker()
-        engine = writer_engine(self._address, timeout)
+        engine = open_schema(self._require_marker(), self._address, timeout, check)
         try:
-            guard(engine)
-            event.listen(engine, "commit", seals.seal)
-            if not migrations.schema_version(engine):
-                check()
-                with transaction(engine) as connection:
-                    connection.execute(CreateSchema(marker.address.schema, if_not_exists=True))
-            migrations.migrate(engine, library_id=marker.library_id)
             self._require_own(engine)
         except BaseException:
             engine.dispose()
@@ -78,9 +77,9 @@ class CatalogSchema:
             assert self._word is not None
             marker = addresses.new_marker(self._word)
             self._address = marker.address
-            self._require_free(timeout)
+            require_free(marker.address, timeout)
             addresses.write_marker(self._folder, marker)
-            self._marker = marker
+            self._marker, self._state = marker, _state(self._folder)
         self.writer(timeout, check).dispose()
         if self._word is not None and self._word.url == self._address.url:
             addresses.trust(self._word.url)
@@ -88,20 +87,6 @@ class CatalogSchema:
     def _require_marker(self) -> Marker:
         assert self._marker is not None
         return self._marker
-
-    def _require_free(self, timeout: float) -> None:
-        """Raise InvalidInputError where the schema that is named holds something."""
-        engine = writer_engine(self._address, timeout)
-        query = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?) LIMIT 1"
-        try:
-            with mapped_errors(), engine.connect() as connection:
-                if connection.exec_driver_sql(query, (self._address.schema,)).first() is not None:
-                    raise InvalidInputError(
-                        f"The schema {self._address.schema} of {self._address.url} holds something already. Name "
-                        "another by ?schema=NAME, or none, for one that is made for the library."
-                    )
-        finally:
-            engine.dispose()
 
     def _require_own(self, engine: Engine) -> None:
         """Raise StoreCorruptError unless the catalog is that of this library."""
@@ -115,3 +100,77 @@ class CatalogSchema:
                 f"The catalog at {self._address.place} is that of another library. Name the server that has this "
                 "library's: clipsearch index --catalog URL"
             )
+
+
+def open_schema(
+    marker: Marker, address: CatalogAddress, timeout: float, check: Callable[[], None] = lambda: None, note: str = ""
+) -> Engine:
+    """Open a catalog for writing, and make it where the schema has none; the engine holds the writer's lock.
+
+    address: what to connect to. check: called before a catalog is made. note: a comment that the new schema gets.
+    """
+    engine = writer_engine(address, timeout)
+    try:
+        guard(engine)
+        event.listen(engine, "commit", seals.seal)
+        if not migrations.schema_version(engine):
+            check()
+            with transaction(engine) as connection:
+                connection.execute(CreateSchema(address.schema, if_not_exists=True))
+                if note:
+                    set_note(connection, address.schema, note)
+        migrations.migrate(engine, library_id=marker.library_id)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def set_note(connection: Connection, schema: str, note: str | None) -> None:
+    """Give a schema a comment; None takes it away."""
+    written = "NULL" if note is None else f"'{note}'"
+    connection.exec_driver_sql(f'COMMENT ON SCHEMA "{schema}" IS {written}')
+
+
+def require_free(address: CatalogAddress, timeout: float) -> None:
+    """Raise InvalidInputError where the schema that an address names holds something."""
+    engine = writer_engine(address, timeout)
+    query = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?) LIMIT 1"
+    try:
+        with mapped_errors(), engine.connect() as connection:
+            if connection.exec_driver_sql(query, (address.schema,)).first() is not None:
+                raise InvalidInputError(
+                    f"The schema {address.schema} of {address.url} holds something already. Name another by "
+                    "?schema=NAME, or none, for one that is made for the library."
+                )
+    finally:
+        engine.dispose()
+
+
+def drop_schema(address: CatalogAddress, *, note: str = "") -> bool:
+    """Delete a catalog from its server; note: only where the schema has that comment. Tell whether it is gone.
+
+    Nothing happens while another process writes to it, or reads from it for longer than half a minute.
+    """
+    present = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = ?"
+    engine = writer_engine(address)
+    try:
+        with transaction(engine) as connection:
+            found = connection.exec_driver_sql(present, (address.schema,)).all()
+            if found and note in ("", found[0][0]):
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+                connection.exec_driver_sql(f'DROP SCHEMA "{address.schema}" CASCADE')
+        return not found or note in ("", found[0][0])
+    except LibraryError:
+        return False
+    finally:
+        engine.dispose()
+
+
+def _state(folder: Path) -> tuple[bool, int, int]:
+    """Return what differs once the catalog was moved: whether it is in the folder, and which file names its server."""
+    try:
+        status = os.stat(folder / MARKER, follow_symlinks=False)
+    except OSError:
+        return os.path.exists(folder / CATALOG), 0, 0
+    return os.path.exists(folder / CATALOG), status.st_ino, status.st_mtime_ns

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table
 
 from clipsearch.store.checksums import COVERED, row_digest
+from clipsearch.store.postgres import functions, words
 
 _UNSEALED = " UNION ALL ".join(
     f"SELECT '{table.name}' WHERE EXISTS (SELECT 1 FROM {table.name} WHERE digest IS NULL)" for table in COVERED
@@ -20,7 +21,12 @@ _BLOCK = 10_000
 
 
 def create(connection: Connection) -> None:
-    """Create what keeps digests, unless it is there: a trigger for each table, and an index of rows without one."""
+    """Create what keeps digests, unless it is there: a trigger for each table, and an index of rows without one.
+
+    So are functions and counts that a catalog of an earlier version lacks.
+    """
+    functions.create(connection)
+    words.create_totals(connection)
     if connection.exec_driver_sql(_PRESENT).scalar_one() == len(COVERED):
         return
     for table, columns in COVERED.items():

@@ -14,7 +14,20 @@ from contextlib import closing
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, column, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy import table as lightweight
 
 from clipsearch.store.postgres.copying import copy_rows
@@ -28,6 +41,25 @@ _CREATE = (
     f"CREATE INDEX ix_full_text_words ON {NAME} USING gin (words)",
     f"CREATE INDEX ix_full_text_long ON {NAME} (item_id) WHERE words IS NULL",
 )
+_TOTALS = f"{NAME}_totals"
+_CREATE_TOTALS = (
+    f"CREATE TABLE {_TOTALS} AS SELECT count(*) AS items, coalesce(sum(length), 0)::bigint AS words FROM {NAME}",
+    f"""
+    CREATE OR REPLACE FUNCTION clipsearch_count_words() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        sign int := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
+    BEGIN
+        UPDATE {_TOTALS} SET items = items + sign * (SELECT count(*) FROM changed),
+            words = words + sign * (SELECT coalesce(sum(length), 0) FROM changed);
+        RETURN NULL;
+    END $$
+    """,
+    f"CREATE TRIGGER {NAME}_added AFTER INSERT ON {NAME} REFERENCING NEW TABLE AS changed "
+    "FOR EACH STATEMENT EXECUTE FUNCTION clipsearch_count_words()",
+    f"CREATE TRIGGER {NAME}_removed AFTER DELETE ON {NAME} REFERENCING OLD TABLE AS changed "
+    "FOR EACH STATEMENT EXECUTE FUNCTION clipsearch_count_words()",
+)
+_HAS_TOTALS = f"SELECT to_regclass('{_TOTALS}') IS NOT NULL, to_regclass('{NAME}') IS NOT NULL"
 _COLUMNS = ("item_id", "length", "tokens", "words")
 _table = lightweight(NAME, column("item_id"), column("length"), column("tokens"), column("words"))
 
@@ -50,14 +82,22 @@ class Totals(NamedTuple):
 
 
 def create(connection: Connection) -> None:
-    """Create the table and its indexes."""
-    for statement in _CREATE:
+    """Create the table, its indexes, and the counts that rank by it."""
+    for statement in (f"DROP TABLE IF EXISTS {_TOTALS}", *_CREATE, *_CREATE_TOTALS):
         connection.exec_driver_sql(statement)
+
+
+def create_totals(connection: Connection) -> None:
+    """Create the counts of items and words, which triggers keep, unless they are there."""
+    has_totals, has_words = connection.exec_driver_sql(_HAS_TOTALS).one()
+    if has_words and not has_totals:
+        for statement in _CREATE_TOTALS:
+            connection.exec_driver_sql(statement)
 
 
 def drop(connection: Connection) -> None:
     """Drop the table."""
-    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}")
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {NAME}, {_TOTALS}")
 
 
 def add(connection: Connection, block: Sequence[tuple[int, str]]) -> None:
@@ -92,13 +132,22 @@ def matching(words: Iterable[tuple[str, bool]]) -> Select[Any]:
 
 def count(connection: Connection, text: str, most: int) -> int:
     """Count the items that have words one after the other, up to `most`."""
-    found = select(_table.c.item_id).where(_has(text, False)).limit(most)
-    return int(connection.execute(select(func.count()).select_from(found.subquery())).scalar_one())
+    tokens = tokens_of(text)
+    if not tokens:
+        return 0
+    has = f"strpos(tokens, {_quote(_pattern(tokens))}) > 0"
+    indexed = f"words @@ {_quote(_query(tokens))}::tsquery" + ("" if _is_exact(tokens) else f" AND {has}")
+    found = f"({indexed}) OR (words IS NULL AND {has})"
+    # Written with its values: a plan that the server keeps for any word and any number would read the whole table.
+    statement = f"SELECT count(*) FROM (SELECT 1 FROM {NAME} WHERE {found} LIMIT {int(most)}) AS found"
+    return int(connection.exec_driver_sql(statement).scalar_one())
 
 
 def totals(connection: Connection) -> Totals:
-    """Count the items and their words."""
-    row = connection.exec_driver_sql(f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}").one()
+    """Return how many items have words, and how many words; a catalog that was written before has them counted."""
+    has_totals, _ = connection.exec_driver_sql(_HAS_TOTALS).one()
+    counted = f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}"
+    row = connection.exec_driver_sql(f"SELECT items, words FROM {_TOTALS}" if has_totals else counted).one()
     return Totals(row[0], row[1])
 
 
@@ -108,12 +157,12 @@ def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnE
     telling: how many items have each.
     """
     average = max(known.words / max(known.items, 1), 1e-9)
-    score: ColumnElement[Any] = literal_column("0.0")
+    score: ColumnElement[Any] = _number(0.0)
     for text, hits in telling.items():
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
         often = _frequency(tuple(tokens_of(text)))
-        share = _K1 * (1 - _B + _B * _table.c.length / literal_column(repr(average)))
-        score = score + literal_column(repr(idf)) * (often * (_K1 + 1)) / (often + share)
+        share = _number(_K1) * (_number(1 - _B) + _number(_B) * cast(_table.c.length, Double) / _number(average))
+        score = score + _number(idf) * (often * _number(_K1 + 1)) / (often + share)
     found = matching((text, False) for text in telling)
     return found.join(items, items.c.id == _table.c.item_id), score.desc()
 
@@ -162,16 +211,33 @@ def _has(text: str, is_start: bool) -> ColumnElement[bool]:
     tokens = tokens_of(text)
     if not tokens:
         return literal_column("false")
-    quoted = [f"'{_cut(token)}'" for token in tokens]
-    query = " & ".join(quoted) + (":*" if is_start else "")
-    indexed = _table.c.words.op("@@")(bindparam(None, query).op("::")(literal_column("tsquery")))
+    query: ColumnElement[Any] = bindparam(None, _query(tokens, is_start))
+    indexed = _table.c.words.op("@@")(query.op("::")(literal_column("tsquery")))
     exact = func.strpos(_table.c.tokens, _pattern(tokens, is_start)) > 0
-    is_exact = len(tokens) == 1 and _cut(tokens[0]) == tokens[0]
-    return or_(indexed if is_exact else and_(indexed, exact), and_(_table.c.words.is_(None), exact))
+    return or_(indexed if _is_exact(tokens) else and_(indexed, exact), and_(_table.c.words.is_(None), exact))
+
+
+def _query(tokens: Sequence[str], is_start: bool = False) -> str:
+    """Write the tsquery of these words, all of them; what a token consists of needs no escapes."""
+    return " & ".join(f"'{_cut(token)}'" for token in tokens) + (":*" if is_start else "")
+
+
+def _is_exact(tokens: Sequence[str]) -> bool:
+    """Tell whether the index alone says who has these words."""
+    return len(tokens) == 1 and _cut(tokens[0]) == tokens[0]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _pattern(tokens: Sequence[str], is_start: bool = False) -> str:
     return f" {_SEPARATOR.join(tokens)}" + ("" if is_start else " ")
+
+
+def _number(value: float) -> ColumnElement[float]:
+    """Build a number as a parameter, so that SQLAlchemy knows the statement again."""
+    return bindparam(None, float(value), Double)
 
 
 def _frequency(tokens: tuple[str, ...]) -> ColumnElement[Any]:
@@ -179,6 +245,6 @@ def _frequency(tokens: tuple[str, ...]) -> ColumnElement[Any]:
     if len(tokens) == 1:
         pattern = _pattern(tokens)
         rest = func.length(func.replace(_table.c.tokens, pattern, ""))
-        return (func.length(_table.c.tokens) - rest) / literal_column(str(len(pattern)))
+        return cast(func.length(_table.c.tokens) - rest, Double) / _number(len(pattern))
     first, rest_of = tokens[0], _SEPARATOR.join(tokens[1:])
-    return func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )")
+    return cast(func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )"), Double)
