@@ -22,7 +22,7 @@ from clipsearch.store.shards import Reached
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder
-from indexer.record_stage import AddOptions, RecordBatch, RecordStage
+from indexer.record_stage import AddOptions, RecordBatch, RecordStage, group_commits
 from indexer.report import MAX_FAILED, Progress, Silent
 from indexer.sources.base import BadRow
 from indexer.sources.records import BLOCK_RECORDS, Block, RecordSource
@@ -128,7 +128,7 @@ class Adding:
         failed = [name for name, _ in block.failed]
         known = self._writer.known_additions(self._root_id, block.records)
         with closing(self._stage.run(block, known)) as done:
-            for batch in done:
+            for batch in done if self._options.batch_size else group_commits(done):
                 self._fail(batch.failed)
                 failed += [name for name, _ in batch.failed]
                 self._commit(batch, cut.reached(batch.before, failed) if cut else None)

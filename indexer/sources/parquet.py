@@ -77,6 +77,9 @@ def read_records(path: str, start: int = 0) -> Iterator[dict[str, Any]]:
     """
     for message, data in _messages("records", path, str(start)):
         names = message["names"]
+        if message["plain"]:
+            yield from (dict(zip(names, row, strict=True)) for row in message["rows"])
+            continue
         for row in message["rows"]:
             yield {name: _received(value, data) for name, value in zip(names, row, strict=True)}
 
@@ -196,7 +199,8 @@ def _send_records(file: Any, start: int, arrow: Any) -> None:  # noqa: ANN401
             sent = _Sent()
             columns = [[sent.value(value) for value in _plain(column, arrow)] for column in batch.slice(start).columns]
             start = 0
-            _send(sent.data, names=batch.schema.names, rows=list(zip(*columns, strict=True)), bytes=len(sent.data))
+            rows_sent = list(zip(*columns, strict=True))
+            _send(sent.data, names=batch.schema.names, rows=rows_sent, plain=sent.is_plain, bytes=len(sent.data))
 
 
 def _is_sendable(kind: Any, types: Any) -> bool:  # noqa: ANN401
@@ -222,13 +226,19 @@ def _plain(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
 
 
 class _Sent:
-    """The bytes that go with some rows."""
+    """The bytes that go with some rows. is_plain: whether all values are as JSON has them."""
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.is_plain = True
 
     def value(self, value: Any) -> Any:  # noqa: ANN401
         """Return a value as JSON has it."""
+        if value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_VALUE):
+            return value
+        if isinstance(value, list) and _size(value) <= MAX_VALUE:
+            return value
+        self.is_plain = False
         if isinstance(value, bytes):
             if len(value) > MAX_BYTES:
                 return {"left_out": f"its picture has {len(value):,} bytes, over the limit of {MAX_BYTES:,}"}
@@ -236,9 +246,7 @@ class _Sent:
             return {"at": len(self.data) - len(value), "size": len(value)}
         if isinstance(value, dict):
             return {name: self.value(inner) for name, inner in value.items() if name in ("bytes", "path")}
-        if _size(value) > MAX_VALUE:
-            return {"left_out": f"it holds a value of more than {MAX_VALUE:,} characters"}
-        return value
+        return {"left_out": f"it holds a value of more than {MAX_VALUE:,} characters"}
 
 
 def _send_vectors(file: Any, name: str, arrow: Any) -> None:  # noqa: ANN401

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_number
@@ -16,7 +16,7 @@ from indexer.sources import parquet
 from indexer.sources.base import BadRow, BrokenShardError, Row, Shard
 from indexer.sources.files import FileSource, Storage
 from indexer.sources.items import mapped_errors
-from indexer.sources.rows import RowReader, Unusable
+from indexer.sources.rows import RowReader
 
 MAX_LINE = 1 << 20
 """Characters of a line."""
@@ -138,15 +138,11 @@ def _parquet(local: str, path: str, start: int, fits: Callable[[list[str]], bool
                 if not is_checked and not fits(list(fields)):
                     raise _no_columns(path, list(fields))
                 is_checked = True
-                yield number, {name: _usable(value) for name, value in fields.items()}
+                yield number, fields
     except InvalidInputError as error:
         if isinstance(error.__cause__, parquet.UnreadableError):
             raise BrokenShardError(str(error)) from error
         raise
-
-
-def _usable(value: Any) -> object:  # noqa: ANN401
-    return Unusable(value.reason) if isinstance(value, parquet.LeftOut) else value
 
 
 def _no_columns(path: str, names: list[str]) -> InvalidInputError:
