@@ -92,7 +92,7 @@ def embed_shard(
     numbers: deque[int] = deque()
     size = min(BLOCK_RECORDS, _BLOCK_BATCHES * (task.settings.batch_size or BATCH_SIZE))
     records = RecordSource(task.encoder.dim, task.settings, size, fetch_urls=options.fetch_urls)
-    first = task.start
+    first = max(task.start, task.shard.first)
     with closing(RecordStage(task.settings, options, load or (lambda: load_encoder(task)))) as stage:
         for block in records.blocks(_contents(opened.read(task.shard, task.start), numbers)):
             stop = [numbers.popleft() for _ in range(block.taken)][-1] + 1

@@ -18,6 +18,7 @@ from clipsearch.types import Modality, PictureInfo
 from indexer.sources.records import CheckedRecord
 
 _PICTURE = (Part(Modality.IMAGE, 0),)
+Vectors = NDArray[np.float16] | NDArray[np.float32]
 _NOTHING: frozenset[Modality] = frozenset()
 _TEXTS = frozenset({Modality.TEXT})
 
@@ -78,7 +79,7 @@ class RecordTask:
             texts = [] if checked.text is None else [checked.caption]
         return [text for text in texts if text and text.strip()]
 
-    def addition(self, pixels: NDArray[np.float16] | NDArray[np.float32] | None = None, captions: Captions | None = None) -> Addition | None:
+    def addition(self, pixels: Vectors | None = None, captions: Captions | None = None) -> Addition | None:
         """Return what is to be stored; None if the library has it as it is.
 
         pixels: the vector of its picture, (1, dim); captions: the passages of its texts with their
@@ -96,7 +97,7 @@ class RecordTask:
         return renew(complete, self.own, has_picture=checked.has_picture)
 
     def _parts(
-        self, pixels: NDArray[np.float16] | NDArray[np.float32] | None, captions: Captions | None
+        self, pixels: Vectors | None, captions: Captions | None
     ) -> tuple[tuple[Part, ...], dict[Modality, NDArray[np.float16]]]:
         """Return its parts as far as they were encoded, and their rows."""
         parts: tuple[Part, ...] = ()

@@ -114,8 +114,8 @@ class Captions:
 class Encoded:
     """A file whose parts were encoded.
 
-    vectors: float16 or float32 (parts, dim), unit rows; passages: one a part, of a text. captions: of a picture; None keeps
-    what the library has of the same one.
+    vectors: float16 or float32 (parts, dim), unit rows; passages: one a part, of a text. captions: of a picture; None
+    keeps what the library has of the same one.
     """
 
     record: FileRecord

@@ -60,6 +60,17 @@ def read_vectors(path: str, column: str) -> Iterator[tuple[tuple[int, int], byte
         yield (message["rows"], message["dim"]), data
 
 
+def read_groups(paths: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+    """Return the rows and the uncompressed bytes of each row group of files, by path; not of one that is unreadable."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    try:
+        for message, _ in _messages("groups", *paths) if paths else ():
+            found[message["path"]] = [(rows, size) for rows, size in message["groups"]]
+    except (UnreadableError, ModuleNotFoundError):  # whoever reads the file says so
+        pass
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A value that was left out, and why."""
@@ -134,6 +145,11 @@ def _serve(memory: int, what: str, path: str, wanted: Sequence[str]) -> None:
         from pyarrow.parquet import ParquetFile
 
         arrow.set_cpu_count(1)
+        if what == "groups":
+            for each in (path, *wanted):
+                _send_groups(each, ParquetFile)
+            _send(end=True)
+            return
         with ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
             if what == "rows":
                 _send_rows(file, wanted, arrow)
@@ -148,6 +164,15 @@ def _serve(memory: int, what: str, path: str, wanted: Sequence[str]) -> None:
         _send(error=f"its values need more than {memory >> 20:,} MB of memory")
     except Exception as error:  # pyarrow raises many kinds; all of them are of this one file
         _send(error=str(error).split("\n")[0][:300] or type(error).__name__)
+
+
+def _send_groups(path: str, opened: Any) -> None:  # noqa: ANN401
+    try:
+        with opened(path) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+            _send(path=path, groups=[(group.num_rows, group.total_byte_size) for group in groups])
+    except (OSError, ValueError, MemoryError):  # pyarrow's errors are of these kinds
+        return
 
 
 def _limit_memory(memory: int) -> None:

@@ -13,15 +13,16 @@ import json
 import posixpath
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, BinaryIO, cast
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url, suffix
 from clipsearch.records import Record
 from clipsearch.types import PICTURE_SUFFIXES
-from indexer.sources.base import BadRow, Row, Shard
+from indexer.sources.base import BadRow, IsWhole, Row, Shard, never
 from indexer.sources.files import MAX_FILES, MAX_PICTURE, DataFile, expand
 
 PROTOCOLS = {"file", "local", "memory", "s3", "s3a", "zip", "tar"}
@@ -31,12 +32,16 @@ _FACTS = ("ETag", "LastModified", "last_modified", "mtime", "created", "size", "
 """What of a file's description changes with what it holds."""
 
 _BUFFER = 1 << 16
+_TAR = threading.Lock()
+"""Held while a member of a tar file is read: all of one archive share the place in it, and fsspec shares archives."""
 _MAX_CAPTION = 8192
 _CAPTION = ".txt"
 
 
 class RemoteStorage:
     """The files of one address."""
+
+    is_disk = False
 
     def __init__(self, address: str) -> None:
         """Open a file system. Raises InvalidInputError for a protocol that is not allowed or not installed."""
@@ -46,6 +51,7 @@ class RemoteStorage:
             _check_protocol(part.partition("://")[0], address)
         _check_protocol(last.partition(":")[0] if is_url(last) else "file", address)
         self._protocol = address.partition("://")[0].lower()
+        self._turn = _TAR if self._protocol == "tar" else nullcontext()
         self._chain = "".join(f"::{part}" for part in address.split("::")[1:])
         try:
             import fsspec
@@ -76,7 +82,7 @@ class RemoteStorage:
                 found += 1
                 if found > MAX_FILES:
                     raise InvalidInputError(f"{address} stands for more than {MAX_FILES:,} files. Name a part of it.")
-                yield DataFile(each, posixpath.basename(each), _fingerprint(facts))
+                yield DataFile(each, _fingerprint(facts), int(facts.get("size") or 0))
         if not found:
             raise InvalidInputError(f"There is nothing at {address}. Check the address.")
 
@@ -98,7 +104,7 @@ class RemoteStorage:
     def open(self, path: str) -> BinaryIO:
         """Open a file of the address."""
         with _as_os_errors():
-            return cast(BinaryIO, io.BufferedReader(_Raw(self._files.open(path, "rb")), _BUFFER))
+            return cast(BinaryIO, io.BufferedReader(_Raw(self._files.open(path, "rb"), self._turn), _BUFFER))
 
     @contextmanager
     def on_disk(self, path: str) -> Iterator[str]:
@@ -129,14 +135,15 @@ class RemoteStorage:
 class _Raw(io.RawIOBase):
     """A file of any file system, whose errors are OSErrors, and of which lines are read with a bound by its reader."""
 
-    def __init__(self, file: Any) -> None:  # noqa: ANN401
+    def __init__(self, file: Any, turn: AbstractContextManager[Any]) -> None:  # noqa: ANN401
         self._file = file
+        self._turn = turn
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401
-        with _as_os_errors():
+        with _as_os_errors(), self._turn:
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -163,7 +170,7 @@ class RemoteFolder:
         """The address."""
         return self._address
 
-    def shards(self) -> Iterator[Shard]:
+    def shards(self, is_whole: IsWhole = never) -> Iterator[Shard]:
         """Yield a shard for each picture."""
         captions: dict[str, str] = {}
         pictures: list[DataFile] = []
