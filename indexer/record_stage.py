@@ -89,12 +89,10 @@ class RecordBatch:
     def extend(self, later: RecordBatch) -> None:
         """Add the batch that follows this one."""
         self.before = later.before
-        for mine, more in zip(self._lists, later._lists, strict=True):
-            mine.extend(more)  # type: ignore[arg-type]
-
-    @property
-    def _lists(self) -> tuple[list[RecordTask], list[Addition | None], list[tuple[str, str]], list[RecordTask]]:
-        return self.done, self.additions, self.failed, self.kept
+        self.done += later.done
+        self.additions += later.additions
+        self.failed += later.failed
+        self.kept += later.kept
 
 
 def group_commits(batches: Iterable[RecordBatch]) -> Generator[RecordBatch]:
