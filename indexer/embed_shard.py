@@ -18,6 +18,7 @@ from clipsearch.encoders.base import BATCH_SIZE, Encoder
 from clipsearch.errors import InvalidInputError
 from clipsearch.records import Record
 from clipsearch.types import EncoderPin
+from indexer.embed_files import FileTask
 from indexer.embedded import EmbeddedBatch, EmbeddedRecord
 from indexer.record_stage import AddOptions, RecordStage
 from indexer.sources.base import BadRow, Row, Shard, Source
@@ -59,7 +60,7 @@ class EmbedTask:
             raise InvalidInputError(f"This is not a task that clipsearch wrote: {text:.80}") from error
 
 
-def load_encoder(task: EmbedTask) -> Encoder:
+def load_encoder(task: EmbedTask | FileTask) -> Encoder:
     """Load the encoder of a task, which has to be the same to the bit.
 
     Raises EncoderUnavailableError, EncoderMismatchError for other weights under that name.
