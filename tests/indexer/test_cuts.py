@@ -31,7 +31,7 @@ def small_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "LEAST", 1)
 
 
-def rows_of(count: int = ROWS) -> list[dict[str, object]]:
+def table_rows(count: int = ROWS) -> list[dict[str, object]]:
     """Rows without ids, so that each is called by its number; two have a line break inside, one is unusable."""
     rows: list[dict[str, object]] = [{"caption": f"caption {n}", "n": n} for n in range(count)]
     rows[3]["caption"] = 'two\nlines, "quoted"'
@@ -48,7 +48,7 @@ def whole(path: Path) -> list[tuple[int, str, object]]:
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
 def test_parts_have_the_rows_of_the_file_each_once(tmp_path: Path, small_cuts: None, name: str) -> None:
-    path = write_table(tmp_path / name, rows_of())
+    path = write_table(tmp_path / name, table_rows())
     source = open_source(str(path))
     shards = list(source.shards())
     assert len(shards) > 3 and len({shard.name for shard in shards}) == len(shards)
@@ -64,7 +64,7 @@ def test_parts_have_the_rows_of_the_file_each_once(tmp_path: Path, small_cuts: N
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
 def test_a_part_goes_on_at_a_row(tmp_path: Path, small_cuts: None, name: str) -> None:
-    path = write_table(tmp_path / name, rows_of())
+    path = write_table(tmp_path / name, table_rows())
     source = open_source(str(path))
     shard = list(source.shards())[1]
     found = said(source.read(shard))
@@ -113,7 +113,7 @@ def items_of(library: Path) -> object:
 def test_a_library_that_has_a_table_as_one_shard_keeps_it_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Encoder, executed: bool
 ) -> None:
-    path = write_table(tmp_path / "t.jsonl", rows_of())
+    path = write_table(tmp_path / "t.jsonl", table_rows())
     library = tmp_path / "library"
     index(library, path, encoder)
     before = contents(library)
@@ -124,7 +124,7 @@ def test_a_library_that_has_a_table_as_one_shard_keeps_it_so(
     report = index(library, path, encoder, executor)
     assert (report.added, report.changed, report.removed, report.encoded) == (0, 0, 0, 0)
     assert contents(library)["shards"] == before["shards"]
-    write_table(path, rows_of(ROWS + 5))
+    write_table(path, table_rows(ROWS + 5))
     index(library, path, encoder, executor)
     fresh = tmp_path / "fresh"
     index(fresh, path, encoder)
@@ -134,7 +134,7 @@ def test_a_library_that_has_a_table_as_one_shard_keeps_it_so(
 def test_a_table_that_was_read_half_as_one_shard_is_finished_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Encoder
 ) -> None:
-    path = write_table(tmp_path / "t.jsonl", rows_of())
+    path = write_table(tmp_path / "t.jsonl", table_rows())
     library, fresh = tmp_path / "library", tmp_path / "fresh"
     settings = replace(SETTINGS, batch_size=1)
     asked = iter(range(10_000))
@@ -154,7 +154,7 @@ def test_a_table_that_was_read_half_as_one_shard_is_finished_in_parts(
 def test_parts_that_are_embedded_apart_make_the_library_of_a_local_run(
     tmp_path: Path, small_cuts: None, encoder: Encoder, name: str
 ) -> None:
-    path = write_table(tmp_path / name, rows_of())
+    path = write_table(tmp_path / name, table_rows())
     local, merged, out = tmp_path / "local", tmp_path / "merged", tmp_path / "out"
     index(local, path, encoder)
     plan = plan_of(str(path), encoder, parts=3)
