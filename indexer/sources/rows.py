@@ -83,7 +83,7 @@ class RowReader:
         by_lower = {name.lower(): name for name in reversed(names)}
         found = {role: [by_lower[usual] for usual in _USUAL[role] if usual in by_lower] for role in ROLES}
         found |= {role: [name for name in named if name in names] for role, named in self._named.items()}
-        return _Layout(names, *(found[role] for role in ROLES))
+        return _Layout(names, found["image"], found["caption"], found["id"])
 
     def _image(self, given: Iterable[tuple[str, object]], picture: Picture) -> tuple[str | bytes | None, list[str]]:
         """Return the picture of a row, bytes before a path before a URL, and the columns that name it."""
