@@ -27,6 +27,8 @@ NONE = "{}"
 """The JSON of no metadata."""
 
 _MOST = 2**63
+_SHORT = 1000
+"""Characters of a text that is far from MAX_BYTES."""
 
 Scalar = str | int | float | bool | None
 
@@ -47,6 +49,13 @@ def check_metadata(metadata: Mapping[str, object]) -> str:
     if not isinstance(metadata, Mapping):
         raise InvalidInputError(f"Metadata is a mapping from names to values, not {shown(metadata)}.")
     return _to_text({stored_name(name): _value(name, value) for name, value in metadata.items()})
+
+
+def check_value(name: object, value: object) -> MetadataValue:
+    """Return a value as plain Python. Raises InvalidInputError where it, or its name, cannot be metadata."""
+    if isinstance(value, str | list | tuple) and len(value) > _SHORT:
+        check_metadata({str(name): value})
+    return _value(stored_name(name), value)
 
 
 def keep_metadata(found: Mapping[str, object]) -> str:

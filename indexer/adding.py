@@ -22,7 +22,7 @@ from clipsearch.store.shards import Reached
 from clipsearch.store.writer import Writer
 from clipsearch.types import Modality
 from indexer.calibration import LoadEncoder
-from indexer.record_stage import AddOptions, RecordBatch, RecordStage
+from indexer.record_stage import AddOptions, RecordBatch, RecordStage, group_commits
 from indexer.report import MAX_FAILED, Progress, Silent
 from indexer.sources.base import BadRow
 from indexer.sources.records import BLOCK_RECORDS, Block, RecordSource
@@ -107,32 +107,34 @@ class Adding:
 
     def _add_all(self, blocks: Iterator[Block]) -> None:
         pool = ThreadPoolExecutor(1, thread_name_prefix="add")
-        under_way: Future[int] | None = None
+        under_way: Future[None] | None = None
         try:
             for block in blocks:
                 if under_way:
-                    self._progress.advance(under_way.result())
+                    under_way.result()
                 cut = self._journal.cut(block.taken) if self._journal else None
                 under_way = pool.submit(self._add, block, cut)
-            if under_way:
-                self._progress.advance(under_way.result())
         finally:
             pool.shutdown()  # what was taken is committed, however the call ends
             if under_way:
                 under_way.result()  # a commit that failed is an error, however the call ends
 
-    def _add(self, block: Block, cut: Cut | None) -> int:
-        """Add the records of a block; return how many it had."""
+    def _add(self, block: Block, cut: Cut | None) -> None:
+        """Add the records of a block."""
         self._fail(block.failed)
         self._replaced += block.superseded
         failed = [name for name, _ in block.failed]
+        left = block.taken
         known = self._writer.known_additions(self._root_id, block.records)
         with closing(self._stage.run(block, known)) as done:
-            for batch in done:
+            for batch in done if self._options.batch_size else group_commits(done):
                 self._fail(batch.failed)
                 failed += [name for name, _ in batch.failed]
                 self._commit(batch, cut.reached(batch.before, failed) if cut else None)
-        return block.taken
+                count = min(left, len(batch.done) + len(batch.failed))
+                self._progress.advance(count)
+                left -= count
+        self._progress.advance(left)
 
     def _fail(self, failed: Sequence[tuple[str, str]]) -> None:
         """Note what failed; of a data set only as much as a report shows."""

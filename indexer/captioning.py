@@ -17,6 +17,7 @@ from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import printable
 from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
+from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.types import Passage
 from clipsearch.words import normalize
 from indexer.sources.captions import MAX_SIDECAR
@@ -77,7 +78,8 @@ def encode_captions(
     Raises DeviceError, which is no fault of the captions.
     """
     try:
-        vectors = encode_passages(encoder, [passage.text for _, captions in spoken for passage in captions.passages])
+        texts = [passage.text for _, captions in spoken for passage in captions.passages]
+        vectors = encode_passages(encoder, texts).astype(ROW_DTYPE)  # together: NumPy leaves the interpreter each time
     except DeviceError:
         raise
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:

@@ -21,7 +21,7 @@ from indexer.calibration import LoadEncoder
 from indexer.executors.base import Executor
 from indexer.record_stage import AddOptions
 from indexer.report import MAX_FAILED, IndexReport, Progress
-from indexer.sources.base import BadRow, BrokenShardError, Shard, Source
+from indexer.sources.base import BadRow, BrokenShardError, IsWhole, Shard, Source
 from indexer.sources.registry import SourceOptions, open_source
 
 logger = logging.getLogger("clipsearch")
@@ -44,6 +44,10 @@ class DataSet:
     root_id: int
     source: Source
     options: SourceOptions
+
+    def is_whole(self, writer: Writer) -> IsWhole:
+        """Return what tells whether a library has all of a file as one shard: it is not read again for being cut."""
+        return lambda name: writer.has_read_shard(self.root_id, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ class DataSetRun:
 
         Raises what `Adding.run` does, and UnreachableError, before anything is changed, where nothing can be reached.
         """
-        shards = self._data_set.source.shards()
+        shards = self._data_set.source.shards(self._data_set.is_whole(self._writer))
         try:
             first = next(shards, None)
         except InvalidInputError as error:
@@ -138,7 +142,7 @@ class DataSetRun:
         """Yield the rows that are to be read, of all shards."""
         for shard, state in self._begun(shards):
             if state.done:
-                self._unchanged += max(0, state.rows - state.failed)
+                self._unchanged += count_done(shard, state)
                 continue
             yield from self._rows(shard, state)
             if self._should_stop():
@@ -182,6 +186,11 @@ class DataSetRun:
     def _problem(self, name: str, reason: str) -> None:
         if len(self._problems) < MAX_FAILED:
             self._problems.append((name, reason))
+
+
+def count_done(shard: Shard, state: State) -> int:
+    """Count the rows of a shard that were read and did not fail."""
+    return max(0, state.rows - shard.first - state.failed)
 
 
 def _chain(first: Shard, rest: Iterator[Shard]) -> Iterator[Shard]:

@@ -18,6 +18,7 @@ from clipsearch.encoders.base import BATCH_SIZE, Encoder
 from clipsearch.errors import InvalidInputError
 from clipsearch.records import Record
 from clipsearch.types import EncoderPin
+from indexer.embed_files import FileTask
 from indexer.embedded import EmbeddedBatch, EmbeddedRecord
 from indexer.record_stage import AddOptions, RecordStage
 from indexer.sources.base import BadRow, Row, Shard, Source
@@ -59,7 +60,7 @@ class EmbedTask:
             raise InvalidInputError(f"This is not a task that clipsearch wrote: {text:.80}") from error
 
 
-def load_encoder(task: EmbedTask) -> Encoder:
+def load_encoder(task: EmbedTask | FileTask) -> Encoder:
     """Load the encoder of a task, which has to be the same to the bit.
 
     Raises EncoderUnavailableError, EncoderMismatchError for other weights under that name.
@@ -92,7 +93,7 @@ def embed_shard(
     numbers: deque[int] = deque()
     size = min(BLOCK_RECORDS, _BLOCK_BATCHES * (task.settings.batch_size or BATCH_SIZE))
     records = RecordSource(task.encoder.dim, task.settings, size, fetch_urls=options.fetch_urls)
-    first = task.start
+    first = max(task.start, task.shard.first)
     with closing(RecordStage(task.settings, options, load or (lambda: load_encoder(task)))) as stage:
         for block in records.blocks(_contents(opened.read(task.shard, task.start), numbers)):
             stop = [numbers.popleft() for _ in range(block.taken)][-1] + 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, DeviceError, EncoderError
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
+from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.types import Modality
 from indexer.captioning import attach, encode_captions
 from indexer.decode import Decoded, Loaded
@@ -173,12 +174,13 @@ def _encode_pictures(encoder: Encoder, batch: Sequence[Decoded]) -> list[Outcome
         return []
     vectors = encoder.encode_pixels([decoded.pixels for decoded in batch if decoded.pixels is not None])
     check_unit_rows(vectors)
+    rows = vectors.astype(ROW_DTYPE)
     return [
         Encoded(
             decoded.record,
             decoded.content_hash,
             Modality.IMAGE,
-            vectors[i : i + 1],
+            rows[i : i + 1],
             decoded.picture,
             captions=decoded.captions,
         )
@@ -195,13 +197,14 @@ def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Calla
         slices.append(encoder.encode_texts(texts[start : start + _SLICE]))
     vectors = np.concatenate([np.empty((0, encoder.dim), np.float32), *slices])
     check_unit_rows(vectors)
+    rows = vectors.astype(ROW_DTYPE)
     ends = np.cumsum([decoded.parts for decoded in batch])
     return [
         Encoded(
             decoded.record,
             decoded.content_hash,
             Modality.TEXT,
-            vectors[end - decoded.parts : end],
+            rows[end - decoded.parts : end],
             passages=decoded.passages,
         )
         for decoded, end in zip(batch, ends, strict=True)

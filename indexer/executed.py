@@ -11,7 +11,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.store.shards import Found, State
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncoderPin
-from indexer.dataset import DataSet, DataSetOptions, UnreachableError, shard_fingerprint, to_json
+from indexer.dataset import DataSet, DataSetOptions, UnreachableError, count_done, shard_fingerprint, to_json
 from indexer.embed_shard import EmbedTask
 from indexer.embedded_commit import EmbeddedCommit
 from indexer.executors.base import Embedded, Ended, Executor
@@ -48,11 +48,11 @@ def execute(
     that is not there, and what the executor raises; what is committed stays.
     """
     try:
-        shards = list(data_set.source.shards())
+        shards = list(data_set.source.shards(data_set.is_whole(writer)))
     except InvalidInputError as error:
         raise UnreachableError(str(error)) from error
     begun = list(begin_all(writer, data_set.root_id, shards, data_set.options, retry_failed=how.retry_failed))
-    report.unchanged += sum(max(0, state.rows - state.failed) for _, state in begun if state.done)
+    report.unchanged += sum(count_done(shard, state) for shard, state in begun if state.done)
     states = [state for _, state in begun if not state.done]
     tasks = [
         EmbedTask(data_set.source.address, shard, pin, data_set.options, settings, state.rows)

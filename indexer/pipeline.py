@@ -6,9 +6,10 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from indexer.data_sets import OptionsChange, check_addresses, split_paths, updat
 from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
 from indexer.diff import Difference, compare
-from indexer.encode import EncodeStage
+from indexer.embed_files import FILES, FileTask, SharedContent
+from indexer.encode import EncodedBatch, EncodeStage
 from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.plan import IndexPlan
@@ -286,12 +288,18 @@ class _Run:
         background = BackgroundBuild(
             self.library, build.Builder(self.library, IndexPlan.of(self.library), lambda: encoder)
         )
-        size = self.settings.batch_size or encoder.batch_size
-        encode = EncodeStage(encoder, self.library.known_hashes, self.should_stop)
+        encode: EncodeStage | SharedContent
         commit = CommitStage(writer, encoder, decoder, background, self.report, self.should_stop)
         with ExitStack() as stages:  # closed last first: what is handed over is still committed
-            loaded = stages.enter_context(closing(load_all(writer.ledger.todo(), decoder, self.settings.cores, size)))
-            encoded = stages.enter_context(closing(encode.run(batches(loaded, size))))
+            if self.options.executor is None:
+                size = self.settings.batch_size or encoder.batch_size
+                todo = load_all(writer.ledger.todo(), decoder, self.settings.cores, size)
+                encode = EncodeStage(encoder, self.library.known_hashes, self.should_stop)
+                encoded = stages.enter_context(closing(encode.run(batches(stages.enter_context(closing(todo)), size))))
+            else:
+                encode = SharedContent(self.library.known_hashes, self._has_caption)
+                elsewhere = self._encode_elsewhere(self.options.executor, encode, writer.ledger.todo(), roots)
+                encoded = stages.enter_context(closing(elsewhere))
             committed = stages.enter_context(closing(commit.run(encoded, roots)))
             for batch in committed:
                 encode.release(batch)
@@ -299,6 +307,19 @@ class _Run:
                 if self.should_stop():
                     return
             background.finish(writer, self.should_stop)
+
+    def _encode_elsewhere(
+        self, executor: Executor, shared: SharedContent, todo: Iterable[FileRecord], roots: dict[int, str]
+    ) -> Generator[EncodedBatch]:
+        """Yield what comes of files that an executor loads and encodes."""
+        pin, files = self.library.encoder, iter(todo)
+        assert pin is not None, "a library is pinned before anything is encoded"
+        tasks: list[FileTask] = []
+        while records := tuple(islice(files, FILES)):
+            tasks.append(FileTask(records, roots, pin, self.settings))
+        with closing(executor.run_files(tasks)) as results:
+            for number, outcomes in results:
+                yield shared.batch(len(tasks[number].records), outcomes)
 
     def _has_caption(self, content_hash: str, text: str) -> bool:
         with self.library.query() as connection:

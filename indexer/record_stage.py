@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from indexer.kept import BYTES, THUMBNAIL, make_kept
 from indexer.picture_reader import PictureReader
 from indexer.record_task import RecordTask
 from indexer.report import Progress, Silent
-from indexer.sources.records import Block, CheckedRecord
+from indexer.sources.records import BLOCK_BYTES, Block, CheckedRecord
 
 if TYPE_CHECKING:
     from clipsearch.media.polite import PoliteFetcher
@@ -37,6 +38,12 @@ logger = logging.getLogger("clipsearch")
 
 FETCHING = 16
 """Threads while pictures come from the web, of which some wait for their hosts."""
+
+_TEXTS_PER_PICTURE = 4
+"""A batch of nothing but texts has that many times the vectors of another: they are smaller."""
+
+COMMIT_RECORDS, COMMIT_BYTES, COMMIT_SECONDS = 1024, BLOCK_BYTES, 0.5
+"""What is committed together at most: a commit waits for the disk, whatever it holds (benchmarks/datasets.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,37 @@ class RecordBatch:
         self.failed.append((task.checked.name, reason))
         if task.own is not None:
             self.kept.append(task)
+
+    def extend(self, later: RecordBatch) -> None:
+        """Add the batch that follows this one."""
+        self.before = later.before
+        self.done += later.done
+        self.additions += later.additions
+        self.failed += later.failed
+        self.kept += later.kept
+
+
+def group_commits(batches: Iterable[RecordBatch]) -> Generator[RecordBatch]:
+    """Put together what came of several batches, for one commit: what is encoded does not wait for COMMIT_SECONDS."""
+    group: RecordBatch | None = None
+    held, started = 0, time.monotonic()
+    try:
+        for batch in batches:
+            held += sum(len(each.kept[0]) for each in batch.additions if each is not None and each.kept is not None)
+            if group is None:
+                group = batch
+            else:
+                group.extend(batch)
+            is_late = time.monotonic() - started >= COMMIT_SECONDS
+            if is_late or held >= COMMIT_BYTES or len(group.done) + len(group.failed) >= COMMIT_RECORDS:
+                yield group
+                group, held, started = None, 0, time.monotonic()
+    except Exception:  # of the batches: what came before it counts
+        if group is not None:
+            yield group
+        raise
+    if group is not None:
+        yield group
 
 
 class RecordStage:
@@ -136,6 +174,8 @@ class RecordStage:
             encoder = self.encoder = self._load_encoder()
         preparing = _Preparing(self._settings, self._options, self._reader, encoder)
         size = self._options.batch_size or self._settings.batch_size or (encoder.batch_size if encoder else BATCH_SIZE)
+        if not any(task.checked.has_picture for task in tasks):
+            size *= _TEXTS_PER_PICTURE
         by_name = {task.checked.name: task for task in tasks}
         count = 0
         is_from_web = any(is_url(task.checked.source) for task in tasks if task.checked.has_picture)

@@ -18,6 +18,7 @@ from clipsearch.types import Modality, PictureInfo
 from indexer.sources.records import CheckedRecord
 
 _PICTURE = (Part(Modality.IMAGE, 0),)
+Vectors = NDArray[np.float16] | NDArray[np.float32]
 _NOTHING: frozenset[Modality] = frozenset()
 _TEXTS = frozenset({Modality.TEXT})
 
@@ -78,10 +79,10 @@ class RecordTask:
             texts = [] if checked.text is None else [checked.caption]
         return [text for text in texts if text and text.strip()]
 
-    def addition(self, pixels: NDArray[np.float32] | None = None, captions: Captions | None = None) -> Addition | None:
+    def addition(self, pixels: Vectors | None = None, captions: Captions | None = None) -> Addition | None:
         """Return what is to be stored; None if the library has it as it is.
 
-        pixels: the vector of its picture, float32 (1, dim); captions: the passages of its texts with their
+        pixels: the vector of its picture, (1, dim); captions: the passages of its texts with their
         vectors, as far as they were encoded.
         """
         checked = self.checked
@@ -96,13 +97,13 @@ class RecordTask:
         return renew(complete, self.own, has_picture=checked.has_picture)
 
     def _parts(
-        self, pixels: NDArray[np.float32] | None, captions: Captions | None
+        self, pixels: Vectors | None, captions: Captions | None
     ) -> tuple[tuple[Part, ...], dict[Modality, NDArray[np.float16]]]:
         """Return its parts as far as they were encoded, and their rows."""
         parts: tuple[Part, ...] = ()
         rows: dict[Modality, NDArray[np.float16]] = {}
         picture = self.vector if self.has_picture_vector else None
-        picture = picture if pixels is None else pixels.astype(ROW_DTYPE)
+        picture = picture if pixels is None else pixels.astype(ROW_DTYPE, copy=False)
         if picture is not None:
             parts = _PICTURE
             rows[Modality.IMAGE] = picture
@@ -113,10 +114,10 @@ class RecordTask:
             blocks.append(self.vector)
         if captions is not None and captions.vectors is not None:
             texts += [Part.of_passage(number, each) for number, each in enumerate(captions.passages, len(texts))]
-            blocks.append(captions.vectors.astype(ROW_DTYPE))
+            blocks.append(captions.vectors.astype(ROW_DTYPE, copy=False))
         if blocks:
             parts += tuple(texts)
-            rows[Modality.TEXT] = np.concatenate(blocks)
+            rows[Modality.TEXT] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         return parts, rows
 
 

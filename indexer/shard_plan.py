@@ -44,6 +44,10 @@ class ShardPlan:
         """Return which worker has the shard at a place in `shards`."""
         return index % self.parts + 1
 
+    def is_whole(self, name: str) -> bool:
+        """Tell whether a file is one shard of it, and so stays one."""
+        return any(shard.name == name == shard.file for shard in self.shards)
+
     def agrees(self, other: ShardPlan) -> bool:
         """Tell whether both can share a folder: only the shards and the number of workers may differ."""
         return replace(self, shards=(), parts=1) == replace(other, shards=(), parts=1)

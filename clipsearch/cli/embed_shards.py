@@ -83,7 +83,8 @@ def _make_plan(
     from indexer.sources.registry import SourceOptions, open_source
 
     options = change.apply(present.options if present else SourceOptions())
-    shards = tuple(open_source(address, options).shards())
+    source = open_source(address, options)
+    shards = tuple(source.shards(present.is_whole) if present else source.shards())
     if present is not None and (model is None or names.meant(model, present.encoder.name)):
         return ShardPlan(address, present.encoder, shards, options, parts), None
     encoder = load_encoder(model, settings, folder)

@@ -110,6 +110,7 @@ class _Splitter:
         self.most_chars = _MOST_CHARS_PER_TOKEN * limit
         # Tokens counted over tokens guessed, of what was counted last.
         self.scale = 1.0
+        self._last = ("", 0)
         self._counted(text[:_FIRST_LOOK].strip())
 
     def passages(self) -> Iterator[tuple[str, int, int]]:
@@ -138,7 +139,10 @@ class _Splitter:
         return self.scale * _plain_guess(self.text[start:end])
 
     def _counted(self, words: str) -> int:
+        if words == self._last[0]:  # most captions are one passage, and that is all the first look sees
+            return self._last[1]
         tokens = self.count(words)
+        self._last = words, tokens
         # In a shorter one the special tokens would weigh too much.
         if len(words) >= _TELLING:
             self.scale = min(max(tokens / _plain_guess(words), 0.1), 16.0)

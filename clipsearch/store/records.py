@@ -99,29 +99,29 @@ class Captions:
 
     stamp: of what is beside it; None where not all of that could be read, so that a picture that has captions keeps
     them. text: all captions, then the keywords, a line each; None for none. passages: what is encoded of it.
-    vectors: float32 (passages, dim), unit rows; None while the library holds the same picture with the
-    same text, or they are not encoded yet.
+    vectors: float16 or float32 (passages, dim), unit rows; None while the library holds the same picture with
+    the same text, or they are not encoded yet.
     """
 
     stamp: str | None
     text: str | None = None
     keywords: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
-    vectors: NDArray[np.float32] | None = None
+    vectors: NDArray[np.float16] | NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A file whose parts were encoded.
 
-    vectors: float32 (parts, dim), unit rows; passages: one a part, of a text. captions: of a picture; None keeps
-    what the library has of the same one.
+    vectors: float16 or float32 (parts, dim), unit rows; passages: one a part, of a text. captions: of a picture; None
+    keeps what the library has of the same one.
     """
 
     record: FileRecord
     content_hash: str
     modality: Modality
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float16] | NDArray[np.float32]
     picture: PictureInfo | None = None
     passages: tuple[Passage, ...] = ()
     captions: Captions | None = None

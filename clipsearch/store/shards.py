@@ -119,6 +119,12 @@ def begin(connection: Connection, root_id: int, found: Sequence[Found], *, retry
     return [_state(known[each.name]) for each in found]
 
 
+def is_done(connection: Connection, root_id: int, name: str) -> bool:
+    """Tell whether a shard was read to its end."""
+    own = (shards.c.root_id == root_id, shards.c.name == name)
+    return bool(connection.execute(select(shards.c.done).where(*own)).scalar())
+
+
 def _first(root_id: int, found: Found) -> dict[str, Any]:
     values = {"root_id": root_id, "name": found.name, "fingerprint": found.fingerprint, "version": 1}
     return values | {"rows": 0, "failed": 0, "done": False, "broken": False}

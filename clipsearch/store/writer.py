@@ -304,6 +304,11 @@ class Writer:
         with transaction(self._connection) as connection:  # no new revision: a reader keeps nothing of shards
             return shards.begin(connection, root_id, found, retry_failed=retry_failed)
 
+    def has_read_shard(self, root_id: int, name: str) -> bool:
+        """Tell whether a shard of a data set was read to its end."""
+        with transaction(self._connection) as connection:
+            return shards.is_done(connection, root_id, name)
+
     def remove_unseen(self, root_id: int) -> int:
         """Erase the items whose rows are gone from their shards, or whose shards are gone; return how many.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.store.records import Outcome
+from indexer.embed_files import FileTask
 from indexer.embed_shard import EmbedTask
 from indexer.embedded import EmbeddedBatch
 from indexer.sources.base import BrokenShardError
@@ -51,3 +53,6 @@ class Executor(Protocol):
         Raises EncoderError for an encoder that is unavailable or fails for all, ClusterError where the executor itself
         fails.
         """
+
+    def run_files(self, tasks: Sequence[FileTask]) -> Generator[tuple[int, list[Outcome]]]:
+        """Yield the number of each task, and what came of its files; each once, in any order. Raises as `run` does."""

@@ -14,7 +14,7 @@ from indexer.embed_part import agree
 from indexer.embed_shard import EmbedTask, embed_shard
 from indexer.executors.local import LoadedOnce
 from indexer.shard_files import find_finished, write_shard
-from indexer.shard_plan import ShardPlan
+from indexer.shard_plan import ShardPlan, read_plan
 from indexer.sources.registry import SourceOptions, canonical, open_source
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def write_tasks(
     name = names.resolve(model or settings.model, offline=settings.offline).name
     encoder = registry.load(name, threads=settings.cores, offline=settings.offline)
     pin = EncoderPin(encoder.name, encoder.fingerprint, encoder.dim)
-    plan = ShardPlan(opened.address, pin, tuple(opened.shards()), options)
+    present = read_plan(Path(out))
+    shards = tuple(opened.shards(present.is_whole) if present else opened.shards())
+    plan = ShardPlan(opened.address, pin, shards, options)
     agree(Path(out), plan)
     return [plan.task(shard, settings).to_json() for shard in plan.shards]
 

@@ -6,6 +6,8 @@ from collections.abc import Generator, Sequence
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import InvalidInputError
+from clipsearch.store.records import Outcome
+from indexer.embed_files import FileTask, embed_files
 from indexer.embed_shard import EmbedTask, embed_shard, load_encoder
 from indexer.executors.base import Embedded, Ended
 
@@ -17,7 +19,7 @@ class LoadedOnce:
         """Start with an encoder that is loaded, if there is one."""
         self._encoder = encoder
 
-    def load(self, task: EmbedTask) -> Encoder:
+    def load(self, task: EmbedTask | FileTask) -> Encoder:
         """Return the encoder of a task. Raises what `load_encoder` raises."""
         pin, known = task.encoder, self._encoder
         if known is None or (known.name, known.fingerprint) != (pin.name, pin.fingerprint):
@@ -42,3 +44,8 @@ class LocalExecutor:
                 yield Ended.by(number, error)
             else:
                 yield Ended(number)
+
+    def run_files(self, tasks: Sequence[FileTask]) -> Generator[tuple[int, list[Outcome]]]:
+        """Yield what comes of the files, in their order."""
+        for number, task in enumerate(tasks):
+            yield number, embed_files(task, self._encoders.load(task))

@@ -6,12 +6,13 @@ machine that is lost, and runs again what they had under way (https://docs.ray.i
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -28,11 +29,14 @@ from clipsearch.errors import (
     InvalidInputError,
     WorkerUnavailableError,
 )
-from clipsearch.types import Modality
+from clipsearch.store.records import Outcome
+from clipsearch.types import EncoderPin, Modality
+from indexer.embed_files import FileTask, embed_files
 from indexer.embed_shard import EmbedTask, embed_shard
 from indexer.embedded import EmbeddedBatch
 from indexer.executors.base import Embedded, Ended
 from indexer.executors.local import LoadedOnce
+from indexer.outcome_codec import pack, unpack
 
 logger = logging.getLogger("clipsearch")
 
@@ -92,15 +96,50 @@ class RayExecutor:
                 expected[number] += 1
                 yield _result(row, tasks[number])
 
+    def run_files(self, tasks: Sequence[FileTask]) -> Generator[tuple[int, list[Outcome]]]:
+        """Yield the number of each task, and what came of its files; in any order. Raises what `run` raises."""
+        if not tasks:
+            return
+        ray = _import_ray()
+        with _mapped_errors(ray), _connected(ray, self._options.address), _context(ray):
+            done: set[int] = set()
+            adapt = self._adapter(ray, tasks[0].settings)
+            items = [_pack_files(replace(task, settings=adapt(task.settings))) for task in tasks]
+            for row in self._stream(ray, FileEmbedder, items, tasks[0].settings):
+                if row["kind"] != _BATCH:
+                    raise _STOPPING.get(row["kind"], ClusterError)(row["said"])
+                if row["task"] not in done:  # else run again after a machine was lost
+                    done.add(row["task"])
+                    yield row["task"], _unpack_outcomes(row, tasks[row["task"]])
+            if len(done) != len(tasks):
+                raise ClusterError("The Ray cluster lost a result. Run again; what is committed stays.")
+
     def _rows(self, ray: Any, tasks: Sequence[EmbedTask]) -> Iterator[dict[str, Any]]:  # noqa: ANN401
         """Yield the rows of results as they arrive."""
-        gpus = _gpus(ray, self._options, tasks[0].settings)
-        cpus = self._options.cpus
-        adapted = [replace(task, settings=_adapt(task.settings, cpus, gpus)) for task in tasks]
-        items = [{"task": number, "json": task.to_json()} for number, task in enumerate(adapted)]
+        adapt = self._adapter(ray, tasks[0].settings)
+        items = [{"json": replace(task, settings=adapt(task.settings)).to_json()} for task in tasks]
+        return self._stream(ray, Embedder, items, tasks[0].settings)
+
+    def _adapter(self, ray: Any, settings: Settings) -> Callable[[Settings], Settings]:  # noqa: ANN401
+        """Return what makes settings those of an actor: its share of the processor, and no GPU where it has none."""
+        gpus, cpus = _gpus(ray, self._options, settings), self._options.cpus
+        return lambda each: replace(
+            each, library=None, threads=cpus, device=each.device if gpus else "cpu", isolate=bool(each.isolate)
+        )
+
+    def _stream(
+        self,
+        ray: Any,  # noqa: ANN401
+        actor: type,
+        items: Sequence[dict[str, Any]],
+        settings: Settings,
+    ) -> Iterator[dict[str, Any]]:
+        """Have actors work on items, each with its number as `task`; yield the rows that they give."""
+        gpus, cpus = _gpus(ray, self._options, settings), self._options.cpus
         most = self._options.workers or _room(ray, cpus, gpus)
-        found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            Embedder, batch_size=1, batch_format="pyarrow", num_cpus=cpus, num_gpus=gpus,
+        numbered = [{"task": number, **item} for number, item in enumerate(items)]
+        found = ray.data.from_items(numbered, override_num_blocks=len(items)).map_batches(
+            actor, batch_size=1, batch_format="pyarrow", num_cpus=cpus, num_gpus=gpus,
             compute=ray.data.ActorPoolStrategy(
                 min_size=1, max_size=max(1, min(most, len(items))), max_tasks_in_flight_per_actor=2
             ),
@@ -139,6 +178,49 @@ class Embedder:
         yield {"task": task_number, "number": next(said), **end}
 
 
+class FileEmbedder:
+    """What an actor does with files: encode tasks, one after the other, with an encoder that it loads once."""
+
+    def __init__(self) -> None:
+        """Start without an encoder."""
+        logging.getLogger("clipsearch").setLevel(logging.ERROR)
+        self.encoders = LoadedOnce()
+
+    def __call__(self, table: Any) -> Iterator[Any]:  # noqa: ANN401
+        """Yield a pyarrow table of one row for each task in a table: what came of its files, or an error."""
+        import pyarrow
+
+        for item in table.to_pylist():
+            task = _unpack_files(item)
+            try:
+                lines, vectors = pack(embed_files(task, self.encoders.load(task)))
+                row = {"kind": _BATCH, "lines": lines, str(Modality.IMAGE): vectors}
+            except ClipSearchError as error:
+                row = {"kind": type(error).__name__, "said": str(error)}
+            yield pyarrow.Table.from_pylist([{"task": item["task"], **row}], schema=_schema(pyarrow))
+
+
+def _pack_files(task: FileTask) -> dict[str, Any]:
+    """Return a task as an actor gets it."""
+    said = {"roots": list(task.roots.items()), "encoder": asdict(task.encoder), "settings": asdict(task.settings)}
+    return {"json": json.dumps(said), "files": pack(task.records)[0]}
+
+
+def _unpack_files(item: Mapping[str, Any]) -> FileTask:
+    said = json.loads(item["json"])
+    records, roots = unpack(item["files"], b""), dict(said["roots"])
+    return FileTask(records, roots, EncoderPin(**said["encoder"]), Settings(**said["settings"]))
+
+
+def _unpack_outcomes(row: Mapping[str, Any], task: FileTask) -> list[Outcome]:
+    """Return what came of the files of a task. Raises ClusterError for what came of other files."""
+    found: list[Outcome] = unpack(row["lines"], row[str(Modality.IMAGE)])
+    own = {(record.root_id, record.path) for record in task.records}
+    if any((each.record.root_id, each.record.path) not in own for each in found):
+        raise ClusterError("The Ray cluster answers for files that were not asked for. Run again.")
+    return found
+
+
 def _pack(batch: EmbeddedBatch) -> dict[str, Any]:
     return {
         "first": batch.first,
@@ -169,21 +251,17 @@ def _schema(pyarrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
     return pyarrow.schema([*columns, *((name, pyarrow.large_binary()) for name in data)])
 
 
-def _adapt(settings: Settings, cpus: int, gpus: float) -> Settings:
-    """Return the settings of an actor: its share of the processor, and no GPU where it has none."""
-    device = settings.device if gpus else "cpu"
-    return replace(settings, library=None, threads=cpus, device=device, isolate=bool(settings.isolate))
-
-
 def _gpus(ray: Any, options: RayOptions, settings: Settings) -> float:  # noqa: ANN401
     return options.gpus if settings.device != "cpu" and ray.cluster_resources().get("GPU", 0) else 0
 
 
 def _room(ray: Any, cpus: int, gpus: float) -> int:  # noqa: ANN401
-    """Return how many actors the cluster has room for."""
-    found = ray.cluster_resources()
-    room = found.get("CPU", 1) / cpus
-    return max(1, int(min(room, found.get("GPU", 0) / gpus) if gpus else room))
+    """Return how many actors the nodes of the cluster have room for; none is spread over two nodes."""
+    room = 0
+    for found in (node["Resources"] for node in ray.nodes() if node["Alive"]):
+        on_node = found.get("CPU", 0) / cpus
+        room += int(min(on_node, found.get("GPU", 0) / gpus) if gpus else on_node)
+    return max(1, room)
 
 
 def _import_ray() -> Any:  # noqa: ANN401 - it has no types here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,11 @@ class Shard:
     first: int = 0
     stop: int | None = None
 
+    @property
+    def file(self) -> str:
+        """The address of the file that it is, or is a part of; those are called `FILE#FIRST`."""
+        return self.name if self.stop is None and not self.first else self.name.rpartition("#")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
@@ -47,6 +52,14 @@ class Row:
     content: Record | BadRow
 
 
+IsWhole = Callable[[str], bool]
+
+
+def never(name: str) -> bool:
+    """Tell that no file was read as one shard before."""
+    return False
+
+
 class Source(Protocol):
     """The records of a data set.
 
@@ -58,8 +71,11 @@ class Source(Protocol):
     def address(self) -> str:
         """What `open_source` opens it by, on any machine that reaches the data."""
 
-    def shards(self) -> Iterator[Shard]:
-        """Yield the shards. Raises InvalidInputError for a source that is missing or cannot be read."""
+    def shards(self, is_whole: IsWhole = never) -> Iterator[Shard]:
+        """Yield the shards. Raises InvalidInputError for a source that is missing or cannot be read.
+
+        is_whole: tells of the address of a file that was read as one shard before, and so is not cut.
+        """
 
     def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
         """Yield the rows of a shard from the number `start` on.

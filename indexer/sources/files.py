@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url
 from clipsearch.store.roots import relative
-from indexer.sources.base import Shard
+from indexer.sources.base import IsWhole, Shard, never
 
 MAX_FILES = 1_000_000
 """Files that a pattern may stand for."""
@@ -28,15 +28,17 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file of a data set. path: as its storage opens it. name: its last part. fingerprint: changes with it."""
+    """A file of a data set. path: as its storage opens it. fingerprint: changes with it. size: bytes."""
 
     path: str
-    name: str
     fingerprint: str
+    size: int
 
 
 class Storage(Protocol):
-    """Where the files of a data set are. Safe to use from several threads."""
+    """Where the files of a data set are. Safe to use from several threads. is_disk: whether that is a disk here."""
+
+    is_disk: bool
 
     def path_of(self, address: str) -> str:
         """Return the part of an address that says which kind of file it is."""
@@ -73,7 +75,7 @@ class FileSource:
         """The path, pattern or address of the files."""
         return self._address
 
-    def shards(self) -> Iterator[Shard]:
+    def shards(self, is_whole: IsWhole = never) -> Iterator[Shard]:
         """Yield a shard for each file."""
         return (Shard(file.path, file.fingerprint) for file in self._storage.find(self._address))
 
@@ -130,6 +132,8 @@ class _Numbers:
 class LocalStorage:
     """Files on this machine."""
 
+    is_disk = True
+
     def path_of(self, address: str) -> str:
         """Return the path or the pattern of paths that an address is."""
         protocol, _, path = address.partition("://")
@@ -147,7 +151,7 @@ class LocalStorage:
                 continue
             if stat.S_ISREG(status.st_mode):
                 found += 1
-                yield DataFile(path, os.path.basename(path), f"{status.st_size}-{status.st_mtime_ns}")
+                yield DataFile(path, f"{status.st_size}-{status.st_mtime_ns}", status.st_size)
         if not found:
             raise InvalidInputError(f"There is no file {address}. Check the path.")
 

@@ -60,6 +60,17 @@ def read_vectors(path: str, column: str) -> Iterator[tuple[tuple[int, int], byte
         yield (message["rows"], message["dim"]), data
 
 
+def read_groups(paths: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+    """Return the rows and the uncompressed bytes of each row group of files, by path; not of one that is unreadable."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    try:
+        for message, _ in _messages("groups", *paths) if paths else ():
+            found[message["path"]] = [(rows, size) for rows, size in message["groups"]]
+    except (UnreadableError, ModuleNotFoundError):  # whoever reads the file says so
+        pass
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A value that was left out, and why."""
@@ -77,6 +88,9 @@ def read_records(path: str, start: int = 0) -> Iterator[dict[str, Any]]:
     """
     for message, data in _messages("records", path, str(start)):
         names = message["names"]
+        if message["plain"]:
+            yield from (dict(zip(names, row, strict=True)) for row in message["rows"])
+            continue
         for row in message["rows"]:
             yield {name: _received(value, data) for name, value in zip(names, row, strict=True)}
 
@@ -131,6 +145,11 @@ def _serve(memory: int, what: str, path: str, wanted: Sequence[str]) -> None:
         from pyarrow.parquet import ParquetFile
 
         arrow.set_cpu_count(1)
+        if what == "groups":
+            for each in (path, *wanted):
+                _send_groups(each, ParquetFile)
+            _send(end=True)
+            return
         with ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
             if what == "rows":
                 _send_rows(file, wanted, arrow)
@@ -145,6 +164,15 @@ def _serve(memory: int, what: str, path: str, wanted: Sequence[str]) -> None:
         _send(error=f"its values need more than {memory >> 20:,} MB of memory")
     except Exception as error:  # pyarrow raises many kinds; all of them are of this one file
         _send(error=str(error).split("\n")[0][:300] or type(error).__name__)
+
+
+def _send_groups(path: str, opened: Any) -> None:  # noqa: ANN401
+    try:
+        with opened(path) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+            _send(path=path, groups=[(group.num_rows, group.total_byte_size) for group in groups])
+    except (OSError, ValueError, MemoryError):  # pyarrow's errors are of these kinds
+        return
 
 
 def _limit_memory(memory: int) -> None:
@@ -196,7 +224,8 @@ def _send_records(file: Any, start: int, arrow: Any) -> None:  # noqa: ANN401
             sent = _Sent()
             columns = [[sent.value(value) for value in _plain(column, arrow)] for column in batch.slice(start).columns]
             start = 0
-            _send(sent.data, names=batch.schema.names, rows=list(zip(*columns, strict=True)), bytes=len(sent.data))
+            rows_sent = list(zip(*columns, strict=True))
+            _send(sent.data, names=batch.schema.names, rows=rows_sent, plain=sent.is_plain, bytes=len(sent.data))
 
 
 def _is_sendable(kind: Any, types: Any) -> bool:  # noqa: ANN401
@@ -222,13 +251,19 @@ def _plain(column: Any, arrow: Any) -> list[Any]:  # noqa: ANN401
 
 
 class _Sent:
-    """The bytes that go with some rows."""
+    """The bytes that go with some rows. is_plain: whether all values are as JSON has them."""
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.is_plain = True
 
     def value(self, value: Any) -> Any:  # noqa: ANN401
         """Return a value as JSON has it."""
+        if value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_VALUE):
+            return value
+        if isinstance(value, list) and _size(value) <= MAX_VALUE:
+            return value
+        self.is_plain = False
         if isinstance(value, bytes):
             if len(value) > MAX_BYTES:
                 return {"left_out": f"its picture has {len(value):,} bytes, over the limit of {MAX_BYTES:,}"}
@@ -236,9 +271,7 @@ class _Sent:
             return {"at": len(self.data) - len(value), "size": len(value)}
         if isinstance(value, dict):
             return {name: self.value(inner) for name, inner in value.items() if name in ("bytes", "path")}
-        if _size(value) > MAX_VALUE:
-            return {"left_out": f"it holds a value of more than {MAX_VALUE:,} characters"}
-        return value
+        return {"left_out": f"it holds a value of more than {MAX_VALUE:,} characters"}
 
 
 def _send_vectors(file: Any, name: str, arrow: Any) -> None:  # noqa: ANN401

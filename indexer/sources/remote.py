@@ -23,7 +23,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url, suffix
 from clipsearch.records import Record
 from clipsearch.types import PICTURE_SUFFIXES
-from indexer.sources.base import BadRow, Row, Shard
+from indexer.sources.base import BadRow, IsWhole, Row, Shard, never
 from indexer.sources.files import MAX_FILES, MAX_PICTURE, DataFile, expand
 
 PROTOCOLS = {"file", "local", "memory", "s3", "s3a", "zip", "tar"}
@@ -42,6 +42,8 @@ _CAPTION = ".txt"
 
 class RemoteStorage:
     """The files of one address."""
+
+    is_disk = False
 
     def __init__(self, address: str) -> None:
         """Open a file system. Raises InvalidInputError for a protocol that is not allowed or not installed."""
@@ -81,7 +83,7 @@ class RemoteStorage:
                 found += 1
                 if found > MAX_FILES:
                     raise InvalidInputError(f"{address} stands for more than {MAX_FILES:,} files. Name a part of it.")
-                yield DataFile(each, posixpath.basename(each), _fingerprint(facts))
+                yield DataFile(each, _fingerprint(facts), int(facts.get("size") or 0))
         if not found:
             raise InvalidInputError(f"There is nothing at {address}. Check the address.")
 
@@ -170,7 +172,7 @@ class RemoteFolder:
         """The address."""
         return self._address
 
-    def shards(self) -> Iterator[Shard]:
+    def shards(self, is_whole: IsWhole = never) -> Iterator[Shard]:
         """Yield a shard for each picture."""
         captions: dict[str, str] = {}
         pictures: list[DataFile] = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.metadata import check_metadata
+from clipsearch.metadata import check_value
 from clipsearch.paths import is_url
 from clipsearch.records import Record
 from clipsearch.types import MetadataValue
 from indexer.sources.base import BadRow, Row
+from indexer.sources.parquet import LeftOut
 
 ROLES = ("image", "caption", "id")
 
@@ -26,11 +28,13 @@ _USUAL = {
 Picture = Callable[[str], "str | bytes"]
 
 
-class Unusable:
-    """A value that was left out of a row, and why the row cannot be used without it."""
+class _Layout(NamedTuple):
+    """The columns of a row, and those with a role."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    names: tuple[str, ...]
+    images: list[str]
+    captions: list[str]
+    ids: list[str]
 
 
 class RowReader:
@@ -41,11 +45,12 @@ class RowReader:
         self._named: dict[str, list[str]] = {}
         for role, name in columns:
             self._named.setdefault(role, []).append(name)
+        self._layout = self._lay_out(())
 
     def fits(self, names: Iterable[str]) -> bool:
         """Tell whether a table with these columns has any with a picture or a caption."""
-        found = list(names)
-        return bool(self._columns("image", found) or self._columns("caption", found))
+        layout = self._lay_out(tuple(names))
+        return bool(layout.images or layout.captions)
 
     def read(self, number: int, name: str, fields: Mapping[str, object], picture: Picture) -> Row:
         """Make a row of its fields; picture: finds the picture that a path names. name: the id of a row without one."""
@@ -56,36 +61,29 @@ class RowReader:
 
     def _record(self, name: str, fields: Mapping[str, object], picture: Picture) -> Record:
         for value in fields.values():
-            if isinstance(value, Unusable):
+            if isinstance(value, LeftOut):
                 raise ValueError(value.reason)
-        images = self._columns("image", fields)
-        captions = self._columns("caption", fields)
-        image, used = self._image([(column, fields[column]) for column in images], picture)
-        said = list(dict.fromkeys(_texts([fields[column] for column in captions])))
-        own, id_column = self._id(fields, name)
+        layout = self._layout
+        if layout.names != (names := tuple(fields)):
+            layout = self._layout = self._lay_out(names)
+        image, used = self._image([(column, fields[column]) for column in layout.images], picture)
+        said = list(dict.fromkeys(_texts([fields[column] for column in layout.captions])))
+        own, id_column = _id(layout, fields, name)
         if image is None and not said:
             raise ValueError("it has neither a picture nor a caption")
-        left_out = {*captions, *used, id_column}
+        left_out = {*layout.captions, *used, id_column}
         metadata = _metadata({key: value for key, value in fields.items() if key not in left_out})
         if image is None and len(said) == 1:
             return Record(own, text=said[0], metadata=metadata)
         lines = "\n".join(" ".join(text.split()) for text in said)
         return Record(own, image=image, caption=lines or None, metadata=metadata)
 
-    def _columns(self, role: str, names: Iterable[str]) -> list[str]:
-        """Return the columns with a role, in order of preference."""
-        present = list(names)
-        if role in self._named:
-            return [name for name in self._named[role] if name in present]
-        by_lower = {name.lower(): name for name in reversed(present)}
-        return [by_lower[usual] for usual in _USUAL[role] if usual in by_lower]
-
-    def _id(self, fields: Mapping[str, object], name: str) -> tuple[str, str | None]:
-        for column in self._columns("id", fields):
-            value = fields[column]
-            if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-                return str(value), column
-        return name, None
+    def _lay_out(self, names: tuple[str, ...]) -> _Layout:
+        """Say which columns have which role, in order of preference; most rows have the columns of the row before."""
+        by_lower = {name.lower(): name for name in reversed(names)}
+        found = {role: [by_lower[usual] for usual in _USUAL[role] if usual in by_lower] for role in ROLES}
+        found |= {role: [name for name in named if name in names] for role, named in self._named.items()}
+        return _Layout(names, found["image"], found["caption"], found["id"])
 
     def _image(self, given: Iterable[tuple[str, object]], picture: Picture) -> tuple[str | bytes | None, list[str]]:
         """Return the picture of a row, bytes before a path before a URL, and the columns that name it."""
@@ -105,6 +103,15 @@ class RowReader:
         if paths:
             raise ValueError(f"its picture {paths[0][1]!r:.80} is neither a path nor an http or https URL")
         return None, []
+
+
+def _id(layout: _Layout, fields: Mapping[str, object], name: str) -> tuple[str, str | None]:
+    """Return the id of a row and the column that has it, or else its name."""
+    for column in layout.ids:
+        value = fields[column]
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+            return str(value), column
+    return name, None
 
 
 def _unpacked(value: object) -> tuple[bytes | None, str | None]:
@@ -132,8 +139,7 @@ def _metadata(fields: Mapping[str, object]) -> dict[str, MetadataValue] | None:
         if value is None or isinstance(value, bytes | Mapping):
             continue
         try:
-            check_metadata({name: value})
+            kept[name] = check_value(name, value)
         except InvalidInputError:
             continue
-        kept[name] = value  # type: ignore[assignment]
     return kept or None

@@ -5,21 +5,28 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from threading import Lock
+from typing import BinaryIO
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.media.captions import read_number
 from clipsearch.paths import suffix
 from indexer.sources import parquet
-from indexer.sources.base import BadRow, BrokenShardError, Row, Shard
-from indexer.sources.files import FileSource, Storage
+from indexer.sources.base import BadRow, BrokenShardError, IsWhole, Row, Shard, never
+from indexer.sources.cuts import LEAST, cut_groups, cut_lines, parts_of
+from indexer.sources.files import DataFile, FileSource, Storage
 from indexer.sources.items import mapped_errors
-from indexer.sources.rows import RowReader, Unusable
+from indexer.sources.rows import RowReader
 
 MAX_LINE = 1 << 20
 """Characters of a line."""
+
+_FILES = 500
+"""Tables that are looked into together."""
 
 _DELIMITERS = ",\t|;"
 _BOM = "\ufeff"
@@ -29,7 +36,7 @@ Fields = Mapping[str, object] | str
 
 
 class TableSource(FileSource):
-    """The rows of one table, or of each of the tables that a pattern stands for, which are its shards."""
+    """The rows of one table, or of each of the tables that a pattern stands for; parts of them are its shards."""
 
     def __init__(
         self, address: str, storage: Storage, columns: tuple[tuple[str, str], ...] = (), pictures: str | None = None
@@ -38,19 +45,59 @@ class TableSource(FileSource):
         super().__init__(address, storage)
         self._rows = RowReader(columns)
         self._pictures = pictures
+        self._lock = Lock()
+        self._left: _Stream | None = None
+
+    def shards(self, is_whole: IsWhole = never) -> Iterator[Shard]:
+        """Yield a shard for each file, or several for a large one on a disk of this machine."""
+        files = self._storage.find(self._address)
+        while some := list(islice(files, _FILES)):
+            large = {file.path for file in some if self._storage.is_disk and file.size >= LEAST}
+            large = {path for path in large if not is_whole(path)}
+            groups = parquet.read_groups([path for path in sorted(large) if suffix(path) == ".parquet"])
+            for file in some:
+                whole = Shard(file.path, file.fingerprint)
+                yield from parts_of(whole, self._cuts(file, groups)) if file.path in large else (whole,)
+
+    def _cuts(self, file: DataFile, groups: Mapping[str, list[tuple[int, int]]]) -> list[int]:
+        """Return where the parts of a large table begin; that of one that cannot be read is found by who reads it."""
+        if suffix(file.path) == ".parquet":
+            return cut_groups(groups.get(file.path, ()))
+        try:
+            with self._storage.open(file.path) as opened:
+                return cut_lines(opened, file.size)
+        except OSError:
+            return []
 
     def read(self, shard: Shard, start: int = 0) -> Iterator[Row]:
         """Yield the rows of a table from a number on; those before it are skipped without being looked at."""
-        name = shard.name.rstrip("/").rpartition("/")[2]
-        picture = partial(self._picture, shard.name)
+        path = shard.file
+        name = path.rstrip("/").rpartition("/")[2]
+        picture = partial(self._picture, path)
         start = max(start, shard.first)
-        for number, fields in self._fields(shard.name, start):
-            if shard.stop is not None and number >= shard.stop:
-                return
+        if shard.stop is not None and start >= shard.stop:
+            return
+        stream = self._stream(path, start)
+        for number, fields in stream.rows:
+            stream.position = number + 1
+            if number < start:
+                continue
             if isinstance(fields, str):
                 yield Row(number, BadRow(f"{name}:{number}", fields))
             else:
                 yield self._rows.read(number, f"{name}:{number}", fields, picture)
+            if stream.position == shard.stop:
+                self._left = stream
+                return
+
+    def _stream(self, path: str, start: int) -> _Stream:
+        """Go on where the part of a table that was read last ended, if that is on the way, or begin."""
+        with self._lock:
+            left, self._left = self._left, None
+        if left is not None and left.path == path and left.position <= start:
+            if left.position == start or suffix(path) != ".parquet":  # whose rows can be found
+                return left
+        return _Stream(path, start, self._fields(path, start))
 
     def _picture(self, table: str, reference: str) -> str | bytes:
         return self._storage.picture(table, reference, self._pictures)
@@ -64,10 +111,19 @@ class TableSource(FileSource):
                 return
             with self._storage.open(path) as file:
                 lines = Lines(file)
-                rows = _csv(lines, path, self._rows.fits) if kind in (".csv", ".tsv") else _json(lines)
+                rows = _csv(lines, path, self._rows.fits) if kind in (".csv", ".tsv") else _json(lines, start)
                 yield from ((number, fields) for number, fields in enumerate(rows) if number >= start)
         except OSError as error:
             raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A table that is read: the number of its next row, and the rows from there on."""
+
+    path: str
+    position: int
+    rows: Iterator[tuple[int, Fields]]
 
 
 class Lines:
@@ -89,9 +145,11 @@ class Lines:
             is_first = False
 
 
-def _json(lines: Lines) -> Iterator[Fields]:
-    for line in lines:
-        if not line.strip():
+def _json(lines: Lines, start: int) -> Iterator[Fields]:
+    for number, line in enumerate(line for line in lines if line.strip()):
+        if number < start:
+            lines.is_cut = False
+            yield ""
             continue
         if lines.is_cut:
             lines.is_cut = False
@@ -138,15 +196,11 @@ def _parquet(local: str, path: str, start: int, fits: Callable[[list[str]], bool
                 if not is_checked and not fits(list(fields)):
                     raise _no_columns(path, list(fields))
                 is_checked = True
-                yield number, {name: _usable(value) for name, value in fields.items()}
+                yield number, fields
     except InvalidInputError as error:
         if isinstance(error.__cause__, parquet.UnreadableError):
             raise BrokenShardError(str(error)) from error
         raise
-
-
-def _usable(value: Any) -> object:  # noqa: ANN401
-    return Unusable(value.reason) if isinstance(value, parquet.LeftOut) else value
 
 
 def _no_columns(path: str, names: list[str]) -> InvalidInputError:

@@ -143,8 +143,8 @@ def _members(archive: tarfile.TarFile, file: _BoundedReader) -> Iterator[tarfile
         cast(Any, archive).members = []  # which would hold every header
         if member.isreg() and not member.issparse():
             yield member
-        if (data := archive.fileobj) is not None and member.isreg():
-            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        if (data := archive.fileobj) is not None:
+            end = cast(int, cast(Any, archive).offset)  # of the next header; a sparse member says another size
             while data.tell() < end:  # in pieces, so that a header after it is bounded by itself
                 if not data.read(min(_CHUNK, end - data.tell())):
                     raise tarfile.ReadError("unexpected end of data")

@@ -2,19 +2,28 @@
 
 import dataclasses
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
+from PIL import Image
 
-from clipsearch.errors import ClusterError, EncoderMismatchError
+from clipsearch.errors import ClusterError, EncoderMismatchError, InvalidInputError
+from clipsearch.store.records import FileRecord
 from clipsearch.types import Modality
+from indexer import pipeline
+from indexer.embed_files import FileTask, embed_files
 from indexer.embed_shard import embed_shard
 from indexer.executors.base import Embedded, Ended
 from indexer.executors.local import LoadedOnce, LocalExecutor
-from indexer.executors.ray import Embedder, RayExecutor, RayOptions
+from indexer.executors.ray import Embedder, RayExecutor, RayOptions, _unpack_outcomes
+from indexer.outcome_codec import pack, unpack
 from indexer.pipeline import IndexOptions, index
 from tests.support.cli import COMMAND, environment
+from tests.support.pictures import encode, noise_picture
 from tests.support.shards import SETTINGS, same_library, table, tables, tasks_of
 from tests.support.state import read_state
 
@@ -182,6 +191,112 @@ def test_a_node_that_is_killed_in_mid_job_changes_nothing(nodes, tmp_path, encod
     assert state.committed == {Modality.IMAGE: 160, Modality.TEXT: 16 * 148}
     again = index(tmp_path / "lib", [address], SETTINGS, options, encoder=encoder)
     assert (again.added, again.encoded, again.unchanged) == (0, 0, 16 * 148)
+
+
+def photographs(folder):
+    """A folder with all that is read of files: captions beside and inside, copies, texts, what is no picture."""
+    (folder / "sub").mkdir(parents=True)
+    for number in range(12):
+        (folder / f"p{number:02}.jpg").write_bytes(encode(noise_picture(number, (40, 30))))
+    (folder / "p00.txt").write_text("A caption of the first picture.\n")
+    (folder / "sub" / "copy.jpg").write_bytes((folder / "p00.jpg").read_bytes())
+    (folder / "sub" / "copy.txt").write_text("A caption of the first picture.\n")
+    (folder / "sub" / "captions.csv").write_text("file_name,caption,price\nq.png,in a table,3\n")
+    (folder / "sub" / "q.png").write_bytes(encode(noise_picture(40, (30, 30)), "PNG"))
+    taken = Image.Exif()
+    taken[0x0132], taken[0x010F] = "2024:05:06 07:08:09", "Maker"
+    noise_picture(41, (50, 20)).save(folder / "exif.jpg", exif=taken)
+    (folder / "notes.md").write_text("# Notes\n\nThe tide was low.\n\nThe boats lay on the sand.\n")
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / os.fsdecode(b"odd\xff%.jpg")).write_bytes(encode(noise_picture(42, (20, 20))))
+    return str(folder)
+
+
+def test_a_folder_is_as_if_it_had_been_indexed_here(executor, tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(pipeline, "FILES", 4)
+    folder = photographs(tmp_path / "photos")
+    here = index(tmp_path / "local", [folder], SETTINGS, encoder=encoder)
+    options = IndexOptions(executor=executor)
+    there = index(tmp_path / "lib", [folder], SETTINGS, options, encoder=encoder)
+    assert (there.added, sorted(there.failed)) == (here.added, sorted(here.failed)) and len(here.failed) == 1
+    same_library(tmp_path / "lib", tmp_path / "local")
+    state, own = read_state(tmp_path / "lib"), read_state(tmp_path / "local")
+    assert state.committed[Modality.IMAGE] == own.committed[Modality.IMAGE]  # a copy shares the row
+    again = index(tmp_path / "lib", [folder], SETTINGS, options, encoder=encoder)
+    assert (again.added, again.encoded, again.unchanged) == (0, 0, here.added + 1)
+    os.rename(tmp_path / "photos" / "p03.jpg", tmp_path / "photos" / "sub" / "p03.jpg")
+    moved = index(tmp_path / "lib", [folder], SETTINGS, options, encoder=encoder)
+    assert (moved.moved, moved.added, moved.removed) == (1, 0, 0)
+    assert {each.id for each in read_state(tmp_path / "lib").live.values()} == {each.id for each in state.live.values()}
+
+
+def test_outcomes_of_other_files_are_refused(tmp_path, encoder):
+    folder = photographs(tmp_path / "photos")
+    record = FileRecord(1, "p00.jpg", 1, 1)
+    task = FileTask((record,), {1: folder}, tasks_of(tables(tmp_path, 1, 8), encoder)[0].encoder, SETTINGS)
+    (outcome,) = embed_files(task, encoder)
+    lines, vectors = pack([outcome])
+    row = {"lines": lines, "image": vectors}
+    assert repr(_unpack_outcomes(row, task)[0].captions) == repr(outcome.captions)
+    other = dataclasses.replace(task, records=(dataclasses.replace(record, path="../p00.jpg"),))
+    with pytest.raises(ClusterError, match="not asked for"):
+        _unpack_outcomes(row, other)
+    for said in (b"[", b'[{"class": "Path"}]', b'[{"class": "Failed"}]', b'[{"rows": [9, 9]}]'):
+        with pytest.raises(InvalidInputError, match="cannot be read"):
+            unpack(said, b"")
+
+
+@pytest.fixture
+def gpu_node(nodes):
+    """A node that says that it has a GPU, which only Ray's bookkeeping knows."""
+    added = nodes.cluster.add_node(**NODE | {"num_cpus": 4, "num_gpus": 1})
+    yield added
+    nodes.cluster.remove_node(added)
+
+
+class Watching(Killing):
+    """Progress that notes how much of the cluster's GPUs is taken."""
+
+    def __init__(self):
+        self.taken = []
+
+    def advance(self, files):
+        import ray
+
+        self.taken.append(ray.cluster_resources()["GPU"] - ray.available_resources().get("GPU", 0))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("gpus", "actors"), [(0.5, 2), (0.75, 1)])
+def test_actors_share_a_gpu_by_fractions_and_no_more_than_that(nodes, gpu_node, tmp_path, encoder, gpus, actors):
+    address = tables(tmp_path / "data", 12, 40)
+    watching = Watching()
+    options = IndexOptions(executor=RayExecutor(RayOptions(nodes.address, gpus=gpus)))
+    settings = dataclasses.replace(SETTINGS, device="auto")
+    report = index(tmp_path / "lib", [address], settings, options, encoder=encoder, progress=watching)
+    assert report.added == 12 * 38
+    assert set(watching.taken) <= {number * gpus for number in range(actors + 1)}
+    assert max(watching.taken) == actors * gpus
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_actors_wait_while_results_are_not_taken(nodes, tmp_path, encoder):
+    """Shards that nobody has begun when the driver pauses are taken away: those cannot have been read before."""
+    path = tmp_path / "data" / "t000.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps({"text": f"row {n}", "fat": "x" * 900_000}) + "\n" for n in range(4)))
+    count = 150
+    for number in range(1, count):
+        os.link(path, path.parent / f"t{number:03}.jsonl")
+    results = RayExecutor(RayOptions(nodes.address)).run(tasks_of(str(path.parent / "t*.jsonl"), encoder))
+    first = next(results)
+    time.sleep(25)  # all 150 take less
+    shutil.rmtree(path.parent)
+    ended = [each for each in results if isinstance(each, Ended)]
+    assert isinstance(first, Embedded) and len(ended) == count
+    assert sum(not each.reason for each in ended) < count // 2
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from clipsearch.errors import InvalidInputError
 from indexer.sources.base import BadRow, BrokenShardError
 from indexer.sources.registry import SourceOptions, canonical, is_source, open_source
 from tests.support.datasets import all_rows, picture, said, samples, tar_of, write_table, zip_of
+from tests.support.s3 import new_bucket, serving_s3
 
 ROWS = 9
 
@@ -92,10 +93,52 @@ SOURCES = {
 }
 
 
-@pytest.fixture(params=SOURCES)
-def address(request, tmp_path):
+def folder_in_s3(folder, name, files):
+    for number in range(ROWS):
+        files.pipe(f"{name}/in/p{number}.png", picture(number))
+    return f"s3://{name}/in"
+
+
+def table_in_s3(suffix):
+    def put(folder, name, files):
+        folder_in_s3(folder, name, files)
+        files.pipe(f"{name}/in/table{suffix}", Path(table(folder, suffix)).read_bytes())
+        return f"s3://{name}/in/table{suffix}"
+
+    return put
+
+
+def tars_in_s3(folder, name, files):
+    files.pipe(f"{name}/000.tar", tar_of(samples(5)))
+    files.pipe(f"{name}/001.tar", tar_of(samples(4, 5)))
+    return f"s3://{name}/{{000..001}}.tar"
+
+
+IN_S3 = {
+    "s3": folder_in_s3,
+    "csv in s3": table_in_s3(".csv"),
+    "jsonl in s3": table_in_s3(".jsonl"),
+    "parquet in s3": table_in_s3(".parquet"),
+    "webdataset in s3": tars_in_s3,
+}
+OF_S3 = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # of the S3 client
+]
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with serving_s3() as server:
+        yield server
+
+
+@pytest.fixture(params=[*SOURCES, *(pytest.param(name, marks=OF_S3) for name in IN_S3)])
+def address(request, tmp_path, monkeypatch):
     if "parquet" in request.param:
         pytest.importorskip("pyarrow")
+    if request.param in IN_S3:
+        return IN_S3[request.param](tmp_path, *new_bucket(request.getfixturevalue("s3"), monkeypatch))
     return SOURCES[request.param](tmp_path)
 
 

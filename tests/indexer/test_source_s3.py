@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-
 import pytest
 
 from clipsearch.errors import InvalidInputError
 from indexer.sources.registry import open_source
 from tests.support.datasets import all_rows, picture, samples, tar_of, write_table
+from tests.support.s3 import new_bucket, serving_s3
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,36 +17,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server():
-    pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        assert process.poll() is None
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with serving_s3() as address:
+        yield address
 
 
 @pytest.fixture
 def bucket(server, monkeypatch, tmp_path):
     """A bucket with a folder of pictures, tables and tar files; its file system."""
-    s3fs = pytest.importorskip("s3fs")
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": server}
-    for name, value in (keys | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    files = s3fs.S3FileSystem()
-    name = f"bucket-{os.urandom(4).hex()}"
-    files.mkdir(name)
+    name, files = new_bucket(server, monkeypatch)
     for number in range(3):
         files.pipe(f"{name}/pictures/p{number}.png", picture(number))
     files.pipe(f"{name}/pictures/p1.txt", b"a caption")
