@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
-    ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .jp2 .pnm .pbm .pgm .ppm .avif .heic .heif".split()
+    (
+        ".jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .jp2 .j2k .jpf "
+        ".jpx .pnm .pbm .pgm .ppm .avif .avifs .heic .heics .heif .heifs .hif"
+    ).split()
 )
 """The endings of files that are looked at as pictures."""
 
