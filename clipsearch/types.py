@@ -75,6 +75,8 @@ class PictureInfo:
         camera: Maker and model.
         latitude: Degrees, north is positive.
         longitude: Degrees, east is positive.
+        note: What is missing of a picture that was decoded now, "" for nothing. A library keeps it in the metadata of
+            the item, as `incomplete`.
     """
 
     width: int
@@ -83,6 +85,7 @@ class PictureInfo:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
