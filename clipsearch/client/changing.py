@@ -139,9 +139,11 @@ class _Job:
         self.report: IndexReport | None = None
         if self.is_over and not found.is_null("report"):
             said = found.object("report")
-            names = ("added", "changed", "moved", "removed", "unchanged", "encoded", "read", "with_text")
+            names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
             self.report = IndexReport(
-                **{name: said.whole(name) for name in names},
+                *(said.whole(name) for name in names),
+                read=said.whole("read"),
+                with_text=said.whole("with_text"),
                 failed=[(each.text("path"), each.text("reason")) for each in said.objects("failed")],
                 offline=list(said.texts("offline")),
                 interrupted=state == "cancelled",

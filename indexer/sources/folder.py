@@ -195,20 +195,19 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and suffix(name) not in SUFFIXES:
-                self._pass_over(path, name, names)
-            elif stat.S_ISREG(status.st_mode):
-                if self._captions.is_sidecar(path, names):
-                    continue
+            elif stat.S_ISREG(status.st_mode) and self._is_indexed(path, name, names):
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
 
-    def _pass_over(self, path: str, name: str, names: frozenset[str]) -> None:
-        """Count a file that is not indexed, unless it is expected beside pictures."""
+    def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
+        """Tell whether a file is indexed as one of its own; count one of another kind, unless it is beside a picture."""
+        if suffix(name) in SUFFIXES:
+            return not self._captions.is_sidecar(path, names)
         if name not in TABLES and not is_beside(name, names):
             self.passed_over[suffix(name)] += 1
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("passed over: %s", printable(self._absolute(path)))
+        return False
 
     def _names(self, folder: str) -> list[str]:
         try:

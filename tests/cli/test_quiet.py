@@ -30,8 +30,8 @@ def test_what_a_library_in_c_writes_is_shown_on_demand_alone(place, capfd):
     (place / "photos" / "bad.tif").write_bytes(broken_tiff())
     with pytest.raises(OSError), Image.open(place / "photos" / "bad.tif") as picture:
         picture.load()
-    assert "LZW" in (said := capfd.readouterr().err) or "code" in said  # it does write
-    words = said.strip().rpartition(": ")[2]
+    words = capfd.readouterr().err.strip().rpartition(": ")[2]
+    assert words  # it does write
     ran = run_cli("index", "photos", "--library", "lib", "--model", "builtin", cwd=place)
     assert words not in ran.err and "bad.tif: damaged TIFF file" in ran.err and "1 added" in ran.err
     ran = run_cli("index", "--library", "lib", "--retry-failed", "--verbose", "--json", cwd=place)

@@ -13,8 +13,9 @@ from clipsearch.media.decode import decode_picture
 
 RANDOM = np.random.default_rng(5)
 PICTURE = Image.fromarray(RANDOM.integers(0, 255, (30, 40, 3), dtype=np.uint8)).resize((400, 300))
+GREY_16 = Image.fromarray(np.asarray(PICTURE.convert("L")).astype(np.uint16) * 257)
 KINDS = {"RGB": PICTURE, "RGBA": PICTURE.convert("RGBA"), "L": PICTURE.convert("L"), "1": PICTURE.convert("1"),
-         "P": PICTURE.quantize(16), "I;16": Image.fromarray(np.asarray(PICTURE.convert("L")).astype(np.uint16) * 257)}  # fmt: skip
+         "P": PICTURE.quantize(16), "I;16": GREY_16}  # fmt: skip
 
 
 def png(picture, **options):
