@@ -139,16 +139,14 @@ class _Job:
         self.report: IndexReport | None = None
         if self.is_over and not found.is_null("report"):
             said = found.object("report")
-            names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
             self.report = IndexReport(
-                *(said.whole(name) for name in names),
-                read=said.whole("read"),
-                with_text=said.whole("with_text"),
                 failed=[(each.text("path"), each.text("reason")) for each in said.objects("failed")],
                 offline=list(said.texts("offline")),
                 interrupted=state == "cancelled",
                 seconds=said.number("seconds"),
             )
+            for name in ("added", "changed", "moved", "removed", "unchanged", "encoded", "read", "with_text"):
+                setattr(self.report, name, said.whole(name))
 
 
 def _read_job(value: object) -> _Job:

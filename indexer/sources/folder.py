@@ -200,7 +200,7 @@ class FolderWalk:
                     yield self._record(path, status, names)
 
     def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
-        """Tell whether a file is indexed as one of its own; count one of another kind, unless it is beside a picture."""
+        """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
         if suffix(name) in SUFFIXES:
             return not self._captions.is_sidecar(path, names)
         if name not in TABLES and not is_beside(name, names):
