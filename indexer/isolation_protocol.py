@@ -56,6 +56,7 @@ DONE, REFUSED, NO_MEMORY = 0, 1, 2
 
 MAX_FACTS = 1 << 20
 MAX_REASON = 500
+MAX_NOTE = 200
 
 
 class BadAnswerError(ValueError):
@@ -106,7 +107,7 @@ def read_reason(data: bytes | bytearray) -> str:
 
 
 def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
-    if facts.keys() != set(PictureInfo.__slots__):
+    if facts.keys() | {"note"} != set(PictureInfo.__slots__):
         raise ValueError("other facts than those of a picture")
     width, height = facts["width"], facts["height"]
     if not (type(width) is int and type(height) is int and 0 < width and 0 < height):
@@ -120,7 +121,8 @@ def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
     latitude, longitude = _degrees(facts["latitude"], 90), _degrees(facts["longitude"], 180)
     if (latitude is None) != (longitude is None):
         raise ValueError("a latitude or a longitude alone")
-    return PictureInfo(width, height, time, None if camera is None else _text(camera, MAX_CAMERA), latitude, longitude)
+    maker = None if camera is None else _text(camera, MAX_CAMERA)
+    return PictureInfo(width, height, time, maker, latitude, longitude, _text(facts.get("note", ""), MAX_NOTE))
 
 
 def _degrees(value: object, most: float) -> float | None:

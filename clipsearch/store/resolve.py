@@ -92,7 +92,7 @@ class Content:
     columns: of its item, but for its place and caption. parts: those of one modality belong to the rows,
     float16 (parts, dim), of that modality, in order. own: the item at its place, live or deleted. moved: an item that
     keeps its id and what it has, but for its captions where `captions` has others. captions: None keeps those of an
-    item that is moved.
+    item that is moved. note: what is missing of a picture that was decoded; None keeps what its item says.
     """
 
     record: FileRecord
@@ -103,6 +103,7 @@ class Content:
     own: Row[Any] | None = None
     moved: Row[Any] | None = None
     captions: Captions | None = None
+    note: str | None = None
 
     @property
     def place(self) -> Place:
@@ -162,7 +163,8 @@ class Resolver:
             return copy
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
-            return Content(known.record, twin.columns, twin.caption, list(twin.parts), dict(twin.rows))
+            parts, rows = list(twin.parts), dict(twin.rows)
+            return Content(known.record, twin.columns, twin.caption, parts, rows, note=twin.note)
         return None
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
@@ -286,7 +288,9 @@ def paths_by_root(places: Iterable[Place]) -> dict[int, list[str]]:
 def _from_encoded(encoded: Encoded) -> Content:
     columns = ItemColumns.of_content(encoded.modality, encoded.content_hash, encoded.picture)
     parts = _parts(encoded.modality, encoded.passages or [None] * len(encoded.vectors))
-    return Content(encoded.record, columns, parts=parts, rows={encoded.modality: encoded.vectors.astype(ROW_DTYPE)})
+    note = encoded.picture.note if encoded.picture else ""
+    rows = {encoded.modality: encoded.vectors.astype(ROW_DTYPE)}
+    return Content(encoded.record, columns, parts=parts, rows=rows, note=note)
 
 
 def _parts(modality: Modality, passages: Sequence[Passage | None]) -> list[Part]:

@@ -7,17 +7,17 @@ import logging
 import os
 import re
 import stat
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase, translate
 from functools import partial
 
-from clipsearch.paths import suffix
+from clipsearch.paths import printable, suffix
 from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
-from indexer.sources.captions import FolderCaptions
+from indexer.sources.captions import TABLES, FolderCaptions, is_beside
 
 logger = logging.getLogger("clipsearch")
 
@@ -80,7 +80,8 @@ class FolderWalk:
     real file is found once. Pictures come with where their captions stand, and a text that captions one is
     no file of its own. `unreadable` fills while walking: paths below the root of folders that could not be listed, and
     of tables of captions that could not be read, with the reason; those beside the root are absolute. A link that leads
-    to where this walk may not look counts as one that could not be read.
+    to where this walk may not look counts as one that could not be read. `passed_over` counts files that are not
+    indexed, by the endings of their names; those that belong to pictures do not count.
     """
 
     def __init__(
@@ -112,8 +113,9 @@ class FolderWalk:
         self._linked: set[str] = set()
         self._siblings = siblings or SiblingCache()
         self._captions = self._siblings.captions(root, rules, self._absolute, self._is_wanted)
-        self._told = len(self._captions.unreadable)
+        self._told, self._noted = len(self._captions.unreadable), len(self._captions.notes)
         self._unlisted: list[tuple[str, str]] = []
+        self.passed_over: Counter[str] = Counter()
         self._within = within
         self._outside: set[str] = set()
 
@@ -121,6 +123,11 @@ class FolderWalk:
     def unreadable(self) -> list[tuple[str, str]]:
         """What could not be read so far, as (path below the root, reason)."""
         return [*self._unlisted, *self._captions.unreadable[self._told :]]
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """What is wrong with rows of tables of captions, as (path below the root of the table, note)."""
+        return self._captions.notes[self._noted :]
 
     def __iter__(self) -> Iterator[FileRecord]:
         start = self._absolute(self._prefix)
@@ -188,11 +195,19 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and suffix(name) in SUFFIXES:
-                if self._captions.is_sidecar(path, names):
-                    continue
+            elif stat.S_ISREG(status.st_mode) and self._is_indexed(path, name, names):
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
+
+    def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
+        """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
+        if suffix(name) in SUFFIXES:
+            return not self._captions.is_sidecar(path, names)
+        if name not in TABLES and not is_beside(name, names):
+            self.passed_over[suffix(name)] += 1
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("passed over: %s", printable(self._absolute(path)))
+        return False
 
     def _names(self, folder: str) -> list[str]:
         try:

@@ -38,6 +38,12 @@ FORMATS = {
     ".avif": "AVIF",
     ".heic": "HEIF",
     ".heif": "HEIF",
+    **dict.fromkeys((".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo"), "JPEG"),
+    **dict.fromkeys((".j2k", ".jpf", ".jpx"), "JPEG2000"),
+    **dict.fromkeys((".hif", ".heics", ".heifs"), "HEIF"),
+    ".apng": "PNG",
+    ".dib": "BMP",
+    ".avifs": "AVIF",
 }
 """The format behind each suffix, as `encode` names it."""
 
