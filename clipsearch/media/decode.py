@@ -30,7 +30,7 @@ from PIL import (
 )
 
 from clipsearch.errors import MediaError, PictureError
-from clipsearch.media.exif import read_exif
+from clipsearch.media.blocks import find_blocks
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.rgb import to_rgb
 from clipsearch.media.tiff import choose_page, is_unsupported
@@ -273,13 +273,14 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
         width, height = picture.size
         _check_pixels(picture, kind, 1, max_pixels)
     # Pillow turns a TIFF itself, libheif a HEIC, whose EXIF must not turn it again.
-    facts = read_exif(data if kind == "TIFF" else _exif_block(picture))
-    turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(facts.orientation)
-    if turn is not None and facts.orientation >= 5:
+    facts = find_blocks(kind, data, picture).facts()
+    orientation = facts.orientation or 1
+    turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(orientation)
+    if turn is not None and orientation >= 5:
         width, height = height, width
     rgb = to_rgb(picture, kind, side)
     rgb = rgb if turn is None else rgb.transpose(turn)
-    return rgb, PictureInfo(width, height, facts.taken_at, facts.camera, facts.latitude, facts.longitude)
+    return rgb, facts.of_picture(width, height)
 
 
 def _load_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Image:
@@ -303,11 +304,6 @@ def _load_whole_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Ima
     picture.decodermaxblock = len(data)  # type: ignore[attr-defined]
     picture.load()
     return picture
-
-
-def _exif_block(picture: Image.Image) -> bytes:
-    block = picture.info.get("exif")
-    return block if isinstance(block, bytes) else b""
 
 
 def _jpeg_scale(picture: Image.Image, data: bytes, side: int) -> int:
