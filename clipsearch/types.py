@@ -66,16 +66,16 @@ class PictureInfo:
     """What the metadata of a picture says.
 
     Attributes:
-        width: Pixels, after the EXIF orientation.
-        height: Pixels, after the EXIF orientation.
+        width: Pixels, after the EXIF orientation; None for a record that came without.
+        height: Pixels, after the EXIF orientation; None for a record that came without.
         taken_at: Local time of the camera, without a time zone.
         camera: Maker and model.
         latitude: Degrees, north is positive.
         longitude: Degrees, east is positive.
     """
 
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     taken_at: datetime | None = None
     camera: str | None = None
     latitude: float | None = None

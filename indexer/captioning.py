@@ -14,9 +14,10 @@ from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, DeviceError, MediaError
 from clipsearch.media.decode import read_regular
 from clipsearch.media.image_metadata import Embedded
+from clipsearch.media.sidecars import read_sidecars
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import printable
-from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
+from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome, Taken
 from clipsearch.types import Passage
 from clipsearch.words import normalize
 from indexer.sources.captions import MAX_SIDECAR
@@ -41,9 +42,11 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
     stamp, texts = beside.stamp, list(map(clean, beside.texts))
     try:
         texts = [*([_read_sidecar(beside.sidecar)] if beside.sidecar else []), *texts]
+        inside = read_sidecars(beside.described, inside) if beside.described else inside
     except (OSError, MediaError) as error:
         reason = getattr(error, "strerror", None) or error
-        logger.warning("%s holds the caption of a picture, but cannot be read: %s", printable(beside.sidecar), reason)
+        what = printable(beside.sidecar or beside.described[0])
+        logger.warning("%s holds the caption or the metadata of a picture, but cannot be read: %s", what, reason)
         stamp = None
     texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
     if sum(map(len, texts)) > MAX_CAPTIONS:
@@ -60,7 +63,9 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
             passages += [replace(each, line=each.line + lines, end_line=each.end_line + lines) for each in found]
             kept.append(text)
             lines += text.count("\n") + 1
-    return Captions(stamp, "\n".join(kept) or None, inside.keywords, tuple(passages))
+    return Captions(
+        stamp, "\n".join(kept) or None, inside.keywords, tuple(passages), None, Taken(inside.taken_at, inside.place)
+    )
 
 
 def _first(texts: Iterable[str], most: int) -> list[str]:

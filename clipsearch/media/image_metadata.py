@@ -91,10 +91,8 @@ def read_embedded(data: bytes) -> Embedded:
 
 def _blocks(data: bytes) -> Blocks:
     kind = picture_kind(data[:256])
-    if kind == "TIFF":
-        return Blocks(exif=data)
-    if kind not in {"JPEG", "PNG", "WEBP", "AVIF", "HEIF"}:
-        return Blocks()
+    if kind is None or kind == "TIFF":
+        return Blocks(exif=data if kind else b"")
     # libheif reads the head of an AVIF as well, and does not warn of a damaged EXIF block, as Pillow does.
     return find_blocks(kind, data, open_picture("HEIF" if kind == "AVIF" else kind, data))
 
