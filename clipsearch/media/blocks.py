@@ -58,7 +58,7 @@ def find_blocks(kind: str, data: bytes, picture: Image.Image) -> Blocks:
     if kind == "TIFF":
         return Blocks(exif=data)
     if kind == "PNG":
-        return _png_blocks(data)
+        return png_blocks(data)
     info = picture.info
     photoshop = info.get("photoshop")
     iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else b""
@@ -69,7 +69,7 @@ def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) and len(value) <= MAX_BLOCK else b""
 
 
-def _png_blocks(data: bytes) -> Blocks:
+def png_blocks(data: bytes) -> Blocks:
     """Read chunks behind the pixels too, where Pillow would have to decode them first, but many programs write."""
     stream = PngImagePlugin.PngStream(BytesIO(data))
     for name, at, length in islice(_png_chunks(data), _MAX_PNG_TEXTS):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from clipsearch.media.blocks import Blocks, find_blocks
+from clipsearch.media.blocks import Blocks, find_blocks, png_blocks
 from clipsearch.media.decode import open_picture, picture_kind
 from clipsearch.media.exif import read_words
 from clipsearch.media.iptc import read_iptc
@@ -91,6 +91,8 @@ def read_embedded(data: bytes) -> Embedded:
 
 def _blocks(data: bytes) -> Blocks:
     kind = picture_kind(data[:256])
+    if kind == "PNG":
+        return png_blocks(data)  # without opening it, which fails for one text that is too large
     if kind is None or kind == "TIFF":
         return Blocks(exif=data if kind else b"")
     # libheif reads the head of an AVIF as well, and does not warn of a damaged EXIF block, as Pillow does.

@@ -59,9 +59,12 @@ def _moment(time: Mapping[str, Any]) -> datetime | None:
 
 def _place(said: Mapping[str, Any], name: str) -> tuple[float, float] | None:
     where = said.get(name)
-    degrees = [where.get("latitude"), where.get("longitude")] if isinstance(where, dict) else []
-    if not degrees or any(isinstance(each, bool) or not isinstance(each, int | float) for each in degrees):
+    if not isinstance(where, dict):
         return None
+    return read_place(_degrees(where.get("latitude")), _degrees(where.get("longitude")))
+
+
+def _degrees(value: object) -> float | None:
     with suppress(OverflowError):
-        return read_place(float(degrees[0]), float(degrees[1]))
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     return None

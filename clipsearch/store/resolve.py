@@ -45,7 +45,9 @@ class ItemColumns:
     def taken(self, taken: Taken) -> ItemColumns:
         """Return these columns for a picture that was taken then and there."""
         latitude, longitude = taken.place or (None, None)
-        return replace(self, taken_at=taken.at and taken.at.isoformat(), latitude=latitude, longitude=longitude)
+        return replace(
+            self, taken_at=taken.at.isoformat() if taken.at else None, latitude=latitude, longitude=longitude
+        )
 
     @classmethod
     def of_row(cls, item: Row[Any]) -> ItemColumns:
