@@ -37,8 +37,8 @@ class Described(Place):
 
 
 @pytest.fixture
-def described(tmp_path: Path, builtin) -> Described:
-    place = Described(tmp_path, Counting(builtin))
+def described(tmp_path: Path, encoder) -> Described:
+    place = Described(tmp_path, Counting(encoder))
     photo(place.root / "a.jpg", 1)
     return place
 
