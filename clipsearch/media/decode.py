@@ -31,6 +31,7 @@ from PIL import (
 
 from clipsearch.errors import MediaError, PictureError
 from clipsearch.media.blocks import find_blocks
+from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.rgb import to_rgb
 from clipsearch.media.tiff import choose_page, is_unsupported
@@ -273,8 +274,10 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
         width, height = picture.size
         _check_pixels(picture, kind, 1, max_pixels)
     # Pillow turns a TIFF itself, libheif a HEIC, whose EXIF must not turn it again.
-    facts = find_blocks(kind, data, picture).facts()
-    orientation = facts.orientation or 1
+    blocks = find_blocks(kind, data, picture)
+    facts = blocks.facts()
+    # Pillow puts how the boxes of an AVIF turn it into its EXIF; its XMP may say what they have done already.
+    orientation = (read_exif(blocks.exif) if kind == "AVIF" else facts).orientation or 1
     turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(orientation)
     if turn is not None and orientation >= 5:
         width, height = height, width

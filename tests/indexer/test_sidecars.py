@@ -31,7 +31,7 @@ class Described(Place):
     def only(self) -> tuple[str | None, float | None, list[str]]:
         """Return time, latitude and tags of the one item."""
         with SearchEngine(Library(self.library), encoder=self.encoder) as engine:
-            [item] = engine.find(k=2)
+            [item] = engine.find(limit=2)
             assert item.picture is not None
             return item.picture.taken_at and item.picture.taken_at.isoformat(), item.picture.latitude, [*item.tags]
 

@@ -1,4 +1,4 @@
-"""What is read of files whose metadata exiftool wrote, beside what exiftool reads of them; docs/metadata.md, Differences.
+"""What is read of files whose metadata exiftool wrote, beside what exiftool reads of them; see docs/metadata.md.
 
 Needs exiftool (Debian: libimage-exiftool-perl).
 """
@@ -27,7 +27,7 @@ KINDS = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP", "heic": "HE
 DAY = "2018:01:30 20:30:48"
 FAMILIES = {
     "original": ["-ExifIFD:DateTimeOriginal=" + DAY], "digitized": ["-ExifIFD:CreateDate=" + DAY],
-    "changed": ["-IFD0:ModifyDate=" + DAY], "subsec": ["-ExifIFD:DateTimeOriginal=" + DAY, "-ExifIFD:SubSecTimeOriginal=75"],
+    "changed": ["-IFD0:ModifyDate=" + DAY], "subsec": ["-ExifIFD:DateTimeOriginal=" + DAY, "-SubSecTimeOriginal=75"],
     "xmp-original": ["-XMP-exif:DateTimeOriginal=" + DAY], "xmp-create": ["-XMP-xmp:CreateDate=" + DAY + "+02:00"],
     "xmp-modify": ["-XMP-xmp:ModifyDate=" + DAY], "photoshop": ["-XMP-photoshop:DateCreated=" + DAY],
     "xmp-digitized": ["-XMP-exif:DateTimeDigitized=" + DAY], "xmp-tiff": ["-XMP-tiff:DateTime=" + DAY],
@@ -56,12 +56,11 @@ FAMILIES = {
 }  # fmt: skip
 
 DIFFERENCES = {
-    ("tif", "xmp-turn3"): "the decoder of TIFF turns by its own tag alone",
-    ("tif", "xmp-turn6"): "the decoder of TIFF turns by its own tag alone",
-    ("tif", "xmp-turn8"): "the decoder of TIFF turns by its own tag alone",
+    **{("tif", f"xmp-turn{n}"): "a TIFF is turned by its own tag alone" for n in (3, 6, 8)},
     **{
-        ("heic", f"{x}turn{n}"): "HEIF turns by its own box, not by EXIF or XMP"
-        for x in ("", "xmp-")
+        (kind, f"{block}turn{n}"): "the boxes of HEIC and AVIF turn them, not EXIF or XMP"
+        for kind in ("heic", "avif")
+        for block in ("", "xmp-")
         for n in range(2, 9)
     },
 }
@@ -163,6 +162,8 @@ def test_what_exiftool_wrote_is_read_as_exiftool_reads_it(tmp_path, ending):
             str(plain),
         ]
         done = subprocess.run(command, capture_output=True, text=True)
+        if "Can't write RIFF" in done.stderr:
+            pytest.skip("this version of exiftool does not write WebP")
         # exiftool writes no IPTC to WebP, HEIC and AVIF.
         assert done.returncode == 0 or any("IPTC" in option for option in options), done.stderr
     said = read_by_exiftool(folder)
