@@ -44,7 +44,7 @@ FAMILIES = {
     "people": ["-XMP-iptcExt:PersonInImage=Ann Lee", "-XMP-iptcExt:PersonInImage=Bob"],
     "mwg": ["-XMP-mwg-rs:RegionInfo={AppliedToDimensions={W=48,H=32,Unit=pixel},RegionList=[{Name=Ann Lee,Type=Face,"
             "Area={X=0.5,Y=0.5,W=0.1,H=0.1,Unit=normalized}},{Name=Bob,Type=Face}]}"],
-    "mp": ["-XMP-MP:RegionInfoMP={Regions=[{PersonDisplayName=Ann Lee,Rectangle=0.1\\,0.1\\,0.2\\,0.2},"
+    "mp": ["-XMP-MP:RegionInfoMP={Regions=[{PersonDisplayName=Ann Lee},"
            "{PersonDisplayName=Bob}]}"],
     **{f"turn{n}": [f"-IFD0:Orientation#={n}"] for n in range(1, 9)},
     **{f"xmp-turn{n}": [f"-XMP-tiff:Orientation#={n}"] for n in (3, 6, 8)},

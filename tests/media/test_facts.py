@@ -101,7 +101,7 @@ def test_iptc_has_times():
 
 def png_with_profile(name: str, profile: bytes) -> bytes:
     info = PngImagePlugin.PngInfo()
-    info.add_text(f"Raw profile type {name}", f"\n{name}\n{len(profile):8}\n{profile.hex()}\n", zip=True)
+    info.add_text(f"Raw profile type {name}", f"\n{name} profile\n{len(profile):8}\n{profile.hex()}\n", zip=True)
     return encode("PNG", pnginfo=info)
 
 
