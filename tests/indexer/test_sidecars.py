@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
 from tests.support.libraries import Counting, Place, photo
@@ -75,3 +76,13 @@ def test_what_the_rules_leave_out_or_is_a_link_or_too_large_is_not_read(describe
     (described.root / "a.xmp").write_text(XMP.format("2018-01-30T20:30:48", "dog") + " " * (1 << 20))
     described.work()
     assert described.only() == (None, None, [])
+
+
+@pytest.mark.sqlite
+def test_words_with_a_sharp_s_are_found_in_upper_case_and_the_other_way_round(described):
+    (described.root / "a.txt").write_text("In der Schloßstraße am Fluss")
+    described.work()
+    with SearchEngine(Library(described.library), encoder=described.encoder) as engine:
+        for words in ("SCHLOSSSTRASSE", "schloßstrasse", '"AM FLUß"', "schloßstr*"):
+            assert len(engine.find(Filter(caption=words))) == 1, words
+        assert len(engine.find(Filter(caption="strasse"))) == 0
