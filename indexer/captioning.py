@@ -42,12 +42,14 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
     stamp, texts = beside.stamp, list(map(clean, beside.texts))
     try:
         texts = [*([_read_sidecar(beside.sidecar)] if beside.sidecar else []), *texts]
+    except (OSError, MediaError) as error:
+        stamp = None
+        _report(beside.sidecar, "the caption", error)
+    try:
         inside = read_sidecars(beside.described, inside) if beside.described else inside
     except (OSError, MediaError) as error:
-        reason = getattr(error, "strerror", None) or error
-        what = printable(beside.sidecar or beside.described[0])
-        logger.warning("%s holds the caption or the metadata of a picture, but cannot be read: %s", what, reason)
         stamp = None
+        _report(beside.described[0], "the metadata", error)
     texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
     if sum(map(len, texts)) > MAX_CAPTIONS:
         logger.warning(
@@ -66,6 +68,12 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
     return Captions(
         stamp, "\n".join(kept) or None, inside.keywords, tuple(passages), None, Taken(inside.taken_at, inside.place)
     )
+
+
+def _report(path: str, what: str, error: OSError | MediaError) -> None:
+    """Report what lies beside a picture and cannot be read."""
+    reason = getattr(error, "strerror", None) or error
+    logger.warning("%s holds %s of a picture, but cannot be read: %s", printable(path), what, reason)
 
 
 def _first(texts: Iterable[str], most: int) -> list[str]:
