@@ -91,7 +91,7 @@ def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
         return to_paths(found, b"\0" if shape == "print0" else b"\n")
     lines = [f"{'id':>7}  {'date':17}  {'pixels':11}  file"] if len(found) else []
     for item in found:
-        size = f"{item.picture.width} x {item.picture.height}" if item.picture else ""
+        size = f"{item.picture.width} x {item.picture.height}" if item.picture and item.picture.width else ""
         said = f"  {_said(item)}" if item.metadata else ""
         lines.append(f"{item.id:>7}  {_date(item):17}  {size:11}  {_name(item, folder)}{said}")
     return "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")

@@ -69,8 +69,8 @@ class PictureInfo:
     """What the metadata of a picture says.
 
     Attributes:
-        width: Pixels, after the EXIF orientation.
-        height: Pixels, after the EXIF orientation.
+        width: Pixels, after the EXIF orientation; None for a record that came without.
+        height: Pixels, after the EXIF orientation; None for a record that came without.
         taken_at: Local time of the camera, without a time zone.
         camera: Maker and model.
         latitude: Degrees, north is positive.
@@ -79,8 +79,8 @@ class PictureInfo:
             the item, as `incomplete`.
     """
 
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     taken_at: datetime | None = None
     camera: str | None = None
     latitude: float | None = None

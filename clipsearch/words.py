@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
+from itertools import product
 from typing import Literal, NamedTuple
 
 from clipsearch.errors import InvalidInputError
@@ -20,6 +21,7 @@ _ALONE = (
     "\uf900-\ufaff\U00020000-\U0003ffff])"
 )
 _BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # not a character, or an invisible one
+_MOST_SHARP = 4
 MAX_NAME = 200
 """Characters of the name of a collection."""
 
@@ -81,6 +83,15 @@ def parse_words(text: str) -> tuple[Phrase, ...]:
     if not found:
         raise InvalidInputError(f"{text!r} contains no word to search for. Write at least one.")
     return tuple(found)
+
+
+def spellings(words: str) -> list[str]:
+    """Return words with ß and with ss, which are one in upper case; only as they are where that is too many ways."""
+    parts = re.split("ß|ẞ|ss", words, flags=re.IGNORECASE)
+    if not 1 < len(parts) <= _MOST_SHARP + 1:
+        return [words]
+    ways = (zip(parts, (*way, ""), strict=True) for way in product(("ss", "ß"), repeat=len(parts) - 1))
+    return ["".join(part + sharp for part, sharp in way) for way in ways]
 
 
 def tidy_tag(name: str) -> str:

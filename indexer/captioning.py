@@ -14,9 +14,10 @@ from clipsearch.encoders.base import Encoder, check_unit_rows
 from clipsearch.errors import ClipSearchError, DeviceError, MediaError
 from clipsearch.media.decode import read_regular
 from clipsearch.media.image_metadata import Embedded
+from clipsearch.media.sidecars import read_sidecars
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import printable
-from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome
+from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome, Taken
 from clipsearch.store.vectors import ROW_DTYPE
 from clipsearch.types import Passage
 from clipsearch.words import normalize
@@ -43,9 +44,13 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
     try:
         texts = [*([_read_sidecar(beside.sidecar)] if beside.sidecar else []), *texts]
     except (OSError, MediaError) as error:
-        reason = getattr(error, "strerror", None) or error
-        logger.warning("%s holds the caption of a picture, but cannot be read: %s", printable(beside.sidecar), reason)
         stamp = None
+        _report(beside.sidecar, "the caption", error)
+    try:
+        inside = read_sidecars(beside.described, inside) if beside.described else inside
+    except (OSError, MediaError) as error:
+        stamp = None
+        _report(beside.described[0], "the metadata", error)
     texts = _distinct([*texts, *inside.captions, ", ".join(inside.keywords)])
     if sum(map(len, texts)) > MAX_CAPTIONS:
         logger.warning(
@@ -61,7 +66,15 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
             passages += [replace(each, line=each.line + lines, end_line=each.end_line + lines) for each in found]
             kept.append(text)
             lines += text.count("\n") + 1
-    return Captions(stamp, "\n".join(kept) or None, inside.keywords, tuple(passages))
+    return Captions(
+        stamp, "\n".join(kept) or None, inside.keywords, tuple(passages), None, Taken(inside.taken_at, inside.place)
+    )
+
+
+def _report(path: str, what: str, error: OSError | MediaError) -> None:
+    """Report what lies beside a picture and cannot be read."""
+    reason = getattr(error, "strerror", None) or error
+    logger.warning("%s holds %s of a picture, but cannot be read: %s", printable(path), what, reason)
 
 
 def _first(texts: Iterable[str], most: int) -> list[str]:

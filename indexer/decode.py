@@ -174,7 +174,11 @@ class Decoder:
 
     def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         pixels, info, words = self._reader.prepare(data, self._encoder, max_pixels=self._settings.max_pixels)
-        return Decoded(record, content_hash, pixels, info, captions=self._captions(record, None, words))
+        captions = self._captions(record, None, words)
+        if record.beside.described and captions.taken is not None:
+            latitude, longitude = captions.taken.place or (None, None)
+            info = replace(info, taken_at=captions.taken.at, latitude=latitude, longitude=longitude)
+        return Decoded(record, content_hash, pixels, info, captions=captions)
 
     def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""

@@ -21,11 +21,11 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from clipsearch.media.decode import REDUCED_OVER_CAP
-from clipsearch.media.exif import MAX_CAMERA
+from clipsearch.media.facts import MAX_CAMERA
 from clipsearch.media.image_metadata import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
 from clipsearch.types import PictureInfo
 
-READY = b"clipsearch worker 2\n"
+READY = b"clipsearch worker 3\n"
 
 FILE_AT = 4 << 20
 """Where a file begins in the shared memory, in bytes; before it there is room for prepared pixels."""
@@ -68,7 +68,8 @@ def pack_facts(info: PictureInfo | None, words: Embedded) -> bytes:
     facts = asdict(info) if info is not None else {}
     if info is not None and info.taken_at is not None:
         facts["taken_at"] = info.taken_at.isoformat()
-    facts |= {"captions": words.captions, "keywords": words.keywords}
+    taken_at = words.taken_at and words.taken_at.isoformat()
+    facts |= {"captions": words.captions, "keywords": words.keywords, "said_at": taken_at, "said_place": words.place}
     return json.dumps(facts, ensure_ascii=False).encode()
 
 
@@ -95,6 +96,8 @@ def read_facts(data: bytes | bytearray, max_pixels: int) -> tuple[PictureInfo | 
         words = Embedded(
             _texts(facts.pop("captions", None), MAX_CAPTIONS, MAX_CAPTION),
             _texts(facts.pop("keywords", None), MAX_KEYWORDS, MAX_KEYWORD),
+            _time(facts.pop("said_at", None)),
+            _place(facts.pop("said_place", None)),
         )
         return (_info(facts, max_pixels) if facts else None), words
     except (ValueError, RecursionError) as error:
@@ -114,15 +117,30 @@ def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
         raise ValueError("not a size")
     if width * height > max_pixels * REDUCED_OVER_CAP:
         raise ValueError("a size over the limit")
-    taken_at, camera = facts["taken_at"], facts["camera"]
-    time = None if taken_at is None else datetime.fromisoformat(_text(taken_at, 32))
-    if time is not None and time.tzinfo is not None:
-        raise ValueError("a time with a zone")
+    time, camera = _time(facts["taken_at"]), facts["camera"]
     latitude, longitude = _degrees(facts["latitude"], 90), _degrees(facts["longitude"], 180)
     if (latitude is None) != (longitude is None):
         raise ValueError("a latitude or a longitude alone")
     maker = None if camera is None else _text(camera, MAX_CAMERA)
     return PictureInfo(width, height, time, maker, latitude, longitude, _text(facts.get("note", ""), MAX_NOTE))
+
+
+def _time(value: object) -> datetime | None:
+    time = None if value is None else datetime.fromisoformat(_text(value, 32))
+    if time is not None and time.tzinfo is not None:
+        raise ValueError("a time with a zone")
+    return time
+
+
+def _place(value: object) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("not a place")
+    latitude, longitude = _degrees(value[0], 90), _degrees(value[1], 180)
+    if latitude is None or longitude is None:
+        raise ValueError("a latitude or a longitude alone")
+    return latitude, longitude
 
 
 def _degrees(value: object, most: float) -> float | None:

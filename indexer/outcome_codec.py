@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.store.records import Captions, CaptionSource, Encoded, Failed, FileRecord, Known
+from clipsearch.store.records import Captions, CaptionSource, Encoded, Failed, FileRecord, Known, Taken
 from clipsearch.types import Modality, Passage, PictureInfo
 
 _CLASSES: dict[str, Any] = {
-    each.__name__: each for each in (Captions, CaptionSource, Encoded, Failed, FileRecord, Known, Passage, PictureInfo)
+    each.__name__: each
+    for each in (Captions, CaptionSource, Encoded, Failed, FileRecord, Known, Passage, PictureInfo, Taken)
 }
 _CLASS, _TIME, _ROWS, _MODALITY = "class", "time", "rows", "modality"
 

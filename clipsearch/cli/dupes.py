@@ -80,7 +80,7 @@ def to_table(found: Duplicates, folder: str) -> str:
         lines += [""] * bool(lines) + [f"{number}. {len(group.copies)} {kind}"]
         for copy in group.copies:
             info = copy.item.picture
-            pixels = f"{info.width} x {info.height}" if info else ""
+            pixels = f"{info.width} x {info.height}" if info and info.width else ""
             near = "" if copy.score is None else f"{copy.score:.3f}"
             lines.append(f"   {near:<5}  {pixels:>13}  {copy.item.size:>13,}  {short_path(copy.item.path, folder)}")
     return "\n".join(lines) + "\n" if lines else ""

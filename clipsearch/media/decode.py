@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 
 from PIL import (
@@ -30,6 +31,7 @@ from PIL import (
 )
 
 from clipsearch.errors import MediaError, PictureError
+from clipsearch.media.blocks import find_blocks
 from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.jpeg2000 import check_depth
@@ -281,14 +283,17 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
         width, height = picture.size
         _check_pixels(picture, kind, 1, max_pixels)
     # Pillow turns a TIFF itself, libheif a HEIC, whose EXIF must not turn it again.
-    facts = read_exif(data if kind == "TIFF" else _exif_block(picture))
-    turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(facts.orientation)
-    if turn is not None and facts.orientation >= 5:
+    blocks = find_blocks(kind, data, picture)
+    facts = blocks.facts()
+    # Pillow puts how the boxes of an AVIF turn it into its EXIF; its XMP may say what they have done already.
+    orientation = (read_exif(blocks.exif) if kind == "AVIF" else facts).orientation or 1
+    turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(orientation)
+    if turn is not None and orientation >= 5:
         width, height = height, width
     rgb = to_rgb(picture, kind, side)
     rgb = rgb if turn is None else rgb.transpose(turn)
     note = _NO_END if share is None else f"{1 - share:.1%} of its rows are missing" if share < 1 else ""
-    return rgb, PictureInfo(width, height, facts.taken_at, facts.camera, facts.latitude, facts.longitude, note)
+    return rgb, replace(facts.of_picture(width, height), note=note)
 
 
 def _load_jpeg(picture: Image.Image, data: bytes, scale: int) -> tuple[Image.Image, float | None]:
@@ -338,11 +343,6 @@ def _load_whole_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Ima
     picture.decodermaxblock = len(data)  # type: ignore[attr-defined]
     picture.load()
     return picture
-
-
-def _exif_block(picture: Image.Image) -> bytes:
-    block = picture.info.get("exif")
-    return block if isinstance(block, bytes) else b""
 
 
 def _jpeg_scale(picture: Image.Image, data: bytes, side: int) -> int:

@@ -10,8 +10,8 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
+from clipsearch.media.facts import Facts, name_camera, read_orientation, read_place
 from clipsearch.media.moments import read_moment
 
 _MAKE, _MODEL, _ORIENTATION, _CHANGED = 0x010F, 0x0110, 0x0112, 0x0132
@@ -29,20 +29,8 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 13: 4, 129: 1}
 _MAX_ENTRIES = 4096
 _MAX_VALUE = 4096
 _MAX_WORDS = 1 << 22
-MAX_CAMERA = 120
 
 _Tags = Mapping[int, tuple[int, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class ExifFacts:
-    """The checked facts. orientation: 1 to 8. latitude, longitude: degrees, both or neither."""
-
-    orientation: int = 1
-    taken_at: datetime | None = None
-    camera: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +47,26 @@ class ExifWords:
     iptc: bytes
 
 
-def read_exif(block: bytes) -> ExifFacts:
+def read_exif(block: bytes) -> Facts:
     """Read an EXIF block, with or without its `Exif` header, or a whole TIFF file.
 
     block: the bytes. Returns what makes sense of it; never raises. A place of exactly 0, 0 counts as not known,
     because cameras write it when they have no fix. Without a hemisphere, a place is taken to be north and east.
     """
-    base, order, first = _header(block)
-    main = _read_ifd(block, base, order, first)
+    base, order, start = _header(block)
+    main = _read_ifd(block, base, order, start)
     exif = _read_ifd(block, base, order, _number(order, main.get(_EXIF_IFD)))
     gps = _read_ifd(block, base, order, _number(order, main.get(_GPS_IFD)))
-    orientation = _number(order, main.get(_ORIENTATION))
-    times = (exif.get(_TAKEN), exif.get(_DIGITIZED), main.get(_CHANGED))
-    latitude, longitude = _place(order, gps)
-    return ExifFacts(
-        orientation if 1 <= orientation <= 8 else 1,
-        next((time for time in map(read_moment, map(_words, times)) if time), None),
-        _camera(_words(main.get(_MAKE)), _words(main.get(_MODEL))),
-        latitude,
-        longitude,
+    original, digitized, changed = map(
+        read_moment, map(_words, (exif.get(_TAKEN), exif.get(_DIGITIZED), main.get(_CHANGED)))
+    )
+    return Facts(
+        read_orientation(_number(order, main.get(_ORIENTATION))),
+        original,
+        digitized,
+        changed,
+        name_camera(_words(main.get(_MAKE)), _words(main.get(_MODEL))),
+        _place(order, gps),
     )
 
 
@@ -164,19 +153,9 @@ def _words(entry: tuple[int, bytes] | None) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _camera(make: str, model: str) -> str | None:
-    """Join make and model; `NIKON CORPORATION` and `NIKON D70` are one NIKON, not two."""
-    doubled = make and model.lower().startswith(make.split()[0].lower())
-    joined = model if doubled else f"{make} {model}".strip()
-    return joined[:MAX_CAMERA] if any(c.isalnum() for c in joined) else None
-
-
-def _place(order: str, gps: _Tags) -> tuple[float, float] | tuple[None, None]:
+def _place(order: str, gps: _Tags) -> tuple[float, float] | None:
     latitude = _degrees(order, gps.get(_LATITUDE), _words(gps.get(_LATITUDE_REF)), "NS", 90)
-    longitude = _degrees(order, gps.get(_LONGITUDE), _words(gps.get(_LONGITUDE_REF)), "EW", 180)
-    if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
-        return None, None
-    return latitude, longitude
+    return read_place(latitude, _degrees(order, gps.get(_LONGITUDE), _words(gps.get(_LONGITUDE_REF)), "EW", 180))
 
 
 def _degrees(order: str, entry: tuple[int, bytes] | None, side: str, sides: str, most: float) -> float | None:

@@ -89,7 +89,7 @@ def find_duplicates(
 
 def _worth(item: Item) -> tuple[int, int, int, str]:
     """Order the files of a group: what one would keep comes first."""
-    pixels = item.picture.width * item.picture.height if item.picture else 0
+    pixels = (item.picture.width or 0) * (item.picture.height or 0) if item.picture else 0
     return -pixels, -item.size, item.mtime_ns, item.path
 
 

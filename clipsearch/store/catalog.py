@@ -303,7 +303,7 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
     """Build an Item from a row that has the columns of `items`. Raises StoreCorruptError if they are invalid."""
     try:
         picture = None
-        if row.width is not None:
+        if row.width is not None or row.taken_at is not None:
             taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
             latitude, longitude = _coordinates(row.latitude, row.longitude)
             picture = PictureInfo(row.width, row.height, taken, row.camera, latitude, longitude)

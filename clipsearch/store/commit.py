@@ -25,6 +25,8 @@ from clipsearch.types import Modality
 _FORGET = delete(failures).where(failures.c.root_id == bindparam("root"), failures.c.path.in_(text_parameter("paths")))
 _DECIDED_BY_FILE = tuple(column.name for column in fields(ItemColumns))
 
+_TAKEN = ("taken_at", "latitude", "longitude")
+
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
@@ -100,7 +102,9 @@ def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: Com
     if has_new_captions:
         full_text.remove(connection, [before.id])
         _drop_captions(connection, before.id)
-    values = {"caption": content.caption, **_stamp(content), **_place(content), "deleted": False}
+    taken = {name: getattr(content.columns, name) for name in _TAKEN}
+    has_other_facts = any(value != getattr(before, name) for name, value in taken.items())
+    values = {"caption": content.caption, **taken, **_stamp(content), **_place(content), "deleted": False}
     connection.execute(update(items).where(items.c.id == before.id).values(**values))
     if has_new_captions:
         if content.captions is not None:
@@ -111,7 +115,7 @@ def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: Com
         counts.added += 1
     elif (before.root_id, before.path) != content.place:
         counts.moved += 1
-    elif has_new_captions:
+    elif has_new_captions or has_other_facts:
         counts.changed += 1
     else:
         counts.unchanged += 1

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from clipsearch.errors import LibraryError
 from clipsearch.store.dialect import is_postgres
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, record_contents, vectors
-from clipsearch.words import Phrase, parse_words, separate
+from clipsearch.words import Phrase, parse_words, separate, spellings
 
 if TYPE_CHECKING:
     from clipsearch.store.postgres.words import Totals
@@ -154,7 +154,7 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
         phrases = ((separate(phrase.words), phrase.is_start) for phrase in parse_words(wanted))
         matches: Select[tuple[int]] = _postgres().matching(phrases)
         return matches
-    found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_phrase, parse_words(wanted)))))
+    found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_any_spelling, parse_words(wanted)))))
     return select(_table.c.rowid).where(found)
 
 
@@ -265,6 +265,12 @@ def is_there(connection: Connection) -> bool:
 def _phrase(wanted: Phrase) -> str:
     words = separate(wanted.words).replace('"', " ")  # which a wide quote has become
     return f'"{words}"{"*" if wanted.is_start else ""}'
+
+
+def _any_spelling(wanted: Phrase) -> str:
+    """Return a phrase in all its spellings: the index keeps ß as it stands, which is SS in upper case."""
+    ways = [_phrase(Phrase(words, wanted.is_start)) for words in spellings(wanted.words)]
+    return ways[0] if len(ways) == 1 else f"({' OR '.join(ways)})"
 
 
 def _postgres() -> ModuleType:

@@ -63,6 +63,7 @@ _todo = Table(
     Column("texts", Text, nullable=False),  # JSON: what tables of captions say
     Column("stamp", Text),
     Column("metadata", Text, nullable=False),  # JSON
+    Column("described", Text, nullable=False),  # JSON: paths of metadata beside the file
     Column("is_new", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
@@ -85,7 +86,8 @@ _scopes = Table(
 )
 
 _RECORD_COLUMNS = tuple(
-    _todo.c[name] for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata")
+    _todo.c[name]
+    for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata", "described")
 )
 _NO_TEXTS = "[]"
 
@@ -265,13 +267,15 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
         "texts": json.dumps(beside.texts) if beside.texts else _NO_TEXTS,
         "stamp": beside.stamp,
         "metadata": beside.metadata,
+        "described": json.dumps([*map(quote_path, beside.described)]) if beside.described else _NO_TEXTS,
     }
 
 
 def _from_row(row: Row[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata = tuple(row)  # faster than by name
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, described = tuple(row)  # faster than by name
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
-    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata)
+    paths = () if described == _NO_TEXTS else tuple(map(unquote_path, json.loads(described)))
+    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, paths)
     return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside)
 
 

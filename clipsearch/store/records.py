@@ -68,13 +68,15 @@ class CaptionSource:
 
     sidecar: the absolute path of a text of its name, "" for none. texts: what tables of captions say of it. stamp: of
     all that, "" for nothing; None where a table could not be read, so that there may be more. metadata: JSON of what
-    the other columns of tables say.
+    the other columns of tables say. described: absolute paths of metadata beside the picture, as of
+    `media/sidecars.py`.
     """
 
     sidecar: str = ""
     texts: tuple[str, ...] = ()
     stamp: str | None = ""
     metadata: str = NONE
+    described: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,21 @@ def mtime_ns(status: os.stat_result) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """When and where a picture was taken, in local time and degrees; None for what nothing says."""
+
+    at: datetime | None = None
+    place: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Captions:
     """What is said of a picture, inside its file and beside it.
 
     stamp: of what is beside it; None where not all of that could be read, so that a picture that has captions keeps
     them. text: all captions, then the keywords, a line each; None for none. passages: what is encoded of it.
     vectors: float16 or float32 (passages, dim), unit rows; None while the library holds the same picture with
-    the same text, or they are not encoded yet.
+    the same text, or they are not encoded yet. taken: from inside and beside; None keeps what the library has.
     """
 
     stamp: str | None
@@ -108,6 +118,7 @@ class Captions:
     keywords: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     vectors: NDArray[np.float16] | NDArray[np.float32] | None = None
+    taken: Taken | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ from clipsearch.paths import quote_path
 from clipsearch.store import catalog
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
-from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome
+from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome, Taken
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items
 from clipsearch.store.sql_values import text_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
@@ -41,6 +41,13 @@ class ItemColumns:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+
+    def taken(self, taken: Taken) -> ItemColumns:
+        """Return these columns for a picture that was taken then and there."""
+        latitude, longitude = taken.place or (None, None)
+        return replace(
+            self, taken_at=taken.at.isoformat() if taken.at else None, latitude=latitude, longitude=longitude
+        )
 
     @classmethod
     def of_row(cls, item: Row[Any]) -> ItemColumns:
@@ -250,6 +257,8 @@ def _add_captions(content: Content, captions: Captions | None) -> bool:
     if captions is not None and captions.stamp is None and content.moved is not None:
         captions = None
     content.captions = captions
+    if captions is not None and captions.taken is not None:
+        content.columns = content.columns.taken(captions.taken)
     if captions is None or captions.text == content.caption:
         return True
     if captions.text is not None and captions.vectors is None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import filterfalse, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
+from clipsearch.media.sidecars import MAX_DESCRIBED, SidecarNames
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
 from clipsearch.store.caption_table import open_table
@@ -138,6 +140,8 @@ class FolderCaptions:
         self._absolute = absolute
         self._is_wanted = is_wanted
         self._tables: dict[str, list[Table | None]] = {}
+        self._listed: Collection[str] = ()
+        self._named = SidecarNames(())
         self.unreadable: list[tuple[str, str]] = []
         self.notes: list[tuple[str, str]] = []
 
@@ -145,6 +149,7 @@ class FolderCaptions:
         """Find what captions a picture; names: of all that is in its folder."""
         folder, _, name = path.rpartition("/")
         sidecar, seal = self._sidecar(folder, name, names)
+        described, seals = self._described(folder, name, names)
         texts: list[str] = []
         metadata: dict[str, MetadataValue] = {}
         is_whole = True
@@ -158,11 +163,13 @@ class FolderCaptions:
                     metadata = said.metadata | metadata  # the table that is nearest counts
         values = check_metadata(metadata) if metadata else NONE
         if not is_whole:
-            return CaptionSource(sidecar, tuple(texts), None)
-        if not sidecar and not texts and not metadata:
+            return CaptionSource(sidecar, tuple(texts), None, described=described)
+        if not sidecar and not texts and not metadata and not described:
             return CaptionSource()
-        stamp = repr((seal, texts, *([values] if metadata else []))).encode("utf-8", "surrogatepass")
-        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values)
+        stamp = repr((seal, texts, *([values] if metadata else []), *seals)).encode("utf-8", "surrogatepass")
+        return CaptionSource(
+            sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values, described
+        )
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
@@ -198,6 +205,24 @@ class FolderCaptions:
                     if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_SIDECAR:
                         return self._absolute(path), (status.st_size, status.st_mtime_ns)
         return "", None
+
+    def _described(
+        self, folder: str, name: str, names: Collection[str]
+    ) -> tuple[tuple[str, ...], list[tuple[str, int, int]]]:
+        """Return the absolute paths of metadata beside a picture, and what changes with it."""
+        if names is not self._listed:
+            self._listed, self._named = names, SidecarNames(names)
+        found: dict[str, tuple[str, int, int]] = {}
+        for other in self._named.of(name):
+            path = f"{folder}/{other}" if folder else other
+            picture = f"{folder}/{name}" if folder else name
+            if not self._is_wanted(path) or os.path.islink(self._absolute(picture)):
+                continue
+            with suppress(OSError):
+                status = os.lstat(self._absolute(path))
+                if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_DESCRIBED:
+                    found[self._absolute(path)] = other, status.st_size, status.st_mtime_ns
+        return tuple(found), list(found.values())
 
     def _load(self, folder: str) -> list[Table | None]:
         """Return the tables of a folder; None for one that cannot be read."""

@@ -17,7 +17,8 @@ from clipsearch.dates import parse_period
 from clipsearch.errors import InvalidInputError, PictureError, TextError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import decode_picture
-from clipsearch.media.exif import MAX_CAMERA, read_exif, read_words
+from clipsearch.media.exif import read_exif, read_words
+from clipsearch.media.facts import MAX_CAMERA
 from clipsearch.media.image_metadata import (
     MAX_CAPTION,
     MAX_CAPTIONS,
@@ -50,12 +51,10 @@ def query(data: bytes) -> None:
 
 def exif(data: bytes) -> None:
     facts = read_exif(data)
-    assert 1 <= facts.orientation <= 8
+    assert facts.orientation is None or 1 <= facts.orientation <= 8
     assert facts.taken_at is None or (facts.taken_at.year >= 1800 and facts.taken_at.tzinfo is None)
     assert facts.camera is None or (facts.camera.isprintable() and len(facts.camera) <= MAX_CAMERA)
-    assert (facts.latitude is None) == (facts.longitude is None)
-    if facts.latitude is not None and facts.longitude is not None:
-        assert abs(facts.latitude) <= 90 and abs(facts.longitude) <= 180
+    assert facts.place is None or (abs(facts.place[0]) <= 90 and abs(facts.place[1]) <= 180)
     words = read_words(data)
     assert all(isinstance(text, str) for text in (*words.camera, *words.captions, words.keywords))
 
