@@ -16,10 +16,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import languages, names, registry
 from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.encoders.compute import Compute
-from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
-from clipsearch.media.content_hash import hash_content
-from clipsearch.media.decode import read_regular
-from clipsearch.paths import join, quote_path
+from clipsearch.errors import ClipSearchError, InvalidInputError
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
 from clipsearch.store.reading import catalog_file
@@ -35,7 +32,8 @@ from indexer.copy_distance import refresh_copy_distance
 from indexer.data_sets import OptionsChange, check_addresses, split_paths, update_data_sets
 from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
-from indexer.diff import Difference, compare
+from indexer.diff import Comparison, Difference, compare
+from indexer.doubts import hash_of
 from indexer.encode import EncodeStage
 from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
@@ -51,6 +49,7 @@ logger = logging.getLogger("clipsearch")
 class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
 
+    rehash: read every file, though its size and time are the same.
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
     source: changes how data sets are read, now and from now on.
     executor: what embeds the shards of data sets; None for this process.
@@ -61,6 +60,7 @@ class IndexOptions:
     rules: RulesChange | None = None
     model: str | None = None
     retry_failed: bool = False
+    rehash: bool = False
     dry_run: bool = False
     ocr: bool | None = None
     source: OptionsChange | None = None
@@ -207,7 +207,7 @@ class _Run:
             logger.warning("%s", error)
 
     def rehearse(self, paths: Sequence[str], addresses: Sequence[str] = ()) -> IndexReport:
-        """Tell what a run would do, by names, sizes and times; only files that may have moved are read."""
+        """Tell what a run would do, by names, sizes and times; only files that may have moved, or changed, are read."""
         if addresses:
             self.notify("What is in data sets is not looked at by a dry run.")
             if not paths:
@@ -216,8 +216,10 @@ class _Run:
             difference, roots = self._compare(writer, paths)
             root_paths = {root.id: root.path for root in roots}
             moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo(only_new=True))
+            same = sum(_is_same(record, known, root_paths) for record, known in writer.ledger.doubted())
         self.report.added = difference.new - moved
-        self.report.changed = difference.changed
+        self.report.changed = difference.changed + difference.doubted - same
+        self.report.unchanged += same
         self.report.moved = moved
         self.report.removed = difference.missing - moved
         return self.report
@@ -230,10 +232,9 @@ class _Run:
             scopes,
             roots,
             library=os.path.realpath(self.library.folder),
-            retry_failed=self.options.retry_failed,
+            how=Comparison(self.options.retry_failed, self.options.rehash, self.options.within),
             progress=self.progress,
             should_stop=self.should_stop,
-            within=self.options.within,
         )
         self.report.unchanged = difference.unchanged
         self.report.offline = [root.path for root in difference.offline]
@@ -352,12 +353,13 @@ def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
     """Tell whether a file has the content of a missing item; each missing item is claimed once."""
     if not writer.ledger.is_missing(record.size):
         return False
-    path = join(roots[record.root_id], quote_path(record.path))
-    try:
-        content_hash = hash_content(read_regular(path, record.size)[0], path)
-    except (OSError, MediaError):
-        return False
-    return writer.ledger.claim_missing(record.size, content_hash)
+    content_hash = hash_of(record, roots[record.root_id])
+    return content_hash is not None and writer.ledger.claim_missing(record.size, content_hash)
+
+
+def _is_same(record: FileRecord, content_hash: str, roots: dict[int, str]) -> bool:
+    """Tell whether a file has the content that is indexed of it."""
+    return hash_of(record, roots[record.root_id]) == content_hash
 
 
 def _check_paths(folder: Path, paths: Sequence[str]) -> None:

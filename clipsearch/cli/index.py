@@ -42,6 +42,7 @@ SHOWN_FAILURES = 20
 )
 @data_set_options
 @click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
+@click.option("--rehash", is_flag=True, help="Read every file, even if its size and times say that it has not changed.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, judged by names, sizes and times, and change nothing."
 )
@@ -88,6 +89,7 @@ def index(
     pictures: str | None,
     fetch_urls: bool | None,
     retry_failed: bool,
+    rehash: bool,
     dry_run: bool,
     as_json: bool,
     library: str | None,
@@ -127,7 +129,7 @@ def index(
     rules = None if change == RulesChange() else change
     source = make_options(columns, pictures, fetch_urls)
     chosen = _choose_executor(executor, address, settings)
-    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen, catalog=catalog)
+    options = IndexOptions(rules, model, retry_failed, rehash, dry_run, ocr, source, chosen, catalog=catalog)
     with stop_flag() as stop, without_output_of_ray(chosen is not None), make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:

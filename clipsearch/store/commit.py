@@ -132,6 +132,7 @@ def store_failure(connection: Connection, failed: Failed) -> None:
         "mtime_ns": record.mtime_ns,
         "reason": failed.reason,
         "transient": failed.transient,
+        "ctime_ns": record.identity.ctime_ns,
     }
     statement = upsert(failures).values(root_id=root_id, path=path, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["root_id", "path"], set_=values))
@@ -155,7 +156,9 @@ def _columns(content: Content) -> dict[str, Any]:
 
 def _place(content: Content) -> dict[str, Any]:
     root_id, path = content.place
-    return {"root_id": root_id, "path": path, "size": content.record.size, "mtime_ns": content.record.mtime_ns}
+    record = content.record
+    stamp = {"size": record.size, "mtime_ns": record.mtime_ns, "beside_ctime_ns": record.beside.ctime_ns}
+    return {"root_id": root_id, "path": path, **stamp, **record.identity._asdict()}
 
 
 def _stamp(content: Content) -> dict[str, Any]:

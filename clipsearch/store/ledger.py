@@ -7,8 +7,10 @@ nothing of it outlives the run.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -26,19 +28,22 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     exists,
     func,
     insert,
     or_,
     select,
+    update,
 )
 
 from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
 from clipsearch.store.inserts import insert_many
-from clipsearch.store.records import CaptionSource, FileRecord, Scope
+from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, Scope
+from clipsearch.store.roots import under
 from clipsearch.store.schema import failures, items
 from clipsearch.store.sql_values import chunks
 from clipsearch.types import Modality
@@ -63,7 +68,11 @@ _todo = Table(
     Column("texts", Text, nullable=False),  # JSON: what tables of captions say
     Column("stamp", Text),
     Column("metadata", Text, nullable=False),  # JSON
+    Column("ctime_ns", BigInteger),
+    Column("inode", BigInteger),
+    Column("beside_ctime_ns", BigInteger),
     Column("is_new", Boolean, nullable=False),
+    Column("doubt", Integer),
     prefixes=["TEMPORARY"],
 )
 _missing = Table(
@@ -84,19 +93,48 @@ _scopes = Table(
     prefixes=["TEMPORARY"],
 )
 
+_IDENTITY = ("ctime_ns", "inode", "beside_ctime_ns")
 _RECORD_COLUMNS = tuple(
-    _todo.c[name] for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata")
+    _todo.c[name]
+    for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata", *_IDENTITY)
+)
+_DOUBTED = (
+    select(items.c.content_hash, *_RECORD_COLUMNS)
+    .join_from(_todo, items, (items.c.root_id == _todo.c.root_id) & (items.c.path == _todo.c.path))
+    .where(_todo.c.doubt.is_not(None))
+)
+_LEARN = (
+    update(items)
+    .where(items.c.id == bindparam("item_id"))
+    .values({name: bindparam(f"new_{name}") for name in _IDENTITY})
 )
 _NO_TEXTS = "[]"
 
 
+class Doubt(IntEnum):
+    """Why a file of the same size and time may have changed: what of its identity is another.
+
+    TOUCHED: its change time, or that of the text beside it. RENUMBERED: its inode. REPLACED: both.
+    """
+
+    TOUCHED = 1
+    RENUMBERED = 2
+    REPLACED = 3
+
+
 @dataclass(slots=True)
 class Tally:
-    """How many files of a walk are unchanged, new or changed, before any is read."""
+    """How many files of a walk are unchanged, new or changed, before any is read.
+
+    identified: how many of the unchanged have the identity that is known of them. doubted: how many may have changed
+    though their size and time are the same, by the reason.
+    """
 
     unchanged: int = 0
     new: int = 0
     changed: int = 0
+    identified: int = 0
+    doubted: Counter[Doubt] = field(default_factory=Counter)
 
 
 class Ledger:
@@ -108,22 +146,25 @@ class Ledger:
             _temporary.drop_all(connection)
             _temporary.create_all(connection)
 
-    def note(self, records: Sequence[FileRecord], *, retry_failed: bool) -> Tally:
-        """Compare files of one root with the catalog; what is new or changed goes on the to-do list.
+    def note(
+        self, records: Sequence[FileRecord], *, retry_failed: bool, rehash: bool = False, tally: Tally | None = None
+    ) -> Tally:
+        """Compare files of one root with the catalog; what is new or changed, or may be, goes on the to-do list.
 
         A file that failed before and has not changed counts as unchanged, unless retry_failed or it could not
-        be opened then.
+        be opened then. rehash: all files may have changed. tally: is added to. What is not known yet of the identity
+        of a file that has not changed is noted in the catalog.
         """
-        tally = Tally()
-        with transaction(self._connection):
+        tally = tally or Tally()
+        with transaction(self._connection):  # no new revision: a reader keeps no identities
             for chunk in chunks(records):
-                self._note(chunk, tally, retry_failed)
+                self._note(chunk, tally, retry_failed, rehash)
         return tally
 
-    def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool) -> None:
+    def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool, rehash: bool) -> None:
         known = self._look_up(items, chunk)
         failed = self._look_up(failures, chunk)
-        seen, todo = [], []
+        seen, todo, learnt = [], [], []
         for record in chunk:
             path = quote_path(record.path)
             item, failure = known.get(path), failed.get(path)
@@ -133,10 +174,19 @@ class Ledger:
             if item is not None and not item.deleted:
                 seen.append({"what": "item", "id": item.id})
                 if (item.size, item.mtime_ns) == stamp and _is_captioned(item, record):
+                    doubt = Doubt.TOUCHED if rehash else _doubt(item, record)
+                    if doubt is not None:
+                        tally.doubted[doubt] += 1
+                        todo.append(_to_row(record) | {"is_new": False, "doubt": doubt})
+                        continue
                     tally.unchanged += 1
+                    tally.identified += item.ctime_ns is not None
+                    if _has_news(item, record):
+                        learnt.append(_identity_of(record, "new_") | {"item_id": item.id})
                     continue
             if failure is not None and (failure.size, failure.mtime_ns) == stamp:
-                if not (retry_failed or failure.transient):
+                is_touched = rehash or _differs(failure.ctime_ns, record.identity.ctime_ns)
+                if not (retry_failed or failure.transient or is_touched):
                     tally.unchanged += 1
                     continue
             is_new = item is None or item.deleted
@@ -144,11 +194,40 @@ class Ledger:
                 tally.new += 1
             else:
                 tally.changed += 1
-            todo.append(_to_row(record) | {"is_new": is_new})
+            todo.append(_to_row(record) | {"is_new": is_new, "doubt": None})
         if seen:
             self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
         if todo:
             insert_many(self._connection, _todo, todo)
+        if learnt:
+            self._connection.execute(_LEARN, learnt)
+
+    def sample(self, scope: Scope, doubt: Doubt, count: int) -> list[tuple[FileRecord, str]]:
+        """Choose files of a scope that may have changed; each with the hash of what is indexed."""
+        query = _DOUBTED.where(under(_todo, scope), _todo.c.doubt == doubt).order_by(func.random()).limit(count)
+        with transaction(self._connection):
+            return [(_from_row(row[1:]), row[0]) for row in self._connection.execute(query)]
+
+    def doubted(self, page: int = 1000) -> Iterator[tuple[FileRecord, str]]:
+        """Yield the files that may have changed; each with the hash of what is indexed."""
+        last = 0
+        while True:
+            query = _DOUBTED.where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
+            with transaction(self._connection):
+                rows = self._connection.execute(query).all()
+            if not rows:
+                return
+            yield from ((_from_row(row[1:]), row[0]) for row in rows)
+            last = rows[-1].seq
+
+    def believe(self, scope: Scope, doubt: Doubt) -> None:
+        """Take files of a scope that may have changed for unchanged; note their identity."""
+        chosen = (under(_todo, scope), _todo.c.doubt == doubt)
+        same = (items.c.root_id == _todo.c.root_id, items.c.path == _todo.c.path)
+        values = {name: _todo.c[name] for name in _IDENTITY}
+        with transaction(self._connection):  # no new revision: a reader keeps no identities
+            self._connection.execute(update(items).values(values).where(*same, *chosen))
+            self._connection.execute(delete(_todo).where(*chosen))
 
     def _look_up(self, table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
         paths = [quote_path(record.path) for record in chunk]
@@ -265,14 +344,45 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
         "texts": json.dumps(beside.texts) if beside.texts else _NO_TEXTS,
         "stamp": beside.stamp,
         "metadata": beside.metadata,
+        **_identity_of(record),
     }
 
 
-def _from_row(row: Row[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata = tuple(row)  # faster than by name
+def _from_row(row: Sequence[Any]) -> FileRecord:
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, ctime_ns, inode, beside_ctime_ns = tuple(row)
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
-    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata)
-    return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside)
+    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, beside_ctime_ns)
+    return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside, FileIdentity(ctime_ns, inode))
+
+
+def _identity_of(record: FileRecord, prefix: str = "") -> dict[str, int | None]:
+    """Return the columns of _IDENTITY, under names that begin so."""
+    return dict(zip((prefix + name for name in _IDENTITY), _seen_of(record), strict=True))
+
+
+def _seen_of(record: FileRecord) -> tuple[int | None, ...]:
+    return (*record.identity, record.beside.ctime_ns)
+
+
+def _doubt(item: Row[Any], record: FileRecord) -> Doubt | None:
+    """Tell why a file may have changed though its size and time are the same; None for no reason."""
+    ctime_ns, inode = record.identity
+    is_changed, is_renumbered = _differs(item.ctime_ns, ctime_ns), _differs(item.inode, inode)
+    if is_changed and is_renumbered:
+        return Doubt.REPLACED
+    if is_changed or _differs(item.beside_ctime_ns, record.beside.ctime_ns):
+        return Doubt.TOUCHED
+    return Doubt.RENUMBERED if is_renumbered else None
+
+
+def _differs(known: int | None, seen: int | None) -> bool:
+    return known != seen and known is not None and seen is not None
+
+
+def _has_news(item: Row[Any], record: FileRecord) -> bool:
+    """Tell whether there is something in the identity of a file that is not known yet."""
+    known = (item.ctime_ns, item.inode, item.beside_ctime_ns)
+    return any(old is None and new is not None for old, new in zip(known, _seen_of(record), strict=True))
 
 
 def _gone_from(table: Table) -> ColumnElement[bool]:

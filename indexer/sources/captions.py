@@ -21,7 +21,7 @@ from clipsearch.media.decode import is_picture
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
 from clipsearch.store.caption_table import open_table
-from clipsearch.store.records import CaptionSource
+from clipsearch.store.records import CaptionSource, FileIdentity
 from clipsearch.types import PICTURE_SUFFIXES, MetadataValue
 from clipsearch.words import normalize
 
@@ -94,7 +94,9 @@ class FolderCaptions:
     def of(self, path: str, names: Collection[str]) -> CaptionSource:
         """Find what captions a picture; names: of all that is in its folder."""
         folder, _, name = path.rpartition("/")
-        sidecar, seal = self._sidecar(folder, name, names)
+        sidecar, status = self._sidecar(folder, name, names)
+        ctime_ns = FileIdentity.of(status).ctime_ns if status else None
+        seal = (status.st_size, status.st_mtime_ns) if status else None
         texts: list[str] = []
         metadata: dict[str, MetadataValue] = {}
         is_whole = True
@@ -108,11 +110,11 @@ class FolderCaptions:
                     metadata = said.metadata | metadata  # the table that is nearest counts
         values = check_metadata(metadata) if metadata else NONE
         if not is_whole:
-            return CaptionSource(sidecar, tuple(texts), None)
+            return CaptionSource(sidecar, tuple(texts), None, ctime_ns=ctime_ns)
         if not sidecar and not texts:
             return CaptionSource()
         stamp = repr((seal, texts, *([values] if metadata else []))).encode("utf-8", "surrogatepass")
-        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values)
+        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values, ctime_ns)
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
@@ -130,8 +132,8 @@ class FolderCaptions:
                 if self._sidecar(folder, other, names)[0] == self._absolute(path):
                     yield picture
 
-    def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, tuple[int, int] | None]:
-        """Return the absolute path of a picture's sidecar, and what changes with it; ("", None) without one."""
+    def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, os.stat_result | None]:
+        """Return the absolute path of a picture's sidecar, and what stat says of it; ("", None) without one."""
         stem = os.path.splitext(name)[0]
         for ending in (_SIDECAR, _SIDECAR.upper()):
             for other in (name + ending, stem + ending):
@@ -146,7 +148,7 @@ class FolderCaptions:
                     except OSError:
                         continue
                     if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_SIDECAR:
-                        return self._absolute(path), (status.st_size, status.st_mtime_ns)
+                        return self._absolute(path), status
         return "", None
 
     def _load(self, folder: str) -> list[Table | None]:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase, translate
 from functools import partial
 
 from clipsearch.paths import suffix
-from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
+from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
 from indexer.sources.captions import FolderCaptions
@@ -162,11 +162,15 @@ class FolderWalk:
                 names = frozenset()
             beside = captions.of(name, names)
             self._unlisted += [(absolute(path), reason) for path, reason in captions.unreadable[reported:]]
-        yield FileRecord(self._root_id, "", status.st_size, mtime_ns(status), beside)
+        yield self._make(status, "", beside)
 
     def _record(self, path: str, status: os.stat_result, names: Collection[str]) -> FileRecord:
         beside = self._captions.of(path, names) if _is_named_picture(path) else CaptionSource()
-        return FileRecord(self._root_id, path, status.st_size, mtime_ns(status), beside)
+        return self._make(status, path, beside)
+
+    def _make(self, status: os.stat_result, path: str, beside: CaptionSource) -> FileRecord:
+        seen = FileIdentity.of(status)
+        return FileRecord(self._root_id, path, status.st_size, mtime_ns(status), beside, seen)
 
     def _list(self, folder: str, foreign: bool, below: list[tuple[str, bool]]) -> Iterator[FileRecord]:
         """Yield the files of one folder and note its folders in `below`."""
