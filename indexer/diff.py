@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,9 +23,9 @@ _CHUNK = 500
 class Difference:
     """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
 
-    doubted: files of the same size and time that are on the to-do list, since they may have changed.
-    offline: roots that are gone or suddenly empty; nothing of them is missing. online: other roots that were walked.
-    unreadable: (path, reason) of folders.
+    doubted: files of the same size and time that are on the to-do list, since they may have changed. unchanged_in: by
+    the id of a root, how many of its files are unchanged. offline: roots that are gone or suddenly empty; nothing of
+    them is missing. online: other roots that were walked. unreadable: (path, reason) of folders.
     """
 
     unchanged: int = 0
@@ -32,13 +33,15 @@ class Difference:
     changed: int = 0
     doubted: int = 0
     missing: int = 0
+    unchanged_in: Counter[int] = field(default_factory=Counter)
     offline: list[Root] = field(default_factory=list)
     online: list[Root] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, tally: Tally, believed: int = 0) -> None:
+    def add(self, root: Root, tally: Tally, believed: int = 0) -> None:
         """Add the files of a walk. believed: how many of those in doubt are taken for unchanged."""
         self.unchanged += tally.unchanged + believed
+        self.unchanged_in[root.id] += tally.unchanged + believed
         self.new += tally.new
         self.changed += tally.changed
         self.doubted += tally.doubted.total() - believed
@@ -94,9 +97,9 @@ def compare(
             ledger.note(chunk, retry_failed=how.retry_failed, rehash=how.rehash, tally=tally)
             progress.scanned(len(chunk))
             if should_stop():
-                difference.add(tally)
+                difference.add(root, tally)
                 return difference
-        difference.add(tally, 0 if how.rehash else believe_sampled(ledger, scope, root, tally))
+        difference.add(root, tally, 0 if how.rehash else believe_sampled(ledger, scope, root, tally))
         if files == 0 and _is_offline(ledger, root, whole):
             difference.offline.append(root)
             continue

@@ -37,6 +37,7 @@ from indexer.doubts import hash_of
 from indexer.encode import EncodeStage
 from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
+from indexer.moved_roots import find_moved_root, retire
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
@@ -171,6 +172,7 @@ class _Run:
             self._work(encoder, writer, {root.id: root.path for root in roots})
         if not self.should_stop():
             self.report.removed += writer.remove_missing()
+            self._retire(writer, roots)
 
     def _index_sources(self, writer: Writer, addresses: Sequence[str]) -> None:
         """Bring data sets up to date; without addresses, all that the library has."""
@@ -220,7 +222,7 @@ class _Run:
         self.report.added = difference.new - moved
         self.report.changed = difference.changed + difference.doubted - same
         self.report.unchanged += same
-        self.report.moved = moved
+        self.report.moved += moved
         self.report.removed = difference.missing - moved
         return self.report
 
@@ -236,7 +238,9 @@ class _Run:
             progress=self.progress,
             should_stop=self.should_stop,
         )
-        self.report.unchanged = difference.unchanged
+        moved = {path for _, path in self.report.relocated}
+        self.report.moved = sum(difference.unchanged_in[root.id] for root in roots if root.path in moved)
+        self.report.unchanged = difference.unchanged - self.report.moved
         self.report.offline = [root.path for root in difference.offline]
         return difference, roots
 
@@ -245,6 +249,7 @@ class _Run:
         base = self.library.base
         found: list[Scope] = []
         for path in sorted({os.path.realpath(path) for path in paths}, key=lambda path: (len(path), path)):
+            self._relocate(writer, path)
             scope = writer.add_root(base, path)
             if not any(_covers(other, scope) for other in found):
                 found.append(scope)
@@ -254,6 +259,21 @@ class _Run:
             for root_id in {scope.root_id for scope in found}:
                 writer.change_rules(root_id, self.options.rules)
         return found
+
+    def _relocate(self, writer: Writer, path: str) -> None:
+        """Give a root another path if that is where its folder is now."""
+        moved = find_moved_root(writer, writer.roots(self.library.base), path)
+        if moved is not None:
+            writer.relocate(self.library.base, moved.id, path)
+            self.report.relocated.append((moved.path, path))
+
+    def _retire(self, writer: Writer, roots: Sequence[Root]) -> None:
+        """Forget roots of which nothing is left, and report those that are gone and have files left."""
+        self.report.retired, left = retire(writer, roots)
+        for root in left:
+            writer.set_offline(root.id, True)
+        paths = [*self.report.offline, *(root.path for root in left)]
+        self.report.offline = [path for path in dict.fromkeys(paths) if path not in self.report.retired]
 
     def _pin(self) -> None:
         """Make sure of the library's encoder: the one it has, or for a new library the one that was asked for."""

@@ -93,6 +93,8 @@ class IndexReport:
         failed_rows: How many rows of data sets failed in this run, of which `failed` has the first.
         unfetched: How many pictures of data sets were not fetched, since that was not asked for.
         offline: Roots that could not be reached and were left as they are.
+        relocated: The path that a root had, and the one that it has now.
+        retired: Roots that are gone and no longer indexed, since all their files were found elsewhere.
         read: Pictures whose text was recognised.
         with_text: How many of them have any.
         interrupted: Whether the run stopped early; all before that is committed.
@@ -109,6 +111,8 @@ class IndexReport:
     failed_rows: int = 0
     unfetched: int = 0
     offline: list[str] = field(default_factory=list)
+    relocated: list[tuple[str, str]] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
     read: int = 0
     with_text: int = 0
     interrupted: bool = False

@@ -162,7 +162,11 @@ def _payload(report: IndexReport) -> dict[str, object]:
     rows = [name for name in ("failed_rows", "unfetched") if values[name]]
     failed = [{"path": path, "reason": reason} for path, reason in report.failed]
     read = ("read", "with_text") if report.read else ()
-    return {name: values[name] for name in (*names, *read, *rows)} | {"failed": failed, "seconds": report.seconds}
+    roots = [name for name in ("relocated", "retired") if values[name]]
+    return {name: values[name] for name in (*names, *read, *rows, *roots)} | {
+        "failed": failed,
+        "seconds": report.seconds,
+    }
 
 
 def _summarise(report: IndexReport, dry_run: bool) -> None:
@@ -171,6 +175,10 @@ def _summarise(report: IndexReport, dry_run: bool) -> None:
     if len(report.failed) > SHOWN_FAILURES:
         of_files = "" if report.failed_rows else "; see `clipsearch status --failed`"
         note(f"... and {report.count_failed() - SHOWN_FAILURES:,} more{of_files}")
+    for old, new in report.relocated:
+        note(f"moved: {printable(old)} is now {printable(new)}; its files keep ids, tags and collections")
+    for path in report.retired:
+        note(f"gone: {printable(path)}; all its files were found elsewhere, and it is no longer indexed")
     for path in report.offline:
         note(f"offline: {printable(path)} is gone or empty; its files are kept. To drop them: clipsearch forget PATH")
     names = ("added", "changed", "moved", "removed", "unchanged")

@@ -26,8 +26,8 @@ _BYTES = 8
 _FUNCTION = "clipsearch_digest"
 
 _UNCOVERED = {"digest", "deleted", "ctime_ns", "inode", "beside_ctime_ns"}
-"""Columns without a digest, which stand last. That `deleted` agrees with the tombstones is checked as such; a wrong time
-or number of a file has it read again."""
+"""Columns without a digest, which stand last. That `deleted` agrees with the tombstones is checked as such; a wrong
+time or number of a file has it read again."""
 
 COVERED: Mapping[Table, tuple[Column[Any], ...]] = {
     table: tuple(column for column in table.c if column.name not in _UNCOVERED) for table in schema.SEALED

@@ -47,6 +47,8 @@ def store(
         if content.moved is not None:
             _move(connection, placed, content.moved, counts)
             ledger.found_again(content.moved.id)
+            if content.moved.root_id != content.record.root_id and not content.moved.deleted:
+                ledger.left.add(content.moved.root_id)
             known[content.moved.id] = content
         elif content.own is not None:
             _replace(connection, placed, content.own, counts)

@@ -136,12 +136,27 @@ class Tally:
     identified: int = 0
     doubted: Counter[Doubt] = field(default_factory=Counter)
 
+    def keep(self, item: Row[Any] | None = None) -> None:
+        """Count a file that is unchanged; item: what is indexed of it, if anything is."""
+        self.unchanged += 1
+        self.identified += item is not None and item.ctime_ns is not None
+
+    def add(self, *, is_new: bool, doubt: Doubt | None) -> None:
+        """Count a file that is new or changed, or may be changed."""
+        if doubt is not None:
+            self.doubted[doubt] += 1
+        elif is_new:
+            self.new += 1
+        else:
+            self.changed += 1
+
 
 class Ledger:
-    """The state of one run, on the connection of the writer."""
+    """The state of one run, on the connection of the writer. left: ids of roots whose items moved to another root."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.left: set[int] = set()
         with transaction(connection):
             _temporary.drop_all(connection)
             _temporary.create_all(connection)
@@ -168,33 +183,22 @@ class Ledger:
         for record in chunk:
             path = quote_path(record.path)
             item, failure = known.get(path), failed.get(path)
-            stamp = (record.size, record.mtime_ns)
-            if failure is not None:
-                seen.append({"what": "failure", "id": failure.id})
-            if item is not None and not item.deleted:
-                seen.append({"what": "item", "id": item.id})
-                if (item.size, item.mtime_ns) == stamp and _is_captioned(item, record):
-                    doubt = Doubt.TOUCHED if rehash else _doubt(item, record)
-                    if doubt is not None:
-                        tally.doubted[doubt] += 1
-                        todo.append(_to_row(record) | {"is_new": False, "doubt": doubt})
-                        continue
-                    tally.unchanged += 1
-                    tally.identified += item.ctime_ns is not None
-                    if _has_news(item, record):
-                        learnt.append(_identity_of(record, "new_") | {"item_id": item.id})
+            item = None if item is None or item.deleted else item
+            seen += [{"what": "failure", "id": failure.id}] if failure is not None else []
+            seen += [{"what": "item", "id": item.id}] if item is not None else []
+            if item is not None and _is_as_known(item, record) and _is_captioned(item, record):
+                doubt = Doubt.TOUCHED if rehash else _doubt(item, record)
+                if doubt is None:
+                    tally.keep(item)
+                    learnt += [_identity_of(record, "new_") | {"item_id": item.id}] if _has_news(item, record) else []
                     continue
-            if failure is not None and (failure.size, failure.mtime_ns) == stamp:
-                is_touched = rehash or _differs(failure.ctime_ns, record.identity.ctime_ns)
-                if not (retry_failed or failure.transient or is_touched):
-                    tally.unchanged += 1
-                    continue
-            is_new = item is None or item.deleted
-            if is_new:
-                tally.new += 1
+            elif failure is not None and not (retry_failed or rehash) and _fails_again(failure, record):
+                tally.keep()
+                continue
             else:
-                tally.changed += 1
-            todo.append(_to_row(record) | {"is_new": is_new, "doubt": None})
+                doubt = None
+            tally.add(is_new=item is None, doubt=doubt)
+            todo.append(_to_row(record) | {"is_new": item is None, "doubt": doubt})
         if seen:
             self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
         if todo:
@@ -362,6 +366,16 @@ def _identity_of(record: FileRecord, prefix: str = "") -> dict[str, int | None]:
 
 def _seen_of(record: FileRecord) -> tuple[int | None, ...]:
     return (*record.identity, record.beside.ctime_ns)
+
+
+def _is_as_known(row: Row[Any], record: FileRecord) -> bool:
+    return bool((row.size, row.mtime_ns) == (record.size, record.mtime_ns))
+
+
+def _fails_again(failure: Row[Any], record: FileRecord) -> bool:
+    """Tell whether a file that failed is as it was then, and not one that could not be opened."""
+    is_touched = _differs(failure.ctime_ns, record.identity.ctime_ns)
+    return not failure.transient and not is_touched and _is_as_known(failure, record)
 
 
 def _doubt(item: Row[Any], record: FileRecord) -> Doubt | None:

@@ -95,6 +95,9 @@ class FileIdentity(NamedTuple):
         return cls(_bounded(status.st_ctime_ns), (inode - 2**64 if inode >= 2**63 else inode) or None)
 
 
+UNKNOWN_IDENTITY = FileIdentity()
+
+
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """A file as the walk saw it. path: below its root, with `/`, as os.fsdecode gives it; "" for the root itself."""
@@ -104,7 +107,7 @@ class FileRecord:
     size: int
     mtime_ns: int
     beside: CaptionSource = CaptionSource()
-    identity: FileIdentity = FileIdentity()
+    identity: FileIdentity = UNKNOWN_IDENTITY
 
 
 def mtime_ns(status: os.stat_result) -> int:

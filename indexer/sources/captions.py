@@ -114,7 +114,9 @@ class FolderCaptions:
         if not sidecar and not texts:
             return CaptionSource()
         stamp = repr((seal, texts, *([values] if metadata else []))).encode("utf-8", "surrogatepass")
-        return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values, ctime_ns)
+        return CaptionSource(
+            sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values, ctime_ns
+        )
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
