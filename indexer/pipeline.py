@@ -46,6 +46,13 @@ from indexer.spreads import refresh_spreads
 logger = logging.getLogger("clipsearch")
 
 
+@dataclass(slots=True)
+class KeptEncoder:
+    """An encoder that stays loaded from one run to the next."""
+
+    encoder: Encoder | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
@@ -55,7 +62,8 @@ class IndexOptions:
     source: changes how data sets are read, now and from now on.
     executor: what embeds the shards of data sets; None for this process.
     timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
-    None follows all links. catalog: the PostgreSQL server of a new library's catalog; see `clipsearch.open`.
+    None follows all links. catalog: the PostgreSQL server of a new library's catalog; see `clipsearch.open`. keep: the
+    encoder that earlier runs loaded, which gets that of this one.
     """
 
     rules: RulesChange | None = None
@@ -69,6 +77,7 @@ class IndexOptions:
     timeout: float = 0.0
     within: tuple[str, ...] | None = None
     catalog: str | None = None
+    keep: KeptEncoder | None = None
 
 
 def index(
@@ -105,9 +114,12 @@ def index(
                 encoder = encoder or _choose_first(options.model, settings, notify)
         library = Library.create(folder, catalog_url=catalog_url, timeout=options.timeout)
         stack.callback(library.close)
+        keep = options.keep or KeptEncoder()
+        encoder = encoder or fitting(keep.encoder, library.encoder)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         stack.callback(run.reader.close)
         report = run.rehearse(files, addresses) if options.dry_run else run.perform(files, addresses)
+        keep.encoder = run.encoder
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
@@ -248,8 +260,12 @@ class _Run:
         """Turn paths into roots and parts of roots that do not overlap; without paths, into all roots."""
         base = self.library.base
         found: list[Scope] = []
+        roots = writer.roots(base)
         for path in sorted({os.path.realpath(path) for path in paths}, key=lambda path: (len(path), path)):
-            self._relocate(writer, path)
+            if (moved := find_moved_root(writer, roots, path)) is not None:
+                writer.relocate(base, moved.id, path)
+                self.report.relocated.append((moved.path, path))
+                roots = writer.roots(base)
             scope = writer.add_root(base, path)
             if not any(_covers(other, scope) for other in found):
                 found.append(scope)
@@ -259,13 +275,6 @@ class _Run:
             for root_id in {scope.root_id for scope in found}:
                 writer.change_rules(root_id, self.options.rules)
         return found
-
-    def _relocate(self, writer: Writer, path: str) -> None:
-        """Give a root another path if that is where its folder is now."""
-        moved = find_moved_root(writer, writer.roots(self.library.base), path)
-        if moved is not None:
-            writer.relocate(self.library.base, moved.id, path)
-            self.report.relocated.append((moved.path, path))
 
     def _retire(self, writer: Writer, roots: Sequence[Root]) -> None:
         """Forget roots of which nothing is left, and report those that are gone and have files left."""

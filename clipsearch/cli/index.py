@@ -134,7 +134,7 @@ def index(
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
         _write_json(report)
-    _summarise(report, dry_run)
+    summarise(report, dry_run)
     if report.interrupted:
         sys.exit(130)
 
@@ -142,7 +142,7 @@ def index(
 def _write_json(report: IndexReport) -> None:
     from clipsearch import present
 
-    write_bytes(present.to_json(_payload(report)))
+    write_bytes(present.to_json(payload_of(report)))
 
 
 def _choose_executor(name: str, address: str | None, settings: Settings) -> Executor | None:
@@ -156,7 +156,8 @@ def _choose_executor(name: str, address: str | None, settings: Settings) -> Exec
     return RayExecutor(RayOptions(address, settings.ray_workers, settings.ray_cpus, settings.ray_gpus))
 
 
-def _payload(report: IndexReport) -> dict[str, object]:
+def payload_of(report: IndexReport) -> dict[str, object]:
+    """Return a report as JSON has it."""
     values = asdict(report)
     names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
     rows = [name for name in ("failed_rows", "unfetched") if values[name]]
@@ -169,7 +170,8 @@ def _payload(report: IndexReport) -> dict[str, object]:
     }
 
 
-def _summarise(report: IndexReport, dry_run: bool) -> None:
+def summarise(report: IndexReport, dry_run: bool = False) -> None:
+    """Say on stderr what a run did."""
     for path, reason in report.failed[:SHOWN_FAILURES]:
         note(f"failed: {printable(path)}: {printable(reason)}")
     if len(report.failed) > SHOWN_FAILURES:

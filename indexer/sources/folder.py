@@ -215,12 +215,7 @@ class FolderWalk:
             return frozenset()
 
     def _is_wanted(self, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        if name.startswith(".") and not self._rules.include_hidden:
-            return False
-        if _IS_LITTER(name):
-            return False
-        if any(_matches(path, name, pattern) for pattern in self._rules.exclude):
+        if _is_excluded(path, self._rules):
             return False
         if self._stays(self._absolute(path)):
             return True
@@ -286,6 +281,19 @@ class FolderWalk:
 
     def _absolute(self, path: str) -> str:
         return self._start + path.replace("/", os.sep) if path else self._root
+
+
+def is_left_out(path: str, rules: Rules) -> bool:
+    """Tell whether a path below a root, with `/`, or a folder that it lies in, is one that no walk of it enters."""
+    parts = path.split("/") if path else []
+    return any(_is_excluded("/".join(parts[: i + 1]), rules) for i in range(len(parts)))
+
+
+def _is_excluded(path: str, rules: Rules) -> bool:
+    name = path.rpartition("/")[2]
+    if name.startswith(".") and not rules.include_hidden:
+        return True
+    return bool(_IS_LITTER(name)) or any(_matches(path, name, pattern) for pattern in rules.exclude)
 
 
 def _is_named_picture(path: str) -> bool:
