@@ -86,7 +86,7 @@ class FolderEvents:
 
     def _schedule(self, root: Root, identity: tuple[int, int]) -> None:
         is_folder = os.path.isdir(root.path)
-        handler = _Handler(self._changes, root, self._library)
+        handler = _Handler(self._changes, root, self._library, is_folder)
         try:
             watch = self._observer.schedule(
                 handler,
@@ -107,22 +107,27 @@ class FolderEvents:
 class _Handler(FileSystemEventHandler):
     """Adds the paths of a root that may be indexed."""
 
-    def __init__(self, changes: ChangedPaths, root: Root, library: str) -> None:
+    def __init__(self, changes: ChangedPaths, root: Root, library: str, is_folder: bool) -> None:
         self._changes = changes
+        self._is_folder = is_folder
         self._root = root
         self._library = library
         self._rules = Rules(root.exclude, root.include_hidden)
 
     def dispatch(self, event: FileSystemEvent) -> None:
         paths = {os.fsdecode(path) for path in (event.src_path, event.dest_path) if path}
-        wanted = [path for path in paths if self._is_wanted(path)]
+        if not self._is_folder:  # what lies beside it may caption it
+            stem = os.path.splitext(self._root.path)[0] + "."
+            wanted = [self._root.path] if any(path.startswith(stem) for path in paths) else []
+        else:
+            wanted = [path for path in paths if self._is_wanted(path)]
         if wanted:
             self._changes.add(wanted)
 
     def _is_wanted(self, path: str) -> bool:
         below = relative(path, self._root.path)
         if below is None or relative(path, self._library) is not None:
-            return below is None and path.startswith(os.path.splitext(self._root.path)[0] + ".")  # beside a single file
+            return False
         return not is_left_out(below, self._rules)
 
 

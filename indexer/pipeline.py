@@ -115,7 +115,8 @@ def index(
         library = Library.create(folder, catalog_url=catalog_url, timeout=options.timeout)
         stack.callback(library.close)
         keep = options.keep or KeptEncoder()
-        encoder = encoder or fitting(keep.encoder, library.encoder)
+        if encoder is None and (pin := library.encoder) is not None:
+            encoder = fitting(keep.encoder, pin)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         stack.callback(run.reader.close)
         report = run.rehearse(files, addresses) if options.dry_run else run.perform(files, addresses)

@@ -40,7 +40,7 @@ class WatchOptions:
     """
 
     poll: float | None = None
-    settling: Settling = Settling()
+    settling: Settling = field(default_factory=Settling)
     every: float = 3600.0
     index: IndexOptions = field(default_factory=IndexOptions)
 
@@ -58,8 +58,8 @@ def watch(
     """Index folders, and again whatever changes in them, until should_stop says so; without paths, all roots.
 
     The writer lock is held only while something is indexed. on_run: gets the report of each run. notify: gets remarks.
-    Raises what `index` raises, but waits for other writers; ClipSearchError where watchdog is not installed, LibraryError
-    where the system watches no more folders.
+    Raises what `index` raises, but waits for other writers; ClipSearchError where watchdog is not installed,
+    LibraryError where the system watches no more folders.
     """
     try:
         from indexer.folder_events import FolderEvents
@@ -108,7 +108,7 @@ class _Watching:
                 compared = now
                 changes.add_all()
             taken = changes.take()
-            paths = self._paths if taken is None else to_index(taken)
+            paths = self._paths if taken is None else [path for path in to_index(taken) if self._is_asked(path)]
             if (taken is None or paths) and not self.index(paths):
                 changes.add_all() if taken is None else changes.add(taken)
             time.sleep(_TICK)
@@ -125,6 +125,9 @@ class _Watching:
         self._on_run(report)
         return True
 
+    def _is_asked(self, path: str) -> bool:
+        return not self._paths or any(_meet(path, asked) for asked in self._paths)
+
     def _roots(self) -> list[Root]:
         """List the roots that are watched."""
         library = Library(self._folder)
@@ -133,9 +136,7 @@ class _Watching:
                 roots = [root for root in get_roots(connection, library.base) if root.kind is RootKind.FOLDER]
         finally:
             library.close()
-        if not self._paths:
-            return [replace(root, offline=False) for root in roots]
-        return [replace(root, offline=False) for root in roots if any(_meet(root.path, path) for path in self._paths)]
+        return [replace(root, offline=False) for root in roots if self._is_asked(root.path)]
 
 
 def _meet(one: str, other: str) -> bool:
