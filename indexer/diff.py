@@ -23,9 +23,9 @@ _CHUNK = 500
 class Difference:
     """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
 
-    doubted: files of the same size and time that are on the to-do list, since they may have changed. unchanged_in: by
-    the id of a root, how many of its files are unchanged. offline: roots that are gone or suddenly empty; nothing of
-    them is missing. online: other roots that were walked. unreadable: (path, reason) of folders.
+    doubted: files of the same size and time that are on the to-do list, since they may have changed. unchanged_in,
+    doubted_in: the same by the id of a root. offline: roots that are gone or suddenly empty; nothing of them is missing.
+    online: other roots that were walked. unreadable: (path, reason) of folders.
     """
 
     unchanged: int = 0
@@ -34,6 +34,7 @@ class Difference:
     doubted: int = 0
     missing: int = 0
     unchanged_in: Counter[int] = field(default_factory=Counter)
+    doubted_in: Counter[int] = field(default_factory=Counter)
     offline: list[Root] = field(default_factory=list)
     online: list[Root] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Difference:
         self.new += tally.new
         self.changed += tally.changed
         self.doubted += tally.doubted.total() - believed
+        self.doubted_in[root.id] += tally.doubted.total() - believed
 
 
 @dataclass(frozen=True, slots=True)

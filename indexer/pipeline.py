@@ -186,6 +186,7 @@ class _Run:
         if not self.should_stop():
             self.report.removed += writer.remove_missing()
             self._retire(writer, roots)
+        self._count_relocated(difference, roots)
 
     def _index_sources(self, writer: Writer, addresses: Sequence[str]) -> None:
         """Bring data sets up to date; without addresses, all that the library has."""
@@ -235,6 +236,7 @@ class _Run:
         self.report.added = difference.new - moved
         self.report.changed = difference.changed + difference.doubted - same
         self.report.unchanged += same
+        self._count_relocated(difference, roots)
         self.report.moved += moved
         self.report.removed = difference.missing - moved
         return self.report
@@ -251,8 +253,8 @@ class _Run:
             progress=self.progress,
             should_stop=self.should_stop,
         )
-        moved = {path for _, path in self.report.relocated}
-        self.report.moved = sum(difference.unchanged_in[root.id] for root in roots if root.path in moved)
+        relocated = self._relocated(roots)
+        self.report.moved = sum(difference.unchanged_in[root_id] for root_id in relocated)
         self.report.unchanged = difference.unchanged - self.report.moved
         self.report.offline = [root.path for root in difference.offline]
         return difference, roots
@@ -276,6 +278,18 @@ class _Run:
             for root_id in {scope.root_id for scope in found}:
                 writer.change_rules(root_id, self.options.rules)
         return found
+
+    def _relocated(self, roots: Sequence[Root]) -> list[int]:
+        """Return the ids of the roots that have got another path."""
+        now = {path for _, path in self.report.relocated}
+        return [root.id for root in roots if root.path in now]
+
+    def _count_relocated(self, difference: Difference, roots: Sequence[Root]) -> None:
+        """Count the files of roots with another path as moved that were read, and are as they were."""
+        read = sum(difference.doubted_in[root_id] for root_id in self._relocated(roots))
+        same = min(read, self.report.unchanged)
+        self.report.unchanged -= same
+        self.report.moved += same
 
     def _retire(self, writer: Writer, roots: Sequence[Root]) -> None:
         """Forget roots of which nothing is left, and report those that are gone and have files left."""
