@@ -24,8 +24,8 @@ class Difference:
     """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
 
     doubted: files of the same size and time that are on the to-do list, since they may have changed. unchanged_in,
-    doubted_in: the same by the id of a root. offline: roots that are gone or suddenly empty; nothing of them is missing.
-    online: other roots that were walked. unreadable: (path, reason) of folders.
+    doubted_in: the same by the id of a root. offline: roots that are gone or suddenly empty; nothing of them is
+    missing. online: other roots that were walked. unreadable: (path, reason) of folders.
     """
 
     unchanged: int = 0
