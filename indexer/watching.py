@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clipsearch.config import Settings
-from clipsearch.errors import ClipSearchError, LibraryLockedError
+from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryLockedError
 from clipsearch.store.library import Library
 from clipsearch.store.records import Root, RootKind
 from clipsearch.store.roots import get_roots, relative
@@ -68,7 +68,7 @@ def watch(
             f"`clipsearch watch` needs {error.name}, which is not installed. Run: pip install 'clipsearch[watch]'"
         ) from error
     watching = _Watching(folder, paths, settings, options, on_run, notify, should_stop)
-    watching.index(paths)
+    watching.index([os.path.realpath(path) for path in paths])
     changes = ChangedPaths(options.settling)
     with closing(FolderEvents(changes, os.path.realpath(folder), options.poll)) as events:
         watching.follow(changes, events.watch)
@@ -122,6 +122,10 @@ class _Watching:
         except LibraryLockedError:
             self._notify("Another process is writing to the library. What changes is indexed when it has ended.")
             return False
+        except InvalidInputError:  # a path has become something else meanwhile, or its root was forgotten
+            if paths == self._paths:
+                raise
+            return self.index(self._paths)
         self._on_run(report)
         return True
 
