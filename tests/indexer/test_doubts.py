@@ -143,12 +143,12 @@ def test_a_dry_run_reads_what_may_have_changed(place):
 
 @pytest.fixture
 def drive(tmp_path, encoder, monkeypatch) -> Place:
-    """A root of 30 files, of which a sample is 5."""
-    monkeypatch.setattr(doubts, "SAMPLE", 5)
+    """A root of 12 files, of which a sample is 3."""
+    monkeypatch.setattr(doubts, "SAMPLE", 3)
     made = Place(tmp_path, encoder)
-    for number in range(30):
+    for number in range(12):
         bitmap(made.root / f"{number:02d}.bmp", number)
-    assert made.run()["added"] == 30
+    assert made.run()["added"] == 12
     return made
 
 
@@ -162,33 +162,33 @@ def restore(place: Place) -> None:
 
 def test_of_a_drive_that_was_restored_a_sample_is_read(drive, reads):
     restore(drive)
-    assert drive.run() == {"unchanged": 30} and len(reads) == 5
+    assert drive.run() == {"unchanged": 12} and len(reads) == 3
     reads.clear()
-    assert drive.run() == {"unchanged": 30} and not reads  # what was believed is noted
+    assert drive.run() == {"unchanged": 12} and not reads  # what was believed is noted
     bitmap(drive.root / "07.bmp", 77)
     assert drive.run()["changed"] == 1
 
 
 def test_dates_corrected_in_all_files_are_no_restore(drive):
-    for number in range(30):
+    for number in range(12):
         (drive.root / f"{number:02d}.bmp").unlink()
         bitmap(drive.root / f"{number:02d}.bmp", 100 + number)
-    assert drive.run()["changed"] == 30
+    assert drive.run()["changed"] == 12
 
 
 def test_half_of_the_files_replaced_are_all_read(drive, reads):
-    for number in range(15):
+    for number in range(6):
         path = drive.root / f"{number:02d}.bmp"
         shutil.copy2(path, drive.root / "t")
         os.replace(drive.root / "t", path)
-    assert drive.run() == {"unchanged": 30} and len(reads) == 15
+    assert drive.run() == {"unchanged": 12} and len(reads) == 6
 
 
 def test_on_a_file_system_without_stable_inodes_a_sample_is_read(drive, reads):
     forget_identities(drive.library, "inode", "inode + 1")
-    assert drive.run() == {"unchanged": 30} and len(reads) == 5
+    assert drive.run() == {"unchanged": 12} and len(reads) == 3
     reads.clear()
-    assert drive.run() == {"unchanged": 30} and not reads
+    assert drive.run() == {"unchanged": 12} and not reads
 
 
 def test_a_number_of_more_than_63_bits_is_kept(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from clipsearch.store.ledger import Doubt
 from clipsearch.store.library import Library
-from clipsearch.store.records import FileIdentity, FileRecord, Scope
+from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, Scope
 from clipsearch.store.verification import count_damaged
 from clipsearch.store.writer import Writer
 from tests.support.contents import add_root, new_library, outcome
@@ -28,7 +28,7 @@ def library(tmp_path: Path) -> Library:
 
 
 def record(name: str, ctime_ns: int | None = None, inode: int | None = None) -> FileRecord:
-    return FileRecord(1, name, 2, 1, identity=FileIdentity(ctime_ns, inode))
+    return FileRecord(1, name, 2, 1, CaptionSource(stamp=None), FileIdentity(ctime_ns, inode))
 
 
 def note(writer: Writer, ctime_ns: int | None, inode: int | None) -> tuple[int, dict[Doubt, int]]:
