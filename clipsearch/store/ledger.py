@@ -98,6 +98,11 @@ _RECORD_COLUMNS = tuple(
     _todo.c[name]
     for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata", *_IDENTITY)
 )
+_STAMP = ("id", "path", "size", "mtime_ns", "ctime_ns")
+_KNOWN = select(
+    *(items.c[name] for name in (*_STAMP, "inode", "beside_ctime_ns", "deleted", "modality", "caption_stamp"))
+)
+_FAILED = select(*(failures.c[name] for name in (*_STAMP, "transient")))
 _DOUBTED = (
     select(items.c.content_hash, *_RECORD_COLUMNS)
     .join_from(_todo, items, (items.c.root_id == _todo.c.root_id) & (items.c.path == _todo.c.path))
@@ -177,22 +182,25 @@ class Ledger:
         return tally
 
     def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool, rehash: bool) -> None:
-        known = self._look_up(items, chunk)
-        failed = self._look_up(failures, chunk)
+        known = self._look_up(_KNOWN, items, chunk)
+        failed = self._look_up(_FAILED, failures, chunk)
         seen, todo, learnt = [], [], []
         for record in chunk:
             path = quote_path(record.path)
             item, failure = known.get(path), failed.get(path)
             item = None if item is None or item.deleted else item
-            seen += [{"what": "failure", "id": failure.id}] if failure is not None else []
-            seen += [{"what": "item", "id": item.id}] if item is not None else []
+            if failure is not None:
+                seen.append({"what": "failure", "id": failure.id})
+            if item is not None:
+                seen.append({"what": "item", "id": item.id})
             if item is not None and _is_as_known(item, record) and _is_captioned(item, record):
                 doubt = Doubt.TOUCHED if rehash else _doubt(item, record)
                 if doubt is None:
                     tally.keep(item)
-                    learnt += [_identity_of(record, "new_") | {"item_id": item.id}] if _has_news(item, record) else []
+                    if None in (item.ctime_ns, item.inode, item.beside_ctime_ns) and _has_news(item, record):
+                        learnt.append(_identity_of(record, "new_") | {"item_id": item.id})
                     continue
-            elif failure is not None and not (retry_failed or rehash) and _fails_again(failure, record):
+            elif not (retry_failed or rehash) and _fails_again(failure, record):
                 tally.keep()
                 continue
             else:
@@ -233,9 +241,9 @@ class Ledger:
             self._connection.execute(update(items).values(values).where(*same, *chosen))
             self._connection.execute(delete(_todo).where(*chosen))
 
-    def _look_up(self, table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
+    def _look_up(self, query: Select[Any], table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
         paths = [quote_path(record.path) for record in chunk]
-        query = select(table).where(table.c.root_id == chunk[0].root_id, table.c.path.in_(paths))
+        query = query.where(table.c.root_id == chunk[0].root_id, table.c.path.in_(paths))
         return {row.path: row for row in self._connection.execute(query)}
 
     def find_missing(self, scopes: Sequence[Scope], unreadable: Sequence[Scope]) -> int:
@@ -365,26 +373,31 @@ def _identity_of(record: FileRecord, prefix: str = "") -> dict[str, int | None]:
 
 
 def _seen_of(record: FileRecord) -> tuple[int | None, ...]:
-    return (*record.identity, record.beside.ctime_ns)
+    return record.identity.ctime_ns, record.identity.inode, record.beside.ctime_ns
 
 
 def _is_as_known(row: Row[Any], record: FileRecord) -> bool:
     return bool((row.size, row.mtime_ns) == (record.size, record.mtime_ns))
 
 
-def _fails_again(failure: Row[Any], record: FileRecord) -> bool:
-    """Tell whether a file that failed is as it was then, and not one that could not be opened."""
+def _fails_again(failure: Row[Any] | None, record: FileRecord) -> bool:
+    """Tell whether a file failed that is as it was then, and not one that could not be opened."""
+    if failure is None:
+        return False
     is_touched = _differs(failure.ctime_ns, record.identity.ctime_ns)
     return not failure.transient and not is_touched and _is_as_known(failure, record)
 
 
 def _doubt(item: Row[Any], record: FileRecord) -> Doubt | None:
     """Tell why a file may have changed though its size and time are the same; None for no reason."""
-    ctime_ns, inode = record.identity
-    is_changed, is_renumbered = _differs(item.ctime_ns, ctime_ns), _differs(item.inode, inode)
+    known = (item.ctime_ns, item.inode, item.beside_ctime_ns)
+    seen = _seen_of(record)
+    if known == seen:
+        return None
+    is_changed, is_renumbered, is_told_otherwise = map(_differs, known, seen)
     if is_changed and is_renumbered:
         return Doubt.REPLACED
-    if is_changed or _differs(item.beside_ctime_ns, record.beside.ctime_ns):
+    if is_changed or is_told_otherwise:
         return Doubt.TOUCHED
     return Doubt.RENUMBERED if is_renumbered else None
 
@@ -396,6 +409,8 @@ def _differs(known: int | None, seen: int | None) -> bool:
 def _has_news(item: Row[Any], record: FileRecord) -> bool:
     """Tell whether there is something in the identity of a file that is not known yet."""
     known = (item.ctime_ns, item.inode, item.beside_ctime_ns)
+    if known == _seen_of(record):
+        return False
     return any(old is None and new is not None for old, new in zip(known, _seen_of(record), strict=True))
 
 

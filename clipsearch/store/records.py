@@ -91,8 +91,13 @@ class FileIdentity(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> FileIdentity:
         """Take it from what stat says."""
-        inode = status.st_ino & (2**64 - 1)
-        return cls(_bounded(status.st_ctime_ns), (inode - 2**64 if inode >= 2**63 else inode) or None)
+        inode, ctime_ns = status.st_ino, status.st_ctime_ns
+        if (
+            0 < inode < 2**63 and -(2**63) <= ctime_ns < 2**63
+        ):  # as nearly all are; this is done for each file of a walk
+            return cls(ctime_ns, inode)
+        inode &= 2**64 - 1
+        return cls(_bounded(ctime_ns), (inode - 2**64 if inode >= 2**63 else inode) or None)
 
 
 UNKNOWN_IDENTITY = FileIdentity()

@@ -120,7 +120,7 @@ class FolderCaptions:
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
-        return any(True for _ in self.pictures_of(path, names))
+        return path[-len(_SIDECAR) :].lower() == _SIDECAR and any(True for _ in self.pictures_of(path, names))
 
     def pictures_of(self, path: str, names: Collection[str]) -> Iterator[str]:
         """Yield the pictures whose sidecar a file is."""

@@ -293,7 +293,9 @@ def _is_excluded(path: str, rules: Rules) -> bool:
     name = path.rpartition("/")[2]
     if name.startswith(".") and not rules.include_hidden:
         return True
-    return bool(_IS_LITTER(name)) or any(_matches(path, name, pattern) for pattern in rules.exclude)
+    if _IS_LITTER(name):
+        return True
+    return bool(rules.exclude) and any(_matches(path, name, pattern) for pattern in rules.exclude)
 
 
 def _is_named_picture(path: str) -> bool:
