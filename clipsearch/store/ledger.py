@@ -184,15 +184,13 @@ class Ledger:
     def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool, rehash: bool) -> None:
         known = self._look_up(_KNOWN, items, chunk)
         failed = self._look_up(_FAILED, failures, chunk)
-        seen, todo, learnt = [], [], []
+        seen = [{"what": "failure", "id": failure.id} for failure in failed.values()]
+        seen += [{"what": "item", "id": item.id} for item in known.values() if not item.deleted]
+        todo, learnt = [], []
         for record in chunk:
             path = quote_path(record.path)
             item, failure = known.get(path), failed.get(path)
             item = None if item is None or item.deleted else item
-            if failure is not None:
-                seen.append({"what": "failure", "id": failure.id})
-            if item is not None:
-                seen.append({"what": "item", "id": item.id})
             if item is not None and _is_as_known(item, record) and _is_captioned(item, record):
                 doubt = Doubt.TOUCHED if rehash else _doubt(item, record)
                 if doubt is None:

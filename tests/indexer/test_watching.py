@@ -139,7 +139,7 @@ def captions(place: Place) -> set[str]:
 @pytest.mark.slow
 def test_a_burst_of_ten_thousand_files_is_indexed_whole(place):
     data = (place.root / "p000.jpg").read_bytes()
-    with watching(place) as watched:
+    with watching(place):
         for number in range(10_000):
             folder = place.root / f"burst{number // 2000}"
             folder.mkdir(exist_ok=True)
