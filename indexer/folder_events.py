@@ -97,8 +97,8 @@ class FolderEvents:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EMFILE):
                 raise LibraryError(
-                    f"The system watches no more folders than it does ({error.strerror}); {root.path} has too many. "
-                    "Raise fs.inotify.max_user_watches and max_user_instances (sysctl), or use --poll."
+                    f"The system cannot watch more folders ({error.strerror}), and {root.path} has more. Raise "
+                    "fs.inotify.max_user_watches and max_user_instances by sysctl, or run: clipsearch watch --poll"
                 ) from error
             return  # it went meanwhile, or cannot be read; the next call tries again
         self._watched[root] = _Watched(watch, identity)
