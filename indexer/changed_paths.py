@@ -35,6 +35,7 @@ class ChangedPaths:
         self._settling = settling or Settling()
         self._lock = threading.Lock()
         self._paths: set[str] = set()
+        self._folders: set[str] = set()
         self._is_all = False
         self._first = self._last = 0.0
 
@@ -44,32 +45,37 @@ class ChangedPaths:
             self._touch()
             self._paths |= set(paths)
             if len(self._paths) > MOST_PATHS:
-                self._paths = set(map(os.path.dirname, self._paths))
-            if len(self._paths) > MOST_PATHS:
-                self._is_all = True
-            if self._is_all:
+                self._folders |= set(map(os.path.dirname, self._paths))
                 self._paths = set()
+            if self._is_all or len(self._folders) > MOST_PATHS:
+                self._take_all()
 
     def add_all(self) -> None:
         """Note that anything may have changed."""
         with self._lock:
             self._touch()
-            self._is_all, self._paths = True, set()
+            self._take_all()
+
+    def _take_all(self) -> None:
+        self._is_all, self._paths, self._folders = True, set(), set()
 
     def _touch(self) -> None:
         self._last = time.monotonic()
-        if not (self._paths or self._is_all):
+        if not self._has_any():
             self._first = self._last
+
+    def _has_any(self) -> bool:
+        return bool(self._paths or self._folders or self._is_all)
 
     def take(self) -> set[str] | None:
         """Return what has changed, and forget it: an empty set while nothing has settled, None where all may have."""
         with self._lock:
             now = time.monotonic()
             is_settled = now - self._last >= self._settling.quiet or now - self._first >= self._settling.latest
-            if not is_settled or not (self._paths or self._is_all):
+            if not is_settled or not self._has_any():
                 return set()
-            taken = None if self._is_all else self._paths
-            self._paths, self._is_all = set(), False
+            taken = None if self._is_all else self._paths | self._folders
+            self._paths, self._folders, self._is_all = set(), set(), False
             return taken
 
 

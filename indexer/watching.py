@@ -99,16 +99,18 @@ class _Watching:
     def follow(self, changes: ChangedPaths, watch: Callable[[Sequence[Root]], None]) -> None:
         """Index what changes; watch: is called with the roots, now and then."""
         looked = compared = -float("inf")
+        roots: list[Root] = []
         while not self._should_stop():
             now = time.monotonic()
             if now - looked >= _LOOK_AT_ROOTS:
                 looked = now
-                watch(self._roots())
+                roots = self._roots()
+                watch(roots)
             if now - compared >= self._options.every:
                 compared = now
                 changes.add_all()
             taken = changes.take()
-            paths = self._paths if taken is None else [path for path in to_index(taken) if self._is_asked(path)]
+            paths = self._paths if taken is None else [path for path in to_index(taken) if _lies_in(path, roots)]
             if (taken is None or paths) and not self.index(paths):
                 changes.add_all() if taken is None else changes.add(taken)
             time.sleep(_TICK)
@@ -141,6 +143,11 @@ class _Watching:
         finally:
             library.close()
         return [replace(root, offline=False) for root in roots if self._is_asked(root.path)]
+
+
+def _lies_in(path: str, roots: Sequence[Root]) -> bool:
+    """Tell whether a path is in a root: what lies above one must never become a root itself."""
+    return any(relative(path, root.path) is not None for root in roots)
 
 
 def _meet(one: str, other: str) -> bool:

@@ -248,8 +248,23 @@ def test_of_many_paths_their_folders_are_kept_and_of_many_folders_nothing():
     changes = ChangedPaths(Settling(0, 0))
     changes.add(f"/a/{number % 3}/{number}.jpg" for number in range(MOST_PATHS + 1))
     assert changes.take() == {"/a/0", "/a/1", "/a/2"}
+    for _ in range(3):  # the folders are not gathered into the one above them
+        changes.add(f"/a/b/{number}.jpg" for number in range(MOST_PATHS + 1))
+    assert changes.take() == {"/a/b"}
     changes.add(f"/a/{number}/x.jpg" for number in range(MOST_PATHS + 1))
     assert changes.take() is None
+
+
+@pytest.mark.slow
+def test_nothing_above_a_root_is_indexed(place):
+    photo(place.root.parent / "beside.jpg", 90)
+    with watching(place) as watched:
+        for round_number in range(3):
+            photos(place.root / "more", 1, first=100 + round_number)
+            (place.root.parent / "beside.jpg").touch()
+            os.utime(place.root)
+            wait_for(lambda n=round_number: f"more/p{100 + n}.jpg" in watched.names)
+        assert "beside.jpg" not in watched.names and len(watched.names) == 6
 
 
 def test_what_lies_beside_pictures_leads_to_them(tmp_path):
