@@ -110,7 +110,9 @@ class _Watching:
                 compared = now
                 changes.add_all()
             taken = changes.take()
-            paths = self._paths if taken is None else [path for path in to_index(taken) if _lies_in(path, roots)]
+            changed = to_index(taken or ())
+            paths = [path for path in changed if _lies_in(path, roots) and self._is_asked(path)]
+            paths = self._paths if taken is None else paths
             if (taken is None or paths) and not self.index(paths):
                 changes.add_all() if taken is None else changes.add(taken)
             time.sleep(_TICK)
