@@ -65,7 +65,7 @@ class CommitStage:
         """Commit outcomes; encode again what the writer cannot resolve, since its known content has gone."""
         outcomes = batch.outcomes
         while outcomes:
-            committed = self._writer.commit(outcomes)
+            committed = self._writer.commit(outcomes, roots)
             self._report.count(committed.counts)
             for outcome in outcomes:
                 path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))

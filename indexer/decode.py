@@ -21,7 +21,7 @@ from clipsearch.media.decode import is_picture, read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import join, quote_path
-from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
+from clipsearch.store.records import Captions, Failed, FileIdentity, FileRecord, Known, mtime_ns
 from clipsearch.types import Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.picture_reader import DirectReader, PictureReader
@@ -140,8 +140,9 @@ class Decoder:
             return Failed(record, f"cannot be read: {error.strerror}", transient=True)
         except Exception as error:
             return _failure(record, error)
-        if (record.size, record.mtime_ns) != (status.st_size, mtime_ns(status)):
-            record = replace(record, size=status.st_size, mtime_ns=mtime_ns(status))
+        seen = (status.st_size, mtime_ns(status), FileIdentity.of(status))
+        if (record.size, record.mtime_ns, record.identity) != seen:
+            record = replace(record, size=seen[0], mtime_ns=seen[1], identity=seen[2])
         return _Read(record, path, data, hash_content(data, path))
 
     def _load(self, read: _Read, is_known: bool) -> Loaded:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from clipsearch.paths import join, quote_path, unquote_path
-from clipsearch.store.ledger import Ledger
+from clipsearch.store.ledger import Ledger, Tally
 from clipsearch.store.records import FileRecord, Root, RootKind, Scope
 from clipsearch.store.roots import Rules
+from indexer.doubts import believe_sampled
 from indexer.report import Progress
 from indexer.sources.folder import FolderWalk, SiblingCache
 
@@ -22,20 +23,46 @@ _CHUNK = 500
 class Difference:
     """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
 
-    offline: roots that are gone or suddenly empty; nothing of them is missing. online: other roots that were walked.
-    unreadable: (path, reason) of folders. notes: (path, note) of tables of captions. passed_over: files that are not
-    indexed, by the endings of their names.
+    doubted: files of the same size and time that are on the to-do list, since they may have changed. unchanged_in,
+    doubted_in: the same by the id of a root. offline: roots that are gone or suddenly empty; nothing of them is
+    missing. online: other roots that were walked. unreadable: (path, reason) of folders. notes: (path, note) of tables
+    of captions. passed_over: files that are not indexed, by the endings of their names.
     """
 
     unchanged: int = 0
     new: int = 0
     changed: int = 0
+    doubted: int = 0
     missing: int = 0
+    unchanged_in: Counter[int] = field(default_factory=Counter)
+    doubted_in: Counter[int] = field(default_factory=Counter)
     offline: list[Root] = field(default_factory=list)
     online: list[Root] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+
+    def add(self, root: Root, tally: Tally, believed: int = 0) -> None:
+        """Add the files of a walk. believed: how many of those in doubt are taken for unchanged."""
+        self.unchanged += tally.unchanged + believed
+        self.unchanged_in[root.id] += tally.unchanged + believed
+        self.new += tally.new
+        self.changed += tally.changed
+        self.doubted += tally.doubted.total() - believed
+        self.doubted_in[root.id] += tally.doubted.total() - believed
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How files are compared with the catalog.
+
+    retry_failed: whether those that failed before count as changed. rehash: whether all may have changed. within: links
+    that lead out of these folders are not followed, and what was found through them stays; None follows all.
+    """
+
+    retry_failed: bool = False
+    rehash: bool = False
+    within: Sequence[str] | None = None
 
 
 def compare(
@@ -44,15 +71,13 @@ def compare(
     roots: Sequence[Root],
     *,
     library: str,
-    retry_failed: bool,
+    how: Comparison,
     progress: Progress,
     should_stop: Callable[[], bool],
-    within: Sequence[str] | None = None,
 ) -> Difference:
     """Walk the scopes and note on the ledger what is new, changed and missing; library: a folder to leave out.
 
-    within: links that lead out of these folders are not followed, and what was found through them stays. When
-    should_stop says so, the comparison ends early and nothing counts as missing.
+    When should_stop says so, the comparison ends early and nothing counts as missing.
     """
     difference = Difference()
     by_id = {root.id: root for root in roots}
@@ -60,6 +85,7 @@ def compare(
     reached: list[Scope] = []
     unreadable: list[Scope] = []
     siblings = SiblingCache()
+    within = how.within
     allowed = None if within is None else [*within, *(root.path for root in roots if root.kind is RootKind.FOLDER)]
     for scope in scopes:
         root = by_id[scope.root_id]
@@ -70,12 +96,15 @@ def compare(
         )
         whole = FolderWalk(root.id, root.path, "", Rules((), True), covered=covered, skip=library)
         files = 0
+        tally = Tally()
         for chunk in _chunks(iter(walk)):
             files += len(chunk)
-            _note(ledger, chunk, difference, retry_failed)
+            ledger.note(chunk, retry_failed=how.retry_failed, rehash=how.rehash, tally=tally)
             progress.scanned(len(chunk))
             if should_stop():
+                difference.add(root, tally)
                 return difference
+        difference.add(root, tally, 0 if how.rehash else believe_sampled(ledger, scope, root, tally))
         if files == 0 and _is_offline(ledger, root, whole):
             difference.offline.append(root)
             continue
@@ -88,13 +117,6 @@ def compare(
             difference.unreadable.append((join(root.path, quote_path(path)), reason))
     difference.missing = ledger.find_missing(reached, unreadable) if reached else 0
     return difference
-
-
-def _note(ledger: Ledger, chunk: list[FileRecord], difference: Difference, retry_failed: bool) -> None:
-    tally = ledger.note(chunk, retry_failed=retry_failed)
-    difference.unchanged += tally.unchanged
-    difference.new += tally.new
-    difference.changed += tally.changed
 
 
 def _chunks(records: Iterator[FileRecord]) -> Iterator[list[FileRecord]]:

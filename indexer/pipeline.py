@@ -17,10 +17,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders import languages, names, registry
 from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.encoders.compute import Compute
-from clipsearch.errors import ClipSearchError, InvalidInputError, MediaError
-from clipsearch.media.content_hash import hash_content
-from clipsearch.media.decode import read_regular
-from clipsearch.paths import join, quote_path
+from clipsearch.errors import ClipSearchError, InvalidInputError
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
 from clipsearch.store.reading import catalog_file
@@ -36,11 +33,13 @@ from indexer.copy_distance import refresh_copy_distance
 from indexer.data_sets import OptionsChange, check_addresses, split_paths, update_data_sets
 from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
-from indexer.diff import Difference, compare
+from indexer.diff import Comparison, Difference, compare
+from indexer.doubts import hash_of
 from indexer.embed_files import FILES, FileTask, SharedContent
 from indexer.encode import EncodedBatch, EncodeStage
 from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
+from indexer.moved_roots import find_moved_root, retire
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
@@ -49,20 +48,30 @@ from indexer.spreads import refresh_spreads
 logger = logging.getLogger("clipsearch")
 
 
+@dataclass(slots=True)
+class KeptEncoder:
+    """An encoder that stays loaded from one run to the next."""
+
+    encoder: Encoder | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
     """How to run. rules: changes those of the roots in question. model: None keeps the library's encoder.
 
+    rehash: read every file, though its size and time are the same.
     ocr: whether the text in pictures is recognised, now and from now on; None for what the library does so far.
     source: changes how data sets are read, now and from now on.
     executor: what embeds the shards of data sets; None for this process.
     timeout: seconds to wait for another writer. within: folders, which with the roots are all that links may lead to;
-    None follows all links. catalog: the PostgreSQL server of a new library's catalog; see `clipsearch.open`.
+    None follows all links. catalog: the PostgreSQL server of a new library's catalog; see `clipsearch.open`. keep: the
+    encoder that earlier runs loaded, which gets that of this one.
     """
 
     rules: RulesChange | None = None
     model: str | None = None
     retry_failed: bool = False
+    rehash: bool = False
     dry_run: bool = False
     ocr: bool | None = None
     source: OptionsChange | None = None
@@ -70,6 +79,7 @@ class IndexOptions:
     timeout: float = 0.0
     within: tuple[str, ...] | None = None
     catalog: str | None = None
+    keep: KeptEncoder | None = None
 
 
 def index(
@@ -106,9 +116,13 @@ def index(
                 encoder = encoder or _choose_first(options.model, settings, notify)
         library = Library.create(folder, catalog_url=catalog_url, timeout=options.timeout)
         stack.callback(library.close)
+        keep = options.keep or KeptEncoder()
+        if encoder is None and (pin := library.encoder) is not None:
+            encoder = fitting(keep.encoder, pin)
         run = _Run(library, settings, options, progress, notify, should_stop, encoder)
         stack.callback(run.reader.close)
         report = run.rehearse(files, addresses) if options.dry_run else run.perform(files, addresses)
+        keep.encoder = run.encoder
     report.seconds = round(time.monotonic() - started, 3)
     return report
 
@@ -173,6 +187,8 @@ class _Run:
             self._work(encoder, writer, {root.id: root.path for root in roots})
         if not self.should_stop():
             self.report.removed += writer.remove_missing()
+            self._retire(writer, roots)
+        self._count_relocated(difference, roots)
 
     def _index_sources(self, writer: Writer, addresses: Sequence[str]) -> None:
         """Bring data sets up to date; without addresses, all that the library has."""
@@ -209,7 +225,7 @@ class _Run:
             logger.warning("%s", error)
 
     def rehearse(self, paths: Sequence[str], addresses: Sequence[str] = ()) -> IndexReport:
-        """Tell what a run would do, by names, sizes and times; only files that may have moved are read."""
+        """Tell what a run would do, by names, sizes and times; only files that may have moved, or changed, are read."""
         if addresses:
             self.notify("What is in data sets is not looked at by a dry run.")
             if not paths:
@@ -218,9 +234,12 @@ class _Run:
             difference, roots = self._compare(writer, paths)
             root_paths = {root.id: root.path for root in roots}
             moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo(only_new=True))
+            same = sum(_is_same(record, known, root_paths) for record, known in writer.ledger.doubted())
         self.report.added = difference.new - moved
-        self.report.changed = difference.changed
-        self.report.moved = moved
+        self.report.changed = difference.changed + difference.doubted - same
+        self.report.unchanged += same
+        self._count_relocated(difference, roots)
+        self.report.moved += moved
         self.report.removed = difference.missing - moved
         return self.report
 
@@ -232,12 +251,13 @@ class _Run:
             scopes,
             roots,
             library=os.path.realpath(self.library.folder),
-            retry_failed=self.options.retry_failed,
+            how=Comparison(self.options.retry_failed, self.options.rehash, self.options.within),
             progress=self.progress,
             should_stop=self.should_stop,
-            within=self.options.within,
         )
-        self.report.unchanged = difference.unchanged
+        relocated = self._relocated(roots)
+        self.report.moved = sum(difference.unchanged_in[root_id] for root_id in relocated)
+        self.report.unchanged = difference.unchanged - self.report.moved
         self.report.offline = [root.path for root in difference.offline]
         self.report.notes += difference.notes
         self.report.passed_over = dict(difference.passed_over.most_common())
@@ -247,7 +267,12 @@ class _Run:
         """Turn paths into roots and parts of roots that do not overlap; without paths, into all roots."""
         base = self.library.base
         found: list[Scope] = []
+        roots = writer.roots(base)
         for path in sorted({os.path.realpath(path) for path in paths}, key=lambda path: (len(path), path)):
+            if (moved := find_moved_root(writer, roots, path)) is not None:
+                writer.relocate(base, moved.id, path)
+                self.report.relocated.append((moved.path, path))
+                roots = writer.roots(base)
             scope = writer.add_root(base, path)
             if not any(_covers(other, scope) for other in found):
                 found.append(scope)
@@ -257,6 +282,26 @@ class _Run:
             for root_id in {scope.root_id for scope in found}:
                 writer.change_rules(root_id, self.options.rules)
         return found
+
+    def _relocated(self, roots: Sequence[Root]) -> list[int]:
+        """Return the ids of the roots that have got another path."""
+        now = {path for _, path in self.report.relocated}
+        return [root.id for root in roots if root.path in now]
+
+    def _count_relocated(self, difference: Difference, roots: Sequence[Root]) -> None:
+        """Count the files of roots with another path as moved that were read, and are as they were."""
+        read = sum(difference.doubted_in[root_id] for root_id in self._relocated(roots))
+        same = min(read, self.report.unchanged)
+        self.report.unchanged -= same
+        self.report.moved += same
+
+    def _retire(self, writer: Writer, roots: Sequence[Root]) -> None:
+        """Forget roots of which nothing is left, and report those that are gone and have files left."""
+        self.report.retired, left = retire(writer, roots)
+        for root in left:
+            writer.set_offline(root.id, True)
+        paths = [*self.report.offline, *(root.path for root in left)]
+        self.report.offline = [path for path in dict.fromkeys(paths) if path not in self.report.retired]
 
     def _pin(self) -> None:
         """Make sure of the library's encoder: the one it has, or for a new library the one that was asked for."""
@@ -375,12 +420,13 @@ def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:
     """Tell whether a file has the content of a missing item; each missing item is claimed once."""
     if not writer.ledger.is_missing(record.size):
         return False
-    path = join(roots[record.root_id], quote_path(record.path))
-    try:
-        content_hash = hash_content(read_regular(path, record.size)[0], path)
-    except (OSError, MediaError):
-        return False
-    return writer.ledger.claim_missing(record.size, content_hash)
+    content_hash = hash_of(record, roots[record.root_id])
+    return content_hash is not None and writer.ledger.claim_missing(record.size, content_hash)
+
+
+def _is_same(record: FileRecord, content_hash: str, roots: dict[int, str]) -> bool:
+    """Tell whether a file has the content that is indexed of it."""
+    return hash_of(record, roots[record.root_id]) == content_hash
 
 
 def _check_paths(folder: Path, paths: Sequence[str]) -> None:

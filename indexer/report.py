@@ -95,6 +95,8 @@ class IndexReport:
         notes: Of files that were indexed, or whose rows were, though something is missing: the path, and what.
         passed_over: How many files are of no kind that is indexed, by the endings of their names, the most first.
         offline: Roots that could not be reached and were left as they are.
+        relocated: The path that a root had, and the one that it has now.
+        retired: Roots that are gone and no longer indexed, since all their files were found elsewhere.
         read: Pictures whose text was recognised.
         with_text: How many of them have any.
         interrupted: Whether the run stopped early; all before that is committed.
@@ -113,6 +115,8 @@ class IndexReport:
     notes: list[tuple[str, str]] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
     offline: list[str] = field(default_factory=list)
+    relocated: list[tuple[str, str]] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
     read: int = 0
     with_text: int = 0
     interrupted: bool = False

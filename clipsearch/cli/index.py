@@ -43,6 +43,7 @@ _SHOWN_KINDS = 8
 )
 @data_set_options
 @click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
+@click.option("--rehash", is_flag=True, help="Read every file, even if its size and times say that it has not changed.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, judged by names, sizes and times, and change nothing."
 )
@@ -92,6 +93,7 @@ def index(
     pictures: str | None,
     fetch_urls: bool | None,
     retry_failed: bool,
+    rehash: bool,
     dry_run: bool,
     verbose: bool,
     as_json: bool,
@@ -132,13 +134,13 @@ def index(
     rules = None if change == RulesChange() else change
     source = make_options(columns, pictures, fetch_urls)
     chosen = _choose_executor(executor, address, settings)
-    options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen, catalog=catalog)
+    options = IndexOptions(rules, model, retry_failed, rehash, dry_run, ocr, source, chosen, catalog=catalog)
     show_details(verbose)
     with stop_flag() as stop, quiet_libraries(uses_ray=chosen is not None), make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
         _write_json(report)
-    _summarise(report, dry_run)
+    summarise(report, dry_run)
     if report.interrupted:
         sys.exit(130)
 
@@ -146,7 +148,7 @@ def index(
 def _write_json(report: IndexReport) -> None:
     from clipsearch import present
 
-    write_bytes(present.to_json(_payload(report)))
+    write_bytes(present.to_json(payload_of(report)))
 
 
 def _choose_executor(name: str, address: str | None, settings: Settings) -> Executor | None:
@@ -160,24 +162,31 @@ def _choose_executor(name: str, address: str | None, settings: Settings) -> Exec
     return RayExecutor(RayOptions(address, settings.ray_workers, settings.ray_cpus, settings.ray_gpus))
 
 
-def _payload(report: IndexReport) -> dict[str, object]:
+def payload_of(report: IndexReport) -> dict[str, object]:
+    """Return a report as JSON has it."""
     values = asdict(report)
     names = ("added", "changed", "moved", "removed", "unchanged", "encoded")
     rows = [name for name in ("failed_rows", "unfetched") if values[name]]
     failed = [{"path": path, "reason": reason} for path, reason in report.failed]
     read = ("read", "with_text") if report.read else ()
     notes = [{"path": path, "note": text} for path, text in report.notes]
+    roots = [name for name in ("relocated", "retired") if values[name]]
     more = {"failed": failed, "notes": notes, "passed_over": report.passed_over, "seconds": report.seconds}
-    return {name: values[name] for name in (*names, *read, *rows)} | more
+    return {name: values[name] for name in (*names, *read, *rows, *roots)} | more
 
 
-def _summarise(report: IndexReport, dry_run: bool) -> None:
+def summarise(report: IndexReport, dry_run: bool = False) -> None:
+    """Say on stderr what a run did."""
     for path, reason in report.failed[:SHOWN_FAILURES]:
         note(f"failed: {printable(path)}: {printable(reason)}")
     if len(report.failed) > SHOWN_FAILURES:
         of_files = "" if report.failed_rows else "; see `clipsearch status --failed`"
         note(f"... and {report.count_failed() - SHOWN_FAILURES:,} more{of_files}")
     _show_notes(report)
+    for old, new in report.relocated:
+        note(f"moved: {printable(old)} is now {printable(new)}; its files keep ids, tags and collections")
+    for path in report.retired:
+        note(f"gone: {printable(path)}; all its files were found elsewhere, and it is no longer indexed")
     for path in report.offline:
         note(f"offline: {printable(path)} is gone or empty; its files are kept. To drop them: clipsearch forget PATH")
     names = ("added", "changed", "moved", "removed", "unchanged")

@@ -25,6 +25,7 @@ INTERRUPTED, INTERNAL = 130, 70
 SECTIONS = {
     "Index": {
         "index": ("clipsearch.cli.index", "Add files, or bring the library up to date."),
+        "watch": ("clipsearch.cli.watch", "Index folders whenever they change."),
         "import": ("clipsearch.cli.import_shards", "Import the shards that `embed --shard` wrote."),
         "import-embeddings": ("clipsearch.cli.import_embeddings", "Import vectors that were made elsewhere."),
         "forget": ("clipsearch.cli.maintain", "Remove files or folders from the library."),

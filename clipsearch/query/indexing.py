@@ -20,6 +20,7 @@ class IndexKeywords(TypedDict, total=False):
     exclude: Iterable[str] | None
     include_hidden: bool | None
     retry_failed: bool
+    rehash: bool
     ocr: bool | None
     columns: Mapping[str, str] | None
     pictures: str | os.PathLike[str] | None
@@ -58,6 +59,7 @@ def read_options(keywords: IndexKeywords, timeout: float) -> IndexOptions:
     return IndexOptions(
         None if change == RulesChange() else change,
         retry_failed=keywords.get("retry_failed", False),
+        rehash=keywords.get("rehash", False),
         ocr=keywords.get("ocr"),
         source=make_options(named, None if pictures is None else os.fsdecode(pictures), keywords.get("fetch_urls")),
         timeout=timeout,

@@ -103,6 +103,7 @@ class EngineWrites:
             exclude: Patterns of what is left out, now and from now on; None for those that the library has.
             include_hidden: Whether hidden files are taken, now and from now on; None for what the library does.
             retry_failed: Try files that failed before.
+            rehash: Read every file, though its size and times say that it has not changed.
             ocr: Whether the text in pictures is recognised, now and from now on; None for what the library does.
             columns: Which columns of tables have the roles `image`, `caption` and `id`; None for what the library says
                 of each table, or those with the usual names.

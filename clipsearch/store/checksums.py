@@ -25,11 +25,12 @@ from clipsearch.store.refusals import REPAIR
 _BYTES = 8
 _FUNCTION = "clipsearch_digest"
 
-_DERIVED = {"digest", "deleted"}
-"""Columns without a digest, which stand last. That `deleted` agrees with the tombstones is checked as such."""
+_UNCOVERED = {"digest", "deleted", "ctime_ns", "inode", "beside_ctime_ns"}
+"""Columns without a digest, which stand last. That `deleted` agrees with the tombstones is checked as such; a wrong
+time or number of a file has it read again."""
 
 COVERED: Mapping[Table, tuple[Column[Any], ...]] = {
-    table: tuple(column for column in table.c if column.name not in _DERIVED) for table in schema.SEALED
+    table: tuple(column for column in table.c if column.name not in _UNCOVERED) for table in schema.SEALED
 }
 """The columns that the digest of a table's row covers, in order."""
 

@@ -49,6 +49,8 @@ def store(
         if content.moved is not None:
             _move(connection, placed, content.moved, counts)
             ledger.found_again(content.moved.id)
+            if content.moved.root_id != content.record.root_id and not content.moved.deleted:
+                ledger.left.add(content.moved.root_id)
             known[content.moved.id] = content
         elif content.own is not None:
             _replace(connection, placed, content.own, counts)
@@ -137,6 +139,7 @@ def store_failure(connection: Connection, failed: Failed) -> None:
         "mtime_ns": record.mtime_ns,
         "reason": failed.reason,
         "transient": failed.transient,
+        "ctime_ns": record.identity.ctime_ns,
     }
     statement = upsert(failures).values(root_id=root_id, path=path, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["root_id", "path"], set_=values))
@@ -160,7 +163,9 @@ def _columns(content: Content) -> dict[str, Any]:
 
 def _place(content: Content) -> dict[str, Any]:
     root_id, path = content.place
-    return {"root_id": root_id, "path": path, "size": content.record.size, "mtime_ns": content.record.mtime_ns}
+    record = content.record
+    stamp = {"size": record.size, "mtime_ns": record.mtime_ns, "beside_ctime_ns": record.beside.ctime_ns}
+    return {"root_id": root_id, "path": path, **stamp, **record.identity._asdict()}
 
 
 def _stamp(content: Content) -> dict[str, Any]:

@@ -7,8 +7,10 @@ nothing of it outlives the run.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -26,19 +28,22 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     exists,
     func,
     insert,
     or_,
     select,
+    update,
 )
 
 from clipsearch.paths import quote_path, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
 from clipsearch.store.inserts import insert_many
-from clipsearch.store.records import CaptionSource, FileRecord, Scope
+from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, Scope
+from clipsearch.store.roots import under
 from clipsearch.store.schema import failures, items
 from clipsearch.store.sql_values import chunks
 from clipsearch.types import Modality
@@ -64,7 +69,11 @@ _todo = Table(
     Column("stamp", Text),
     Column("metadata", Text, nullable=False),  # JSON
     Column("described", Text, nullable=False),  # JSON: paths of metadata beside the file
+    Column("ctime_ns", BigInteger),
+    Column("inode", BigInteger),
+    Column("beside_ctime_ns", BigInteger),
     Column("is_new", Boolean, nullable=False),
+    Column("doubt", Integer),
     prefixes=["TEMPORARY"],
 )
 _missing = Table(
@@ -85,76 +94,155 @@ _scopes = Table(
     prefixes=["TEMPORARY"],
 )
 
+_IDENTITY = ("ctime_ns", "inode", "beside_ctime_ns")
 _RECORD_COLUMNS = tuple(
     _todo.c[name]
     for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata", "described")
+) + tuple(_todo.c[name] for name in _IDENTITY)
+_STAMP = ("id", "path", "size", "mtime_ns", "ctime_ns")
+_KNOWN = select(
+    *(items.c[name] for name in (*_STAMP, "inode", "beside_ctime_ns", "deleted", "modality", "caption_stamp"))
+)
+_FAILED = select(*(failures.c[name] for name in (*_STAMP, "transient")))
+_DOUBTED = (
+    select(items.c.content_hash, *_RECORD_COLUMNS)
+    .join_from(_todo, items, (items.c.root_id == _todo.c.root_id) & (items.c.path == _todo.c.path))
+    .where(_todo.c.doubt.is_not(None))
+)
+_LEARN = (
+    update(items)
+    .where(items.c.id == bindparam("item_id"))
+    .values({name: bindparam(f"new_{name}") for name in _IDENTITY})
 )
 _NO_TEXTS = "[]"
 
 
+class Doubt(IntEnum):
+    """Why a file of the same size and time may have changed: what of its identity is another.
+
+    TOUCHED: its change time, or that of the text beside it. RENUMBERED: its inode. REPLACED: both.
+    """
+
+    TOUCHED = 1
+    RENUMBERED = 2
+    REPLACED = 3
+
+
 @dataclass(slots=True)
 class Tally:
-    """How many files of a walk are unchanged, new or changed, before any is read."""
+    """How many files of a walk are unchanged, new or changed, before any is read.
+
+    identified: how many of the unchanged have the identity that is known of them. doubted: how many may have changed
+    though their size and time are the same, by the reason.
+    """
 
     unchanged: int = 0
     new: int = 0
     changed: int = 0
+    identified: int = 0
+    doubted: Counter[Doubt] = field(default_factory=Counter)
+
+    def keep(self, item: Row[Any] | None = None) -> None:
+        """Count a file that is unchanged; item: what is indexed of it, if anything is."""
+        self.unchanged += 1
+        self.identified += item is not None and item.ctime_ns is not None
+
+    def add(self, *, is_new: bool, doubt: Doubt | None) -> None:
+        """Count a file that is new or changed, or may be changed."""
+        if doubt is not None:
+            self.doubted[doubt] += 1
+        elif is_new:
+            self.new += 1
+        else:
+            self.changed += 1
 
 
 class Ledger:
-    """The state of one run, on the connection of the writer."""
+    """The state of one run, on the connection of the writer. left: ids of roots whose items moved to another root."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.left: set[int] = set()
         with transaction(connection):
             _temporary.drop_all(connection)
             _temporary.create_all(connection)
 
-    def note(self, records: Sequence[FileRecord], *, retry_failed: bool) -> Tally:
-        """Compare files of one root with the catalog; what is new or changed goes on the to-do list.
+    def note(
+        self, records: Sequence[FileRecord], *, retry_failed: bool, rehash: bool = False, tally: Tally | None = None
+    ) -> Tally:
+        """Compare files of one root with the catalog; what is new or changed, or may be, goes on the to-do list.
 
         A file that failed before and has not changed counts as unchanged, unless retry_failed or it could not
-        be opened then.
+        be opened then. rehash: all files may have changed. tally: is added to. What is not known yet of the identity
+        of a file that has not changed is noted in the catalog.
         """
-        tally = Tally()
-        with transaction(self._connection):
+        tally = tally or Tally()
+        with transaction(self._connection):  # no new revision: a reader keeps no identities
             for chunk in chunks(records):
-                self._note(chunk, tally, retry_failed)
+                self._note(chunk, tally, retry_failed, rehash)
         return tally
 
-    def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool) -> None:
-        known = self._look_up(items, chunk)
-        failed = self._look_up(failures, chunk)
-        seen, todo = [], []
+    def _note(self, chunk: list[FileRecord], tally: Tally, retry_failed: bool, rehash: bool) -> None:
+        known = self._look_up(_KNOWN, items, chunk)
+        failed = self._look_up(_FAILED, failures, chunk)
+        seen = [{"what": "failure", "id": failure.id} for failure in failed.values()]
+        seen += [{"what": "item", "id": item.id} for item in known.values() if not item.deleted]
+        todo, learnt = [], []
         for record in chunk:
             path = quote_path(record.path)
             item, failure = known.get(path), failed.get(path)
-            stamp = (record.size, record.mtime_ns)
-            if failure is not None:
-                seen.append({"what": "failure", "id": failure.id})
-            if item is not None and not item.deleted:
-                seen.append({"what": "item", "id": item.id})
-                if (item.size, item.mtime_ns) == stamp and _is_captioned(item, record):
-                    tally.unchanged += 1
+            item = None if item is None or item.deleted else item
+            if item is not None and _is_as_known(item, record) and _is_captioned(item, record):
+                doubt = Doubt.TOUCHED if rehash else _doubt(item, record)
+                if doubt is None:
+                    tally.keep(item)
+                    if None in (item.ctime_ns, item.inode, item.beside_ctime_ns) and _has_news(item, record):
+                        learnt.append(_identity_of(record, "new_") | {"item_id": item.id})
                     continue
-            if failure is not None and (failure.size, failure.mtime_ns) == stamp:
-                if not (retry_failed or failure.transient):
-                    tally.unchanged += 1
-                    continue
-            is_new = item is None or item.deleted
-            if is_new:
-                tally.new += 1
+            elif not (retry_failed or rehash) and _fails_again(failure, record):
+                tally.keep()
+                continue
             else:
-                tally.changed += 1
-            todo.append(_to_row(record) | {"is_new": is_new})
+                doubt = None
+            tally.add(is_new=item is None, doubt=doubt)
+            todo.append(_to_row(record) | {"is_new": item is None, "doubt": doubt})
         if seen:
             self._connection.execute(insert(_seen).prefix_with("OR IGNORE"), seen)
         if todo:
             insert_many(self._connection, _todo, todo)
+        if learnt:
+            self._connection.execute(_LEARN, learnt)
 
-    def _look_up(self, table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
+    def sample(self, scope: Scope, doubt: Doubt, count: int) -> list[tuple[FileRecord, str]]:
+        """Choose files of a scope that may have changed; each with the hash of what is indexed."""
+        query = _DOUBTED.where(under(_todo, scope), _todo.c.doubt == doubt).order_by(func.random()).limit(count)
+        with transaction(self._connection):
+            return [(_from_row(row[1:]), row[0]) for row in self._connection.execute(query)]
+
+    def doubted(self, page: int = 1000) -> Iterator[tuple[FileRecord, str]]:
+        """Yield the files that may have changed; each with the hash of what is indexed."""
+        last = 0
+        while True:
+            query = _DOUBTED.where(_todo.c.seq > last).order_by(_todo.c.seq).limit(page)
+            with transaction(self._connection):
+                rows = self._connection.execute(query).all()
+            if not rows:
+                return
+            yield from ((_from_row(row[1:]), row[0]) for row in rows)
+            last = rows[-1].seq
+
+    def believe(self, scope: Scope, doubt: Doubt) -> None:
+        """Take files of a scope that may have changed for unchanged; note their identity."""
+        chosen = (under(_todo, scope), _todo.c.doubt == doubt)
+        same = (items.c.root_id == _todo.c.root_id, items.c.path == _todo.c.path)
+        values = {name: _todo.c[name] for name in _IDENTITY}
+        with transaction(self._connection):  # no new revision: a reader keeps no identities
+            self._connection.execute(update(items).values(values).where(*same, *chosen))
+            self._connection.execute(delete(_todo).where(*chosen))
+
+    def _look_up(self, query: Select[Any], table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
         paths = [quote_path(record.path) for record in chunk]
-        query = select(table).where(table.c.root_id == chunk[0].root_id, table.c.path.in_(paths))
+        query = query.where(table.c.root_id == chunk[0].root_id, table.c.path.in_(paths))
         return {row.path: row for row in self._connection.execute(query)}
 
     def find_missing(self, scopes: Sequence[Scope], unreadable: Sequence[Scope]) -> int:
@@ -268,15 +356,64 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
         "stamp": beside.stamp,
         "metadata": beside.metadata,
         "described": json.dumps([*map(quote_path, beside.described)]) if beside.described else _NO_TEXTS,
+        **_identity_of(record),
     }
 
 
-def _from_row(row: Row[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, described = tuple(row)  # faster than by name
+def _from_row(row: Sequence[Any]) -> FileRecord:
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, described, *identity = tuple(row)
+    ctime_ns, inode, beside_ctime_ns = identity
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
     paths = () if described == _NO_TEXTS else tuple(map(unquote_path, json.loads(described)))
-    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, paths)
-    return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside)
+    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, paths, beside_ctime_ns)
+    return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside, FileIdentity(ctime_ns, inode))
+
+
+def _identity_of(record: FileRecord, prefix: str = "") -> dict[str, int | None]:
+    """Return the columns of _IDENTITY, under names that begin so."""
+    return dict(zip((prefix + name for name in _IDENTITY), _seen_of(record), strict=True))
+
+
+def _seen_of(record: FileRecord) -> tuple[int | None, ...]:
+    return record.identity.ctime_ns, record.identity.inode, record.beside.ctime_ns
+
+
+def _is_as_known(row: Row[Any], record: FileRecord) -> bool:
+    return bool((row.size, row.mtime_ns) == (record.size, record.mtime_ns))
+
+
+def _fails_again(failure: Row[Any] | None, record: FileRecord) -> bool:
+    """Tell whether a file failed that is as it was then, and not one that could not be opened."""
+    if failure is None:
+        return False
+    is_touched = _differs(failure.ctime_ns, record.identity.ctime_ns)
+    return not failure.transient and not is_touched and _is_as_known(failure, record)
+
+
+def _doubt(item: Row[Any], record: FileRecord) -> Doubt | None:
+    """Tell why a file may have changed though its size and time are the same; None for no reason."""
+    known = (item.ctime_ns, item.inode, item.beside_ctime_ns)
+    seen = _seen_of(record)
+    if known == seen:
+        return None
+    is_changed, is_renumbered, is_told_otherwise = map(_differs, known, seen)
+    if is_changed and is_renumbered:
+        return Doubt.REPLACED
+    if is_changed or is_told_otherwise:
+        return Doubt.TOUCHED
+    return Doubt.RENUMBERED if is_renumbered else None
+
+
+def _differs(known: int | None, seen: int | None) -> bool:
+    return known != seen and known is not None and seen is not None
+
+
+def _has_news(item: Row[Any], record: FileRecord) -> bool:
+    """Tell whether there is something in the identity of a file that is not known yet."""
+    known = (item.ctime_ns, item.inode, item.beside_ctime_ns)
+    if known == _seen_of(record):
+        return False
+    return any(old is None and new is not None for old, new in zip(known, _seen_of(record), strict=True))
 
 
 def _gone_from(table: Table) -> ColumnElement[bool]:

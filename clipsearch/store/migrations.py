@@ -38,6 +38,8 @@ _LATER = (
 )
 """The sealed tables that came after there were digests."""
 
+_IDENTITY = ("ctime_ns", "inode", "beside_ctime_ns")
+
 
 def _create(connection: Connection) -> None:
     if is_postgres(connection):
@@ -100,6 +102,11 @@ def _add_shards_and_second_set(connection: Connection) -> None:
     checksums.create(connection)
 
 
+def _add_identities(connection: Connection) -> None:
+    for column in (*(schema.items.c[name] for name in _IDENTITY), schema.failures.c.ctime_ns):
+        _add_column(connection, column)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     table = column.table.name
     if not _has_column(connection, table, column.name):
@@ -124,6 +131,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_records,
     _add_collections_of_users,
     _add_shards_and_second_set,
+    _add_identities,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -135,10 +143,11 @@ def _view(table: Table, *missing: str) -> str:
 
 
 _UNSEALED = (
-    *(_view(table, "digest") for table in (schema.settings, schema.segments, schema.failures, schema.generations)),
+    *(_view(table, "digest") for table in (schema.settings, schema.segments, schema.generations)),
+    _view(schema.failures, "digest", "ctime_ns"),
     _view(schema.vectors, "checksum"),
 )
-_ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest")
+_ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest", *_IDENTITY)
 
 
 def _empty_view(table: Table) -> str:
@@ -153,6 +162,7 @@ _NO_RECORDS = (
     *map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures)),
     *_NO_COLLECTIONS,
 )
+_UNIDENTIFIED = (_view(schema.items, *_IDENTITY), _view(schema.failures, "ctime_ns"))
 _UNREAD = (_empty_view(schema.recognised_text), *_NO_RECORDS)
 
 VIEWS: tuple[tuple[str, ...], ...] = (
@@ -161,15 +171,16 @@ VIEWS: tuple[tuple[str, ...], ...] = (
         *_UNREAD,
         *_UNSEALED,
         _view(schema.roots, "'folder' AS kind", "digest"),
-        _view(schema.items, "caption", "caption_stamp", "digest"),
+        _view(schema.items, "caption", "caption_stamp", "digest", *_IDENTITY),
     ),
     (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
     (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
-    (*_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
-    _UNREAD,
-    _NO_RECORDS,
-    _NO_COLLECTIONS,
-    _NEWEST,
+    (*_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest", *_IDENTITY), _view(schema.tags, "digest")),
+    (*_UNREAD, *_UNIDENTIFIED),
+    (*_NO_RECORDS, *_UNIDENTIFIED),
+    (*_NO_COLLECTIONS, *_UNIDENTIFIED),
+    (*_NEWEST, *_UNIDENTIFIED),
+    _UNIDENTIFIED,
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count; a table that is there after all is seen by the connections

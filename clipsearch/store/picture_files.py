@@ -24,7 +24,7 @@ from clipsearch.store import catalog
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.folder import open_folder
 from clipsearch.store.library import Library
-from clipsearch.store.records import RootKind, mtime_ns
+from clipsearch.store.records import FileIdentity, RootKind, mtime_ns
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items, record_contents, record_pictures
 from clipsearch.types import Modality
@@ -42,8 +42,8 @@ class OpenPicture:
     """The picture of an item, before it is read.
 
     content_hash: of the item. version: of the bytes that are read; it changes with them. is_as_indexed: whether they
-    are what was indexed, as far as size and time of a file tell. read: returns the bytes, given how many there may be;
-    raises MediaError.
+    are what was indexed, as far as size, times and inode of a file tell. read: returns the bytes, given how many there
+    may be; raises MediaError.
     """
 
     content_hash: str
@@ -84,9 +84,20 @@ def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
         return
     with _opened(place) as descriptor:
         status = os.fstat(descriptor)
-        found, indexed = (status.st_size, mtime_ns(status)), (row.size, row.mtime_ns)
-        version = row.content_hash if found == indexed else f"{found[0]:x}-{status.st_mtime_ns:x}"
-        yield OpenPicture(row.content_hash, version, found == indexed, partial(_read, descriptor))
+        is_as_indexed = _is_as_indexed(row, status)
+        version = row.content_hash if is_as_indexed else "-".join(f"{number:x}" for number in _numbers(status))
+        yield OpenPicture(row.content_hash, version, is_as_indexed, partial(_read, descriptor))
+
+
+def _is_as_indexed(row: Row[Any], status: os.stat_result) -> bool:
+    """Tell whether a file is what was indexed, as far as size, times and inode tell, where they are known."""
+    found, known = (status.st_size, mtime_ns(status)), (row.size, row.mtime_ns)
+    identity = zip((row.ctime_ns, row.inode), FileIdentity.of(status), strict=True)
+    return found == known and all(old is None or old == new for old, new in identity)
+
+
+def _numbers(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def read_kept(library: Library, item_id: int, limit: int) -> bytes:

@@ -69,7 +69,7 @@ class CaptionSource:
     sidecar: the absolute path of a text of its name, "" for none. texts: what tables of captions say of it. stamp: of
     all that, "" for nothing; None where a table could not be read, so that there may be more. metadata: JSON of what
     the other columns of tables say. described: absolute paths of metadata beside the picture, as of
-    `media/sidecars.py`.
+    `media/sidecars.py`. ctime_ns: the newest of the text and of these, as of `FileIdentity`.
     """
 
     sidecar: str = ""
@@ -77,6 +77,32 @@ class CaptionSource:
     stamp: str | None = ""
     metadata: str = NONE
     described: tuple[str, ...] = ()
+    ctime_ns: int | None = None
+
+
+class FileIdentity(NamedTuple):
+    """What a file system says of a file beside its size and time, for nothing. None where it says nothing.
+
+    ctime_ns: when the file or its entry changed last, which no program sets; on Windows, when it was made. inode: its
+    number. Both are held within the 64 bits that a database keeps.
+    """
+
+    ctime_ns: int | None = None
+    inode: int | None = None
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileIdentity:
+        """Take it from what stat says."""
+        inode, ctime_ns = status.st_ino, status.st_ctime_ns
+        if (
+            0 < inode < 2**63 and -(2**63) <= ctime_ns < 2**63
+        ):  # as nearly all are; this is done for each file of a walk
+            return cls(ctime_ns, inode)
+        inode &= 2**64 - 1
+        return cls(_bounded(ctime_ns), (inode - 2**64 if inode >= 2**63 else inode) or None)
+
+
+UNKNOWN_IDENTITY = FileIdentity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +114,16 @@ class FileRecord:
     size: int
     mtime_ns: int
     beside: CaptionSource = CaptionSource()
+    identity: FileIdentity = UNKNOWN_IDENTITY
 
 
 def mtime_ns(status: os.stat_result) -> int:
     """Return a file's time of change in nanoseconds, held within the 64 bits that a database keeps."""
-    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
+    return _bounded(status.st_mtime_ns)
+
+
+def _bounded(nanoseconds: int) -> int:
+    return min(max(nanoseconds, -(2**63)), 2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
-from clipsearch.paths import quote_path
+from clipsearch.paths import join, quote_path, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.checksums import row_checksum
 from clipsearch.store.ledger import Ledger
@@ -25,6 +26,9 @@ RowsByModality = dict[Modality, NDArray[np.float16]]
 
 Place = tuple[int, str]
 """Where an item is: its root and its path as it is stored."""
+
+_MOST_ABSENT = 16
+"""Of so many items of one content it is looked whether their files are gone; there may be thousands of copies."""
 
 _AT_PATHS = select(items).where(items.c.root_id == bindparam("root"), items.c.path.in_(text_parameter("paths")))
 
@@ -126,10 +130,12 @@ class Resolver:
         self._ledger = ledger
         self._none_deleted: set[str] = set()
 
-    def resolve(self, connection: Connection, batch: Sequence[Outcome]) -> tuple[list[Content], list[FileRecord]]:
+    def resolve(
+        self, connection: Connection, batch: Sequence[Outcome], roots: Mapping[int, str]
+    ) -> tuple[list[Content], list[FileRecord]]:
         """Return what to store, and the files whose known content is gone meanwhile.
 
-        Of several outcomes for one place the last one counts.
+        Of several outcomes for one place the last one counts. roots: id -> path of those whose files may be gone.
         """
         contents: dict[Place, Content] = {}
         unresolved: list[FileRecord] = []
@@ -137,7 +143,7 @@ class Resolver:
         owners = items_at(connection, [outcome.record for outcome in batch])
         # An item at the path of a file of this batch will become that file, so it cannot also move elsewhere.
         taken = {own.id for own in owners.values()}
-        gone = _GoneItems(connection, self._ledger, taken, self._none_deleted)
+        gone = _GoneItems(connection, self._ledger, taken, self._none_deleted, roots)
         for outcome in batch:
             content: Content | None
             own = owners.get(place_of(outcome.record))
@@ -208,25 +214,44 @@ class _GoneItems:
     which nothing is deleted is remembered for all batches: what the same run deletes is not moved.
     """
 
-    def __init__(self, connection: Connection, ledger: Ledger, taken: set[int], none_deleted: set[str]) -> None:
-        """Prepare. taken: ids of items that stay where they are. none_deleted: is added to."""
+    def __init__(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        taken: set[int],
+        none_deleted: set[str],
+        roots: Mapping[int, str],
+    ) -> None:
+        """Prepare. taken: ids of items that stay where they are. none_deleted: is added to. roots: id -> path."""
         self._connection = connection
         self._ledger = ledger
         self._taken = taken
         self._none_deleted = none_deleted
+        self._roots = roots
         self._ids: dict[str, Iterator[int]] = {}
 
     def take(self, size: int, content_hash: str) -> Row[Any] | None:
-        """Return an item of that content, missing ones first, that none has taken yet."""
+        """Return an item of that content that none has taken yet: missing ones first, deleted ones last."""
         if content_hash not in self._ids:
             self._ids[content_hash] = chain(
-                self._ledger.missing_with(self._connection, size, content_hash), self._deleted(content_hash)
+                self._ledger.missing_with(self._connection, size, content_hash),
+                self._absent(content_hash),
+                self._deleted(content_hash),
             )
         for item_id in self._ids[content_hash]:
             if item_id not in self._taken and catalog.is_encoded(self._connection, item_id):
                 self._taken.add(item_id)
                 return self._connection.execute(select(items).where(items.c.id == item_id)).one()
         return None
+
+    def _absent(self, content_hash: str) -> Iterator[int]:
+        """Yield items that no walk of this run looked for, and whose files are gone."""
+        query = select(items.c.id, items.c.root_id, items.c.path)
+        query = query.where(items.c.content_hash == content_hash, ~items.c.deleted).order_by(items.c.id)
+        found = self._connection.execute(query.limit(_MOST_ABSENT)).all() if self._roots else []
+        for item in found:
+            if item.root_id in self._roots and _is_gone(join(self._roots[item.root_id], item.path)):
+                yield item.id
 
     def _deleted(self, content_hash: str) -> Iterator[int]:
         if content_hash in self._none_deleted:
@@ -236,6 +261,27 @@ class _GoneItems:
         if not found:
             self._none_deleted.add(content_hash)
         yield from found
+
+
+def sample_files(connection: Connection, root_id: int, count: int) -> list[tuple[FileRecord, str]]:
+    """Choose files of a root by chance; each with the hash of its content."""
+    query = select(items.c.path, items.c.size, items.c.mtime_ns, items.c.content_hash)
+    query = query.where(items.c.root_id == root_id, ~items.c.deleted).order_by(func.random()).limit(count)
+    return [
+        (FileRecord(root_id, unquote_path(item.path), item.size, item.mtime_ns), item.content_hash)
+        for item in connection.execute(query)
+    ]
+
+
+def _is_gone(path: str) -> bool:
+    """Tell whether nothing is at a path. What cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def _is_sound(place: Row[Any], vector: NDArray[np.float16]) -> bool:

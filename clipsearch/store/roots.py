@@ -168,6 +168,12 @@ def add_records_root(connection: Connection) -> int:
     return _insert(connection, RootKind.RECORDS, RECORDS, False) if root_id is None else root_id
 
 
+def relocate(connection: Connection, base: str, root_id: int, path: str) -> None:
+    """Give a folder another path, absolute and resolved, which no root holds or lies in."""
+    stored, portable = _stored(base, path)
+    connection.execute(update(roots).where(roots.c.id == root_id).values(path=stored, portable=portable, offline=False))
+
+
 def change_rules(connection: Connection, root_id: int, change: RulesChange) -> None:
     """Change which files of a root are wanted."""
     given = {name: value for name, value in asdict(change).items() if value is not None}

@@ -84,6 +84,10 @@ items = Table(
     Column("caption_stamp", String(40)),  # of what the captions were read from; NULL where nobody has looked
     Column("deleted", Boolean, nullable=False, default=False),
     _digest(),
+    # What only decides whether a file is read again has no digest; NULL where nobody has looked.
+    Column("ctime_ns", BigInteger),
+    Column("inode", BigInteger),
+    Column("beside_ctime_ns", BigInteger),  # of the text beside a picture
     UniqueConstraint("root_id", "path"),
     sqlite_autoincrement=True,
 )
@@ -240,6 +244,7 @@ failures = Table(
     Column("reason", Text, nullable=False),
     Column("transient", Boolean, nullable=False),  # tried again at every run: the file could not be opened
     _digest(),
+    Column("ctime_ns", BigInteger),  # as of items
     UniqueConstraint("root_id", "path"),
     sqlite_autoincrement=True,
 )

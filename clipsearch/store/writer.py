@@ -44,7 +44,7 @@ from clipsearch.store.records import (
     RootKind,
     Scope,
 )
-from clipsearch.store.resolve import Resolver
+from clipsearch.store.resolve import Resolver, sample_files
 from clipsearch.store.revision import change
 from clipsearch.store.roots import (
     RulesChange,
@@ -56,6 +56,7 @@ from clipsearch.store.roots import (
     find_records_root,
     find_scope,
     get_roots,
+    relocate,
     set_offline,
 )
 from clipsearch.store.row_places import stack_rows
@@ -113,22 +114,24 @@ class Writer:
         """The connection and the segments, for what rewrites a library; see clipsearch.store.compaction."""
         return self._connection, self._store
 
-    def commit(self, batch: Sequence[Outcome]) -> Committed:
+    def commit(self, batch: Sequence[Outcome], roots: Mapping[int, str] | None = None) -> Committed:
         """Store a batch of outcomes; when it returns they are durable and findable.
 
+        roots: id -> absolute path. Items of these whose files are gone may be what new files are. Without, only what
+        the run found missing may be.
         Raises LibraryError when the disk refuses; nothing of the batch counts then.
         """
         with self._commits:
             self._check_open()
-            return self._commit(batch)
+            return self._commit(batch, roots or {})
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise LibraryError("The writer of the library is closed. Run again; nothing committed is lost.")
 
-    def _commit(self, batch: Sequence[Outcome]) -> Committed:
+    def _commit(self, batch: Sequence[Outcome], roots: Mapping[int, str]) -> Committed:
         with transaction(self._connection) as connection:
-            contents, unresolved = self._resolver.resolve(connection, batch)
+            contents, unresolved = self._resolver.resolve(connection, batch, roots)
         result = Committed(CommitCounts(encoded=sum(isinstance(outcome, Encoded) for outcome in batch)), unresolved)
         appended = append(self._connection, self._store, stack_rows(content.rows for content in contents))
         with change(self._connection) as connection:
@@ -279,6 +282,16 @@ class Writer:
             return scope
         with change(self._connection) as connection:
             return add_root(connection, base, path)
+
+    def relocate(self, base: str, root_id: int, path: str) -> None:
+        """Give a root the resolved absolute path where its folder is now; no root may hold that or lie in it."""
+        with change(self._connection) as connection:
+            relocate(connection, base, root_id, path)
+
+    def sample_files(self, root_id: int, count: int) -> list[tuple[FileRecord, str]]:
+        """Choose files of a root by chance; each with the hash of its content."""
+        with transaction(self._connection) as connection:
+            return sample_files(connection, root_id, count)
 
     def add_collection(self, base: str, source: str) -> int:
         """Return the root of the collection that comes from a resolved absolute path, adding it if it is new."""

@@ -23,7 +23,7 @@ from clipsearch.media.sidecars import MAX_DESCRIBED, SidecarNames
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
 from clipsearch.store.caption_table import open_table
-from clipsearch.store.records import CaptionSource
+from clipsearch.store.records import CaptionSource, FileIdentity
 from clipsearch.types import PICTURE_SUFFIXES, MetadataValue
 from indexer.sources.picture_names import PictureNames, name_key
 
@@ -148,8 +148,12 @@ class FolderCaptions:
     def of(self, path: str, names: Collection[str]) -> CaptionSource:
         """Find what captions a picture; names: of all that is in its folder."""
         folder, _, name = path.rpartition("/")
-        sidecar, seal = self._sidecar(folder, name, names)
-        described, seals = self._described(folder, name, names)
+        sidecar, status = self._sidecar(folder, name, names)
+        described = self._described(folder, name, names)
+        files = [*described.values(), *([status] if status else [])]
+        ctime_ns = max((FileIdentity.of(each).ctime_ns or 0 for each in files), default=None)
+        seal = (status.st_size, status.st_mtime_ns) if status else None
+        seals = [(os.path.basename(path), each.st_size, each.st_mtime_ns) for path, each in described.items()]
         texts: list[str] = []
         metadata: dict[str, MetadataValue] = {}
         is_whole = True
@@ -163,17 +167,16 @@ class FolderCaptions:
                     metadata = said.metadata | metadata  # the table that is nearest counts
         values = check_metadata(metadata) if metadata else NONE
         if not is_whole:
-            return CaptionSource(sidecar, tuple(texts), None, described=described)
+            return CaptionSource(sidecar, tuple(texts), None, described=tuple(described), ctime_ns=ctime_ns)
         if not sidecar and not texts and not metadata and not described:
             return CaptionSource()
         stamp = repr((seal, texts, *([values] if metadata else []), *seals)).encode("utf-8", "surrogatepass")
-        return CaptionSource(
-            sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values, described
-        )
+        digest = hashlib.blake2b(stamp, digest_size=16).hexdigest()
+        return CaptionSource(sidecar, tuple(texts), digest, values, tuple(described), ctime_ns)
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
-        return any(True for _ in self.pictures_of(path, names))
+        return path[-len(_SIDECAR) :].lower() == _SIDECAR and any(True for _ in self.pictures_of(path, names))
 
     def pictures_of(self, path: str, names: Collection[str]) -> Iterator[str]:
         """Yield the pictures whose sidecar a file is."""
@@ -187,8 +190,8 @@ class FolderCaptions:
                 if self._sidecar(folder, other, names)[0] == self._absolute(path):
                     yield picture
 
-    def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, tuple[int, int] | None]:
-        """Return the absolute path of a picture's sidecar, and what changes with it; ("", None) without one."""
+    def _sidecar(self, folder: str, name: str, names: Collection[str]) -> tuple[str, os.stat_result | None]:
+        """Return the absolute path of a picture's sidecar, and what stat says of it; ("", None) without one."""
         stem = os.path.splitext(name)[0]
         for ending in (_SIDECAR, _SIDECAR.upper()):
             for other in (name + ending, stem + ending):
@@ -203,16 +206,14 @@ class FolderCaptions:
                     except OSError:
                         continue
                     if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_SIDECAR:
-                        return self._absolute(path), (status.st_size, status.st_mtime_ns)
+                        return self._absolute(path), status
         return "", None
 
-    def _described(
-        self, folder: str, name: str, names: Collection[str]
-    ) -> tuple[tuple[str, ...], list[tuple[str, int, int]]]:
-        """Return the absolute paths of metadata beside a picture, and what changes with it."""
+    def _described(self, folder: str, name: str, names: Collection[str]) -> dict[str, os.stat_result]:
+        """Return the files of metadata beside a picture, by their absolute paths."""
         if names is not self._listed:
             self._listed, self._named = names, SidecarNames(names)
-        found: dict[str, tuple[str, int, int]] = {}
+        found: dict[str, os.stat_result] = {}
         for other in self._named.of(name):
             path = f"{folder}/{other}" if folder else other
             picture = f"{folder}/{name}" if folder else name
@@ -221,8 +222,8 @@ class FolderCaptions:
             with suppress(OSError):
                 status = os.lstat(self._absolute(path))
                 if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_DESCRIBED:
-                    found[self._absolute(path)] = other, status.st_size, status.st_mtime_ns
-        return tuple(found), list(found.values())
+                    found[self._absolute(path)] = status
+        return found
 
     def _load(self, folder: str) -> list[Table | None]:
         """Return the tables of a folder; None for one that cannot be read."""

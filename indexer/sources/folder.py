@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase, translate
 from functools import partial
 
 from clipsearch.paths import printable, suffix
-from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
+from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
 from indexer.sources.captions import TABLES, FolderCaptions, is_beside
@@ -169,11 +169,15 @@ class FolderWalk:
                 names = frozenset()
             beside = captions.of(name, names)
             self._unlisted += [(absolute(path), reason) for path, reason in captions.unreadable[reported:]]
-        yield FileRecord(self._root_id, "", status.st_size, mtime_ns(status), beside)
+        yield self._make(status, "", beside)
 
     def _record(self, path: str, status: os.stat_result, names: Collection[str]) -> FileRecord:
         beside = self._captions.of(path, names) if _is_named_picture(path) else CaptionSource()
-        return FileRecord(self._root_id, path, status.st_size, mtime_ns(status), beside)
+        return self._make(status, path, beside)
+
+    def _make(self, status: os.stat_result, path: str, beside: CaptionSource) -> FileRecord:
+        seen = FileIdentity.of(status)
+        return FileRecord(self._root_id, path, status.st_size, mtime_ns(status), beside, seen)
 
     def _list(self, folder: str, foreign: bool, below: list[tuple[str, bool]]) -> Iterator[FileRecord]:
         """Yield the files of one folder and note its folders in `below`."""
@@ -226,12 +230,7 @@ class FolderWalk:
             return frozenset()
 
     def _is_wanted(self, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        if name.startswith(".") and not self._rules.include_hidden:
-            return False
-        if _IS_LITTER(name):
-            return False
-        if any(_matches(path, name, pattern) for pattern in self._rules.exclude):
+        if _is_excluded(path, self._rules):
             return False
         if self._stays(self._absolute(path)):
             return True
@@ -297,6 +296,21 @@ class FolderWalk:
 
     def _absolute(self, path: str) -> str:
         return self._start + path.replace("/", os.sep) if path else self._root
+
+
+def is_left_out(path: str, rules: Rules) -> bool:
+    """Tell whether a path below a root, with `/`, or a folder that it lies in, is one that no walk of it enters."""
+    parts = path.split("/") if path else []
+    return any(_is_excluded("/".join(parts[: i + 1]), rules) for i in range(len(parts)))
+
+
+def _is_excluded(path: str, rules: Rules) -> bool:
+    name = path.rpartition("/")[2]
+    if name.startswith(".") and not rules.include_hidden:
+        return True
+    if _IS_LITTER(name):
+        return True
+    return bool(rules.exclude) and any(_matches(path, name, pattern) for pattern in rules.exclude)
 
 
 def _is_named_picture(path: str) -> bool:

@@ -46,6 +46,7 @@ ARGUMENTS = {
     "restore": [["restore", "nowhere"]],
     "trust": [["trust", "--list"]],
     "verify": [["verify", "--json"]],
+    "watch": [["watch", "--help"]],
 }
 """How each command is run. A new command must be added here."""
 FAILING = {"nonsense": 2, "import": 2, "daemon --status": 1, "restore": 2}

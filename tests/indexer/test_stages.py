@@ -33,7 +33,7 @@ class Writing:
         self.committed: list[str] = []
         self._fails = fails
 
-    def commit(self, outcomes):
+    def commit(self, outcomes, roots):
         self.asked.set()
         assert self.go_on.wait(PATIENCE)
         if self._fails:
@@ -53,9 +53,9 @@ def stage(writer):
 
 def test_a_commit_that_fails_while_a_run_is_stopped_is_an_error():
     class Filling(Writing):
-        def commit(self, outcomes):
+        def commit(self, outcomes, roots):
             self._fails = bool(self.committed)
-            return super().commit(outcomes)
+            return super().commit(outcomes, roots)
 
     writer = Filling()
     writer.go_on.set()

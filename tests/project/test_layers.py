@@ -70,6 +70,7 @@ AREA_OF_PACKAGE = {
     "ray": "indexer",
     "prometheus_client": "clipsearch.server",
     "fsspec": "indexer",
+    "watchdog": "indexer",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])
 

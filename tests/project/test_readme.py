@@ -28,6 +28,8 @@ PAGES = (
 README = (ROOT / "README.md").read_text()
 MANUAL = "\n".join([README, *((ROOT / "docs" / f"{page}.md").read_text() for page in PAGES)])
 MAX_WORDS = 900
+UNENDING = {"clipsearch serve": "Listening", "clipsearch watch": "Watching"}
+"""Commands that end with Ctrl-C, and what they say when they are ready."""
 
 
 def commands():
@@ -148,8 +150,9 @@ def test_every_shell_example_runs(home, encoder):
                 served(home, env) if "--server http://127.0.0.1" in line else nullcontext(),
                 subprocess.Popen(command, cwd=home, env=env, stdout=said, stderr=said) as run,
             ):
-                if line.startswith("clipsearch serve"):  # which ends with Ctrl-C
-                    while "Listening" not in Path(said.name).read_text() and run.poll() is None:
+                ready = next((word for start, word in UNENDING.items() if line.startswith(start)), None)
+                if ready is not None:
+                    while ready not in Path(said.name).read_text() and run.poll() is None:
                         time.sleep(0.05)
                     run.send_signal(signal.SIGINT)
                 code = run.wait(60)
