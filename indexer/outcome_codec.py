@@ -14,12 +14,21 @@ from typing import Any
 import numpy as np
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.store.records import Captions, CaptionSource, Encoded, Failed, FileRecord, Known, Taken
+from clipsearch.store.records import (
+    Captions,
+    CaptionSource,
+    Encoded,
+    Failed,
+    FileIdentity,
+    FileRecord,
+    Known,
+    Taken,
+)
 from clipsearch.types import Modality, Passage, PictureInfo
 
 _CLASSES: dict[str, Any] = {
     each.__name__: each
-    for each in (Captions, CaptionSource, Encoded, Failed, FileRecord, Known, Passage, PictureInfo, Taken)
+    for each in (Captions, CaptionSource, Encoded, Failed, FileIdentity, FileRecord, Known, Passage, PictureInfo, Taken)
 }
 _CLASS, _TIME, _ROWS, _MODALITY = "class", "time", "rows", "modality"
 
@@ -57,6 +66,8 @@ def _to_plain(value: Any, rows: list[bytes]) -> Any:  # noqa: ANN401
     if is_dataclass(value):
         name = type(value).__name__
         return {_CLASS: name} | {each.name: _to_plain(getattr(value, each.name), rows) for each in fields(value)}
+    if isinstance(value, FileIdentity):
+        return {_CLASS: FileIdentity.__name__} | value._asdict()
     if isinstance(value, np.ndarray):
         rows.append(value.astype(np.float16).tobytes())
         return {_ROWS: value.shape}
