@@ -17,7 +17,7 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError, WorkerUnavailableError
 from clipsearch.media.content_hash import hash_content, is_named_text
-from clipsearch.media.decode import is_picture, read_regular
+from clipsearch.media.decode import HEAD, is_picture, picture_kind, read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import join, quote_path
@@ -149,7 +149,7 @@ class Decoder:
         try:
             if not is_known:
                 return self._decode(record, read.path, read.content_hash, data)
-            if not is_picture(data[:64]):
+            if not (is_picture(data[:HEAD]) or (picture_kind(data[:HEAD]) and not is_named_text(read.path))):
                 return Known(record, read.content_hash)
             words = self._reader.words(data)
             return Known(record, read.content_hash, self._captions(record, read.content_hash, words))
@@ -158,7 +158,7 @@ class Decoder:
 
     def _decode(self, record: FileRecord, path: str, content_hash: str, data: bytes) -> Decoded:
         is_text = is_named_text(path)
-        if is_text and not is_picture(data[:64]):
+        if is_text and not is_picture(data[:HEAD]):
             return self._decode_text(record, content_hash, data)
         try:
             return self._decode_picture(record, content_hash, data)

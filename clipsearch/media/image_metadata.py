@@ -20,8 +20,9 @@ from xml.parsers import expat
 
 from PIL import PngImagePlugin
 
-from clipsearch.media.decode import open_picture, picture_kind
+from clipsearch.media.decode import HEAD, open_picture, picture_kind
 from clipsearch.media.exif import decode_words, read_words
+from clipsearch.media.raw import as_tiff
 from clipsearch.words import normalize
 
 MAX_CAPTIONS, MAX_CAPTION = 16, 4000
@@ -109,12 +110,19 @@ def read_embedded(data: bytes) -> Embedded:
 
 
 def _blocks(data: bytes) -> _Blocks:
-    kind = picture_kind(data[:256])
+    kind = picture_kind(data[:HEAD])
     if kind == "TIFF":
         return _Blocks(exif=data)
+    if kind == "RAW":
+        return _Blocks(exif=as_tiff(data))
     if kind == "PNG":
         return _png_blocks(data)
-    if kind not in {"JPEG", "WEBP", "AVIF", "HEIF"}:
+    if kind == "SVG":
+        return _Blocks(texts=(str(open_picture(kind, data).info["words"]),))
+    if kind == "PSD":
+        info = open_picture(kind, data).info
+        return _Blocks(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(info.get("iptc")))
+    if kind not in {"JPEG", "WEBP", "AVIF", "HEIF", "JXL"}:
         return _Blocks()
     # libheif reads the head of an AVIF as well, and does not warn of a damaged EXIF block, as Pillow does.
     info = open_picture("HEIF" if kind == "AVIF" else kind, data).info
