@@ -22,7 +22,7 @@ from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import join, quote_path
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
-from clipsearch.types import Passage, PictureInfo
+from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.picture_reader import DirectReader, PictureReader
 
@@ -43,19 +43,25 @@ _SLOW_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A file ready to encode: the pixels of a picture and its captions, or the passages of a text."""
+    """A file ready to encode: the pixels of a picture and its captions, the passages of a text, or several parts.
+
+    pixels: of each picture: one, or the frames of a film or the pages of a document, which `media` says, and
+    positions where each of them lies. passages: of a text, or of the pages of a document.
+    """
 
     record: FileRecord
     content_hash: str
-    pixels: Pixels | None = None
+    pixels: tuple[Pixels, ...] = ()
     picture: PictureInfo | None = None
     passages: tuple[Passage, ...] = ()
     captions: Captions | None = None
+    media: MediaInfo | None = None
+    positions: tuple[PartPosition, ...] = ()
 
     @property
     def parts(self) -> int:
         """How many vectors it will have, but for its captions."""
-        return len(self.passages) or 1
+        return len(self.pixels) + len(self.passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,7 @@ class Decoder:
 
     def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         pixels, info, words = self._reader.prepare(data, self._encoder, max_pixels=self._settings.max_pixels)
-        return Decoded(record, content_hash, pixels, info, captions=self._captions(record, None, words))
+        return Decoded(record, content_hash, (pixels,), info, captions=self._captions(record, None, words))
 
     def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""

@@ -35,6 +35,7 @@ _LATER = (
     schema.second_segments,
     schema.second_generations,
     schema.second_settings,
+    schema.item_media,
 )
 """The sealed tables that came after there were digests."""
 
@@ -100,6 +101,14 @@ def _add_shards_and_second_set(connection: Connection) -> None:
     checksums.create(connection)
 
 
+def _add_parts(connection: Connection) -> None:
+    """Add where the parts of films and documents lie."""
+    for column in (schema.vectors.c.position, schema.second_vectors.c.position):
+        _add_column(connection, column)
+    schema.item_media.create(connection, checkfirst=True)
+    checksums.create(connection)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     table = column.table.name
     if column.name not in {present["name"] for present in inspect(connection).get_columns(table)}:
@@ -117,6 +126,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_records,
     _add_collections_of_users,
     _add_shards_and_second_set,
+    _add_parts,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -129,7 +139,7 @@ def _view(table: Table, *missing: str) -> str:
 
 _UNSEALED = (
     *(_view(table, "digest") for table in (schema.settings, schema.segments, schema.failures, schema.generations)),
-    _view(schema.vectors, "checksum"),
+    _view(schema.vectors, "checksum", "position"),
 )
 _ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest")
 
@@ -140,7 +150,9 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NEWEST = tuple(map(_empty_view, (schema.shards, schema.shard_items, *schema.SECOND)))
+_NO_PARTS = (_empty_view(schema.item_media),)
+_NO_POSITIONS = _view(schema.vectors, "position")
+_NEWEST = (*map(_empty_view, (schema.shards, schema.shard_items, *schema.SECOND)), *_NO_PARTS)
 _NO_COLLECTIONS = (*map(_empty_view, (schema.collections, schema.collection_items)), *_NEWEST)
 _NO_RECORDS = (
     *map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures)),
@@ -159,10 +171,11 @@ VIEWS: tuple[tuple[str, ...], ...] = (
     (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
     (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
     (*_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest"), _view(schema.tags, "digest")),
-    _UNREAD,
-    _NO_RECORDS,
-    _NO_COLLECTIONS,
-    _NEWEST,
+    (*_UNREAD, _NO_POSITIONS),
+    (*_NO_RECORDS, _NO_POSITIONS),
+    (*_NO_COLLECTIONS, _NO_POSITIONS),
+    (*_NEWEST, _NO_POSITIONS),
+    (*_NO_PARTS, _NO_POSITIONS, _view(schema.second_vectors, "position")),
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count; a table that is there after all is seen by the connections

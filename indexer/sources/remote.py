@@ -13,9 +13,11 @@ import json
 import posixpath
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
+from weakref import WeakKeyDictionary
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url, suffix
@@ -29,6 +31,9 @@ PROTOCOLS = {"file", "local", "memory", "s3", "s3a", "zip", "tar"}
 
 _FACTS = ("ETag", "LastModified", "last_modified", "mtime", "created", "size", "CRC", "chksum", "offset_data")
 """What of a file's description changes with what it holds."""
+
+_LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+"""One for each file system: the members of a tar file share the position of the file, and so do all who opened it."""
 
 _BUFFER = 1 << 16
 _MAX_CAPTION = 8192
@@ -97,8 +102,9 @@ class RemoteStorage:
 
     def open(self, path: str) -> BinaryIO:
         """Open a file of the address."""
-        with _as_os_errors():
-            return cast(BinaryIO, io.BufferedReader(_Raw(self._files.open(path, "rb")), _BUFFER))
+        lock = _LOCKS.setdefault(self._files, threading.Lock())
+        with _as_os_errors(), lock:
+            return cast(BinaryIO, io.BufferedReader(_Raw(self._files.open(path, "rb"), lock), _BUFFER))
 
     @contextmanager
     def on_disk(self, path: str) -> Iterator[str]:
@@ -129,14 +135,15 @@ class RemoteStorage:
 class _Raw(io.RawIOBase):
     """A file of any file system, whose errors are OSErrors, and of which lines are read with a bound by its reader."""
 
-    def __init__(self, file: Any) -> None:  # noqa: ANN401
+    def __init__(self, file: Any, lock: threading.Lock) -> None:  # noqa: ANN401
         self._file = file
+        self._lock = lock
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401
-        with _as_os_errors():
+        with _as_os_errors(), self._lock:
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

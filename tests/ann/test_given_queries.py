@@ -191,6 +191,7 @@ def test_the_command_takes_them_too(tmp_path):
     assert "The queries are kept. An exact scan needs no calibration." in flat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["q.txt", "q.csv", "q.jsonl"])
 def test_texts_are_encoded_by_the_encoder_of_the_library(tmp_path, encoder, name):
     rng = np.random.default_rng(0)

@@ -57,6 +57,7 @@ def index_files(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / ".clipsearch" / "ann").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_status_names_the_index_and_what_it_holds(prepared):
     found = status(prepared)
     assert (found["index"]["kind"], found["index"]["watermark"]) == ("ivfpq", COUNT)

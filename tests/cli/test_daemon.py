@@ -246,6 +246,7 @@ def test_a_message_that_is_none_is_declined_and_the_next_answered(home, daemon, 
     assert answered(daemon) == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply", [b"", b"nonsense\n", b'{"out": 1}\n', b'{"out": "x", "notes": 3}\n', b'{"out": "\\u1234"']
 )
@@ -371,6 +372,7 @@ def short_cut(home, env, *arguments, **more):
     return last.split(), done.stdout, notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", PLAIN, ids=repr)
 def test_the_short_cut_prints_what_the_command_line_would(home, daemon, words):
     said, out, notes = short_cut(home, daemon, "query", *words)
@@ -496,6 +498,7 @@ def test_without_a_runtime_folder_nothing_is_said_and_the_daemon_makes_a_private
         assert b"1 queries answered" in run_cli("daemon", "--status", env=where).out
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize("attack", ["owner", "open", "link", "file", "parent"])
 def test_a_folder_that_another_may_have_made_is_not_trusted(home, bare, daemon, attack):

@@ -88,6 +88,7 @@ def test_all_streams_closed(library, arguments):
     assert (code, out, err) == (expected(arguments), b"", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 @pytest.mark.parametrize("arguments", [["index", "--json"], ["query", "--json", "a cat"]], ids=" ".join)
 def test_one_stream_closed(library, arguments, closed):
@@ -95,6 +96,7 @@ def test_one_stream_closed(library, arguments, closed):
     assert code == 0 and (closed == ">&-" or json.loads(out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", ["--help", "index --json", "query cat", "find", "models", "status", "label --labels a,b"]
 )

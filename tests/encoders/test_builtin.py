@@ -222,6 +222,7 @@ def empty_meta(folder):
     (folder / "meta.json").write_text("[]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, drop_meta, empty_meta])
 def test_a_damaged_cache_is_built_again(damage, small_cache, encoders, caplog):
     damage(small_cache)

@@ -95,6 +95,7 @@ def test_the_ranges_are_what_they_are_named_for(open_engine):
     assert medians["builtin-small"] < 0.5 and all(medians[name] > 0.89 for name in RANGES[1:])
 
 
+@pytest.mark.slow
 def test_copies_are_found_and_other_photographs_are_not(engine):
     found = find_duplicates(engine.library, Settings(threads=1), SilentStages())
     groups = {frozenset(Path(copy.item.path).name for copy in group.copies) for group in found.groups}

@@ -107,6 +107,7 @@ def test_no_door_loads_what_only_a_library_names(sent, state, door):
     assert not (sent / "marker").exists() and not state.exists()
 
 
+@pytest.mark.slow
 def test_a_plain_query_of_the_command_runs_nothing(sent, state):
     done = run_cli("query", "a cat", "--library", sent / "library", env={"CLIPSEARCH_DAEMON": "0"}, input=b"y\n" * 99)
     assert done.code == 6 and f"clipsearch trust 'local-dir:{sent / 'model'}'" in done.err

@@ -206,6 +206,7 @@ def test_only_the_rows_of_a_table_that_changed_are_work(album):
     assert album.captions() == {"p000.jpg": GARDEN, "p001.jpg": None, "p002.jpg": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ['{"image": "p001.jpg", "caption"', "not json", '{"image": 5, "caption": "x"}'])
 def test_a_table_that_cannot_be_read_is_told_and_loses_no_caption(album, damage):
     album.table("captions.jsonl", ("p001.jpg", "one"))

@@ -244,6 +244,7 @@ def test_one_that_ends_costs_the_file_that_ended_it(odd_reader, what, how):
     assert refusal(odd_reader, what) == f"two worker processes ended while they decoded it ({how})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LIES)
 def test_what_no_sound_worker_says_is_not_believed(odd_reader, what):
     assert "broke the protocol" in refusal(odd_reader, what)

@@ -34,6 +34,7 @@ def vectors():
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lists", [1, 141, 565])
 def test_the_bytes_of_an_index_are_those_on_disk(vectors, tmp_path, lists):
     params = IvfPqParams(DIM, lists, 64)
@@ -124,6 +125,7 @@ def test_rates_are_measured_once(encoder, tmp_path, monkeypatch):
     assert rates.measured_rates(encoder, 2, again=True) != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [b"", b"[1]", b"{", b'{"x": {"decoding_seconds": -1}}', b"[" * 5000, b"\xff"])
 def test_damaged_rates_are_measured_again(encoder, tmp_path, monkeypatch, kept):
     monkeypatch.setenv("CLIPSEARCH_CACHE", str(tmp_path))

@@ -88,6 +88,7 @@ def test_words_are_found_and_shown_where_they_stand(album):
     assert album.is_whole()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("query", "first"), [("exit", "exit.png"), ("exist", "exist.png"), ("extra", "extra.png")])
 def test_exact_words_rank_above_near_ones(album, query, first):
     album.read_pictures(ocr=True)
@@ -246,6 +247,7 @@ def raise_encoder(*given, **named):
     raise EncoderError("on purpose")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "name", "fail"),
     [

@@ -184,6 +184,7 @@ def library(shipped):
     return str(engine.library.folder), photos
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "first", "shown"),
     [

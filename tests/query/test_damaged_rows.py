@@ -101,6 +101,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 def test_json_is_valid_whatever_the_rows_are(damaged, arguments, capfdbinary):
     folder, bad = damaged

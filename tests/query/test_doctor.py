@@ -355,6 +355,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_of_a_modality_is_a_problem_and_the_other_one_is_examined(doctor, library, damage):
     spoil, check = DAMAGE[damage]

@@ -51,6 +51,7 @@ def test_a_server_that_writes_makes_a_token_for_its_user_and_keeps_it(library, t
         assert kept.read_text().strip() == token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["empty", "others may write it", "a link"])
 def test_a_kept_token_that_may_not_be_the_users_is_refused(library, tmp_path, what):
     kept = tmp_path / "clipsearch" / "server-token"

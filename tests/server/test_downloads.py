@@ -85,6 +85,7 @@ async def test_a_form_does_as_well(engine, kind):
     assert answer.status_code == 200 and len(unpack(answer.content)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_",
     [

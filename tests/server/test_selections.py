@@ -43,6 +43,7 @@ async def test_tags_are_changed_by_ids_or_keys_and_stand_with_hits_and_items(app
         assert (await client.get(f"/v1/items/{ids[0]}")).json()["tags"] == expected[ids[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -260,6 +260,7 @@ BROKEN = ["{", "[1]", '{"a": {}}', '{"a": [1]}', "[" * 100_000, '{"a": 1e999}', 
 BROKEN += [f'{{"a":"{"x" * MAX_BYTES}"}}', "{a: 1}"]
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 @pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
 def test_metadata_that_is_no_metadata_is_damage_and_no_other_error(tmp_path, broken):

@@ -67,6 +67,7 @@ def test_there_is_one_for_every_schema():
     assert {path.name for path in FOLDER.iterdir()} == {f"v{version}.tar.gz" for version in VERSIONS}
 
 
+@pytest.mark.slow
 def test_it_is_read_as_it_is(old, encoder):
     version, library = old
     before = tree_digest(library)
@@ -80,6 +81,7 @@ def test_it_is_read_as_it_is(old, encoder):
         assert digests["severity"] == "note" and "earlier format" in digests["found"]
 
 
+@pytest.mark.slow
 def test_the_next_write_adds_checksums_and_changes_no_answer(old, encoder):
     version, library = old
     before = answers(library, encoder)
@@ -115,6 +117,7 @@ def test_a_damaged_row_has_no_score_without_checksums_either(old, encoder, value
         assert "damaged" in found.warnings[0]
 
 
+@pytest.mark.slow
 def test_what_was_damaged_before_there_were_checksums_is_not_made_good(old, encoder):
     _, library = old
     dim = overwrite_second_picture(library, 0.0)
