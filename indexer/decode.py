@@ -18,12 +18,14 @@ from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError, WorkerUnavailableError
 from clipsearch.media.content_hash import hash_content, is_named_text
 from clipsearch.media.decode import HEAD, is_picture, picture_kind, read_regular
+from clipsearch.media.documents.opening import is_document
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import join, quote_path
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
+from indexer.documents import read_parts
 from indexer.picture_reader import DirectReader, PictureReader
 
 logger = logging.getLogger("clipsearch")
@@ -155,7 +157,9 @@ class Decoder:
         try:
             if not is_known:
                 return self._decode(record, read.path, read.content_hash, data)
-            if not (is_picture(data[:HEAD]) or (picture_kind(data[:HEAD]) and not is_named_text(read.path))):
+            if is_document(data[:HEAD], read.path) or not (
+                is_picture(data[:HEAD]) or (picture_kind(data[:HEAD]) and not is_named_text(read.path))
+            ):
                 return Known(record, read.content_hash)
             words = self._reader.words(data)
             return Known(record, read.content_hash, self._captions(record, read.content_hash, words))
@@ -163,6 +167,8 @@ class Decoder:
             return _failure(record, error)
 
     def _decode(self, record: FileRecord, path: str, content_hash: str, data: bytes) -> Decoded:
+        if is_document(data[:HEAD], path):
+            return self._decode_document(record, content_hash, data)
         is_text = is_named_text(path)
         if is_text and not is_picture(data[:HEAD]):
             return self._decode_text(record, content_hash, data)
@@ -181,6 +187,13 @@ class Decoder:
     def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         pixels, info, words = self._reader.prepare(data, self._encoder, max_pixels=self._settings.max_pixels)
         return Decoded(record, content_hash, (pixels,), info, captions=self._captions(record, None, words))
+
+    def _decode_document(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
+        with self._reader.document(data) as document:
+            parts = read_parts(document, self._encoder, self._settings)
+        return Decoded(
+            record, content_hash, parts.pixels, passages=parts.passages, media=parts.media, positions=parts.positions
+        )
 
     def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""
@@ -244,7 +257,11 @@ Result = TypeVar("Result")
 
 
 def load_all(
-    records: Iterable[File], load: Callable[[list[File]], Iterable[Result]], threads: int, ahead: int = 0
+    records: Iterable[File],
+    load: Callable[[list[File]], Iterable[Result]],
+    threads: int,
+    ahead: int = 0,
+    weigh: Callable[[File], int] = lambda file: 1,
 ) -> Generator[Result, None, None]:
     """Load files in a pool of threads, several by each call; yields in the order of the records.
 
@@ -265,9 +282,10 @@ def load_all(
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        for chunk in _chunks(records, most):
-            pending.append((len(chunk), pool.submit(load_chunk, chunk)))
-            under_way += len(chunk)
+        for chunk in _chunks(records, most, weigh):
+            weight = sum(map(weigh, chunk))
+            pending.append((weight, pool.submit(load_chunk, chunk)))
+            under_way += weight
             while under_way > ahead + ahead // 2:
                 count, future = pending.popleft()
                 under_way -= count
@@ -279,15 +297,18 @@ def load_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _chunks(records: Iterable[File], most: Callable[[], int]) -> Iterator[list[File]]:
+def _chunks(
+    records: Iterable[File], most: Callable[[], int], weigh: Callable[[File], int] = lambda file: 1
+) -> Iterator[list[File]]:
     """Cut records into lists of at most most() records, asked as each list grows, and at most _CHUNK_BYTES."""
     chunk: list[File] = []
-    size = 0
+    size = weight = 0
     for record in records:
-        if chunk and (len(chunk) >= most() or size + record.size > _CHUNK_BYTES):
+        if chunk and (weight >= most() or size + record.size > _CHUNK_BYTES):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, weight = [], 0, 0
         chunk.append(record)
         size += record.size
+        weight += weigh(record)
     if chunk:
         yield chunk

@@ -235,6 +235,7 @@ def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Calla
             Modality.TEXT,
             vectors[end - decoded.parts : end],
             passages=decoded.passages,
+            media=decoded.media,
         )
         for decoded, end in zip(batch, ends, strict=True)
         if end <= len(vectors)

@@ -114,10 +114,11 @@ def read_facts(data: bytes | bytearray, max_pixels: int) -> tuple[PictureInfo | 
 
 
 class Texts(NamedTuple):
-    """Texts of a document: those of some pages or sections, in order; how many it has, and whether they are pages."""
+    """Texts of a document: those of some of its pages or sections, in order; the rest as of `Document`."""
 
     pages: int
     has_pages: bool
+    can_draw: bool
     texts: list[str]
 
 
@@ -130,14 +131,14 @@ def read_texts(data: bytes | bytearray, request: Request) -> Texts:
     """Read texts, at least one, cleaned again. Raises BadAnswerError."""
     try:
         facts = json.loads(data.decode("utf-8"))
-        pages, has_pages, texts = (facts[name] for name in Texts._fields)
-        if type(pages) is not int or not 0 < pages <= MAX_PAGES or type(has_pages) is not bool:
+        pages, has_pages, can_draw, texts = (facts[name] for name in Texts._fields)
+        if type(pages) is not int or not 0 < pages <= MAX_PAGES or {type(has_pages), type(can_draw)} != {bool}:
             raise ValueError("not a number of pages")
         if not isinstance(texts, list) or not 0 < len(texts) <= pages + 1 - request.page:
             raise ValueError("no texts, or too many")
         if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts):
             raise ValueError("texts that are none, or too long")
-        return Texts(pages, has_pages, [normalize(clean_text(text)) for text in texts])
+        return Texts(pages, has_pages, can_draw, [normalize(clean_text(text)) for text in texts])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadAnswerError(f"texts that make no sense: {str(error)[:100]}") from error
 

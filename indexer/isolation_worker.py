@@ -149,12 +149,14 @@ def read_some(document: Document, first: int) -> Texts:
         size += len(texts[-1])
         if size > _TEXT_SIZE or time.monotonic() > until:
             break
-    return Texts(document.pages, document.has_pages, texts)
+    return Texts(document.pages, document.has_pages, document.can_draw, texts)
 
 
 def load_extras() -> None:
     """Load the packages of extras while files can be opened, and what they load when they are first used."""
     if has_extra("raw"):
+        import multiprocessing  # noqa: F401 - which rawpy imports later
+
         import rawpy  # noqa: F401
     if has_extra("jxl"):
         import imagecodecs

@@ -36,6 +36,7 @@ from indexer.data_sets import OptionsChange, check_addresses, split_paths, updat
 from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
 from indexer.diff import Difference, compare
+from indexer.documents import weigh
 from indexer.encode import EncodeStage
 from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
@@ -290,7 +291,8 @@ class _Run:
         encode = EncodeStage(encoder, self.library.known_hashes, self.should_stop)
         commit = CommitStage(writer, encoder, decoder, background, self.report, self.should_stop)
         with ExitStack() as stages:  # closed last first: what is handed over is still committed
-            loaded = stages.enter_context(closing(load_all(writer.ledger.todo(), decoder, self.settings.cores, size)))
+            todo = load_all(writer.ledger.todo(), decoder, self.settings.cores, size, lambda record: weigh(record.path))
+            loaded = stages.enter_context(closing(todo))
             encoded = stages.enter_context(closing(encode.run(batches(loaded, size))))
             committed = stages.enter_context(closing(commit.run(encoded, roots)))
             for batch in committed:

@@ -222,6 +222,12 @@ def check_pixels(data: bytes, *, min_side: int, max_pixels: int) -> None:
         raise PictureError(_reason(kind, error)) from error
 
 
+def is_guarded(data: bytes) -> bool:
+    """Tell whether the package of an extra decodes a picture, which is best done in a process of its own."""
+    kind = picture_kind(data[:HEAD])
+    return kind in {"RAW", "JXL", "SVG"} or (kind == "TIFF" and is_raw_tiff(data))
+
+
 def picture_kind(head: bytes) -> str | None:
     """Tell the format of a picture by its first HEAD bytes, as Pillow names it; None for any other.
 

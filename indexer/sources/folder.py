@@ -7,12 +7,14 @@ import logging
 import os
 import re
 import stat
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from functools import partial
 
+from clipsearch.media.extras import RAW_SUFFIXES, extra_pictures, extra_suffixes, missing_extra
 from clipsearch.paths import suffix
 from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
@@ -20,8 +22,6 @@ from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
 from indexer.sources.captions import FolderCaptions
 
 logger = logging.getLogger("clipsearch")
-
-SUFFIXES = PICTURE_SUFFIXES | TEXT_SUFFIXES
 
 LITTER = (
     "._*", ".DS_Store", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", "__MACOSX", "Thumbs.db",
@@ -32,8 +32,31 @@ LITTER = (
 
 _IS_LITTER = re.compile("|".join(map(translate, LITTER))).match
 
+TWIN_SUFFIXES = tuple(
+    each for ending in (".jpg", ".jpeg", ".jpe", ".heic", ".hif", ".heif") for each in (ending, ending.upper())
+)
+"""Endings of what a camera writes beside a RAW."""
+
 _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """Files that a walk passed over: how many each extra that is not installed would read, and RAW files beside JPEGs."""
+
+    by_extra: Counter[str] = field(default_factory=Counter)
+    beside: int = 0
+
+    def add(self, other: PassedOver) -> None:
+        """Add what another walk passed over."""
+        self.by_extra += other.by_extra
+        self.beside += other.beside
+
+
+def read_suffixes() -> frozenset[str]:
+    """Return the endings of all files that are read here."""
+    return PICTURE_SUFFIXES | TEXT_SUFFIXES | extra_suffixes()
 
 
 class SiblingCache:
@@ -116,6 +139,7 @@ class FolderWalk:
         self._unlisted: list[tuple[str, str]] = []
         self._within = within
         self._outside: set[str] = set()
+        self.passed_over = PassedOver()
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
@@ -188,11 +212,30 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and suffix(name) in SUFFIXES:
+            elif stat.S_ISREG(status.st_mode) and self._is_read(path, names):
                 if self._captions.is_sidecar(path, names):
                     continue
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
+
+    def _is_read(self, path: str, names: frozenset[str]) -> bool:
+        """Tell whether files of this ending are read; count it where an extra would, or where its JPEG stands for it."""
+        ending = suffix(path)
+        if ending in RAW_SUFFIXES and self._has_twin(path, names):
+            self.passed_over.beside += 1
+            return False
+        if ending in read_suffixes():
+            return True
+        if extra := missing_extra(ending):
+            self.passed_over.by_extra[extra] += 1
+        return False
+
+    def _has_twin(self, path: str, names: frozenset[str]) -> bool:
+        """Tell whether a picture of the same name, but for its ending, lies beside a RAW and is indexed."""
+        folder, _, name = path.rpartition("/")
+        stem, start = name.rpartition(".")[0], f"{folder}/" if folder else ""
+        twins = (stem + ending for ending in TWIN_SUFFIXES)
+        return any(twin in names and self._is_wanted(start + twin) for twin in twins)
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -233,7 +276,7 @@ class FolderWalk:
     def _note_outside(self, path: str) -> None:
         """Report a link to what would be indexed; once, though captions ask for it too."""
         absolute = self._absolute(path)
-        is_wanted = os.path.isdir(absolute) or (suffix(path) in SUFFIXES and os.path.isfile(absolute))
+        is_wanted = os.path.isdir(absolute) or (suffix(path) in read_suffixes() and os.path.isfile(absolute))
         if is_wanted and path not in self._outside:
             self._outside.add(path)
             self._unlisted.append((path, "a link that leads out of the folders that may be indexed"))
@@ -285,7 +328,7 @@ class FolderWalk:
 
 
 def _is_named_picture(path: str) -> bool:
-    return suffix(path) in PICTURE_SUFFIXES
+    return suffix(path) in PICTURE_SUFFIXES | extra_pictures()
 
 
 def _identity(folder: str) -> tuple[int, int] | None:

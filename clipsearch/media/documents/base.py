@@ -30,7 +30,7 @@ class Document(Protocol):
     """A document that is open; used by one thread at a time.
 
     pages: how many it has, those that are looked at; of one without pages how many sections, at least 1.
-    has_pages: whether `pages` counts pages, which can be drawn.
+    has_pages: whether `pages` counts pages. can_draw: whether these can be drawn.
     """
 
     @property
@@ -39,6 +39,10 @@ class Document(Protocol):
 
     @property
     def has_pages(self) -> bool:
+        """As above."""
+
+    @property
+    def can_draw(self) -> bool:
         """As above."""
 
     def text(self, page: int) -> str:
@@ -52,13 +56,14 @@ class Document(Protocol):
 
 
 class Flowing:
-    """What documents without pages have in common."""
+    """What documents that no program here can draw have in common."""
 
     has_pages = False
+    can_draw = False
 
     def render(self, page: int, side: int, max_pixels: int) -> Image:
-        """Raise PictureError: nothing says what it looks like."""
-        raise PictureError("a document without pages")
+        """Raise PictureError: it depends on the program and its fonts."""
+        raise PictureError("a document whose pages cannot be drawn")
 
     def close(self) -> None:
         """Do nothing: it holds nothing open."""

@@ -32,6 +32,7 @@ class DocxReader(Flowing):
         if not any(self._sections):
             raise DocumentError("it contains no words")
         self.pages = len(self._sections)
+        self.has_pages = self.pages > 1
 
     def text(self, page: int) -> str:
         """Return the words of a page."""

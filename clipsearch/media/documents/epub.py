@@ -47,7 +47,9 @@ class EpubReader(Flowing):
 
 def _chapters(archive: Archive) -> list[str]:
     """Return the names of the files that the spine lists, in its order, each once."""
-    packages = [attributes.get("full-path", "") for name, attributes in _read(archive, _CONTAINER) if name == "rootfile"]
+    packages = [
+        attributes.get("full-path", "") for name, attributes in _read(archive, _CONTAINER) if name == "rootfile"
+    ]
     if not packages:
         raise DocumentError("damaged document: its container names no package")
     elements = _read(archive, packages[0])

@@ -26,26 +26,10 @@ def is_pdf(head: bytes) -> bool:
 
 def open_document(data: bytes) -> Document:
     """Open a document. Raises DocumentError with a short reason, whatever is wrong with the bytes."""
-    from clipsearch.media.documents.docx import DocxReader
-    from clipsearch.media.documents.epub import EpubReader
-    from clipsearch.media.documents.html import HtmlReader
-    from clipsearch.media.documents.pdf import PdfReader
-
     if not data:
         raise DocumentError("empty file")
     try:
-        if is_pdf(data[:1024]):
-            return PdfReader(data)
-        if data.startswith(_OLE):
-            raise DocumentError("a document that is protected by a password, or of an old format; save it as .docx")
-        if not data.startswith(_ZIP):
-            return HtmlReader(data)
-        archive = Archive(data)
-        if archive.has("word/document.xml"):
-            return DocxReader(archive)
-        if archive.has("META-INF/container.xml"):
-            return EpubReader(archive)
-        raise DocumentError("an archive that is neither a Word document nor a book")
+        return _open(data)
     except (DocumentError, PictureError):
         raise
     except TextError as error:
@@ -53,4 +37,26 @@ def open_document(data: bytes) -> Document:
     except MemoryError as error:
         raise DocumentError("not enough memory to read it") from error
     except Exception as error:
-        raise DocumentError(f"damaged document ({' '.join(str(error).split())[:120] or type(error).__name__})") from error
+        raise DocumentError(
+            f"damaged document ({' '.join(str(error).split())[:120] or type(error).__name__})"
+        ) from error
+
+
+def _open(data: bytes) -> Document:
+    from clipsearch.media.documents.docx import DocxReader
+    from clipsearch.media.documents.epub import EpubReader
+    from clipsearch.media.documents.html import HtmlReader
+    from clipsearch.media.documents.pdf import PdfReader
+
+    if is_pdf(data[:1024]):
+        return PdfReader(data)
+    if data.startswith(_OLE):
+        raise DocumentError("a document that is protected by a password, or of an old format; save it as .docx")
+    if not data.startswith(_ZIP):
+        return HtmlReader(data)
+    archive = Archive(data)
+    if archive.has("word/document.xml"):
+        return DocxReader(archive)
+    if archive.has("META-INF/container.xml"):
+        return EpubReader(archive)
+    raise DocumentError("an archive that is neither a Word document nor a book")

@@ -25,7 +25,7 @@ _MAX_SIDE = 4096
 class PdfReader:
     """A PDF that is open."""
 
-    has_pages = True
+    has_pages = can_draw = True
 
     def __init__(self, data: bytes) -> None:
         """Open it. Raises DocumentError for one that is damaged or needs a password."""
