@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.media.extras import EXTRAS
 from clipsearch.metadata import shown
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Box, Modality
 from clipsearch.where import Where
@@ -185,7 +186,7 @@ def file_endings(kind: str) -> frozenset[str]:
     """
     if isinstance(kind, str) and kind in set(Modality):
         return frozenset()
-    known = PICTURE_SUFFIXES | TEXT_SUFFIXES
+    known = PICTURE_SUFFIXES.union(TEXT_SUFFIXES, *(extra.suffixes for extra in EXTRAS))
     ending = f".{kind}".lower() if isinstance(kind, str) else ""
     if ending not in known:
         names = _listed([*Modality, *sorted(each[1:] for each in known)])

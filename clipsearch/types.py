@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
-    ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .jp2 .pnm .pbm .pgm .ppm .avif .heic .heif".split()
+    (
+        ".jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .jp2 .j2k .jpf "
+        ".jpx .pnm .pbm .pgm .ppm .avif .avifs .heic .heics .heif .heifs .hif .psd"
+    ).split()
 )
 """The endings of files that are looked at as pictures."""
 
@@ -79,6 +82,8 @@ class PictureInfo:
         camera: Maker and model.
         latitude: Degrees, north is positive.
         longitude: Degrees, east is positive.
+        note: What is missing of a picture that was decoded now, "" for nothing. A library keeps it in the metadata of
+            the item, as `incomplete`.
     """
 
     width: int
@@ -87,6 +92,7 @@ class PictureInfo:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.paths import join, quote_path
-from clipsearch.store.records import Failed, FileRecord, Known, Outcome
+from clipsearch.store.records import Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.store.writer import Writer
 from indexer.background import BackgroundBuild
 from indexer.captioning import attach, encode_captions
@@ -68,9 +68,11 @@ class CommitStage:
             committed = self._writer.commit(outcomes)
             self._report.count(committed.counts)
             for outcome in outcomes:
+                path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
                 if isinstance(outcome, Failed):
-                    path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
                     self._report.failed.append((path, outcome.reason))
+                elif isinstance(outcome, Encoded) and outcome.picture and outcome.picture.note:
+                    self._report.notes.append((path, outcome.picture.note))
             outcomes = self._encode_again(committed.unresolved) if committed.unresolved else []
         self._untended += batch.files
         if self._untended >= _TEND_FILES:

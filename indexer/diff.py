@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +23,8 @@ class Difference:
     """What the walks found. The files that need work are on the ledger's to-do list, missing items on its other list.
 
     offline: roots that are gone or suddenly empty; nothing of them is missing. online: other roots that were walked.
-    unreadable: (path, reason) of folders.
+    unreadable: (path, reason) of folders. notes: (path, note) of tables of captions. passed_over: files that are not
+    indexed, by the endings of their names. beside: RAW files that are not, since their JPEGs are.
     """
 
     unchanged: int = 0
@@ -32,6 +34,9 @@ class Difference:
     offline: list[Root] = field(default_factory=list)
     online: list[Root] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    beside: int = 0
 
 
 def compare(
@@ -76,6 +81,9 @@ def compare(
             difference.offline.append(root)
             continue
         difference.online.append(root)
+        difference.passed_over += walk.passed_over
+        difference.beside += walk.beside
+        difference.notes += [(join(root.path, quote_path(path)), note) for path, note in walk.notes]
         reached.append(scope)
         for path, reason in walk.unreadable:
             unreadable.append(Scope(root.id, quote_path(path)))

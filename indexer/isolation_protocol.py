@@ -69,6 +69,7 @@ MAX_TEXTS = 1 << 27
 """Bytes of the facts of TEXTS: those of a document without pages have all its words, up to six bytes for each."""
 
 MAX_REASON = 500
+MAX_NOTE = 200
 
 
 class BadAnswerError(ValueError):
@@ -163,7 +164,8 @@ def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
     latitude, longitude = _degrees(facts["latitude"], 90), _degrees(facts["longitude"], 180)
     if (latitude is None) != (longitude is None):
         raise ValueError("a latitude or a longitude alone")
-    return PictureInfo(width, height, time, None if camera is None else _text(camera, MAX_CAMERA), latitude, longitude)
+    maker = None if camera is None else _text(camera, MAX_CAMERA)
+    return PictureInfo(width, height, time, maker, latitude, longitude, _text(facts["note"], MAX_NOTE))
 
 
 def _degrees(value: object, most: float) -> float | None:

@@ -238,6 +238,9 @@ class _Run:
         )
         self.report.unchanged = difference.unchanged
         self.report.offline = [root.path for root in difference.offline]
+        self.report.notes += difference.notes
+        self.report.passed_over = dict(difference.passed_over.most_common())
+        self.report.beside = difference.beside
         return difference, roots
 
     def _scopes(self, writer: Writer, paths: Sequence[str]) -> list[Scope]:

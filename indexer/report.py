@@ -92,6 +92,9 @@ class IndexReport:
         failed: The path of each that failed in this run, and the reason.
         failed_rows: How many rows of data sets failed in this run, of which `failed` has the first.
         unfetched: How many pictures of data sets were not fetched, since that was not asked for.
+        notes: Of files that were indexed, or whose rows were, though something is missing: the path, and what.
+        passed_over: How many files are of no kind that is indexed, by the endings of their names, the most first.
+        beside: How many RAW files stand beside their JPEGs, and count once with them.
         offline: Roots that could not be reached and were left as they are.
         read: Pictures whose text was recognised.
         with_text: How many of them have any.
@@ -108,6 +111,9 @@ class IndexReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
     failed_rows: int = 0
     unfetched: int = 0
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
+    beside: int = 0
     offline: list[str] = field(default_factory=list)
     read: int = 0
     with_text: int = 0

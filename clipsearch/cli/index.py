@@ -10,7 +10,7 @@ import click
 
 from clipsearch.cli.data_sets import data_set_options
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
-from clipsearch.cli.quiet import without_output_of_ray
+from clipsearch.cli.quiet import quiet_libraries, show_details
 from clipsearch.cli.stopping import stop_flag
 from clipsearch.encoders.compute import PRECISIONS
 from clipsearch.errors import InvalidInputError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from indexer.report import IndexReport
 
 SHOWN_FAILURES = 20
+_SHOWN_KINDS = 8
 
 
 @click.command()
@@ -44,6 +45,9 @@ SHOWN_FAILURES = 20
 @click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, judged by names, sizes and times, and change nothing."
+)
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Also say which files are passed over, and what decoders write of files."
 )
 @json_option
 @library_option
@@ -89,6 +93,7 @@ def index(
     fetch_urls: bool | None,
     retry_failed: bool,
     dry_run: bool,
+    verbose: bool,
     as_json: bool,
     library: str | None,
     offline: bool | None,
@@ -128,7 +133,8 @@ def index(
     source = make_options(columns, pictures, fetch_urls)
     chosen = _choose_executor(executor, address, settings)
     options = IndexOptions(rules, model, retry_failed, dry_run, ocr, source, chosen, catalog=catalog)
-    with stop_flag() as stop, without_output_of_ray(chosen is not None), make_progress() as progress:
+    show_details(verbose)
+    with stop_flag() as stop, quiet_libraries(uses_ray=chosen is not None), make_progress() as progress:
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
         _write_json(report)
@@ -160,7 +166,9 @@ def _payload(report: IndexReport) -> dict[str, object]:
     rows = [name for name in ("failed_rows", "unfetched") if values[name]]
     failed = [{"path": path, "reason": reason} for path, reason in report.failed]
     read = ("read", "with_text") if report.read else ()
-    return {name: values[name] for name in (*names, *read, *rows)} | {"failed": failed, "seconds": report.seconds}
+    notes = [{"path": path, "note": text} for path, text in report.notes]
+    more = {"failed": failed, "notes": notes, "passed_over": report.passed_over, "seconds": report.seconds}
+    return {name: values[name] for name in (*names, *read, *rows)} | more
 
 
 def _summarise(report: IndexReport, dry_run: bool) -> None:
@@ -169,6 +177,7 @@ def _summarise(report: IndexReport, dry_run: bool) -> None:
     if len(report.failed) > SHOWN_FAILURES:
         of_files = "" if report.failed_rows else "; see `clipsearch status --failed`"
         note(f"... and {report.count_failed() - SHOWN_FAILURES:,} more{of_files}")
+    _show_notes(report)
     for path in report.offline:
         note(f"offline: {printable(path)} is gone or empty; its files are kept. To drop them: clipsearch forget PATH")
     names = ("added", "changed", "moved", "removed", "unchanged")
@@ -180,3 +189,21 @@ def _summarise(report: IndexReport, dry_run: bool) -> None:
         note(f"Recognised text in {report.with_text:,} of {report.read:,} pictures.")
     lead = "Would be: " if dry_run else "Stopped early. Committed: " if report.interrupted else "Done: "
     note(f"{lead}{', '.join(parts)} in {report.seconds:,.1f} s{rate}.")
+
+
+def _show_notes(report: IndexReport) -> None:
+    """Show what was indexed in part, and what was passed over."""
+    for path, text in report.notes[:SHOWN_FAILURES]:
+        note(f"note: {printable(path)}: {printable(text)}")
+    if len(report.notes) > SHOWN_FAILURES:
+        note(f"... and {len(report.notes) - SHOWN_FAILURES:,} more notes; all are in the output of --json")
+    if report.beside:
+        note(f"{report.beside:,} camera RAW files beside a JPEG of the same name count once with it.")
+    for name, files in missing_extras(report.passed_over).items():
+        note(f"Passed over {count_files(files)} that an extra reads: pip install 'clipsearch[{name}]'")
+    if count := sum(report.passed_over.values()):
+        kinds = [
+            f"{files:,} {printable(ending) or 'without an ending'}" for ending, files in report.passed_over.items()
+        ]
+        more = f", {len(kinds) - _SHOWN_KINDS:,} other kinds" if len(kinds) > _SHOWN_KINDS else ""
+        note(f"Passed over {count:,} files of other kinds: {', '.join(kinds[:_SHOWN_KINDS])}{more}. Which: --verbose")

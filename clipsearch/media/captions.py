@@ -10,38 +10,47 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from functools import partial
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.media.caption_lines import Line, read_csv, read_lines, split_separator
 from clipsearch.metadata import NONE, keep_metadata
 
 IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "image_path", "path")
 CAPTION_COLUMNS = ("caption", "text", "description")
 """What a column may be called; the first of these that a table has is read."""
 
+_OTHER_IMAGE = ("image_file", "image_name", "file_path", "source_file", "picture", "photo", "img")
+_OTHER_CAPTION = ("captions", "alt_text", "image_description", "title", "comment")
+"""Names that are read where a table has none of those above. Case, blanks, `_` and `-` do not count in any name."""
+
 _JSON_LINES = (".jsonl", ".ndjson")
 _SUFFIXES = (".csv", ".tsv", *_JSON_LINES)
-_DELIMITERS = ",\t|"
-_MAX_LINE = 1 << 20
-_KNOWN = frozenset((*IMAGE_COLUMNS, *CAPTION_COLUMNS))
+_DELIMITERS = ",\t|;"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?")
+
+BadRow = Callable[[int, str], None]
+"""Is called with the line of a row that cannot be read, and why."""
 
 
 class Pair(NamedTuple):
     """A picture as the file names it, one caption of it, and the line where they stand, from 1.
 
-    metadata: JSON of the other columns, as clipsearch.metadata writes it; what cannot be metadata is left out.
+    caption: "" only where bad rows are reported, of a row that has none. metadata: JSON of the other columns, as
+    clipsearch.metadata writes it; what cannot be metadata is left out.
     """
 
     image: str
     caption: str
     line: int
     metadata: str = NONE
+
+
+class _RowError(Exception):
+    """What is wrong with a row."""
 
 
 def read_captions(path: Path) -> list[Pair]:
@@ -52,108 +61,113 @@ def read_captions(path: Path) -> list[Pair]:
     return pairs
 
 
-def read_pairs(path: Path) -> Iterator[Pair]:
-    """Read the pairs of a file in UTF-8 one after the other, so that memory does not grow with the file.
+def read_pairs(path: Path, report: BadRow | None = None) -> Iterator[Pair]:
+    """Read the pairs of a file one after the other, so that memory does not grow with the file.
 
-    The header of a table says by itself whether commas, tabs or | stand between its columns. Raises InvalidInputError
-    when it comes to it, which names the line, if the file is not such a table or has an empty field; and if it cannot
-    be read. Pairs before the fault may have been yielded by then.
+    The file is in UTF-8 or UTF-16. The header of a table says by itself whether commas, semicolons, tabs or | stand
+    between its columns. report: what is called for each row that cannot be read, which costs that row alone; a row
+    without a caption is then one of metadata. None raises InvalidInputError, which names the line, when it comes to
+    such a row; pairs before it may have been yielded by then. Raises InvalidInputError for a file that is not such a
+    table, and if it cannot be read.
     """
     is_json = path.suffix.lower() in _JSON_LINES
     if path.suffix.lower() not in _SUFFIXES:
         raise InvalidInputError(f"{path} is not a .csv, .tsv or .jsonl file. Name such a file.")
     try:
         # JSON has no line ends within a value; CSV has, and ends its lines as it likes.
-        with path.open(encoding="utf-8-sig", newline="\n" if is_json else "") as file:
-            rows = (_json_rows if is_json else _csv_rows)(_lines(file, path), path)
-            for line, fields in rows:
-                yield _pair(fields, line, path)
+        lines = read_lines(path, any_end=not is_json)
+        for line, fields in (_json_rows if is_json else _csv_rows)(lines, path):
+            try:
+                if isinstance(fields, str):
+                    raise _RowError(fields)
+                yield from _pairs(fields, line, needs_caption=report is None)
+            except _RowError as error:
+                if report is None:
+                    raise InvalidInputError(f"{path}, line {line}: {error}.") from None
+                report(line, str(error))
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise _wrong_byte(path) from error
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[str]:
-    number = 0
-    while line := file.readline(_MAX_LINE):
-        number += 1
-        if len(line) == _MAX_LINE:
-            raise InvalidInputError(f"{path}, line {number}: longer than {_MAX_LINE:,} characters.")
-        yield line
+_Fields = Mapping[str, object] | str
+"""The values of a row by column, or what is wrong with it."""
 
 
-def _wrong_byte(path: Path) -> InvalidInputError:
-    """Look for the line that is not UTF-8, which a text file that is read in blocks does not tell."""
-    with suppress(OSError), path.open("rb") as file:  # it may be gone by now
-        for line, written in enumerate(iter(partial(file.readline, _MAX_LINE), b""), 1):
-            try:
-                written.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return InvalidInputError(
-                    f"{path}, line {line}: byte 0x{written[error.start]:02x} is not UTF-8. Save the file as UTF-8, or "
-                    "convert it, for example: iconv -f GB18030 -t UTF-8"
-                )
-    return InvalidInputError(f"{path} changed while it was read. Run again.")
+def _csv_rows(lines: Iterator[Line], path: Path) -> Iterator[tuple[int, _Fields]]:
+    header, separator = split_separator(lines)
+    delimiter, names = _columns(header, separator or _DELIMITERS, path)
+    texts = {name for name in names if _plain(name) in _KNOWN}
+    texts |= {_find(names, IMAGE_COLUMNS, _OTHER_IMAGE)[0], _find(names, CAPTION_COLUMNS, _OTHER_CAPTION)[0]}
+    for row in read_csv(lines, delimiter, len(names)):
+        yield row.line, row.fault or _typed(names, row.fields, texts)
 
 
-def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    line = 1
-    try:
-        header = next(lines, "")
-        delimiter, names = _columns(header, path)
-        reader = csv.reader(chain([header], lines), delimiter=delimiter, strict=True)
-        next(reader)
-        line = reader.line_num + 1
-        for row in reader:
-            if row and len(row) != len(names):
-                problem = f"{len(row)} fields for {len(names)} columns"
-                shown = {",": "a comma", "\t": "a tab"}.get(delimiter, delimiter)
-                raise InvalidInputError(f'{path}, line {line}: {problem}. Put "" around a caption with {shown} in it.')
-            if row:
-                yield line, _typed(names, row)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise InvalidInputError(f"{path}, line {line}: not CSV: {error}.") from error
-
-
-def _columns(header: str, path: Path) -> tuple[str, list[str]]:
+def _columns(header: Line, delimiters: str, path: Path) -> tuple[str, list[str]]:
     """Return the delimiter that makes both columns of a header, and the names of its columns."""
-    for delimiter in _DELIMITERS:
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        names = [name.lower() if name.lower() in _KNOWN else name for name in names]
-        if not set(IMAGE_COLUMNS).isdisjoint(names) and not set(CAPTION_COLUMNS).isdisjoint(names):
-            return delimiter, names
-    raise InvalidInputError(
-        f"{path}, line 1: the columns must be image,caption; found {header.strip()[:100] or 'nothing'}. "
-        f"Other names are {', '.join(IMAGE_COLUMNS[1:])}; {', '.join(CAPTION_COLUMNS[1:])}."
-    )
-
-
-def _json_rows(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    for line, written in enumerate(lines, 1):
-        if not written.strip():
-            continue
+    for delimiter in delimiters:
         try:
-            fields = json.loads(written)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInputError(f"{path}, line {line}: not JSON: {error}.") from error
-        if not isinstance(fields, dict):
-            raise InvalidInputError(f"{path}, line {line}: each line must be a JSON object.")
-        yield line, fields
+            names = [name.strip() for name in next(csv.reader([header.text], delimiter=delimiter), [])]
+        except csv.Error:
+            continue
+        if _find(names, IMAGE_COLUMNS, _OTHER_IMAGE) and _find(names, CAPTION_COLUMNS, _OTHER_CAPTION):
+            return delimiter, _without_last_blanks(names)
+    problem = header.fault or (
+        f"the columns must be image,caption; found {header.text.strip()[:100] or 'nothing'}. "
+        f"Other names are {', '.join(IMAGE_COLUMNS[1:])}; {', '.join(CAPTION_COLUMNS[1:])}"
+    )
+    raise InvalidInputError(f"{path}, line {header.number}: {problem}.")
 
 
-def _pair(fields: Mapping[str, object], line: int, path: Path) -> Pair:
-    image, caption = _field(fields, IMAGE_COLUMNS, line, path), _field(fields, CAPTION_COLUMNS, line, path)
-    more = {name: value for name, value in fields.items() if name not in _KNOWN}
-    return Pair(image, caption, line, keep_metadata(more) if more else NONE)
+def _without_last_blanks(names: list[str]) -> list[str]:
+    """Drop the empty columns that a spreadsheet adds."""
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
-def _typed(names: list[str], row: list[str]) -> dict[str, object]:
-    """Give the fields of a row their types: a number where all of it reads as one in JSON; an empty one is left out."""
-    known = {name: value for name, value in zip(names, row, strict=True) if name in _KNOWN}
-    more = {name: value for name, value in zip(names, row, strict=True) if name not in _KNOWN and value != ""}
-    return {**known, **{name: read_number(value) for name, value in more.items()}}
+def _json_rows(lines: Iterator[Line], path: Path) -> Iterator[tuple[int, _Fields]]:
+    for line in lines:
+        if line.fault:
+            yield line.number, line.fault
+        elif line.text.strip():
+            try:
+                fields = json.loads(line.text)
+            except (ValueError, RecursionError) as error:
+                yield line.number, f"not JSON: {error}"
+            else:
+                yield line.number, fields if isinstance(fields, dict) else "each line must be a JSON object"
+
+
+def _pairs(fields: Mapping[str, object], line: int, *, needs_caption: bool) -> Iterator[Pair]:
+    image = _value(fields, IMAGE_COLUMNS, _OTHER_IMAGE)
+    caption = _value(fields, CAPTION_COLUMNS, _OTHER_CAPTION)
+    texts = caption[1] if isinstance(caption[1], list) and caption[1] else [caption[1]]
+    if not needs_caption:
+        texts = [text for text in texts if text is not None and text != ""] or [None]
+    said = [
+        "" if text is None and not needs_caption else _text(caption[0], text, may_be_blank=not needs_caption)
+        for text in texts
+    ]
+    known = _KNOWN | {image[0], caption[0]}
+    more = {name: value for name, value in fields.items() if name not in known and _plain(name) not in _KNOWN}
+    metadata = keep_metadata(more) if more else NONE
+    name = _text(image[0], image[1])
+    for text in said:
+        yield Pair(name, text, line, metadata)
+
+
+def _typed(names: list[str], row: list[str], texts: set[str]) -> dict[str, object]:
+    """Give the fields of a row their types: a number where all of it reads as one in JSON; an empty one is left out.
+
+    texts: the columns that are read as they are.
+    """
+    found: dict[str, object] = {}
+    for name, value in zip(names, row, strict=True):
+        if name in texts:
+            found.setdefault(name, value)
+        elif value != "" and name:
+            found[name] = read_number(value)
+    return found
 
 
 def read_number(value: str) -> object:
@@ -164,14 +178,37 @@ def read_number(value: str) -> object:
     return number if -(2**63) <= number < 2**63 or (isinstance(number, float) and math.isfinite(number)) else value
 
 
-def _field(fields: Mapping[str, object], names: tuple[str, ...], line: int, path: Path) -> str:
-    for name in names:
-        value = fields.get(name)
-        if value is not None:
-            break
-    else:
-        name = names[0]
-    if isinstance(value, str) and (text := value.strip()):
+@lru_cache(maxsize=1024)
+def _plain(name: str) -> str:
+    """Return the name of a column as its spellings have it in common: `File Name`, `file-name` and `file_name`."""
+    return re.sub(r"[\s_-]+", "", name[:100]).lower()
+
+
+_KNOWN = frozenset(map(_plain, (*IMAGE_COLUMNS, *CAPTION_COLUMNS)))
+
+
+def _find(names: list[str], usual: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
+    """Return the columns of one kind, in the order in which they are read."""
+    exact = [name for wanted in usual for name in names if name.lower() == wanted]
+    plain = [name for wanted in (*usual, *others) for name in names if _plain(name) == _plain(wanted)]
+    return list(dict.fromkeys((*exact, *plain)))
+
+
+def _value(fields: Mapping[str, object], usual: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, object]:
+    """Return the first column of one kind that has a value, and that; the usual name and None without one."""
+    for name in _find_cached(tuple(fields), usual, others):
+        if fields[name] is not None:
+            return name, fields[name]
+    return usual[0], None
+
+
+@lru_cache(maxsize=64)
+def _find_cached(names: tuple[str, ...], usual: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
+    return _find(list(names), usual, others)
+
+
+def _text(name: str, value: object, *, may_be_blank: bool = False) -> str:
+    if isinstance(value, str) and ((text := value.strip()) or may_be_blank):
         return text
     wrong = "is missing" if value is None else "is empty" if value == "" else f"cannot be {reprlib.repr(value)}"
-    raise InvalidInputError(f"{path}, line {line}: `{name}` {wrong}. Each line names an image and a caption.")
+    raise _RowError(f"`{name}` {wrong}. Each line names an image and a caption")

@@ -33,6 +33,7 @@ from clipsearch.errors import MediaError, PictureError
 from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.jpegxl import CODESTREAM, CONTAINER, JpegXl
+from clipsearch.media.png import complete
 from clipsearch.media.psd import Psd
 from clipsearch.media.raw import is_raw_head, is_raw_tiff, raw_facts, read_raw
 from clipsearch.media.rgb import to_rgb
@@ -56,6 +57,7 @@ HEAD = 1024
 _WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0, "JXL": 3.0}
 """How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""
 
+_NO_END = "its end is missing, and with it at most a few of its rows"
 _A_FOLDER = "is a folder, not a file"
 _NOT_A_PICTURE = "not a picture that clipsearch can read"
 _MAGIC = (
@@ -201,7 +203,7 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
     except PictureError:
         raise
     except Exception as error:
-        raise PictureError(_reason(kind, error)) from error
+        raise PictureError(_cut_off(kind, data) or _reason(kind, error)) from error
 
 
 def check_pixels(data: bytes, *, min_side: int, max_pixels: int) -> None:
@@ -317,8 +319,11 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     width, height = picture.size
     scale = _jpeg_scale(picture, data, side) if kind == "JPEG" else 1
     _check_pixels(picture, kind, scale, max_pixels)
+    share: float | None = 1.0
     if kind == "JPEG":
-        picture = _load_jpeg(picture, data, scale)
+        picture, share = _load_jpeg(picture, data, scale)
+    elif kind == "PNG":
+        picture, share = _load_png(picture, data)
     else:
         picture.load()
     if scale == 1:
@@ -330,20 +335,47 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
         width, height = height, width
     rgb = to_rgb(picture, kind, side)
     rgb = rgb if turn is None else rgb.transpose(turn)
-    return rgb, PictureInfo(width, height, facts.taken_at, facts.camera, facts.latitude, facts.longitude)
+    note = _NO_END if share is None else f"{1 - share:.1%} of its rows are missing" if share < 1 else ""
+    return rgb, PictureInfo(width, height, facts.taken_at, facts.camera, facts.latitude, facts.longitude, note)
 
 
-def _load_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Image:
-    """Decode a JPEG; one without its end as far as it goes. Raises PictureError if that is too little."""
+def _load_jpeg(picture: Image.Image, data: bytes, scale: int) -> tuple[Image.Image, float | None]:
+    """Decode a JPEG; one without its end as far as it goes.
+
+    Returns it with the share of its rows that are there, None for all of one that lacks its end. Raises PictureError if
+    that is too little.
+    """
     try:
-        return _load_whole_jpeg(picture, data, scale)
+        return _load_whole_jpeg(picture, data, scale), 1.0
     except OSError:
         ended = with_end(data)
         picture = _load_whole_jpeg(open_picture("JPEG", ended), ended, scale)
         share = share_of_rows(picture, scale)
-        if share < LEAST_ROWS:
-            raise PictureError(f"truncated JPEG file ({share:.0%} of its rows are there)") from None
-        return picture
+        return picture, None if _checked(share, "JPEG") == 1 else share
+
+
+def _load_png(picture: Image.Image, data: bytes) -> tuple[Image.Image, float | None]:
+    """Decode a PNG; one that was cut off as far as it goes. Returns and raises as `_load_jpeg` does."""
+    try:
+        picture.load()
+        return picture, 1.0
+    except (OSError, SyntaxError) as error:
+        width, height = picture.size
+        made = complete(data, 8 * width * height + height)
+        if made is None or not made[1]:
+            raise
+        whole = open_picture("PNG", made[0])
+        share = _checked(made[1], "PNG")
+        if share == 1 and not _is_cut(error):
+            raise
+        whole.load()
+        return whole, None if share == 1 else share
+
+
+def _checked(share: float, kind: str) -> float:
+    if share < LEAST_ROWS:
+        raise PictureError(f"truncated {kind} file ({share:.0%} of its rows are there)") from None
+    return share
 
 
 def _load_whole_jpeg(picture: Image.Image, data: bytes, scale: int) -> Image.Image:
@@ -393,7 +425,20 @@ def _reason(kind: str, error: Exception) -> str:
     if kind == "TIFF" and is_unsupported(error):
         return "a TIFF of a kind that cannot be read; save it with 8 bits a sample"
     text = " ".join(str(error).split())[:120]
-    cut = ("truncated", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
-    if isinstance(error, EOFError) or any(word in text.lower() for word in cut):
+    if _is_cut(error):
         return f"truncated {kind} file"
     return f"damaged {kind} file ({text or type(error).__name__})"
+
+
+def _cut_off(kind: str, data: bytes) -> str:
+    """Say that a WebP is cut off, which its decoder does not tell from other damage; nothing of one that is not."""
+    whole = int.from_bytes(data[4:8], "little") + 8
+    if kind != "WEBP" or len(data) >= whole:
+        return ""
+    return f"truncated WEBP file ({len(data) / whole:.0%} of its bytes are there)"
+
+
+def _is_cut(error: Exception) -> bool:
+    """Tell by its words whether an error is about a file that ends too early."""
+    cut = ("truncated", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
+    return isinstance(error, EOFError) or any(word in str(error).lower() for word in cut)

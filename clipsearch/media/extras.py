@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from clipsearch.errors import PictureError
+from clipsearch.types import PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,18 @@ def extra_suffixes() -> frozenset[str]:
 
 
 @cache
-def extra_pictures() -> frozenset[str]:
-    """Return those of `extra_suffixes` that are of pictures."""
-    return extra_suffixes() - DOCUMENT_SUFFIXES
+def picture_suffixes() -> frozenset[str]:
+    """Return the endings of all files that are looked at as pictures here."""
+    return PICTURE_SUFFIXES | (extra_suffixes() - DOCUMENT_SUFFIXES)
 
 
-def missing_extra(suffix: str) -> str | None:
-    """Return the extra that would read files of an ending; None where none would, or where it is installed."""
-    return next((each.name for each in EXTRAS if suffix in each.suffixes and not has_extra(each.name)), None)
+def missing_extras(passed_over: Mapping[str, int]) -> dict[str, int]:
+    """Return how many of the files that were passed over each extra would read that is not installed.
+
+    passed_over: how many have each ending.
+    """
+    counts = {each.name: sum(passed_over.get(ending, 0) for ending in each.suffixes) for each in EXTRAS}
+    return {name: count for name, count in counts.items() if count and not has_extra(name)}
 
 
 def _extra(name: str) -> Extra:

@@ -26,33 +26,40 @@ from clipsearch.store.verified import SETTLED
 Entry = tuple[str, str, str]
 """The picture that a line names, its caption, and JSON of its other columns."""
 
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 10_000
-_MAKE = "CREATE TABLE seen (state TEXT); CREATE TABLE said (picture TEXT, caption TEXT, metadata TEXT);"
-_FIND = "SELECT caption, metadata FROM said WHERE picture = ? ORDER BY rowid"
+_MAKE = "CREATE TABLE seen (state TEXT); CREATE TABLE said (folded TEXT, picture TEXT, caption TEXT, metadata TEXT);"
+_FIND = "SELECT picture, caption, metadata FROM said WHERE folded = ? ORDER BY rowid"
 
 
 class CaptionTable:
     """The copy of a table. Its methods may be called from any thread, one at a time."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a copy. Raises sqlite3.Error for a file that is not one."""
-        self._path = path
+    def __init__(self, path: Path, *, is_new: bool = False) -> None:
+        """Open a copy. is_new: whether it was made now. Raises sqlite3.Error for a file that is not one."""
+        self._path, self._is_new = path, is_new
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
         self._connection = connection
         self._finalizer = weakref.finalize(self, connection.close)
 
-    def lines_of(self, picture: str) -> list[tuple[str, str]]:
-        """Return the captions of a picture and JSON of their other columns, in the order of the table.
+    def lines_of(self, picture: str) -> list[Entry]:
+        """Return the lines of a picture, and of others whose names differ from its in case alone, in their order.
 
         Raises LibraryError where the copy is damaged.
         """
         try:
-            return self._connection.execute(_FIND, (picture.encode("utf-8", "surrogatepass"),)).fetchall()
+            found = self._connection.execute(_FIND, (_bytes(picture.casefold()),))
+            return [(name.decode("utf-8", "surrogatepass"), *said) for name, *said in found]
         except sqlite3.Error as error:
             raise LibraryError(
                 f"The copy of a table of captions in {self._path} is damaged: {error}. Delete it."
             ) from error
+
+    def new_names(self) -> Iterator[str]:
+        """Yield the names of pictures, if the copy was made now. Raises sqlite3.Error."""
+        if self._is_new:
+            for (name,) in self._connection.execute("SELECT DISTINCT picture FROM said"):
+                yield name.decode("utf-8", "surrogatepass")
 
     def state(self) -> str:
         """Return the state of the file that it is a copy of. Raises sqlite3.Error."""
@@ -79,7 +86,7 @@ def open_table(path: str, entries: Iterable[Entry]) -> CaptionTable:
     new = Path(name)
     try:
         _fill(new, entries, state or "")
-        opened = CaptionTable(new)
+        opened = CaptionTable(new, is_new=True)
         if state is not None and state == _state(path):
             os.replace(new, kept)
         return opened
@@ -121,12 +128,18 @@ def _fill(path: Path, entries: Iterable[Entry], state: str) -> None:
         db.executescript(_MAKE)
         db.execute("BEGIN")
         while block := list(islice(rest, _BLOCK)):
-            db.executemany("INSERT INTO said VALUES (?, ?, ?)", block)
-        db.execute("CREATE INDEX by_picture ON said (picture)")
+            db.executemany("INSERT INTO said VALUES (?, ?, ?, ?)", block)
+        db.execute("CREATE INDEX by_picture ON said (folded)")
         db.execute("INSERT INTO seen VALUES (?)", (state,))
         db.execute("COMMIT")
 
 
-def _stored(entries: Iterable[Entry]) -> Iterator[tuple[bytes, str, str]]:
-    for picture, caption, metadata in entries:  # a path may have bytes that are no UTF-8
-        yield picture.encode("utf-8", "surrogatepass"), caption.encode("utf-8", "replace").decode(), metadata
+def _stored(entries: Iterable[Entry]) -> Iterator[tuple[bytes, bytes, str, str]]:
+    for picture, caption, metadata in entries:
+        said = caption.encode("utf-8", "replace").decode()
+        yield _bytes(picture.casefold()), _bytes(picture), said, metadata
+
+
+def _bytes(path: str) -> bytes:
+    """Return a path as it is stored: it may have bytes that are not UTF-8."""
+    return path.encode("utf-8", "surrogatepass")

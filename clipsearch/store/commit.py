@@ -58,6 +58,7 @@ def store(
     known |= {item_id: placed.content for item_id, placed in zip(ids, new, strict=True)}
     said = {item_id: each.record.beside for item_id, each in known.items()}
     item_metadata.store_beside(connection, {i: each.metadata for i, each in said.items() if each.stamp is not None})
+    item_metadata.store_notes(connection, {i: each.note for i, each in known.items() if each.note is not None})
 
 
 def _add(connection: Connection, new: Sequence[_Placed]) -> Sequence[int]:

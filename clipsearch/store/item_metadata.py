@@ -31,6 +31,10 @@ _STORE_BESIDE = (
 )
 
 
+NOTE = "incomplete"
+"""The name of what is missing of a picture that was accepted all the same."""
+
+
 def store(connection: Connection, metadata: Mapping[int, str]) -> None:
     """Store the metadata of items, by id, in place of what they have: JSON texts of `check_metadata`."""
     given = [(item_id, text, digest(item_id, text, None)) for item_id, text in metadata.items() if text != NONE]
@@ -62,6 +66,21 @@ def store_beside(connection: Connection, said: Mapping[int, str]) -> None:
     if changed:
         connection.exec_driver_sql(_STORE_BESIDE, changed)
         metadata_index.refresh(connection, listed(item_id for item_id, _, _ in changed))
+
+
+def store_notes(connection: Connection, notes: Mapping[int, str]) -> None:
+    """Store what is missing of pictures, by id, under the name NOTE; "" removes it.
+
+    Raises StoreCorruptError for metadata that is damaged.
+    """
+    noted = {item_id: note for item_id, note in notes.items() if note}
+    query = select(item_metadata.c.item_id).where(item_metadata.c.item_id.in_(listed(notes)))
+    has_any = [item_id for item_id in connection.execute(query).scalars() if item_id not in noted]
+    present, _ = values_of(connection, has_any)
+    if whole := [item_id for item_id, values in present.items() if NOTE in values]:
+        merge(connection, whole, {}, (NOTE,))
+    for item_id, note in noted.items():
+        merge(connection, [item_id], {NOTE: note}, ())
 
 
 def _read(text: object) -> dict[str, MetadataValue]:

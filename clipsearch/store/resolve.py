@@ -104,7 +104,8 @@ class Content:
     columns: of its item, but for its place and caption. parts: those of one modality belong to the rows,
     float16 (parts, dim), of that modality, in order. own: the item at its place, live or deleted. moved: an item that
     keeps its id and what it has, but for its captions where `captions` has others. captions: None keeps those of an
-    item that is moved. media: what an item of several parts is.
+    item that is moved. media: what an item of several parts is. note: what is missing of a picture that was decoded; None
+    keeps what its item says.
     """
 
     record: FileRecord
@@ -116,6 +117,7 @@ class Content:
     moved: Row[Any] | None = None
     captions: Captions | None = None
     media: MediaInfo | None = None
+    note: str | None = None
 
     @property
     def place(self) -> Place:
@@ -176,7 +178,9 @@ class Resolver:
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
             parts, rows = list(twin.parts), dict(twin.rows)
-            return Content(known.record, twin.columns, twin.caption, parts, rows, media=twin.media)
+            return Content(
+                known.record, twin.columns, twin.caption, parts, rows, media=twin.media, note=twin.note
+            )
         return None
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
@@ -300,7 +304,9 @@ def paths_by_root(places: Iterable[Place]) -> dict[int, list[str]]:
 
 def _from_encoded(encoded: Encoded) -> Content:
     columns = ItemColumns.of_content(encoded.modality, encoded.content_hash, encoded.picture)
-    return Content(encoded.record, columns, parts=parts_of(encoded), rows=rows_of(encoded), media=encoded.media)
+    note = encoded.picture.note if encoded.picture else ""
+    parts, rows = parts_of(encoded), rows_of(encoded)
+    return Content(encoded.record, columns, parts=parts, rows=rows, media=encoded.media, note=note)
 
 
 def rows_of(encoded: Encoded) -> RowsByModality:

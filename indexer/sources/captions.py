@@ -1,31 +1,32 @@
 """Captions that lie beside pictures: a text of the same name, or a table in the folder or in one above it.
 
 `a.jpg` has the sidecar `a.jpg.txt`, else `a.txt`, of at most MAX_SIDECAR bytes; a longer text is one of its own. A
-table is `captions.csv` or `captions.jsonl`; it names pictures by their paths from its folder. What the rules of a root
-leave out is neither.
+table is `captions.csv`, `.tsv` or `.jsonl`; it names pictures by their paths from its folder, as
+indexer/sources/picture_names.py finds them. What the rules of a root leave out is neither.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import filterfalse, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
+from clipsearch.media.extras import picture_suffixes
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
 from clipsearch.store.caption_table import open_table
 from clipsearch.store.records import CaptionSource
-from clipsearch.types import PICTURE_SUFFIXES, MetadataValue
-from clipsearch.words import normalize
+from clipsearch.types import MetadataValue
+from indexer.sources.picture_names import PictureNames, name_key
 
-TABLES = ("captions.csv", "captions.jsonl")
+TABLES = ("captions.csv", "captions.jsonl", "captions.tsv")
 
 MAX_SIDECAR = 8192
 """Bytes: a text beside a picture that is longer than this is no caption of it."""
@@ -37,10 +38,22 @@ LARGE = 4 << 20
 """Bytes from which on a table is not held in memory, nor read by a run that finds it as it was."""
 
 _SIDECAR = ".txt"
+_BESIDE = frozenset({".aae", ".json", ".xmp"})
+"""The endings of files that programs put beside a picture, named like it."""
+
 _HEAD = 64
 
 _MANY = 32
 """From so many captions of one picture on they are looked up in a set."""
+
+_NAMED = 3
+"""Rows of a table that a note names; the others are counted."""
+
+_MANY_MISSING = 100_000
+"""Names without a picture that are counted in a large table."""
+
+_SHOWN = 200
+"""Characters of each of these."""
 
 
 class Said(NamedTuple):
@@ -53,20 +66,48 @@ class Said(NamedTuple):
 Table = Mapping[str, Said]
 
 
-class LargeTable(Mapping[str, Said]):
-    """A table that stays on disk; see `store/caption_table.py`."""
+class BadRows:
+    """The rows of a table that cannot be read: how many, and the first of them."""
 
-    def __init__(self, path: str) -> None:
-        """Open the copy of a table. Raises InvalidInputError, LibraryError, OSError."""
-        pairs = read_pairs(Path(path))
-        self._table = open_table(path, ((_key(pair.image), pair.caption, pair.metadata) for pair in pairs))
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def __call__(self, line: int, reason: str) -> None:
+        """Count a row."""
+        self.count += 1
+        if self.count <= _NAMED:
+            self._first.append(f"line {line}: {reason}")
+
+    def note(self) -> str:
+        """Say it in a sentence."""
+        return f"{self.count:,} row{'s' * (self.count != 1)} cannot be read: {_listed(self._first, self.count)}"
+
+
+class LargeTable(Mapping[str, Said]):
+    """A table that stays on disk; see `store/caption_table.py`. A bare name in it is that of a file beside it.
+
+    notes: what is wrong with its rows, where it was read now.
+    """
+
+    def __init__(self, path: str, names: PictureNames) -> None:
+        """Open the copy of a table. names: finds its pictures. Raises InvalidInputError, LibraryError, OSError."""
+        self._folder = os.path.dirname(path)
+        bad = BadRows()
+        pairs = read_pairs(Path(path), bad)
+        self._table = open_table(path, ((name_key(pair.image), pair.caption, pair.metadata) for pair in pairs))
+        if bad.count and not any(True for _ in self._table.new_names()):
+            raise InvalidInputError(f"{path}: {bad.note()}")
+        missing = list(islice(filterfalse(names.has, self._table.new_names()), _MANY_MISSING))
+        self.notes = [bad.note()] * bool(bad.count) + [_note_missing(missing)] * bool(missing)
 
     def __getitem__(self, key: str) -> Said:
-        lines = self._table.lines_of(key)
+        lines = [line for line in self._table.lines_of(key) if line[0] == key]
+        lines = lines or [line for line in self._table.lines_of(key) if self._may_mean(line[0], key)]
         if not lines:
             raise KeyError(key)
-        said = Said(list(dict.fromkeys(caption for caption, _ in lines)), {})
-        for _, metadata in lines:
+        said = Said(list(dict.fromkeys(caption for _, caption, _ in lines if caption)), {})
+        for _, _, metadata in lines:
             if metadata != NONE:
                 said.metadata.update(parse_metadata(metadata))
         return said
@@ -77,11 +118,20 @@ class LargeTable(Mapping[str, Said]):
     def __len__(self) -> int:
         raise TypeError("A large table is only looked up in.")
 
+    def _may_mean(self, written: str, key: str) -> bool:
+        """Tell whether a name that differs in case is that of a file, and not of another that has just this name."""
+        own, other = (os.path.join(self._folder, *each.split("/")) for each in (key, written))
+        try:
+            return os.path.samefile(own, other)
+        except (OSError, ValueError):
+            return True  # there is no other
+
 
 class FolderCaptions:
     """The captions beside the pictures of one walk, which asks folder by folder, each before those below it.
 
-    Paths are below the root of the walk, with "/". `unreadable` fills with the tables that cannot be read, and why.
+    Paths are below the root of the walk, with "/". `unreadable` fills with the tables that cannot be read, and why;
+    `notes` with those of which some rows say nothing, and what is wrong with these.
     """
 
     def __init__(self, absolute: Callable[[str], str], is_wanted: Callable[[str], bool]) -> None:
@@ -90,6 +140,7 @@ class FolderCaptions:
         self._is_wanted = is_wanted
         self._tables: dict[str, list[Table | None]] = {}
         self.unreadable: list[tuple[str, str]] = []
+        self.notes: list[tuple[str, str]] = []
 
     def of(self, path: str, names: Collection[str]) -> CaptionSource:
         """Find what captions a picture; names: of all that is in its folder."""
@@ -102,7 +153,7 @@ class FolderCaptions:
             tables = self._load(above)
             is_whole = is_whole and None not in tables
             below = path[len(above) + 1 :] if above else path
-            for said in (table.get(_key(below)) for table in tables if table is not None):
+            for said in (table.get(name_key(below)) for table in tables if table is not None):
                 if said is not None:
                     texts += said.texts
                     metadata = said.metadata | metadata  # the table that is nearest counts
@@ -162,28 +213,66 @@ class FolderCaptions:
 
     def _read(self, path: str) -> Table | None:
         absolute = self._absolute(path)
+        above = path[: path.rfind("/") + 1]
         try:
             if (size := os.path.getsize(absolute)) > MAX_TABLE:
                 raise InvalidInputError(f"{size:,} bytes, over the limit of {MAX_TABLE:,}. Split it over folders.")
-            return _table(absolute) if size < LARGE else LargeTable(absolute)
+            names = PictureNames(os.path.dirname(absolute), lambda below: self._is_wanted(above + below))
+            table, notes = _read_table(absolute, names) if size < LARGE else _open_large(absolute, names)
         except OSError as error:
             self.unreadable.append((path, f"its captions cannot be read: {error.strerror}"))
             return None
         except (InvalidInputError, LibraryError) as error:
             self.unreadable.append((path, f"its captions cannot be read: {error}"))
             return None
+        if notes:
+            self.notes.append((path, "; ".join(notes)))
+        return table
 
 
-def _table(path: str) -> Table:
+def _read_table(path: str, names: PictureNames) -> tuple[Table, list[str]]:
+    """Read a table; return what it says by the paths of pictures, and what is wrong with its rows."""
+    bad = BadRows()
+    written = _by_name(path, bad)
+    notes = [bad.note()] if bad.count else []
+    if bad.count and not written:
+        raise InvalidInputError(f"{path}: {bad.note()}")
+    found = names.find(written)
+    table: dict[str, Said] = {}
+    for key, paths in found.items():
+        # One that was not found may have come since.
+        _merge(table.setdefault(name_key(paths[0]) if len(paths) == 1 else key, Said([], {})), written[key])
+    missing = [key for key, paths in found.items() if not paths]
+    if missing:
+        notes.append(_note_missing(missing))
+    several = [f"{key} ({', '.join(paths[:2])})" for key, paths in found.items() if len(paths) > 1]
+    if several:
+        notes.append(f"{_names(several)} more than one picture: {_listed(several, len(several))}")
+    return table, notes
+
+
+def _open_large(path: str, names: PictureNames) -> tuple[Table, list[str]]:
+    table = LargeTable(path, names)
+    return table, table.notes
+
+
+def _merge(into: Said, said: Said) -> None:
+    known = set(into.texts)
+    into.texts.extend(text for text in said.texts if text not in known)
+    into.metadata.update(said.metadata)
+
+
+def _by_name(path: str, bad: BadRows) -> dict[str, Said]:
+    """Return what the rows of a table say by the keys of the names that they give."""
     table: dict[str, Said] = {}
     many: dict[str, set[str]] = {}
-    for pair in read_pairs(Path(path)):
-        key = _key(pair.image)
+    for pair in read_pairs(Path(path), bad):
+        key = name_key(pair.image)
         texts, metadata = table.setdefault(key, Said([], {}))
         if pair.metadata != NONE:
             metadata |= parse_metadata(pair.metadata)
         known = many.get(key)
-        if pair.caption in (texts if known is None else known):
+        if not pair.caption or pair.caption in (texts if known is None else known):
             continue
         texts.append(pair.caption)
         if known is not None:
@@ -193,9 +282,25 @@ def _table(path: str) -> Table:
     return table
 
 
-def _key(path: str) -> str:
-    """Return a path as tables are asked for it: plain, and in the one of Unicode's forms that most write."""
-    return normalize(posixpath.normpath(path))
+def _note_missing(names: list[str]) -> str:
+    return f"{_names(names)} no picture: {_listed(names, len(names))}"
+
+
+def _names(names: list[str]) -> str:
+    count = f"{len(names):,}{' or more' * (len(names) == _MANY_MISSING)}"
+    return f"{count} name in it stands for" if len(names) == 1 else f"{count} names in it stand for"
+
+
+def _listed(first: list[str], count: int) -> str:
+    """Return the first of several, each cut to a line, and that there are more."""
+    shown = [each if len(each) <= _SHOWN else each[:_SHOWN] + "…" for each in first[:_NAMED]]
+    return ", ".join(shown) + (", …" if count > len(shown) else "")
+
+
+def is_beside(name: str, names: Collection[str]) -> bool:
+    """Tell whether a file is of a kind that is put beside pictures, and there is the picture; names: of its folder."""
+    stem, ending = os.path.splitext(name)
+    return ending.lower() in _BESIDE and any(True for _ in _pictures_named(stem, names))
 
 
 def _may_be_picture(path: str) -> bool:
@@ -213,9 +318,9 @@ def _may_be_picture(path: str) -> bool:
 
 def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
     """Yield the pictures in a folder that are named so, with or without their ending."""
-    if suffix(stem) in PICTURE_SUFFIXES and stem in names:
+    if suffix(stem) in picture_suffixes() and stem in names:
         yield stem
-    for kind in sorted(PICTURE_SUFFIXES):
+    for kind in sorted(picture_suffixes()):
         for ending in (kind, kind.upper(), f".{kind[1:].capitalize()}"):
             if stem + ending in names:
                 yield stem + ending

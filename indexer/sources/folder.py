@@ -10,16 +10,15 @@ import stat
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from functools import partial
 
-from clipsearch.media.extras import RAW_SUFFIXES, extra_pictures, extra_suffixes, missing_extra
-from clipsearch.paths import suffix
+from clipsearch.media.extras import RAW_SUFFIXES, extra_suffixes, picture_suffixes
+from clipsearch.paths import printable, suffix
 from clipsearch.store.records import CaptionSource, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
-from indexer.sources.captions import FolderCaptions
+from indexer.sources.captions import TABLES, FolderCaptions, is_beside
 
 logger = logging.getLogger("clipsearch")
 
@@ -41,22 +40,9 @@ _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
 
 
-@dataclass(slots=True)
-class PassedOver:
-    """Files that a walk passed over: how many each extra that is not installed would read, and RAW files beside JPEGs."""
-
-    by_extra: Counter[str] = field(default_factory=Counter)
-    beside: int = 0
-
-    def add(self, other: PassedOver) -> None:
-        """Add what another walk passed over."""
-        self.by_extra += other.by_extra
-        self.beside += other.beside
-
-
 def read_suffixes() -> frozenset[str]:
     """Return the endings of all files that are read here."""
-    return PICTURE_SUFFIXES | TEXT_SUFFIXES | extra_suffixes()
+    return TEXT_SUFFIXES | PICTURE_SUFFIXES | extra_suffixes()
 
 
 class SiblingCache:
@@ -103,7 +89,9 @@ class FolderWalk:
     real file is found once. Pictures come with where their captions stand, and a text that captions one is
     no file of its own. `unreadable` fills while walking: paths below the root of folders that could not be listed, and
     of tables of captions that could not be read, with the reason; those beside the root are absolute. A link that leads
-    to where this walk may not look counts as one that could not be read.
+    to where this walk may not look counts as one that could not be read. `passed_over` counts files that are not
+    indexed, by the endings of their names; those that belong to pictures do not count; RAW files
+    beside their JPEGs are counted in `beside`.
     """
 
     def __init__(
@@ -135,16 +123,22 @@ class FolderWalk:
         self._linked: set[str] = set()
         self._siblings = siblings or SiblingCache()
         self._captions = self._siblings.captions(root, rules, self._absolute, self._is_wanted)
-        self._told = len(self._captions.unreadable)
+        self._told, self._noted = len(self._captions.unreadable), len(self._captions.notes)
         self._unlisted: list[tuple[str, str]] = []
+        self.passed_over: Counter[str] = Counter()
         self._within = within
         self._outside: set[str] = set()
-        self.passed_over = PassedOver()
+        self.beside = 0
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
         """What could not be read so far, as (path below the root, reason)."""
         return [*self._unlisted, *self._captions.unreadable[self._told :]]
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """What is wrong with rows of tables of captions, as (path below the root of the table, note)."""
+        return self._captions.notes[self._noted :]
 
     def __iter__(self) -> Iterator[FileRecord]:
         start = self._absolute(self._prefix)
@@ -212,30 +206,30 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and self._is_read(path, names):
+            elif stat.S_ISREG(status.st_mode) and suffix(name) not in read_suffixes():
+                self._pass_over(path, name, names)
+            elif stat.S_ISREG(status.st_mode):
+                if self._has_twin(path, names):
+                    self.beside += 1
+                    continue
                 if self._captions.is_sidecar(path, names):
                     continue
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
 
-    def _is_read(self, path: str, names: frozenset[str]) -> bool:
-        """Tell whether files of this ending are read; count it where an extra would, or where its JPEG stands for it."""
-        ending = suffix(path)
-        if ending in RAW_SUFFIXES and self._has_twin(path, names):
-            self.passed_over.beside += 1
-            return False
-        if ending in read_suffixes():
-            return True
-        if extra := missing_extra(ending):
-            self.passed_over.by_extra[extra] += 1
-        return False
-
     def _has_twin(self, path: str, names: frozenset[str]) -> bool:
-        """Tell whether a picture of the same name, but for its ending, lies beside a RAW and is indexed."""
+        """Tell whether a file is a RAW beside a picture of its name that the camera wrote too, and that is indexed."""
         folder, _, name = path.rpartition("/")
         stem, start = name.rpartition(".")[0], f"{folder}/" if folder else ""
         twins = (stem + ending for ending in TWIN_SUFFIXES)
-        return any(twin in names and self._is_wanted(start + twin) for twin in twins)
+        return suffix(name) in RAW_SUFFIXES and any(twin in names and self._is_wanted(start + twin) for twin in twins)
+
+    def _pass_over(self, path: str, name: str, names: frozenset[str]) -> None:
+        """Count a file that is not indexed, unless it is expected beside pictures."""
+        if name not in TABLES and not is_beside(name, names):
+            self.passed_over[suffix(name)] += 1
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("passed over: %s", printable(self._absolute(path)))
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -328,7 +322,7 @@ class FolderWalk:
 
 
 def _is_named_picture(path: str) -> bool:
-    return suffix(path) in PICTURE_SUFFIXES | extra_pictures()
+    return suffix(path) in picture_suffixes()
 
 
 def _identity(folder: str) -> tuple[int, int] | None:

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.media import captions
+from clipsearch.media import caption_lines
 from clipsearch.media.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, Pair, read_captions, read_pairs
 
 WRONG = {
     "empty.csv": (b"", r"line 1: the columns must be image,caption; found nothing"),
     "only-names.csv": (b"image,caption\n", "has no captions"),
     "columns.csv": (b"photo,words\na,b\n", r"line 1: .* found photo,words. Other names are file, "),
-    "semicolons.csv": (b"image;caption\na.jpg;x\n", r"line 1: .* found image;caption"),
     "tab.tsv": (b"image\tcaption\na.jpg\tone\ttwo\n", r"line 2: 3 fields for 2 columns.* a tab"),
     "gbk.csv": (
         "image,caption\na.jpg,x\nb.jpg,一只猫坐在沙发上\n".encode("gbk"),
@@ -26,7 +25,8 @@ WRONG = {
     ),
     "late.jsonl": (b'{"image": "a", "caption": "b"}\n' * 9999 + b'{"image": "\xff"}', "line 10000: byte 0xff is not"),
     "cut.csv": ("image,caption\na.jpg,猫".encode()[:-1], "line 2: byte 0xe7 is not UTF-8"),
-    "utf16.csv": ("image,caption\na.jpg,x\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+    "latin.csv": ("image,caption\na.jpg,été\n".encode("cp1252"), "line 2: byte 0xe9 is not .*iconv -f WINDOWS-1252"),
+    "nothing-in-it.csv": (bytes(5000), "line 1: the columns must be"),
     "comma.csv": (b"image,caption\na.jpg,one\na.jpg,one, two\n", r"line 3: 3 fields for 2 columns"),
     "no-caption.csv": (b"image,caption\na.jpg,\n", r"line 2: `caption` is empty"),
     "quote.csv": (b'image,caption\na.jpg,"open\nb.jpg,x\n', r"line 2: not CSV"),
@@ -147,7 +147,7 @@ def test_pairs_before_a_fault_are_there_before_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(captions, "_MAX_LINE", 1000)
+    monkeypatch.setattr(caption_lines, "MAX_LINE", 1000)
     (tmp_path / name).write_bytes(b"image,caption" + b"x" * 10_000)
     with pytest.raises(InvalidInputError, match="line 1: longer than 1,000 characters"):
         read_captions(tmp_path / name)
@@ -160,11 +160,92 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path):
             read_captions(tmp_path / name)
 
 
-def test_a_table_that_goes_while_it_is_read_is_a_clear_error(tmp_path):
+def test_a_table_that_goes_while_it_is_read_is_read_to_its_end(tmp_path):
     path = tmp_path / "captions.csv"
     path.write_bytes(b"image,caption\n" + b"a.jpg,a caption\n" * 50_000 + b"b.jpg,\xd7\n")
     pairs = read_pairs(path)
     next(pairs)
     path.unlink()
-    with pytest.raises(InvalidInputError, match="changed while it was read"):
+    with pytest.raises(InvalidInputError, match="line 50002: byte 0xd7 is not UTF-8"):
         list(pairs)
+
+
+# --- tables as people save them: a bad row costs a row --------------------------------------------------------------
+
+
+def read(path, data):
+    """Return the pictures with their captions, and the bad rows by line."""
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    bad = {}
+    return [pair[:2] for pair in read_pairs(path, bad.__setitem__)], bad
+
+
+BAD_ROWS = {
+    "too many fields": (b"b.jpg,one, two", "3 fields for 2 columns"),
+    "too few fields": (b"b.jpg", "1 fields for 2 columns"),
+    "an open quote": (b'b.jpg,"open', "not CSV"),
+    "text behind a quote": (b'b.jpg,"x"y', "not CSV"),
+    "no picture": (b",words", "`image` is empty"),
+    "not UTF-8": ("b.jpg,été".encode("latin-1"), "byte 0xe9 is not UTF-8"),
+    "a huge cell": (b"b.jpg," + b"x" * 200_000, "field larger than"),
+    "a huge line": (b"b.jpg," + b"x" * (3 << 20), "longer than 1,048,576 characters"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_bad_row_costs_that_row_alone(tmp_path, name, end):
+    row, reason = BAD_ROWS[name]
+    lines = [b"image,caption", b"a.jpg,alpha", row, b'c.jpg,"two', b'lines"', b"d.jpg,", b"e.jpg,5\" nail"]
+    found, bad = read(tmp_path / "a.csv", end.join(lines))
+    ends = end.decode()
+    assert found == [("a.jpg", "alpha"), ("c.jpg", f"two{ends}lines"), ("d.jpg", ""), ("e.jpg", '5" nail')]
+    assert list(bad) == [3] and reason in bad[3]
+
+
+def test_a_bad_line_of_json_costs_that_line_alone(tmp_path):
+    lines = ['{"file_name": "a.jpg", "text": "x"}', '{"file_name"', "[1]", '{"file_name": "b.jpg", "text": null}',
+             '{"text": "nobody"}', '{"file_name": "c.jpg", "captions": ["y", "z"]}', '{"file_name": 3, "text": "n"}',
+             '{"file_name": "d.jpg", "text": 3}']  # fmt: skip
+    found, bad = read(tmp_path / "a.jsonl", "\n".join(lines))
+    assert found == [("a.jpg", "x"), ("b.jpg", ""), ("c.jpg", "y"), ("c.jpg", "z")]
+    assert list(bad) == [2, 3, 5, 7, 8]
+
+
+@pytest.mark.parametrize("quotes", ['"', '"x\n', 'a.jpg,"x\n', '"\n"a\n'])
+def test_open_quotes_take_linear_time(tmp_path, quotes):
+    found, bad = read(tmp_path / "a.csv", "image,caption\n" + quotes * 10_000)
+    assert len(found) + len(bad) > 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("start", ["", "sep=;\r\n", "\r\n"])
+def test_what_excel_saves_is_read(tmp_path, encoding, start):
+    text = start + "Image Name;Caption;Rating;;\r\nKatze.jpg;Die Katze, grün;5;;\r\nsub\\b.jpg; \"a; b\";;;\r\n"
+    path = tmp_path / "a.csv"
+    assert read(path, text.encode(encoding)) == ([("Katze.jpg", "Die Katze, grün"), ("sub\\b.jpg", "a; b")], {})
+    assert [pair.metadata for pair in read_pairs(path, print)] == ['{"Rating":5}', "{}"]
+
+
+def test_a_line_that_names_the_delimiter_counts(tmp_path):
+    assert read(tmp_path / "a.csv", "sep=^\nimage^caption\na.jpg^a, b; c\n") == ([("a.jpg", "a, b; c")], {})
+
+
+@pytest.mark.parametrize(
+    "header", ["caption,image", "Caption,FILE NAME", "description,file-path", "Title,SourceFile", "alt text,Photo"]
+)
+def test_columns_are_known_by_any_spelling(tmp_path, header):
+    assert read(tmp_path / "a.csv", f"{header}\nwords,a.jpg\n") == ([("a.jpg", "words")], {})
+
+
+def test_names_that_a_table_does_not_need_for_its_captions_are_metadata(tmp_path):
+    data = "image,caption,title,photo,comment\na.jpg,words,12,,x\n"
+    assert read(tmp_path / "a.csv", data) == ([("a.jpg", "words")], {})
+    [pair] = read_pairs(tmp_path / "a.csv")
+    assert json.loads(pair.metadata) == {"title": 12, "comment": "x"}
+
+
+def test_a_zero_byte_is_no_end(tmp_path):
+    assert read(tmp_path / "a.csv", b"image,caption\na.jpg,one\0two\nb.jpg,x\n")[0] == [
+        ("a.jpg", "one\0two"), ("b.jpg", "x")
+    ]  # fmt: skip
