@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from encodings.aliases import aliases
 
 import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageCms  # noqa: F401 - loaded while files can be opened
@@ -167,8 +168,14 @@ def load_extras() -> None:
         import resvg_py  # noqa: F401
     if has_extra("documents"):
         import pypdfium2  # noqa: F401
+        from charset_normalizer import from_bytes
 
         from clipsearch.media.documents import docx, epub, html, pdf  # noqa: F401
+
+        for name in {*aliases.values()}:  # of web pages, and of the names in archives
+            with suppress(LookupError):
+                codecs.lookup(name)
+        from_bytes(b"\xe4\xf6 \xfc")
 
 
 def _refusal(request: Request, error: MediaError) -> bytes:

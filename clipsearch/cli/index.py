@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.data_sets import data_set_options
-from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.cli.quiet import quiet_libraries, show_details
 from clipsearch.cli.stopping import stop_flag
 from clipsearch.encoders.compute import PRECISIONS
@@ -193,6 +193,8 @@ def _summarise(report: IndexReport, dry_run: bool) -> None:
 
 def _show_notes(report: IndexReport) -> None:
     """Show what was indexed in part, and what was passed over."""
+    from clipsearch.media.extras import missing_extras
+
     for path, text in report.notes[:SHOWN_FAILURES]:
         note(f"note: {printable(path)}: {printable(text)}")
     if len(report.notes) > SHOWN_FAILURES:

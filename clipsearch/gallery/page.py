@@ -88,7 +88,7 @@ def _seen(tile: Tile, settings: Settings) -> str:
     """Return the passage, or the thumbnail. Raises PictureError."""
     if tile.passage is not None:
         return f'<blockquote class="seen">{_text(tile.passage)}</blockquote>'
-    picture = read_thumbnail(tile.path, (_SIDE, _SIDE), settings)
+    picture = read_thumbnail(tile.path, (_SIDE, _SIDE), settings, tile.page)
     data = BytesIO()
     picture.save(data, "JPEG", quality=82)
     source = f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"
@@ -99,7 +99,8 @@ def _seen(tile: Tile, settings: Settings) -> str:
 def _address(tile: Tile) -> str | None:
     """Return where a hit leads: to its file, or to the web page of a record; nowhere else."""
     if tile.is_file:
-        return Path(tile.path).as_uri()
+        # Browsers open a PDF at a page (RFC 8118).
+        return Path(tile.path).as_uri() + (f"#page={tile.page}" if tile.page else "")
     return printable(tile.path) if tile.path.lower().startswith(("https://", "http://")) else None
 
 

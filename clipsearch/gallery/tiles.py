@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.errors import PictureError
-from clipsearch.media.decode import decode_picture, read_picture
+from clipsearch.errors import DocumentError, PictureError
+from clipsearch.media.decode import decode_picture, read_bytes
+from clipsearch.media.documents.opening import is_pdf, page_picture
+from clipsearch.media.extras import require_extra
 from clipsearch.paths import printable
 
 MAX_TILES = 1000
@@ -32,7 +34,7 @@ class Tile:
     """A hit to show.
 
     path: as the JSON form of an answer has it; of a record maybe a URL. passage: what matched of a text; None for a
-    picture. score, confidence: as in `Hit`; None for a hit without one.
+    picture. score, confidence: as in `Hit`; None for a hit without one. page: of a document, from 1; else None.
     """
 
     rank: int
@@ -40,6 +42,7 @@ class Tile:
     score: float | None = None
     confidence: float | None = None
     passage: str | None = None
+    page: int | None = None
 
     @property
     def is_file(self) -> bool:
@@ -61,7 +64,10 @@ class Tile:
 
 def to_tiles(hits: Sequence[Mapping[str, Any]]) -> list[Tile]:
     """Make tiles of hits in their JSON form (`present.to_payload`)."""
-    return [Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), _passage(hit)) for hit in hits]
+    return [
+        Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), _passage(hit), _page(hit))
+        for hit in hits
+    ]
 
 
 def _passage(hit: Mapping[str, Any]) -> str | None:
@@ -70,28 +76,41 @@ def _passage(hit: Mapping[str, Any]) -> str | None:
     return passage
 
 
-def read_thumbnail(path: str, box: tuple[int, int], settings: Settings) -> Image.Image:
+def _page(hit: Mapping[str, Any]) -> int | None:
+    page: int | None = (hit.get("position") or {}).get("page")
+    return page
+
+
+def read_thumbnail(path: str, box: tuple[int, int], settings: Settings, page: int | None = None) -> Image.Image:
     """Read a picture, upright and RGB, reduced to fit a box of (width, height) pixels, never enlarged.
 
-    Raises PictureError with a short reason that does not name the path.
+    page: of a document, which is drawn; None for the first. Raises PictureError with a short reason that does not name the path.
     """
     if not os.path.isabs(path):
         raise PictureError("a record of a collection, not a file")
-    limits = {"max_pixels": settings.max_pixels, "max_bytes": settings.max_picture_bytes}
-    try:
-        picture, _ = read_picture(path, min_side=max(min(box) // 2, 1), **limits)
-    except PictureError as error:
-        raise PictureError(str(error.__cause__ or error)) from error
+    picture = _look(read_bytes(path, settings.max_picture_bytes), page, max(min(box) // 2, 1), settings.max_pixels)
     picture.thumbnail(box, Image.Resampling.LANCZOS)
     return picture
 
 
-def encode_thumbnail(data: bytes, side: int, max_pixels: int) -> bytes:
+def _look(data: bytes, page: int | None, side: int, max_pixels: int) -> Image.Image:
+    """Decode a picture, or draw a page of a document. Raises PictureError."""
+    if not is_pdf(data[:1024]):
+        return decode_picture(data, min_side=side, max_pixels=max_pixels)[0]
+    try:
+        require_extra("documents", "pages of a PDF")
+        return page_picture(data, page or 1, side, max_pixels)
+    except DocumentError as error:
+        raise PictureError(str(error)) from error
+
+
+def encode_thumbnail(data: bytes, side: int, max_pixels: int, page: int | None = None) -> bytes:
     """Reduce the bytes of a picture file to a JPEG of at most `side` pixels on the longer side, never enlarged.
 
-    It is upright and RGB, and has none of the metadata. Raises PictureError, as `decode_picture` does.
+    It is upright and RGB, and has none of the metadata. page: as for `read_thumbnail`. Raises PictureError, as
+    `decode_picture` does.
     """
-    picture, _ = decode_picture(data, min_side=side, max_pixels=max_pixels)
+    picture = _look(data, page, side, max_pixels)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)

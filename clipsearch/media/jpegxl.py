@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from clipsearch.errors import PictureError
@@ -105,7 +107,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     return reversed(found)
 
 
-def _to_bytes(pixels: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Reduce samples of any depth to uint8; grey with transparency gets three colors."""
     if pixels.dtype.kind == "f":
         pixels = np.rint(np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1) * 255)

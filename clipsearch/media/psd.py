@@ -17,7 +17,7 @@ class Psd(PsdImagePlugin.PsdImageFile):
 
     def _open(self) -> None:
         try:
-            super()._open()  # type: ignore[no-untyped-call]
+            super()._open()
         except (KeyError, OSError) as error:
             raise PictureError(f"a PSD of a kind that cannot be read ({_said(error)}); save it with 8 bits") from error
         blocks = {number: data for number, _, data in self.resources}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import MediaError
-from clipsearch.media.decode import picture_kind
+from clipsearch.media.decode import HEAD, picture_kind
 from clipsearch.query.embedding import open_image
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server.service import Service
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 MAX_FILE = 256 << 20
 """Bytes of the largest file that is given out or reduced."""
-
-_HEAD = 256
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -68,7 +66,7 @@ def open_picture(engine: SearchEngine, item_id: int) -> Iterator[OpenPicture]:
 def read_file(engine: SearchEngine, picture: OpenPicture) -> tuple[bytes, str]:
     """Return a picture as it is, and its media type. It blocks. Raises MediaError."""
     data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
-    kind = picture_kind(data[:_HEAD])
+    kind = picture_kind(data[:HEAD])
     if kind not in MEDIA_TYPES:
         raise MediaError("what is there is not a picture")
     return data, MEDIA_TYPES[kind]
@@ -78,5 +76,5 @@ def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int) -> byt
     """Return a picture as a JPEG of at most `side` pixels. It blocks. Raises MediaError."""
     from clipsearch.gallery.tiles import encode_thumbnail
 
-    data, _ = read_file(engine, picture)
+    data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
     return encode_thumbnail(data, side, engine.settings.max_pixels)

@@ -104,8 +104,8 @@ class Content:
     columns: of its item, but for its place and caption. parts: those of one modality belong to the rows,
     float16 (parts, dim), of that modality, in order. own: the item at its place, live or deleted. moved: an item that
     keeps its id and what it has, but for its captions where `captions` has others. captions: None keeps those of an
-    item that is moved. media: what an item of several parts is. note: what is missing of a picture that was decoded; None
-    keeps what its item says.
+    item that is moved. media: what an item of several parts is. note: what is missing of a picture that was decoded;
+    None keeps what its item says.
     """
 
     record: FileRecord
@@ -178,9 +178,7 @@ class Resolver:
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
             parts, rows = list(twin.parts), dict(twin.rows)
-            return Content(
-                known.record, twin.columns, twin.caption, parts, rows, media=twin.media, note=twin.note
-            )
+            return Content(known.record, twin.columns, twin.caption, parts, rows, media=twin.media, note=twin.note)
         return None
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:

@@ -206,16 +206,19 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and suffix(name) not in read_suffixes():
-                self._pass_over(path, name, names)
-            elif stat.S_ISREG(status.st_mode):
-                if self._has_twin(path, names):
-                    self.beside += 1
-                    continue
-                if self._captions.is_sidecar(path, names):
-                    continue
+            elif stat.S_ISREG(status.st_mode) and self._is_read(path, name, names):
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
+
+    def _is_read(self, path: str, name: str, names: frozenset[str]) -> bool:
+        """Tell whether a file is one of its own and of an ending that is read; count one that is passed over."""
+        if suffix(name) not in read_suffixes():
+            self._pass_over(path, name, names)
+            return False
+        if self._has_twin(path, names):
+            self.beside += 1
+            return False
+        return not self._captions.is_sidecar(path, names)
 
     def _has_twin(self, path: str, names: frozenset[str]) -> bool:
         """Tell whether a file is a RAW beside a picture of its name that the camera wrote too, and that is indexed."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import TYPE_CHECKING
+
 from clipsearch.errors import DocumentError, PictureError, TextError
 from clipsearch.media.documents.archive import Archive
 from clipsearch.media.documents.base import Document
 from clipsearch.media.extras import DOCUMENT_SUFFIXES, has_extra
 from clipsearch.paths import suffix
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _PDF, _ZIP, _OLE = b"%PDF-", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 
@@ -40,6 +46,12 @@ def open_document(data: bytes) -> Document:
         raise DocumentError(
             f"damaged document ({' '.join(str(error).split())[:120] or type(error).__name__})"
         ) from error
+
+
+def page_picture(data: bytes, page: int, side: int, max_pixels: int) -> Image:
+    """Draw a page of a document, from 1, as `Document.render` does. Raises MediaError."""
+    with closing(open_document(data)) as document:
+        return document.render(min(max(page, 1), document.pages), side, max_pixels)
 
 
 def _open(data: bytes) -> Document:
