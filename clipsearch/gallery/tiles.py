@@ -84,7 +84,8 @@ def _page(hit: Mapping[str, Any]) -> int | None:
 def read_thumbnail(path: str, box: tuple[int, int], settings: Settings, page: int | None = None) -> Image.Image:
     """Read a picture, upright and RGB, reduced to fit a box of (width, height) pixels, never enlarged.
 
-    page: of a document, which is drawn; None for the first. Raises PictureError with a short reason that does not name the path.
+    page: of a document, which is drawn; None for the first. Raises PictureError with a short reason that does not name
+    the path.
     """
     if not os.path.isabs(path):
         raise PictureError("a record of a collection, not a file")
