@@ -26,7 +26,7 @@ def make_pdf(
         b"<</Type/Catalog/Pages 2 0 R>>",
         f"<</Type/Pages/Count {len(pages) if count is None else count}"
         f"/Kids[{' '.join(f'{number} 0 R' for number in numbers)}]>>".encode(),
-        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
     ]
     for number, page in zip(numbers, pages, strict=True):
         drawn = page if isinstance(page, bytes) else f"BT /F1 18 Tf 50 700 Td ({page}) Tj ET".encode("cp1252")
@@ -95,9 +95,7 @@ def make_epub(*chapters: str, encrypted: Sequence[str] = ()) -> bytes:
         + "".join(f'<itemref idref="c{n}"/>' for n in range(len(names)))
         + "</spine></package>",
     }
-    files |= {
-        f"OEBPS/{name}": f"<html><body>{text}</body></html>" for name, text in zip(names, chapters, strict=True)
-    }
+    files |= {f"OEBPS/{name}": f"<html><body>{text}</body></html>" for name, text in zip(names, chapters, strict=True)}
     if encrypted:
         files["META-INF/encryption.xml"] = (
             '<encryption xmlns="x" xmlns:enc="y">'
