@@ -133,6 +133,9 @@ class Film:
             return None
         entries = getattr(self._stream, "index_entries", ())
         places = sorted({each.timestamp for each in entries if each.is_keyframe})
+        if places:  # an index may count from when a frame is decoded, which is before it is shown
+            delay = round(self._start / self._base) - places[0]
+            places = [place + delay for place in places]
         times = [float(place * self._base) - self._start for place in places]
         if not times or times[0] > _NEAR * self._request.seconds:
             return None

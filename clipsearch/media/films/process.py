@@ -141,7 +141,10 @@ def open_film(path: str, limit: int) -> Iterator[tuple[int, os.stat_result]]:
 
 
 def check_film(descriptor: int, limit: int) -> os.stat_result:
-    """Return what fstat says of an open film. Raises MediaError unless it is a regular file of at most `limit` bytes."""
+    """Return what fstat says of an open film.
+
+    Raises MediaError unless it is a regular file of at most `limit` bytes.
+    """
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise MediaError("not a regular file")
