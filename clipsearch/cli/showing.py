@@ -199,7 +199,9 @@ def _warn_if_indexed(name: str, library: Path) -> None:
 
 def _first_files(tiles: Sequence[Tile]) -> list[tuple[str, float | None]]:
     """Return the files of the first hits, each with the time in seconds at which a film matches."""
-    times = {tile.path: tile.position and tile.position.time for tile in reversed(tiles) if tile.is_file}
+    times = {
+        tile.path: None if tile.position is None else tile.position.time for tile in reversed(tiles) if tile.is_file
+    }
     files = [path for path in dict.fromkeys(tile.path for tile in tiles if tile.is_file) if os.path.isfile(path)]
     if len(files) > OPENED:
         note(f"Opening the first {OPENED} of {len(files):,} files.")

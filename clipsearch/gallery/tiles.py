@@ -99,7 +99,7 @@ def read_thumbnail(
         picture = _read_frame(path, position, min(box), settings)
     else:
         data = read_bytes(path, settings.max_picture_bytes)
-        picture = _look(data, position and position.page, side, settings.max_pixels)
+        picture = _look(data, None if position is None else position.page, side, settings.max_pixels)
     picture.thumbnail(box, Image.Resampling.LANCZOS)
     return picture
 

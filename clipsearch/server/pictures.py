@@ -101,7 +101,7 @@ def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int, part: 
         with _FRAMES:
             return encode_frame(picture.descriptor, position.time, side, engine.settings)
     data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
-    return encode_thumbnail(data, side, engine.settings.max_pixels, position and position.page)
+    return encode_thumbnail(data, side, engine.settings.max_pixels, None if position is None else position.page)
 
 
 def position_of(picture: OpenPicture, part: int) -> PartPosition | None:

@@ -43,7 +43,9 @@ def test_a_broken_film_costs_that_film(shelf):
     assert (report.added, [reason for _, reason in report.failed]) == (3, ["not a film that clipsearch can read"])
 
 
-@pytest.mark.parametrize(("number", "name", "shown"), [(1, "a.mp4", "0:00"), (3, "a.mp4", "0:06"), (5, "b.mkv", "0:03")])
+@pytest.mark.parametrize(
+    ("number", "name", "shown"), [(1, "a.mp4", "0:00"), (3, "a.mp4", "0:06"), (5, "b.mkv", "0:03")]
+)
 def test_a_film_is_found_by_its_frame_at_its_time(shelf, encoder, number, name, shown):
     folder, _ = shelf
     best = searched(folder, encoder, number)[0]

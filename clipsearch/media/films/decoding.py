@@ -204,7 +204,7 @@ class Film:
         scale = min(1.0, self._request.side / min(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         rgb = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation="AREA")
-        picture = rgb.to_image()
+        picture: Image.Image = Image.fromarray(rgb.to_ndarray())
         if frame.color_trc in _HDR and "HDR" not in self.note:
             self.note = "HDR, which is shown without tone mapping"
         turn = _TURNS.get(_quarter(frame.rotation))

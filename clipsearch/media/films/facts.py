@@ -73,4 +73,4 @@ def _degrees(text: str, digits: int) -> float:
     pieces = [whole[:digits], *(whole[at : at + 2] for at in range(digits, len(whole), 2))]
     values = [float(piece) for piece in pieces]
     values[-1] += float(f"0.{fraction}") if fraction else 0.0
-    return sign * sum(value / 60**place for place, value in enumerate(values))
+    return sign * float(sum(value / 60.0**place for place, value in enumerate(values)))
