@@ -28,18 +28,22 @@ def write_film(
     metadata: dict[str, str] | None = None,
     gop: int = 250,
     aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
-    """Write frames, each with its time in seconds. rotation: degrees by which a player turns it. gop: frames."""
+    """Write frames, each with its time in seconds. rotation: degrees by which a player turns it. gop: frames.
+
+    options: of the encoder.
+    """
     import av
 
-    options = {"movflags": "use_metadata_tags"} if path.suffix in {".mp4", ".mov", ".m4v"} else {}
-    with av.open(str(path), "w", container_options=options) as container:
+    muxing = {"movflags": "use_metadata_tags"} if path.suffix in {".mp4", ".mov", ".m4v"} else {}
+    with av.open(str(path), "w", container_options=muxing) as container:
         for name, value in (metadata or {}).items():
             container.metadata[name] = value
         stream = None
         for time, picture in frames:
             if stream is None:
-                stream = container.add_stream(codec, rate=25)
+                stream = container.add_stream(codec, rate=25, options=options or {})
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.gop_size = gop
