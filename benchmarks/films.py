@@ -2,8 +2,8 @@
 
 Makes films of 1280 x 720 pixels at 25 frames a second (H.264, a key frame at least every 2 s): moving patterns, another
 every 6 s. `key frames`: a film of more than two minutes, of which nothing but key frames is decoded. `every frame`: the
-first minute of it. `far apart`: that film with a key frame every 40 s, of which every frame is decoded. `real_time` is the
-length of a film over the seconds that its frames, facts and end take to come from the process that reads it.
+first minute of it. `far apart`: that film with a key frame every 40 s, of which every frame is decoded. `real_time` is
+the length of a film over the seconds that its frames, facts and end take to come from the process that reads it.
 """
 
 import argparse

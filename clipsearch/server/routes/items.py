@@ -74,7 +74,7 @@ async def get_image(
     service: TheService, item_id: ItemId, part: Part = 0, known: Known = None, v: Version = None
 ) -> Response:
     """Return the picture of an item, as its file is; of a film or a document a part, as a JPEG."""
-    return await service.run(_send, service, Wanted(item_id, None, part), known, v)
+    return await service.run(_send, service, PictureRequest(item_id, None, part), known, v)
 
 
 @router.get("/items/{item_id}/thumbnail", response_class=Response, responses=_PICTURE)
@@ -87,7 +87,7 @@ async def get_thumbnail(
     v: Version = None,
 ) -> Response:
     """Return the picture of an item as a JPEG, reduced, upright, and without metadata."""
-    return await service.run(_send, service, Wanted(item_id, size, part), known, v)
+    return await service.run(_send, service, PictureRequest(item_id, size, part), known, v)
 
 
 @router.get("/items/{item_id}/text", response_class=Response, responses=_TEXT)
@@ -124,7 +124,7 @@ def _read_text(service: Service, found: Item) -> str:
         raise HTTPException(404, f"There is no text of item {found.id}: {error}.") from error
 
 
-class Wanted(NamedTuple):
+class PictureRequest(NamedTuple):
     """A picture that is asked for. side: pixels at most; None for the file as it is. part: of several."""
 
     item_id: int
@@ -132,7 +132,7 @@ class Wanted(NamedTuple):
     part: int
 
 
-def _send(service: Service, wanted: Wanted, known: str | None, version: str | None) -> Response:
+def _send(service: Service, wanted: PictureRequest, known: str | None, version: str | None) -> Response:
     """Make a response of a picture, which is opened once: what is said of it is said of the bytes that are sent."""
     item_id, side, part = wanted
     what = "picture" if side is None else "thumbnail"
