@@ -19,13 +19,16 @@ from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureErr
 from clipsearch.media.content_hash import hash_content, is_named_text
 from clipsearch.media.decode import HEAD, is_picture, picture_kind, read_regular
 from clipsearch.media.documents.opening import is_document
+from clipsearch.media.extras import FILM_SUFFIXES
+from clipsearch.media.films.process import open_film
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
-from clipsearch.paths import join, quote_path
+from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.documents import read_parts
+from indexer.films import hash_film, read_film
 from indexer.picture_reader import DirectReader, PictureReader
 
 logger = logging.getLogger("clipsearch")
@@ -78,12 +81,13 @@ Loaded = Decoded | Known | Failed | Vanished
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A file that was read."""
+    """A file that was read; of a film only the hash."""
 
     record: FileRecord
     path: str
     data: bytes
     content_hash: str
+    is_film: bool = False
 
 
 class Decoder:
@@ -135,10 +139,13 @@ class Decoder:
 
     def _read(self, record: FileRecord) -> _Read | Vanished | Failed:
         path = join(self._roots[record.root_id], quote_path(record.path))
-        is_text = is_named_text(path)
-        settings = self._settings
+        is_text, is_film = is_named_text(path), suffix(path) in FILM_SUFFIXES
+        settings, content_hash = self._settings, None
         try:
-            if is_text:
+            if is_film:
+                with open_film(path, settings.max_film_bytes) as (descriptor, status):
+                    data, content_hash = b"", hash_film(descriptor)
+            elif is_text:
                 data, status = read_regular(path, settings.max_text_bytes, setting="max_text_bytes")
             else:
                 data, status = read_regular(path, settings.max_picture_bytes)
@@ -150,11 +157,13 @@ class Decoder:
             return _failure(record, error)
         if (record.size, record.mtime_ns) != (status.st_size, mtime_ns(status)):
             record = replace(record, size=status.st_size, mtime_ns=mtime_ns(status))
-        return _Read(record, path, data, hash_content(data, path))
+        return _Read(record, path, data, content_hash or hash_content(data, path), is_film)
 
     def _load(self, read: _Read, is_known: bool) -> Loaded:
         record, data = read.record, read.data
         try:
+            if read.is_film:
+                return self._load_film(read, is_known)
             if not is_known:
                 return self._decode(record, read.path, read.content_hash, data)
             if is_document(data[:HEAD], read.path) or not (
@@ -194,6 +203,20 @@ class Decoder:
         return Decoded(
             record, content_hash, parts.pixels, passages=parts.passages, media=parts.media, positions=parts.positions
         )
+
+    def _load_film(self, read: _Read, is_known: bool) -> Loaded:
+        record, content_hash = read.record, read.content_hash
+        captions = self._captions(record, content_hash if is_known else None, Embedded((), ()))
+        if is_known:
+            return Known(record, content_hash, captions)
+        with open_film(read.path, self._settings.max_film_bytes) as (descriptor, status):
+            if (status.st_size, mtime_ns(status)) != (record.size, record.mtime_ns):
+                return Failed(record, "it changed while it was read", transient=True)
+            parts = read_film(descriptor, self._encoder, self._settings)
+        return Decoded(
+            record, content_hash, parts.pixels, parts.picture,
+            captions=captions, media=parts.media, positions=parts.positions,
+        )  # fmt: skip
 
     def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""

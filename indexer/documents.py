@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import DocumentError, PictureError
-from clipsearch.media.extras import DOCUMENT_SUFFIXES
+from clipsearch.media.extras import DOCUMENT_SUFFIXES, FILM_SUFFIXES
 from clipsearch.media.text import split_passages
 from clipsearch.paths import suffix
 from clipsearch.types import Media, MediaInfo, PartPosition, Passage
@@ -20,7 +20,7 @@ logger = logging.getLogger("clipsearch")
 MAX_PICTURES = 100
 """Pages of a document that get a picture; of more pages, as many at even distances."""
 
-_WEIGHT = 24
+_WEIGHT, _FILM_WEIGHT = 24, 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def read_parts(document: DocumentPages, encoder: Encoder, settings: Settings) ->
 
 def weigh(path: str) -> int:
     """Return for how many pictures a file counts while it waits to be encoded."""
-    return _WEIGHT if suffix(path) in DOCUMENT_SUFFIXES else 1
+    return _WEIGHT if suffix(path) in DOCUMENT_SUFFIXES else _FILM_WEIGHT if suffix(path) in FILM_SUFFIXES else 1
 
 
 def pages_drawn(pages: int) -> list[int]:

@@ -25,7 +25,7 @@ from clipsearch.store.additions import DIGEST_LENGTH
 from clipsearch.store.library import Library
 from clipsearch.store.picture_files import read_kept
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Root, RootKind
-from clipsearch.store.resolve import Part, parts_of, rows_of
+from clipsearch.store.resolve import Part, parts_of, stored_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART
 from clipsearch.store.second_items import StoredItem
 from clipsearch.store.second_writer import SecondItem
@@ -209,7 +209,7 @@ def _item(
     reason = read.reason or failed.get(read.record)
     if made is not None:
         parts += parts_of(made)
-        rows |= rows_of(made)
+        rows |= stored_rows(made)
     spoken = said.get(read.record)
     if spoken is not None and spoken.vectors is not None:
         parts += _text_parts(read)

@@ -24,6 +24,7 @@ RAW_SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
     ".sr2 .srf .srw .x3f".split()
 )
+FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 DOCUMENT_SUFFIXES = frozenset({".pdf", ".docx", ".epub", ".html", ".htm", ".xhtml"})
 
 EXTRAS = (
@@ -31,6 +32,7 @@ EXTRAS = (
     Extra("jxl", "imagecodecs", frozenset({".jxl"})),
     Extra("svg", "resvg_py", frozenset({".svg"})),
     Extra("documents", "pypdfium2", DOCUMENT_SUFFIXES),
+    Extra("video", "av", FILM_SUFFIXES),
 )
 
 

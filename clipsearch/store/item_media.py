@@ -65,7 +65,6 @@ def mend(connection: Connection) -> None:
     store(connection, infos)
 
 
-def is_media(kinds: Iterable[Media]) -> ColumnElement[bool]:
-    """Build the condition "an item that is one of these"."""
-    chosen = select(item_media.c.item_id).where(item_media.c.media.in_([str(kind) for kind in kinds]))
-    return items.c.id.in_(chosen)
+def is_media(kind: Media) -> ColumnElement[bool]:
+    """Build the condition "an item that is a film", or a document."""
+    return items.c.id.in_(select(item_media.c.item_id).where(item_media.c.media == str(kind)))

@@ -303,11 +303,11 @@ def paths_by_root(places: Iterable[Place]) -> dict[int, list[str]]:
 def _from_encoded(encoded: Encoded) -> Content:
     columns = ItemColumns.of_content(encoded.modality, encoded.content_hash, encoded.picture)
     note = encoded.picture.note if encoded.picture else ""
-    parts, rows = parts_of(encoded), rows_of(encoded)
+    parts, rows = parts_of(encoded), stored_rows(encoded)
     return Content(encoded.record, columns, parts=parts, rows=rows, media=encoded.media, note=note)
 
 
-def rows_of(encoded: Encoded) -> RowsByModality:
+def stored_rows(encoded: Encoded) -> RowsByModality:
     """Return the vectors of a file as they are stored, by modality."""
     rows = {encoded.modality: encoded.vectors.astype(ROW_DTYPE)}
     if encoded.passage_vectors is not None:

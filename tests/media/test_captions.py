@@ -196,7 +196,7 @@ BAD_ROWS = {
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_a_bad_row_costs_that_row_alone(tmp_path, name, end):
     row, reason = BAD_ROWS[name]
-    lines = [b"image,caption", b"a.jpg,alpha", row, b'c.jpg,"two', b'lines"', b"d.jpg,", b"e.jpg,5\" nail"]
+    lines = [b"image,caption", b"a.jpg,alpha", row, b'c.jpg,"two', b'lines"', b"d.jpg,", b'e.jpg,5" nail']
     found, bad = read(tmp_path / "a.csv", end.join(lines))
     ends = end.decode()
     assert found == [("a.jpg", "alpha"), ("c.jpg", f"two{ends}lines"), ("d.jpg", ""), ("e.jpg", '5" nail')]
@@ -221,7 +221,7 @@ def test_open_quotes_take_linear_time(tmp_path, quotes):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("start", ["", "sep=;\r\n", "\r\n"])
 def test_what_excel_saves_is_read(tmp_path, encoding, start):
-    text = start + "Image Name;Caption;Rating;;\r\nKatze.jpg;Die Katze, grün;5;;\r\nsub\\b.jpg; \"a; b\";;;\r\n"
+    text = start + 'Image Name;Caption;Rating;;\r\nKatze.jpg;Die Katze, grün;5;;\r\nsub\\b.jpg; "a; b";;;\r\n'
     path = tmp_path / "a.csv"
     assert read(path, text.encode(encoding)) == ([("Katze.jpg", "Die Katze, grün"), ("sub\\b.jpg", "a; b")], {})
     assert [pair.metadata for pair in read_pairs(path, print)] == ['{"Rating":5}', "{}"]

@@ -67,11 +67,11 @@ def test_a_film_is_one_hit_by_its_best_frame(shelf):
 def test_a_page_is_found_by_its_look_and_by_its_words(shelf):
     library, _, rows = shelf
     for page in (1, 2, 3):
-        by_look, by_words = best(library, rows[3 + page])[0], best(library, rows[6 + page])[0]
-        assert by_look.position == by_words.position == PartPosition(page=page)
-        assert (by_look.modality, by_words.modality) == (Modality.IMAGE, Modality.TEXT)
-        assert by_words.passage.text == f"words of page {page}" and by_look.item.media == DOCUMENT
-        assert {by_look.item.id} == {by_words.item.id}
+        by_look, spoken = best(library, rows[3 + page])[0], best(library, rows[6 + page])[0]
+        assert by_look.position == spoken.position == PartPosition(page=page)
+        assert (by_look.modality, spoken.modality) == (Modality.IMAGE, Modality.TEXT)
+        assert spoken.passage.text == f"words of page {page}" and by_look.item.media == DOCUMENT
+        assert {by_look.item.id} == {spoken.item.id}
 
 
 def test_words_of_a_document_are_found_as_keywords(shelf):
