@@ -39,6 +39,12 @@ FORMATS = {
     ".heic": "HEIF",
     ".heif": "HEIF",
     ".psd": "PSD",
+    **dict.fromkeys((".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo"), "JPEG"),
+    **dict.fromkeys((".j2k", ".jpf", ".jpx"), "JPEG2000"),
+    **dict.fromkeys((".hif", ".heics", ".heifs"), "HEIF"),
+    ".apng": "PNG",
+    ".dib": "BMP",
+    ".avifs": "AVIF",
 }
 """The format behind each suffix, as `encode` names it."""
 
