@@ -27,6 +27,7 @@ CASES = (
     "resizing",
     "embedded",
     "large_pictures",
+    "films",
     "serve",
     "deep_pages",
     "ann/threads",

@@ -28,6 +28,10 @@ class Settings:
         max_pixels: The largest picture that is decoded, in pixels of three bytes; deeper ones count more.
         max_picture_bytes: The largest picture file that is read.
         max_text_bytes: The largest text file that is read.
+        max_film_bytes: The largest film that is read.
+        film_seconds: The most seconds between two frames of a film that are indexed, where they differ.
+        film_frames: The most frames of a film.
+        film_decode_seconds: The longest time that one film may take to decode.
         batch_size: Pictures or passages in a commit; 0 (`auto`) for what suits the encoder.
         threads: Threads to use; 0 (`auto`) for all cores.
         device: Where `index` encodes: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -50,6 +54,10 @@ class Settings:
     max_pixels: int = 100_000_000
     max_picture_bytes: int = 1024**3
     max_text_bytes: int = 16 * 1024**2
+    max_film_bytes: int = 256 * 1024**3
+    film_seconds: int = 10
+    film_frames: int = 300
+    film_decode_seconds: int = 3600
     batch_size: int = 0
     threads: int = 0
     device: str = "auto"

@@ -58,6 +58,10 @@ class TextError(MediaError):
     """A file that cannot be decoded as a text."""
 
 
+class DocumentError(MediaError):
+    """A file that cannot be read as a document, such as a PDF."""
+
+
 class LibraryError(ClipSearchError):
     """A library that cannot do what was asked."""
 

@@ -11,8 +11,9 @@ from numbers import Integral
 from typing import Any
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.media.extras import EXTRAS
 from clipsearch.metadata import shown
-from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Box, Modality
+from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES, Box, Media, Modality
 from clipsearch.where import Where
 from clipsearch.words import fold_tag, parse_words, tidy_name
 
@@ -49,7 +50,7 @@ class Filter:
         cameras: Parts of camera names, any of them; ASCII letters match in either case.
         min_width: Pixels.
         min_height: Pixels.
-        types: `image`, `text` or endings of files (`jpeg` stands for .jpg too), any of them.
+        types: `image`, `text`, `film`, `document` or endings of files (`jpeg` stands for .jpg too), any of them.
         orientation: `landscape`, `portrait` or `square`.
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
         box: South, west, north and east in degrees, between which it was taken; a west beyond the east lies across the
@@ -185,16 +186,16 @@ _LISTS = ("folders", "cameras", "types", "tags", "collections", "keys", *_COMBIN
 
 
 def file_endings(kind: str) -> frozenset[str]:
-    """Return the endings of files that a type of a filter stands for; none for a modality.
+    """Return the endings of files that a type of a filter stands for; none for a modality, a film or a document.
 
     Raises InvalidInputError for an unknown type.
     """
-    if isinstance(kind, str) and kind in set(Modality):
+    if isinstance(kind, str) and kind in {*Modality, *Media}:
         return frozenset()
-    known = PICTURE_SUFFIXES | TEXT_SUFFIXES
+    known = PICTURE_SUFFIXES.union(TEXT_SUFFIXES, *(extra.suffixes for extra in EXTRAS))
     ending = f".{kind}".lower() if isinstance(kind, str) else ""
     if ending not in known:
-        names = _listed([*Modality, *sorted(each[1:] for each in known)])
+        names = _listed([*Modality, *Media, *sorted(each[1:] for each in known)])
         raise InvalidInputError(f"There is no type {shown(kind)}. Use {names}.")
     return next((same for same in _ONE_FORMAT if ending in same), frozenset({ending}))
 

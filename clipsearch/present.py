@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from clipsearch.paths import RECORDS, printable
-from clipsearch.types import Hit, Item, Listing, Modality, Results, TextLine
+from clipsearch.types import Hit, Item, Listing, Modality, PartPosition, Results, TextLine
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
@@ -25,7 +25,8 @@ def to_payload(results: Results) -> dict[str, Any]:
     item_modality: of the file. part: None for a picture; for words, an
     object with index, line, end_line and text, be they of a text or of a picture's captions. also: only where an
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
-    lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height.
+    lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height. position:
+    only of a part of a film or a document: its index, its time in seconds or its page, and text, as a person reads it.
     """
     return {
         "query": results.query,
@@ -119,6 +120,8 @@ def _said(item: Item) -> str:
 
 def _where(hit: Hit, folder: str) -> str:
     path = _name(hit.item, folder)
+    if hit.position is not None:
+        return f"{path} ({hit.position})"
     if hit.passage is None or hit.item.modality is Modality.IMAGE:  # lines of a caption are those of no file
         return path
     last = f"-{hit.passage.end_line}" if hit.passage.end_line != hit.passage.line else ""
@@ -175,7 +178,16 @@ def item_payload(item: Item) -> dict[str, Any]:
         "text": item.text,
         "metadata": dict(item.metadata),
         "tags": list(item.tags),
+        "media": item.media and str(item.media.media),
+        "duration": item.media and item.media.duration,
+        "pages": item.media and item.media.pages,
     }
+
+
+def position_payload(number: int, position: PartPosition) -> dict[str, Any]:
+    """Return the stable JSON form of where a part lies. number: of the part."""
+    where = {"page": position.page} if position.page is not None else {"time": position.time}
+    return {"index": number, **where, "text": str(position)}
 
 
 def _hit_payload(hit: Hit) -> dict[str, Any]:
@@ -203,6 +215,8 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
             {"text": line.text, "box": [list(corner) for corner in line.box], "confidence": line.confidence}
             for line in hit.recognised
         ]
+    if hit.position is not None:
+        payload["position"] = position_payload(hit.part, hit.position)
     if hit.also is not None:
         payload["also"] = [{"id": item.id, "path": item.path} for item in hit.also]
     return payload

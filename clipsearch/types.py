@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
     (
         ".jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .jp2 .j2k .jpf "
-        ".jpx .pnm .pbm .pgm .ppm .avif .avifs .heic .heics .heif .heifs .hif"
+        ".jpx .pnm .pbm .pgm .ppm .avif .avifs .heic .heics .heif .heifs .hif .psd"
     ).split()
 )
 """The endings of files that are looked at as pictures."""
@@ -31,6 +31,13 @@ class Modality(StrEnum):
 
     IMAGE = "image"
     TEXT = "text"
+
+
+class Media(StrEnum):
+    """What an item of several parts is."""
+
+    FILM = "film"
+    DOCUMENT = "document"
 
 
 MetadataValue = str | int | float | bool | None | list[str]
@@ -89,6 +96,54 @@ class PictureInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PartPosition:
+    """Where a part of an item lies: at a time of a film, or on a page of a document.
+
+    Attributes:
+        time: Seconds from the start of a film; None in a document.
+        page: Page of a document, from 1; None in a film.
+    """
+
+    time: float | None = None
+    page: int | None = None
+
+    def __str__(self) -> str:
+        if self.page is not None:
+            return f"p. {self.page}"
+        seconds = int(self.time or 0.0)
+        minutes = f"{seconds // 60 % 60}:{seconds % 60:02}"
+        return minutes if seconds < 3600 else f"{seconds // 3600}:{minutes:0>5}"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What an item of several parts is, and how long.
+
+    Attributes:
+        media: What it is.
+        duration: Of a film, in seconds; None where its file does not say.
+        pages: Of a document.
+    """
+
+    media: Media
+    duration: float | None = None
+    pages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePart:
+    """One of the pictures of an item that has several: a frame of a film, a page of a document.
+
+    Attributes:
+        number: Of the part, from 0.
+        position: Where it lies.
+    """
+
+    number: int
+    position: PartPosition
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A part of a text that fits the encoder.
 
@@ -96,11 +151,13 @@ class Passage:
         text: The passage.
         line: Its first line, counted from 1.
         end_line: Its last line.
+        position: Where it begins in a document.
     """
 
     text: str
     line: int
     end_line: int
+    position: PartPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +194,7 @@ class Item:
         text: The text of a record that was added from Python; None for any other item.
         metadata: What the caller or a table says of it: JSON scalars and lists of str, by name.
         tags: Its tags, in order, whoever says them.
+        media: Of an item of several parts, such as a film; None for any other.
     """
 
     id: int
@@ -151,6 +209,7 @@ class Item:
     text: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict, hash=False)
     tags: tuple[str, ...] = ()
+    media: MediaInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +223,13 @@ class Hit:
         confidence: The chance, from 0 to 1, that nothing in this library that is unrelated to the query would score as
             high; None if the library is too small to tell.
         modality: What the matched vector was made from.
-        part: Which passage of a text matched, from 0.
+        part: Which passage of a text, frame of a film or page of a document matched, from 0.
         passage: That passage; None for a picture.
         also: Items that repeat this one, if the answer is collapsed; else None.
         recognised: The lines of text in the picture that match, where they do.
         log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high if scores
             had no bound: for queries by words, `confidence` without its limits.
+        position: Where in a film or a document the match lies.
     """
 
     rank: int
@@ -182,6 +242,7 @@ class Hit:
     also: tuple[Item, ...] | None = None
     log_evalue: float = 0.0
     recognised: tuple[TextLine, ...] = ()
+    position: PartPosition | None = None
 
     @property
     def path(self) -> str:

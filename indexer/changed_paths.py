@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from clipsearch.media.extras import picture_suffixes
 from clipsearch.paths import suffix
-from clipsearch.types import PICTURE_SUFFIXES
 from indexer.sources.captions import TABLES
-from indexer.sources.folder import SUFFIXES
+from indexer.sources.folder import read_suffixes
 
 MOST_PATHS = 1000
 """Paths that are kept one by one. Of more their folders are kept, and of more folders nothing but that all may have
@@ -92,9 +92,9 @@ def to_index(paths: Collection[str]) -> list[str]:
         if os.path.islink(path) or name in TABLES:
             found.add(folder)
             continue
-        if os.path.isdir(path) or suffix(name) in SUFFIXES or not os.path.splitext(name)[1]:
+        if os.path.isdir(path) or suffix(name) in read_suffixes() or not os.path.splitext(name)[1]:
             found.add(path)  # what has no ending may have been a folder
-        if suffix(name) not in PICTURE_SUFFIXES:
+        if suffix(name) not in picture_suffixes():
             if folder not in pictures:
                 pictures[folder] = _pictures_by_stem(folder)
             beside = (other for stem in _stems(name) for other in pictures[folder].get(stem, ()))
@@ -109,7 +109,7 @@ def _pictures_by_stem(folder: str) -> dict[str, list[str]]:
     except OSError:
         return found
     for name in names:
-        if suffix(name) in PICTURE_SUFFIXES:
+        if suffix(name) in picture_suffixes():
             found[os.path.splitext(name)[0]].append(name)
     return found
 

@@ -17,13 +17,18 @@ from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import EncoderError, LibraryError, MediaError, PictureError, TextError, WorkerUnavailableError
 from clipsearch.media.content_hash import hash_content, is_named_text
-from clipsearch.media.decode import is_picture, read_regular
+from clipsearch.media.decode import HEAD, is_picture, picture_kind, read_regular
+from clipsearch.media.documents.opening import is_document
+from clipsearch.media.extras import FILM_SUFFIXES
+from clipsearch.media.films.process import open_film
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
-from clipsearch.paths import join, quote_path
+from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.records import Captions, Failed, FileIdentity, FileRecord, Known, mtime_ns
-from clipsearch.types import Passage, PictureInfo
+from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
+from indexer.documents import read_parts
+from indexer.films import hash_film, read_film
 from indexer.picture_reader import DirectReader, PictureReader
 
 logger = logging.getLogger("clipsearch")
@@ -43,19 +48,25 @@ _SLOW_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A file ready to encode: the pixels of a picture and its captions, or the passages of a text."""
+    """A file ready to encode: the pixels of a picture and its captions, the passages of a text, or several parts.
+
+    pixels: of each picture: one, or the frames of a film or the pages of a document, which `media` says, and
+    positions where each of them lies. passages: of a text, or of the pages of a document.
+    """
 
     record: FileRecord
     content_hash: str
-    pixels: Pixels | None = None
+    pixels: tuple[Pixels, ...] = ()
     picture: PictureInfo | None = None
     passages: tuple[Passage, ...] = ()
     captions: Captions | None = None
+    media: MediaInfo | None = None
+    positions: tuple[PartPosition, ...] = ()
 
     @property
     def parts(self) -> int:
         """How many vectors it will have, but for its captions."""
-        return len(self.passages) or 1
+        return len(self.pixels) + len(self.passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +81,13 @@ Loaded = Decoded | Known | Failed | Vanished
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A file that was read."""
+    """A file that was read; of a film only the hash."""
 
     record: FileRecord
     path: str
     data: bytes
     content_hash: str
+    is_film: bool = False
 
 
 class Decoder:
@@ -127,10 +139,13 @@ class Decoder:
 
     def _read(self, record: FileRecord) -> _Read | Vanished | Failed:
         path = join(self._roots[record.root_id], quote_path(record.path))
-        is_text = is_named_text(path)
-        settings = self._settings
+        is_text, is_film = is_named_text(path), suffix(path) in FILM_SUFFIXES
+        settings, content_hash = self._settings, None
         try:
-            if is_text:
+            if is_film:
+                with open_film(path, settings.max_film_bytes) as (descriptor, status):
+                    data, content_hash = b"", hash_film(descriptor)
+            elif is_text:
                 data, status = read_regular(path, settings.max_text_bytes, setting="max_text_bytes")
             else:
                 data, status = read_regular(path, settings.max_picture_bytes)
@@ -143,14 +158,18 @@ class Decoder:
         seen = (status.st_size, mtime_ns(status), FileIdentity.of(status))
         if (record.size, record.mtime_ns, record.identity) != seen:
             record = replace(record, size=seen[0], mtime_ns=seen[1], identity=seen[2])
-        return _Read(record, path, data, hash_content(data, path))
+        return _Read(record, path, data, content_hash or hash_content(data, path), is_film)
 
     def _load(self, read: _Read, is_known: bool) -> Loaded:
         record, data = read.record, read.data
         try:
+            if read.is_film:
+                return self._load_film(read, is_known)
             if not is_known:
                 return self._decode(record, read.path, read.content_hash, data)
-            if not is_picture(data[:64]):
+            if is_document(data[:HEAD], read.path) or not (
+                is_picture(data[:HEAD]) or (picture_kind(data[:HEAD]) and not is_named_text(read.path))
+            ):
                 return Known(record, read.content_hash)
             words = self._reader.words(data)
             return Known(record, read.content_hash, self._captions(record, read.content_hash, words))
@@ -158,8 +177,10 @@ class Decoder:
             return _failure(record, error)
 
     def _decode(self, record: FileRecord, path: str, content_hash: str, data: bytes) -> Decoded:
+        if is_document(data[:HEAD], path):
+            return self._decode_document(record, content_hash, data)
         is_text = is_named_text(path)
-        if is_text and not is_picture(data[:64]):
+        if is_text and not is_picture(data[:HEAD]):
             return self._decode_text(record, content_hash, data)
         try:
             return self._decode_picture(record, content_hash, data)
@@ -179,7 +200,28 @@ class Decoder:
         if record.beside.described and captions.taken is not None:
             latitude, longitude = captions.taken.place or (None, None)
             info = replace(info, taken_at=captions.taken.at, latitude=latitude, longitude=longitude)
-        return Decoded(record, content_hash, pixels, info, captions=captions)
+        return Decoded(record, content_hash, (pixels,), info, captions=captions)
+
+    def _decode_document(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
+        with self._reader.document(data) as document:
+            parts = read_parts(document, self._encoder, self._settings)
+        return Decoded(
+            record, content_hash, parts.pixels, passages=parts.passages, media=parts.media, positions=parts.positions
+        )
+
+    def _load_film(self, read: _Read, is_known: bool) -> Loaded:
+        record, content_hash = read.record, read.content_hash
+        captions = self._captions(record, content_hash if is_known else None, Embedded((), ()))
+        if is_known:
+            return Known(record, content_hash, captions)
+        with open_film(read.path, self._settings.max_film_bytes) as (descriptor, status):
+            if (status.st_size, mtime_ns(status)) != (record.size, record.mtime_ns):
+                return Failed(record, "it changed while it was read", transient=True)
+            parts = read_film(descriptor, self._encoder, self._settings)
+        return Decoded(
+            record, content_hash, parts.pixels, parts.picture,
+            captions=captions, media=parts.media, positions=parts.positions,
+        )  # fmt: skip
 
     def _captions(self, record: FileRecord, known: str | None, words: Embedded) -> Captions:
         """Gather the captions of a picture; without passages if the library has them of one with the known hash."""
@@ -243,7 +285,11 @@ Result = TypeVar("Result")
 
 
 def load_all(
-    records: Iterable[File], load: Callable[[list[File]], Iterable[Result]], threads: int, ahead: int = 0
+    records: Iterable[File],
+    load: Callable[[list[File]], Iterable[Result]],
+    threads: int,
+    ahead: int = 0,
+    weigh: Callable[[File], int] = lambda file: 1,
 ) -> Generator[Result, None, None]:
     """Load files in a pool of threads, several by each call; yields in the order of the records.
 
@@ -264,9 +310,10 @@ def load_all(
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        for chunk in _chunks(records, most):
-            pending.append((len(chunk), pool.submit(load_chunk, chunk)))
-            under_way += len(chunk)
+        for chunk in _chunks(records, most, weigh):
+            weight = sum(map(weigh, chunk))
+            pending.append((weight, pool.submit(load_chunk, chunk)))
+            under_way += weight
             while under_way > ahead + ahead // 2:
                 count, future = pending.popleft()
                 under_way -= count
@@ -278,15 +325,18 @@ def load_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _chunks(records: Iterable[File], most: Callable[[], int]) -> Iterator[list[File]]:
+def _chunks(
+    records: Iterable[File], most: Callable[[], int], weigh: Callable[[File], int] = lambda file: 1
+) -> Iterator[list[File]]:
     """Cut records into lists of at most most() records, asked as each list grows, and at most _CHUNK_BYTES."""
     chunk: list[File] = []
-    size = 0
+    size = weight = 0
     for record in records:
-        if chunk and (len(chunk) >= most() or size + record.size > _CHUNK_BYTES):
+        if chunk and (weight >= most() or size + record.size > _CHUNK_BYTES):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, weight = [], 0, 0
         chunk.append(record)
         size += record.size
+        weight += weigh(record)
     if chunk:
         yield chunk

@@ -26,7 +26,8 @@ class Difference:
     doubted: files of the same size and time that are on the to-do list, since they may have changed. unchanged_in,
     doubted_in: the same by the id of a root. offline: roots that are gone or suddenly empty; nothing of them is
     missing. online: other roots that were walked. unreadable: (path, reason) of folders. notes: (path, note) of tables
-    of captions. passed_over: files that are not indexed, by the endings of their names.
+    of captions. passed_over: files that are not indexed, by the endings of their names. beside: RAW files that are not,
+    since their JPEGs are.
     """
 
     unchanged: int = 0
@@ -41,6 +42,7 @@ class Difference:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    beside: int = 0
 
     def add(self, root: Root, tally: Tally, believed: int = 0) -> None:
         """Add the files of a walk. believed: how many of those in doubt are taken for unchanged."""
@@ -110,6 +112,7 @@ def compare(
             continue
         difference.online.append(root)
         difference.passed_over += walk.passed_over
+        difference.beside += walk.beside
         difference.notes += [(join(root.path, quote_path(path)), note) for path, note in walk.notes]
         reached.append(scope)
         for path, reason in walk.unreadable:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.base import Encoder, check_unit_rows
+from clipsearch.encoders.base import Encoder, Pixels, check_unit_rows
 from clipsearch.errors import ClipSearchError, DeviceError, EncoderError
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Outcome
 from clipsearch.store.vectors import ROW_DTYPE
@@ -22,7 +22,7 @@ from indexer.decode import Decoded, Loaded
 logger = logging.getLogger("clipsearch")
 
 _SLICE = 256
-"""Passages of a long text that are encoded before the run may be stopped."""
+"""Passages of a long text, or pictures, that are encoded before the run may be stopped."""
 
 _Done = tuple[list[Outcome], dict[FileRecord, Captions | None]]
 
@@ -156,9 +156,9 @@ def encode_batch(
 
 def _encode(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool]) -> list[Outcome]:
     try:
-        pictures = [d for d in batch if d.pixels is not None]
-        texts = [d for d in batch if d.pixels is None]
-        return [*_encode_pictures(encoder, pictures), *_encode_texts(encoder, texts, should_stop)]
+        pictures = [d for d in batch if d.pixels]
+        texts = [d for d in batch if not d.pixels]
+        return [*_encode_pictures(encoder, pictures, should_stop), *_encode_texts(encoder, texts, should_stop)]
     except DeviceError:
         raise
     except (ClipSearchError, MemoryError, RuntimeError, ValueError) as error:
@@ -169,26 +169,52 @@ def _encode(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[]
         return [*_encode(encoder, batch[:half], should_stop), *_encode(encoder, batch[half:], should_stop)]
 
 
-def _encode_pictures(encoder: Encoder, batch: Sequence[Decoded]) -> list[Outcome]:
+def _encode_pictures(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool]) -> list[Outcome]:
+    """Encode pictures, and the passages of those that are documents."""
     if not batch:
         return []
-    vectors = encoder.encode_pixels([decoded.pixels for decoded in batch if decoded.pixels is not None])
-    check_unit_rows(vectors)
-    rows = vectors.astype(ROW_DTYPE)
-    return [
-        Encoded(
-            decoded.record,
-            decoded.content_hash,
-            Modality.IMAGE,
-            rows[i : i + 1],
-            decoded.picture,
-            captions=decoded.captions,
+    vectors = _encode_slices(encoder, [pixels for decoded in batch for pixels in decoded.pixels], should_stop)
+    said = _encode_passages(encoder, batch, should_stop)
+    outcomes: list[Outcome] = []
+    end = spoken = 0
+    for decoded in batch:
+        start, end = end, end + len(decoded.pixels)
+        first, spoken = spoken, spoken + len(decoded.passages)
+        if end > len(vectors) or spoken > len(said):
+            break
+        outcomes.append(
+            Encoded(
+                decoded.record,
+                decoded.content_hash,
+                Modality.IMAGE,
+                vectors[start:end],
+                decoded.picture,
+                decoded.passages,
+                decoded.captions,
+                decoded.media,
+                decoded.positions,
+                said[first:spoken] if decoded.passages else None,
+            )
         )
-        for i, decoded in enumerate(batch)
-    ]
+    return outcomes
 
 
-def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool]) -> list[Outcome]:
+def _encode_slices(encoder: Encoder, pixels: Sequence[Pixels], should_stop: Callable[[], bool]) -> NDArray[np.float16]:
+    """Encode pictures, as far as the run goes on: float16 (n, dim), unit rows."""
+    slices: list[NDArray[np.float32]] = []
+    for start in range(0, len(pixels), _SLICE):
+        if slices and should_stop():
+            break
+        slices.append(encoder.encode_pixels(pixels[start : start + _SLICE]))
+    vectors = np.concatenate(slices)
+    check_unit_rows(vectors)
+    return vectors.astype(ROW_DTYPE)
+
+
+def _encode_passages(
+    encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool]
+) -> NDArray[np.float16]:
+    """Encode the passages of files, as far as the run goes on: float16 (n, dim), unit rows."""
     texts = [passage.text for decoded in batch for passage in decoded.passages]
     slices: list[NDArray[np.float32]] = []
     for start in range(0, len(texts), _SLICE):
@@ -197,7 +223,11 @@ def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Calla
         slices.append(encoder.encode_texts(texts[start : start + _SLICE]))
     vectors = np.concatenate([np.empty((0, encoder.dim), np.float32), *slices])
     check_unit_rows(vectors)
-    rows = vectors.astype(ROW_DTYPE)
+    return vectors.astype(ROW_DTYPE)
+
+
+def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Callable[[], bool]) -> list[Outcome]:
+    rows = _encode_passages(encoder, batch, should_stop)
     ends = np.cumsum([decoded.parts for decoded in batch])
     return [
         Encoded(
@@ -206,7 +236,8 @@ def _encode_texts(encoder: Encoder, batch: Sequence[Decoded], should_stop: Calla
             Modality.TEXT,
             rows[end - decoded.parts : end],
             passages=decoded.passages,
+            media=decoded.media,
         )
         for decoded, end in zip(batch, ends, strict=True)
-        if end <= len(vectors)
+        if end <= len(rows)
     ]

@@ -12,24 +12,29 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import count
 
 from PIL import Image
 
 from clipsearch.config import Settings
+from clipsearch.encoders.base import Pixels
 from clipsearch.encoders.preprocessing import Transforms
-from clipsearch.errors import InvalidInputError, PictureError, WorkerUnavailableError
+from clipsearch.errors import DocumentError, InvalidInputError, PictureError, WorkerUnavailableError
+from clipsearch.media.decode import is_guarded
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.types import PictureInfo
-from indexer.isolation_protocol import FILE_AT, PICTURE, PREPARED
-from indexer.picture_reader import DirectReader, PictureInput, PictureReader, Prepared
+from indexer.isolation_protocol import FILE_AT, PICTURE, PREPARED, TEXTS, Texts
+from indexer.picture_reader import DirectReader, DocumentPages, PictureInput, PictureReader, Prepared, page_side
 from indexer.worker_process import (
     Answer,
     DeadWorkerError,
     Limits,
     Task,
     Worker,
+    careful_command,
     prepared_bytes,
     worker_command,
 )
@@ -43,6 +48,9 @@ PICTURES_FIRST = 100
 """Pictures for each worker that are decoded in this process before workers are started automatically: a short run then
 does not pay for their start, which takes 0.1 s of processor time each (benchmarks/decode_scaling.py)."""
 
+DOCUMENT_FACTOR = 10
+"""How many times the time of a picture all of a document may take."""
+
 _MAX_STARTS = 3
 
 
@@ -52,8 +60,9 @@ def make_reader(settings: Settings) -> PictureReader:
     if settings.isolate:
         return IsolatedReader(limits)
     is_python = sys.executable and not getattr(sys, "frozen", False)  # else it is an application that we would start
-    if settings.isolate is None and os.name == "posix" and is_python and settings.cores >= MANY_CORES:
-        return AutomaticReader(IsolatedReader(limits), settings.cores)
+    if settings.isolate is None and os.name == "posix" and is_python:
+        first = PICTURES_FIRST if settings.cores >= MANY_CORES else None
+        return AutomaticReader(IsolatedReader(limits), settings.cores, first=first)
     return DirectReader()
 
 
@@ -71,6 +80,7 @@ class IsolatedReader:
         self._command = command or worker_command(limits)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
+        self._careful: list[Worker] = []
 
     def start(self, workers: int) -> None:
         """Start workers, and do not wait until they are ready. Raises WorkerUnavailableError."""
@@ -113,10 +123,21 @@ class IsolatedReader:
         assert words is not None
         return words
 
+    @contextmanager
+    def document(self, data: bytes) -> Iterator[DocumentPages]:
+        """Open a document in a worker, which is kept for it; raises as `prepare` does, DocumentError too."""
+        worker = self._take(careful=True)
+        try:
+            yield IsolatedPages(worker, data, self._limits)
+        except DeadWorkerError as error:
+            raise DocumentError(f"the worker process ended while it read it ({error})") from None
+        finally:
+            self._give_back(worker, careful=True)
+
     def close(self) -> None:
         """End the workers. No call may be in progress."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle, self._idle, self._careful = [*self._idle, *self._careful], [], []
         for worker in idle:
             worker.end()
 
@@ -128,8 +149,9 @@ class IsolatedReader:
 
     def _ask(self, task: Task, data: bytes) -> Answer:
         """Ask a worker; a second one where the first dies, which others may have killed."""
+        careful = is_guarded(data)
         for is_last in (False, True):
-            worker = self._take()
+            worker = self._take(careful=careful)
             try:
                 answer = worker.ask(task, data)
             except DeadWorkerError as error:
@@ -137,25 +159,33 @@ class IsolatedReader:
                     raise PictureError(f"two worker processes ended while they decoded it ({error})") from None
                 continue
             finally:
-                if worker.is_sound:
-                    self._put(worker)
-                else:
-                    worker.end()
+                self._give_back(worker, careful=careful)
             break
         if answer.refusal:
             raise PictureError(answer.refusal)
         return answer
 
-    def _put(self, worker: Worker) -> None:
+    def _put(self, worker: Worker, *, careful: bool = False) -> None:
         with self._lock:
-            self._idle.append(worker)
+            (self._careful if careful else self._idle).append(worker)
 
-    def _take(self) -> Worker:
-        """Return a worker that is ready; an idle one that has ended or sent what was not asked for is replaced."""
+    def _give_back(self, worker: Worker, *, careful: bool) -> None:
+        if worker.is_sound:
+            self._put(worker, careful=careful)
+        else:
+            worker.end()
+
+    def _take(self, *, careful: bool = False) -> Worker:
+        """Return a worker that is ready; an idle one that has ended or sent what was not asked for is replaced.
+
+        careful: one that has loaded the packages of extras.
+        """
         for _ in range(_MAX_STARTS):
             with self._lock:
-                worker = self._idle.pop() if self._idle else None
-            worker = worker or Worker(self._command, self._limits)
+                idle = self._careful if careful else self._idle
+                worker = idle.pop() if idle else None
+            command = careful_command(self._command) if careful else self._command
+            worker = worker or Worker(command, self._limits)
             if worker.is_ready():
                 return worker
             worker.end()
@@ -165,28 +195,87 @@ class IsolatedReader:
         )
 
 
+class IsolatedPages:
+    """A document that a worker has open; a DocumentPages. All of it may take DOCUMENT_FACTOR times the time of one."""
+
+    def __init__(self, worker: Worker, data: bytes, limits: Limits) -> None:
+        """Open it. Raises MediaError, DeadWorkerError."""
+        self._worker, self._data, self._limits = worker, data, limits
+        self._until = time.monotonic() + DOCUMENT_FACTOR * limits.seconds
+        self._first = self._read(1, is_same=False)
+        self.pages, self.has_pages, self.can_draw = self._first[:3]
+
+    def texts(self) -> Iterator[str]:
+        """Yield the text of each page. Raises MediaError, DeadWorkerError."""
+        page, read = 1, self._first
+        while True:
+            yield from read.texts
+            page += len(read.texts)
+            if page > self.pages:
+                return
+            read = self._read(page)
+
+    def prepare(self, page: int, encoder: PictureInput, *, max_pixels: int) -> Pixels:
+        """Draw a page and preprocess it for the encoder. Raises PictureError, DeadWorkerError."""
+        transforms: Transforms = getattr(encoder, "picture_transforms", ())
+        fits = transforms and prepared_bytes(transforms) <= FILE_AT
+        wants, side = PREPARED if fits else PICTURE, page_side(encoder)
+        answer = self._ask(Task(wants, side, max_pixels, transforms if fits else (), page, True))
+        if answer.pixels is not None:
+            return answer.pixels
+        assert answer.picture is not None
+        return encoder.preprocess(answer.picture)
+
+    def _read(self, page: int, *, is_same: bool = True) -> Texts:
+        texts = self._ask(Task(TEXTS, page=page, is_same=is_same)).texts
+        assert texts is not None
+        return texts
+
+    def _ask(self, task: Task) -> Answer:
+        if time.monotonic() > self._until:
+            most = DOCUMENT_FACTOR * self._limits.seconds
+            raise DocumentError(
+                f"took longer than {most} s to read ({DOCUMENT_FACTOR} times the setting decode_seconds)"
+            )
+        try:
+            answer = self._worker.ask(task, self._data)
+        except PictureError as error:  # a limit was broken, and the worker with it
+            raise DocumentError(str(error)) from error.__cause__
+        if answer.refusal:
+            raise (DocumentError if task.wants == TEXTS else PictureError)(answer.refusal)
+        return answer
+
+
 class AutomaticReader:
     """Decodes in this process until workers are ready; a PictureReader.
 
     Workers are started after some pictures, in the background, and decode once all are ready. Where they cannot be
-    started, or no longer, this process goes on by itself.
+    started, or no longer, this process goes on by itself. What packages of extras decode, it leaves to workers from
+    the first file on.
     """
 
-    def __init__(self, isolated: IsolatedReader, workers: int, *, first: int = PICTURES_FIRST) -> None:
+    def __init__(self, isolated: IsolatedReader, workers: int, *, first: int | None = PICTURES_FIRST) -> None:
         """Take the reader for later, which is closed with this one.
 
-        workers: how many to start. first: pictures for each of them that are decoded before.
+        workers: how many to start. first: pictures for each of them that are decoded before; None for all.
         """
         self._direct = DirectReader()
         self._isolated = isolated
         self._workers = workers
         self._reader: PictureReader = self._direct
         self._numbers = count(1)
-        self._first = first * workers
+        self._first = None if first is None else first * workers
+        self._guarded = True
         self._starter: threading.Thread | None = None
 
     def prepare(self, data: bytes, encoder: PictureInput, *, max_pixels: int) -> Prepared:
         """Decode and preprocess a picture, and read its words. Raises PictureError."""
+        if self._guarded and is_guarded(data):
+            try:
+                return self._isolated.prepare(data, encoder, max_pixels=max_pixels)
+            except WorkerUnavailableError as error:
+                self._stop_guarding(error)
+                return self._direct.prepare(data, encoder, max_pixels=max_pixels)
         if self._starter is None and next(self._numbers) == self._first:
             self._starter = threading.Thread(target=self._start, name="start-workers", daemon=True)
             self._starter.start()
@@ -199,6 +288,18 @@ class AutomaticReader:
     def words(self, data: bytes) -> Embedded:
         """Read the words of a picture alone: in this process, which is faster than asking a worker."""
         return self._direct.words(data)
+
+    @contextmanager
+    def document(self, data: bytes) -> Iterator[DocumentPages]:
+        """Open a document. Raises MediaError."""
+        with ExitStack() as stack:
+            pages: DocumentPages | None = None
+            if self._guarded:
+                try:
+                    pages = stack.enter_context(self._isolated.document(data))
+                except WorkerUnavailableError as error:
+                    self._stop_guarding(error)
+            yield pages or stack.enter_context(self._direct.document(data))
 
     def close(self) -> None:
         """End the workers, also those that are starting. No call may be in progress."""
@@ -215,6 +316,10 @@ class AutomaticReader:
             self._give_up(error)
         else:
             self._reader = self._isolated
+
+    def _stop_guarding(self, error: WorkerUnavailableError) -> None:
+        logger.warning("Documents and RAW files are read without worker processes from now on. %s", error)
+        self._guarded = False
 
     def _give_up(self, error: WorkerUnavailableError) -> None:
         if self._reader is not self._direct or threading.current_thread() is self._starter:

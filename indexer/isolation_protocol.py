@@ -21,24 +21,33 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from clipsearch.media.decode import REDUCED_OVER_CAP
+from clipsearch.media.documents.base import MAX_PAGES, MAX_TEXT, clean_text
 from clipsearch.media.facts import MAX_CAMERA
 from clipsearch.media.image_metadata import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
 from clipsearch.types import PictureInfo
+from clipsearch.words import normalize
 
 READY = b"clipsearch worker 3\n"
+
+CAREFUL = "careful"
+"""An argument of a worker that loads the packages of extras before it gives up opening files."""
 
 FILE_AT = 4 << 20
 """Where a file begins in the shared memory, in bytes; before it there is room for prepared pixels."""
 
-WORDS, PICTURE, PREPARED = 0, 1, 2
-"""What is asked for: words alone; the picture too; the picture as the transforms leave it."""
+WORDS, PICTURE, PREPARED, TEXTS = 0, 1, 2, 3
+"""What is asked for: words alone; the picture too; the picture as the transforms leave it; texts of a document."""
 
-REQUEST = Struct("<QBQQQI")
+REQUEST = Struct("<QBQQQIQ")
 """The fields of a Request."""
 
 
 class Request(NamedTuple):
-    """A request; `wants` is WORDS, PICTURE or PREPARED, and lengths are in bytes."""
+    """A request; `wants` is one of the four above, and lengths are in bytes.
+
+    file_length: 0 for the document of the request before. page: of a document, from 1, that is drawn, or from which on
+    texts are wanted; 0 for a picture.
+    """
 
     number: int
     wants: int
@@ -46,6 +55,7 @@ class Request(NamedTuple):
     max_pixels: int
     file_length: int
     transforms_length: int
+    page: int = 0
 
 
 ANSWER = Struct("<QBIII")
@@ -55,6 +65,9 @@ DONE, REFUSED, NO_MEMORY = 0, 1, 2
 """Status of an answer; the facts of REFUSED are the reason."""
 
 MAX_FACTS = 1 << 20
+MAX_TEXTS = 1 << 27
+"""Bytes of the facts of TEXTS: those of a document without pages have all its words, up to six bytes for each."""
+
 MAX_REASON = 500
 MAX_NOTE = 200
 
@@ -78,7 +91,7 @@ def check_answer(head: bytes | bytearray, request: Request) -> tuple[int, int, t
     answered, status, facts, width, height = ANSWER.unpack(head)
     if answered != request.number:
         raise BadAnswerError("the number of another request")
-    if status not in {DONE, REFUSED, NO_MEMORY} or facts > MAX_FACTS:
+    if status not in {DONE, REFUSED, NO_MEMORY} or facts > (MAX_TEXTS if request.wants == TEXTS else MAX_FACTS):
         raise BadAnswerError(f"status {status}, {facts} bytes of facts")
     if (width > 0 and height > 0) != (status == DONE and request.wants == PICTURE) or (width == 0) != (height == 0):
         raise BadAnswerError(f"{width} x {height} pixels with status {status} where {request.wants} was asked for")
@@ -102,6 +115,36 @@ def read_facts(data: bytes | bytearray, max_pixels: int) -> tuple[PictureInfo | 
         return (_info(facts, max_pixels) if facts else None), words
     except (ValueError, RecursionError) as error:
         raise BadAnswerError(f"facts that make no sense: {str(error)[:100]}") from error
+
+
+class Texts(NamedTuple):
+    """Texts of a document: those of some of its pages or sections, in order; the rest as of `Document`."""
+
+    pages: int
+    has_pages: bool
+    can_draw: bool
+    texts: list[str]
+
+
+def pack_texts(texts: Texts) -> bytes:
+    """Write texts of a document."""
+    return json.dumps(texts._asdict(), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def read_texts(data: bytes | bytearray, request: Request) -> Texts:
+    """Read texts, at least one, cleaned again. Raises BadAnswerError."""
+    try:
+        facts = json.loads(data.decode("utf-8"))
+        pages, has_pages, can_draw, texts = (facts[name] for name in Texts._fields)
+        if type(pages) is not int or not 0 < pages <= MAX_PAGES or {type(has_pages), type(can_draw)} != {bool}:
+            raise ValueError("not a number of pages")
+        if not isinstance(texts, list) or not 0 < len(texts) <= pages + 1 - request.page:
+            raise ValueError("no texts, or too many")
+        if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts):
+            raise ValueError("texts that are none, or too long")
+        return Texts(pages, has_pages, can_draw, [normalize(clean_text(text)) for text in texts])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BadAnswerError(f"texts that make no sense: {str(error)[:100]}") from error
 
 
 def read_reason(data: bytes | bytearray) -> str:

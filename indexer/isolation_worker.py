@@ -16,17 +16,24 @@ import os
 import resource
 import socket
 import sys
+import time
 from contextlib import suppress
+from encodings.aliases import aliases
 
 import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageCms  # noqa: F401 - loaded while files can be opened
 
 from clipsearch.encoders.preprocessing import Transforms, read_transforms
-from clipsearch.errors import PictureError
+from clipsearch.errors import DocumentError, MediaError
 from clipsearch.media.decode import decode_picture
-from clipsearch.media.image_metadata import read_embedded
+from clipsearch.media.documents.base import Document
+from clipsearch.media.documents.opening import open_document
+from clipsearch.media.extras import has_extra
+from clipsearch.media.image_metadata import Embedded, read_embedded
+from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import (
     ANSWER,
+    CAREFUL,
     DONE,
     FILE_AT,
     MAX_REASON,
@@ -35,13 +42,19 @@ from indexer.isolation_protocol import (
     READY,
     REFUSED,
     REQUEST,
+    TEXTS,
     WORDS,
     Request,
+    Texts,
     pack_facts,
+    pack_texts,
 )
 
 _SOCKET, _MEMORY = 0, 1
 """File descriptors."""
+
+_TEXT_SECONDS, _TEXT_SIZE = 1.0, 1 << 20
+"""Seconds and characters after which the texts of a document that were read are sent."""
 
 _CODECS = ("ascii", "cp1252", "latin-1", "utf-8", "utf-16-be", "utf-16-le")
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -52,7 +65,9 @@ _CAPABILITY_VERSION = 0x20080522
 def main() -> None:
     """Serve requests until the indexer closes the socket. Arguments: seconds for a file, bytes of memory."""
     seconds, memory = int(sys.argv[-2]), int(sys.argv[-1])
-    connection = socket.socket(fileno=_SOCKET)
+    if CAREFUL in sys.argv:
+        load_extras()
+    connection, opened = socket.socket(fileno=_SOCKET), OpenDocument()
     with mmap.mmap(_MEMORY, FILE_AT) as prepared:  # before the limits: it duplicates the descriptor
         limit_process(memory)
         connection.sendall(READY)
@@ -61,7 +76,12 @@ def main() -> None:
             _limit_cpu(seconds)
             transforms = receive(connection, request.transforms_length)
             data = read_file(_MEMORY, request.file_length)
-            for part in answer(request, transforms, data, prepared):
+            parts = (
+                opened.answer(request, transforms, data, prepared)
+                if request.page
+                else answer(request, transforms, data, prepared)
+            )
+            for part in parts:
                 connection.sendall(part)
 
 
@@ -82,11 +102,87 @@ def answer(request: Request, transforms: bytes, data: bytes, prepared: mmap.mmap
         return ANSWER.pack(request.number, DONE, len(facts), *picture.size) + facts, picture.tobytes()
     except MemoryError:
         return (ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0),)
-    except PictureError as error:
-        if isinstance(error.__cause__, MemoryError):
+    except MediaError as error:
+        return (_refusal(request, error),)
+
+
+class OpenDocument:
+    """The document of the requests that are answered; it stays open until the next one comes."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self._document: Document | None = None
+
+    def answer(self, request: Request, transforms: bytes, data: bytes, prepared: mmap.mmap) -> tuple[bytes, ...]:
+        """Return the answer to a request for texts or for a page; the rest as in `answer`."""
+        try:
+            if data:
+                self._open(data)
+            if self._document is None:
+                raise DocumentError("no document is open")
+            if request.wants == TEXTS:
+                facts = pack_texts(read_some(self._document, request.page))
+                return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
+            picture = self._document.render(request.page, request.min_side, request.max_pixels)
+            facts = pack_facts(PictureInfo(*picture.size), Embedded())
+            if request.wants == PREPARED:
+                prepare(picture, read_transforms(transforms), prepared)
+                return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
+            return ANSWER.pack(request.number, DONE, len(facts), *picture.size) + facts, picture.tobytes()
+        except MemoryError:
             return (ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0),)
-        reason = str(error).encode("utf-8", "replace")[:MAX_REASON]
-        return (ANSWER.pack(request.number, REFUSED, len(reason), 0, 0) + reason,)
+        except MediaError as error:
+            return (_refusal(request, error),)
+
+    def _open(self, data: bytes) -> None:
+        if self._document is not None:
+            self._document.close()
+            self._document = None
+        self._document = open_document(data)
+
+
+def read_some(document: Document, first: int) -> Texts:
+    """Read texts from a page on, as many as a message should have: at least one, and no more than some seconds take."""
+    texts: list[str] = []
+    until, size = time.monotonic() + _TEXT_SECONDS, 0
+    for page in range(first, document.pages + 1):
+        texts.append(document.text(page))
+        size += len(texts[-1])
+        if size > _TEXT_SIZE or time.monotonic() > until:
+            break
+    return Texts(document.pages, document.has_pages, document.can_draw, texts)
+
+
+def load_extras() -> None:
+    """Load the packages of extras while files can be opened, and what they load when they are first used."""
+    if has_extra("raw"):
+        import multiprocessing  # noqa: F401 - which rawpy imports later
+
+        import rawpy  # noqa: F401
+    if has_extra("jxl"):
+        import imagecodecs
+
+        with suppress(Exception):
+            imagecodecs.jpegxl_decode(b"")
+    if has_extra("svg"):
+        import resvg_py  # noqa: F401
+    if has_extra("documents"):
+        import pypdfium2  # noqa: F401
+        from charset_normalizer import from_bytes
+
+        from clipsearch.media.documents import docx, epub, html, pdf  # noqa: F401
+
+        for name in {*aliases.values()}:  # of web pages, and of the names in archives
+            with suppress(LookupError):
+                codecs.lookup(name)
+        from_bytes(b"\xe4\xf6 \xfc")
+
+
+def _refusal(request: Request, error: MediaError) -> bytes:
+    if isinstance(error.__cause__, MemoryError):
+        return ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0)
+    reason = str(error).encode("utf-8", "replace")[:MAX_REASON]
+    return ANSWER.pack(request.number, REFUSED, len(reason), 0, 0) + reason
 
 
 def prepare(picture: Image.Image, transforms: Transforms, prepared: mmap.mmap) -> None:

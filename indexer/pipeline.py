@@ -34,6 +34,7 @@ from indexer.data_sets import OptionsChange, check_addresses, split_paths, updat
 from indexer.dataset import DataSetOptions
 from indexer.decode import Decoder, batches, load_all
 from indexer.diff import Comparison, Difference, compare
+from indexer.documents import weigh
 from indexer.doubts import hash_of
 from indexer.embed_files import FILES, FileTask, SharedContent
 from indexer.encode import EncodedBatch, EncodeStage
@@ -261,6 +262,7 @@ class _Run:
         self.report.offline = [root.path for root in difference.offline]
         self.report.notes += difference.notes
         self.report.passed_over = dict(difference.passed_over.most_common())
+        self.report.beside = difference.beside
         return difference, roots
 
     def _scopes(self, writer: Writer, paths: Sequence[str]) -> list[Scope]:
@@ -340,7 +342,9 @@ class _Run:
         with ExitStack() as stages:  # closed last first: what is handed over is still committed
             if self.options.executor is None:
                 size = self.settings.batch_size or encoder.batch_size
-                todo = load_all(writer.ledger.todo(), decoder, self.settings.cores, size)
+                todo = load_all(
+                    writer.ledger.todo(), decoder, self.settings.cores, size, lambda record: weigh(record.path)
+                )
                 encode = EncodeStage(encoder, self.library.known_hashes, self.should_stop)
                 encoded = stages.enter_context(closing(encode.run(batches(stages.enter_context(closing(todo)), size))))
             else:

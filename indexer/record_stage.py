@@ -281,7 +281,7 @@ class _Preparing:
             pixels, info = encoder.preprocess(content), PictureInfo(content.width, content.height)
         task.picture = info
         unique = f"{task.digest} {record.path}"  # the stages encode equal content once, but two records share no rows
-        return Decoded(record, unique, pixels, info, captions=self._passages(task))
+        return Decoded(record, unique, (pixels,), info, captions=self._passages(task))
 
     def _read(self, checked: CheckedRecord) -> bytes | Image.Image:
         """Return the file of a picture, or the picture itself."""

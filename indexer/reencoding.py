@@ -25,7 +25,7 @@ from clipsearch.store.additions import DIGEST_LENGTH
 from clipsearch.store.library import Library
 from clipsearch.store.picture_files import read_kept
 from clipsearch.store.records import Captions, Encoded, Failed, FileRecord, Known, Root, RootKind
-from clipsearch.store.resolve import Part
+from clipsearch.store.resolve import Part, parts_of, stored_rows
 from clipsearch.store.schema import FIRST_RECOGNISED_PART
 from clipsearch.store.second_items import StoredItem
 from clipsearch.store.second_writer import SecondItem
@@ -106,7 +106,8 @@ class ItemReader:
             return ReadItem(item, reason="its entry in the catalog is damaged; repair it: clipsearch repair")
         lines = self._split(["\n".join(item.lines)]) if item.lines else ()
         if loaded is not None:
-            captions = self._split(item.captions) if item.modality is Modality.IMAGE else ()
+            is_spoken = item.modality is Modality.IMAGE and not (isinstance(loaded, Decoded) and loaded.passages)
+            captions = self._split(item.captions) if is_spoken else ()
             return self._of_file(ReadItem(item, captions=captions, lines=lines), loaded)
         if item.kind is RootKind.COLLECTION:
             return self._imported(item)
@@ -159,7 +160,7 @@ class ItemReader:
         except (MediaError, OSError, MemoryError, ValueError) as error:
             return replace(read, reason=f"its picture cannot be read: {getattr(error, 'strerror', None) or error}")
         unique = f"{read.item.content_hash} {read.item.path}"
-        return replace(read, decoded=Decoded(read.record, unique, pixels, info))
+        return replace(read, decoded=Decoded(read.record, unique, (pixels,), info))
 
     def _picture_of(self, item: StoredItem) -> bytes | str:
         """Return the file of a record's picture as it was added, or why it is not there."""
@@ -206,16 +207,15 @@ def _item(
     parts: list[Part] = []
     rows: dict[Modality, NDArray[np.float16]] = {}
     reason = read.reason or failed.get(read.record)
-    if made is not None and made.passages:
-        parts += [Part.of_passage(number, each) for number, each in enumerate(made.passages)]
-        rows[Modality.TEXT] = made.vectors.astype(ROW_DTYPE)
-    elif made is not None:
-        parts.append(Part(Modality.IMAGE, 0))
-        rows[Modality.IMAGE] = made.vectors.astype(ROW_DTYPE)
+    if made is not None:
+        parts += parts_of(made)
+        rows |= stored_rows(made)
     spoken = said.get(read.record)
     if spoken is not None and spoken.vectors is not None:
         parts += _text_parts(read)
-        rows[Modality.TEXT] = spoken.vectors.astype(ROW_DTYPE)
+        spoken_rows = spoken.vectors.astype(ROW_DTYPE)
+        own = rows.get(Modality.TEXT)
+        rows[Modality.TEXT] = spoken_rows if own is None else np.concatenate([own, spoken_rows])
     elif read.texts:
         reason = reason or "its texts cannot be encoded"
     return SecondItem(read.item.id, read.item.stamp, parts, rows, reason)

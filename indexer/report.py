@@ -94,6 +94,7 @@ class IndexReport:
         unfetched: How many pictures of data sets were not fetched, since that was not asked for.
         notes: Of files that were indexed, or whose rows were, though something is missing: the path, and what.
         passed_over: How many files are of no kind that is indexed, by the endings of their names, the most first.
+        beside: How many RAW files stand beside their JPEGs, and count once with them.
         offline: Roots that could not be reached and were left as they are.
         relocated: The path that a root had, and the one that it has now.
         retired: Roots that are gone and no longer indexed, since all their files were found elsewhere.
@@ -114,6 +115,7 @@ class IndexReport:
     unfetched: int = 0
     notes: list[tuple[str, str]] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
+    beside: int = 0
     offline: list[str] = field(default_factory=list)
     relocated: list[tuple[str, str]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)

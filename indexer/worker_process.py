@@ -34,6 +34,7 @@ from clipsearch.media.image_metadata import Embedded
 from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import (
     ANSWER,
+    CAREFUL,
     DONE,
     FILE_AT,
     NO_MEMORY,
@@ -41,12 +42,15 @@ from indexer.isolation_protocol import (
     PREPARED,
     READY,
     REQUEST,
+    TEXTS,
     WORDS,
     BadAnswerError,
     Request,
+    Texts,
     check_answer,
     read_facts,
     read_reason,
+    read_texts,
 )
 
 _TICK = struct.pack("@ll", 0, 100_000)
@@ -81,30 +85,42 @@ class Task:
     """What to do with a file.
 
     wants: WORDS, PICTURE or PREPARED. min_side, max_pixels: as for `decode_picture`; max_pixels is 0 for words alone.
-    transforms: for PREPARED; their pixels must fit into FILE_AT bytes.
+    transforms: for PREPARED; their pixels must fit into FILE_AT bytes. page: as in `Request`. is_same: whether the file
+    is the document of the task before.
     """
 
     wants: int = WORDS
     min_side: int = 0
     max_pixels: int = 0
     transforms: Transforms = ()
+    page: int = 0
+    is_same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a task. refusal: why there is nothing else. picture or pixels: for PICTURE or PREPARED."""
+    """What came of a task. refusal: why there is nothing else. picture or pixels: for PICTURE or PREPARED.
+
+    texts: for TEXTS, which brings nothing else. Of a page there are no words.
+    """
 
     refusal: str = ""
     words: Embedded | None = None
     info: PictureInfo | None = None
     picture: Image.Image | None = None
     pixels: Pixels | None = None
+    texts: Texts | None = None
 
 
 def worker_command(limits: Limits) -> list[str]:
     """Return the command of a worker: this Python, isolated from environment and current folder, with our packages."""
     places = [place for place in sys.path if os.path.isabs(place)]
     return [sys.executable, "-I", "-S", "-c", _BOOT, json.dumps(places), str(limits.seconds), str(limits.memory)]
+
+
+def careful_command(command: Sequence[str]) -> list[str]:
+    """Return the command of a worker that reads what the packages of extras read, too."""
+    return [*command[:-2], CAREFUL, *command[-2:]]
 
 
 @lru_cache(maxsize=8)
@@ -182,9 +198,13 @@ class Worker:
     def ask(self, task: Task, data: bytes) -> Answer:
         """Have it do a task with the bytes of a file. Raises PictureError, DeadWorkerError."""
         transforms = pack_transforms(task.transforms) if task.wants == PREPARED else b""
-        request = Request(next(_NUMBERS), task.wants, task.min_side, task.max_pixels, len(data), len(transforms))
+        length = 0 if task.is_same else len(data)
+        request = Request(
+            next(_NUMBERS), task.wants, task.min_side, task.max_pixels, length, len(transforms), task.page
+        )
         self.is_sound = False
-        self._share(data)
+        if not task.is_same:
+            self._share(data)
         self._deadline = time.monotonic() + self._limits.seconds
         self._send(REQUEST.pack(*request) + transforms)
         try:
@@ -233,6 +253,8 @@ class Worker:
             return Answer(self._too_large())
         if status != DONE:
             return Answer(read_reason(facts[:length]))
+        if request.wants == TEXTS:
+            return Answer(texts=read_texts(facts[:length], request))
         info, words = read_facts(facts[:length], request.max_pixels)
         if (info is None) != (request.wants == WORDS):
             raise BadAnswerError("facts that were not asked for, or none")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.data_sets import data_set_options
-from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
 from clipsearch.cli.quiet import quiet_libraries, show_details
 from clipsearch.cli.stopping import stop_flag
 from clipsearch.encoders.compute import PRECISIONS
@@ -202,10 +202,16 @@ def summarise(report: IndexReport, dry_run: bool = False) -> None:
 
 def _show_notes(report: IndexReport) -> None:
     """Show what was indexed in part, and what was passed over."""
+    from clipsearch.media.extras import missing_extras
+
     for path, text in report.notes[:SHOWN_FAILURES]:
         note(f"note: {printable(path)}: {printable(text)}")
     if len(report.notes) > SHOWN_FAILURES:
         note(f"... and {len(report.notes) - SHOWN_FAILURES:,} more notes; all are in the output of --json")
+    if report.beside:
+        note(f"{report.beside:,} camera RAW files beside a JPEG of the same name count once with it.")
+    for name, files in missing_extras(report.passed_over).items():
+        note(f"Passed over {count_files(files)} that an extra reads: pip install 'clipsearch[{name}]'")
     if count := sum(report.passed_over.values()):
         kinds = [
             f"{files:,} {printable(ending) or 'without an ending'}" for ending, files in report.passed_over.items()

@@ -56,7 +56,7 @@ def _look(tile: Tile, box: tuple[int, int], settings: Settings) -> Seen:
     if tile.passage is not None:
         return tile.passage
     try:
-        return read_thumbnail(tile.path, box, settings)
+        return read_thumbnail(tile.path, box, settings, tile.position)
     except PictureError as error:
         return str(error)
 

@@ -28,6 +28,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 OPENED = 3
 """So many files are opened where neither a sheet nor a page was made."""
 
+_PLAYERS = (("mpv", "--start={:.3f}"), ("vlc", "--start-time={:.3f}"))
+"""Players that begin at a time, and the option by which they do."""
+
 _SHEETS, _PAGES = (".png", ".jpg", ".jpeg"), (".html", ".htm")
 _OPTIONS = (
     click.option("--preview", is_flag=True, help="Also draw the matches in the terminal."),
@@ -116,7 +119,7 @@ def show(payload: Mapping[str, Any], showing: Showing, settings: Settings, libra
     _fill_folders(showing, tiles, library)
     if showing.open_it:
         made = [os.path.abspath(name) for name in (showing.sheet, showing.html) if name is not None]
-        _open(made or _first_files(tiles))
+        _open([(name, None) for name in made] or _first_files(tiles))
 
 
 def _preview(tiles: Sequence[Tile], settings: Settings) -> None:
@@ -194,11 +197,15 @@ def _warn_if_indexed(name: str, library: Path) -> None:
         note(f"Note: {printable(name)} is in an indexed folder, so the next `clipsearch index` will index it.")
 
 
-def _first_files(tiles: Sequence[Tile]) -> list[str]:
+def _first_files(tiles: Sequence[Tile]) -> list[tuple[str, float | None]]:
+    """Return the files of the first hits, each with the time in seconds at which a film matches."""
+    times = {
+        tile.path: None if tile.position is None else tile.position.time for tile in reversed(tiles) if tile.is_file
+    }
     files = [path for path in dict.fromkeys(tile.path for tile in tiles if tile.is_file) if os.path.isfile(path)]
     if len(files) > OPENED:
         note(f"Opening the first {OPENED} of {len(files):,} files.")
-    return files[:OPENED]
+    return [(path, times[path]) for path in files[:OPENED]]
 
 
 def _opener() -> str:
@@ -216,12 +223,22 @@ def _opener() -> str:
     return program
 
 
-def _open(paths: Sequence[str]) -> None:
+def open_command(path: str, time: float | None) -> list[str]:
+    """Return the command that opens a file, a film at a time in seconds where a player that can is installed."""
+    from shutil import which
+
+    for name, option in _PLAYERS if time else ():
+        if (player := which(name)) is not None:
+            return [player, option.format(time), path]
+    return [_opener(), path]
+
+
+def _open(files: Sequence[tuple[str, float | None]]) -> None:
     """Open files. Not by click.launch: the viewer would hold our stdout open, and whoever reads it would wait."""
-    for path in paths:
+    for path, time in files:
         if sys.platform == "win32":
             os.startfile(path)
         else:
             nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-            program = _opener()
-            os.posix_spawn(program, [program, path], os.environ, file_actions=nowhere, setpgroup=0)
+            command = open_command(path, time)
+            os.posix_spawn(command[0], command, os.environ, file_actions=nowhere, setpgroup=0)

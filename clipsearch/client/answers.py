@@ -17,9 +17,12 @@ from clipsearch.types import (
     Hit,
     Item,
     Listing,
+    Media,
+    MediaInfo,
     MetadataValue,
     Modality,
     Page,
+    PartPosition,
     Passage,
     PictureInfo,
     Places,
@@ -199,6 +202,7 @@ def read_item(found: Fields, kind: str = "modality") -> Item:
         found.text_or_none("text"),
         {name: _metadata_value(name, value) for name, value in found.mapping("metadata").items()},
         found.texts("tags"),
+        _media(found),
     )
 
 
@@ -218,12 +222,28 @@ def _hit(found: Fields) -> Hit:
         also=tuple(read_item(each) for each in found.objects("also")) if "also" in found else None,
         log_evalue=math.inf if found.is_null("log_evalue") else found.number("log_evalue"),
         recognised=tuple(read_text_line(each) for each in found.objects("recognised")) if "recognised" in found else (),
+        position=read_position(found.object("position")) if found.has("position") else None,
     )
 
 
 def read_passage(found: Fields) -> Passage:
     """Read a passage."""
-    return Passage(found.text("text"), found.whole("line"), found.whole("end_line"))
+    position = read_position(found.object("position")) if found.has("position") else None
+    return Passage(found.text("text"), found.whole("line"), found.whole("end_line"), position)
+
+
+def read_position(found: Fields) -> PartPosition:
+    """Read where a part of a film or a document lies."""
+    page = found.whole("page") if found.has("page") else None
+    return PartPosition(found.number("time") if found.has("time") else None, page)
+
+
+def _media(found: Fields) -> MediaInfo | None:
+    """Read what an item of several parts is; a server of before has none."""
+    if not found.has("media"):
+        return None
+    duration = found.number("duration") if found.has("duration") else None
+    return MediaInfo(Media(found.text("media")), duration, found.whole("pages") if found.has("pages") else None)
 
 
 def read_text_line(found: Fields) -> TextLine:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.client.answers import read_item, read_passage, read_text_line
+from clipsearch.client.answers import read_item, read_passage, read_position, read_text_line
 from clipsearch.client.calls import Call, Steps
 from clipsearch.client.filters import to_form
 from clipsearch.client.reading import Fields
@@ -35,6 +35,7 @@ from clipsearch.types import (
     Item,
     Modality,
     Neighbors,
+    PartPosition,
     Passage,
     Places,
     TextLine,
@@ -114,12 +115,14 @@ class RemotePart:
 class RemoteMatch(Match):
     """The item and the part of a row of a server."""
 
-    def __init__(self, modality: Modality, item: Item, part: int, passage: Passage | None) -> None:
+    def __init__(
+        self, modality: Modality, item: Item, part: int, passage: Passage | None, position: PartPosition | None
+    ) -> None:
         """Say what is behind a row."""
-        for name, value in (("modality", modality), ("known", (item, part, passage))):
+        for name, value in (("modality", modality), ("known", (item, part, passage, position))):
             object.__setattr__(self, name, value)
 
-    known: tuple[Item, int, Passage | None]
+    known: tuple[Item, int, Passage | None, PartPosition | None]
 
     @property
     def item_id(self) -> int:
@@ -140,6 +143,11 @@ class RemoteMatch(Match):
     def passage(self) -> Passage | None:
         """The passage that the row encodes; None for an image."""
         return self.known[2]
+
+    @property
+    def position(self) -> PartPosition | None:
+        """Where in a film or a document the row lies."""
+        return self.known[3]
 
 
 class RemoteRows(Rows):
@@ -290,7 +298,8 @@ class RemoteSnapshot(Snapshot):
             for each in answer.objects("matches"):
                 item = read_item(each.object("item"))
                 passage = None if each.is_null("passage") else read_passage(each.object("passage"))
-                found[each.whole("row")] = RemoteMatch(modality, item, each.whole("part"), passage)
+                position = read_position(each.object("position")) if each.has("position") else None
+                found[each.whole("row")] = RemoteMatch(modality, item, each.whole("part"), passage, position)
         except ValueError as error:
             raise _strange(self._part.name, error) from error
         self._items |= {match.item_id: match.item for match in found.values()}

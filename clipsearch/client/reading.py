@@ -22,6 +22,10 @@ class Fields:
         self._values: dict[str, Any] = value
         self._place = place
 
+    def has(self, name: str) -> bool:
+        """Tell whether a member is there, and is not null."""
+        return name in self and not self.is_null(name)
+
     def text(self, name: str) -> str:
         """Return a text."""
         return str(self._get(name, str))

@@ -13,6 +13,7 @@ from clipsearch.config import Settings
 from clipsearch.errors import PictureError
 from clipsearch.gallery.tiles import Tile, map_tiles, read_thumbnail
 from clipsearch.paths import printable
+from clipsearch.types import PartPosition
 
 _SIDE = 400
 _PAGE = """<!DOCTYPE html>
@@ -88,7 +89,7 @@ def _seen(tile: Tile, settings: Settings) -> str:
     """Return the passage, or the thumbnail. Raises PictureError."""
     if tile.passage is not None:
         return f'<blockquote class="seen">{_text(tile.passage)}</blockquote>'
-    picture = read_thumbnail(tile.path, (_SIDE, _SIDE), settings)
+    picture = read_thumbnail(tile.path, (_SIDE, _SIDE), settings, tile.position)
     data = BytesIO()
     picture.save(data, "JPEG", quality=82)
     source = f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"
@@ -99,8 +100,16 @@ def _seen(tile: Tile, settings: Settings) -> str:
 def _address(tile: Tile) -> str | None:
     """Return where a hit leads: to its file, or to the web page of a record; nowhere else."""
     if tile.is_file:
-        return Path(tile.path).as_uri()
+        # Browsers open a PDF at a page (RFC 8118).
+        return Path(tile.path).as_uri() + _fragment(tile.position)
     return printable(tile.path) if tile.path.lower().startswith(("https://", "http://")) else None
+
+
+def _fragment(position: PartPosition | None) -> str:
+    """Return where in a file a browser begins: at a page (RFC 8118), or at a time (W3C Media Fragments)."""
+    if position is None:
+        return ""
+    return f"#page={position.page}" if position.page is not None else f"#t={position.time:g}"
 
 
 def _text(text: str) -> str:

@@ -88,7 +88,7 @@ def _picture(tile: Tile, side: int, settings: Settings) -> Image.Image | str:
     if tile.passage is not None:
         return tile.passage
     try:
-        return read_thumbnail(tile.path, (side, side), settings)
+        return read_thumbnail(tile.path, (side, side), settings, tile.position)
     except PictureError as error:
         return str(error)
 

@@ -12,9 +12,13 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.errors import PictureError
-from clipsearch.media.decode import decode_picture, read_picture
-from clipsearch.paths import printable
+from clipsearch.errors import DocumentError, MediaError, PictureError, WorkerUnavailableError
+from clipsearch.media.decode import decode_picture, read_bytes
+from clipsearch.media.documents.opening import is_pdf, page_picture
+from clipsearch.media.extras import FILM_SUFFIXES, require_extra
+from clipsearch.media.films.process import frame_at, open_film
+from clipsearch.paths import printable, suffix
+from clipsearch.types import PartPosition
 
 MAX_TILES = 1000
 """As many hits are drawn at most."""
@@ -32,7 +36,7 @@ class Tile:
     """A hit to show.
 
     path: as the JSON form of an answer has it; of a record maybe a URL. passage: what matched of a text; None for a
-    picture. score, confidence: as in `Hit`; None for a hit without one.
+    picture. score, confidence: as in `Hit`; None for a hit without one. position: of a part of a film or a document.
     """
 
     rank: int
@@ -40,6 +44,7 @@ class Tile:
     score: float | None = None
     confidence: float | None = None
     passage: str | None = None
+    position: PartPosition | None = None
 
     @property
     def is_file(self) -> bool:
@@ -56,12 +61,16 @@ class Tile:
         """Rank, score and confidence, as in the table of an answer."""
         score = "" if self.score is None else f"  {self.score:.3f}"
         sure = "" if self.confidence is None else f"  {self.confidence:.0%}"
-        return f"{self.rank}{score}{sure}"
+        where = "" if self.position is None else f"  {self.position}"
+        return f"{self.rank}{score}{sure}{where}"
 
 
 def to_tiles(hits: Sequence[Mapping[str, Any]]) -> list[Tile]:
     """Make tiles of hits in their JSON form (`present.to_payload`)."""
-    return [Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), _passage(hit)) for hit in hits]
+    return [
+        Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), _passage(hit), _position(hit))
+        for hit in hits
+    ]
 
 
 def _passage(hit: Mapping[str, Any]) -> str | None:
@@ -70,28 +79,70 @@ def _passage(hit: Mapping[str, Any]) -> str | None:
     return passage
 
 
-def read_thumbnail(path: str, box: tuple[int, int], settings: Settings) -> Image.Image:
+def _position(hit: Mapping[str, Any]) -> PartPosition | None:
+    said = hit.get("position")
+    return PartPosition(said.get("time"), said.get("page")) if said else None
+
+
+def read_thumbnail(
+    path: str, box: tuple[int, int], settings: Settings, position: PartPosition | None = None
+) -> Image.Image:
     """Read a picture, upright and RGB, reduced to fit a box of (width, height) pixels, never enlarged.
 
-    Raises PictureError with a short reason that does not name the path.
+    position: of a frame of a film or a page of a document; None for the first. Raises PictureError with a short reason
+    that does not name the path.
     """
     if not os.path.isabs(path):
         raise PictureError("a record of a collection, not a file")
-    limits = {"max_pixels": settings.max_pixels, "max_bytes": settings.max_picture_bytes}
-    try:
-        picture, _ = read_picture(path, min_side=max(min(box) // 2, 1), **limits)
-    except PictureError as error:
-        raise PictureError(str(error.__cause__ or error)) from error
+    side = max(min(box) // 2, 1)
+    if suffix(path) in FILM_SUFFIXES:
+        picture = _read_frame(path, position, min(box), settings)
+    else:
+        data = read_bytes(path, settings.max_picture_bytes)
+        picture = _look(data, None if position is None else position.page, side, settings.max_pixels)
     picture.thumbnail(box, Image.Resampling.LANCZOS)
     return picture
 
 
-def encode_thumbnail(data: bytes, side: int, max_pixels: int) -> bytes:
+def _read_frame(path: str, position: PartPosition | None, side: int, settings: Settings) -> Image.Image:
+    try:
+        with open_film(path, settings.max_film_bytes) as (descriptor, _):
+            return frame_at(descriptor, (position and position.time) or 0.0, side, settings)
+    except PictureError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError("there is no such file") from error
+    except (OSError, ValueError, MediaError, WorkerUnavailableError) as error:
+        raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _look(data: bytes, page: int | None, side: int, max_pixels: int) -> Image.Image:
+    """Decode a picture, or draw a page of a document. Raises PictureError."""
+    if not is_pdf(data[:1024]):
+        return decode_picture(data, min_side=side, max_pixels=max_pixels)[0]
+    try:
+        require_extra("documents", "pages of a PDF")
+        return page_picture(data, page or 1, side, max_pixels)
+    except DocumentError as error:
+        raise PictureError(str(error)) from error
+
+
+def encode_thumbnail(data: bytes, side: int, max_pixels: int, page: int | None = None) -> bytes:
     """Reduce the bytes of a picture file to a JPEG of at most `side` pixels on the longer side, never enlarged.
 
-    It is upright and RGB, and has none of the metadata. Raises PictureError, as `decode_picture` does.
+    It is upright and RGB, and has none of the metadata. page: of a document; None for the first. Raises PictureError,
+    as `decode_picture` does.
     """
-    picture, _ = decode_picture(data, min_side=side, max_pixels=max_pixels)
+    return encode_jpeg(_look(data, page, side, max_pixels), side)
+
+
+def encode_frame(descriptor: int, time: float, side: int, settings: Settings) -> bytes:
+    """Return the frame that an open film shows at a time in seconds, as `encode_thumbnail` does a picture."""
+    return encode_jpeg(frame_at(descriptor, time, side, settings), side)
+
+
+def encode_jpeg(picture: Image.Image, side: int) -> bytes:
+    """Reduce a picture to a JPEG of at most `side` pixels on the longer side, never enlarged."""
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)

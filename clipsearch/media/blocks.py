@@ -37,7 +37,7 @@ _RESOURCE = re.compile(rb"8BIM\x04\x04(.)", re.DOTALL)
 
 @dataclass(slots=True)
 class Blocks:
-    """The blocks of a file. texts: captions of a PNG. created: the time that a PNG says in a text."""
+    """The blocks of a file. texts: captions of a PNG, words of an SVG. created: the time that a PNG says in a text."""
 
     exif: bytes = b""
     xmp: bytes = b""
@@ -61,8 +61,9 @@ def find_blocks(kind: str, data: bytes, picture: Image.Image) -> Blocks:
         return png_blocks(data)
     info = picture.info
     photoshop = info.get("photoshop")
-    iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else b""
-    return Blocks(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(iptc))
+    iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else info.get("iptc")
+    texts = (str(info["words"]),) if kind == "SVG" else ()
+    return Blocks(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(iptc), texts)
 
 
 def _bytes(value: object) -> bytes:

@@ -35,8 +35,12 @@ from clipsearch.media.blocks import find_blocks
 from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.jpeg2000 import check_depth
+from clipsearch.media.jpegxl import CODESTREAM, CONTAINER, JpegXl
 from clipsearch.media.png import complete
+from clipsearch.media.psd import Psd
+from clipsearch.media.raw import is_raw_head, is_raw_tiff, raw_facts, read_raw
 from clipsearch.media.rgb import to_rgb
+from clipsearch.media.svg import Svg, is_svg
 from clipsearch.media.tiff import choose_page, is_unsupported
 from clipsearch.types import PictureInfo
 
@@ -50,8 +54,10 @@ OVERSIZE = 1.4
 """How many pixels of a reduced picture stay for each that is needed. At 2 the vectors of photographs come no nearer to
 those of the full size, and at 1.4 one of 12 megapixels can be decoded at an eighth: benchmarks/README.md."""
 
-_HEAD = 256
-_WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0}
+HEAD = 1024
+"""How many of the first bytes of a file tell its format."""
+
+_WEIGHTS = {"AVIF": 1.5, "WEBP": 2.0, "JPEG2000": 3.0, "JXL": 3.0}
 """How often a pixel counts where the decoder holds more than the picture; from peaks of 9 to 25 bytes a pixel."""
 
 _NO_END = "its end is missing, and with it at most a few of its rows"
@@ -66,6 +72,8 @@ _MAGIC = (
     ("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
     ("JPEG2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
     ("PNM", re.compile(rb"P[1-6]\s+(#|\d+\s+\d+\s)")),
+    ("PSD", re.compile(rb"8BPS\x00\x01")),
+    ("JXL", re.compile(re.escape(CODESTREAM) + b"|" + re.escape(CONTAINER))),
 )
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"})
 _TURNS = {
@@ -96,12 +104,17 @@ _DECODERS: dict[str, Callable[[BytesIO], Image.Image]] = {
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "PNM": PpmImagePlugin.PpmImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
+    "PSD": Psd,
+    "JXL": JpegXl,
+    "SVG": Svg,
 }
+_UPRIGHT = frozenset({"TIFF", "HEIF", "PSD", "JXL", "SVG"})
+"""Kinds whose pixels come upright: Pillow turns a TIFF itself, libheif a HEIC, libjxl a JPEG XL."""
 
 
 def is_picture(head: bytes) -> bool:
-    """Tell by its first bytes (32 are enough) whether a file is a picture of a format that is read here."""
-    return picture_kind(head) is not None
+    """Tell by its first bytes (64 are enough) whether a file is a picture of a format that no text can be."""
+    return picture_kind(head) not in {None, "SVG"}
 
 
 def read_regular(
@@ -185,10 +198,10 @@ def decode_picture(data: bytes, *, min_side: int, max_pixels: int) -> tuple[Imag
     """
     if not data:
         raise PictureError("empty file")
-    kind = picture_kind(data[:_HEAD])
-    if kind is None:
-        raise PictureError(_NOT_A_PICTURE)
+    kind = _kind_of(data)
     try:
+        if kind == "RAW":
+            return _decode_raw(data, math.ceil(OVERSIZE * max(min_side, 1)), max_pixels)
         return _decode(kind, data, math.ceil(OVERSIZE * max(min_side, 1)), max_pixels)
     except PictureError:
         raise
@@ -201,10 +214,10 @@ def check_pixels(data: bytes, *, min_side: int, max_pixels: int) -> None:
 
     Raises PictureError for a picture that is larger, or whose head cannot be read.
     """
-    kind = picture_kind(data[:_HEAD])
-    if kind is None:
-        raise PictureError(_NOT_A_PICTURE)
+    kind = _kind_of(data)
     try:
+        if kind == "RAW":
+            return  # nothing but its preview is decoded, or a quarter of its pixels; both are checked then
         picture = open_picture(kind, data)
         scale = _jpeg_scale(picture, data, math.ceil(OVERSIZE * max(min_side, 1))) if kind == "JPEG" else 1
         _check_pixels(picture, kind, scale, max_pixels)
@@ -214,19 +227,30 @@ def check_pixels(data: bytes, *, min_side: int, max_pixels: int) -> None:
         raise PictureError(_reason(kind, error)) from error
 
 
+def is_guarded(data: bytes) -> bool:
+    """Tell whether the package of an extra decodes a picture, which is best done in a process of its own."""
+    kind = picture_kind(data[:HEAD])
+    return kind in {"RAW", "JXL", "SVG"} or (kind == "TIFF" and is_raw_tiff(data))
+
+
 def picture_kind(head: bytes) -> str | None:
-    """Tell the format of a picture by its first bytes (256 are enough), as Pillow names it; None for any other."""
+    """Tell the format of a picture by its first HEAD bytes, as Pillow names it; None for any other.
+
+    A RAW whose first bytes are those of a TIFF counts as one.
+    """
+    if is_raw_head(head):
+        return "RAW"
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), len(head))
         brands = {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         return "HEIF" if brands & _HEIF_BRANDS else None
-    return next((kind for kind, magic in _MAGIC if magic.match(head)), None)
+    return next((kind for kind, magic in _MAGIC if magic.match(head)), "SVG" if is_svg(head) else None)
 
 
 def open_picture(kind: str, data: bytes) -> Image.Image:
-    """Read the head of a picture of a kind that `picture_kind` returned; no pixel is decoded.
+    """Read the head of a picture of a kind that `picture_kind` returned, but a RAW; no pixel is decoded.
 
     data: the bytes of the whole file. Raises whatever Pillow raises for damaged ones.
     """
@@ -267,6 +291,31 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
+def _kind_of(data: bytes) -> str:
+    kind = picture_kind(data[:HEAD])
+    if kind is None:
+        raise PictureError(_NOT_A_PICTURE)
+    return "RAW" if kind == "TIFF" and is_raw_tiff(data) else kind
+
+
+def _decode_raw(data: bytes, side: int, max_pixels: int) -> tuple[Image.Image, PictureInfo]:
+    """Decode the preview of a RAW, or where it has none that can be read, its sensor."""
+
+    def check(width: int, height: int) -> None:  # two bytes a pixel, and a quarter of the pixels once more
+        if width * height > 2 * max_pixels:
+            raise PictureError(f"{width} x {height} pixels, over the limit of {2 * max_pixels} (setting max_pixels)")
+
+    contents = read_raw(data, side, check)
+    if contents.preview:
+        try:
+            rgb, _ = _decode("JPEG", contents.preview, side, max_pixels)
+        except Exception:
+            contents = read_raw(data, side, check, preview=False)
+    if contents.picture is not None:
+        rgb = to_rgb(contents.picture, "RAW", side)
+    return rgb, raw_facts(data, contents.preview).of_picture(contents.width, contents.height)
+
+
 def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.Image, PictureInfo]:
     picture = open_picture(kind, data)
     width, height = picture.size
@@ -282,12 +331,11 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     if scale == 1:
         width, height = picture.size
         _check_pixels(picture, kind, 1, max_pixels)
-    # Pillow turns a TIFF itself, libheif a HEIC, whose EXIF must not turn it again.
     blocks = find_blocks(kind, data, picture)
     facts = blocks.facts()
     # Pillow puts how the boxes of an AVIF turn it into its EXIF; its XMP may say what they have done already.
     orientation = (read_exif(blocks.exif) if kind == "AVIF" else facts).orientation or 1
-    turn = None if kind in {"TIFF", "HEIF"} else _TURNS.get(orientation)
+    turn = None if kind in _UPRIGHT else _TURNS.get(orientation)
     if turn is not None and orientation >= 5:
         width, height = height, width
     rgb = to_rgb(picture, kind, side)

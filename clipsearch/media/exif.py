@@ -84,6 +84,20 @@ def read_words(block: bytes) -> ExifWords:
     )
 
 
+def tiff_numbers(block: bytes, wanted: frozenset[int], offset: int | None = None) -> dict[int, tuple[int, ...]]:
+    """Read whole numbers of a directory of a TIFF, the main one or that at an offset; never raises.
+
+    Returns the values of each tag of `wanted` that is there and has values that are SHORT, LONG, IFD or BYTE.
+    """
+    base, order, first = _header(block)
+    found = {}
+    for tag, (kind, value) in _read_ifd(block, base, order, first if offset is None else offset, wanted).items():
+        if code := {1: "B", 3: "H", 4: "I", 13: "I"}.get(kind):
+            count = len(value) // struct.calcsize(code)
+            found[tag] = struct.unpack_from(f"{order}{count}{code}", value)
+    return found
+
+
 def decode_words(value: bytes) -> str:
     """Decode a text up to its first zero byte, as UTF-8, which may be cut within a letter, else as Windows-1252."""
     value = value.split(b"\0")[0]

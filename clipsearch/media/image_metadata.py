@@ -16,9 +16,10 @@ from datetime import datetime
 from itertools import islice
 
 from clipsearch.media.blocks import Blocks, find_blocks, png_blocks
-from clipsearch.media.decode import open_picture, picture_kind
+from clipsearch.media.decode import HEAD, open_picture, picture_kind
 from clipsearch.media.exif import read_words
 from clipsearch.media.iptc import read_iptc
+from clipsearch.media.raw import as_tiff
 from clipsearch.media.xmp import read_xmp
 from clipsearch.words import normalize
 
@@ -90,9 +91,11 @@ def read_embedded(data: bytes) -> Embedded:
 
 
 def _blocks(data: bytes) -> Blocks:
-    kind = picture_kind(data[:256])
+    kind = picture_kind(data[:HEAD])
     if kind == "PNG":
         return png_blocks(data)  # without opening it, which fails for one text that is too large
+    if kind == "RAW":
+        return Blocks(exif=as_tiff(data))
     if kind is None or kind == "TIFF":
         return Blocks(exif=data if kind else b"")
     # libheif reads the head of an AVIF as well, and does not warn of a damaged EXIF block, as Pillow does.

@@ -37,7 +37,7 @@ def collapse(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
     """Put each hit that repeats a better one into that one's `also`, and number what is left.
 
     A hit repeats another that has the same content, or that is a picture as near as a copy is, or a near one of the
-    same burst; see `CopyDistance`.
+    same burst; see `CopyDistance`. Films and documents repeat only those of the same content.
     """
     shown: list[Hit] = []
     also: list[list[Item]] = []
@@ -46,7 +46,7 @@ def collapse(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Hit]:
     for hit in hits:
         content = hit.item.content_hash
         repeated = by_content.get(content)
-        if repeated is None and hit.item.modality is Modality.IMAGE:
+        if repeated is None and pictures.has(hit):
             repeated = pictures.find_or_add(hit, len(shown))
         if repeated is not None:
             also[repeated].append(hit.item)
@@ -67,6 +67,10 @@ class _Pictures:
         self._places = {item: place for place, item in enumerate(rows)}
         self._shown: list[tuple[int, Item]] = []
         self._copy = snapshot.copy_distance()
+
+    def has(self, hit: Hit) -> bool:
+        """Tell whether the item of a hit is one picture."""
+        return hit.item.id in self._places
 
     def find_or_add(self, hit: Hit, number: int) -> int | None:
         """Return the number of the first hit that this one repeats; else show it under the given number."""

@@ -96,4 +96,5 @@ def _hit(rank: int, item: Item, match: Match, scored: ScoredRow) -> Hit:
         part=match.part,
         passage=match.passage,
         log_evalue=scored.log_evalue,
+        position=match.position,
     )

@@ -39,6 +39,9 @@ class Item(_Open):
     text: str | None = Field(description="Of a record; cut to 2,000 characters in lists.")
     metadata: dict[str, Any]
     tags: list[str] = Field(description="In order, whoever says them.")
+    media: str | None = Field(description="Of an item of several parts: `film` or `document`.")
+    duration: float | None = Field(description="Of a film, in seconds.")
+    pages: int | None = Field(description="Of a document.")
     content_hash: str
     thumbnail: str | None = Field(description="Where its thumbnail is, if it is a picture; 404 if none is kept.")
 

@@ -19,6 +19,9 @@ _ITEM: dict[str, Any] = {
     "text": None,
     "metadata": {"rating": 5},
     "tags": ["cat"],
+    "media": None,
+    "duration": None,
+    "pages": None,
     "content_hash": "5f2b8c0d9e1a4f376a0d5c8e7b1f2a3940c6d7e8",
     "thumbnail": "/v1/items/17/thumbnail?v=5f2b8c0d9e1a4f37",
 }

@@ -29,6 +29,8 @@ def answer(found: Results, k: int, *, whole: bool = False) -> dict[str, Any]:
     payload = present.to_payload(found)
     for hit, shown in zip(found, payload["hits"], strict=True):
         shown |= {name: value for name, value in item(hit.item, whole=whole).items() if name not in shown}
+        if hit.position is not None and shown["thumbnail"] and hit.modality is Modality.IMAGE:
+            shown["thumbnail"] += f"&part={hit.part}"
         if whole:
             shown |= _whole_hit(hit)
     more = {"confident": found.confident, "warnings": list(found.warnings), "left_out": found.left_out}

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import MediaError
-from clipsearch.media.decode import picture_kind
+from clipsearch.media.decode import HEAD, picture_kind
+from clipsearch.media.films.process import check_film
+from clipsearch.present import position_payload
 from clipsearch.query.embedding import open_image
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server.service import Service
-from clipsearch.types import Item
+from clipsearch.types import Item, PartPosition
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.store.picture_files import OpenPicture
 
+_FRAMES = threading.BoundedSemaphore(2)
+"""Frames of films that are decoded at a time, each in a process of its own."""
+
 MAX_FILE = 256 << 20
 """Bytes of the largest file that is given out or reduced."""
-
-_HEAD = 256
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -56,6 +60,14 @@ def find_item(engine: SearchEngine, item_id: int) -> Item | None:
         return next(iter(snapshot.items_by_id([item_id])), None)
 
 
+def parts_of(engine: SearchEngine, found: Item) -> list[dict[str, Any]]:
+    """Return the payloads of the frames of a film or the pages of a document; none of any other item. It blocks."""
+    if found.media is None:
+        return []
+    with engine.library.read() as snapshot:
+        return [position_payload(part.number, part.position) for part in snapshot.picture_parts(found.id)]
+
+
 @contextmanager
 def open_picture(engine: SearchEngine, item_id: int) -> Iterator[OpenPicture]:
     """Open the picture of an item; no link is followed. It blocks. Raises MediaError."""
@@ -68,15 +80,35 @@ def open_picture(engine: SearchEngine, item_id: int) -> Iterator[OpenPicture]:
 def read_file(engine: SearchEngine, picture: OpenPicture) -> tuple[bytes, str]:
     """Return a picture as it is, and its media type. It blocks. Raises MediaError."""
     data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
-    kind = picture_kind(data[:_HEAD])
+    kind = picture_kind(data[:HEAD])
     if kind not in MEDIA_TYPES:
         raise MediaError("what is there is not a picture")
     return data, MEDIA_TYPES[kind]
 
 
-def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int) -> bytes:
-    """Return a picture as a JPEG of at most `side` pixels. It blocks. Raises MediaError."""
-    from clipsearch.gallery.tiles import encode_thumbnail
+def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int, part: int = 0) -> bytes:
+    """Return a picture as a JPEG of at most `side` pixels. It blocks. Raises MediaError.
 
-    data, _ = read_file(engine, picture)
-    return encode_thumbnail(data, side, engine.settings.max_pixels)
+    part: the number of a frame of a film, or of a page of a document.
+    """
+    from clipsearch.gallery.tiles import encode_frame, encode_thumbnail
+
+    position = position_of(picture, part)
+    if position is not None and position.time is not None:
+        if picture.descriptor is None:
+            raise MediaError("its film is not kept")
+        check_film(picture.descriptor, engine.settings.max_film_bytes)
+        with _FRAMES:
+            return encode_frame(picture.descriptor, position.time, side, engine.settings)
+    data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
+    return encode_thumbnail(data, side, engine.settings.max_pixels, None if position is None else position.page)
+
+
+def position_of(picture: OpenPicture, part: int) -> PartPosition | None:
+    """Return where a part lies; None of an item that is one picture. Raises MediaError for one that there is not."""
+    for each in picture.parts:
+        if each.number == part:
+            return each.position
+    if part or picture.parts:
+        raise MediaError(f"it has no part {part}")
+    return None

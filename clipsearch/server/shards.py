@@ -119,6 +119,7 @@ def _matches(part: LocalPart, state: Snapshot, asked: ShardRequest) -> dict[str,
             "item": payloads.item(items[match.item_id], whole=True),
             "part": match.part,
             "passage": match.passage and asdict(match.passage),
+            "position": match.position and asdict(match.position),
         }
         for row, match in sound.items()
         if match.item_id in items

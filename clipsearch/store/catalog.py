@@ -17,11 +17,12 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.paths import RECORDS, join
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
 from clipsearch.store.names import is_generation_name, is_segment_name
+from clipsearch.store.positions import load_position
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import generations, items, segments, settings, vectors
 from clipsearch.store.sql_values import listed, listed_texts, number_parameter, numbers, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, Segment
-from clipsearch.types import EncoderPin, Item, Modality, Passage, PictureInfo
+from clipsearch.types import EncoderPin, Item, Modality, PartPosition, Passage, PictureInfo
 
 QUERIES_KEY = "calibration_queries"
 """The setting of the queries that a library was given: vectors of its encoder (indexer/queries.py)."""
@@ -73,17 +74,24 @@ class Match:
         """The passage that the row encodes; None for an image."""
         return _passage(self.place, self.modality)
 
+    @property
+    def position(self) -> PartPosition | None:
+        """Where in a film or a document the row lies."""
+        return load_position(self.place.position)
+
     def is_sound(self, vector: NDArray[np.float16]) -> bool:
         """Tell whether the item, the passage and the vector, float16 (dim,), match their checksums."""
-        item_id, part, text, line, end_line, stored = tuple(self.place)[-6:]
+        item_id, part, text, line, end_line, stored, position = tuple(self.place)[-7:]
         if not is_sound(self.place, items):
             return False
         return stored is None or bool(
-            stored == row_checksum(vector.data, self.modality, item_id, part, (text, line, end_line))
+            stored == row_checksum(vector.data, self.modality, item_id, part, (text, line, end_line), position)
         )
 
 
-_PART = (vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line, vectors.c.checksum)
+_PART = (
+    vectors.c.part, vectors.c.text, vectors.c.line, vectors.c.end_line, vectors.c.checksum, vectors.c.position
+)  # fmt: skip
 
 
 # What every query begins with, or every few files of a run. SQLAlchemy takes longer to build these statements than
@@ -326,7 +334,7 @@ def _coordinates(latitude: object, longitude: object) -> tuple[float, float] | t
 def _passage(row: Row[Any], modality: Modality) -> Passage | None:
     if modality is Modality.TEXT and row.text is None:  # of a record, whose text is its caption
         return Passage(row.caption or "", 1, 1)
-    return None if row.text is None else Passage(row.text, row.line, row.end_line)
+    return None if row.text is None else Passage(row.text, row.line, row.end_line, load_position(row.position))
 
 
 def to_segment(row: Row[Any]) -> Segment:

@@ -51,9 +51,13 @@ def row_checksum(
     item_id: int,
     part: int,
     passage: Iterable[str | int | None] = (None, None, None),
+    position: str | None = None,
 ) -> int:
-    """Return the checksum of a vector. data: its float16 bytes. passage: text, first and last line."""
-    identity = (str(modality), item_id, part, *passage)
+    """Return the checksum of a vector. data: its float16 bytes. passage: text, first and last line. position: stored.
+
+    Without a position it is as it was before there were positions.
+    """
+    identity = (str(modality), item_id, part, *passage, *(() if position is None else (position,)))
     hashed = hashlib.blake2b(repr(identity).encode("utf-8", "surrogatepass"), digest_size=_BYTES)
     hashed.update(data)
     return int.from_bytes(hashed.digest(), "big", signed=True)

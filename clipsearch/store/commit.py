@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from clipsearch.store import full_text, item_metadata, recognised, tags
+from clipsearch.store import full_text, item_media, item_metadata, recognised, tags
 from clipsearch.store.deletion import tombstone
 from clipsearch.store.inserts import insert_items, insert_many
 from clipsearch.store.ledger import Ledger
@@ -69,6 +69,7 @@ def _add(connection: Connection, new: Sequence[_Placed]) -> Sequence[int]:
     """Add the items of new files; return their ids."""
     ids = insert_items(connection, [_columns(placed.content) for placed in new])
     _store_parts(connection, ids, new)
+    item_media.store(connection, {i: each.content.media for i, each in zip(ids, new, strict=True)})
     return ids
 
 
@@ -87,6 +88,7 @@ def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: Com
     if content.captions is not None:
         tags.remove(connection, [own.id], TagSource.FILE)
     _store_parts(connection, [own.id], [placed])
+    item_media.store(connection, {own.id: content.media})
     if own.deleted:
         counts.added += 1
     else:

@@ -21,6 +21,7 @@ from clipsearch.store.schema import (
     collections,
     failures,
     generations,
+    item_media,
     item_metadata,
     items,
     recognised_text,
@@ -138,7 +139,7 @@ def _look(library: Library) -> tuple[int, Damage]:
         whole = tuple(line for line in lines if line not in about_words)
         unsound = count_damaged(connection)
         ids = {table.name: tuple(unsound.pop(table.name)[1]) for table in (items, generations, failures)}
-        tables = (item_metadata, record_contents, record_pictures)
+        tables = (item_metadata, item_media, record_contents, record_pictures)
         contents = [item for table in tables for item in unsound.pop(table.name)[1]]
         tags_damaged, texts_damaged = (unsound.pop(table.name)[0] for table in (tags, recognised_text))
         sharded = sum(unsound.pop(table.name)[0] for table in (shards, shard_items))

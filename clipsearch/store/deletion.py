@@ -12,6 +12,7 @@ from clipsearch.store.roots import under
 from clipsearch.store.rows import hide
 from clipsearch.store.schema import (
     failures,
+    item_media,
     item_metadata,
     items,
     metadata_values,
@@ -38,7 +39,7 @@ def erase_items(connection: Connection, ids: Select[tuple[int]] | Sequence[int])
     shards.remove_items(connection, ids)
     recognised.remove(connection, ids)
     second_set.forget(connection, ids)
-    for table in (vectors, item_metadata, metadata_values, record_contents, record_pictures):
+    for table in (vectors, item_metadata, metadata_values, item_media, record_contents, record_pictures):
         connection.execute(delete(table).where(table.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))
 

@@ -14,14 +14,14 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
-from clipsearch.store import collections, full_text, item_metadata, tags
+from clipsearch.store import collections, full_text, item_media, item_metadata, tags
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.places import within
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, find_sources, scopes_below, under
 from clipsearch.store.schema import items, roots, vectors
 from clipsearch.store.sql_values import listed, listed_texts, numbers
-from clipsearch.types import Modality
+from clipsearch.types import Media, Modality
 from clipsearch.where import Where
 
 KEPT_FILTERS = 4
@@ -147,6 +147,8 @@ def _named(cameras: Iterable[str]) -> Select[tuple[str | None]]:
 def _of_type(kind: str) -> ColumnElement[bool]:
     """Build the condition "an item of this type"; the name of a file that is a root itself stands there."""
     endings = file_endings(kind)
+    if kind in {*Media}:
+        return item_media.is_media(Media(kind))
     if not endings:
         return items.c.modality == kind
     alone = select(roots.c.id).where(_ends_with(roots.c.path, endings))

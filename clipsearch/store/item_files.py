@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Row, select
 
 from clipsearch.errors import MediaError
 from clipsearch.media.content_hash import hash_content
-from clipsearch.media.decode import picture_kind, read_open
+from clipsearch.media.decode import HEAD, picture_kind, read_open
+from clipsearch.media.documents.opening import is_pdf
 from clipsearch.paths import unquote_path
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.library import Library
@@ -25,7 +26,6 @@ from clipsearch.store.picture_files import bounded, open_below, place_of, sound_
 from clipsearch.store.schema import items, record_contents, record_pictures
 from clipsearch.types import Modality
 
-_HEAD = 256
 _SECOND = 1_000_000_000
 _MOST_KEPT = 1 << 30
 _ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic", "PNM": ".pnm"}
@@ -76,7 +76,8 @@ def open_item(library: Library, item_id: int, limit: int) -> Iterator[ItemFile]:
         return
     with os.fdopen(descriptor, "rb") as file:
         with unnamed_errors():
-            if picture_kind(file.read(_HEAD)) is None:
+            head = file.read(HEAD)
+            if picture_kind(head) is None and not is_pdf(head):
                 raise MediaError("what is there is not a picture")
             file.seek(0)
             status = os.fstat(descriptor)
@@ -89,7 +90,7 @@ def _of_record(connection: Connection, row: Row[Any]) -> ItemFile | None:
     kept = sound_row(connection, record_pictures, row.id)
     if kept is not None:
         data = bounded(kept.picture, _MOST_KEPT)
-        kind = picture_kind(data[:_HEAD])
+        kind = picture_kind(data[:HEAD])
         if kind is None:
             raise MediaError("what is kept of it is not a picture")
         return ItemFile(_ending(name, _ENDINGS.get(kind, f".{kind.lower()}")), BytesIO(data), len(data))

@@ -35,6 +35,7 @@ _LATER = (
     schema.second_segments,
     schema.second_generations,
     schema.second_settings,
+    schema.item_media,
 )
 """The sealed tables that came after there were digests."""
 
@@ -102,9 +103,13 @@ def _add_shards_and_second_set(connection: Connection) -> None:
     checksums.create(connection)
 
 
-def _add_identities(connection: Connection) -> None:
-    for column in (*(schema.items.c[name] for name in _IDENTITY), schema.failures.c.ctime_ns):
+def _add_identities_and_parts(connection: Connection) -> None:
+    """Add what a file system says of files, and where the parts of films and documents lie."""
+    positions = (schema.vectors.c.position, schema.second_vectors.c.position)
+    for column in (*(schema.items.c[name] for name in _IDENTITY), schema.failures.c.ctime_ns, *positions):
         _add_column(connection, column)
+    schema.item_media.create(connection, checkfirst=True)
+    checksums.create(connection)
 
 
 def _add_column(connection: Connection, column: Column[Any]) -> None:
@@ -131,7 +136,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_records,
     _add_collections_of_users,
     _add_shards_and_second_set,
-    _add_identities,
+    _add_identities_and_parts,
 )
 """Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
 
@@ -145,7 +150,7 @@ def _view(table: Table, *missing: str) -> str:
 _UNSEALED = (
     *(_view(table, "digest") for table in (schema.settings, schema.segments, schema.generations)),
     _view(schema.failures, "digest", "ctime_ns"),
-    _view(schema.vectors, "checksum"),
+    _view(schema.vectors, "checksum", "position"),
 )
 _ROOTS, _UNSTAMPED = _view(schema.roots, "digest"), _view(schema.items, "caption_stamp", "digest", *_IDENTITY)
 
@@ -156,13 +161,18 @@ def _empty_view(table: Table) -> str:
     return f"CREATE TEMPORARY VIEW {table.name} AS SELECT {columns} WHERE 0"
 
 
-_NEWEST = tuple(map(_empty_view, (schema.shards, schema.shard_items, *schema.SECOND)))
+_NO_PARTS = (_empty_view(schema.item_media),)
+_NEWEST = (*map(_empty_view, (schema.shards, schema.shard_items, *schema.SECOND)), *_NO_PARTS)
 _NO_COLLECTIONS = (*map(_empty_view, (schema.collections, schema.collection_items)), *_NEWEST)
 _NO_RECORDS = (
     *map(_empty_view, (schema.item_metadata, schema.metadata_values, schema.record_contents, schema.record_pictures)),
     *_NO_COLLECTIONS,
 )
-_UNIDENTIFIED = (_view(schema.items, *_IDENTITY), _view(schema.failures, "ctime_ns"))
+_OLD_FILES = (
+    _view(schema.items, *_IDENTITY),
+    _view(schema.failures, "ctime_ns"),
+    _view(schema.vectors, "position"),
+)
 _UNREAD = (_empty_view(schema.recognised_text), *_NO_RECORDS)
 
 VIEWS: tuple[tuple[str, ...], ...] = (
@@ -176,11 +186,11 @@ VIEWS: tuple[tuple[str, ...], ...] = (
     (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
     (*_UNREAD, *_UNSEALED, _ROOTS, _UNSTAMPED),
     (*_UNREAD, *_UNSEALED, _ROOTS, _view(schema.items, "digest", *_IDENTITY), _view(schema.tags, "digest")),
-    (*_UNREAD, *_UNIDENTIFIED),
-    (*_NO_RECORDS, *_UNIDENTIFIED),
-    (*_NO_COLLECTIONS, *_UNIDENTIFIED),
-    (*_NEWEST, *_UNIDENTIFIED),
-    _UNIDENTIFIED,
+    (*_UNREAD, *_OLD_FILES),
+    (*_NO_RECORDS, *_OLD_FILES),
+    (*_NO_COLLECTIONS, *_OLD_FILES),
+    (*_NEWEST, *_OLD_FILES),
+    (*_NO_PARTS, *_OLD_FILES, _view(schema.second_vectors, "position")),
 )
 """Views i show the tables of version i as those of today. Where a column is there after all, because a writer has
 migrated meanwhile, its own values come first and count; a table that is there after all is seen by the connections

@@ -23,11 +23,12 @@ from clipsearch.paths import is_url, unquote_path, unquote_source
 from clipsearch.store import catalog
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.folder import open_folder
+from clipsearch.store.item_media import picture_parts
 from clipsearch.store.library import Library
 from clipsearch.store.records import FileIdentity, RootKind, mtime_ns
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import items, record_contents, record_pictures
-from clipsearch.types import Modality
+from clipsearch.types import Modality, PicturePart
 
 
 class FilePlace(NamedTuple):
@@ -43,13 +44,16 @@ class OpenPicture:
 
     content_hash: of the item. version: of the bytes that are read; it changes with them. is_as_indexed: whether they
     are what was indexed, as far as size, times and inode of a file tell. read: returns the bytes, given how many there
-    may be; raises MediaError.
+    may be; raises MediaError. descriptor: of its file while it is open; None where the library keeps it. parts: of a
+    film or a document, in their order.
     """
 
     content_hash: str
     version: str
     is_as_indexed: bool
     read: Callable[[int], bytes]
+    descriptor: int | None = None
+    parts: tuple[PicturePart, ...] = ()
 
 
 def read_picture_of(library: Library, item_id: int, limit: int) -> bytes:
@@ -78,6 +82,7 @@ def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
             raise MediaError("it is a text")
         content = sound_row(connection, record_contents, item_id) if kept is None else None
         place = place_of(connection, library.base, row, content) if kept is None else None
+        parts = tuple(picture_parts(connection, item_id))
     if place is None:
         assert kept is not None
         yield OpenPicture(row.content_hash, _digest(kept.picture), True, partial(bounded, kept.picture))
@@ -86,7 +91,7 @@ def open_picture_of(library: Library, item_id: int) -> Iterator[OpenPicture]:
         status = os.fstat(descriptor)
         is_as_indexed = _is_as_indexed(row, status)
         version = row.content_hash if is_as_indexed else "-".join(f"{number:x}" for number in _numbers(status))
-        yield OpenPicture(row.content_hash, version, is_as_indexed, partial(_read, descriptor))
+        yield OpenPicture(row.content_hash, version, is_as_indexed, partial(_read, descriptor), descriptor, parts)
 
 
 def _is_as_indexed(row: Row[Any], status: os.stat_result) -> bool:

@@ -27,11 +27,14 @@ class PictureRow(NamedTuple):
 
 
 def picture_rows(connection: Connection, root_paths: Mapping[int, str]) -> Iterator[PictureRow]:
-    """Yield every picture that may be found, in order of its row; root_paths: as for `catalog.matches`."""
+    """Yield every picture that may be found, in order of its row; root_paths: as for `catalog.matches`.
+
+    Frames of films and pages of documents are no pictures of their own.
+    """
     query = (
         select(vectors.c.row, items.c.id, items.c.root_id, items.c.path, items.c.content_hash, items.c.taken_at)
         .join(items, items.c.id == vectors.c.item_id)
-        .where(vectors.c.modality == Modality.IMAGE, ~items.c.deleted)
+        .where(vectors.c.modality == Modality.IMAGE, vectors.c.position.is_(None), ~items.c.deleted)
         .order_by(vectors.c.row)
     )
     for row in connection.execute(query):
@@ -54,8 +57,9 @@ def _number(value: object) -> int:
 
 
 def rows_of_pictures(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
-    """Return the row of each of these items that has one as a picture."""
-    query = select(vectors.c.item_id, vectors.c.row).where(vectors.c.modality == Modality.IMAGE)
+    """Return the row of each of these items that is one picture; films and documents are several."""
+    is_one = (vectors.c.modality == Modality.IMAGE, vectors.c.position.is_(None))
+    query = select(vectors.c.item_id, vectors.c.row).where(*is_one)
     found: dict[int, int] = {}
     for chunk in chunks(ids):
         found |= {item: row for item, row in connection.execute(query.where(vectors.c.item_id.in_(chunk)))}

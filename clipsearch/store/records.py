@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipsearch.metadata import NONE
 from clipsearch.paths import RECORDS
-from clipsearch.types import Modality, Passage, PictureInfo, TextLine
+from clipsearch.types import MediaInfo, Modality, PartPosition, Passage, PictureInfo, TextLine
 
 ARRAY_SUFFIX, TABLE_SUFFIX = FILE_SUFFIXES = (".npy", ".parquet")
 """End the path of a collection that came from a single file, and of no other collection."""
@@ -156,8 +156,10 @@ class Captions:
 class Encoded:
     """A file whose parts were encoded.
 
-    vectors: float16 or float32 (parts, dim), unit rows; passages: one a part, of a text. captions: of a picture; None
-    keeps what the library has of the same one.
+    vectors: float16 or float32 (parts, dim), unit rows, of its modality. passages: one a part, of a text. captions: of
+    a picture; None keeps what the library has of the same one. media: what a file of several pictures is, such as a
+    film, and positions: where each of these lies. passages of such a file are those of its pages, with
+    passage_vectors, float16 or float32 (passages, dim), unit rows.
     """
 
     record: FileRecord
@@ -167,6 +169,9 @@ class Encoded:
     picture: PictureInfo | None = None
     passages: tuple[Passage, ...] = ()
     captions: Captions | None = None
+    media: MediaInfo | None = None
+    positions: tuple[PartPosition, ...] = ()
+    passage_vectors: NDArray[np.float16] | NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, text
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.store import collections, full_text, metadata_index, schema, shards
+from clipsearch.store import collections, full_text, item_media, metadata_index, schema, shards
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.damage import Damage
 from clipsearch.store.database import transaction
@@ -51,8 +51,9 @@ def drop_notes(writer: Writer, damage: Damage) -> None:
         collections.mend(connection)
         shards.mend(connection)
         unsound = count_damaged(connection)
-        for table in (schema.item_metadata, schema.record_contents, schema.record_pictures):
+        for table in (schema.item_metadata, schema.item_media, schema.record_contents, schema.record_pictures):
             connection.execute(delete(table).where(table.c.item_id.in_(listed(unsound[table.name][1]))))
+        item_media.mend(connection)
         metadata_index.rebuild(connection)
 
 

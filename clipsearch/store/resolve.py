@@ -15,12 +15,14 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from clipsearch.paths import join, quote_path, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.checksums import row_checksum
+from clipsearch.store.item_media import infos_of
 from clipsearch.store.ledger import Ledger
+from clipsearch.store.positions import dump_position
 from clipsearch.store.records import Captions, Encoded, FileRecord, Known, Outcome, Taken
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items
 from clipsearch.store.sql_values import text_parameter, to_parameter
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
-from clipsearch.types import Modality, Passage, PictureInfo
+from clipsearch.types import MediaInfo, Modality, PartPosition, Passage, PictureInfo
 
 RowsByModality = dict[Modality, NDArray[np.float16]]
 
@@ -77,18 +79,28 @@ class ItemColumns:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a file that has a vector. part: its number in the modality. text, line, end_line: of a passage."""
+    """A part of a file that has a vector. part: its number in the modality. text, line, end_line: of a passage.
+
+    position: where in a film or a document it lies, as stored.
+    """
 
     modality: Modality
     part: int
     text: str | None = None
     line: int | None = None
     end_line: int | None = None
+    position: str | None = None
 
     @classmethod
     def of_passage(cls, part: int, passage: Passage) -> Part:
         """Return the part that a passage of a text or a caption is."""
-        return cls(Modality.TEXT, part, passage.text, passage.line, passage.end_line)
+        position = dump_position(passage.position)
+        return cls(Modality.TEXT, part, passage.text, passage.line, passage.end_line, position)
+
+    @classmethod
+    def of_picture(cls, part: int, position: PartPosition | None = None) -> Part:
+        """Return the part that a picture is. position: of one of several."""
+        return cls(Modality.IMAGE, part, position=dump_position(position))
 
     @property
     def passage(self) -> tuple[str | None, int | None, int | None]:
@@ -103,7 +115,8 @@ class Content:
     columns: of its item, but for its place and caption. parts: those of one modality belong to the rows,
     float16 (parts, dim), of that modality, in order. own: the item at its place, live or deleted. moved: an item that
     keeps its id and what it has, but for its captions where `captions` has others. captions: None keeps those of an
-    item that is moved. note: what is missing of a picture that was decoded; None keeps what its item says.
+    item that is moved. media: what an item of several parts is. note: what is missing of a picture that was decoded;
+    None keeps what its item says.
     """
 
     record: FileRecord
@@ -114,6 +127,7 @@ class Content:
     own: Row[Any] | None = None
     moved: Row[Any] | None = None
     captions: Captions | None = None
+    media: MediaInfo | None = None
     note: str | None = None
 
     @property
@@ -177,7 +191,7 @@ class Resolver:
         if known.content_hash in fresh:
             twin = fresh[known.content_hash]
             parts, rows = list(twin.parts), dict(twin.rows)
-            return Content(known.record, twin.columns, twin.caption, parts, rows, note=twin.note)
+            return Content(known.record, twin.columns, twin.caption, parts, rows, media=twin.media, note=twin.note)
         return None
 
     def _source(self, connection: Connection, known: Known) -> Row[Any] | None:
@@ -194,7 +208,8 @@ class Resolver:
 
     def _copy(self, connection: Connection, record: FileRecord, source: Row[Any]) -> Content | None:
         """Return the content of an item for another file; None where its rows are damaged."""
-        content = Content(record, ItemColumns.of_row(source), source.caption)
+        media = infos_of(connection, [source.id]).get(source.id)
+        content = Content(record, ItemColumns.of_row(source), source.caption, media=media)
         found = [part for part in catalog.rows_of_item(connection, source.id) if part.part < FIRST_RECOGNISED_PART]
         for modality in dict.fromkeys(Modality(part.modality) for part in found):
             own = [part for part in found if part.modality == modality]
@@ -203,7 +218,7 @@ class Resolver:
             if not all(map(_is_sound, own, rows)):
                 return None
             content.rows[modality] = rows
-            content.parts += [Part(modality, p.part, p.text, p.line, p.end_line) for p in own]
+            content.parts += [Part(modality, p.part, p.text, p.line, p.end_line, p.position) for p in own]
         return content
 
 
@@ -287,7 +302,7 @@ def _is_gone(path: str) -> bool:
 def _is_sound(place: Row[Any], vector: NDArray[np.float16]) -> bool:
     """Tell whether a vector is the one that was written there; one without a checksum is from before checksums."""
     passage = (place.text, place.line, place.end_line)
-    computed = row_checksum(vector.data, place.modality, place.item_id, place.part, passage)
+    computed = row_checksum(vector.data, place.modality, place.item_id, place.part, passage, place.position)
     return place.checksum is None or bool(place.checksum == computed)
 
 
@@ -311,7 +326,7 @@ def _add_captions(content: Content, captions: Captions | None) -> bool:
         return False
     content.caption = captions.text
     content.parts = [part for part in content.parts if part.modality is not Modality.TEXT]
-    content.parts += _parts(Modality.TEXT, captions.passages)
+    content.parts += [Part.of_passage(number, passage) for number, passage in enumerate(captions.passages)]
     content.rows.pop(Modality.TEXT, None)
     if captions.vectors is not None:
         content.rows[Modality.TEXT] = captions.vectors.astype(ROW_DTYPE)
@@ -342,16 +357,23 @@ def paths_by_root(places: Iterable[Place]) -> dict[int, list[str]]:
 
 def _from_encoded(encoded: Encoded) -> Content:
     columns = ItemColumns.of_content(encoded.modality, encoded.content_hash, encoded.picture)
-    parts = _parts(encoded.modality, encoded.passages or [None] * len(encoded.vectors))
     note = encoded.picture.note if encoded.picture else ""
+    parts, rows = parts_of(encoded), stored_rows(encoded)
+    return Content(encoded.record, columns, parts=parts, rows=rows, media=encoded.media, note=note)
+
+
+def stored_rows(encoded: Encoded) -> RowsByModality:
+    """Return the vectors of a file as they are stored, by modality."""
     rows = {encoded.modality: encoded.vectors.astype(ROW_DTYPE)}
-    return Content(encoded.record, columns, parts=parts, rows=rows, note=note)
+    if encoded.passage_vectors is not None:
+        rows[Modality.TEXT] = encoded.passage_vectors.astype(ROW_DTYPE)
+    return rows
 
 
-def _parts(modality: Modality, passages: Sequence[Passage | None]) -> list[Part]:
-    return [
-        Part(modality, number)
-        if passage is None
-        else Part(modality, number, passage.text, passage.line, passage.end_line)
-        for number, passage in enumerate(passages)
-    ]
+def parts_of(encoded: Encoded) -> list[Part]:
+    """Return the parts that the vectors of a file belong to: its pictures, then its passages."""
+    passages = [Part.of_passage(number, passage) for number, passage in enumerate(encoded.passages)]
+    if encoded.modality is Modality.TEXT:
+        return passages or [Part(Modality.TEXT, number) for number in range(len(encoded.vectors))]
+    positions: Sequence[PartPosition | None] = encoded.positions or [None] * len(encoded.vectors)
+    return [*(Part.of_picture(number, position) for number, position in enumerate(positions)), *passages]

@@ -30,7 +30,7 @@ Blocks = Iterable[tuple[int, NDArray[np.float16]]]
 _BLOCK_ROWS = 8192
 _UNIT_TOLERANCE = 0.01
 _SELECT = (
-    "SELECT row, item_id, part, text, line, end_line, checksum FROM vectors "
+    "SELECT row, item_id, part, text, line, end_line, checksum, position FROM vectors "
     "WHERE modality = ? AND row >= ? AND row < ? ORDER BY row"
 )
 _UPDATE = "UPDATE vectors SET checksum = ? WHERE modality = ? AND row = ?"
@@ -114,6 +114,6 @@ def _compare(
     """Yield (number, stored checksum, computed checksum) of each row of a block that belongs to an item."""
     data, size = block.reshape(-1).view(np.uint8).data, block.shape[1] * ROW_DTYPE.itemsize
     found = connection.exec_driver_sql(_SELECT, (str(modality), first, first + len(block))).fetchall()
-    for row, item_id, part, text, line, end_line, stored in found:
-        start = (row - first) * size
-        yield row, stored, row_checksum(data[start : start + size], modality, item_id, part, (text, line, end_line))
+    for row, item_id, part, text, line, end_line, stored, position in found:
+        own = data[(row - first) * size : (row - first + 1) * size]
+        yield row, stored, row_checksum(own, modality, item_id, part, (text, line, end_line), position)

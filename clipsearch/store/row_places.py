@@ -45,6 +45,9 @@ def vector_columns(
             "text": part.text,
             "line": part.line,
             "end_line": part.end_line,
-            "checksum": row_checksum(next(vectors_of[modality]).data, modality, item_id, part.part, part.passage),
+            "checksum": row_checksum(
+                next(vectors_of[modality]).data, modality, item_id, part.part, part.passage, part.position
+            ),
+            "position": part.position,
         }
         next_row[modality] += 1

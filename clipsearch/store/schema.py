@@ -10,7 +10,8 @@ ids of its rows. `shards` says how far each shard of a data set was read, and `s
 A record of a collection is an item
 that may have a row in each modality; the passage of its text row is its caption. So may a picture with captions be,
 which has a text row for each passage of them, and one with text in it, whose passages are parts from
-FIRST_RECOGNISED_PART on.
+FIRST_RECOGNISED_PART on. A film has an image row for each of its frames, a document one for each page and text rows
+for the passages of its pages; `vectors.position` says where each of them lies, and `item_media` what the item is.
 
 The second set is the vectors of another encoder, beside those that answer: see clipsearch.store.second_set.
 
@@ -103,6 +104,7 @@ vectors = Table(
     Column("line", Integer),
     Column("end_line", Integer),
     Column("checksum", BigInteger),
+    Column("position", String(24)),  # of a part of a film or a document: see clipsearch.store.positions
     sqlite_with_rowid=False,
 )
 
@@ -147,6 +149,16 @@ metadata_values = Table(
     Column("item_id", ForeignKey("items.id"), primary_key=True, index=True),
     Column("element", Boolean, primary_key=True),  # whether it is one of a list
     sqlite_with_rowid=False,
+)
+
+item_media = Table(
+    "item_media",
+    metadata,
+    Column("item_id", ForeignKey("items.id"), primary_key=True),
+    Column("media", String(16), nullable=False, index=True),
+    Column("duration", Float),  # of a film, in seconds
+    Column("pages", Integer),  # of a document
+    _digest(),
 )
 
 record_contents = Table(
@@ -290,6 +302,7 @@ SEALED = (
     generations,
     recognised_text,
     item_metadata,
+    item_media,
     record_contents,
     record_pictures,
     collections,

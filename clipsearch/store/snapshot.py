@@ -13,7 +13,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import EncoderChangedError, StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, recognised, word_statistics
+from clipsearch.store import catalog, full_text, item_media, recognised, word_statistics
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
@@ -28,7 +28,7 @@ from clipsearch.store.schema import items
 from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
 from clipsearch.store.word_statistics import WordMatch, WordStatistics
-from clipsearch.types import EncoderPin, Facets, Item, Modality, Places, TextLine
+from clipsearch.types import EncoderPin, Facets, Item, Modality, PicturePart, Places, TextLine
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -272,8 +272,12 @@ class Snapshot:
         return picture_rows(self._connection, self.root_paths())
 
     def rows_of_pictures(self, ids: list[int]) -> dict[int, int]:
-        """Return the row of each of these items that has one as a picture."""
+        """Return the row of each of these items that is one picture; films and documents are several."""
         return rows_of_pictures(self._connection, ids)
+
+    def picture_parts(self, item_id: int) -> list[PicturePart]:
+        """Return the frames of a film or the pages of a document, in their order; none of any other item."""
+        return item_media.picture_parts(self._connection, item_id)
 
     def copies(self) -> Iterator[Item]:
         """Yield every item that has the content of another, copies one after the other."""

@@ -19,12 +19,13 @@ from typing import NamedTuple
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
+from clipsearch.media.extras import picture_suffixes
 from clipsearch.media.sidecars import MAX_DESCRIBED, SidecarNames
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
 from clipsearch.store.caption_table import open_table
 from clipsearch.store.records import CaptionSource, FileIdentity
-from clipsearch.types import PICTURE_SUFFIXES, MetadataValue
+from clipsearch.types import MetadataValue
 from indexer.sources.picture_names import PictureNames, name_key
 
 TABLES = ("captions.csv", "captions.jsonl", "captions.tsv")
@@ -343,9 +344,9 @@ def _may_be_picture(path: str) -> bool:
 
 def _pictures_named(stem: str, names: Collection[str]) -> Iterator[str]:
     """Yield the pictures in a folder that are named so, with or without their ending."""
-    if suffix(stem) in PICTURE_SUFFIXES and stem in names:
+    if suffix(stem) in picture_suffixes() and stem in names:
         yield stem
-    for kind in sorted(PICTURE_SUFFIXES):
+    for kind in sorted(picture_suffixes()):
         for ending in (kind, kind.upper(), f".{kind[1:].capitalize()}"):
             if stem + ending in names:
                 yield stem + ending

@@ -13,6 +13,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase, translate
 from functools import partial
 
+from clipsearch.media.extras import RAW_SUFFIXES, extra_suffixes, picture_suffixes
 from clipsearch.paths import printable, suffix
 from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
@@ -20,8 +21,6 @@ from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
 from indexer.sources.captions import TABLES, FolderCaptions, is_beside
 
 logger = logging.getLogger("clipsearch")
-
-SUFFIXES = PICTURE_SUFFIXES | TEXT_SUFFIXES
 
 LITTER = (
     "._*", ".DS_Store", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", "__MACOSX", "Thumbs.db",
@@ -32,8 +31,18 @@ LITTER = (
 
 _IS_LITTER = re.compile("|".join(map(translate, LITTER))).match
 
+TWIN_SUFFIXES = tuple(
+    each for ending in (".jpg", ".jpeg", ".jpe", ".heic", ".hif", ".heif") for each in (ending, ending.upper())
+)
+"""Endings of what a camera writes beside a RAW."""
+
 _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
+
+
+def read_suffixes() -> frozenset[str]:
+    """Return the endings of all files that are read here."""
+    return TEXT_SUFFIXES | PICTURE_SUFFIXES | extra_suffixes()
 
 
 class SiblingCache:
@@ -81,7 +90,8 @@ class FolderWalk:
     no file of its own. `unreadable` fills while walking: paths below the root of folders that could not be listed, and
     of tables of captions that could not be read, with the reason; those beside the root are absolute. A link that leads
     to where this walk may not look counts as one that could not be read. `passed_over` counts files that are not
-    indexed, by the endings of their names; those that belong to pictures do not count.
+    indexed, by the endings of their names; those that belong to pictures do not count; RAW files
+    beside their JPEGs are counted in `beside`.
     """
 
     def __init__(
@@ -118,6 +128,7 @@ class FolderWalk:
         self.passed_over: Counter[str] = Counter()
         self._within = within
         self._outside: set[str] = set()
+        self.beside = 0
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
@@ -203,10 +214,19 @@ class FolderWalk:
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
 
+    def _has_twin(self, path: str, names: frozenset[str]) -> bool:
+        """Tell whether a file is a RAW beside a picture of its name that the camera wrote too, and that is indexed."""
+        folder, _, name = path.rpartition("/")
+        stem, start = name.rpartition(".")[0], f"{folder}/" if folder else ""
+        twins = (stem + ending for ending in TWIN_SUFFIXES)
+        return suffix(name) in RAW_SUFFIXES and any(twin in names and self._is_wanted(start + twin) for twin in twins)
+
     def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
         """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
-        if suffix(name) in SUFFIXES:
-            return not self._captions.is_sidecar(path, names)
+        if suffix(name) in read_suffixes():
+            has_twin = self._has_twin(path, names)
+            self.beside += has_twin
+            return not has_twin and not self._captions.is_sidecar(path, names)
         if name not in TABLES and not is_beside(name, names):
             self.passed_over[suffix(name)] += 1
             if logger.isEnabledFor(logging.DEBUG):
@@ -247,7 +267,7 @@ class FolderWalk:
     def _note_outside(self, path: str) -> None:
         """Report a link to what would be indexed; once, though captions ask for it too."""
         absolute = self._absolute(path)
-        is_wanted = os.path.isdir(absolute) or (suffix(path) in SUFFIXES and os.path.isfile(absolute))
+        is_wanted = os.path.isdir(absolute) or (suffix(path) in read_suffixes() and os.path.isfile(absolute))
         if is_wanted and path not in self._outside:
             self._outside.add(path)
             self._unlisted.append((path, "a link that leads out of the folders that may be indexed"))
@@ -314,7 +334,7 @@ def _is_excluded(path: str, rules: Rules) -> bool:
 
 
 def _is_named_picture(path: str) -> bool:
-    return suffix(path) in PICTURE_SUFFIXES
+    return suffix(path) in picture_suffixes()
 
 
 def _identity(folder: str) -> tuple[int, int] | None:

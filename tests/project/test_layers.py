@@ -52,6 +52,7 @@ AREA_OF_PACKAGE = {
     "httpx2": "clipsearch.client or clipsearch.media",
     "httpcore2": "clipsearch.media",
     "rapidocr": "clipsearch.media",
+    "av": "clipsearch.media",
     "cv2": "clipsearch.media",
     "click": "clipsearch.cli",
     "dateparser": "clipsearch.dates",

@@ -30,7 +30,7 @@ from clipsearch.store.full_text import Keywords
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.snapshot import SAMPLE_ROWS, Snapshot
 from clipsearch.store.spreads import Spreads
-from clipsearch.types import EncoderPin, Facets, Item, Modality, Neighbors, Passage, Places, TextLine
+from clipsearch.types import EncoderPin, Facets, Item, Modality, Neighbors, PartPosition, Passage, Places, TextLine
 
 T = TypeVar("T")
 
@@ -74,6 +74,11 @@ class JointMatch(Match):
     def passage(self) -> Passage | None:
         """The passage that the row encodes; None for an image."""
         return self.own.passage
+
+    @property
+    def position(self) -> PartPosition | None:
+        """Where in a film or a document the row lies."""
+        return self.own.position
 
 
 class JointSnapshot(Snapshot):
@@ -208,7 +213,7 @@ class JointSnapshot(Snapshot):
         return self._by_row(modality, ids, lambda state, own: state.rows_of_items(modality, own))
 
     def rows_of_pictures(self, ids: list[int]) -> dict[int, int]:
-        """Return the row of each of these items that has one as a picture."""
+        """Return the row of each of these items that is one picture; films and documents are several."""
         firsts, found = self._firsts(Modality.IMAGE), {}
         for each, own in self._by_part(ids):
             for number, row in each.state.rows_of_pictures(own).items():

@@ -4,6 +4,7 @@ import { createDetails } from "./details.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 import { BLOCK } from "./results.js";
+import { createStrip, pictureOf } from "./strip.js";
 import { fileName, isText, nameOf, textOf, thumbnailOf, wordsOf } from "./tile.js";
 import { createZoom } from "./zoom.js";
 
@@ -53,6 +54,7 @@ class Viewer {
     this._previous = iconButton("left", t("previous"), () => this._move(-1), { class: "icon-button viewer-previous" });
     this._next = iconButton("right", t("next"), () => this._move(1), { class: "icon-button viewer-next" });
     this._stage = h("div", { class: "stage" }, this._content, this._previous, this._next);
+    this._strip = createStrip((item, part) => this._showPicture({ ...item, position: part }));
     this._details = createDetails(this._ctx);
     this._zoom = createZoom(this._stage, {
       onSwipe: (by) => this._move(by),
@@ -60,7 +62,7 @@ class Viewer {
       onZoom: (scale) => fill(this._zoomLevel, `${Math.round(scale * 100)}%`),
     });
     this.dialog = h("dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
-      this._buildBar(), h("div", { class: "viewer-body" }, this._stage, this._details.element));
+      this._buildBar(), h("div", { class: "viewer-body" }, h("div", { class: "viewer-main" }, this._stage, this._strip.element), this._details.element));
   }
 
   _buildBar() {
@@ -102,10 +104,14 @@ class Viewer {
     if (known) {
       // What is drawn again loses what is being typed into it.
       if (this._isShown(id) && !isSame(known, found)) this._details.show({ ...known, ...found });
+      if (this._isShown(id)) this._strip.show({ ...known, ...found });
       return;
     }
     await results?.load(0).catch(() => null); // the page was opened with this view
-    if (this._isShown(id)) this._showItem({ ...this._find(results, id), ...found });
+    if (!this._isShown(id)) return;
+    const whole = { ...this._find(results, id), ...found };
+    this._showItem(whole);
+    this._strip.show(whole);
   }
 
   _isShown(id) {
@@ -125,6 +131,7 @@ class Viewer {
   _showItem(item) {
     const isWords = isText(item);
     fill(this._title, fileName(item));
+    this._strip.show({}); // until the server has said what its parts are
     this._details.show(item);
     this._original.hidden = this._zoomButtons.hidden = isWords;
     this._stage.classList.toggle("is-words", isWords);
@@ -150,14 +157,15 @@ class Viewer {
 
   /** Show at once what the grid has, and replace it by the whole picture when that is there. */
   async _showPicture(item) {
-    this._original.href = imageOf(item);
-    const image = h("img", { class: "viewer-picture", alt: nameOf(item), src: thumbnailOf(item, 256), draggable: "false" });
+    const whole = imageOf(item);
+    this._original.href = whole;
+    const image = h("img", { class: "viewer-picture", alt: nameOf(item), src: firstOf(item), draggable: "false" });
     image.style.aspectRatio = item.width && item.height ? `${item.width} / ${item.height}` : "auto";
     image.style.setProperty("--natural", `${item.width || LARGEST}px`);
     fill(this._content, image);
     this._zoom.show(image);
     const reduced = `${item.thumbnail}&size=${LARGEST}`;
-    image.src = (await loadable(ODD.test(item.path) ? [reduced] : [imageOf(item), reduced])) ?? image.src;
+    image.src = (await loadable(ODD.test(item.path) && !item.media ? [reduced] : [whole, reduced])) ?? image.src;
     if (this._isShown(item.id)) [1, -1].forEach((by) => this._preload(by));
   }
 
@@ -188,7 +196,7 @@ class Viewer {
   _onKey(event) {
     const { target, key } = event;
     if (target.closest("input") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (key.startsWith("Arrow") && target.closest(".details, .viewer-text")) return; // they scroll
+    if (key.startsWith("Arrow") && target.closest(".details, .viewer-text, .strip")) return; // they scroll
     const run = this._actionOf(key.length === 1 ? key.toLowerCase() : key);
     if (!run) return;
     event.preventDefault();
@@ -225,8 +233,15 @@ function isSame(hit, item) {
   return ["caption", "text", "tags"].every((name) => JSON.stringify(hit[name] ?? null) === JSON.stringify(item[name] ?? null));
 }
 
-function imageOf({ id, content_hash: hash }) {
+function imageOf(item) {
+  const { id, content_hash: hash } = item;
+  if (item.media) return pictureOf(item, "image", item.position?.index ?? 0);
   return `/v1/items/${id}/image?v=${hash.slice(0, 16)}`;
+}
+
+/** Return the address of what is shown at once: of a part that is known, that of the strip. */
+function firstOf(item) {
+  return item.media && item.position ? `${pictureOf(item, "thumbnail", item.position.index)}&size=512` : thumbnailOf(item, 256);
 }
 
 /** Return the first address whose picture this browser can show; null if there is none. */

@@ -104,6 +104,8 @@ export const words = {
   zoomIn: "Zoom in",
   zoomOut: "Zoom out",
   openOriginal: "Open the original",
+  frames: "Frames of the film",
+  pagesOf: "Pages of the document",
   details: "Details",
   confidence: "Confidence",
   scoreOf: "score {score}",

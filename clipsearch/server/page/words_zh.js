@@ -104,6 +104,8 @@ export const words = {
   zoomIn: "放大",
   zoomOut: "缩小",
   openOriginal: "打开原图",
+  frames: "影片画面",
+  pagesOf: "文档页面",
   details: "详细信息",
   confidence: "可信度",
   scoreOf: "得分 {score}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
@@ -22,6 +22,7 @@ from clipsearch.types import Item, Modality
 router = APIRouter(tags=["items"])
 ItemId = Annotated[int, Path(ge=1, le=forms.MAX_ID, description="The id of an item.")]
 Known = Annotated[str | None, Header(alias="If-None-Match", description="What the client has; 304 if that is right.")]
+Part = Annotated[int, Query(ge=0, le=forms.MAX_ID, description="Of a film or a document: its frame or page, from 0.")]
 Version = Annotated[str | None, Query(max_length=64, description="Of the content; a right one is kept for a year.")]
 
 _CHUNK = 1 << 16
@@ -63,13 +64,17 @@ async def find(service: TheService, asked: forms.Find) -> Response:
 @router.get("/items/{item_id}", response_model=answers.Item, responses={404: {"description": "There is no such item."}})
 async def get_item(service: TheService, item_id: ItemId) -> Response:
     """Return all that is known of an item."""
-    return payloads.json_response(payloads.item(await _find(service, item_id), whole=True))
+    found = await _find(service, item_id)
+    parts = await service.run(pictures.parts_of, service.engine, found)
+    return payloads.json_response({**payloads.item(found, whole=True), "parts": parts})
 
 
 @router.get("/items/{item_id}/image", response_class=Response, responses=_PICTURE)
-async def get_image(service: TheService, item_id: ItemId, known: Known = None, v: Version = None) -> Response:
-    """Return the picture of an item, as its file is."""
-    return await service.run(_send, service, item_id, None, known, v)
+async def get_image(
+    service: TheService, item_id: ItemId, part: Part = 0, known: Known = None, v: Version = None
+) -> Response:
+    """Return the picture of an item, as its file is; of a film or a document a part, as a JPEG."""
+    return await service.run(_send, service, PictureRequest(item_id, None, part), known, v)
 
 
 @router.get("/items/{item_id}/thumbnail", response_class=Response, responses=_PICTURE)
@@ -77,11 +82,12 @@ async def get_thumbnail(
     service: TheService,
     item_id: ItemId,
     size: Annotated[int, Query(ge=MIN_SIDE, le=MAX_SIDE, description="Pixels of the longer side at most.")] = 256,
+    part: Part = 0,
     known: Known = None,
     v: Version = None,
 ) -> Response:
     """Return the picture of an item as a JPEG, reduced, upright, and without metadata."""
-    return await service.run(_send, service, item_id, size, known, v)
+    return await service.run(_send, service, PictureRequest(item_id, size, part), known, v)
 
 
 @router.get("/items/{item_id}/text", response_class=Response, responses=_TEXT)
@@ -118,16 +124,27 @@ def _read_text(service: Service, found: Item) -> str:
         raise HTTPException(404, f"There is no text of item {found.id}: {error}.") from error
 
 
-def _send(service: Service, item_id: int, side: int | None, known: str | None, version: str | None) -> Response:
+class PictureRequest(NamedTuple):
+    """A picture that is asked for. side: pixels at most; None for the file as it is. part: of several."""
+
+    item_id: int
+    side: int | None
+    part: int
+
+
+def _send(service: Service, wanted: PictureRequest, known: str | None, version: str | None) -> Response:
     """Make a response of a picture, which is opened once: what is said of it is said of the bytes that are sent."""
+    item_id, side, part = wanted
     what = "picture" if side is None else "thumbnail"
     try:
         with pictures.open_picture(service.engine, item_id) as picture:
-            headers = _caching(picture, what if side is None else str(side), version)
+            if side is None and pictures.position_of(picture, part) is not None:
+                side = MAX_SIDE
+            headers = _caching(picture, f"{what if side is None else side}{f'-{part}' if part else ''}", version)
             if _is_known(headers["ETag"], known):
                 return Response(status_code=304, headers=headers)
             if side is not None:
-                data = pictures.make_thumbnail(service.engine, picture, side)
+                data = pictures.make_thumbnail(service.engine, picture, side, part)
                 return Response(data, headers=headers, media_type="image/jpeg")
             data, media_type = pictures.read_file(service.engine, picture)
     except MediaError as error:

@@ -1,0 +1,1 @@
+"""Documents as pages: their texts, and what they look like; one file for each format."""

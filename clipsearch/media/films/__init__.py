@@ -1,0 +1,1 @@
+"""Films: read in a process of their own, which gives frames and facts."""

@@ -1,0 +1,84 @@
+"""Films made with PyAV: scenes of patterns that an encoder and a hash tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+SIZE = (160, 96)
+
+
+def scene(number, size=SIZE, shift=0):
+    """The picture of a scene: coarse blocks of colours that no other scene has. uint8 (height, width, 3)."""
+    blocks = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+    width, height = size
+    picture = np.repeat(np.repeat(blocks, -(-height // 6), 0), -(-width // 8), 1)[:height, :width]
+    return np.ascontiguousarray(np.roll(picture, shift, 1))
+
+
+def write_film(
+    path: Path,
+    frames: Iterable[tuple[float, np.ndarray]],
+    *,
+    codec: str = "libx264",
+    rotation: int = 0,
+    metadata: dict[str, str] | None = None,
+    gop: int = 250,
+    aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write frames, each with its time in seconds. rotation: degrees by which a player turns it. gop: frames.
+
+    options: of the encoder.
+    """
+    import av
+
+    muxing = {"movflags": "use_metadata_tags"} if path.suffix in {".mp4", ".mov", ".m4v"} else {}
+    with av.open(str(path), "w", container_options=muxing) as container:
+        for name, value in (metadata or {}).items():
+            container.metadata[name] = value
+        stream = None
+        for time, picture in frames:
+            if stream is None:
+                stream = container.add_stream(codec, rate=25, options=options or {})
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.gop_size = gop
+                stream.codec_context.time_base = Fraction(1, 1000 if codec != "mpeg4" else 25)
+                if aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = aspect
+                if rotation:
+                    stream.set_display_rotation(rotation)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.time_base = stream.codec_context.time_base
+            frame.pts = round(time / frame.time_base)
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode())
+    return path
+
+
+def scenes(numbers: Sequence[int], seconds: float, rate: float = 5, size=SIZE):
+    """Yield the frames of scenes, each so many seconds long."""
+    count = round(seconds * rate)
+    for place, number in enumerate(numbers):
+        picture = scene(number, size)
+        for step in range(count):
+            yield (place * count + step) / rate, picture
+
+
+def write_audio(path: Path, seconds: int = 2) -> Path:
+    """Write a film without pictures."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16_000)
+        for step in range(seconds * 16):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, 1000 * step
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
