@@ -34,7 +34,7 @@ from clipsearch.ann.flat import exact_search
 from clipsearch.query.eval.metrics import knn_recall
 from clipsearch.store.segment_file import SegmentFile
 from clipsearch.store.vectors import ROW_DTYPE, Rows
-from indexer.build import ADDED_ROWS, sample_size
+from indexer.build import added_rows, sample_size
 from indexer.calibration import sample_rows
 
 K, ASKED, FITTED, BATCH, COLD = 10, 1000, 500, 100, 200
@@ -145,7 +145,7 @@ def build(work: Path, size: int, dim: int, lists: int) -> dict:
     times = [time.perf_counter()]
     index.train(sample_rows(rows, None, sample_size(choice, dim)))
     times.append(time.perf_counter())
-    for _, block in rows.blocks(size=ADDED_ROWS):
+    for _, block in rows.blocks(size=added_rows(dim)):
         index.add(block)
     times.append(time.perf_counter())
     maker = maker_of(work, dim)

@@ -53,8 +53,8 @@ MAX_SAMPLE_BYTES = 1 << 30
 """What an index is trained with takes at most so much, and twice that while it is centred."""
 
 _PROBE_ROWS = 4096
-ADDED_ROWS = 32_768
-"""How many rows are added at once: enough for each group of lists to get some."""
+_ADDED_BYTES = 64 << 20
+"""Rows that are added at once, in bytes of float32: what a group of lists costs is shared by all that it gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Builder:
 
     def _fill(self, index: IvfPqIndex, rows: Rows, modality: Modality) -> None:
         self._progress.stage(f"{modality}: adding", len(rows) - len(index))
-        for _, block in rows.blocks(len(index), size=ADDED_ROWS):
+        for _, block in rows.blocks(len(index), size=added_rows(rows.dim)):
             index.add(block)
             self._progress.advance(len(block))
 
@@ -356,6 +356,11 @@ def activate(writer: Writer, modality: Modality, generation: Generation | None) 
         writer.deactivate(modality)
     else:
         writer.activate(generation)
+
+
+def added_rows(dim: int) -> int:
+    """Return how many rows of that many dimensions are added at once."""
+    return max(1024, _ADDED_BYTES // (4 * dim))
 
 
 def sample_size(choice: Choice, dim: int) -> int:

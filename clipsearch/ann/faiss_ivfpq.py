@@ -156,13 +156,16 @@ class IvfPqIndex:
     def _add_by_groups(self, grouped: coarse.Groups, turned: NDArray[np.float32]) -> None:
         """Add rows group by group: for each, FAISS is given the centroids around it alone."""
         first = len(self)
+        owns = self._quantizer.thisown
         try:
             for group, places in grouped.split(turned):
                 near = grouped.around(group)
                 self._index.quantizer = near
+                near.thisown = True  # to set an attribute of FAISS takes that away, so nobody would free it
                 self._index.add_with_ids(turned[places], first + places)
         finally:
             self._index.quantizer = self._quantizer
+            self._quantizer.thisown = owns
 
     def distortion(self, rows: NDArray[np.float32]) -> float:
         """Compare rows (n, dim) with those it learnt from: mean squared error of coding them, 1.0 for the same."""

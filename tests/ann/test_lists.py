@@ -143,3 +143,19 @@ def test_no_row_is_given_less_than_its_own_score(index):
     given_scores = found.scores[at]
     assert at.any(axis=1).all()
     assert (given_scores >= made.own_scores(queries) - 1e-5).all()
+
+
+def test_what_rows_are_looked_up_in_is_freed_and_the_lists_keep_their_own(index, monkeypatch):
+    made, rows = index
+    looked_up_in = []
+    around = coarse.Groups.around
+
+    def watched(self, group):
+        looked_up_in.append(around(self, group))
+        return looked_up_in[-1]
+
+    monkeypatch.setattr(coarse.Groups, "around", watched)
+    made.add(rows[:100])
+    assert looked_up_in and all(each.thisown for each in looked_up_in)
+    assert made._quantizer.thisown
+    assert made.search(rows[:1].astype(np.float32), 1).ids.shape == (1, 1)
