@@ -22,7 +22,13 @@ MAX_DEPTH, MAX_SIZE = 32, 400
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 
-_ONE_FORMAT = (frozenset({".jpg", ".jpeg", ".jfif"}), frozenset({".tif", ".tiff"}), frozenset({".heic", ".heif"}))
+_ONE_FORMAT = (
+    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp"}),
+    frozenset({".tif", ".tiff"}),
+    frozenset({".heic", ".heif", ".heics", ".heifs", ".hif"}),
+    frozenset({".avif", ".avifs"}),
+    frozenset({".png", ".apng"}),
+)
 """Endings that mean the same."""
 
 _ANYTHING = Where()

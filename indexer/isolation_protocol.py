@@ -150,7 +150,7 @@ def read_reason(data: bytes | bytearray) -> str:
 
 
 def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
-    if facts.keys() != set(PictureInfo.__slots__):
+    if facts.keys() | {"note"} != set(PictureInfo.__slots__):
         raise ValueError("other facts than those of a picture")
     width, height = facts["width"], facts["height"]
     if not (type(width) is int and type(height) is int and 0 < width and 0 < height):
@@ -165,7 +165,7 @@ def _info(facts: dict[str, Any], max_pixels: int) -> PictureInfo:
     if (latitude is None) != (longitude is None):
         raise ValueError("a latitude or a longitude alone")
     maker = None if camera is None else _text(camera, MAX_CAMERA)
-    return PictureInfo(width, height, time, maker, latitude, longitude, _text(facts["note"], MAX_NOTE))
+    return PictureInfo(width, height, time, maker, latitude, longitude, _text(facts.get("note", ""), MAX_NOTE))
 
 
 def _degrees(value: object, most: float) -> float | None:

@@ -12,27 +12,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
 
 import numpy as np
 from PIL import Image
 
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels, check_unit_rows
-from clipsearch.errors import ClipSearchError, DeviceError, InvalidInputError, MediaError, PictureError
+from clipsearch.errors import ClipSearchError, DeviceError, DocumentError, InvalidInputError, MediaError, PictureError
 from clipsearch.media import ocr
 from clipsearch.media.content_hash import hash_content
-from clipsearch.media.decode import read_regular
+from clipsearch.media.decode import HEAD, read_regular
+from clipsearch.media.documents.opening import is_document
+from clipsearch.media.extras import DOCUMENT_SUFFIXES
 from clipsearch.media.text import split_passages
-from clipsearch.paths import join, printable
+from clipsearch.paths import join, printable, suffix
 from clipsearch.store import catalog, recognised
 from clipsearch.store.library import Library
 from clipsearch.store.recognised import Unread
 from clipsearch.store.records import RecognisedText
 from clipsearch.store.writer import Writer
-from clipsearch.types import Passage, TextLine
+from clipsearch.types import PartPosition, Passage, TextLine
 from indexer.decode import load_all
+from indexer.documents import pages_drawn
 from indexer.picture_reader import PictureReader
 from indexer.report import Progress
 
@@ -80,10 +83,11 @@ class _View:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The lines of a picture; None where none can be recognised."""
+    """The lines of a picture; None where none can be recognised. pages: of each line, in a document."""
 
     picture: Unread
     lines: tuple[TextLine, ...] | None
+    pages: tuple[int, ...] = ()
 
 
 class Recognition:
@@ -105,23 +109,36 @@ class Recognition:
     def _read(self, picture: Unread) -> _Read | None:
         with self._library.query() as connection:
             known = recognised.known_lines(connection, picture.content_hash, self.model)
-        if known is not None:
-            return _Read(picture, known)
         path = join(self._roots[picture.root_id], picture.path)
+        if known is not None and suffix(path) not in DOCUMENT_SUFFIXES:
+            return _Read(picture, known)
         try:
             data = read_regular(path, self._settings.max_picture_bytes)[0]
             if hash_content(data, path) != picture.content_hash:
                 return None  # it has changed since, and is read once it is indexed
+            if is_document(data[:HEAD], path):
+                return self._read_document(picture, data)
             pixels, _, _ = self._reader.prepare(data, _View(), max_pixels=self._settings.max_pixels)
             return _Read(picture, self._recogniser.read(Image.fromarray(pixels[0])))
         except OSError as error:
             logger.debug("%s", error)
         except (MediaError, MemoryError, RuntimeError, ValueError) as error:
-            if isinstance(error, PictureError) and not isinstance(error.__cause__, MemoryError):
+            if isinstance(error, PictureError | DocumentError) and not isinstance(error.__cause__, MemoryError):
                 logger.warning("No text is recognised in %s: %s", printable(path), error)
                 return _Read(picture, None)
             _leave(path, error)
         return None
+
+    def _read_document(self, picture: Unread, data: bytes) -> _Read:
+        """Read the pages of a document that have no text of their own, as scans have none."""
+        found: list[tuple[int, TextLine]] = []
+        with self._reader.document(data) as document:
+            bare = {page for page, text in enumerate(document.texts(), 1) if not text.strip()}
+            for page in pages_drawn(document.pages) if document.can_draw else ():
+                if page in bare:
+                    pixels = document.prepare(page, _View(), max_pixels=self._settings.max_pixels)
+                    found += ((page, line) for line in self._recogniser.read(Image.fromarray(pixels[0])))
+        return _Read(picture, tuple(line for _, line in found), tuple(page for page, _ in found))
 
 
 def recognise(
@@ -172,7 +189,7 @@ def _encode(encoder: Encoder, read: _Read | None, model: str) -> RecognisedText 
         return None
     vectors = np.empty((0, encoder.dim), np.float32)
     try:
-        if passages := _passages(encoder, read.lines or ()):
+        if passages := _passages(encoder, read):
             vectors = encoder.encode_texts([passage.text for passage in passages])
             check_unit_rows(vectors)
     except DeviceError:
@@ -188,6 +205,13 @@ def _leave(path: str, error: Exception) -> None:
     logger.warning("The text of %s is left for the next run: %s", printable(path), reason)
 
 
-def _passages(encoder: Encoder, lines: tuple[TextLine, ...]) -> list[Passage]:
-    text = "\n".join(line.text for line in lines)
-    return split_passages(text, count=encoder.count_tokens, limit=encoder.max_tokens) if text else []
+def _passages(encoder: Encoder, read: _Read) -> list[Passage]:
+    """Cut the lines of a picture, or those of each page of a document, into passages."""
+    texts: dict[int, list[str]] = {}
+    for line, page in zip(read.lines or (), read.pages or repeat(0), strict=False):
+        texts.setdefault(page, []).append(line.text)
+    return [
+        replace(passage, position=PartPosition(page=page) if page else None)
+        for page, lines in texts.items()
+        for passage in split_passages("\n".join(lines), count=encoder.count_tokens, limit=encoder.max_tokens)
+    ]

@@ -139,14 +139,14 @@ class _Job:
         self.report: IndexReport | None = None
         if self.is_over and not found.is_null("report"):
             said = found.object("report")
-            names = ("added", "changed", "moved", "removed", "unchanged", "encoded", "read", "with_text")
             self.report = IndexReport(
-                **{name: said.whole(name) for name in names},
                 failed=[(each.text("path"), each.text("reason")) for each in said.objects("failed")],
                 offline=list(said.texts("offline")),
                 interrupted=state == "cancelled",
                 seconds=said.number("seconds"),
             )
+            for name in ("added", "changed", "moved", "removed", "unchanged", "encoded", "read", "with_text"):
+                setattr(self.report, name, said.whole(name))
 
 
 def _read_job(value: object) -> _Job:

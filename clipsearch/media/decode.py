@@ -32,6 +32,7 @@ from PIL import (
 from clipsearch.errors import MediaError, PictureError
 from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
+from clipsearch.media.jpeg2000 import check_depth
 from clipsearch.media.jpegxl import CODESTREAM, CONTAINER, JpegXl
 from clipsearch.media.png import complete
 from clipsearch.media.psd import Psd
@@ -259,6 +260,8 @@ def open_picture(kind: str, data: bytes) -> Image.Image:
     picture = _DECODERS[kind](BytesIO(data))
     if kind == "TIFF":
         choose_page(picture)
+    elif kind == "JPEG2000":
+        check_depth(data)
     return picture
 
 

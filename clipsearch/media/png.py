@@ -36,7 +36,7 @@ def complete(data: bytes, max_bytes: int) -> tuple[bytes, float] | None:
     whole = pixels[: rows * line] + (b"\2" + bytes(line - 1)) * (height - rows)
     before = [chunk for chunk in chunks[: _first(chunks)] if chunk[0] != b"IDAT"]
     made = [*before, (b"IDAT", zlib.compress(whole, 1)), (b"IEND", b"")]
-    return data[:_START] + b"".join(_pack(*chunk) for chunk in made), rows / height
+    return data[:_START] + b"".join(_pack(name, body) for name, body in made), rows / height
 
 
 def _first(chunks: list[tuple[bytes, bytes]]) -> int:

@@ -160,7 +160,7 @@ class FolderCaptions:
         values = check_metadata(metadata) if metadata else NONE
         if not is_whole:
             return CaptionSource(sidecar, tuple(texts), None)
-        if not sidecar and not texts:
+        if not sidecar and not texts and not metadata:
             return CaptionSource()
         stamp = repr((seal, texts, *([values] if metadata else []))).encode("utf-8", "surrogatepass")
         return CaptionSource(sidecar, tuple(texts), hashlib.blake2b(stamp, digest_size=16).hexdigest(), values)
@@ -245,7 +245,7 @@ def _read_table(path: str, names: PictureNames) -> tuple[Table, list[str]]:
     missing = [key for key, paths in found.items() if not paths]
     if missing:
         notes.append(_note_missing(missing))
-    several = [f"{key} ({', '.join(paths[:2])})" for key, paths in found.items() if len(paths) > 1]
+    several = [f"{key} ({', '.join(sorted(paths)[:2])})" for key, paths in found.items() if len(paths) > 1]
     if several:
         notes.append(f"{_names(several)} more than one picture: {_listed(several, len(several))}")
     return table, notes

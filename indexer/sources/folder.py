@@ -206,19 +206,9 @@ class FolderWalk:
             if stat.S_ISDIR(status.st_mode):
                 if self._enter(path, status, foreign or is_link):
                     below.append((path, foreign or is_link))
-            elif stat.S_ISREG(status.st_mode) and self._is_read(path, name, names):
+            elif stat.S_ISREG(status.st_mode) and self._is_indexed(path, name, names):
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
-
-    def _is_read(self, path: str, name: str, names: frozenset[str]) -> bool:
-        """Tell whether a file is one of its own and of an ending that is read; count one that is passed over."""
-        if suffix(name) not in read_suffixes():
-            self._pass_over(path, name, names)
-            return False
-        if self._has_twin(path, names):
-            self.beside += 1
-            return False
-        return not self._captions.is_sidecar(path, names)
 
     def _has_twin(self, path: str, names: frozenset[str]) -> bool:
         """Tell whether a file is a RAW beside a picture of its name that the camera wrote too, and that is indexed."""
@@ -227,12 +217,17 @@ class FolderWalk:
         twins = (stem + ending for ending in TWIN_SUFFIXES)
         return suffix(name) in RAW_SUFFIXES and any(twin in names and self._is_wanted(start + twin) for twin in twins)
 
-    def _pass_over(self, path: str, name: str, names: frozenset[str]) -> None:
-        """Count a file that is not indexed, unless it is expected beside pictures."""
+    def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
+        """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
+        if suffix(name) in read_suffixes():
+            has_twin = self._has_twin(path, names)
+            self.beside += has_twin
+            return not has_twin and not self._captions.is_sidecar(path, names)
         if name not in TABLES and not is_beside(name, names):
             self.passed_over[suffix(name)] += 1
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("passed over: %s", printable(self._absolute(path)))
+        return False
 
     def _names(self, folder: str) -> list[str]:
         try:

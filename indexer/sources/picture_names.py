@@ -60,8 +60,10 @@ class PictureNames:
         return []
 
     def _starts(self, parts: list[str]) -> list[int]:
-        """Return from where on the parts of a path may count."""
-        inside = [at + 1 for at, part in enumerate(parts[:-1]) if part.casefold() == self._own_name]
+        """Return from where on the parts of a path may count; one that leads out of a folder counts as it is."""
+        inside = (
+            [] if ".." in parts else [at + 1 for at, part in enumerate(parts[:-1]) if part.casefold() == self._own_name]
+        )
         return [0, *reversed(inside)]
 
     def _descend(self, parts: list[str]) -> list[str]:

@@ -87,7 +87,8 @@ def test_k_larger_than_the_library(home):
 def test_a_second_run_encodes_nothing_and_reports_it(home):
     done = run_cli("index", "./photos", "--json", cwd=home)
     report = done.json
-    names = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "seconds"]
+    names = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "notes", "passed_over"]
+    names.append("seconds")
     assert list(report) == names
     assert report["unchanged"] == 5 and report["encoded"] == 0 and report["failed"] == []
     assert "5 unchanged" in done.err

@@ -21,6 +21,7 @@ from clipsearch.store.records import Captions, FileRecord, Known
 from clipsearch.store.roots import RulesChange
 from clipsearch.types import Modality, Passage
 from indexer import captioning
+from indexer.sources import captions as beside
 from tests.support.cli import run_cli
 from tests.support.libraries import Counting, Place, compact, index, photo, photos
 from tests.support.pictures import noise_picture
@@ -208,18 +209,86 @@ def test_only_the_rows_of_a_table_that_changed_are_work(album):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ['{"image": "p001.jpg", "caption"', "not json", '{"image": 5, "caption": "x"}'])
-def test_a_table_that_cannot_be_read_is_told_and_loses_no_caption(album, damage):
+def test_a_table_of_which_no_row_can_be_read_is_told_and_loses_no_caption(album, damage):
     album.table("captions.jsonl", ("p001.jpg", "one"))
     album.run()
-    (album.root / "captions.jsonl").write_text(json.dumps({"image": "p001.jpg", "caption": "new"}) + "\n" + damage)
+    (album.root / "captions.jsonl").write_text(damage)
     assert album.run() == {"unchanged": 3, "failed": 1}
-    assert "captions.jsonl" in album.reasons and "line 2" in album.reasons["captions.jsonl"]
+    assert "captions.jsonl" in album.reasons and "line 1" in album.reasons["captions.jsonl"]
     assert album.captions()["p001.jpg"] == "one" and album.captions()["p000.jpg"] == GARDEN
     photo(album.root / "p009.jpg", 9)
     assert album.run()["added"] == 1
     album.table("captions.jsonl", ("p001.jpg", "new"), ("p009.jpg", "nine"))
     assert album.run() == {"changed": 2, "unchanged": 2, "passages": 2}
     assert album.captions()["p009.jpg"] == "nine"
+
+
+def test_a_bad_row_of_a_table_costs_that_row_and_is_noted(album):
+    table = album.write("captions.csv", "image,caption\np001.jpg,one\np002.jpg,two, and more\np000.jpg,zero\n")
+    report = index(album.library, album.root, encoder=album.encoder)
+    assert album.captions() == {"p000.jpg": f"{GARDEN}\nzero", "p001.jpg": "one", "p002.jpg": None}
+    note = '1 row cannot be read: line 3: 3 fields for 2 columns. Put "" around a caption with a comma in it'
+    assert report.failed == [] and report.notes == [(str(table), note)]
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_pictures_are_named_as_people_name_them(album, monkeypatch, is_large):
+    monkeypatch.setattr(beside, "LARGE", 1 if is_large else 1 << 20)
+    for name in ("Sub Folder/bird.jpg", "Sub Folder/fish.jpg", "a/twice.jpg", "b/twice.jpg", "Mu\u0308ll.jpg"):
+        photo(album.root / name, len(name))
+    rows = ["sub folder\\BIRD.JPG;backslash", "./P001.JPG;case", "M\xfcll.jpg;composed", "nowhere.jpg;nobody",
+            "notes.md;a text", "../p002.jpg;outside"]  # fmt: skip
+    if not is_large:
+        home = album.root.name.upper()
+        rows += [f"C:\\Pictures\\{home}\\p002.jpg;drive", "FISH.jpg;bare", "twice.jpg;which of them"]
+    album.write("captions.csv", "Image;Caption\n" + "\n".join(rows))
+    report = index(album.library, album.root, encoder=album.encoder)
+    said = {name.rpartition("/")[2]: text for name, text in album.captions().items() if text}
+    expected = {"p000.jpg": GARDEN, "bird.jpg": "backslash", "p001.jpg": "case", "Mu\u0308ll.jpg": "composed"}
+    assert said == expected | ({} if is_large else {"p002.jpg": "drive", "fish.jpg": "bare"})
+    [(_, note)] = report.notes
+    missing = "3 names in it stand for no picture: nowhere.jpg, notes.md, ../p002.jpg"
+    several = "; 1 name in it stands for more than one picture: twice.jpg (a/twice.jpg, b/twice.jpg)"
+    assert note == missing + ("" if is_large else several)
+
+
+def test_a_name_is_that_of_the_file_that_is_written_so(album):
+    """Where names differ in case alone, on systems that tell them apart."""
+    photo(album.root / "x.jpg", 7)
+    photo(album.root / "X.JPG", 8)
+    if len(list(album.root.glob("[xX].*"))) < 2:
+        pytest.skip("this system does not tell x.jpg from X.JPG")
+    album.table("captions.jsonl", ("X.JPG", "large"), ("X.jpg", "either"))
+    report = index(album.library, album.root, encoder=album.encoder)
+    assert (album.captions()["X.JPG"], album.captions()["x.jpg"]) == ("large", None)
+    assert "1 name in it stands for more than one picture: X.jpg (" in report.notes[0][1]
+
+
+def test_a_row_without_a_caption_has_metadata(album):
+    album.write("captions.csv", "image,caption,stars\np001.jpg,,5\np002.jpg,two,\n")
+    report = index(album.library, album.root, encoder=album.encoder)
+    with SearchEngine(Library(album.library), encoder=album.encoder) as engine:
+        assert engine.get(str(album.root / "p001.jpg")).metadata == {"stars": 5}
+    assert report.notes == [] and album.captions()["p001.jpg"] is None
+
+
+def test_a_picture_that_lacks_its_end_is_indexed_with_a_note_until_it_is_whole(album):
+    whole = (album.root / "p001.jpg").read_bytes()
+    (album.root / "p001.jpg").write_bytes(whole[:-2])
+    report = index(album.library, album.root, encoder=album.encoder)
+    assert [(path, note[:18]) for path, note in report.notes] == [(str(album.root / "p001.jpg"), "its end is missing")]
+
+    def said():
+        with SearchEngine(Library(album.library), encoder=album.encoder) as engine:
+            return dict(engine.get(str(album.root / "p001.jpg")).metadata)
+
+    assert said() == {"incomplete": report.notes[0][1]}
+    album.write("captions.csv", "image,caption,stars\np001.jpg,one,5\n")  # its metadata changes, the picture does not
+    assert index(album.library, album.root, encoder=album.encoder).notes == []
+    assert said() == {"incomplete": report.notes[0][1], "stars": 5}
+    (album.root / "p001.jpg").write_bytes(whole + b"more")
+    index(album.library, album.root, encoder=album.encoder)
+    assert said() == {"stars": 5}
 
 
 def test_a_new_picture_below_a_broken_table_has_its_other_captions_until_the_table_is_mended(album):
@@ -569,7 +638,7 @@ def test_a_large_table_is_read_once_and_again_when_it_changes(tmp_path, monkeypa
     monkeypatch.setattr(caption_table, "SETTLED", -1.0)
     reads = []
     read = captions.read_pairs
-    monkeypatch.setattr(captions, "read_pairs", lambda path: (reads.append(path) or pair for pair in read(path)))
+    monkeypatch.setattr(captions, "read_pairs", lambda *args: (reads.append(args) or pair for pair in read(*args)))
     table = tmp_path / "captions.csv"
 
     def said(name):
@@ -587,8 +656,10 @@ def test_a_large_table_is_read_once_and_again_when_it_changes(tmp_path, monkeypa
     table.write_text("image,caption\na.jpg,a fox\n")
     assert said("a.jpg")[0] == ("a fox",)
     table.write_text("image,caption\na.jpg,a fox\nb.jpg\n")
+    assert said("a.jpg")[0] == ("a fox",)
+    table.write_text("image,caption\nb.jpg\n")
     texts, _, unreadable = said("a.jpg")
-    assert texts == () and "line 3" in unreadable[0][1]
+    assert texts == () and "line 2" in unreadable[0][1]
     (copy,) = (tmp_path / "cache" / "captions").glob("*")
     copy.write_bytes(b"no database")
     table.write_text("image,caption\na.jpg,a fox\n")

@@ -186,19 +186,23 @@ def test_a_worker_loads_no_model_library():
     ("cores", "isolate", "kind"),
     [
         (MANY_CORES, None, AutomaticReader),
-        (MANY_CORES - 1, None, DirectReader),
+        (MANY_CORES - 1, None, AutomaticReader),
         (MANY_CORES, False, DirectReader),
         (1, True, IsolatedReader),
     ],
 )
 def test_workers_are_used_where_they_are_asked_for_or_pay(monkeypatch, cores, isolate, kind):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    assert type(make_reader(Settings(isolate=isolate))) is kind
+    reader = make_reader(Settings(isolate=isolate))
+    assert type(reader) is kind
+    if isinstance(reader, AutomaticReader):  # with fewer cores it leaves only documents and the like to workers
+        assert (reader._first is not None) == (cores >= MANY_CORES)
 
 
 def test_fewer_threads_than_cores_count_as_fewer_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert type(make_reader(Settings(threads=2))) is DirectReader
+    reader = make_reader(Settings(threads=2))
+    assert isinstance(reader, AutomaticReader) and reader._first is None
 
 
 def test_the_setting_has_three_values(monkeypatch):

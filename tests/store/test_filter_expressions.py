@@ -209,7 +209,9 @@ def plain_tag(tag: str) -> str:
 def is_of_type(item: Item, kind: str) -> bool:
     if kind in ("image", "text"):
         return item.modality == kind
-    same = {"jpeg": "jpg", "jfif": "jpg", "heif": "heic", "tiff": "tif"}
+    same = {"jpeg": "jpg", "jfif": "jpg", "heif": "heic", "tiff": "tif", "avifs": "avif", "apng": "png"}
+    same |= dict.fromkeys(("jpe", "jif", "jfi", "pjpeg", "pjp"), "jpg")
+    same |= dict.fromkeys(("heics", "heifs", "hif"), "heic")
     ending, kind = item.path.rpartition(".")[2].lower(), kind.lower()
     return same.get(ending, ending) == same.get(kind, kind)
 

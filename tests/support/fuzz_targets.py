@@ -113,6 +113,11 @@ def captions(data: bytes) -> None:
             assert pair.image and pair.caption and pair.line >= 1
     except InvalidInputError as error:
         assert path.name in str(error) and len(str(error)) < 2000
+    try:
+        for pair in read_pairs(path, lambda line, reason: None):
+            assert pair.image and pair.line >= 1
+    except InvalidInputError as error:
+        assert path.name in str(error)
     beside = FolderCaptions(lambda below: os.path.join(path.parent, below), lambda below: True)
     source = beside.of("a.jpg", frozenset({path.name}))
     assert all(text for text in source.texts)

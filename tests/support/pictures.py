@@ -38,10 +38,17 @@ FORMATS = {
     ".avif": "AVIF",
     ".heic": "HEIF",
     ".heif": "HEIF",
+    ".psd": "PSD",
+    **dict.fromkeys((".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo"), "JPEG"),
+    **dict.fromkeys((".j2k", ".jpf", ".jpx"), "JPEG2000"),
+    **dict.fromkeys((".hif", ".heics", ".heifs"), "HEIF"),
+    ".apng": "PNG",
+    ".dib": "BMP",
+    ".avifs": "AVIF",
 }
 """The format behind each suffix, as `encode` names it."""
 
-LOSSLESS = {"PNG", "BMP", "TIFF", "JPEG2000", "PPM"}
+LOSSLESS = {"PNG", "PSD", "BMP", "TIFF", "JPEG2000", "PPM"}
 
 # What undoes each EXIF orientation: applied to the upright picture it gives the stored one.
 _UNDO = {
@@ -81,6 +88,10 @@ def encode(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes
         import pillow_heif
 
         pillow_heif.from_pillow(picture).save(buffer, **options)
+    elif kind == "PSD":
+        from tests.support.documents import make_psd
+
+        return make_psd(picture)
     else:
         # Copies, because Pillow keeps the settings of one format on the picture and trips over them in the next.
         if "append_images" in options:

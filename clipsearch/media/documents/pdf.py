@@ -37,9 +37,10 @@ class PdfReader:
                 self._pdf: Any = pypdfium2.PdfDocument(data)
                 self.pages = min(len(self._pdf), MAX_PAGES)
         except pypdfium2.PdfiumError as error:
-            if getattr(error, "err_code", 0) in {_PASSWORD, _SECURITY}:
+            # Where PDFium sets no code, as for a PDF without pages, that of an earlier file is still there.
+            if getattr(error, "err_code", 0) in {_PASSWORD, _SECURITY} and b"/Encrypt" in data:
                 raise DocumentError("a PDF that is protected by a password") from error
-            raise DocumentError("damaged PDF file") from error
+            raise DocumentError("damaged PDF file, or one without pages") from error
         if self.pages < 1:
             self.close()
             raise DocumentError("a PDF without pages")
