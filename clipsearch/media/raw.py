@@ -104,11 +104,11 @@ def _read(raw: Any, side: int, check: Callable[[int, int], None], preview: bytes
 
     sizes = raw.sizes
     check(sizes.raw_width, sizes.raw_height)
-    upright = (sizes.height, sizes.width) if sizes.flip in {5, 6} else (sizes.width, sizes.height)
-    if preview and _is_enough(preview, side, min(upright)):
-        return RawContents(*upright, preview)
+    width, height = (sizes.height, sizes.width) if sizes.flip in {5, 6} else (sizes.width, sizes.height)
+    if preview and _is_enough(preview, side, min(width, height)):
+        return RawContents(width, height, preview)
     pixels = raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8, output_color=rawpy.ColorSpace.sRGB)
-    return RawContents(*upright, picture=Image.fromarray(pixels))
+    return RawContents(width, height, picture=Image.fromarray(pixels))
 
 
 def _preview(raw: Any) -> bytes:  # noqa: ANN401

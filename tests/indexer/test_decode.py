@@ -48,7 +48,7 @@ def load(folder: Path, name: str, encoder: Any, known: set[str] | None = None, *
 def test_a_text_that_begins_like_a_picture(tmp_path, encoder, name, text):
     (tmp_path / name).write_text(text)
     loaded = load(tmp_path, name, encoder)
-    assert isinstance(loaded, Decoded) and loaded.pixels is None
+    assert isinstance(loaded, Decoded) and not loaded.pixels
     assert loaded.passages[0].text.startswith(text.split("\n")[0])
     (tmp_path / "same.pbm").write_text(text)
     assert isinstance(load(tmp_path, "same.pbm", encoder), Failed)

@@ -89,8 +89,8 @@ def test_a_page_is_found_by_its_look_and_shown(shelf, encoder, tmp_path):
     assert hit.score > 0.9 and hit.item.media.pages == 2
     assert "scan.pdf (p. 2)" in to_table(found, str(shelf[0]))
     tile = to_tiles(to_payload(found)["hits"])[0]
-    assert tile.page == 2
-    drawn = read_thumbnail(tile.path, (200, 200), Settings(), tile.page).resize((30, 40))
+    assert tile.position == PartPosition(page=2)
+    drawn = read_thumbnail(tile.path, (200, 200), Settings(), tile.position).resize((30, 40))
     wanted, other = noise_picture(2, (300, 400)).resize((30, 40)), Image.new("RGB", (30, 40), "navy")
     assert difference(drawn, wanted) < difference(drawn, other) / 3
 
