@@ -124,7 +124,7 @@ class OpenDocument:
                 facts = pack_texts(read_some(self._document, request.page))
                 return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
             picture = self._document.render(request.page, request.min_side, request.max_pixels)
-            facts = pack_facts(PictureInfo(*picture.size), Embedded())
+            facts = pack_facts(PictureInfo(picture.width, picture.height), Embedded())
             if request.wants == PREPARED:
                 prepare(picture, read_transforms(transforms), prepared)
                 return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
