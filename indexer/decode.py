@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol, TypeVar
@@ -27,7 +27,7 @@ from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.records import Captions, Failed, FileRecord, Known, mtime_ns
 from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
-from indexer.documents import read_parts
+from indexer.documents import read_pages, read_parts
 from indexer.films import hash_film, read_film
 from indexer.picture_reader import DirectReader, PictureReader
 
@@ -195,7 +195,15 @@ class Decoder:
 
     def _decode_picture(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         pixels, info, words = self._reader.prepare(data, self._encoder, max_pixels=self._settings.max_pixels)
-        return Decoded(record, content_hash, (pixels,), info, captions=self._captions(record, None, words))
+        captions = self._captions(record, None, words)
+        parts = None
+        with suppress(MediaError):  # what shows its first page is a picture, whatever is wrong with the others
+            parts = read_pages(self._reader, data, self._encoder, self._settings)
+        if parts is None:
+            return Decoded(record, content_hash, (pixels,), info, captions=captions)
+        return Decoded(
+            record, content_hash, parts.pixels, info, captions=captions, media=parts.media, positions=parts.positions
+        )
 
     def _decode_document(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         with self._reader.document(data) as document:

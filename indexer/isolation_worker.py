@@ -155,6 +155,8 @@ def read_some(document: Document, first: int) -> Texts:
 
 def load_extras() -> None:
     """Load the packages of extras while files can be opened, and what they load when they are first used."""
+    from clipsearch.media.documents import docx, epub, html, pdf, tiff  # noqa: F401
+
     if has_extra("raw"):
         import multiprocessing  # noqa: F401 - which rawpy imports later
 
@@ -169,8 +171,6 @@ def load_extras() -> None:
     if has_extra("documents"):
         import pypdfium2  # noqa: F401
         from charset_normalizer import from_bytes
-
-        from clipsearch.media.documents import docx, epub, html, pdf  # noqa: F401
 
         for name in {*aliases.values()}:  # of web pages, and of the names in archives
             with suppress(LookupError):
