@@ -125,6 +125,7 @@ PARAMETERS: dict[str, Any] = {
     "modality": "image",
     "name": "Summer",
     "offset": 0,
+    "part": 3,
     "q": "a cat on a sofa",
     "size": 256,
     "length": 400,

@@ -19,6 +19,7 @@ from clipsearch.errors import MediaError
 from clipsearch.media.content_hash import hash_content
 from clipsearch.media.decode import HEAD, picture_kind, read_open
 from clipsearch.media.documents.opening import is_pdf
+from clipsearch.media.films.base import film_format
 from clipsearch.paths import unquote_path
 from clipsearch.store.checksums import require_sound
 from clipsearch.store.library import Library
@@ -77,7 +78,7 @@ def open_item(library: Library, item_id: int, limit: int) -> Iterator[ItemFile]:
     with os.fdopen(descriptor, "rb") as file:
         with unnamed_errors():
             head = file.read(HEAD)
-            if picture_kind(head) is None and not is_pdf(head):
+            if picture_kind(head) is None and not is_pdf(head) and film_format(head) is None:
                 raise MediaError("what is there is not a picture")
             file.seek(0)
             status = os.fstat(descriptor)

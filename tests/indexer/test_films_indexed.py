@@ -1,12 +1,16 @@
 """Films from a folder to answers: found by a frame, shown at its time, known again, left out where they are broken."""
 
+import io
 import shutil
+import zipfile
 
 import httpx2
 import pytest
 from PIL import Image
 
+import clipsearch
 from clipsearch.cli import showing
+from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import create_app
 from clipsearch.store.library import Library
@@ -14,6 +18,7 @@ from clipsearch.types import Media, Modality
 from tests.support.cli import run_cli
 from tests.support.films import scene, scenes, write_film
 from tests.support.libraries import counts, index
+from tests.support.serving import serving
 
 pytest.importorskip("av")
 
@@ -75,6 +80,24 @@ def test_a_film_with_words_beside_it_is_found_by_them(encoder, tmp_path):
     assert hit.path.endswith("a.mp4") and hit.item.caption == "the birthday of grandmother"
 
 
+def test_a_client_gets_the_hits_of_an_engine_and_several_libraries_too(shelf, encoder):
+    folder, _ = shelf
+    with SearchEngine(Library(folder / "lib"), encoder=encoder) as engine, serving(engine) as served:
+        own = engine.search("something red", k=4)
+        with clipsearch.Client(served.url) as client:
+            assert client.search("something red", k=4).hits == own.hits
+        with clipsearch.open([served.url]) as joint:
+            found = joint.search("something red", k=4)
+        assert [(hit.path, hit.position, hit.part) for hit in found] == [(h.path, h.position, h.part) for h in own]
+    assert any(hit.position for hit in own)
+
+
+def test_films_alone_are_found_by_their_kind(shelf, encoder):
+    folder, _ = shelf
+    found = searched(folder, encoder, 6, filters=Filter(types=("film",)))
+    assert sorted(hit.path.rsplit("/", 1)[-1] for hit in found) == ["a.mp4", "b.mkv"]
+
+
 def test_it_is_shown_by_its_frame(shelf):
     folder, _ = shelf
     Image.fromarray(scene(3)).save(folder / "three.png")
@@ -111,6 +134,10 @@ async def test_a_server_gives_out_its_frames(shelf, encoder):
             whole = await client.get(f"/v1/items/{film.id}/image?part=1")
             assert whole.headers["content-type"] == "image/jpeg"
             assert (await client.get(f"/v1/items/{film.id}/thumbnail?part=3")).status_code == 404
+            zipped = await client.post("/v1/download", json={"ids": [film.id]})
+            with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+                (name,) = (each for each in archive.namelist() if each.endswith(".mp4"))
+                assert archive.read(name) == (folder / "films" / "a.mp4").read_bytes()
             picture = next(item for item in engine.find() if item.path.endswith("c.png"))
             assert (await client.get(f"/v1/items/{picture.id}/thumbnail?part=1")).status_code == 404
             assert (await client.get(f"/v1/items/{picture.id}/thumbnail")).status_code == 200

@@ -10,7 +10,7 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.errors import MediaError, PictureError
-from clipsearch.media.films import process
+from clipsearch.media.films import decoding, process
 from clipsearch.media.films.base import FilmRequest, film_format
 from clipsearch.media.films.facts import read_facts
 from clipsearch.media.films.process import FilmReader, check_film, frame_at, open_film
@@ -116,6 +116,21 @@ def test_too_many_pixels_are_refused(tmp_path):
     path = write_film(tmp_path / "a.mp4", scenes([1], 1))
     with pytest.raises(PictureError, match="max_pixels"):
         read(path, max_pixels=10_000)
+
+
+def test_packets_without_a_frame_are_bounded(tmp_path, monkeypatch):
+    path = write_film(tmp_path / "a.mp4", scenes([1], 30))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    length = int.from_bytes(data[start - 8 : start - 4], "big") - 8
+    data[start : start + length] = bytes(length)
+    path.write_bytes(data)
+    monkeypatch.setattr(decoding, "_FRUITLESS", 20)
+    with open(path, "rb") as file:
+        film = decoding.Film(file, FilmRequest(96, 10_000_000))
+        with pytest.raises(PictureError, match="no frame"):
+            list(film.frames())
+    assert film.note == "20 packets in a row hold no frame; the rest is left out"
 
 
 def test_time_is_bounded(tmp_path):

@@ -38,3 +38,4 @@ def test_the_frames_of_a_film_are_a_strip(visit, tmp_path, encoder):
         page = visit(f"{served.url}/?view={picture.id}")
         page.wait_for_selector(".viewer-picture")
         assert page.locator(".strip").is_hidden()
+        page.wait_for_load_state("networkidle")  # the server ends here

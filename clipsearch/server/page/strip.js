@@ -1,15 +1,11 @@
-/** The frames of a film, or the pages of a document, in a row below the picture; one of them is shown large. */
+/** The frames of a film, or the pages of a document, below the picture. */
 
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
 
-const SIDE = 128;
-const STEPS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, Home: -Infinity, End: Infinity };
+const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
-/**
- * Make a strip, hidden while there is nothing to choose from.
- * @param {(item: object, part: object) => void} onPick is called for the part that is to be shown
- */
+/** @param {(item: object, part: object) => void} onPick is called for the part that is to be shown */
 export function createStrip(onPick) {
   const element = h("div", { class: "strip", role: "toolbar", hidden: true });
   element.addEventListener("keydown", (event) => {
@@ -22,7 +18,6 @@ export function createStrip(onPick) {
     next.click();
   });
 
-  /** Show the parts of an item, of which the one that matched is the current one. */
   function show(item) {
     const parts = item.parts ?? [];
     element.hidden = parts.length < 2;
@@ -36,7 +31,7 @@ export function createStrip(onPick) {
       choose(part.index);
       onPick(item, part);
     };
-    const image = h("img", { alt: "", loading: "lazy", src: `${pictureOf(item, "thumbnail", part.index)}&size=${SIDE}`, draggable: "false" });
+    const image = h("img", { alt: "", loading: "lazy", src: `${pictureOf(item, "thumbnail", part.index)}&size=128` });
     return h("button", { type: "button", class: "strip-part", "data-part": part.index, onclick: pick }, image, h("span", {}, part.text));
   }
 
@@ -52,7 +47,6 @@ export function createStrip(onPick) {
   return { element, show };
 }
 
-/** Return the address of a part of an item. what: `image` or `thumbnail`. */
 export function pictureOf({ id, content_hash: hash }, what, part) {
   return `/v1/items/${id}/${what}?v=${hash.slice(0, 16)}&part=${part}`;
 }

@@ -239,7 +239,6 @@ function imageOf(item) {
   return `/v1/items/${id}/image?v=${hash.slice(0, 16)}`;
 }
 
-/** Return the address of what is shown at once: of a part that is known, that of the strip. */
 function firstOf(item) {
   return item.media && item.position ? `${pictureOf(item, "thumbnail", item.position.index)}&size=512` : thumbnailOf(item, 256);
 }
