@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol, TypeVar
@@ -27,7 +27,7 @@ from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.records import Captions, Failed, FileIdentity, FileRecord, Known, mtime_ns
 from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
-from indexer.documents import read_parts
+from indexer.documents import read_pages, read_parts
 from indexer.films import hash_film, read_film
 from indexer.picture_reader import DirectReader, PictureReader
 
@@ -200,7 +200,14 @@ class Decoder:
         if record.beside.described and captions.taken is not None:
             latitude, longitude = captions.taken.place or (None, None)
             info = replace(info, taken_at=captions.taken.at, latitude=latitude, longitude=longitude)
-        return Decoded(record, content_hash, (pixels,), info, captions=captions)
+        parts = None
+        with suppress(MediaError):  # what shows its first page is a picture, whatever is wrong with the others
+            parts = read_pages(self._reader, data, self._encoder, self._settings)
+        if parts is None:
+            return Decoded(record, content_hash, (pixels,), info, captions=captions)
+        return Decoded(
+            record, content_hash, parts.pixels, info, captions=captions, media=parts.media, positions=parts.positions
+        )
 
     def _decode_document(self, record: FileRecord, content_hash: str, data: bytes) -> Decoded:
         with self._reader.document(data) as document:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from clipsearch.config import Settings
 from clipsearch.encoders.base import Encoder, Pixels
 from clipsearch.errors import DocumentError, PictureError
+from clipsearch.media.documents.tiff import has_directories
 from clipsearch.media.extras import DOCUMENT_SUFFIXES, FILM_SUFFIXES
 from clipsearch.media.text import split_passages
 from clipsearch.paths import suffix
 from clipsearch.types import Media, MediaInfo, PartPosition, Passage
-from indexer.picture_reader import DocumentPages
+from indexer.picture_reader import DocumentPages, PictureReader
 
 logger = logging.getLogger("clipsearch")
 
@@ -48,6 +49,14 @@ def read_parts(document: DocumentPages, encoder: Encoder, settings: Settings) ->
     return DocumentParts(
         MediaInfo(Media.DOCUMENT, pages=pages), tuple(pixels for _, pixels in pictures), positions, passages
     )
+
+
+def read_pages(reader: PictureReader, data: bytes, encoder: Encoder, settings: Settings) -> DocumentParts | None:
+    """Read the pages of a TIFF; None of one that is a single picture. Raises MediaError."""
+    if not has_directories(data):
+        return None
+    with reader.document(data) as document:
+        return read_parts(document, encoder, settings) if document.pages > 1 else None
 
 
 def weigh(path: str) -> int:

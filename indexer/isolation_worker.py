@@ -124,7 +124,7 @@ class OpenDocument:
                 facts = pack_texts(read_some(self._document, request.page))
                 return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
             picture = self._document.render(request.page, request.min_side, request.max_pixels)
-            facts = pack_facts(PictureInfo(*picture.size), Embedded())
+            facts = pack_facts(PictureInfo(picture.width, picture.height), Embedded())
             if request.wants == PREPARED:
                 prepare(picture, read_transforms(transforms), prepared)
                 return (ANSWER.pack(request.number, DONE, len(facts), 0, 0) + facts,)
@@ -155,6 +155,8 @@ def read_some(document: Document, first: int) -> Texts:
 
 def load_extras() -> None:
     """Load the packages of extras while files can be opened, and what they load when they are first used."""
+    from clipsearch.media.documents import docx, epub, html, pdf, tiff  # noqa: F401
+
     if has_extra("raw"):
         import multiprocessing  # noqa: F401 - which rawpy imports later
 
@@ -169,8 +171,6 @@ def load_extras() -> None:
     if has_extra("documents"):
         import pypdfium2  # noqa: F401
         from charset_normalizer import from_bytes
-
-        from clipsearch.media.documents import docx, epub, html, pdf  # noqa: F401
 
         for name in {*aliases.values()}:  # of web pages, and of the names in archives
             with suppress(LookupError):

@@ -15,6 +15,7 @@ from clipsearch.config import Settings
 from clipsearch.errors import DocumentError, MediaError, PictureError, WorkerUnavailableError
 from clipsearch.media.decode import decode_picture, read_bytes
 from clipsearch.media.documents.opening import is_pdf, page_picture
+from clipsearch.media.documents.tiff import has_directories
 from clipsearch.media.extras import FILM_SUFFIXES, require_extra
 from clipsearch.media.films.process import frame_at, open_film
 from clipsearch.paths import printable, suffix
@@ -118,10 +119,11 @@ def _read_frame(path: str, position: PartPosition | None, side: int, settings: S
 
 def _look(data: bytes, page: int | None, side: int, max_pixels: int) -> Image.Image:
     """Decode a picture, or draw a page of a document. Raises PictureError."""
-    if not is_pdf(data[:1024]):
+    if not is_pdf(data[:1024]) and (page is None or not has_directories(data)):
         return decode_picture(data, min_side=side, max_pixels=max_pixels)[0]
     try:
-        require_extra("documents", "pages of a PDF")
+        if is_pdf(data[:1024]):
+            require_extra("documents", "pages of a PDF")
         return page_picture(data, page or 1, side, max_pixels)
     except DocumentError as error:
         raise PictureError(str(error)) from error

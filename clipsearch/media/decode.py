@@ -291,6 +291,20 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
+def decode_frame(data: bytes, frame: int, side: int, max_pixels: int) -> Image.Image:
+    """Decode a directory of a TIFF, counted from 0, as `decode_picture` does its first page. Raises PictureError."""
+    try:
+        picture = TiffImagePlugin.TiffImageFile(BytesIO(data))
+        picture.seek(frame)
+        _check_pixels(picture, "TIFF", 1, max_pixels)
+        picture.load()
+        return to_rgb(picture, "TIFF", side)
+    except PictureError:
+        raise
+    except Exception as error:
+        raise PictureError(_reason("TIFF", error)) from error
+
+
 def _kind_of(data: bytes) -> str:
     kind = picture_kind(data[:HEAD])
     if kind is None:

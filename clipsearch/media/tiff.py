@@ -10,7 +10,7 @@ MAX_PAGES = 16
 """How many pages are searched for the first full page."""
 
 _SUBFILE_TYPE, _BITS, _SAMPLES, _PLANAR = 254, 258, 277, 284
-_REDUCED = 1
+_REDUCED, _PAGE, _MASK = 1, 2, 4
 
 
 def choose_page(picture: Image.Image) -> None:
@@ -28,6 +28,26 @@ def choose_page(picture: Image.Image) -> None:
             break
     if _tag(picture, _PLANAR) == 2 and _tag(picture, _SAMPLES) > 1 and _tag(picture, _BITS) > 8:
         raise PictureError("a TIFF whose colors lie in planes of more than 8 bits; save it with interleaved samples")
+
+
+def full_pages(picture: Image.Image, most: int) -> list[int]:
+    """Return the numbers of the directories of a TIFF that are pages, of at most so many directories.
+
+    Smaller versions and masks are none, nor what is less than half as large as the first page without saying that it is
+    one (NewSubfileType, TIFF 6.0, page 36).
+    """
+    pages: list[int] = []
+    least = 0
+    for number in range(most):
+        try:
+            picture.seek(number)
+        except EOFError:
+            break
+        kind, (width, height) = _tag(picture, _SUBFILE_TYPE), picture.size
+        if not kind & (_REDUCED | _MASK) and (kind & _PAGE or width * height >= least):
+            pages.append(number)
+            least = least or width * height // 4
+    return pages
 
 
 def is_unsupported(error: Exception) -> bool:

@@ -40,7 +40,7 @@ def touch(*paths: Path) -> None:
 
 
 def test_only_pictures_and_texts_are_found_whatever_the_case(tmp_path):
-    touch(*(tmp_path / name for name in ("a.jpg", "b.JPG", "c.Md", "d.heic", "e.exe", "f", "g.jpg.part", "h.mp4")))
+    touch(*(tmp_path / name for name in ("a.jpg", "b.JPG", "c.Md", "d.heic", "e.exe", "f", "g.jpg.part", "h.mp3")))
     assert walk(tmp_path) == ["a.jpg", "b.JPG", "c.Md", "d.heic"]
 
 

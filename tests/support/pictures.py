@@ -207,7 +207,7 @@ def odd_corpus(folder: Path) -> dict[str, str]:
         "head.webp": good["plain.webp"][:20],
         "cut.heic": good["plain.heic"][: len(good["plain.heic"]) // 2],
         "film.avif": b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + bytes(100),
-        "vector.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "vector.png": b'<html xmlns="http://www.w3.org/1999/xhtml"/>',
         "textbomb.png": png_file((8, 8), 8, 0, bytes(72), [(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))]),
         "huge.png": png_file((60_000, 60_000), 8, 2, b""),
         "huge.bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 50_000, 50_000, 1, 24, *[0] * 6),

@@ -59,7 +59,10 @@ def _open(data: bytes) -> Document:
     from clipsearch.media.documents.epub import EpubReader
     from clipsearch.media.documents.html import HtmlReader
     from clipsearch.media.documents.pdf import PdfReader
+    from clipsearch.media.documents.tiff import TiffReader, has_directories
 
+    if has_directories(data):
+        return TiffReader(data)
     if is_pdf(data[:1024]):
         return PdfReader(data)
     if data.startswith(_OLE):

@@ -99,6 +99,21 @@ def difference(one, other):
     return sum(abs(a - b) for a, b in zip(one.tobytes(), other.tobytes(), strict=True))
 
 
+def test_a_page_of_a_tiff_is_found_and_shown(tmp_path, encoder):
+    (tmp_path / "files").mkdir()
+    first, *others = [Image.new("RGB", (90, 120), "navy"), noise_picture(4, (90, 120)), noise_picture(8, (20, 30))]
+    first.save(tmp_path / "files" / "fax.tif", save_all=True, append_images=others)
+    Image.new("RGB", (90, 120), "red").save(tmp_path / "files" / "single.tif")
+    report = index(tmp_path / "lib", tmp_path / "files", encoder=encoder)
+    noise_picture(4, (90, 120)).save(tmp_path / "page.png")
+    hit = search(tmp_path / "lib", encoder, image=tmp_path / "page.png", k=3)[0]
+    assert report.added == 2 and hit.position == PartPosition(page=2) and hit.score > 0.999
+    assert hit.item.media.pages == 2 and hit.item.picture.width == 90  # the third is a small version
+    drawn = read_thumbnail(hit.path, (90, 120), Settings(), hit.position)
+    small, navy = noise_picture(4, (90, 120)).resize((30, 40)), Image.new("RGB", (30, 40), "navy")
+    assert difference(drawn.resize((30, 40)), small) < difference(small, navy) / 20
+
+
 def test_a_raw_is_found_and_one_beside_its_jpeg_counts_once(shelf, encoder):
     hits = search(shelf[1], encoder, image=shelf[0] / "IMG_1.dng", k=20)
     names = [os.path.basename(hit.path) for hit in hits]
