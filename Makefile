@@ -14,7 +14,7 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: test
-	$(BIN)/python -m pytest -q -m "slow and not on_postgres"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not on_postgres"
 
 test-postgres: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m on_postgres tests/store

@@ -134,7 +134,8 @@ class Adding:
                 count = min(left, len(batch.done) + len(batch.failed))
                 self._progress.advance(count)
                 left -= count
-        self._progress.advance(left)
+        if left:
+            self._progress.advance(left)
 
     def _fail(self, failed: Sequence[tuple[str, str]]) -> None:
         """Note what failed; of a data set only as much as a report shows."""

@@ -282,6 +282,7 @@ def test_texts_without_an_encoder_say_what_to_do(prepared, tmp_path):
         engine.build(queries=str(tmp_path / "q.txt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     ["", "{}", "[", *(f'{{"dim": {dim}, "vectors": "AAAAAAAA"}}' for dim in ("48", "-1", "0", "Infinity", "1e30"))],

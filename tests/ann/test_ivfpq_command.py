@@ -65,6 +65,7 @@ def test_status_names_the_index_and_what_it_holds(prepared):
     assert index_files(prepared)
 
 
+@pytest.mark.slow
 def test_a_picture_is_its_own_first_answer(prepared):
     hits, said = query(prepared, 123, 10)
     assert "index" not in said

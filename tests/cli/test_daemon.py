@@ -194,6 +194,7 @@ def test_several_libraries_and_clients_at_once(home, daemon, tmp_path, encoder):
     assert b": 4 libraries open" in run_cli("daemon", "--status", env=daemon).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [ALONE, {"CLIPSEARCH_CACHE": ""}, {"CLIPSEARCH_DEBUG": "1"}], ids=repr)
 def test_a_query_that_is_not_for_this_daemon_is_answered_without_it(home, daemon, tmp_path, other):
     if "CLIPSEARCH_CACHE" in other:

@@ -119,6 +119,9 @@ def test_json_says_what_is_known_of_each(home):
         "text": None,
         "metadata": {},
         "tags": [],
+        "media": None,
+        "duration": None,
+        "pages": None,
     }
 
 
@@ -130,7 +133,7 @@ def test_json_says_what_is_known_of_each(home):
             "column 9 is 30, but must be from 1 to 29. This is about --after '2024-02-30', argument 2.",
         ),
         (["--on", "banana"], "'banana' cannot be read as a date"),
-        (["--type", "jpeg,banana"], "There is no type 'banana'. Use image, text, avif"),
+        (["--type", "jpeg,banana"], "There is no type 'banana'. Use image, text, "),
         (["--in", "photos", "--orientation=round"], "This is about --orientation 'round', argument 3."),
         (["--near", "48,x,3"], "'x' at column 4 of '48,x,3' is not a number"),
         (["--near", "48,3"], "is not three numbers"),

@@ -107,11 +107,13 @@ def test_a_full_disk_under_stdout_is_an_error_that_is_reported_once(library, wor
     assert code == 1 and err.count("The system reports an error: No space left on device.") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["index", "dupes", "build", "daemon --stop"])
 def test_a_full_disk_does_not_matter_where_there_is_nothing_to_write(library, words):
     assert run(library, words.split(), ">/dev/full 2>/dev/full")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--help", "query --help", "status", "query cat", "find --json", "models"])
 def test_a_reader_that_has_gone_is_no_error_and_a_full_stderr_never_matters(library, words):
     code, _, _ = run(library, words.split(), "2>/dev/full > >(exec <&-)")

@@ -353,6 +353,7 @@ def test_picture_towers_match_torch(source, side, name, photos, encoders):
     assert cosines(rounded, features).min() > 0.98
 
 
+@pytest.mark.slow
 def test_text_tower_matches_torch(encoders):
     import torch
     from transformers import AutoTokenizer, BertModel

@@ -135,6 +135,7 @@ def test_the_folder_is_indexed_and_searched_and_then_not_needed(siglip, tmp_path
     assert listed[f"onnx-dir:{source}"]["reads"] is None
 
 
+@pytest.mark.slow
 def test_an_attention_mask_and_pictures_of_bytes_are_given_where_they_are_wanted(tmp_path):
     import torch
 

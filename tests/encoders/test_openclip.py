@@ -105,6 +105,7 @@ def run(code, **environment):
     )
 
 
+@pytest.mark.slow
 def test_is_an_encoder(exported):
     assert isinstance(exported.encoder, Encoder)
     assert exported.encoder.dim == exported.reference.model.visual.output_dim
@@ -207,6 +208,7 @@ def _tokenizers(kind, tmp_path_factory):
     return reference, TextTokenizer(Tokenizer.from_str(text), rules)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
 def test_every_character_is_read_as_open_clip_reads_it(clean):
     from open_clip.tokenizer import SimpleTokenizer

@@ -104,6 +104,7 @@ def test_copies_are_found_and_other_photographs_are_not(engine):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["chelsea", "coffee"])
 def test_copies_are_shown_once_and_other_photographs_for_themselves(engine, folder, stem):
     first, *others = engine.search(image=folder / f"{stem}.png", k=100, collapse=True)

@@ -114,6 +114,7 @@ def test_a_plain_query_of_the_command_runs_nothing(sent, state):
     assert not (sent / "marker").exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_a_hub_is_refused_before_anything_is_asked_of_the_hub(sent, state, tmp_path, monkeypatch):
     library = shutil.copytree(sent / "library", tmp_path / "library")
     rename_encoder(library, "openclip:hf-hub:org/name")

@@ -93,6 +93,7 @@ def test_words_of_captions_pass_the_filter_of_captions(album):
             assert engine.find(Filter(caption=words)).total == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "is_caption"),
     [
@@ -340,6 +341,7 @@ def test_a_sidecar_that_is_no_text_is_told_and_loses_no_caption(album, caplog):
     assert album.run() == {"changed": 1, "unchanged": 2, "passages": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blank", [b"\n", b"\xef\xbb\xbf\r\n", b"\xff\xfe\n\0", b" \t\0"])
 def test_a_blank_sidecar_says_nothing(album, blank, caplog):
     exif = Image.Exif()
@@ -585,6 +587,7 @@ def test_the_command_shows_the_picture_and_what_matched(album):
     assert run_cli("query", *library, "roses in a garden", "-k", "1", "--paths").out.decode().count("p000.jpg") == 1
 
 
+@pytest.mark.slow
 def test_compaction_keeps_captions(album):
     for i in range(3):
         album.write("p000.txt", f"{GARDEN} {i}")

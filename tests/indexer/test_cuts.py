@@ -150,6 +150,7 @@ def test_a_table_that_was_read_half_as_one_shard_is_finished_in_parts(
     assert items_of(library) == items_of(fresh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_parts_that_are_embedded_apart_make_the_library_of_a_local_run(
     tmp_path: Path, small_cuts: None, encoder: Encoder, name: str

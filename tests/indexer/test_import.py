@@ -146,7 +146,8 @@ def check_records(tmp_path, library):
     assert [hit.path for hit in hits] == shown
     captions = ["a cat", "a dog ?", None, None, None, "without a name", None]
     assert [hit.item.caption for hit in hits] == captions
-    assert [hit.item.picture and hit.item.picture.taken_at for hit in hits] == [datetime(2024, 7, 31, 12), *[None] * 6]
+    taken = [hit.item.picture and hit.item.picture.taken_at for hit in hits]
+    assert taken == [datetime(2024, 7, 31, 12), None, None, datetime(2024, 7, 31), None, None, None]
     assert hits[0].item.picture.width == 640 and hits[1].item.picture is None
 
 
@@ -162,7 +163,8 @@ def test_records_of_a_parquet_file_give_the_same(tmp_path):
     columns = {key: [record.get(key) for record in RECORDS] for key in ("path", "image_path", "url", "id", "key")}
     captions = [record.get("caption", record.get("text")) for record in RECORDS]
     captions[1] = "a dog ?"  # a parquet file cannot hold half a character
-    taken = pa.array([datetime(2024, 7, 31, 12), *[None] * 6], pa.timestamp("ns"))
+    times = [datetime(2024, 7, 31, 12), None, None, datetime(2024, 7, 31), None, None, None]
+    taken = pa.array(times, pa.timestamp("ns"))
     sizes = {key: pa.array([record.get(key) for record in RECORDS], pa.float64()) for key in ("width", "height")}
     path = parquet(tmp_path / "i.parquet", **columns, caption=captions, **sizes, taken_at=taken, other=[[1]] * 7)
     bring(tmp_path / "lib", save(tmp_path / "v.npy", vectors(7)), items=str(path))

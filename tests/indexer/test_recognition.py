@@ -218,6 +218,7 @@ def test_a_picture_that_cannot_be_read_fails_alone(album, monkeypatch):
     assert album.named("exist") == ["exist.png"] and album.read_pictures() == 0
 
 
+@pytest.mark.slow
 def test_a_reading_that_failed_is_not_that_of_a_copy_and_is_retried_when_asked(album, monkeypatch):
     def fail(self, picture):
         raise PictureError("its text cannot be recognised (on purpose)")
@@ -270,6 +271,7 @@ def test_what_fails_for_now_is_left_for_the_next_run(album, monkeypatch, caplog,
     assert album.read_pictures() == 1 and album.named("exit") == ["exit.png"]
 
 
+@pytest.mark.slow
 def test_damaged_text_is_not_shown_and_is_repaired(album):
     album.read_pictures(ocr=True)
     with closing(sqlite3.connect(album.library / "catalog.db")) as db:

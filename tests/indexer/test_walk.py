@@ -450,6 +450,7 @@ def test_a_single_file_root_that_is_deleted_is_removed(tmp_path, encoder):
     assert counts(index(library, path, encoder=encoder)) == {"removed": 1}
 
 
+@pytest.mark.slow
 def test_thousands_of_single_files_on_the_command_line(tmp_path, encoder):
     library = tmp_path / "lib"
     folder = tmp_path / "photos"

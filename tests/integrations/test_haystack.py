@@ -391,6 +391,7 @@ def test_texts_and_pictures_are_retrieved_by_either(own, tmp_path):
         retriever.run(query="boats", image=content)
 
 
+@pytest.mark.slow
 def test_files_of_a_library_are_documents(tmp_path, encoder):
     photos(tmp_path / "photos", 2)
     (tmp_path / "photos" / "note.txt").write_text("The boat sails at noon.")

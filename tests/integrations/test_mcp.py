@@ -164,6 +164,7 @@ def test_stdout_has_nothing_but_the_protocol(folder):
     assert lines[1]["result"]["structuredContent"]["hits"]
 
 
+@pytest.mark.slow
 def test_over_http_an_assistant_searches(folder):
     with over_http(folder) as url:
         for options in ({}, {"mode": "legacy"}):  # the protocol of this year, and the handshake of earlier ones

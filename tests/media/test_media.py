@@ -110,6 +110,7 @@ def test_an_mpo_opens_as_its_first_jpeg():
 # --- reduced size ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
 @pytest.mark.parametrize("size", [(800, 600), (601, 799), (333, 1200), (100, 90), (64, 3000)])
 def test_reduced_to_no_less_than_1_4_times_the_side(kind, size):

@@ -304,6 +304,7 @@ def test_a_backup_has_the_records(tmp_path):
         assert (item.text, item.metadata) == ("words", {"n": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

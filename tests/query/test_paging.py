@@ -110,6 +110,7 @@ def test_the_items_left_out_do_not_move_the_next_page(engine):
     assert joined == shown(whole)[: len(joined)] and len(rest) > 0
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(searches(), st.lists(st.tuples(st.integers(1, 330), st.integers(1, 90)), min_size=1, max_size=4))
 def test_a_page_far_down_is_that_of_the_whole_answer(engine, asked, pages):

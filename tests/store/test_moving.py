@@ -25,13 +25,13 @@ from clipsearch.store.schema import metadata
 from clipsearch.store.second_flip import flip
 from clipsearch.store.second_writer import SecondWriter
 from clipsearch.types import Modality
-from tests.store.test_second_set import OTHER, check_other, prepare
 from tests.support import disk as disks
 from tests.support import postgres
 from tests.support.catalogs import raw_catalog
 from tests.support.cli import run_here
 from tests.support.contents import Disk, add_root, block, check, new_library, synchronise
 from tests.support.paths import ROOT
+from tests.support.second_set import OTHER, check_other, prepare
 from tests.support.state import read_state
 
 pytestmark = pytest.mark.postgres

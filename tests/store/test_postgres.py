@@ -20,15 +20,14 @@ from clipsearch.store.forget import forget
 from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.postgres import address, connections, words
-from clipsearch.store.records import Encoded, FileRecord
 from clipsearch.store.summary import summarise
-from clipsearch.types import Modality
 from tests.support import postgres
 from tests.support.catalogs import copy_library, marker_of
-from tests.support.contents import add_root, block, hash_of, new_library, synchronise, vectors_of
+from tests.support.contents import add_root, block, new_library, synchronise
 from tests.support.datasets import write_table
 from tests.support.libraries import index
 from tests.support.paths import ROOT
+from tests.support.postgres_writer import check_all, committed, paths_in, picture, start_writer, where
 from tests.support.state import read_state
 
 pytestmark = pytest.mark.postgres
@@ -39,22 +38,6 @@ def library(tmp_path):
     made = new_library(tmp_path / "lib")
     yield made
     made.close()
-
-
-def picture(path: str, root: int = 1, content: str = "") -> Encoded:
-    content = content or f"p{path}"
-    return Encoded(FileRecord(root, path, 1, 1), hash_of(content), Modality.IMAGE, vectors_of(content))
-
-
-def where(library: Library) -> address.CatalogAddress:
-    marker = address.read_marker(library.folder)
-    assert marker is not None
-    return marker.address
-
-
-def paths_in(library: Library) -> list[str]:
-    with library.read() as snapshot:
-        return sorted(item.path for item in snapshot.list_items(Filter(), None)[0])
 
 
 # --- Whom it connects to
@@ -212,39 +195,6 @@ def test_a_writer_whose_session_ends_never_commits_by_another(library):
 
 
 # --- Deaths
-
-WRITER = """
-import sys
-from pathlib import Path
-from clipsearch.store.library import Library
-from tests.store.test_postgres import picture
-with Library(Path(sys.argv[1])).writer(timeout=60) as opened:
-    for number in range(int(sys.argv[2]), 10**6):
-        opened.commit([picture(f"{number}-{i}") for i in range(3)])
-        print(number, flush=True)
-"""
-
-
-def start_writer(library: Library, first: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(library.folder), str(first)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def committed(writer: subprocess.Popen[str]) -> int:
-    assert writer.stdout is not None
-    line = writer.stdout.readline()
-    assert line, writer.communicate()[1]
-    return int(line)
-
-
-def check_all(library: Library, last: int) -> int:
-    """All that was reported is there, in whole batches, and nothing else is but the batch in flight."""
-    state = read_state(library.folder)
-    batches = {int(path.split("-")[0]) for path in state.live}
-    assert len(state.live) == 3 * len(batches) and batches >= set(range(last + 1))
-    assert batches == set(range(len(batches)))
-    assert not [f for f in examine(Library(library.folder), "build") if f.severity == "problem"]
-    return len(batches)
 
 
 def test_a_writer_that_is_killed_loses_nothing_that_it_reported(library):

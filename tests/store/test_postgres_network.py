@@ -20,10 +20,10 @@ from clipsearch.errors import LibraryError, LibraryLockedError
 from clipsearch.filtering import Filter
 from clipsearch.store.library import Library
 from clipsearch.store.postgres import address, connections
-from tests.store.test_postgres import check_all, committed, paths_in, picture, start_writer, where
 from tests.support import postgres
 from tests.support.contents import PIN, add_root, new_library
 from tests.support.paths import ROOT
+from tests.support.postgres_writer import check_all, committed, paths_in, picture, start_writer, where
 
 pytestmark = pytest.mark.postgres
 
