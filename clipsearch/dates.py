@@ -99,7 +99,7 @@ def _written_out(words: str, now: datetime) -> Period:
 
 def _relative(words: str, now: datetime) -> Period | None:
     moment, unit = _ask_library(words, now, "relative-time", "current")
-    if moment is None:
+    if moment is None or moment.tzinfo is not None:
         return None
     is_counted = any(c.isdigit() for c in words) or words.lower().endswith("ago")
     return _within(moment, "day" if is_counted and unit != "time" else unit)

@@ -39,16 +39,16 @@ def test_what_a_library_in_c_writes_is_shown_on_demand_alone(place, capfd):
 
 
 def test_files_of_other_kinds_are_counted_by_ending_and_named_on_demand(place):
-    for name in ("b.psd", "c.PSD", "d.xmp", "noend", "a.xmp", "a.jpg.xmp", "A.jpg.json", "captions.csv", "e.txt",
+    for name in ("b.xcf", "c.XCF", "d.xmp", "noend", "a.xmp", "a.jpg.xmp", "A.jpg.json", "captions.csv", "e.txt",
                  "a.txt", "Thumbs.db"):  # fmt: skip
         (place / "photos" / name).write_text("image,caption\na.jpg,x\n")
     ran = run_cli("index", "photos", "--library", "lib", "--model", "builtin", "--json", cwd=place)
-    assert ran.json["passed_over"] == {".psd": 2, ".json": 1, ".xmp": 1, "": 1}
-    assert "Passed over 5 files of other kinds: 2 .psd, 1 .json, 1 .xmp, 1 without an ending." in ran.err
-    assert "b.psd" not in ran.err
+    assert ran.json["passed_over"] == {".xcf": 2, ".json": 1, ".xmp": 1, "": 1}
+    assert "Passed over 5 files of other kinds: 2 .xcf, 1 .json, 1 .xmp, 1 without an ending." in ran.err
+    assert "b.xcf" not in ran.err
     ran = run_cli("index", "--library", "lib", "-v", cwd=place)
     named = [line.rpartition("/")[2] for line in ran.err.splitlines() if line.startswith("passed over: ")]
-    assert named == ["A.jpg.json", "b.psd", "c.PSD", "d.xmp", "noend"]
+    assert named == ["A.jpg.json", "b.xcf", "c.XCF", "d.xmp", "noend"]
 
 
 def test_pictures_are_read_by_any_of_their_endings(place):

@@ -102,7 +102,7 @@ def greedy_tower(path, side, dim, limit):
 
 def decoded(number, side, white=False):
     pixels = np.full((side, side, 3), 255 if white else number, np.uint8)
-    return Decoded(FileRecord(1, f"{number}.png", 1, 1), f"hash {number}", (pixels,))
+    return Decoded(FileRecord(1, f"{number}.png", 1, 1), f"hash {number}", ((pixels,),))
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def greedy(export, tmp_path):
 
 def test_an_out_of_memory_of_onnx_runtime_is_our_error(greedy):
     side = greedy.picture_side
-    assert greedy.encode_pixels([decoded(1, side).pixels] * 2).shape == (2, greedy.dim)
+    assert greedy.encode_pixels([decoded(1, side).pixels[0]] * 2).shape == (2, greedy.dim)
     with pytest.raises(EncoderError, match="failed on a batch of 3"):
-        greedy.encode_pixels([decoded(1, side).pixels] * 3)
+        greedy.encode_pixels([decoded(1, side).pixels[0]] * 3)
 
 
 def test_a_batch_that_is_too_large_for_memory_is_halved_until_it_fits(greedy):

@@ -13,6 +13,7 @@ from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import FIRST_STEP, Ranking
 from clipsearch.query.scored import ScoredRows
 from clipsearch.ranking import GAP_WINDOW
+from clipsearch.types import Modality
 from tests.support.cli import run_cli
 from tests.support.sentences import SENTENCES, sentence_library
 from tests.support.vectors import VectorLibrary, unit
@@ -87,7 +88,7 @@ def test_every_answer_is_a_prefix_of_a_longer_one(engine, asked, k, offset):
 @pytest.mark.parametrize("modality", list("it"))
 def test_rows_that_score_alike_keep_their_places(tmp_path, modality):
     rows = VectorLibrary(tmp_path)
-    rows.add(np.repeat(unit(6, 3), 30, axis=0), {"i": "image", "t": "text"}[modality])
+    rows.add(np.repeat(unit(6, 3), 30, axis=0), {"i": Modality.IMAGE, "t": Modality.TEXT}[modality])
     vector = rows.vectors["000003"] + 0.3 * unit(1, 4)[0]
     whole = [hit.item.id for hit in rows.engine.search(vector=vector, k=180)]
     for k in (1, 5, 9, 11, 39, 41, 100):
