@@ -12,9 +12,12 @@ from __future__ import annotations
 from clipsearch.errors import MediaError
 from clipsearch.media.content_hash import hash_content
 from clipsearch.media.decode import read_regular
-from clipsearch.paths import join, quote_path
+from clipsearch.media.extras import FILM_SUFFIXES
+from clipsearch.media.films.process import open_film
+from clipsearch.paths import join, quote_path, suffix
 from clipsearch.store.ledger import Doubt, Ledger, Tally
 from clipsearch.store.records import FileRecord, Root, Scope
+from indexer.films import hash_film
 
 SAMPLE = 64
 """Files that are read of many. If 5 in 100 have changed, 26 in 27 samples have one of these."""
@@ -51,6 +54,9 @@ def hash_of(record: FileRecord, root: str) -> str | None:
     """Return the hash of what a file holds now; None for one that cannot be read or has grown. root: its path."""
     path = join(root, quote_path(record.path))
     try:
+        if suffix(path) in FILM_SUFFIXES:
+            with open_film(path, record.size) as (descriptor, _):
+                return hash_film(descriptor)
         return hash_content(read_regular(path, record.size)[0], path)
-    except (OSError, MediaError):
+    except (OSError, MediaError, MemoryError):
         return None

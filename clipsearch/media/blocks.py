@@ -29,7 +29,7 @@ _MAX_CHUNKS, _MAX_PNG_TEXTS = 100_000, 32
 _PNG_TEXTS = re.compile(
     rb"(?:title|description|creation time|xml:com\.adobe\.xmp|raw profile type (?:exif|app1|iptc|xmp))\0", re.IGNORECASE
 )
-_RAW_PROFILE = re.compile(r"\s*[^\n]*\n\s*(\d+)\s+([0-9a-fA-F\s]*)")
+_RAW_PROFILE = re.compile(r"\s*+[^\n]*\n\s*+(\d+)\s+([0-9a-fA-F\s]*)")
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _IPTC_RESOURCE = 0x0404
 _RESOURCE = re.compile(rb"8BIM\x04\x04(.)", re.DOTALL)

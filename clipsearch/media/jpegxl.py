@@ -34,6 +34,8 @@ class JpegXl(ImageFile.StubImageFile):
         assert self.fp is not None
         data = self.fp.read()
         boxes = dict(_boxes(data)) if data.startswith(CONTAINER) else {b"jxlc": data}
+        if b"jxlc" in boxes and b"jxlp" in boxes:
+            raise SyntaxError("two codestreams")  # the decoder may take the other one, of another size
         stream = boxes.get(b"jxlc") or boxes.get(b"jxlp", b"")[4:]
         if not stream.startswith(CODESTREAM):
             raise SyntaxError("no codestream")
@@ -104,6 +106,8 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if end - start <= most or kind in {b"jxlc", b"jxlp"}:
             found.append((kind, data[start : min(end, start + most)]))
         at = end
+    else:
+        raise SyntaxError("too many boxes")
     return reversed(found)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, select
 
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.inserts import insert_many
-from clipsearch.store.positions import load_position
+from clipsearch.store.positions import MAX_PAGE, MAX_TIME, load_position
 from clipsearch.store.schema import item_media, items, vectors
 from clipsearch.store.sql_values import listed
 from clipsearch.types import Media, MediaInfo, Modality, PicturePart
@@ -38,8 +38,16 @@ def infos_of(connection: Connection, ids: Iterable[int]) -> dict[int, MediaInfo]
     found: dict[int, MediaInfo] = {}
     for row in connection.execute(select(item_media).where(item_media.c.item_id.in_(listed(ids)))):
         if is_sound(row, item_media) and row.media in {*Media}:
-            found[row.item_id] = MediaInfo(Media(row.media), row.duration, row.pages)
+            found[row.item_id] = MediaInfo(Media(row.media), _seconds(row.duration), _pages(row.pages))
     return found
+
+
+def _seconds(stored: object) -> float | None:
+    return float(stored) if isinstance(stored, int | float) and 0 <= stored <= MAX_TIME else None
+
+
+def _pages(stored: object) -> int | None:
+    return stored if isinstance(stored, int) and 0 < stored <= MAX_PAGE else None
 
 
 def picture_parts(connection: Connection, item_id: int) -> list[PicturePart]:

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
-import math
+import re
 
 from clipsearch.types import PartPosition
 
+MAX_TIME, MAX_PAGE = 10_000_000, 1_000_000
+"""Seconds of a film, and pages of a document: a catalog that says more is not believed."""
+
 _TIME, _PAGE = "t=", "page="
+_STORED = re.compile(r"(?:t=(\d{1,8}(?:\.\d{1,3})?)|page=(\d{1,7}))", re.ASCII)
 
 
 def dump_position(position: PartPosition | None) -> str | None:
@@ -23,12 +27,11 @@ def dump_position(position: PartPosition | None) -> str | None:
 
 def load_position(stored: object) -> PartPosition | None:
     """Read a stored position; None where there is none, or where it is none of ours."""
-    if not isinstance(stored, str):
+    match = _STORED.fullmatch(stored) if isinstance(stored, str) else None
+    if match is None:
         return None
-    try:
-        if stored.startswith(_PAGE):
-            return PartPosition(page=int(stored.removeprefix(_PAGE)))
-        time = float(stored.removeprefix(_TIME))
-    except ValueError:
-        return None
-    return PartPosition(time=time) if stored.startswith(_TIME) and math.isfinite(time) else None
+    if match[2]:
+        page = int(match[2])
+        return PartPosition(page=page) if 0 < page <= MAX_PAGE else None
+    time = float(match[1])
+    return PartPosition(time=time) if time <= MAX_TIME else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -114,7 +114,7 @@ class FileRecord:
     size: int
     mtime_ns: int
     beside: CaptionSource = CaptionSource()
-    identity: FileIdentity = UNKNOWN_IDENTITY
+    identity: FileIdentity = field(default=UNKNOWN_IDENTITY, compare=False)
 
 
 def mtime_ns(status: os.stat_result) -> int:

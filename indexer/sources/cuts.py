@@ -20,6 +20,9 @@ LEAST = 4 << 20
 MOST = 256
 """Shards of a table whose rows can only be found by reading past those before them."""
 
+MOST_GROUPED = 100_000
+"""Shards of a table of row groups; one whose head promises more is not cut, and fails where its rows are read."""
+
 _SAMPLES, _SAMPLE = 16, 1 << 16
 """Places of a text that are looked at, and bytes of each."""
 
@@ -40,6 +43,8 @@ def cut_groups(groups: Iterable[tuple[int, int]]) -> list[int]:
     """
     firsts, row, rows, size = [0], 0, 0, 0
     for group_rows, group_size in groups:
+        if group_rows < 0 or len(firsts) + group_rows // ROWS > MOST_GROUPED:
+            return [0]
         if rows and (rows + group_rows > ROWS or size + group_size > BYTES):
             firsts.append(row)
             rows = size = 0
