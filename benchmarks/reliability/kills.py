@@ -149,8 +149,8 @@ class Kills:
 
         commit, descriptor = Writer.commit, os.open(self.acknowledged, os.O_WRONLY | os.O_APPEND)
 
-        def noted(writer: Any, batch: Any) -> Any:
-            done = commit(writer, batch)
+        def noted(writer: Any, batch: Any, *roots: Any) -> Any:
+            done = commit(writer, batch, *roots)
             unresolved = {record.path for record in done.unresolved}
             paths = [each.record.path for each in batch if each.record.path not in unresolved]
             os.write(descriptor, "".join(f"{path}\n" for path in paths).encode())

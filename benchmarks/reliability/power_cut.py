@@ -138,8 +138,8 @@ class Cuts:
         library, descriptor = self.disk.mounted / "lib", os.open(self.acknowledged, os.O_WRONLY | os.O_APPEND)
         commit = Writer.commit
 
-        def noted(writer: Any, batch: Any) -> Any:
-            done = commit(writer, batch)
+        def noted(writer: Any, batch: Any, *roots: Any) -> Any:
+            done = commit(writer, batch, *roots)
             os.write(descriptor, "".join(f"file {each.record.path}\n" for each in batch).encode())
             return done
 

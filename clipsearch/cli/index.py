@@ -140,7 +140,7 @@ def index(
         report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
     if as_json:
         _write_json(report)
-    summarise(report, dry_run)
+    summarise(report, dry_run, verbose)
     if report.interrupted:
         sys.exit(130)
 
@@ -175,14 +175,14 @@ def payload_of(report: IndexReport) -> dict[str, object]:
     return {name: values[name] for name in (*names, *read, *rows, *roots)} | more
 
 
-def summarise(report: IndexReport, dry_run: bool = False) -> None:
+def summarise(report: IndexReport, dry_run: bool = False, verbose: bool = False) -> None:
     """Say on stderr what a run did."""
     for path, reason in report.failed[:SHOWN_FAILURES]:
         note(f"failed: {printable(path)}: {printable(reason)}")
     if len(report.failed) > SHOWN_FAILURES:
         of_files = "" if report.failed_rows else "; see `clipsearch status --failed`"
         note(f"... and {report.count_failed() - SHOWN_FAILURES:,} more{of_files}")
-    _show_notes(report)
+    _show_notes(report, verbose)
     for old, new in report.relocated:
         note(f"moved: {printable(old)} is now {printable(new)}; its files keep ids, tags and collections")
     for path in report.retired:
@@ -200,7 +200,7 @@ def summarise(report: IndexReport, dry_run: bool = False) -> None:
     note(f"{lead}{', '.join(parts)} in {report.seconds:,.1f} s{rate}.")
 
 
-def _show_notes(report: IndexReport) -> None:
+def _show_notes(report: IndexReport, verbose: bool) -> None:
     """Show what was indexed in part, and what was passed over."""
     from clipsearch.media.extras import missing_extras
 
@@ -217,4 +217,5 @@ def _show_notes(report: IndexReport) -> None:
             f"{files:,} {printable(ending) or 'without an ending'}" for ending, files in report.passed_over.items()
         ]
         more = f", {len(kinds) - _SHOWN_KINDS:,} other kinds" if len(kinds) > _SHOWN_KINDS else ""
-        note(f"Passed over {count:,} files of other kinds: {', '.join(kinds[:_SHOWN_KINDS])}{more}. Which: --verbose")
+        of_kinds = f"{'of another kind' if count == 1 else 'of other kinds'}: {', '.join(kinds[:_SHOWN_KINDS])}{more}"
+        note(f"Passed over {count_files(count)} {of_kinds}.{'' if verbose else ' Which: --verbose'}")

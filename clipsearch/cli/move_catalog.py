@@ -24,7 +24,8 @@ def move_catalog(destination: str, as_json: bool, library: str | None) -> None:
     clipsearch move-catalog sqlite
 
     `sqlite` moves it into the library's folder. The copy is compared row by row before it counts; then the catalog is
-    deleted where it was. Searches go on meanwhile. A move that is interrupted changes nothing.
+    deleted where it was. Searches go on meanwhile. After an interruption the library answers
+    from the old place or the new one.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.cli.progress import make_build_progress

@@ -38,7 +38,8 @@ from sqlalchemy import (
     update,
 )
 
-from clipsearch.paths import quote_path, unquote_path
+from clipsearch.media.extras import DOCUMENT_SUFFIXES
+from clipsearch.paths import quote_path, suffix, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
 from clipsearch.store.inserts import insert_many
@@ -341,7 +342,9 @@ class Ledger:
 
 def _is_captioned(item: Row[Any], record: FileRecord) -> bool:
     """Tell whether an item has the captions beside its file, or is not of a kind with captions."""
-    return item.modality == Modality.TEXT or record.beside.stamp in (None, item.caption_stamp)
+    if item.modality == Modality.TEXT or record.beside.stamp in (None, item.caption_stamp):
+        return True
+    return suffix(record.path) in DOCUMENT_SUFFIXES
 
 
 def _to_row(record: FileRecord) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def test_actors_share_a_gpu_by_fractions_and_no_more_than_that(nodes, gpu_node, 
     report = index(tmp_path / "lib", [address], settings, options, encoder=encoder, progress=watching)
     assert report.added == 12 * 38
     assert set(watching.taken) <= {number * gpus for number in range(actors + 1)}
-    assert max(watching.taken) == actors * gpus
+    assert 0 < max(watching.taken) <= actors * gpus
 
 
 @pytest.mark.slow
