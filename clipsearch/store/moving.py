@@ -29,7 +29,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.manifest import is_temporary, temporary_name
 from clipsearch.store.postgres import address as addresses
 from clipsearch.store.postgres import home as server
-from clipsearch.store.postgres.address import CatalogAddress, Marker
+from clipsearch.store.postgres.address import Marker
 from clipsearch.store.postgres.statistics import refresh_all
 from clipsearch.store.reading import CATALOG, MARKER, catalog_file
 from clipsearch.store.row_transfer import copy_rows_of, require_same
@@ -111,7 +111,7 @@ class _ToServer:
     @contextmanager
     def opened(self, library_id: str) -> Iterator[Engine]:
         """Make a schema, which the folder names first, so that the next move knows it if this one dies."""
-        self._sweep()
+        self._sweep(library_id)
         fresh = addresses.new_marker(self._named)
         marker = Marker(fresh.address, library_id)
         self._address = marker.address
@@ -126,7 +126,7 @@ class _ToServer:
             finally:
                 engine.dispose()
         except BaseException:
-            if server.drop_schema(marker.address, note=_NOTE):
+            if not server.drop_schema(marker.address, library_id, note=_NOTE):
                 _unlink(self._folder, MARKER)
             raise
 
@@ -148,7 +148,7 @@ class _ToServer:
             _unlink(self._folder, CATALOG + ending)
         return self._left
 
-    def _sweep(self) -> None:
+    def _sweep(self, library_id: str) -> None:
         """Delete the schema of a move that died."""
         try:
             marker = addresses.read_marker(self._folder)
@@ -156,9 +156,10 @@ class _ToServer:
             return
         if marker is None:
             return
-        is_same = marker.address.url == self._named.url
-        if not is_same or not server.drop_schema(replace(self._named, schema=marker.address.schema), note=_NOTE):
-            self._left = _left(marker.address)
+        if marker.address.url != self._named.url:
+            self._left = server.left_at(marker.address)
+        else:
+            self._left = server.drop_schema(replace(self._named, schema=marker.address.schema), library_id, note=_NOTE)
 
 
 class _ToFile:
@@ -168,13 +169,18 @@ class _ToFile:
         self._folder = folder
         marker = addresses.read_marker(folder)
         assert marker is not None
-        self._address = addresses.resolve(marker, None)
+        self._address, self._library_id = addresses.resolve(marker, None), marker.library_id
         self._path = folder / temporary_name("catalog")
         self.before, self.after = marker.address.place, str(folder / CATALOG)
 
     @contextmanager
     def opened(self, library_id: str) -> Iterator[Engine]:
-        """Make a file under a temporary name."""
+        """Make a file under a temporary name. Raises StoreCorruptError for the catalog of another library."""
+        if library_id != self._library_id:
+            raise StoreCorruptError(
+                f"The catalog at {self._address.place} is that of another library. Restore {self._folder / MARKER} "
+                "from a backup."
+            )
         with open_folder(self._folder) as folder:
             for name in folder.names():
                 if any(is_temporary(name.removesuffix(ending)) for ending in ("", *_BESIDE)):
@@ -208,14 +214,7 @@ class _ToFile:
     def clean(self) -> str:
         """Delete the catalog on the server."""
         _unlink(self._folder, MARKER)
-        return "" if server.drop_schema(self._address) else _left(self._address)
-
-
-def _left(address: CatalogAddress) -> str:
-    return (
-        f"The schema {address.schema} may still be at {address.url}. If no library uses it: DROP SCHEMA "
-        f"{address.schema} CASCADE"
-    )
+        return server.drop_schema(self._address, self._library_id)
 
 
 def _unlink(folder: Path, name: str) -> None:

@@ -21,6 +21,7 @@ from clipsearch.store.health import examine
 from clipsearch.store.library import Library
 from clipsearch.store.moving import move_catalog
 from clipsearch.store.postgres import address
+from clipsearch.store.postgres import home as server_home
 from clipsearch.store.schema import metadata
 from clipsearch.store.second_flip import flip
 from clipsearch.store.second_writer import SecondWriter
@@ -226,6 +227,45 @@ def test_the_folder_of_another_user_names_the_server_before_it_is_connected_to(l
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
     with pytest.raises(LibraryError, match="only after you have named it"):
         answers(open_all_the_while)
+
+
+@pytest.mark.parametrize("schema", ["public", "payments"])
+def test_the_schema_of_somebody_else_is_never_filled_or_dropped(url, tmp_path, schema):
+    database = address.parse(url).parameters()["dbname"]
+    Library.create(tmp_path / "own", catalog_url=url).close()  # so that the user has named the server
+    held = f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relkind IN ('r', 'S')"
+    with postgres.running().connect(database) as session:
+        session.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        session.execute(f"CREATE TABLE {schema}.payroll (name text)")
+        folder = tmp_path / "strange"
+        folder.mkdir()
+        said = {"format": 1, "url": address.parse(url).url, "schema": schema, "library_id": "0" * 32}
+        (folder / "catalog.json").write_text(json.dumps(said))
+        for command in (("index", tmp_path), ("move-catalog", "sqlite")):
+            assert run_here(*command, "--library", folder)[0] != 0
+        with pytest.raises(LibraryError):
+            Library(folder)
+        with pytest.raises((LibraryError, InvalidInputError)):
+            Library.create(folder)
+        assert session.execute(held).fetchall() == [("payroll",)]
+
+
+def test_what_is_not_ours_in_our_schema_outlives_a_move(library, url):
+    move_catalog(library, url)
+    (schema,) = schemas(url)
+    with postgres.running().connect(address.parse(url).parameters()["dbname"]) as session:
+        session.execute(f"CREATE TABLE {schema}.payroll (name text)")
+        report = move_catalog(library, None)
+        assert "clipsearch did not make" in report.left
+        held = f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relkind IN ('r', 'S')"
+        assert session.execute(held).fetchall() == [("payroll",)]
+
+
+def test_the_catalog_of_another_library_is_not_dropped(library, url):
+    move_catalog(library, url)
+    marker = address.read_marker(library.folder)
+    assert server_home.drop_schema(marker.address, "0" * 32) and len(schemas(url)) == 1
+    assert answers(library)[0]
 
 
 # --- Deaths

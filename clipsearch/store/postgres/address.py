@@ -32,7 +32,7 @@ _OPTIONS = frozenset({"host", "port", "sslmode", "sslrootcert", "connect_timeout
 """What may stand behind the `?`: parameters of libpq that name or secure the server, and our own `schema`."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9+:/@._~%?&=,\[\]-]+")
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,49}")
+_SCHEMA = re.compile(r"(?!public$|information_schema$|pg_)[a-z_][a-z0-9_]{0,49}")
 _TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}-[0-9a-f]{{16}}\.tmp")
 _ID = re.compile(r"[0-9a-f]{32}")
 _FORMAT = 1
@@ -106,7 +106,7 @@ def parse(url: str) -> CatalogAddress:
     if schema and not _SCHEMA.fullmatch(schema):
         raise InvalidInputError(
             f"The schema {schema[:60]!r} cannot be used. A name has up to 50 of a to z, 0 to 9 and _, and begins with "
-            "no digit."
+            "no digit nor pg_; public is for others."
         )
     return CatalogAddress(_without_password(parts, port, options), schema, parts.password and unquote(parts.password))
 

@@ -11,6 +11,16 @@ from sqlalchemy import Connection
 VERSION = "2"
 """Rises when a function here changes, so that the next writer makes them again."""
 
+NAMES = (
+    "clipsearch_count_words",
+    "clipsearch_elements",
+    "clipsearch_key",
+    "clipsearch_kind",
+    "clipsearch_number",
+    "clipsearch_unseal",
+)
+"""Every function that a schema of ours has, those that triggers call too."""
+
 _IS_CURRENT = "SELECT obj_description(to_regprocedure('clipsearch_key(json)'), 'pg_proc') = ?"
 _CREATE = (
     """

@@ -14,10 +14,17 @@ from clipsearch.store import migrations
 from clipsearch.store.database import guard, mapped_errors, transaction
 from clipsearch.store.identity import get_library_id
 from clipsearch.store.postgres import address as addresses
-from clipsearch.store.postgres import seals
+from clipsearch.store.postgres import functions, seals, words
 from clipsearch.store.postgres.address import CatalogAddress, Marker
 from clipsearch.store.postgres.connections import reader_engine, writer_engine
 from clipsearch.store.reading import CATALOG, MARKER
+from clipsearch.store.schema import metadata
+
+_OWN_TABLES = sorted({*metadata.tables, *words.TABLES})
+_HOLDS = " UNION ALL ".join(
+    f"SELECT 1 FROM {table} WHERE {column} = to_regnamespace(?)"
+    for table, column in (("pg_class", "relnamespace"), ("pg_proc", "pronamespace"), ("pg_type", "typnamespace"))
+)
 
 
 class CatalogSchema:
@@ -55,11 +62,14 @@ class CatalogSchema:
             raise
         return engine
 
-    def writer(self, timeout: float = 0.0, check: Callable[[], None] = lambda: None) -> Engine:
+    def writer(self, timeout: float = 0.0) -> Engine:
         """Return an engine for writing, which holds the writer's lock.
 
-        timeout: seconds to wait for it. check: called before a catalog is made.
+        timeout: seconds to wait for it. Raises LibraryError where the schema has no catalog; none is made.
         """
+        return self._open(timeout, self._refuse)
+
+    def _open(self, timeout: float, check: Callable[[], None]) -> Engine:
         engine = open_schema(self._require_marker(), self._address, timeout, check)
         try:
             self._require_own(engine)
@@ -80,7 +90,7 @@ class CatalogSchema:
             require_free(marker.address, timeout)
             addresses.write_marker(self._folder, marker)
             self._marker, self._state = marker, _state(self._folder)
-        self.writer(timeout, check).dispose()
+        self._open(timeout, check).dispose()
         if self._word is not None and self._word.url == self._address.url:
             addresses.trust(self._word.url)
 
@@ -89,10 +99,10 @@ class CatalogSchema:
         return self._marker
 
     def _require_own(self, engine: Engine) -> None:
-        """Raise StoreCorruptError unless the catalog is that of this library."""
+        """Raise LibraryError unless there is a catalog, StoreCorruptError unless it is that of this library."""
         marker = self._require_marker()
         if not migrations.schema_version(engine):
-            return
+            self._refuse()
         with engine.connect() as connection, connection.begin():
             found = get_library_id(connection)
         if found != marker.library_id:
@@ -101,6 +111,12 @@ class CatalogSchema:
                 "library's: clipsearch index --catalog URL"
             )
 
+    def _refuse(self) -> None:
+        raise LibraryError(
+            f"There is no catalog at {self._address.place}, which {self._folder / MARKER} names. Restore the database "
+            "from its backup, or use another library if this one is a stranger's."
+        )
+
 
 def open_schema(
     marker: Marker, address: CatalogAddress, timeout: float, check: Callable[[], None] = lambda: None, note: str = ""
@@ -108,6 +124,7 @@ def open_schema(
     """Open a catalog for writing, and make it where the schema has none; the engine holds the writer's lock.
 
     address: what to connect to. check: called before a catalog is made. note: a comment that the new schema gets.
+    Raises InvalidInputError where the schema has no catalog but holds something: nothing is made in it.
     """
     engine = writer_engine(address, timeout)
     try:
@@ -116,6 +133,7 @@ def open_schema(
         if not migrations.schema_version(engine):
             check()
             with transaction(engine) as connection:
+                _require_empty(connection, address)
                 connection.execute(CreateSchema(address.schema, if_not_exists=True))
                 if note:
                     set_note(connection, address.schema, note)
@@ -135,36 +153,77 @@ def set_note(connection: Connection, schema: str, note: str | None) -> None:
 def require_free(address: CatalogAddress, timeout: float) -> None:
     """Raise InvalidInputError where the schema that an address names holds something."""
     engine = writer_engine(address, timeout)
-    query = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(?) LIMIT 1"
     try:
         with mapped_errors(), engine.connect() as connection:
-            if connection.exec_driver_sql(query, (address.schema,)).first() is not None:
-                raise InvalidInputError(
-                    f"The schema {address.schema} of {address.url} holds something already. Name another by "
-                    "?schema=NAME, or none, for one that is made for the library."
-                )
+            _require_empty(connection, address)
     finally:
         engine.dispose()
 
 
-def drop_schema(address: CatalogAddress, *, note: str = "") -> bool:
-    """Delete a catalog from its server; note: only where the schema has that comment. Tell whether it is gone.
+def _require_empty(connection: Connection, address: CatalogAddress) -> None:
+    if connection.exec_driver_sql(f"{_HOLDS} LIMIT 1", (address.schema,) * 3).first() is not None:
+        raise InvalidInputError(
+            f"The schema {address.schema} of {address.url} holds something already. Name another by "
+            "?schema=NAME, or none, for one that is made for the library."
+        )
 
-    Nothing happens while another process writes to it, or reads from it for longer than half a minute.
+
+def drop_schema(address: CatalogAddress, library_id: str, *, note: str = "") -> str:
+    """Delete the catalog of a library from its server, and its schema unless that holds something else.
+
+    note: only where the schema has that comment. Return what is left, "" for nothing. Nothing happens to the catalog of
+    another library, while another process writes to it, or reads from it for longer than half a minute.
     """
     present = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = ?"
     engine = writer_engine(address)
     try:
         with transaction(engine) as connection:
             found = connection.exec_driver_sql(present, (address.schema,)).all()
-            if found and note in ("", found[0][0]):
-                connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
-                connection.exec_driver_sql(f'DROP SCHEMA "{address.schema}" CASCADE')
-        return not found or note in ("", found[0][0])
+            if not found:
+                return ""
+            if note not in ("", found[0][0]):
+                return left_at(address)
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+            if connection.exec_driver_sql("SELECT to_regclass('settings') IS NOT NULL").scalar_one():
+                if get_library_id(connection) != library_id:
+                    return left_at(address)
+                _drop_own(connection, address.schema)
+            elif not note:
+                return left_at(address)
+            return _drop_empty(connection, address)
     except LibraryError:
-        return False
+        return left_at(address)
     finally:
         engine.dispose()
+
+
+def _drop_own(connection: Connection, schema: str) -> None:
+    """Drop what clipsearch makes in a schema, by name; triggers, indexes and sequences go with their tables."""
+    tables = ", ".join(f'"{schema}"."{name}"' for name in _OWN_TABLES)
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {tables} RESTRICT")
+    query = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(?) AND proname = ANY (?)"
+    for (name,) in connection.exec_driver_sql(query, (schema, [*functions.NAMES])).all():
+        connection.exec_driver_sql(f"DROP FUNCTION {name} RESTRICT")
+
+
+def _drop_empty(connection: Connection, address: CatalogAddress) -> str:
+    try:
+        with transaction(connection):
+            connection.exec_driver_sql(f'DROP SCHEMA "{address.schema}" RESTRICT')
+    except LibraryError:
+        return (
+            f"The schema {address.schema} is still at {address.url}: it holds something that clipsearch did not make. "
+            f"The catalog in it is deleted. If nobody needs the rest: DROP SCHEMA {address.schema} CASCADE"
+        )
+    return ""
+
+
+def left_at(address: CatalogAddress) -> str:
+    """Say that a schema may have stayed on its server."""
+    return (
+        f"The schema {address.schema} may still be at {address.url}. If no library uses it, look at what it holds, "
+        f"then: DROP SCHEMA {address.schema} CASCADE"
+    )
 
 
 def _state(folder: Path) -> tuple[bool, int, int]:

@@ -60,6 +60,7 @@ _CREATE_TOTALS = (
     "FOR EACH STATEMENT EXECUTE FUNCTION clipsearch_count_words()",
 )
 _HAS_TOTALS = f"SELECT to_regclass('{_TOTALS}') IS NOT NULL, to_regclass('{NAME}') IS NOT NULL"
+TABLES = (NAME, _TOTALS)
 _COLUMNS = ("item_id", "length", "tokens", "words")
 _table = lightweight(NAME, column("item_id"), column("length"), column("tokens"), column("words"))
 
