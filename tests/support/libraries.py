@@ -23,7 +23,9 @@ from tests.support.pictures import encode, noise_picture
 from tests.support.state import read_state
 
 GENERIC = frozenset(generic_queries())
-REPORT_KEYS = ["added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "seconds"]
+REPORT_KEYS = [
+    "added", "changed", "moved", "removed", "unchanged", "encoded", "failed", "notes", "passed_over", "seconds",
+]  # fmt: skip
 
 
 def photo(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
