@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from clipsearch.media.films.process import check_film
 from clipsearch.present import position_payload
 from clipsearch.query.embedding import open_image
 from clipsearch.query.engine import SearchEngine
+from clipsearch.server.drawing import draw_apart, is_drawn_apart, place
 from clipsearch.server.service import Service
 from clipsearch.types import Item, PartPosition
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.store.picture_files import OpenPicture
-
-_FRAMES = threading.BoundedSemaphore(2)
-"""Frames of films that are decoded at a time, each in a process of its own."""
 
 MAX_FILE = 256 << 20
 """Bytes of the largest file that is given out or reduced."""
@@ -51,7 +48,10 @@ def open_given(service: Service, source: bytes | str) -> Image:
     pixels = min(limits.max_pixels, engine.settings.max_pixels)
     size = min(limits.max_upload, engine.settings.max_picture_bytes)
     bounded = replace(engine.settings, max_pixels=pixels, max_picture_bytes=size)
-    return open_image(source, engine.encoder.picture_side, bounded)
+    side = engine.encoder.picture_side
+    if isinstance(source, bytes) and len(source) <= size and is_drawn_apart(source):
+        return draw_apart(source, side, bounded)
+    return open_image(source, side, bounded)
 
 
 def find_item(engine: SearchEngine, item_id: int) -> Item | None:
@@ -91,17 +91,20 @@ def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int, part: 
 
     part: the number of a frame of a film, or of a page of a document.
     """
-    from clipsearch.gallery.tiles import encode_frame, encode_thumbnail
+    from clipsearch.gallery.tiles import encode_frame, encode_jpeg, encode_thumbnail
 
     position = position_of(picture, part)
     if position is not None and position.time is not None:
         if picture.descriptor is None:
             raise MediaError("its film is not kept")
         check_film(picture.descriptor, engine.settings.max_film_bytes)
-        with _FRAMES:
+        with place():
             return encode_frame(picture.descriptor, position.time, side, engine.settings)
     data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
-    return encode_thumbnail(data, side, engine.settings.max_pixels, None if position is None else position.page)
+    page = None if position is None else position.page
+    if is_drawn_apart(data, page):
+        return encode_jpeg(draw_apart(data, side, engine.settings, page), side)
+    return encode_thumbnail(data, side, engine.settings.max_pixels)
 
 
 def position_of(picture: OpenPicture, part: int) -> PartPosition | None:
