@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Slow tests with a browser, or with a cluster of processes, which run by themselves.
+ALONE := tests/page tests/indexer/test_executors.py
 PHOTOS ?=
 QUERY ?=
 
@@ -14,7 +16,8 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: test
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not on_postgres"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not on_postgres" $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest -q -m "slow and not on_postgres" $(ALONE)
 
 test-postgres: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m on_postgres tests/store
