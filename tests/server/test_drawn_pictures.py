@@ -9,6 +9,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.server import pictures
 from clipsearch.store.library import Library
 from tests.support.documents import make_pdf
+from tests.support.films import scenes, write_film
 from tests.support.hostile_drawings import SVG_OF_MASKS, pdf_of_forms
 from tests.support.libraries import index
 from tests.support.serving import inside
@@ -73,3 +74,17 @@ async def test_where_too_many_are_drawn_the_server_is_busy(drawn):
         for answer in answers:
             assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
         assert (await client.get(urls["pdf"])).status_code == 200
+
+
+async def test_a_frame_of_a_film_does_not_wait_long_for_others(tmp_path, encoder):
+    pytest.importorskip("av")
+    (tmp_path / "films").mkdir()
+    write_film(tmp_path / "films" / "a.mp4", scenes([1], 1))
+    index(tmp_path / "library", tmp_path / "films", encoder=encoder)
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        async with inside(engine) as client:
+            url = (await items(client))["mp4"]
+            with pictures._turn(pictures._FRAMES), pictures._turn(pictures._FRAMES):
+                answer = await client.get(url)
+                assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+            assert (await client.get(url)).status_code == 200
