@@ -30,6 +30,7 @@ GROUPS_LOOKED_AT = 24
 """Of some hundred: 99 of 100 rows get their nearest list, the others one that is nearly as near."""
 
 _ROWS_PER_GROUP = 256
+_SMALL, _HEAP_SHARE = 10_000, 8
 
 
 def cluster(rows: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -92,6 +93,24 @@ class Groups:
         found = faiss.IndexIDMap2(faiss.IndexFlatL2(self._centroids.shape[1]))
         found.add_with_ids(np.ascontiguousarray(self._centroids[lists]), lists)
         return found
+
+
+def best_columns(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the columns of the best scores (n, columns) of each row, in any order: int64 (n, count).
+
+    FAISS keeps the few best of a row in a heap, by all cores; NumPy is faster where few are left out, or all is small.
+    """
+    scores = np.ascontiguousarray(scores)
+    rows, columns = scores.shape
+    if scores.size <= _SMALL or _HEAP_SHARE * count > columns:
+        return np.argpartition(scores, columns - count, axis=1)[:, columns - count :]
+    faiss = import_faiss()
+    kept, found = np.empty((rows, count), np.float32), np.empty((rows, count), np.int64)
+    heap = faiss.float_minheap_array_t()
+    heap.nh, heap.k, heap.val, heap.ids = rows, count, faiss.swig_ptr(kept), faiss.swig_ptr(found)
+    heap.heapify()
+    heap.addn(columns, faiss.swig_ptr(scores))
+    return found
 
 
 def flat(centroids: NDArray[np.float32]) -> Any:  # noqa: ANN401

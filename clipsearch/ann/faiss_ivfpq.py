@@ -101,6 +101,7 @@ class IvfPqIndex:
         self._grouped: coarse.Groups | None = None
         self._last = threading.local()
         self._sizes: NDArray[np.int64] | None = None
+        self._diameters: NDArray[np.float32] | None = None
         self._centroids = self._norms = self._offsets = np.empty(0, np.float32)
 
     @property
@@ -195,39 +196,39 @@ class IvfPqIndex:
         Such a row has the list and the code of the query as float16, so its score is known but for the rounding of
         FAISS, which scans with tables of 8 bits: at most half a step for each sub-quantiser.
         """
-        rounded = widen(queries.astype(np.float16))
-        turned, homes = self._searched(rounded)
+        turned, homes = self._searched(queries)
         home = self._centroids[homes]
-        rows = turned - self._mean @ self._rotation
-        codebooks = self._codebooks()
-        nearness = self._by_code(rows - home, codebooks) - 0.5 * (codebooks**2).sum(axis=1)[:, None]
-        tables = self._by_code(turned, codebooks)
-        decoded = np.take_along_axis(tables, nearness.argmax(axis=2)[:, :, None], 2)[:, :, 0].sum(axis=0)
-        steps = np.ptp(tables, axis=2).max(axis=0) / np.float32(255)
-        scores = (turned * home).sum(axis=1) + decoded + queries @ self._mean
+        with mapped_errors("IVF-PQ", "searched"):
+            quantizer = self._index.pq
+            row = quantizer.decode(quantizer.compute_codes(turned - self._mean @ self._rotation - home))
+        row += home
+        parts = turned.reshape(len(turned), self._params.m, -1)
+        lengths = np.sqrt(np.einsum("nmd,nmd->nm", parts, parts))
+        steps = (lengths * self._code_diameters()).max(axis=1, initial=0) / np.float32(255)
+        scores = np.einsum("nd,nd->n", turned, row) + queries @ self._mean
         own: NDArray[np.float32] = scores - steps * np.float32(self._params.m / 2)
         return own
 
-    def _searched(self, rounded: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _searched(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return queries turned, and the lists of rows like them; as this thread's last search had them, if it can."""
         last: _Search | None = getattr(self._last, "search", None)
-        if last is not None and np.array_equal(last.queries, rounded):
+        if last is not None and np.array_equal(last.queries, queries):
             return last.turned, last.homes
-        turned = self._turned(rounded)
+        turned = self._turned(widen(queries.astype(np.float16)))
         with mapped_errors("IVF-PQ", "searched"):
             return turned, self._lists_of(turned - self._mean @ self._rotation)
 
-    def _codebooks(self) -> NDArray[np.float32]:
-        """Return the codes of each sub-quantiser in columns: float32 (m, dimensions of one, codes)."""
-        centroids = import_faiss().vector_to_array(self._index.pq.centroids)
-        books: NDArray[np.float32] = centroids.reshape(self._params.m, 1 << NBITS, -1).transpose(0, 2, 1)
-        return books
+    def _code_diameters(self) -> NDArray[np.float32]:
+        """Return the largest distance between two codes of each sub-quantiser: float32 (m,).
 
-    def _by_code(self, rows: NDArray[np.float32], codebooks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the inner products of rows (n, padded dim) with each code of each sub-quantiser: (m, n, codes)."""
-        parts = rows.reshape(len(rows), self._params.m, -1).transpose(1, 0, 2)
-        products: NDArray[np.float32] = np.matmul(parts, codebooks)
-        return products
+        The entries of a query's table for it differ by no more than this times the length of that part of the query.
+        """
+        if self._diameters is None:
+            centroids = import_faiss().vector_to_array(self._index.pq.centroids)
+            books = centroids.reshape(self._params.m, 1 << NBITS, -1)
+            apart = books[:, :, None] - books[:, None]
+            self._diameters = np.sqrt((apart**2).sum(axis=3).max(axis=(1, 2)))
+        return self._diameters
 
     def scanned(self, queries: NDArray[np.float32], probe: Probe) -> float:
         """Return how many rows a query looks at on average."""
@@ -306,7 +307,8 @@ class IvfPqIndex:
     def _adopt(self, index: Any, quantizer: Any) -> None:  # noqa: ANN401
         """Use a FAISS index; its centroids are looked at where it keeps them."""
         faiss = import_faiss()
-        self._index, self._quantizer, self._sizes = index, quantizer, None  # the second owns the centroids
+        self._index, self._quantizer = index, quantizer  # the second owns the centroids
+        self._sizes = self._diameters = None
         shape = (self.nlist, self._params.padded_dim)
         self._centroids = faiss.rev_swig_ptr(quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
         self._norms = (self._centroids**2).sum(axis=1)
@@ -334,7 +336,7 @@ class IvfPqIndex:
             merit = products - np.float32(probe.radius) * self._norms
             # where a row like the query would be: a picture must find itself
             merit[np.arange(len(merit)), homes] = np.inf
-            lists = np.argpartition(merit, self.nlist - nprobe, axis=1)[:, self.nlist - nprobe :]
+            lists = coarse.best_columns(merit, nprobe)
         return np.ascontiguousarray(lists, np.int64), np.take_along_axis(products, lists, 1), homes
 
     def _home(self, turned: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -359,7 +361,7 @@ class IvfPqIndex:
         rounded = widen(queries.astype(np.float16))  # as the rows are: equal ones share a list
         turned = self._turned(rounded)
         lists, products, homes = self._route(turned, probe)
-        self._last.search = _Search(rounded, turned, homes) if len(queries) <= _KEPT_QUERIES else None
+        self._last.search = _Search(queries.copy(), turned, homes) if len(queries) <= _KEPT_QUERIES else None
         options = faiss.SearchParametersIVF(nprobe=lists.shape[1])
         if allowed is not None:
             # FAISS keeps bare pointers: bits and selector must live until the search is over.
