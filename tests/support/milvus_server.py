@@ -28,13 +28,21 @@ class MilvusServer:
     write until the lease of its former self has run out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """Prepare a server. certificate: PEM files of it and its key; with them it takes TLS and known users alone."""
         import milvus
 
         self._folder = folder
         self._config = milvus.MilvusServerConfig()
         ports = [name for name in self._config.configurable_items if name.endswith("_port")]
         self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
+        self._scheme = "https" if certificate else "http"
+        if certificate:
+            names = ("server_pem_path", "server_key_path")
+            for name, path in zip(names, certificate, strict=True):
+                self._config.set(name, str(path))
+            self._config.set("authorization_enabled", True)
+            self._config.set("tls_mode", 1)
         self._config.resolve()
         self._peer_port = free_port()
         self._prepare()
@@ -43,7 +51,7 @@ class MilvusServer:
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self._config.get('proxy_port')}"
+        return f"{self._scheme}://127.0.0.1:{self._config.get('proxy_port')}"
 
     @property
     def is_running(self) -> bool:
