@@ -16,6 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_SECONDS, ANSWER_SECONDS = 240, 60
+GRACE_SECONDS = 5
+"""Of a server that lost its session and stops itself; the default is half an hour, in which it answers nothing."""
+
 PORTS = range(12_000, 32_000)
 """Below those that systems give to connections: one of these could have taken the port when the server is back."""
 
@@ -37,6 +40,7 @@ class MilvusServer:
         ports = [name for name in self._config.configurable_items if name.endswith("_port")]
         self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
         self._scheme = "https" if certificate else "http"
+        self._config.set("common.gracefulStopTimeout", GRACE_SECONDS)
         if certificate:
             names = ("server_pem_path", "server_key_path")
             for name, path in zip(names, certificate, strict=True):
