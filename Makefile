@@ -27,7 +27,7 @@ test-cluster: .venv/dev.stamp
 	$(BIN)/python -c 'import milvus' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps milvus==2.3.5 || \
 		echo "The Milvus server could not be installed: its tests are skipped." >&2
-	$(BIN)/python -m pytest -q -m cluster
+	$(BIN)/python -m pytest -q -m cluster tests/ann
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

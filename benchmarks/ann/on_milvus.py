@@ -2,10 +2,12 @@
 
     python benchmarks/ann/on_milvus.py [--rows 100000] [--dim 512] [--uri http://127.0.0.1:19530]
 
-Without --uri it starts the standalone server of the PyPI package `milvus`, with one thread, on this machine. Rows and
-text queries are made as those of benchmarks/ann. Both indexes are calibrated on the same texts to a recall of 0.95;
-other texts are asked, in turns, and every score is computed again from the rows. FAISS has one thread too. `index MiB`
-is the file of FAISS, and what the memory of a server that was started here grew by.
+Without --uri it starts the standalone server of the PyPI package `milvus` on this machine. Rows and text queries are
+made as those of benchmarks/ann. Both indexes are calibrated on the same texts to a recall of 0.95; other texts are
+asked, in turns, and every score is computed again from the rows. FAISS searches with one thread, the server with a pool
+of its own. `exact tens`: the share of texts whose first ten are those of exact search, in its order; `tens as FAISS
+ivfpq` likewise. `score off by`: the largest difference of a score from exact search. `index MiB` is the file of FAISS,
+and what the memory of a server that was started here grew by, which includes vectors that it buffers.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from clipsearch.ann.candidates import search_candidates
 from clipsearch.ann.faiss_ivfpq import IvfPqParams
 from clipsearch.ann.flat import ArrayRows, exact_search
 from clipsearch.ann.milvus_server import MilvusServer
-from clipsearch.types import Modality
+from clipsearch.types import Modality, Neighbors
 
 K, CLIENTS, ROUNDS = 10, 8, 5
 
@@ -92,36 +94,54 @@ def collection(uri: str, rows: ArrayRows) -> milvus.MilvusIndex:
 
 
 def measured(found: dict, rows: ArrayRows, texts: np.ndarray) -> list[dict]:
-    """Return recall, milliseconds of single searches, and searches a second of several threads, in turns."""
-    true = exact_search(rows, texts, K).ids
+    """Return a row of each: recall, milliseconds of single searches, and searches a second of several threads."""
+    exact = exact_search(rows, texts, K)
     times: dict[str, list[float]] = {name: [] for name in found}
     rates: dict[str, list[float]] = {name: [] for name in found}
-    shares: dict[str, list[float]] = {name: [] for name in found}
+    answers: dict[str, Neighbors] = {}
 
-    def ask(name: str, query: np.ndarray) -> np.ndarray:
+    def ask(name: str, query: np.ndarray) -> Neighbors:
         index, probe = found[name]["index"], found[name]["probe"]
-        return search_candidates(index, rows, query[None], K, probe, find_equal=False).ids[0]
+        return search_candidates(index, rows, query[None], K, probe, find_equal=False)
 
     for _ in range(ROUNDS):
         for name in found:
-            for query, best in zip(texts, true, strict=True):
-                ids, took = timed(lambda name=name, query=query: ask(name, query))
+            parts = []
+            for query in texts:
+                part, took = timed(lambda name=name, query=query: ask(name, query))
                 times[name].append(took)
-                shares[name].append(len({*ids.tolist()} & {*best.tolist()}) / K)
+                parts.append(part)
+            answers[name] = Neighbors(
+                *(np.concatenate([getattr(p, each) for p in parts]) for each in ("ids", "scores"))
+            )
             with ThreadPoolExecutor(CLIENTS) as pool:
                 _, took = timed(lambda name=name, pool=pool: list(pool.map(partial(ask, name), texts)))
             rates[name].append(len(texts) / took)
+    first = next(iter(found))
     return [
         {
             "index": name,
-            "recall": round(float(np.mean(shares[name])), 3),
+            **compared(answers[name], exact),
+            f"tens as {first}": round(float((answers[name].ids == answers[first].ids).all(axis=1).mean()), 3),
             "p50 ms": round(1000 * float(np.percentile(times[name], 50)), 2),
+            f"p50 / {first}": round(float(np.median(times[name]) / np.median(times[first])), 1),
             "p99 ms": round(1000 * float(np.percentile(times[name], 99)), 2),
             f"searches/s, {CLIENTS} threads": round(float(np.median(rates[name]))),
         }
         | found[name]["costs"]
         for name in found
     ]
+
+
+def compared(answer: Neighbors, exact: Neighbors) -> dict[str, float]:
+    """Return how an answer differs from the exact one: the rows found, whole first tens in order, and scores."""
+    same = answer.ids[:, :, None] == exact.ids[:, None, :]
+    difference = np.abs(answer.scores[:, :, None] - exact.scores[:, None, :])[same]
+    return {
+        "recall": round(float(same.any(axis=2).mean()), 3),
+        "exact tens": round(float((answer.ids == exact.ids).all(axis=1).mean()), 3),
+        "score off by": float(f"{difference.max(initial=0):.1g}"),
+    }
 
 
 def timed(do):

@@ -62,15 +62,14 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def uri(milvus_server):
-    if not milvus_server.is_running:
-        milvus_server.start()
-    yield milvus_server.uri
-    if milvus_server.is_running:
-        server = MilvusServer(milvus_server.uri, is_build=True)
-        server_trust.remember(milvus_server.uri)
-        for name in server.collections():
-            server.drop(name)
-        server.close()
+    """The address of a server that answers and has no collections: a test that ended it costs no other one."""
+    milvus_server.revive()
+    server = MilvusServer(milvus_server.uri, is_build=True)
+    server_trust.remember(milvus_server.uri)
+    for name in server.collections():
+        server.drop(name)
+    server.close()
+    return milvus_server.uri
 
 
 def library_of(folder, rows):
@@ -294,11 +293,44 @@ def test_a_server_that_is_killed_between_queries_is_used_again_once_it_is_back(
         assert run_cli("index", "--library", tmp_path / "lib").code in (0, 2)
     finally:
         milvus_server.start()
+    answers_again(engine, texts[0])
+    assert first_ten(engine, texts[:5]) == before
+
+
+@FEW
+def test_a_server_that_hangs_is_given_up_and_used_again_once_it_goes_on(
+    tmp_path, milvus_server, uri, asked, monkeypatch
+):
+    monkeypatch.setattr(milvus, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(client, "ASK_SECONDS", 1.0)
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 1.0)
+    rows, texts = far_apart(600)
+    engine = library_of(tmp_path, rows)
+    engine.build(index="flat")
+    exact = first_ten(engine, texts[:5])
+    engine.build(index="milvus", uri=uri)
+    before = first_ten(engine, texts[:5])
+    said = []
+    with milvus_server.hanging():
+        for _ in ("searched", "connected to"):
+            results = engine.search_batch(vectors=texts[:5], k=10)
+            assert [[(hit.item.key, hit.score) for hit in each] for each in results] == exact
+            said.append(" ".join(results[0].warnings))
+        with pytest.raises(IndexServerError, match="could not be"):
+            MilvusServer(uri).version()
+    assert all(f"The Milvus server at {uri} could not be" in each for each in said), said
+    milvus_server.revive()  # where the hold lasted longer than its lease
+    asked.clear()
+    answers_again(engine, texts[0])
+    assert first_ten(engine, texts[:5]) == before and asked
+
+
+def answers_again(engine, query):
+    """Wait until searches go through the server."""
     end = time.monotonic() + 120
-    while engine.search(vector=texts[0], k=10).warnings:
+    while engine.search(vector=query, k=10).warnings:
         assert time.monotonic() < end
         time.sleep(1)
-    assert first_ten(engine, texts[:5]) == before
 
 
 @FEW

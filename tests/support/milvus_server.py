@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-START_SECONDS = 240
+START_SECONDS, ANSWER_SECONDS = 240, 60
+GRACE_SECONDS = 5
+"""Of a server that lost its session and stops itself; the default is half an hour, in which it answers nothing."""
+
+PORTS = range(12_000, 32_000)
+"""Below those that systems give to connections: one of these could have taken the port when the server is back."""
 
 
 class MilvusServer:
-    """A server in a folder of its own, on free ports of this machine. It may be killed and started again."""
+    """A server in a folder of its own, on free ports of this machine. It may be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    The session of a server is a lease of 30 seconds. One that is held up for longer, such as by a machine that is
+    suspended, ends itself seconds after it goes on. A longer lease would not do: a server that was killed refuses to
+    write until the lease of its former self has run out.
+    """
+
+    def __init__(self, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """Prepare a server. certificate: PEM files of it and its key; with them it takes TLS and known users alone."""
         import milvus
 
         self._folder = folder
         self._config = milvus.MilvusServerConfig()
         ports = [name for name in self._config.configurable_items if name.endswith("_port")]
         self._config.configs.update(data_dir=str(folder), **{name: free_port() for name in ports})
+        self._scheme = "https" if certificate else "http"
+        self._config.set("common.gracefulStopTimeout", GRACE_SECONDS)
+        if certificate:
+            names = ("server_pem_path", "server_key_path")
+            for name, path in zip(names, certificate, strict=True):
+                self._config.set(name, str(path))
+            self._config.set("authorization_enabled", True)
+            self._config.set("tls_mode", 1)
         self._config.resolve()
         self._peer_port = free_port()
         self._prepare()
@@ -32,11 +55,11 @@ class MilvusServer:
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self._config.get('proxy_port')}"
+        return f"{self._scheme}://127.0.0.1:{self._config.get('proxy_port')}"
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs. A server that was held up for half a minute loses its lease, and ends itself."""
+        """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -68,6 +91,27 @@ class MilvusServer:
             assert self._process.poll() is None, f"The server ended: see {self._folder}/logs"
             assert time.monotonic() < end, f"The server did not start in {START_SECONDS} seconds"
             time.sleep(0.2)
+
+    def revive(self) -> None:
+        """Start the server again, with its data, if it was killed, has ended itself, or no longer answers."""
+        end = time.monotonic() + ANSWER_SECONDS
+        while self.is_running and time.monotonic() < end:
+            if self._is_healthy():
+                return
+            time.sleep(0.2)
+        if self._process is not None:
+            self.kill()
+        self.start()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Hold the server up: it takes connections, as the system does for it, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the server as a power cut does."""
@@ -119,6 +163,9 @@ class MilvusServer:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port that nobody listens on now."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"100 ports of {PORTS} are taken")
