@@ -324,6 +324,8 @@ WORDS = [
     "cat",
     "cats",
     "e\u0301te\u0301",
+    "straße",
+    "STRASSE",
 ]
 
 

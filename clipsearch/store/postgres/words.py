@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -32,6 +32,8 @@ from sqlalchemy import table as lightweight
 
 from clipsearch.store.postgres.copying import copy_rows
 from clipsearch.store.schema import items
+from clipsearch.store.sql_values import listed
+from clipsearch.words import Phrase
 
 NAME = "full_text"
 DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
@@ -126,9 +128,9 @@ def differs(connection: Connection, blocks: Iterable[Sequence[tuple[int, str]]])
     return totals(connection).items != known
 
 
-def matching(words: Iterable[tuple[str, bool]]) -> Select[Any]:
-    """Build the query for the ids of items that have all of these words; is_start: the last of them may go on."""
-    return select(_table.c.item_id).where(*(_has(text, is_start) for text, is_start in words))
+def matching(phrases: Iterable[Sequence[Phrase]]) -> Select[Any]:
+    """Build the query for the ids of items that have all of these phrases, each in any of its spellings."""
+    return select(_table.c.item_id).where(*(or_(*map(_has, ways)) for ways in phrases))
 
 
 def count(connection: Connection, text: str, most: int) -> int:
@@ -152,20 +154,29 @@ def totals(connection: Connection) -> Totals:
     return Totals(row[0], row[1])
 
 
-def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
+def ranked(telling: Sequence[Mapping[str, int]], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
     """Build the query for the ids of items, joined, that have all of these words, and their order by BM25.
 
-    telling: how many items have each.
+    telling: the spellings of each, and how many items have each of these.
     """
     average = max(known.words / max(known.items, 1), 1e-9)
     score: ColumnElement[Any] = _number(0.0)
-    for text, hits in telling.items():
+    for text, hits in (pair for ways in telling for pair in ways.items()):
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
         often = _frequency(tuple(tokens_of(text)))
         share = _number(_K1) * (_number(1 - _B) + _number(_B) * cast(_table.c.length, Double) / _number(average))
         score = score + _number(idf) * (often * _number(_K1 + 1)) / (often + share)
-    found = matching((text, False) for text in telling)
+    found = matching([Phrase(text, False) for text in ways] for ways in telling)
     return found.join(items, items.c.id == _table.c.item_id), score.desc()
+
+
+def frequencies(
+    connection: Connection, ids: Sequence[int], phrases: Sequence[str]
+) -> dict[int, tuple[tuple[int, ...], int]]:
+    """Return how often each of these items has each phrase, and how many words it has."""
+    often = (_frequency(tuple(tokens_of(phrase))) for phrase in phrases)
+    query = select(_table.c.item_id, _table.c.length, *often).where(_table.c.item_id.in_(listed(ids)))
+    return {row[0]: (tuple(map(round, row[2:])), row[1]) for row in connection.execute(query)}
 
 
 @lru_cache(maxsize=4096)
@@ -207,9 +218,9 @@ def _cut(token: str) -> str:
     return token if len(token) * 4 <= _MOST_TOKEN else token.encode()[:_MOST_TOKEN].decode("utf-8", "ignore")
 
 
-def _has(text: str, is_start: bool) -> ColumnElement[bool]:
+def _has(phrase: Phrase) -> ColumnElement[bool]:
     """Build the condition "has these words one after the other"."""
-    tokens = tokens_of(text)
+    tokens, is_start = tokens_of(phrase.words), phrase.is_start
     if not tokens:
         return literal_column("false")
     query: ColumnElement[Any] = bindparam(None, _query(tokens, is_start))
