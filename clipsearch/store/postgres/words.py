@@ -1,6 +1,6 @@
 """The words of items in PostgreSQL, which finds and ranks them as SQLite's FTS5 does.
 
-The tokens are those of FTS5 itself: SQLite cuts each text in memory. `tokens` has them in order, each between blanks,
+The tokens are those of FTS5. `tokens` has them in order, each between blanks,
 so that phrases can be looked for; `words`, a tsvector without places, is what the index is on. A text of more words
 than a tsvector holds has none, and is looked through.
 """
@@ -8,10 +8,7 @@ than a tsvector holds has none, and is looked through.
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -31,12 +28,12 @@ from sqlalchemy import (
 from sqlalchemy import table as lightweight
 
 from clipsearch.store.postgres.copying import copy_rows
+from clipsearch.store.postgres.tokens import tokenise, tokens_of
 from clipsearch.store.schema import items
 from clipsearch.store.sql_values import listed
 from clipsearch.words import Phrase
 
 NAME = "full_text"
-DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
 _CREATE = (
     f'CREATE TABLE {NAME} (item_id BIGINT PRIMARY KEY, length BIGINT NOT NULL, tokens TEXT COLLATE "C" NOT NULL, '
     "words TSVECTOR)",
@@ -70,8 +67,6 @@ _MOST_TOKEN, _MOST_VECTOR = 500, 900_000
 """Bytes of a token in `words`, where longer ones are cut, and of all of them; PostgreSQL takes 2,046 and 1 MiB."""
 
 _SEPARATOR = "  "  # two, so that each token has blanks of its own
-
-_NO_TERM = "-"  # no token has it: what FTS5 folds to nothing, such as some marks, is a token all the same
 
 _K1, _B, _LEAST_IDF = 1.2, 0.75, 1e-6
 """Parameters of BM25 as SQLite has them: https://sqlite.org/fts5.html#the_bm25_function"""
@@ -163,7 +158,7 @@ def ranked(telling: Sequence[Mapping[str, int]], known: Totals) -> tuple[Select[
     score: ColumnElement[Any] = _number(0.0)
     for text, hits in (pair for ways in telling for pair in ways.items()):
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
-        often = _frequency(tuple(tokens_of(text)))
+        often = _frequency(tokens_of(text))
         share = _number(_K1) * (_number(1 - _B) + _number(_B) * cast(_table.c.length, Double) / _number(average))
         score = score + _number(idf) * (often * _number(_K1 + 1)) / (often + share)
     found = matching([Phrase(text, False) for text in ways] for ways in telling)
@@ -174,44 +169,29 @@ def frequencies(
     connection: Connection, ids: Sequence[int], phrases: Sequence[str]
 ) -> dict[int, tuple[tuple[int, ...], int]]:
     """Return how often each of these items has each phrase, and how many words it has."""
-    often = (_frequency(tuple(tokens_of(phrase))) for phrase in phrases)
+    often = (_frequency(tokens_of(phrase)) for phrase in phrases)
     query = select(_table.c.item_id, _table.c.length, *often).where(_table.c.item_id.in_(listed(ids)))
     return {row[0]: (tuple(map(round, row[2:])), row[1]) for row in connection.execute(query)}
 
 
-@lru_cache(maxsize=4096)
-def tokens_of(text: str) -> tuple[str, ...]:
-    """Return the tokens of one text."""
-    return tuple(tokenise([text])[0])
-
-
-def tokenise(texts: Sequence[str]) -> list[list[str]]:
-    """Cut texts into tokens, as FTS5 does."""
-    found: list[list[str]] = [[] for _ in texts]
-    with closing(sqlite3.connect(":memory:")) as cutter:
-        cutter.execute(f"CREATE VIRTUAL TABLE {NAME} USING {DEFINITION}")
-        cutter.execute(f"CREATE VIRTUAL TABLE terms USING fts5vocab({NAME}, instance)")
-        cutter.executemany(f"INSERT INTO {NAME} (rowid, words) VALUES (?, ?)", enumerate(texts))
-        for number, term in cutter.execute("SELECT doc, term FROM terms ORDER BY doc, offset"):
-            found[number].append(term or _NO_TERM)
-    return found
-
-
 def _rows(block: Sequence[tuple[int, str]]) -> Iterator[tuple[int, int, str, str | None]]:
-    for (item_id, _), tokens in zip(block, tokenise([text for _, text in block]), strict=True):
-        if tokens:
-            yield item_id, len(tokens), f" {_SEPARATOR.join(tokens)} ", _vector(tokens)
+    for item_id, text in block:
+        if tokens := tokenise(text):
+            yield item_id, len(tokens), f" {_SEPARATOR.join(tokens)} ", _vector(tokens, len(text))
 
 
-def _vector(tokens: Iterable[str]) -> str | None:
-    """Write the words of a text as a tsvector; None for more than it holds."""
-    words = {_cut(token) for token in tokens}
-    written = " ".join(f"'{word}'" for word in sorted(words))
-    return written if len(written.encode()) <= _MOST_VECTOR else None
+def _vector(tokens: Iterable[str], length: int) -> str | None:
+    """Write the words of a text as a tsvector, without quotes, which no token needs; None for more than it holds.
+
+    length: characters of the text.
+    """
+    written = " ".join({*tokens} if length * 4 <= _MOST_TOKEN else set(map(_cut, tokens)))
+    return written if len(written) * 4 <= _MOST_VECTOR or len(written.encode()) <= _MOST_VECTOR else None
 
 
 def _lexemes(vector: str | None) -> set[str] | None:
-    return None if vector is None else {*vector.split(" ")}
+    """Return the words of a tsvector as we write it, without quotes, or as the server does."""
+    return None if vector is None else {word.strip("'") for word in vector.split(" ")}
 
 
 def _cut(token: str) -> str:
