@@ -159,21 +159,19 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
 
 
 class WordCounts:
-    """How many items of one state of a library have a word, as far as that was asked. Safe to share by threads."""
+    """How many items of one state of a library have a word, as far as that was asked. Safe to share by threads.
+
+    is_there: whether there is an index of words; older libraries have none. totals: of PostgreSQL; SQLite keeps its
+    own.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Count the items. is_there: whether there is an index of words; older libraries have none."""
         self.is_there = is_there(connection)
-        total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
-        self.most = most_items(total)
+        self.totals = totals(connection) if is_postgres(connection) else None
+        last = self.totals.last_id if self.totals else connection.execute(select(func.max(items.c.id))).scalar_one()
+        self.most = most_items(last or 0)
         self._counts: dict[str, int] = {}
-        self._totals: Totals | None = None
-
-    def totals(self, connection: Connection) -> Totals:
-        """Count the items with words and their words, in PostgreSQL; SQLite keeps both itself."""
-        if self._totals is None:
-            self._totals = totals(connection)
-        return self._totals
 
     def count(self, connection: Connection, phrase: str) -> int:
         """Count the items that have a phrase, up to one more than `most`."""
@@ -197,8 +195,7 @@ def ranked(
     telling = telling_words(phrases, lambda phrase: counts.count(connection, phrase), counts.most)
     if not telling:
         return NOTHING
-    known = counts.totals(connection) if is_postgres(connection) else None
-    ids = ranked_ids(connection, telling, allowed, limit, known)
+    ids = ranked_ids(connection, telling, allowed, limit, counts.totals)
     return Keywords(ids, tuple(sum(ways.values()) for ways in telling))
 
 

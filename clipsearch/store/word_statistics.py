@@ -60,7 +60,7 @@ def statistics(connection: Connection) -> WordStatistics:
     if not full_text.is_there(connection):
         return WordStatistics(last_id=last)
     if is_postgres(connection):
-        return WordStatistics(*full_text.totals(connection), last)
+        return WordStatistics(*full_text.totals(connection))
     block = connection.exec_driver_sql(_TOTALS).scalar_one_or_none() or b""
     texts, words = [*_varints(block), 0, 0][:2]
     return WordStatistics(texts, words, last)
