@@ -56,11 +56,11 @@ class WordMatch(NamedTuple):
 
 def statistics(connection: Connection) -> WordStatistics:
     """Return the statistics of the words of a library; those of no words where it is older than its index."""
+    if is_postgres(connection):
+        return WordStatistics._make(full_text.totals(connection))
     last = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
     if not full_text.is_there(connection):
         return WordStatistics(last_id=last)
-    if is_postgres(connection):
-        return WordStatistics(*full_text.totals(connection))
     block = connection.exec_driver_sql(_TOTALS).scalar_one_or_none() or b""
     texts, words = [*_varints(block), 0, 0][:2]
     return WordStatistics(texts, words, last)

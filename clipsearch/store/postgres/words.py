@@ -136,7 +136,7 @@ def totals(connection: Connection) -> Totals:
     """Return how many items have words, and how many words; a catalog that was written before has them counted."""
     has_totals = connection.info.get(_TOTALS) or connection.exec_driver_sql(_HAS_TOTALS).one()[0]
     connection.info[_TOTALS] = has_totals  # once there, it stays
-    return Totals(*connection.exec_driver_sql(_KNOWN if has_totals else _COUNTED).one())
+    return Totals._make(connection.exec_driver_sql(_KNOWN if has_totals else _COUNTED).one())
 
 
 def ranked(telling: Sequence[Mapping[str, int]], known: Totals) -> tuple[Select[Any], TextClause]:
