@@ -87,7 +87,7 @@ def matches(
     spelled = [pair for ways in telling for pair in ways.items()]
     if is_postgres(connection):
         read = full_text.frequencies(connection, ids, [phrase for phrase, _ in spelled])
-        return [WordMatch(number, *read[number]) for number in ids]
+        return [WordMatch(number, often, length) for number in ids for often, length in [read[number]]]
     given = to_parameter(ids)
     lengths = {number: next(_varints(size), 0) for number, size in connection.exec_driver_sql(_LENGTHS, (given,))}
     often: dict[int, list[int]] = {number: [] for number in ids}
