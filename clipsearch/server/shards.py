@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -49,6 +50,7 @@ class ShardRequest(BaseModel):
     step: Annotated[int, Field(ge=1, le=forms.MAX_ID)] = 1
     phrases: Annotated[list[Phrase], Field(max_length=256)] = []
     counts: Annotated[list[Whole], Field(max_length=256)] = []
+    ways: Annotated[list[Whole], Field(max_length=256)] = []
     most: Whole = 0
 
 
@@ -156,8 +158,11 @@ def _word_matches(part: LocalPart, state: Snapshot, asked: ShardRequest) -> dict
     if len(asked.counts) != len(asked.phrases):
         raise InvalidInputError("There must be a count for each phrase.")
     wanted = None if asked.filters is None else asked.filters.build()
-    counts = dict(zip(asked.phrases, asked.counts, strict=True))
-    found = state.word_matches(counts, wanted, min(asked.k, 1000))
+    ways = asked.ways or [1] * len(asked.phrases)
+    if sum(ways) != len(asked.phrases) or not all(ways):
+        raise InvalidInputError("Each phrase must be a spelling of one of the words.")
+    spelled = iter(zip(asked.phrases, asked.counts, strict=True))
+    found = state.word_matches([dict(islice(spelled, count)) for count in ways], wanted, min(asked.k, 1000))
     return {"matches": [[each.item_id, each.length, *each.frequencies] for each in found]}
 
 

@@ -7,7 +7,7 @@ before they change. A deleted item keeps its words, as it keeps its rows, until 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from types import ModuleType
@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from clipsearch.errors import LibraryError
 from clipsearch.store.dialect import is_postgres
+from clipsearch.store.phrases import Telling, either, most_items, phrase_of, phrases_of, telling_words
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, record_contents, vectors
 from clipsearch.words import Phrase, parse_words, separate, spellings
 
@@ -58,8 +59,6 @@ _KEPT_COUNTS = 20_000
 
 RANKED = 10_000
 """Matches that are ranked by BM25 at most; SQLite takes some 4 us for each (benchmarks/slopes.py)."""
-
-_MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
 Ids = Select[tuple[int]] | Sequence[int]
 
@@ -150,37 +149,36 @@ def matching(connection: Connection, wanted: str) -> Select[tuple[int]]:
             "The library was written by an earlier version of clipsearch, which did not "
             "index words. Run once: clipsearch index"
         )
+    spelled = [[Phrase(words, phrase.is_start) for words in spellings(phrase.words)] for phrase in parse_words(wanted)]
     if is_postgres(connection):
-        phrases = ((separate(phrase.words), phrase.is_start) for phrase in parse_words(wanted))
-        matches: Select[tuple[int]] = _postgres().matching(phrases)
+        ways = ([Phrase(separate(each.words), each.is_start) for each in every] for every in spelled)
+        matches: Select[tuple[int]] = _postgres().matching(ways)
         return matches
-    found = _table.c.words.op("MATCH")(bindparam(None, " AND ".join(map(_any_spelling, parse_words(wanted)))))
-    return select(_table.c.rowid).where(found)
+    phrases = " AND ".join(either([phrase_of(each) for each in every]) for every in spelled)
+    return select(_table.c.rowid).where(_table.c.words.op("MATCH")(bindparam(None, phrases)))
 
 
 class WordCounts:
-    """How many items of one state of a library have a word, as far as that was asked. Safe to share by threads."""
+    """How many items of one state of a library have a word, as far as that was asked. Safe to share by threads.
+
+    is_there: whether there is an index of words; older libraries have none. totals: of PostgreSQL; SQLite keeps its
+    own.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Count the items. is_there: whether there is an index of words; older libraries have none."""
         self.is_there = is_there(connection)
-        total = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
-        self.most = most_items(total)
+        self.totals = totals(connection) if is_postgres(connection) else None
+        last = self.totals.last_id if self.totals else connection.execute(select(func.max(items.c.id))).scalar_one()
+        self.most = most_items(last or 0)
         self._counts: dict[str, int] = {}
-        self._totals: Totals | None = None
-
-    def totals(self, connection: Connection) -> Totals:
-        """Count the items with words and their words, in PostgreSQL; SQLite keeps both itself."""
-        if self._totals is None:
-            self._totals = _postgres().totals(connection)
-        return self._totals
 
     def count(self, connection: Connection, phrase: str) -> int:
         """Count the items that have a phrase, up to one more than `most`."""
         if phrase not in self._counts:
             if len(self._counts) >= _KEPT_COUNTS:
                 self._counts = {}
-            self._counts[phrase] = _count(connection, phrase, self.most + 1)
+            self._counts[phrase] = count(connection, phrase, self.most + 1)
         return self._counts[phrase]
 
 
@@ -194,38 +192,37 @@ def ranked(
     of the state that the connection sees.
     """
     phrases = phrases_of(wanted) if counts.is_there else []
-    telling: dict[str, int] = {}
-    for phrase in phrases:
-        count = counts.count(connection, phrase)
-        if not count:
-            return NOTHING
-        if count <= counts.most:
-            telling[phrase] = count
+    telling = telling_words(phrases, lambda phrase: counts.count(connection, phrase), counts.most)
     if not telling:
         return NOTHING
-    if is_postgres(connection):
-        found, best_first = _postgres().ranked(telling, counts.totals(connection))
-        found = found.where(~items.c.deleted)
-        found = found if allowed is None else found.where(allowed)
-        if min(telling.values()) > RANKED:
-            newest = found.order_by(items.c.id.desc()).limit(RANKED).subquery()
-            found = found.where(items.c.id >= select(func.min(newest.c.item_id)).scalar_subquery())
-        ids = list(connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars())
-    else:
-        ids = ranked_ids(connection, telling, allowed, limit)
-    return Keywords(ids, tuple(telling.values()))
+    ids = ranked_ids(connection, telling, allowed, limit, counts.totals)
+    return Keywords(ids, tuple(sum(ways.values()) for ways in telling))
 
 
 def ranked_ids(
-    connection: Connection, counts: Mapping[str, int], allowed: ColumnElement[bool] | None, limit: int
+    connection: Connection,
+    telling: Telling,
+    allowed: ColumnElement[bool] | None,
+    limit: int,
+    known: Totals | None = None,
 ) -> list[int]:
-    """Return the ids of live items that have all these phrases, and that a condition allows, best first by BM25.
+    """Return the ids of live items that have all these words, and that a condition allows, best first by BM25.
 
-    counts: how many items have each phrase. SQLite scores every match before it sorts them. So where there may be more
-    than RANKED of them, the newest RANKED are ranked: a search takes no longer for a word that many items have.
+    Every match is scored before they are sorted. So where there may be more than RANKED of them, the newest RANKED are
+    ranked: a search takes no longer for a word that many items have. known: the totals of PostgreSQL, where they are
+    at hand.
     """
-    has_all, first = " AND ".join(counts), 0
-    if min(counts.values()) > RANKED:
+    are_many = min(sum(ways.values()) for ways in telling) > RANKED
+    if is_postgres(connection):
+        found, best_first = _postgres().ranked(telling, known or totals(connection))
+        found = found.where(~items.c.deleted)
+        found = found if allowed is None else found.where(allowed)
+        if are_many:
+            newest = found.order_by(items.c.id.desc()).limit(RANKED).subquery()
+            found = found.where(items.c.id >= select(func.min(newest.c.item_id)).scalar_subquery())
+        return list(connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars())
+    has_all, first = " AND ".join(either([*ways]) for ways in telling), 0
+    if are_many:
         found = _matching_items(has_all, allowed).order_by(_table.c.rowid.desc()).limit(RANKED)
         first = connection.execute(select(func.min(found.subquery().c.rowid))).scalar_one() or 0
     if allowed is None and not first:
@@ -241,36 +238,9 @@ def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select
     return query if allowed is None else query.where(allowed)
 
 
-def most_items(total: int) -> int:
-    """Return how many of `total` items may have a word before it counts as too frequent to rank by."""
-    return max(_MOST_ITEMS, int(_MOST_SHARE * total))
-
-
-def phrases_of(wanted: str) -> list[str]:
-    """Return the words of a text that are looked for, as FTS5 takes them; none of a text of too many words."""
-    words = dict.fromkeys(word for word in _characters(wanted).split() if any(c.isalnum() for c in word))
-    return [] if len(words) > _MOST_WORDS else list(dict.fromkeys(_phrase(Phrase(word, False)) for word in words))
-
-
-def _characters(text: str) -> str:
-    """Return a text with spaces for what no database takes: NUL, and bytes of an argument that are no UTF-8."""
-    return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
-
-
 def is_there(connection: Connection) -> bool:
     """Tell whether a library has an index of words; older ones have none."""
     return is_postgres(connection) or inspect(connection).has_table(_table.name)
-
-
-def _phrase(wanted: Phrase) -> str:
-    words = separate(wanted.words).replace('"', " ")  # which a wide quote has become
-    return f'"{words}"{"*" if wanted.is_start else ""}'
-
-
-def _any_spelling(wanted: Phrase) -> str:
-    """Return a phrase in all its spellings: the index keeps ß as it stands, which is SS in upper case."""
-    ways = [_phrase(Phrase(words, wanted.is_start)) for words in spellings(wanted.words)]
-    return ways[0] if len(ways) == 1 else f"({' OR '.join(ways)})"
 
 
 def _postgres() -> ModuleType:
@@ -279,7 +249,22 @@ def _postgres() -> ModuleType:
     return words
 
 
-def _count(connection: Connection, phrase: str, most: int) -> int:
+def totals(connection: Connection) -> Totals:
+    """Return how many items have words, and how many words, in PostgreSQL; SQLite keeps both itself."""
+    found: Totals = _postgres().totals(connection)
+    return found
+
+
+def frequencies(
+    connection: Connection, ids: Sequence[int], phrases: Sequence[str]
+) -> dict[int, tuple[tuple[int, ...], int]]:
+    """Return how often each of these items has each phrase, and how many words it has, in PostgreSQL."""
+    found: dict[int, tuple[tuple[int, ...], int]] = _postgres().frequencies(connection, ids, phrases)
+    return found
+
+
+def count(connection: Connection, phrase: str, most: int) -> int:
+    """Count the items that have a phrase, up to `most`."""
     if is_postgres(connection):
         return int(_postgres().count(connection, phrase, most))
     return int(connection.exec_driver_sql(_COUNT, (phrase, most)).scalar_one())

@@ -1,27 +1,28 @@
 """What BM25 needs of the words of several libraries to rank their items as if in one index.
 
-SQLite ranks by the statistics of one index: how many items there are and have a word, and how long they are. So of each
-item that matches, how often it has each word and how long it is, is read back from what SQLite says of it; who has the
-statistics of all libraries ranks by these. The formula is that of SQLite's bm25() (Robertson, Journal of Documentation
-2004), with its constants.
+An index ranks by its own statistics: how many items there are and have a word, and how long they are. So of each item
+that matches, how often it has each word and how long it is, is read back from what SQLite says of it, or counted in
+PostgreSQL; who has the statistics of all libraries ranks by these. The formula is that of SQLite's bm25() (Robertson,
+Journal of Documentation 2004), with its constants.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from clipsearch.store import full_text
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.full_text import NAME
+from clipsearch.store.phrases import Telling
 from clipsearch.store.schema import items
 from clipsearch.store.sql_values import to_parameter
 
 _K1, _B = 1.2, 0.75
 _LEAST_IDF = 1e-6
-_COUNT = "SELECT count(*) FROM (SELECT rowid FROM full_text WHERE words MATCH ? LIMIT ?)"
 _SCORES = (
     "SELECT rowid, -bm25(full_text) FROM full_text WHERE words MATCH ? AND rowid IN (SELECT value FROM json_each(?))"
 )
@@ -38,14 +39,14 @@ class WordStatistics(NamedTuple):
 
 
 class WordMatch(NamedTuple):
-    """An item that has all phrases of a query: how often it has each, and how many words it has."""
+    """An item that has all words of a query: how often it has each spelling, and how many words it has."""
 
     item_id: int
     frequencies: tuple[int, ...]
     length: int
 
     def score(self, counts: Sequence[int], all_words: WordStatistics) -> float:
-        """Return its BM25; counts: how many texts have each phrase."""
+        """Return its BM25; counts: how many texts have each spelling."""
         mean = all_words.words / max(all_words.texts, 1)
         return sum(
             _idf(count, all_words.texts) * frequency * (_K1 + 1) / (frequency + _length_part(self.length, mean))
@@ -55,6 +56,8 @@ class WordMatch(NamedTuple):
 
 def statistics(connection: Connection) -> WordStatistics:
     """Return the statistics of the words of a library; those of no words where it is older than its index."""
+    if is_postgres(connection):
+        return WordStatistics._make(full_text.totals(connection))
     last = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
     if not full_text.is_there(connection):
         return WordStatistics(last_id=last)
@@ -67,30 +70,35 @@ def counts_of(connection: Connection, phrases: Sequence[str], most: int) -> list
     """Return how many texts have each phrase, up to one more than `most`."""
     if not full_text.is_there(connection):
         return [0] * len(phrases)
-    return [connection.exec_driver_sql(_COUNT, (phrase, most + 1)).scalar_one() for phrase in phrases]
+    return [full_text.count(connection, phrase, most + 1) for phrase in phrases]
 
 
 def matches(
-    connection: Connection, counts: Mapping[str, int], allowed: ColumnElement[bool] | None, limit: int
+    connection: Connection, telling: Telling, allowed: ColumnElement[bool] | None, limit: int
 ) -> list[WordMatch]:
-    """Return the best live items that have all phrases, and that a condition allows, as this library ranks them.
+    """Return the best live items that have all words, and that a condition allows, as this library ranks them.
 
-    counts: how many texts of it have each phrase, exactly.
+    telling: how many texts of it have each spelling of each word, exactly.
     """
-    if not all(counts.values()):
+    if not all(any(ways.values()) for ways in telling):
         return []
     own = statistics(connection)
-    ids = full_text.ranked_ids(connection, counts, allowed, limit)
+    ids = full_text.ranked_ids(connection, telling, allowed, limit)
+    spelled = [pair for ways in telling for pair in ways.items()]
+    if is_postgres(connection):
+        read = full_text.frequencies(connection, ids, [phrase for phrase, _ in spelled])
+        return [WordMatch(number, often, length) for number in ids for often, length in [read[number]]]
     given = to_parameter(ids)
     lengths = {number: next(_varints(size), 0) for number, size in connection.exec_driver_sql(_LENGTHS, (given,))}
     often: dict[int, list[int]] = {number: [] for number in ids}
-    for phrase, count in counts.items():
+    for phrase, count in spelled:
         idf = _idf(count, own.texts)
         scores = {number: score for number, score in connection.exec_driver_sql(_SCORES, (phrase, given))}
         for number, found in often.items():
             share = scores.get(number, 0.0) / idf
             part = _length_part(lengths.get(number, 0), own.words / max(own.texts, 1))
-            found.append(max(1, round(share * part / max(_K1 + 1 - share, 1e-12))))
+            is_in = number in scores
+            found.append(max(1, round(share * part / max(_K1 + 1 - share, 1e-12))) if is_in else 0)
     return [WordMatch(number, tuple(found), lengths.get(number, 0)) for number, found in often.items()]
 
 

@@ -1,7 +1,7 @@
 """The contract of a catalog: the tests of the store run on SQLite, and again on a real PostgreSQL server.
 
 What is about SQLite's own files, its plans or its errors is marked `sqlite`, a test or a whole module, and runs there
-alone; what is about PostgreSQL alone is marked `postgres`. `make test-postgres` runs the second round.
+alone; what is about PostgreSQL alone is marked `postgres`. `make test-postgres` runs the second round and these.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ DATABASES = ["sqlite", "postgres"]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     names = DATABASES[:1] if "sqlite" in marks else DATABASES[1:] if "postgres" in marks else DATABASES
-    mark = pytest.mark.slow if "postgres" in marks else pytest.mark.on_postgres
-    chosen = [pytest.param(name, marks=[mark] if name == "postgres" else []) for name in names]
+    chosen = [pytest.param(name, marks=[pytest.mark.on_postgres] if name == "postgres" else []) for name in names]
     metafunc.parametrize("database", chosen, indirect=True, scope="module")
 
 
@@ -35,3 +34,5 @@ def database(request: pytest.FixtureRequest, isolated_user: None) -> Iterator[st
             patch.setenv("CLIPSEARCH_CATALOG", url)
             address.trust(address.parse(url).url)
         yield request.param
+    if request.param == "postgres":
+        postgres.running().drop_databases()

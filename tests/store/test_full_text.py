@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.filtering import Filter
+from clipsearch.query.joint.ids import joint_id, split_id
+from clipsearch.query.joint.merging import keyword_search
 from clipsearch.store import compaction, full_text
 from clipsearch.store.library import Library
 from clipsearch.store.records import Encoded, FileRecord, Scope
@@ -84,6 +88,81 @@ def found(library: Library, words: str) -> list[int]:
 )
 def test_words_are_found_in_any_script(library, words, expected):
     assert found(library, words) == expected
+
+
+SHARP = [
+    "Die Schloßstraße im Regen",
+    "STRASSE am Fluss, Strasse am Berg",
+    "eine Straße und noch eine strasse",
+    "Gasse",
+    "Straßen",
+    "am Fluß",
+]
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory):
+    made = new_library(tmp_path_factory.mktemp("sharp") / "lib")
+    with made.writer() as opened:
+        opened.commit_records(opened.add_collection(made.base, "/source"), block([*SHARP, *["etwas"] * 60]))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("STRASSE", [1, 2]),
+        ("straße", [1, 2]),
+        ("STRAẞE", [1, 2]),
+        ("strass*", [1, 2, 4]),
+        ("schlossstrasse", [0]),
+        ("SCHLOßSTRASSE regen", [0]),
+        ('"AM FLUSS"', [1, 5]),
+        ('"fluß straße"', [1]),
+        ('"straße fluß"', []),
+        ("gaße", [3]),
+        ("stra", []),
+    ],
+)
+def test_a_sharp_s_is_found_in_upper_case_and_the_other_way_round(sharp, words, expected):
+    assert found(sharp, words) == expected
+    if not any(c in '"*' for c in words):  # else they mean nothing in a query
+        with sharp.read() as snapshot:
+            assert sorted(snapshot.keyword_search(words, None, 10).ids) == [row + 1 for row in expected]
+
+
+def test_spellings_of_a_word_count_together_and_rank_apart(sharp):
+    with sharp.read() as snapshot:
+        one, other = (snapshot.keyword_search(words, None, 10) for words in ("strasse", "Straße"))
+        assert one == other and one.counts == (3,), "two items have one spelling, and one has the other"
+        assert one.ids == [3, 2], "both spellings, one of which is rare, before one spelling twice"
+        assert snapshot.keyword_search("STRASSE fluß", None, 10) == ([2], (3, 2))
+
+
+WORDS = ["straße", "strasse", "dog", "cat", "cats", "狗", "犬が", "the", "a-b"]
+
+
+def test_several_libraries_rank_as_one_index_of_all_would(tmp_path):
+    chance = random.Random(2)
+    texts = [" ".join(chance.choices(WORDS, k=chance.randrange(1, 12))) for _ in range(90)] + ["etwas"] * 900
+    made = {}
+    for name, part in (("whole", texts), ("first", texts[:500:2] + texts[500:]), ("second", texts[1:500:2])):
+        made[name] = new_library(tmp_path / name)
+        with made[name].writer() as opened:
+            opened.commit_records(opened.add_collection(made[name].base, "/source"), block(part))
+    asked = [*WORDS, *(" ".join(chance.choices(WORDS, k=2)) for _ in range(30)), "STRASSE the", "nothing", "etwas"]
+    with made["whole"].read() as whole, made["first"].read() as first, made["second"].read() as second:
+        for words in asked:
+            expected = whole.keyword_search(words, None, 1000)
+            together = keyword_search([(0, first, None), (1, second, None)], words, 1000)
+            assert together.counts == expected.counts, words
+            place = {joint_id(i % 2, i // 2 + 1): i + 1 for i in range(500)}
+            assert {place[number] for number in together.ids} == {*expected.ids}, words
+            alone = keyword_search([(0, whole, None)], words, 1000)
+            assert [split_id(number)[1] for number in alone.ids] == expected.ids, words
+    for each in made.values():
+        each.close()
 
 
 @given(st.text(st.characters(), max_size=20))

@@ -22,7 +22,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.postgres import address, connections, words
 from clipsearch.store.summary import summarise
 from tests.support import postgres
-from tests.support.catalogs import copy_library, marker_of
+from tests.support.catalogs import copy_library, marker_of, raw_catalog
 from tests.support.contents import add_root, block, new_library, synchronise
 from tests.support.datasets import write_table
 from tests.support.libraries import index
@@ -126,6 +126,47 @@ def test_a_schema_of_another_library_is_not_taken_for_ones_own(library, tmp_path
         Library(library.folder)
     with pytest.raises(InvalidInputError, match="holds something already"):
         Library.create(tmp_path / "third", catalog_url=f"{where(other).url}&schema={where(other).schema}")
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+@pytest.mark.parametrize("is_present", [True, False])
+def test_a_folder_makes_no_catalog_on_a_server_that_was_named_for_other_libraries(
+    library, tmp_path, monkeypatch, encoder, is_present, is_remembered
+):
+    if is_remembered:
+        monkeypatch.delenv("CLIPSEARCH_CATALOG")
+    else:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nothing"))
+    (tmp_path / "strange").mkdir()
+    schema = f"strange_{is_present}_{is_remembered}".lower()
+    said = {**marker_of(library.folder), "schema": schema, "library_id": "0" * 32}
+    (tmp_path / "strange" / "catalog.json").write_text(json.dumps(said))
+    held = "SELECT nspname, (SELECT count(*) FROM pg_class WHERE relnamespace = pg_namespace.oid) FROM pg_namespace"
+    with postgres.running().connect(where(library).parameters()["dbname"]) as session:
+        if is_present:
+            session.execute(f"CREATE SCHEMA {schema}")
+        before = sorted(session.execute(held).fetchall())
+        for opening in (Library, Library.create):
+            with pytest.raises(LibraryError, match="may be a stranger's"):
+                opening(tmp_path / "strange")
+        with pytest.raises(LibraryError, match="may be a stranger's"):
+            index(tmp_path / "strange", str(tmp_path), encoder=encoder)
+        assert sorted(session.execute(held).fetchall()) == before
+        Library.create(tmp_path / "strange", catalog_url=said["url"]).close()
+        assert dict(session.execute(held).fetchall())[schema] > 0
+
+
+def test_the_catalog_of_another_library_is_not_brought_up_to_date(library, tmp_path):
+    other = new_library(tmp_path / "other")
+    with raw_catalog(other.folder) as db:
+        db.execute("UPDATE settings SET value = '9', digest = NULL WHERE key = 'schema_version'")
+    said = {**marker_of(library.folder), "schema": where(other).schema}
+    (library.folder / "catalog.json").write_text(json.dumps(said))
+    for opening in (library.writer, lambda: Library.create(library.folder, catalog_url=said["url"])):
+        with pytest.raises(StoreCorruptError, match="another library"), opening():
+            pass
+    with raw_catalog(other.folder) as db:
+        assert db.execute("SELECT value FROM settings WHERE key = 'schema_version'").fetchone()["value"] == "9"
 
 
 def test_libraries_of_one_server_have_nothing_in_common(library, tmp_path):
@@ -283,6 +324,8 @@ WORDS = [
     "cat",
     "cats",
     "e\u0301te\u0301",
+    "straße",
+    "STRASSE",
 ]
 
 
@@ -338,7 +381,7 @@ def test_the_words_are_counted_as_they_come_and_go_and_a_catalog_of_before_gets_
 
     def check() -> None:
         with library.query() as connection:
-            assert words.totals(connection) == tuple(connection.exec_driver_sql(counted).one())
+            assert words.totals(connection)[:2] == tuple(connection.exec_driver_sql(counted).one())
 
     with library.writer() as opened:
         root = opened.add_collection(library.base, "/source")

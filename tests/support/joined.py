@@ -15,7 +15,8 @@ from tests.support.pictures import noise_picture
 
 SETTINGS = Settings(threads=1, offline=True)
 SIZES = (30, 45, 25)
-WORDS = "a dog cat sea hill snow boat child tree red blue old small house river night market bread music train".split()
+WORDS = "a dog cat sea hill snow boat child tree red blue old small house river night market bread".split()
+WORDS += ["straße", "strasse"]
 
 
 def records(part: int, first: int, count: int) -> list[Record]:
@@ -73,6 +74,7 @@ SEARCHES = {
     "words": lambda e: e.search("a dog by the sea", k=20),
     "meaning alone": lambda e: e.search("a dog by the sea", k=20, hybrid=False),
     "a rare word": lambda e: e.search("market bread", k=40),
+    "a word of two spellings": lambda e: e.search("STRASSE", k=40),
     "a page": lambda e: e.search("snow", k=7, offset=11),
     "pictures": lambda e: e.search("snow", modality="image", k=50),
     "texts": lambda e: e.search("old house", modality="text", k=50, hybrid=False),

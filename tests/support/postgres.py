@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import re
@@ -31,6 +32,10 @@ _FAST = (
 )
 
 NOBODY = "nobody"
+_PREFIX = "cs-pg-"
+_NEW_SECONDS = 60
+"""A folder that is newer may not have its lock yet."""
+
 DATABASE = "clipsearch"
 
 
@@ -69,6 +74,22 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
+def _lock(folder: Path) -> int:
+    """Hold a file in a server's folder for as long as this process lives; return its descriptor."""
+    descriptor = os.open(folder / "owner", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _sweep() -> None:
+    """Delete what servers left whose process was killed; the kernel has stopped them with it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # it is in use, or of somebody else
+            if time.time() - folder.stat().st_mtime > _NEW_SECONDS:
+                os.close(_lock(folder))
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class Server:
     """A server in a private folder, on a socket there, under a user that is not root.
 
@@ -79,7 +100,9 @@ class Server:
         self._binaries = binaries
         self.port = 5432
         self._settings: tuple[str, ...] = ("listen_addresses=", *_FAST)
-        self.folder = Path(tempfile.mkdtemp(prefix="cs-pg-"))
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._owner = _lock(self.folder)
         self._as_user: dict[str, Any] = {"cwd": self.folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
@@ -145,6 +168,7 @@ class Server:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._owner)
 
     def url(self, database: str = DATABASE) -> str:
         """Return the address of a database."""
@@ -160,6 +184,13 @@ class Server:
         import psycopg
 
         return psycopg.connect(host=str(self.folder), port=self.port, user=self.user, dbname=database, autocommit=True)
+
+    def drop_databases(self) -> None:
+        """Delete all databases that were made with `new_database`."""
+        with self.connect("postgres") as connection:
+            made = "SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'"
+            for (name,) in connection.execute(made).fetchall():
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def new_database(self, template: str = "template0") -> str:
         """Make a database, empty or a copy of another one; return its address."""

@@ -15,7 +15,8 @@ import numpy as np
 from clipsearch.ann.flat import merge, no_neighbors
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.ids import joint_id
-from clipsearch.store.full_text import NOTHING, Keywords, most_items, phrases_of
+from clipsearch.store.full_text import NOTHING, Keywords
+from clipsearch.store.phrases import most_items, phrases_of, telling_words
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.word_statistics import WordStatistics
@@ -61,7 +62,8 @@ def keyword_search(parts: Sequence[tuple[int, Snapshot, Filter | None]], text: s
 
     parts: of each library its number, its state, and which of its items may be found.
     """
-    phrases = phrases_of(text)
+    words = phrases_of(text)
+    phrases = [*dict.fromkeys(phrase for ways in words for phrase in ways)]
     known = [state.word_statistics() for _, state, _ in parts]
     whole = WordStatistics(
         sum(each.texts for each in known), sum(each.words for each in known), sum(each.last_id for each in known)
@@ -69,17 +71,18 @@ def keyword_search(parts: Sequence[tuple[int, Snapshot, Filter | None]], text: s
     most = most_items(whole.last_id)
     counts = [state.word_counts(phrases, most) for _, state, _ in parts]
     totals = dict(zip(phrases, (sum(column) for column in zip(*counts, strict=True)), strict=True))
-    if not totals or not all(totals.values()):
-        return NOTHING
-    telling = {phrase: total for phrase, total in totals.items() if total <= most}
+    telling = telling_words(words, totals.__getitem__, most)
     if not telling:
         return NOTHING
+    all_counts = [count for ways in telling for count in ways.values()]
     found: list[tuple[float, int]] = []
     for (number, state, wanted), own in zip(parts, counts, strict=True):
-        of_it = {phrase: count for phrase, count in zip(phrases, own, strict=True) if phrase in telling}
-        for match in state.word_matches(of_it, wanted, limit):
-            found.append((-match.score([*telling.values()], whole), joint_id(number, match.item_id)))
-    return Keywords([number for _, number in sorted(found)[:limit]], tuple(telling.values()))
+        of_it = dict(zip(phrases, own, strict=True))
+        for match in state.word_matches(
+            [{phrase: of_it[phrase] for phrase in ways} for ways in telling], wanted, limit
+        ):
+            found.append((-match.score(all_counts, whole), joint_id(number, match.item_id)))
+    return Keywords([number for _, number in sorted(found)[:limit]], tuple(sum(ways.values()) for ways in telling))
 
 
 def newest_first(item: Item) -> tuple[str, int]:

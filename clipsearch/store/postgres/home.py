@@ -56,7 +56,9 @@ class CatalogSchema:
         engine = reader_engine(self._address)
         try:
             with mapped_errors():
-                self._require_own(engine)
+                if not migrations.schema_version(engine):
+                    self._refuse()
+                _require_own(engine, self._require_marker(), self._address)
         except BaseException:
             engine.dispose()
             raise
@@ -67,22 +69,15 @@ class CatalogSchema:
 
         timeout: seconds to wait for it. Raises LibraryError where the schema has no catalog; none is made.
         """
-        return self._open(timeout, self._refuse)
-
-    def _open(self, timeout: float, check: Callable[[], None]) -> Engine:
-        engine = open_schema(self._require_marker(), self._address, timeout, check)
-        try:
-            self._require_own(engine)
-        except BaseException:
-            engine.dispose()
-            raise
-        return engine
+        return open_schema(self._require_marker(), self._address, timeout, self._refuse)
 
     def create(self, check: Callable[[], None], timeout: float = 0.0) -> None:
         """Make the catalog unless it is there; the folder names it first, so that no schema is lost.
 
-        check: called before one is made.
+        check: called before one is made. What an existing folder names may be a stranger's, so a catalog is made there
+        only where the caller names the server. Raises LibraryError elsewhere.
         """
+        is_wanted = self._marker is None or bool(self._given)
         if self._marker is None:
             assert self._word is not None
             marker = addresses.new_marker(self._word)
@@ -90,7 +85,7 @@ class CatalogSchema:
             require_free(marker.address, timeout)
             addresses.write_marker(self._folder, marker)
             self._marker, self._state = marker, _state(self._folder)
-        self._open(timeout, check).dispose()
+        open_schema(self._require_marker(), self._address, timeout, check if is_wanted else self._refuse).dispose()
         if self._word is not None and self._word.url == self._address.url:
             addresses.trust(self._word.url)
 
@@ -98,23 +93,11 @@ class CatalogSchema:
         assert self._marker is not None
         return self._marker
 
-    def _require_own(self, engine: Engine) -> None:
-        """Raise LibraryError unless there is a catalog, StoreCorruptError unless it is that of this library."""
-        marker = self._require_marker()
-        if not migrations.schema_version(engine):
-            self._refuse()
-        with engine.connect() as connection, connection.begin():
-            found = get_library_id(connection)
-        if found != marker.library_id:
-            raise StoreCorruptError(
-                f"The catalog at {self._address.place} is that of another library. Name the server that has this "
-                "library's: clipsearch index --catalog URL"
-            )
-
     def _refuse(self) -> None:
         raise LibraryError(
-            f"There is no catalog at {self._address.place}, which {self._folder / MARKER} names. Restore the database "
-            "from its backup, or use another library if this one is a stranger's."
+            f"There is no catalog at {self._address.place}, which {self._folder / MARKER} names, and none is made for "
+            "a library that may be a stranger's. If it is yours, restore the database from its backup, or make an "
+            f"empty catalog: clipsearch index --catalog '{self._address.url}'"
         )
 
 
@@ -124,13 +107,16 @@ def open_schema(
     """Open a catalog for writing, and make it where the schema has none; the engine holds the writer's lock.
 
     address: what to connect to. check: called before a catalog is made. note: a comment that the new schema gets.
-    Raises InvalidInputError where the schema has no catalog but holds something: nothing is made in it.
+    Raises InvalidInputError where the schema has no catalog but holds something: nothing is made in it;
+    StoreCorruptError where it has that of another library, which is not brought up to date either.
     """
     engine = writer_engine(address, timeout)
     try:
         guard(engine)
         event.listen(engine, "commit", seals.seal)
-        if not migrations.schema_version(engine):
+        if migrations.schema_version(engine):
+            _require_own(engine, marker, address)
+        else:
             check()
             with transaction(engine) as connection:
                 _require_empty(connection, address)
@@ -142,6 +128,17 @@ def open_schema(
         engine.dispose()
         raise
     return engine
+
+
+def _require_own(engine: Engine, marker: Marker, address: CatalogAddress) -> None:
+    """Raise StoreCorruptError unless the catalog is that of the library whose folder has this marker."""
+    with mapped_errors(), engine.connect() as connection, connection.begin():
+        found = get_library_id(connection)
+    if found != marker.library_id:
+        raise StoreCorruptError(
+            f"The catalog at {address.place} is that of another library. Name the server that has this library's: "
+            "clipsearch index --catalog URL"
+        )
 
 
 def set_note(connection: Connection, schema: str, note: str | None) -> None:

@@ -1,6 +1,6 @@
 """The words of items in PostgreSQL, which finds and ranks them as SQLite's FTS5 does.
 
-The tokens are those of FTS5 itself: SQLite cuts each text in memory. `tokens` has them in order, each between blanks,
+The tokens are those of FTS5. `tokens` has them in order, each between blanks,
 so that phrases can be looked for; `words`, a tsvector without places, is what the index is on. A text of more words
 than a tsvector holds has none, and is looked through.
 """
@@ -8,33 +8,19 @@ than a tsvector holds has none, and is looked through.
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Double,
-    Select,
-    and_,
-    bindparam,
-    cast,
-    column,
-    func,
-    literal_column,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, Select, TextClause, bindparam, column, select, text
 from sqlalchemy import table as lightweight
 
 from clipsearch.store.postgres.copying import copy_rows
+from clipsearch.store.postgres.tokens import tokenise, tokens_of
 from clipsearch.store.schema import items
+from clipsearch.store.sql_values import listed
+from clipsearch.words import Phrase
 
 NAME = "full_text"
-DEFINITION = "fts5(words, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\")"
 _CREATE = (
     f'CREATE TABLE {NAME} (item_id BIGINT PRIMARY KEY, length BIGINT NOT NULL, tokens TEXT COLLATE "C" NOT NULL, '
     "words TSVECTOR)",
@@ -60,6 +46,9 @@ _CREATE_TOTALS = (
     "FOR EACH STATEMENT EXECUTE FUNCTION clipsearch_count_words()",
 )
 _HAS_TOTALS = f"SELECT to_regclass('{_TOTALS}') IS NOT NULL, to_regclass('{NAME}') IS NOT NULL"
+_LAST = "(SELECT coalesce(max(id), 0) FROM items)"
+_KNOWN = f"SELECT items, words, {_LAST} FROM {_TOTALS}"
+_COUNTED = f"SELECT count(*), coalesce(sum(length), 0)::bigint, {_LAST} FROM {NAME}"
 TABLES = (NAME, _TOTALS)
 _COLUMNS = ("item_id", "length", "tokens", "words")
 _table = lightweight(NAME, column("item_id"), column("length"), column("tokens"), column("words"))
@@ -69,17 +58,16 @@ _MOST_TOKEN, _MOST_VECTOR = 500, 900_000
 
 _SEPARATOR = "  "  # two, so that each token has blanks of its own
 
-_NO_TERM = "-"  # no token has it: what FTS5 folds to nothing, such as some marks, is a token all the same
-
 _K1, _B, _LEAST_IDF = 1.2, 0.75, 1e-6
 """Parameters of BM25 as SQLite has them: https://sqlite.org/fts5.html#the_bm25_function"""
 
 
 class Totals(NamedTuple):
-    """How many items have words, and how many words they have."""
+    """How many items have words, how many words they have, and the highest id of all items."""
 
     items: int
     words: int
+    last_id: int
 
 
 def create(connection: Connection) -> None:
@@ -126,9 +114,9 @@ def differs(connection: Connection, blocks: Iterable[Sequence[tuple[int, str]]])
     return totals(connection).items != known
 
 
-def matching(words: Iterable[tuple[str, bool]]) -> Select[Any]:
-    """Build the query for the ids of items that have all of these words; is_start: the last of them may go on."""
-    return select(_table.c.item_id).where(*(_has(text, is_start) for text, is_start in words))
+def matching(phrases: Iterable[Sequence[Phrase]]) -> Select[Any]:
+    """Build the query for the ids of items that have all of these phrases, each in any of its spellings."""
+    return _all(_Parameters(), phrases)
 
 
 def count(connection: Connection, text: str, most: int) -> int:
@@ -146,76 +134,93 @@ def count(connection: Connection, text: str, most: int) -> int:
 
 def totals(connection: Connection) -> Totals:
     """Return how many items have words, and how many words; a catalog that was written before has them counted."""
-    has_totals, _ = connection.exec_driver_sql(_HAS_TOTALS).one()
-    counted = f"SELECT count(*), coalesce(sum(length), 0)::bigint FROM {NAME}"
-    row = connection.exec_driver_sql(f"SELECT items, words FROM {_TOTALS}" if has_totals else counted).one()
-    return Totals(row[0], row[1])
+    has_totals = connection.info.get(_TOTALS) or connection.exec_driver_sql(_HAS_TOTALS).one()[0]
+    connection.info[_TOTALS] = has_totals  # once there, it stays
+    return Totals._make(connection.exec_driver_sql(_KNOWN if has_totals else _COUNTED).one())
 
 
-def ranked(telling: dict[str, int], known: Totals) -> tuple[Select[Any], ColumnElement[Any]]:
+def ranked(telling: Sequence[Mapping[str, int]], known: Totals) -> tuple[Select[Any], TextClause]:
     """Build the query for the ids of items, joined, that have all of these words, and their order by BM25.
 
-    telling: how many items have each.
+    telling: the spellings of each, and how many items have each of these.
     """
+    given = _Parameters()
     average = max(known.words / max(known.items, 1), 1e-9)
-    score: ColumnElement[Any] = _number(0.0)
-    for text, hits in telling.items():
+    part = f"{_K1}::float8 * ({1 - _B} + {_B}::float8 * length / {given.add(average)})"
+    scores = []
+    for phrase, hits in (pair for ways in telling for pair in ways.items()):
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
-        often = _frequency(tuple(tokens_of(text)))
-        share = _number(_K1) * (_number(1 - _B) + _number(_B) * cast(_table.c.length, Double) / _number(average))
-        score = score + _number(idf) * (often * _number(_K1 + 1)) / (often + share)
-    found = matching((text, False) for text in telling)
-    return found.join(items, items.c.id == _table.c.item_id), score.desc()
+        often = _frequency(given, tokens_of(phrase))
+        scores.append(f"{given.add(idf)} * (({often} * {_K1 + 1}::float8) / ({often} + {part}))")
+    found = _all(given, ([Phrase(phrase, False) for phrase in ways] for ways in telling))
+    return found.join(items, items.c.id == _table.c.item_id), given.fill(f"{' + '.join(scores)} DESC")
 
 
-@lru_cache(maxsize=4096)
-def tokens_of(text: str) -> tuple[str, ...]:
-    """Return the tokens of one text."""
-    return tuple(tokenise([text])[0])
-
-
-def tokenise(texts: Sequence[str]) -> list[list[str]]:
-    """Cut texts into tokens, as FTS5 does."""
-    found: list[list[str]] = [[] for _ in texts]
-    with closing(sqlite3.connect(":memory:")) as cutter:
-        cutter.execute(f"CREATE VIRTUAL TABLE {NAME} USING {DEFINITION}")
-        cutter.execute(f"CREATE VIRTUAL TABLE terms USING fts5vocab({NAME}, instance)")
-        cutter.executemany(f"INSERT INTO {NAME} (rowid, words) VALUES (?, ?)", enumerate(texts))
-        for number, term in cutter.execute("SELECT doc, term FROM terms ORDER BY doc, offset"):
-            found[number].append(term or _NO_TERM)
-    return found
+def frequencies(
+    connection: Connection, ids: Sequence[int], phrases: Sequence[str]
+) -> dict[int, tuple[tuple[int, ...], int]]:
+    """Return how often each of these items has each phrase, and how many words it has."""
+    given = _Parameters()
+    often = [given.fill(_frequency(given, tokens_of(phrase))) for phrase in phrases]
+    query = select(_table.c.item_id, _table.c.length, *often).where(_table.c.item_id.in_(listed(ids)))
+    return {row[0]: (tuple(map(round, row[2:])), row[1]) for row in connection.execute(query)}
 
 
 def _rows(block: Sequence[tuple[int, str]]) -> Iterator[tuple[int, int, str, str | None]]:
-    for (item_id, _), tokens in zip(block, tokenise([text for _, text in block]), strict=True):
-        if tokens:
-            yield item_id, len(tokens), f" {_SEPARATOR.join(tokens)} ", _vector(tokens)
+    for item_id, words in block:
+        if tokens := tokenise(words):
+            yield item_id, len(tokens), f" {_SEPARATOR.join(tokens)} ", _vector(tokens, len(words))
 
 
-def _vector(tokens: Iterable[str]) -> str | None:
-    """Write the words of a text as a tsvector; None for more than it holds."""
-    words = {_cut(token) for token in tokens}
-    written = " ".join(f"'{word}'" for word in sorted(words))
-    return written if len(written.encode()) <= _MOST_VECTOR else None
+def _vector(tokens: Iterable[str], length: int) -> str | None:
+    """Write the words of a text as a tsvector, without quotes, which no token needs; None for more than it holds.
+
+    length: characters of the text.
+    """
+    written = " ".join({*tokens} if length * 4 <= _MOST_TOKEN else set(map(_cut, tokens)))
+    return written if len(written) * 4 <= _MOST_VECTOR or len(written.encode()) <= _MOST_VECTOR else None
 
 
 def _lexemes(vector: str | None) -> set[str] | None:
-    return None if vector is None else {*vector.split(" ")}
+    """Return the words of a tsvector as we write it, without quotes, or as the server does."""
+    return None if vector is None else {word.strip("'") for word in vector.split(" ")}
 
 
 def _cut(token: str) -> str:
     return token if len(token) * 4 <= _MOST_TOKEN else token.encode()[:_MOST_TOKEN].decode("utf-8", "ignore")
 
 
-def _has(text: str, is_start: bool) -> ColumnElement[bool]:
-    """Build the condition "has these words one after the other"."""
-    tokens = tokens_of(text)
+class _Parameters:
+    """The parameters of a statement that is written as text: SQLAlchemy takes a millisecond to build it of elements."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def add(self, value: str | float) -> str:
+        """Return how a value is written."""
+        name = f"v{len(self._values)}"
+        self._values[name] = value
+        return f"CAST(:{name} AS {'text' if isinstance(value, str) else 'float8'})"
+
+    def fill(self, written: str) -> TextClause:
+        """Return what is written, with the values of its parameters, which have names of their own in a statement."""
+        names = [name for name in self._values if f":{name} " in written]
+        return text(written).bindparams(*(bindparam(name, self._values[name], unique=True) for name in names))
+
+
+def _all(given: _Parameters, phrases: Iterable[Sequence[Phrase]]) -> Select[Any]:
+    conditions = [" OR ".join(_has(given, phrase) for phrase in ways) for ways in phrases]
+    return select(_table.c.item_id).where(*(given.fill(f"({each})") for each in conditions))
+
+
+def _has(given: _Parameters, phrase: Phrase) -> str:
+    """Write the condition "has these words one after the other"."""
+    tokens, is_start = tokens_of(phrase.words), phrase.is_start
     if not tokens:
-        return literal_column("false")
-    query: ColumnElement[Any] = bindparam(None, _query(tokens, is_start))
-    indexed = _table.c.words.op("@@")(query.op("::")(literal_column("tsquery")))
-    exact = func.strpos(_table.c.tokens, _pattern(tokens, is_start)) > 0
-    return or_(indexed if _is_exact(tokens) else and_(indexed, exact), and_(_table.c.words.is_(None), exact))
+        return "false"
+    indexed = f"words @@ {given.add(_query(tokens, is_start))}::tsquery"
+    exact = f"strpos(tokens, {given.add(_pattern(tokens, is_start))}) > 0"
+    return f"({indexed if _is_exact(tokens) else f'{indexed} AND {exact}'} OR words IS NULL AND {exact})"
 
 
 def _query(tokens: Sequence[str], is_start: bool = False) -> str:
@@ -236,16 +241,9 @@ def _pattern(tokens: Sequence[str], is_start: bool = False) -> str:
     return f" {_SEPARATOR.join(tokens)}" + ("" if is_start else " ")
 
 
-def _number(value: float) -> ColumnElement[float]:
-    """Build a number as a parameter, so that SQLAlchemy knows the statement again."""
-    return bindparam(None, float(value), Double)
-
-
-def _frequency(tokens: tuple[str, ...]) -> ColumnElement[Any]:
-    """Build the number of times that a text has these words one after the other, which may overlap."""
-    if len(tokens) == 1:
-        pattern = _pattern(tokens)
-        rest = func.length(func.replace(_table.c.tokens, pattern, ""))
-        return cast(func.length(_table.c.tokens) - rest, Double) / _number(len(pattern))
-    first, rest_of = tokens[0], _SEPARATOR.join(tokens[1:])
-    return cast(func.regexp_count(_table.c.tokens, f" {first} (?= {rest_of} )"), Double)
+def _frequency(given: _Parameters, tokens: tuple[str, ...]) -> str:
+    """Write the number of times that a text has these words one after the other, which may overlap."""
+    if any(tokens[:size] == tokens[-size:] for size in range(1, len(tokens))):
+        return f"regexp_count(tokens, {given.add(f' {tokens[0]} (?= {_SEPARATOR.join(tokens[1:])} )')})::float8"
+    pattern = _pattern(tokens)
+    return f"((length(tokens) - length(replace(tokens, {given.add(pattern)}, '')))::float8 / {len(pattern)})"
