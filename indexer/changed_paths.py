@@ -84,7 +84,8 @@ def to_index(paths: Collection[str]) -> list[str]:
     """Return what is to be indexed where paths have changed.
 
     Beside what is indexed itself these are the pictures that another file may say something of: those of its name, and
-    all below a table of captions; and the films that a picture may belong to. Of a link it is the folder, since what it leads to is a path of its own.
+    all below a table of captions; and the films that a picture may belong to. Of a link it is the folder, since what it
+    leads to is a path of its own.
     """
     found: set[str] = set()
     pictures: dict[str, dict[str, list[str]]] = {}

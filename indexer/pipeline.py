@@ -239,7 +239,8 @@ class _Run:
             root_paths = {root.id: root.path for root in roots}
             moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo(only_new=True))
             same = sum(_is_same(record, known, root_paths) for record, known in writer.ledger.doubted())
-            live = Counter(is_new for record, is_new in writer.ledger.may_be_live() if self._is_live(record, root_paths))
+            films = writer.ledger.may_be_live()
+            live = Counter(is_new for record, is_new in films if self._is_live(record, root_paths))
         self.report.live_photos += live.total()
         self.report.added = difference.new - moved - live[True]
         self.report.changed = difference.changed + difference.doubted - same - live[False]

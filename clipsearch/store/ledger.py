@@ -138,7 +138,8 @@ class Tally:
     """How many files of a walk are unchanged, new or changed, before any is read.
 
     identified: how many of the unchanged have the identity that is known of them. doubted: how many may have changed
-    though their size and time are the same, by the reason. live_photos: films that count with their pictures, as before.
+    though their size and time are the same, by the reason. live_photos: films that still count with
+    their pictures.
     """
 
     unchanged: int = 0
@@ -380,7 +381,8 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
 
 
 def _from_row(row: Sequence[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, *paths, ctime_ns, inode, beside_ctime_ns = tuple(row)
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, *paths = tuple(row)[: -len(_IDENTITY)]
+    ctime_ns, inode, beside_ctime_ns = tuple(row)[-len(_IDENTITY) :]
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
     described, stills = (() if each == _NO_TEXTS else tuple(map(unquote_path, json.loads(each))) for each in paths)
     beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, described, beside_ctime_ns, stills)

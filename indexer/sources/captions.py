@@ -240,13 +240,13 @@ class FolderCaptions:
         `IMG_1_HEVC.MOV` is what icloudpd calls the film of `IMG_1.HEIC`.
         """
         found: dict[str, os.stat_result] = {}
-        if suffix(name) not in LIVE_SUFFIXES:
+        start = f"{folder}/" if folder else ""
+        if suffix(name) not in LIVE_SUFFIXES or os.path.islink(self._absolute(start + name)):
             return found
         stem = os.path.splitext(name)[0]
-        start = f"{folder}/" if folder else ""
         for own in dict.fromkeys((stem, stem.removesuffix("_HEVC"))):
             for other in (own + ending for ending in STILL_SUFFIXES):
-                if other in names and self._is_wanted(start + other) and not os.path.islink(self._absolute(start + name)):
+                if other in names and self._is_wanted(start + other):
                     with suppress(OSError):
                         status = os.lstat(self._absolute(start + other))
                         if stat.S_ISREG(status.st_mode):

@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from clipsearch.config import Settings
 from clipsearch.media.films.process import open_film
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library

@@ -25,7 +25,7 @@ def said(path):
 
 
 def as_an_iphone_writes(path):
-    """Bring the metadata of a film that PyAV wrote to where an iPhone has it: in a box of the movie, without version."""
+    """Bring the metadata of a film that PyAV wrote to where an iPhone has it: a box of the movie, without version."""
     data = path.read_bytes()
     movie, user = data.index(b"moov") - 4, data.index(b"udta") - 4
     meta = data[data.index(b"meta") + 8 :]

@@ -1,4 +1,4 @@
-"""What tells the film of an Apple Live Photo: its content identifier and its length, from its boxes; nothing is decoded.
+"""What tells the film of an Apple Live Photo: its content identifier and its length, from its boxes alone.
 
 Layout: QuickTime File Format, movie header and metadata atoms; ISO/IEC 14496-12 section 8.11 for `meta` of MP4.
 """
