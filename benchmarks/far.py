@@ -4,8 +4,9 @@
 
 The index, its calibration and the reading of rows are those of a library, on made vectors (ann/blocks.py) of which each
 size is a prefix; the catalog, which ann/scale.py includes, is left out. Rows take 2 * dim bytes of disk each, the index
-about dim / 2 of disk and memory. An index that stands in FOLDER already is not built again. Calibrated with other
-queries than are asked. `cold`: the pages of the rows were dropped from the system's cache before each query.
+about dim / 2 of disk and memory. What stands in FOLDER already, an index or exact answers, is not made again.
+Calibrated with other queries than are asked. `cold`: the pages of the rows were dropped from the system's cache before
+each query. `--prepare` makes all of that and does not search, so that a busy machine can do it.
 """
 
 import argparse
@@ -49,15 +50,20 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=0, help="Inverted lists; by default as many as a library has.")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="far", help="Name of the result.")
+    parser.add_argument("--prepare", action="store_true", help="Make the rows, indexes and exact answers alone.")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [int(size) for size in options.rows.split(",")]
     if options.one:
-        step = {"build": build, "open": open_index, "search": search}[options.one]
+        step = {"build": build, "truth": find_truth, "open": open_index, "search": search}[options.one]
         print(json.dumps(step(options.work, sizes[0], options.dim, options.lists)))
         return
     options.work.mkdir(parents=True, exist_ok=True)
     make(options.work, max(sizes), options.dim)
+    for size in sizes:
+        prepare(options, size)
+    if options.prepare:
+        return
     rows = [measure(options, size) for size in sizes]
     write_result(options.name, {"rows": rows, "dim": options.dim, "asked": ASKED, "target": TARGET})
 
@@ -80,16 +86,35 @@ def maker_of(work: Path, dim: int, count: int = 0) -> BlockMaker:
     return BlockMaker(Profile.read("builtin-base").stretched(dim), int(path.read_text()), seed=10)
 
 
-def measure(options: argparse.Namespace, size: int) -> dict:
-    """Build, unless that was done, open and search one size."""
+def prepare(options: argparse.Namespace, size: int) -> None:
+    """Build the index of one size and find the exact answers, unless that was done."""
     folder = folder_of(options.work, size, options.lists)
-    kept = folder / "build.json"
-    if not kept.exists():
-        kept.write_text(json.dumps(run(options, size, "build")))
-    row = json.loads(kept.read_text()) | run(options, size, "open") | run(options, size, "search")
-    row.pop("own_mib", None)
+    for step in ("build", "truth"):
+        kept = folder / f"{step}.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(run(options, size, step)))
+
+
+def measure(options: argparse.Namespace, size: int) -> dict:
+    """Open and search one size; returns that with what its build took."""
+    folder = folder_of(options.work, size, options.lists)
+    row = json.loads((folder / "build.json").read_text()) | run(options, size, "open") | run(options, size, "search")
     print(json.dumps(row), flush=True)
     return row
+
+
+def questions(work: Path, size: int, dim: int) -> dict[str, np.ndarray]:
+    """Return what is asked about the first `size` rows, which calibration does not see."""
+    maker = maker_of(work, dim)
+    return {"text": maker.texts(ASKED, among=size), "picture": maker.unseen(ASKED, among=size)}
+
+
+def find_truth(work: Path, size: int, dim: int, lists: int) -> dict:
+    """Keep the exact answers."""
+    rows = first_rows(work, size, dim)
+    for kind, asked in questions(work, size, dim).items():
+        np.save(folder_of(work, size, lists) / f"true_{kind}", exact_search(rows, asked, K).ids)
+    return {}
 
 
 def folder_of(work: Path, size: int, lists: int) -> Path:
@@ -190,11 +215,10 @@ def open_index(work: Path, size: int, dim: int, lists: int) -> dict:
 def search(work: Path, size: int, dim: int, lists: int) -> dict:
     """Ask by texts and by pictures that calibration did not see, one by one and in batches."""
     index, calibration = load(work, size, lists)
-    rows, maker = first_rows(work, size, dim), maker_of(work, dim)
-    found = {}
-    for kind, asked in {"text": maker.texts(ASKED, among=size), "picture": maker.unseen(ASKED, among=size)}.items():
+    rows, found = first_rows(work, size, dim), {}
+    for kind, asked in questions(work, size, dim).items():
         probe = calibration.probe("text" if kind == "text" else "image")
-        true = exact_search(rows, asked, K).ids
+        true = np.load(folder_of(work, size, lists) / f"true_{kind}.npy")
         one_by_one = [
             search_candidates(index, rows, query[None], K, probe, find_equal=kind != "text").ids for query in asked
         ]

@@ -9,7 +9,6 @@ of the user, and can lie about the pictures that it decodes.
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import mmap
 import os
@@ -18,7 +17,6 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from encodings.aliases import aliases
 
 import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageCms  # noqa: F401 - loaded while files can be opened
@@ -28,8 +26,8 @@ from clipsearch.errors import DocumentError, MediaError
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.documents.base import Document
 from clipsearch.media.documents.opening import open_document
-from clipsearch.media.extras import has_extra
 from clipsearch.media.image_metadata import Embedded, read_embedded
+from clipsearch.media.loading import load_codecs, load_extras
 from clipsearch.types import PictureInfo
 from indexer.isolation_protocol import (
     ANSWER,
@@ -56,7 +54,6 @@ _SOCKET, _MEMORY = 0, 1
 _TEXT_SECONDS, _TEXT_SIZE = 1.0, 1 << 20
 """Seconds and characters after which the texts of a document that were read are sent."""
 
-_CODECS = ("ascii", "cp1252", "latin-1", "utf-8", "utf-16-be", "utf-16-le")
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CAPABILITY_VERSION = 0x20080522
 """Of the layout of two words each for effective, permitted and inheritable ones."""
@@ -153,31 +150,6 @@ def read_some(document: Document, first: int) -> Texts:
     return Texts(document.pages, document.has_pages, document.can_draw, texts)
 
 
-def load_extras() -> None:
-    """Load the packages of extras while files can be opened, and what they load when they are first used."""
-    from clipsearch.media.documents import docx, epub, html, pdf, tiff  # noqa: F401
-
-    if has_extra("raw"):
-        import multiprocessing  # noqa: F401 - which rawpy imports later
-
-        import rawpy  # noqa: F401
-    if has_extra("jxl"):
-        import imagecodecs
-
-        with suppress(Exception):
-            imagecodecs.jpegxl_decode(b"")
-    if has_extra("svg"):
-        import resvg_py  # noqa: F401
-    if has_extra("documents"):
-        import pypdfium2  # noqa: F401
-        from charset_normalizer import from_bytes
-
-        for name in {*aliases.values()}:  # of web pages, and of the names in archives
-            with suppress(LookupError):
-                codecs.lookup(name)
-        from_bytes(b"\xe4\xf6 \xfc")
-
-
 def _refusal(request: Request, error: MediaError) -> bytes:
     if isinstance(error.__cause__, MemoryError):
         return ANSWER.pack(request.number, NO_MEMORY, 0, 0, 0)
@@ -205,8 +177,7 @@ def read_file(memory: int, length: int) -> bytes:
 
 def limit_process(memory: int) -> None:
     """Give up, for good, what decoding does not need. memory: bytes on top of what is in use now."""
-    for name in _CODECS:  # modules; no file can be opened later
-        codecs.lookup(name)
+    load_codecs()  # no file can be opened later
     # One thread decodes: there is a worker for each core.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     pillow_heif.options.DECODE_THREADS = 1

@@ -74,10 +74,26 @@ def _guarded(name: str, number: int, target: int, *, is_ours_alone: bool) -> Ite
     try:
         yield
     finally:
-        own.flush()
         setattr(sys, name, before)
         os.dup2(kept, number)
-        os.close(kept)
+        try:
+            _finish(own)
+        except OSError:
+            if name != "stderr":  # what nobody can read stops nothing
+                raise
+        finally:
+            os.close(kept)
+
+
+def _finish(stream: TextIOWrapper) -> None:
+    """Write what a stream holds. Raises OSError if that fails; the stream then holds nothing."""
+    try:
+        stream.flush()
+    except OSError:
+        with _null_device() as null:
+            os.dup2(null, stream.fileno())
+        stream.flush()
+        raise
 
 
 @contextmanager

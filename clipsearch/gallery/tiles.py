@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.errors import DocumentError, MediaError, PictureError, WorkerUnavailableError
-from clipsearch.media.decode import decode_picture, read_bytes
-from clipsearch.media.documents.opening import is_pdf, page_picture
-from clipsearch.media.documents.tiff import has_directories
-from clipsearch.media.extras import FILM_SUFFIXES, require_extra
+from clipsearch.errors import MediaError, PictureError, WorkerUnavailableError
+from clipsearch.media.decode import read_bytes
+from clipsearch.media.drawing import look
+from clipsearch.media.extras import FILM_SUFFIXES
 from clipsearch.media.films.process import frame_at, open_film
 from clipsearch.paths import printable, suffix
 from clipsearch.types import PartPosition
@@ -100,7 +99,7 @@ def read_thumbnail(
         picture = _read_frame(path, position, min(box), settings)
     else:
         data = read_bytes(path, settings.max_picture_bytes)
-        picture = _look(data, None if position is None else position.page, side, settings.max_pixels)
+        picture = look(data, side, settings.max_pixels, None if position is None else position.page)
     picture.thumbnail(box, Image.Resampling.LANCZOS)
     return picture
 
@@ -117,25 +116,13 @@ def _read_frame(path: str, position: PartPosition | None, side: int, settings: S
         raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _look(data: bytes, page: int | None, side: int, max_pixels: int) -> Image.Image:
-    """Decode a picture, or draw a page of a document. Raises PictureError."""
-    if not is_pdf(data[:1024]) and (page is None or not has_directories(data)):
-        return decode_picture(data, min_side=side, max_pixels=max_pixels)[0]
-    try:
-        if is_pdf(data[:1024]):
-            require_extra("documents", "pages of a PDF")
-        return page_picture(data, page or 1, side, max_pixels)
-    except DocumentError as error:
-        raise PictureError(str(error)) from error
-
-
 def encode_thumbnail(data: bytes, side: int, max_pixels: int, page: int | None = None) -> bytes:
     """Reduce the bytes of a picture file to a JPEG of at most `side` pixels on the longer side, never enlarged.
 
     It is upright and RGB, and has none of the metadata. page: of a document; None for the first. Raises PictureError,
-    as `decode_picture` does.
+    as `look` does.
     """
-    return encode_jpeg(_look(data, page, side, max_pixels), side)
+    return encode_jpeg(look(data, side, max_pixels, page), side)
 
 
 def encode_frame(descriptor: int, time: float, side: int, settings: Settings) -> bytes:

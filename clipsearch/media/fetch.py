@@ -24,9 +24,9 @@ import httpx2
 
 from clipsearch import __version__
 from clipsearch.errors import InvalidInputError, PictureError
-from clipsearch.media.decode import decode_picture, is_picture
+from clipsearch.media.decode import is_picture
+from clipsearch.media.drawing import look_at_picture
 from clipsearch.paths import printable
-from clipsearch.types import PictureInfo
 
 if TYPE_CHECKING:
     from httpcore2 import SOCKET_OPTION
@@ -74,8 +74,8 @@ def fetch_picture(
     seconds: float = SECONDS,
     resolve: Resolve = resolve,
     network: httpcore2.NetworkBackend | None = None,
-) -> tuple[Image, PictureInfo]:
-    """Fetch a picture over http or https, into memory alone; the rest is as in `decode.decode_picture`.
+) -> Image:
+    """Fetch a picture over http or https, into memory alone; the rest is as in `drawing.look_at_picture`.
 
     max_bytes: the longest answer that is read. allow_private: fetch from addresses that are not public too, such as
     those of this machine and of the local network. seconds: how long all of it may take. resolve: what knows the
@@ -87,7 +87,7 @@ def fetch_picture(
     start = _parse(url)
     try:
         data = _fetch(start, max_bytes, allow_private, seconds, resolve, network)
-        return decode_picture(data, min_side=min_side, max_pixels=max_pixels)
+        return look_at_picture(data, min_side, max_pixels)
     except PictureError as error:
         raise PictureError(f"{_shown(start)}: {error}") from error
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipsearch.config import Settings
 from clipsearch.errors import PictureError
-from clipsearch.media.decode import read_picture
+from clipsearch.media.drawing import look_at_file
 from clipsearch.media.phash import SIDE, distance, perceptual_hash
 from clipsearch.progress import Stages
 from clipsearch.query.neighbors import Groups, near_pairs
@@ -167,6 +167,6 @@ class _Search:
             return PictureError("a record, not a file")
         pixels, size = self._settings.max_pixels, self._settings.max_picture_bytes
         try:
-            return perceptual_hash(read_picture(item.path, min_side=SIDE, max_pixels=pixels, max_bytes=size)[0])
+            return perceptual_hash(look_at_file(item.path, SIDE, pixels, size))
         except PictureError as error:
             return error

@@ -139,19 +139,20 @@ def open_image(image: Picture, side: int, settings: Settings) -> Image:
     """
     if isinstance(image, str | os.PathLike):
         return _read(image, side, settings)
-    from clipsearch.media import decode
+    from clipsearch.media.decode import upright_rgb
+    from clipsearch.media.drawing import look_at_picture
 
     if isinstance(image, bytes | bytearray | memoryview):
         size, limit = len(image), settings.max_picture_bytes
         if size > limit:
             raise PictureError(f"{size} bytes, over the limit of {limit} (setting max_picture_bytes)")
-        return decode.decode_picture(bytes(image), min_side=side, max_pixels=settings.max_pixels)[0]
+        return look_at_picture(bytes(image), side, settings.max_pixels)
     if isinstance(image, np.ndarray):
         from clipsearch.media.pixels import from_array
 
         return from_array(image, settings.max_pixels)
     if hasattr(image, "convert"):
-        return decode.upright_rgb(image)
+        return upright_rgb(image)
     raise InvalidInputError(
         f"A picture is a path, a URL, bytes, a Pillow image or a uint8 array, not {type(image).__name__}."
     )
@@ -166,10 +167,10 @@ def _read(source: str | os.PathLike[str], side: int, settings: Settings) -> Imag
 
         private = settings.allow_private_urls
         url = os.fspath(source)
-        return fetch_picture(url, min_side=side, max_pixels=pixels, max_bytes=size, allow_private=private)[0]
-    from clipsearch.media.decode import read_picture
+        return fetch_picture(url, min_side=side, max_pixels=pixels, max_bytes=size, allow_private=private)
+    from clipsearch.media.drawing import look_at_file
 
-    return read_picture(source, min_side=side, max_pixels=pixels, max_bytes=size)[0]
+    return look_at_file(source, side, pixels, size)
 
 
 def _check_text(text: object) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import MediaError
 from clipsearch.media.decode import HEAD, picture_kind
+from clipsearch.media.drawing import is_drawn_apart
 from clipsearch.media.films.process import check_film
 from clipsearch.present import position_payload
 from clipsearch.query.embedding import open_image
 from clipsearch.query.engine import SearchEngine
-from clipsearch.server.drawing import draw_apart, is_drawn_apart, place
+from clipsearch.server.sending import BusyError
 from clipsearch.server.service import Service
 from clipsearch.types import Item, PartPosition
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.store.picture_files import OpenPicture
+
+_FRAMES = threading.BoundedSemaphore(2)
+"""Frames of films that are decoded at a time, each in a process of its own."""
+
+_DRAWINGS = threading.BoundedSemaphore(2)
+"""Pictures and pages that are drawn at a time, each in a process of its own."""
+
+_PATIENCE = 0.5
+"""Seconds that a request waits for its turn, in a thread that others need too."""
 
 MAX_FILE = 256 << 20
 """Bytes of the largest file that is given out or reduced."""
@@ -42,16 +53,21 @@ MEDIA_TYPES = {
 def open_given(service: Service, source: bytes | str) -> Image:
     """Decode a picture of a request: the bytes of a file, or where the server allows that, a URL. It blocks.
 
-    Raises InvalidInputError or MediaError.
+    Raises InvalidInputError, MediaError, or BusyError where too many are drawn.
     """
+    from clipsearch.media.fetch import fetch_bytes
+
     engine, limits = service.engine, service.settings
     pixels = min(limits.max_pixels, engine.settings.max_pixels)
     size = min(limits.max_upload, engine.settings.max_picture_bytes)
     bounded = replace(engine.settings, max_pixels=pixels, max_picture_bytes=size)
-    side = engine.encoder.picture_side
-    if isinstance(source, bytes) and len(source) <= size and is_drawn_apart(source):
-        return draw_apart(source, side, bounded)
-    return open_image(source, side, bounded)
+    data = (
+        fetch_bytes(source, max_bytes=size, allow_private=bounded.allow_private_urls)
+        if isinstance(source, str)
+        else source
+    )
+    with _turn(_DRAWINGS) if is_drawn_apart(data) else nullcontext():
+        return open_image(data, engine.encoder.picture_side, bounded)
 
 
 def find_item(engine: SearchEngine, item_id: int) -> Item | None:
@@ -87,24 +103,34 @@ def read_file(engine: SearchEngine, picture: OpenPicture) -> tuple[bytes, str]:
 
 
 def make_thumbnail(engine: SearchEngine, picture: OpenPicture, side: int, part: int = 0) -> bytes:
-    """Return a picture as a JPEG of at most `side` pixels. It blocks. Raises MediaError.
+    """Return a picture as a JPEG of at most `side` pixels. It blocks. Raises MediaError, BusyError.
 
     part: the number of a frame of a film, or of a page of a document.
     """
-    from clipsearch.gallery.tiles import encode_frame, encode_jpeg, encode_thumbnail
+    from clipsearch.gallery.tiles import encode_frame, encode_thumbnail
 
     position = position_of(picture, part)
     if position is not None and position.time is not None:
         if picture.descriptor is None:
             raise MediaError("its film is not kept")
         check_film(picture.descriptor, engine.settings.max_film_bytes)
-        with place():
+        with _turn(_FRAMES):
             return encode_frame(picture.descriptor, position.time, side, engine.settings)
     data = picture.read(min(MAX_FILE, engine.settings.max_picture_bytes))
     page = None if position is None else position.page
-    if is_drawn_apart(data, page):
-        return encode_jpeg(draw_apart(data, side, engine.settings, page), side)
-    return encode_thumbnail(data, side, engine.settings.max_pixels)
+    with _turn(_DRAWINGS) if is_drawn_apart(data, page) else nullcontext():
+        return encode_thumbnail(data, side, engine.settings.max_pixels, page)
+
+
+@contextmanager
+def _turn(slots: threading.BoundedSemaphore) -> Iterator[None]:
+    """Wait a little for a turn, which lasts as long as the block. Raises BusyError."""
+    if not slots.acquire(timeout=_PATIENCE):
+        raise BusyError("Other pictures are being drawn. Try again in a second.")
+    try:
+        yield
+    finally:
+        slots.release()
 
 
 def position_of(picture: OpenPicture, part: int) -> PartPosition | None:

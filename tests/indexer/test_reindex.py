@@ -279,8 +279,8 @@ def test_a_reader_sees_the_answers_of_one_set_whatever_happens(place, encoder, o
         for thread in threads:
             thread.start()
         for which in (encoder, other, encoder):
-            count = len(seen)
             assert run(place, which, back=True).flipped
+            count = len(seen)
             while len(seen) < count + 6 and not wrong:
                 stop.wait(0.01)
         stop.set()

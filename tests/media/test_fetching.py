@@ -18,7 +18,7 @@ PUBLIC = "93.184.216.34"
 
 def fetch(url, *, allow_private=True, max_bytes=10**6, **options):
     limits = {"min_side": 48, "max_pixels": 10**6, "max_bytes": max_bytes, "allow_private": allow_private}
-    return fetch_picture(url, **limits, **options)[0]
+    return fetch_picture(url, **limits, **options)
 
 
 class Rerouted(httpcore2.SyncBackend):

@@ -10,7 +10,8 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.errors import MediaError, PictureError
-from clipsearch.media.films import decoding, process
+from clipsearch.media import child
+from clipsearch.media.films import decoding
 from clipsearch.media.films.base import FilmRequest, film_format
 from clipsearch.media.films.facts import read_facts
 from clipsearch.media.films.process import FilmReader, check_film, frame_at, open_film
@@ -141,7 +142,7 @@ def test_time_is_bounded(tmp_path):
 
 def test_a_process_that_dies_costs_the_film(tmp_path, monkeypatch):
     path = write_film(tmp_path / "a.mp4", scenes([1], 1))
-    monkeypatch.setattr(process, "_BOOT", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(child, "_BOOT", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises(PictureError, match="signal 11"):
         read(path)
 
@@ -149,7 +150,7 @@ def test_a_process_that_dies_costs_the_film(tmp_path, monkeypatch):
 @pytest.mark.parametrize("sent", [b"Zxxxx", b"F" + (1 << 31).to_bytes(4, "little"), b"I\x02\0\0\0[]", b"E\0\0\0\0"])
 def test_a_process_that_lies_costs_the_film(tmp_path, monkeypatch, sent):
     path = write_film(tmp_path / "a.mp4", scenes([1], 1))
-    monkeypatch.setattr(process, "_BOOT", f"import os; os.write(1, {sent!r})")
+    monkeypatch.setattr(child, "_BOOT", f"import os; os.write(1, {sent!r})")
     with pytest.raises(PictureError, match="protocol"):
         read(path)
 

@@ -114,6 +114,8 @@ def home(tmp_path, encoder):
     np.save(tmp_path / "queries.npy", np.random.default_rng(1).standard_normal((50, 512)))
     (tmp_path / "photos.jsonl").write_text("".join(f'{{"path": "photos/p00{i}.jpg"}}\n' for i in range(3)))
     photo(tmp_path / "photos" / "cat.jpg", 40)
+    (tmp_path / "Pictures" / "2026").mkdir(parents=True)
+    photo(tmp_path / "Pictures" / "2026" / "lake.jpg", 41)
     captions = "".join(f"p001.jpg,a dog in picture {i}\n" for i in range(50))
     (tmp_path / "captions.csv").write_text(f"image,caption\nphotos/p000.jpg,a cat\n{captions}")
     index(tmp_path / "other-library", tmp_path / "photos", encoder=encoder)

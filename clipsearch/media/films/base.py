@@ -10,13 +10,11 @@ import re
 from dataclasses import asdict, dataclass
 from struct import Struct
 
-HEAD = Struct("<cI")
-"""Kind and length of a message, little-endian."""
-
 FRAME = Struct("<dII")
 """How the message of a frame begins: its time in seconds, width and height; then its pixels as RGB, row by row."""
 
-FACTS, PICTURE, END, REFUSAL = b"I", b"F", b"E", b"X"
+FACTS, END = b"I", b"E"
+"""Kinds of messages beside those of media/child.py."""
 
 MAX_TEXT = 64 << 10
 """Bytes of a message that is not a frame."""

@@ -10,8 +10,6 @@ import math
 import os
 import select
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,15 +20,12 @@ from typing import Any
 from PIL import Image
 
 from clipsearch.config import Settings
-from clipsearch.errors import MediaError, PictureError, WorkerUnavailableError
+from clipsearch.errors import MediaError, PictureError
+from clipsearch.media.child import HEAD, PICTURE, REFUSAL, read_text, start_child
 from clipsearch.media.extras import require_extra
-from clipsearch.media.films.base import END, FACTS, FRAME, HEAD, MAX_TEXT, PICTURE, REFUSAL, FilmRequest
+from clipsearch.media.films.base import END, FACTS, FRAME, MAX_TEXT, FilmRequest
 from clipsearch.types import Media, MediaInfo, PictureInfo
 
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from clipsearch.media.films.worker import main; main()"
-)
-_KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT")
 _LONGEST_SIDE = 40
 """How often the longer side of a frame may be its shorter one."""
 
@@ -56,22 +51,8 @@ class FilmReader:
         self._deadline = time.monotonic() + request.cpu_seconds
         self.facts: FilmFacts | None = None
         self.note = ""
-        places = json.dumps([place for place in sys.path if os.path.isabs(place)])
-        command = [sys.executable, "-I", "-S", "-c", _BOOT, places, request.dump()]
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         os.lseek(descriptor, 0, os.SEEK_SET)
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=descriptor,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment | {"OPENBLAS_NUM_THREADS": "1"},
-                cwd="/" if os.name == "posix" else None,
-                start_new_session=os.name == "posix",
-            )
-        except OSError as error:
-            raise WorkerUnavailableError(f"No process that reads films can be started: {error.strerror}.") from error
+        self._process = start_child("clipsearch.media.films.worker", request.dump(), descriptor)
 
     def __iter__(self) -> Iterator[tuple[float, Image.Image]]:
         """Yield the time in seconds and the upright RGB picture of each frame. Raises PictureError."""
@@ -84,10 +65,10 @@ class FilmReader:
             elif kind == FACTS and self.facts is None:
                 self.facts = _read_facts(data)
             elif kind == END and count:
-                self.note = _read_text(data)
+                self.note = read_text(data)
                 return
             elif kind == REFUSAL:
-                raise PictureError(_read_text(data) or "no reason was given")
+                raise PictureError(read_text(data) or "no reason was given")
             else:
                 raise PictureError("the process that decoded it broke the protocol")
 
@@ -177,10 +158,6 @@ def _read_frame(data: bytes) -> tuple[float, Image.Image]:
     if not (math.isfinite(at) and at >= 0 and width and height and len(data) == FRAME.size + 3 * width * height):
         raise PictureError("the process that decoded it broke the protocol")
     return at, Image.frombytes("RGB", (width, height), data[FRAME.size :])
-
-
-def _read_text(data: bytes) -> str:
-    return " ".join(data.decode("utf-8", "replace").split())[:500]
 
 
 def _read_facts(data: bytes) -> FilmFacts:

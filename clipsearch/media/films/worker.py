@@ -11,17 +11,17 @@ import json
 import os
 import pkgutil
 import sys
-from contextlib import closing, suppress
 
 import av
 from PIL import Image
 
 from clipsearch.errors import PictureError
-from clipsearch.media.films.base import END, FACTS, FRAME, HEAD, PICTURE, REFUSAL, FilmRequest
+from clipsearch.media.child import PICTURE, limit_process, refuse, send
+from clipsearch.media.films.base import END, FACTS, FRAME, FilmRequest
 from clipsearch.media.films.decoding import Film
 from clipsearch.media.films.selection import Selection
 
-_IN, _OUT = 0, 1
+_IN = 0
 
 
 def main() -> None:
@@ -30,15 +30,15 @@ def main() -> None:
     av.logging.set_level(av.logging.PANIC)
     _load_all()
     with os.fdopen(_IN, "rb", buffering=1 << 18) as file:
-        limit_process(request)
+        limit_process(request.memory, request.cpu_seconds)
         try:
             _answer(file, request)
         except MemoryError:
-            _send(REFUSAL, b"took too much memory to decode (setting decode_memory)")
+            refuse("took too much memory to decode (setting decode_memory)")
         except PictureError as error:
-            _send(REFUSAL, str(error).encode("utf-8", "replace")[:500])
+            refuse(str(error))
         except OSError as error:
-            _send(REFUSAL, f"cannot be read ({error.strerror or error})".encode("utf-8", "replace")[:500])
+            refuse(f"cannot be read ({error.strerror or error})")
 
 
 def _load_all() -> None:
@@ -55,33 +55,8 @@ def _answer(file: object, request: FilmRequest) -> None:
     is_first = True
     for frame in frames:
         if is_first:
-            _send(FACTS, json.dumps(film.facts(frame.picture)).encode())
+            send(FACTS, json.dumps(film.facts(frame.picture)).encode())
             is_first = False
         picture = frame.picture
-        _send(PICTURE, FRAME.pack(frame.time, *picture.size) + picture.tobytes())
-    _send(END, film.note.encode("utf-8", "replace")[:500])
-
-
-def _send(kind: bytes, data: bytes) -> None:
-    view = memoryview(HEAD.pack(kind, len(data)) + data)
-    while view:
-        view = view[os.write(_OUT, view) :]
-
-
-def limit_process(request: FilmRequest) -> None:
-    """Give up what reading a film does not need."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    with suppress(OSError), closing(open("/proc/self/statm")) as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + request.memory,) * 2)
-    for kind, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CPU, request.cpu_seconds),
-        (resource.RLIMIT_NOFILE, 3),
-    ):
-        with suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
+        send(PICTURE, FRAME.pack(frame.time, *picture.size) + picture.tobytes())
+    send(END, film.note.encode("utf-8", "replace")[:500])
