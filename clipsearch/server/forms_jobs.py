@@ -15,7 +15,9 @@ from clipsearch.server.jobs import MAX_FAILED, Job, JobState, JobStatus
 class JobRequest(BaseModel):
     """What to index."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paths": ["/srv/photos"]}, {"rehash": True}, {}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"paths": ["/srv/photos"]}, {"rehash": True}, {}]}
+    )
 
     paths: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=MAX_KEY)]],

@@ -128,7 +128,8 @@ def test_a_job_reports_as_the_engine(pair, tmp_path):
     ours = engine.index(tmp_path / "photos")
     theirs = client.index(tmp_path / "photos", progress=lambda *done: calls.append(done))
     assert replace(theirs, seconds=0) == replace(ours, seconds=0) and ours.added == 5 and len(ours.failed) == 1
-    assert ours.passed_over == {".psb": 1} and [note for _, note in ours.notes] == ["its end is missing, and with it at most a few of its rows"]
+    ((_, note),) = ours.notes
+    assert ours.passed_over == {".psb": 1} and note.startswith("its end is missing")
     assert calls[-1] == (6, 6)
     assert replace(client.index(), seconds=0) == replace(engine.index(), seconds=0)
     assert [item.path for item in client.items()] == [item.path for item in engine.items()]
