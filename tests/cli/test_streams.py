@@ -170,6 +170,7 @@ def test_every_command_does_its_work_in_a_locale_that_knows_ascii_alone(abroad, 
     assert (done.returncode, done.stdout.isascii()) == (expected(arguments), True), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", ["find --json", "query --json 沙发上的猫", "tags --json", "collections --json", "status --json"]
 )
@@ -195,6 +196,7 @@ def test_what_a_locale_cannot_write_is_escaped_and_paths_are_exact(abroad):
     assert b"kaputt \\u00e9.jpg" in done.stdout
 
 
+@pytest.mark.slow
 def test_files_are_indexed_in_a_locale_that_knows_ascii_alone(abroad, tmp_path):
     shutil.copytree(abroad / "photos", tmp_path / "写真")
     command = [COMMAND, "index", "写真", "--library", "lib", "--model", "builtin-small", "--json"]

@@ -63,6 +63,7 @@ def test_each_shape_of_an_answer_has_the_id(imported):
     assert sorted(row[1] for row in rows) == sorted([*NAMES, "path"])
 
 
+@pytest.mark.slow
 def test_no_file_is_looked_for(imported):
     done = ran(imported, "query", "anything", "-k", "10", "--copy-to", "copies", "--sheet", "cat.jpg")
     assert "there is no such file" not in done.err and done.err.count("a record of a collection, not a file") == 4

@@ -82,6 +82,7 @@ def test_a_worker_says_the_identifier_of_a_picture_too(tmp_path):
         assert reader.words(still(tmp_path / "a.jpg", identifier=ONE).read_bytes()).identifier == ONE
 
 
+@pytest.mark.slow
 def test_a_film_of_another_name_folder_or_kind_is_one_of_its_own(camera):
     (camera.root / "other").mkdir()
     still(camera.root / "a.jpg", identifier=ONE)
@@ -159,6 +160,7 @@ def test_what_is_watched_looks_at_the_film_of_a_picture(tmp_path):
     assert to_index([str(picture)]) == [str(movie), str(picture)]
 
 
+@pytest.mark.slow
 def test_the_command_counts_them(tmp_path):
     still(tmp_path / "DCIM.jpg").rename(tmp_path / "a.jpg")
     film(tmp_path / "a.mov")

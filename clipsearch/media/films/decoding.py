@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
@@ -204,7 +205,9 @@ class Film:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         is_hdr = frame.color_trc in (PQ, HLG)
         rgb = frame.reformat(*size, format="rgb48le" if is_hdr else "rgb24", interpolation="AREA").to_ndarray()
-        picture: Image.Image = Image.fromarray(to_sdr(rgb, frame.color_trc, frame.color_primaries) if is_hdr else rgb)
+        if is_hdr:
+            rgb = to_sdr(rgb.astype(np.uint16, copy=False), frame.color_trc, frame.color_primaries)
+        picture: Image.Image = Image.fromarray(rgb)
         turn = _TURNS.get(_quarter(frame.rotation))
         return picture if turn is None else picture.transpose(turn)
 

@@ -45,7 +45,7 @@ def read_live_film(descriptor: int) -> LiveFilm:
     movie = next((box for box in _boxes(descriptor, 0, size) if box[0] == b"moov"), None)
     if movie is None:
         return LiveFilm()
-    inside = list(_boxes(descriptor, *movie[1:]))
+    inside = list(_boxes(descriptor, movie[1], movie[2]))
     inside += [box for kind, start, end in inside if kind == b"udta" for box in _boxes(descriptor, start, end)]
     seconds, identifier = None, ""
     for kind, start, end in inside:
@@ -97,7 +97,8 @@ def _identifier(meta: bytes) -> str:
     if _KEY not in names:
         return ""
     wanted = struct.pack(">I", names.index(_KEY) + 1)
-    for kind, start, end in _inner(meta, *places[b"ilst"]):
+    first, last = places[b"ilst"]
+    for kind, start, end in _inner(meta, first, last):
         if kind == wanted and meta[start + 4 : start + 8] == b"data":
             return clean_identifier(meta[start + 16 : end])
     return ""
