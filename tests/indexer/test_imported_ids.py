@@ -50,6 +50,7 @@ def ran(folder, *arguments):
     return done
 
 
+@pytest.mark.slow
 def test_each_shape_of_an_answer_has_the_id(imported):
     query = ("query", "anything", "-k", "10")
     hits = json.loads(ran(imported, *query, "--json").out)["hits"]
