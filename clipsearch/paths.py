@@ -18,6 +18,20 @@ RECORDS = "record:"
 """Stands before the id of a record that has no file: it is no absolute path, and nothing is opened by it."""
 
 
+_ID = "://"
+"""Stands before the stored name of an imported record that is an id, not a path or URL: no path begins so."""
+
+
+def name_of_id(given: str) -> str:
+    """Return the name under which an imported record is stored that is named by an id."""
+    return _ID + given
+
+
+def without_mark(name: str) -> str:
+    """Return the name of an imported record as it was given: the id, or else the path or URL."""
+    return name.removeprefix(_ID)
+
+
 def quote_path(path: str) -> str:
     """Turn a path as os.fsdecode gives it into storable text."""
     if path.isascii() and "%" not in path:  # the usual case, without two substitutions
@@ -45,11 +59,14 @@ def unquote_source(stored: str) -> str:
 def join(root: str, stored: str) -> str:
     """Return the absolute path of a stored relative one; a record's name that is absolute or a URL stays as it is.
 
-    The id of a record that was added from Python, whose root is RECORDS, follows that.
+    So does the id of an imported record. The id of a record that was added from Python, whose root is RECORDS, follows
+    that.
     """
     path = unquote_path(stored)
     if root == RECORDS:
         return root + path
+    if path.startswith(_ID):
+        return without_mark(path)
     if "://" in path or os.path.isabs(path):
         return path
     return os.path.join(root, *path.split("/")) if path else root
@@ -73,6 +90,11 @@ def printable(text: str) -> str:
 def is_url(source: object) -> bool:
     """Tell a URL, of any kind, from the path of a file."""
     return isinstance(source, str) and _URL.match(source) is not None
+
+
+def may_be_opened(path: str) -> bool:
+    """Tell whether the path of an item leads to a file or a URL; of a record it may be the id alone."""
+    return os.path.isabs(path) or is_url(path)
 
 
 def real_path(path: str | os.PathLike[str]) -> str:

@@ -183,7 +183,7 @@ class Item:
     Attributes:
         id: Stays the same as long as the item is in the library.
         path: Absolute path, as os.fsdecode gives it; of a record maybe a URL. Of one that was added from Python the
-            path or URL of its picture, else `record:` and its key.
+            path or URL of its picture, else `record:` and its key. Of an imported one that has neither, its id.
         modality: Of the file; of a record, that of its first vector.
         size: Bytes; 0 for a record.
         mtime_ns: Last change, in nanoseconds since the epoch; 0 for a record.

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from clipsearch.media.extras import picture_suffixes
+from clipsearch.media.films.live import LIVE_SUFFIXES
 from clipsearch.paths import suffix
-from indexer.sources.captions import TABLES
+from indexer.sources.captions import STILL_SUFFIXES, TABLES
 from indexer.sources.folder import read_suffixes
 
 MOST_PATHS = 1000
@@ -83,7 +84,8 @@ def to_index(paths: Collection[str]) -> list[str]:
     """Return what is to be indexed where paths have changed.
 
     Beside what is indexed itself these are the pictures that another file may say something of: those of its name, and
-    all below a table of captions. Of a link it is the folder, since what it leads to is a path of its own.
+    all below a table of captions; and the films that a picture may belong to. Of a link it is the folder, since what it
+    leads to is a path of its own.
     """
     found: set[str] = set()
     pictures: dict[str, dict[str, list[str]]] = {}
@@ -94,6 +96,8 @@ def to_index(paths: Collection[str]) -> list[str]:
             continue
         if os.path.isdir(path) or suffix(name) in read_suffixes() or not os.path.splitext(name)[1]:
             found.add(path)  # what has no ending may have been a folder
+        if suffix(name) in STILL_SUFFIXES:
+            found |= set(_films_of(path))
         if suffix(name) not in picture_suffixes():
             if folder not in pictures:
                 pictures[folder] = _pictures_by_stem(folder)
@@ -112,6 +116,14 @@ def _pictures_by_stem(folder: str) -> dict[str, list[str]]:
         if suffix(name) in picture_suffixes():
             found[os.path.splitext(name)[0]].append(name)
     return found
+
+
+def _films_of(path: str) -> Iterator[str]:
+    """Yield the films that a picture may make a Live Photo with."""
+    stem = os.path.splitext(path)[0]
+    for ending in sorted(LIVE_SUFFIXES):
+        names = (stem + middle + each for middle in ("", "_HEVC") for each in (ending, ending.upper()))
+        yield from filter(os.path.isfile, names)
 
 
 def _stems(name: str) -> Iterator[str]:

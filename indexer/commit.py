@@ -69,7 +69,9 @@ class CommitStage:
             self._report.count(committed.counts)
             for outcome in outcomes:
                 path = join(roots[outcome.record.root_id], quote_path(outcome.record.path))
-                if isinstance(outcome, Failed):
+                if isinstance(outcome, Failed) and outcome.is_live_photo:
+                    self._report.live_photos += 1
+                elif isinstance(outcome, Failed):
                     self._report.failed.append((path, outcome.reason))
                 elif isinstance(outcome, Encoded) and outcome.picture and outcome.picture.note:
                     self._report.notes.append((path, outcome.picture.note))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -24,11 +25,12 @@ from clipsearch.media.films.process import open_film
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.text import decode_text, split_passages
 from clipsearch.paths import join, quote_path, suffix
-from clipsearch.store.records import Captions, Failed, FileIdentity, FileRecord, Known, mtime_ns
+from clipsearch.store.records import LIVE_PHOTO, Captions, Failed, FileIdentity, FileRecord, Known, Taken, mtime_ns
 from clipsearch.types import MediaInfo, PartPosition, Passage, PictureInfo
 from indexer.captioning import read_captions
 from indexer.documents import read_pages, read_parts
 from indexer.films import hash_film, read_film
+from indexer.live_photos import find_still
 from indexer.picture_reader import DirectReader, PictureReader
 
 logger = logging.getLogger("clipsearch")
@@ -144,6 +146,8 @@ class Decoder:
         try:
             if is_film:
                 with open_film(path, settings.max_film_bytes) as (descriptor, status):
+                    if (still := self._still_of(descriptor, path, record)) is not None:
+                        return Failed(record, LIVE_PHOTO + quote_path(still))
                     data, content_hash = b"", hash_film(descriptor)
             elif is_text:
                 data, status = read_regular(path, settings.max_text_bytes, setting="max_text_bytes")
@@ -159,6 +163,11 @@ class Decoder:
         if (record.size, record.mtime_ns, record.identity) != seen:
             record = replace(record, size=seen[0], mtime_ns=seen[1], identity=seen[2])
         return _Read(record, path, data, content_hash or hash_content(data, path), is_film)
+
+    def _still_of(self, descriptor: int, path: str, record: FileRecord) -> str | None:
+        """Return the name of the picture whose Live Photo an open film belongs to; None for a film of its own."""
+        stills, most = record.beside.stills, self._settings.max_picture_bytes
+        return find_still(descriptor, os.path.dirname(path), stills, self._reader, most) if stills else None
 
     def _load(self, read: _Read, is_known: bool) -> Loaded:
         record, data = read.record, read.data
@@ -219,6 +228,8 @@ class Decoder:
     def _load_film(self, read: _Read, is_known: bool) -> Loaded:
         record, content_hash = read.record, read.content_hash
         captions = self._captions(record, content_hash if is_known else None, Embedded((), ()))
+        if captions.taken == Taken():
+            captions = replace(captions, taken=None)  # nothing beside it says more than the film
         if is_known:
             return Known(record, content_hash, captions)
         with open_film(read.path, self._settings.max_film_bytes) as (descriptor, status):

@@ -27,7 +27,7 @@ class Difference:
     doubted_in: the same by the id of a root. offline: roots that are gone or suddenly empty; nothing of them is
     missing. online: other roots that were walked. unreadable: (path, reason) of folders. notes: (path, note) of tables
     of captions. passed_over: files that are not indexed, by the endings of their names. beside: RAW files that are not,
-    since their JPEGs are.
+    since their JPEGs are. live_photos: films that are known to count with their pictures.
     """
 
     unchanged: int = 0
@@ -43,12 +43,14 @@ class Difference:
     notes: list[tuple[str, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     beside: int = 0
+    live_photos: int = 0
 
     def add(self, root: Root, tally: Tally, believed: int = 0) -> None:
         """Add the files of a walk. believed: how many of those in doubt are taken for unchanged."""
         self.unchanged += tally.unchanged + believed
         self.unchanged_in[root.id] += tally.unchanged + believed
         self.new += tally.new
+        self.live_photos += tally.live_photos
         self.changed += tally.changed
         self.doubted += tally.doubted.total() - believed
         self.doubted_in[root.id] += tally.doubted.total() - believed

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from clipsearch.media.decode import REDUCED_OVER_CAP
 from clipsearch.media.documents.base import MAX_PAGES, MAX_TEXT, clean_text
 from clipsearch.media.facts import MAX_CAMERA
+from clipsearch.media.films.live import MAX_IDENTIFIER
 from clipsearch.media.image_metadata import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
 from clipsearch.types import PictureInfo
 from clipsearch.words import normalize
@@ -83,6 +84,7 @@ def pack_facts(info: PictureInfo | None, words: Embedded) -> bytes:
         facts["taken_at"] = info.taken_at.isoformat()
     taken_at = words.taken_at and words.taken_at.isoformat()
     facts |= {"captions": words.captions, "keywords": words.keywords, "said_at": taken_at, "said_place": words.place}
+    facts["identifier"] = words.identifier
     return json.dumps(facts, ensure_ascii=False).encode()
 
 
@@ -111,6 +113,7 @@ def read_facts(data: bytes | bytearray, max_pixels: int) -> tuple[PictureInfo | 
             _texts(facts.pop("keywords", None), MAX_KEYWORDS, MAX_KEYWORD),
             _time(facts.pop("said_at", None)),
             _place(facts.pop("said_place", None)),
+            _text(facts.pop("identifier", ""), MAX_IDENTIFIER),
         )
         return (_info(facts, max_pixels) if facts else None), words
     except (ValueError, RecursionError) as error:

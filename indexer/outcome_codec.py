@@ -24,13 +24,16 @@ from clipsearch.store.records import (
     Known,
     Taken,
 )
-from clipsearch.types import Modality, Passage, PictureInfo
+from clipsearch.types import Media, MediaInfo, Modality, PartPosition, Passage, PictureInfo
 
 _CLASSES: dict[str, Any] = {
     each.__name__: each
-    for each in (Captions, CaptionSource, Encoded, Failed, FileIdentity, FileRecord, Known, Passage, PictureInfo, Taken)
+    for each in (
+        *(Captions, CaptionSource, Encoded, Failed, FileIdentity, FileRecord, Known),
+        *(MediaInfo, PartPosition, Passage, PictureInfo, Taken),
+    )
 }
-_CLASS, _TIME, _ROWS, _MODALITY = "class", "time", "rows", "modality"
+_CLASS, _MOMENT, _ROWS, _MODALITY, _MEDIA = "class", "moment", "rows", "modality", "kind"
 
 
 def pack(values: Sequence[object]) -> tuple[bytes, bytes]:
@@ -72,9 +75,11 @@ def _to_plain(value: Any, rows: list[bytes]) -> Any:  # noqa: ANN401
         rows.append(value.astype(np.float16).tobytes())
         return {_ROWS: value.shape}
     if isinstance(value, datetime):
-        return {_TIME: value.isoformat()}
+        return {_MOMENT: value.isoformat()}
     if isinstance(value, Modality):
         return {_MODALITY: str(value)}
+    if isinstance(value, Media):
+        return {_MEDIA: str(value)}
     return [_to_plain(each, rows) for each in value] if isinstance(value, tuple | list) else value
 
 
@@ -85,9 +90,11 @@ def _from_plain(value: Any, rows: _Rows) -> Any:  # noqa: ANN401
         return value
     if _ROWS in value:
         return rows.take(*value[_ROWS])
-    if _TIME in value:
-        return datetime.fromisoformat(value[_TIME])
+    if _MOMENT in value:
+        return datetime.fromisoformat(value[_MOMENT])
     if _MODALITY in value and _CLASS not in value:
         return Modality(value[_MODALITY])
+    if _MEDIA in value:
+        return Media(value[_MEDIA])
     made = _CLASSES[value.pop(_CLASS)]
     return made(**{name: _from_plain(each, rows) for name, each in value.items()})

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from clipsearch.encoders import languages, names, registry
 from clipsearch.encoders.base import Encoder, fitting
 from clipsearch.encoders.compute import Compute
 from clipsearch.errors import ClipSearchError, InvalidInputError
+from clipsearch.paths import join, quote_path
 from clipsearch.store import catalog
 from clipsearch.store.library import Library
 from clipsearch.store.reading import catalog_file
@@ -40,6 +42,7 @@ from indexer.embed_files import FILES, FileTask, SharedContent
 from indexer.encode import EncodedBatch, EncodeStage
 from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
+from indexer.live_photos import is_live
 from indexer.moved_roots import find_moved_root, retire
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
@@ -236,13 +239,20 @@ class _Run:
             root_paths = {root.id: root.path for root in roots}
             moved = sum(_is_move(writer, record, root_paths) for record in writer.ledger.todo(only_new=True))
             same = sum(_is_same(record, known, root_paths) for record, known in writer.ledger.doubted())
-        self.report.added = difference.new - moved
-        self.report.changed = difference.changed + difference.doubted - same
+            films = writer.ledger.may_be_live()
+            live = Counter(is_new for record, is_new in films if self._is_live(record, root_paths))
+        self.report.live_photos += live.total()
+        self.report.added = difference.new - moved - live[True]
+        self.report.changed = difference.changed + difference.doubted - same - live[False]
         self.report.unchanged += same
         self._count_relocated(difference, roots)
         self.report.moved += moved
         self.report.removed = difference.missing - moved
         return self.report
+
+    def _is_live(self, record: FileRecord, roots: dict[int, str]) -> bool:
+        path = join(roots[record.root_id], quote_path(record.path))
+        return is_live(record, path, self.settings.max_film_bytes, self.settings.max_picture_bytes)
 
     def _compare(self, writer: Writer, paths: Sequence[str]) -> tuple[Difference, list[Root]]:
         scopes = self._scopes(writer, paths)
@@ -263,6 +273,7 @@ class _Run:
         self.report.notes += difference.notes
         self.report.passed_over = dict(difference.passed_over.most_common())
         self.report.beside = difference.beside
+        self.report.live_photos = difference.live_photos
         return difference, roots
 
     def _scopes(self, writer: Writer, paths: Sequence[str]) -> list[Scope]:

@@ -95,6 +95,7 @@ class IndexReport:
         notes: Of files that were indexed, or whose rows were, though something is missing: the path, and what.
         passed_over: How many files are of no kind that is indexed, by the endings of their names, the most first.
         beside: How many RAW files stand beside their JPEGs, and count once with them.
+        live_photos: How many films of Live Photos count with their pictures.
         offline: Roots that could not be reached and were left as they are.
         relocated: The path that a root had, and the one that it has now.
         retired: Roots that are gone and no longer indexed, since all their files were found elsewhere.
@@ -116,6 +117,7 @@ class IndexReport:
     notes: list[tuple[str, str]] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
     beside: int = 0
+    live_photos: int = 0
     offline: list[str] = field(default_factory=list)
     relocated: list[tuple[str, str]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)

@@ -8,8 +8,9 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    from clipsearch.cli.streams import drop_unwritable, open_streams
+    from clipsearch.cli.streams import begin_in_utf8, drop_unwritable, open_streams
 
+    begin_in_utf8()
     open_streams()
     try:
         _run()

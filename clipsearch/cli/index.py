@@ -210,6 +210,9 @@ def _show_notes(report: IndexReport, verbose: bool) -> None:
         note(f"... and {len(report.notes) - SHOWN_FAILURES:,} more notes; all are in the output of --json")
     if report.beside:
         note(f"{report.beside:,} camera RAW files beside a JPEG of the same name count once with it.")
+    if report.live_photos:
+        with_it = "film counted with its picture" if report.live_photos == 1 else "films counted with their pictures"
+        note(f"{report.live_photos:,} Live Photo {with_it}.")
     for name, files in missing_extras(report.passed_over).items():
         note(f"Passed over {count_files(files)} that an extra reads: pip install 'clipsearch[{name}]'")
     if count := sum(report.passed_over.values()):

@@ -162,7 +162,7 @@ def _run() -> int:
         return explain(error.__cause__ or error)
     except click.ClickException as error:
         with suppress(OSError):  # a stderr that nobody can read
-            error.show()
+            error.show(sys.stderr)
         return error.exit_code
     except ClipSearchError as error:
         complain(str(error))

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.options import (
+    count_files,
+    json_option,
+    library_option,
+    note,
+    read_settings,
+    write_bytes,
+    write_line,
+)
 from clipsearch.paths import printable
 
 if TYPE_CHECKING:
@@ -36,7 +44,7 @@ def status(as_json: bool, failed: bool, library: str | None) -> None:
         return
     lines = [f"{printable(path)}: {reason}" for path, reason in summary.failed] if failed else _describe(summary)
     for line in lines:
-        click.echo(line)
+        write_line(line)
 
 
 @click.command()

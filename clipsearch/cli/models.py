@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from clipsearch.cli.options import json_option, write_bytes
+from clipsearch.cli.options import json_option, write_bytes, write_line
 
 WIDTH = 80
 
@@ -33,7 +33,7 @@ def models(as_json: bool) -> None:
     for model in found:
         names = ", ".join((*model.aliases, model.name))
         state = "ready" if model.ready else "fetched or built on first use"
-        click.echo(f"{names}\n    {model.dim} dimensions, {model.licence}, {state}\n    {model.note}")
+        write_line(f"{names}\n    {model.dim} dimensions, {model.licence}, {state}\n    {model.note}")
         if model.reads:
             languages = f"reads well: {' '.join(model.reads)}"
-            click.echo(textwrap.fill(languages, WIDTH, initial_indent="    ", subsequent_indent=" " * 16))
+            write_line(textwrap.fill(languages, WIDTH, initial_indent="    ", subsequent_indent=" " * 16))

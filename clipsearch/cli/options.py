@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from clipsearch.cli.streams import to_stdout
 from clipsearch.config import Settings, load_settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.locations import library_path
@@ -107,19 +108,27 @@ def read_settings(**flags: object) -> tuple[Settings, Path]:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write results to stdout; nowhere if it was closed before we started."""
-    if sys.stdout is not None and data:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+    """Write results, as text in UTF-8, to stdout; nowhere if it was closed before we started."""
+    to_stdout(data)
+
+
+def write_line(line: str) -> None:
+    """Write a line of results. Not by click.echo, which takes an ASCII stdout for a mistake and writes UTF-8 to it."""
+    write_bytes(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def write_shaped(data: bytes, shape: str) -> None:
-    """Write results to stdout; paths that could steer a terminal are escaped where one reads them."""
+    """Write results to stdout; paths as they are, but escaped if they could steer a terminal that shows them."""
     if shape == "paths" and sys.stdout is not None and sys.stdout.isatty():
         from clipsearch.paths import printable
 
         lines = os.fsdecode(data).split("\n")
         data = "\n".join(printable(line) for line in lines).encode("utf-8", "backslashreplace")
+    elif shape in ("paths", "print0"):
+        if sys.stdout is not None and data:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        return
     write_bytes(data)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.build import Size
-from clipsearch.cli.options import json_option, note, read_settings, write_bytes
+from clipsearch.cli.options import json_option, note, read_settings, write_bytes, write_line
 
 if TYPE_CHECKING:
     from clipsearch.config import Settings
@@ -127,12 +127,12 @@ def _show(name: str, plan: CapacityPlan) -> None:
     """Print a plan as a table."""
     lines = [(key, *_shown(figure), figure.basis, figure.source) for key, figure in plan.figures.items()]
     widths = [max(map(len, column)) for column in list(zip(*lines, strict=True))[:4]]
-    click.echo(f"{name}\n")
+    write_line(f"{name}\n")
     for key, value, unit, basis, source in lines:
         cells = (key.ljust(widths[0]), value.rjust(widths[1]), unit.ljust(widths[2]), basis.ljust(widths[3]), source)
-        click.echo("  ".join(cells))
+        write_line("  ".join(cells))
     found = plan.recommendation
-    click.echo(f"\nRecommended: {found.engine}, index {found.kind}. {found.reason}\n    {found.command}")
+    write_line(f"\nRecommended: {found.engine}, index {found.kind}. {found.reason}\n    {found.command}")
 
 
 def _shown(figure: Figure) -> tuple[str, str]:

@@ -159,7 +159,8 @@ class Lines:
         """Begin to index."""
         self._total, self._done = total, 0
         self._started = self._last = time.monotonic()
-        note(f"{total:,} {self._words.unit} {self._words.to_do}")
+        unit = self._words.unit.removesuffix("s") if total == 1 else self._words.unit
+        note(f"{total:,} {unit} {self._words.to_do}")
 
     def advance(self, files: int) -> None:
         """Count files that are done."""

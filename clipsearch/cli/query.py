@@ -105,7 +105,7 @@ def query(
     )
     if server is not None:
         refuse_local(written(showing))
-        return print_answer(answer(server, asked), shape)
+        return print_answer(answer(server, asked, is_here=False), shape)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)

@@ -68,7 +68,7 @@ def _guarded(name: str, number: int, target: int, *, is_ours_alone: bool) -> Ite
     before = getattr(sys, name)
     before.flush()
     kept = os.dup(number)
-    own = open(kept, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    own = open(kept, "w", buffering=1, encoding=before.encoding, errors="backslashreplace", closefd=False)
     os.dup2(target, number)
     setattr(sys, name, _OwnThreads(own) if is_ours_alone else own)
     try:

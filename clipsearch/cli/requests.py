@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.joint.engine import JointEngine
     from clipsearch.types import Results
+
+
+_LOOKED_AT = 100
+"""Files of an answer that are looked at, whether they are as they were indexed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +57,17 @@ class Answer:
     payload: dict[str, Any] | None = None
 
 
-def answer(engine: SearchEngine | Client | JointEngine, asked: SearchRequest, picture: str | None = None) -> Answer:
+def answer(
+    engine: SearchEngine | Client | JointEngine,
+    asked: SearchRequest,
+    picture: str | None = None,
+    *,
+    is_here: bool = True,
+) -> Answer:
     """Search, and put what was found in the shape that was asked for. Raises as `SearchEngine.search` does.
 
-    picture: the absolute path of the picture, for a process that is in another folder.
+    picture: the absolute path of the picture, for a process that is in another folder. is_here: whether the files of
+    the library are those of this machine.
     """
     from clipsearch.present import to_payload
     from clipsearch.query.parser import parse
@@ -68,7 +80,35 @@ def answer(engine: SearchEngine | Client | JointEngine, asked: SearchRequest, pi
     notes = [*map(printable, results.warnings)]
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
+    if asked.shape == "table" and is_here:
+        notes += _stale(results)
     return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)
+
+
+def _stale(results: Results) -> list[str]:
+    """Say which of the files that are shown have changed since they were indexed, or are not there.
+
+    That of a record has no time and is left out.
+    """
+    changed, gone = [], []
+    for hit in results.hits[:_LOOKED_AT]:
+        if hit.item.mtime_ns and os.path.isabs(hit.item.path):
+            try:
+                status = os.stat(hit.item.path)
+            except FileNotFoundError:
+                gone.append(hit.item.path)
+            except (OSError, ValueError):  # such as a drive that does not answer
+                continue
+            else:
+                if (status.st_size, status.st_mtime_ns) != (hit.item.size, hit.item.mtime_ns):
+                    changed.append(hit.item.path)
+    said = (("has changed since it was indexed", changed), ("is no longer there", gone))
+    return [_of_files(what, paths) for what, paths in said if paths]
+
+
+def _of_files(what: str, paths: list[str]) -> str:
+    more = f", and {len(paths) - 1:,} more of these files" if len(paths) > 1 else ""
+    return f"{printable(paths[0])} {what}{more}. To bring the library up to date: clipsearch index"
 
 
 def _shaped(results: Results, asked: SearchRequest) -> bytes:

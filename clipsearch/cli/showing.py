@@ -135,7 +135,7 @@ def _write_sheet(
 ) -> None:
     from clipsearch.gallery.sheet import FORMATS, draw_sheet
 
-    if any(_is_same(name, path) for path in (payload["query"], *(tile.path for tile in tiles))):
+    if any(_is_same(name, path) for path in (payload["query"], *(tile.path for tile in tiles if tile.is_file))):
         raise InvalidInputError(f"{name} is one of the matching pictures, and is not overwritten. Name another file.")
     sheet = draw_sheet(payload["query"], tiles, settings)
     replace_file(Path(name), sheet.encode(FORMATS[Path(name).suffix.lower()]))

@@ -73,7 +73,7 @@ def similar(
     if server is not None:
         refuse_local(written(showing))
         there = int(number[1]) if number else _item_there(server, item)
-        return print_answer(answer(server, _by(asked, item, there)), shape)
+        return print_answer(answer(server, _by(asked, item, there), is_here=False), shape)
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.opening import open_library
     from clipsearch.store.lookup import item_at

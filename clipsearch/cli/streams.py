@@ -6,6 +6,8 @@ import os
 import sys
 from io import TextIOWrapper
 
+_UTF8 = frozenset({"utf-8", "utf8", "UTF-8", "UTF8"})
+
 
 def open_streams() -> None:
     """Open the null device in the place of each standard stream that was closed.
@@ -25,6 +27,35 @@ def open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
         elif isinstance(stream, TextIOWrapper) and mode == "w":
             stream.reconfigure(errors="backslashreplace")
+
+
+def begin_in_utf8() -> None:
+    """Begin again in the UTF-8 mode of Python (PEP 540) where file names are ASCII to it: it could name no others.
+
+    So it is where LC_ALL=C meets PYTHONUTF8=0.
+    """
+    if sys.getfilesystemencoding() in _UTF8 or sys.flags.utf8_mode or os.name != "posix":
+        return
+    import codecs
+
+    if codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
+        os.environ["PYTHONUTF8"] = "1"  # for what is started from here
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def to_stdout(data: bytes) -> None:
+    """Write text in UTF-8, such as JSON, to stdout; nowhere if that was closed before we started.
+
+    If stdout has another encoding, what is not ASCII is written as JSON escapes it, which suits all encodings.
+    """
+    if sys.stdout is None or not data:
+        return
+    if sys.stdout.encoding not in _UTF8 and not data.isascii():
+        text = data.decode("utf-8", "backslashreplace").encode("utf-16-be", "surrogatepass")
+        units = (int.from_bytes(text[at : at + 2], "big") for at in range(0, len(text), 2))
+        data = "".join(chr(unit) if unit < 0x80 else f"\\u{unit:04x}" for unit in units).encode()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def drop_unwritable() -> None:

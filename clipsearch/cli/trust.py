@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from clipsearch.cli.options import json_option, note, write_bytes
+from clipsearch.cli.options import json_option, note, write_bytes, write_line
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import printable
 
@@ -53,7 +53,7 @@ def _list(as_json: bool) -> None:
         write_bytes(present.to_json(found))
         return
     for each in found:
-        click.echo(printable(str(each["name"])))
+        write_line(printable(str(each["name"])))
     if not found:
         note("You trust no encoder from a folder or a hub yet, and no server.")
 

@@ -200,12 +200,13 @@ class AsyncClient:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         *,
         retry_failed: bool = False,
+        rehash: bool = False,
         ocr: bool | None = None,
         progress: Callable[[int, int | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> IndexReport:
         """See `Client.index`; `progress` and `should_stop` are called in threads."""
-        return await self._connection.run(changing.index(paths, retry_failed, ocr, progress, should_stop))
+        return await self._connection.run(changing.index(paths, retry_failed, rehash, ocr, progress, should_stop))
 
     async def close(self) -> None:
         """Close the connections. A later call raises LibraryError."""

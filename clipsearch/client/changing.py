@@ -96,13 +96,16 @@ def delete(ids: str | Iterable[str] | None, filters: Filter | None) -> Steps[int
 def index(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     retry_failed: bool,
+    rehash: bool,
     ocr: bool | None,
     progress: OnProgress | None,
     should_stop: Callable[[], bool] | None,
 ) -> Steps[IndexReport]:
     """Start a job that indexes folders of the server, and look at it until it ends."""
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    asked = {"paths": [os.fspath(path) for path in given], "retry_failed": retry_failed, "ocr": ocr}
+    asked: dict[str, Any] = {"paths": [os.fspath(path) for path in given], "retry_failed": retry_failed, "ocr": ocr}
+    if rehash:
+        asked["rehash"] = True
     job: _Job = yield Call("POST", "/v1/jobs", _read_job, asked, is_repeatable=False)
     path, pause, shown = f"/v1/jobs/{job.id}", FIRST_LOOK, (-1, -1)
     while not job.is_over:
@@ -145,6 +148,11 @@ class _Job:
                 interrupted=state == "cancelled",
                 seconds=said.number("seconds"),
             )
+            if "notes" in said:  # servers of earlier versions do not say these
+                self.report.notes = [(each.text("path"), each.text("note")) for each in said.objects("notes")]
+                passed_over = said.object("passed_over")
+                self.report.passed_over = {name: passed_over.whole(name) for name in said.mapping("passed_over")}
+                self.report.beside, self.report.live_photos = said.whole("beside"), said.whole("live_photos")
             for name in ("added", "changed", "moved", "removed", "unchanged", "encoded", "read", "with_text"):
                 setattr(self.report, name, said.whole(name))
 

@@ -303,6 +303,7 @@ class Client:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         *,
         retry_failed: bool = False,
+        rehash: bool = False,
         ocr: bool | None = None,
         progress: Callable[[int, int | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -312,19 +313,20 @@ class Client:
         Args:
             paths: Absolute paths of folders on the server; none for all that the library has.
             retry_failed: Try files that failed before.
+            rehash: Read every file, though its size and times say that it has not changed.
             ocr: Whether the text in pictures is recognised; None for what the library does.
             progress: Called with how many files are done, and of how many.
             should_stop: Asked now and then; once it returns True the job is cancelled, and what is committed stays.
 
         Returns:
-            What became of the files; `failed` has the first of those that failed.
+            What became of the files; `failed` has the first of those that failed, `notes` of those with notes.
 
         Raises:
             AccessDeniedError: The server only reads, or may not index that folder.
             LibraryLockedError: Another job is running.
             LibraryError: The job failed.
         """
-        return self._connection.run(changing.index(paths, retry_failed, ocr, progress, should_stop))
+        return self._connection.run(changing.index(paths, retry_failed, rehash, ocr, progress, should_stop))
 
     def take(self, steps: Steps[T]) -> T:
         """Send the requests of a method of a client, and return its result."""

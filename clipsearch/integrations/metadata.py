@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ REST = "_json"
 
 MAX_NAME = 200
 """Characters of a name that is kept as it is."""
+
+
+def names_a_place(path: str) -> bool:
+    """Tell whether the path of an item is that of a file or a URL; that of a record may be its id alone."""
+    return os.path.isabs(path) or "://" in path
 
 
 def pack(metadata: Mapping[Any, Any]) -> dict[str, Plain]:

@@ -127,9 +127,15 @@ def _parse(lines: list[Line], delimiter: str, columns: int) -> tuple[list[str] |
             row = row[:columns]
         if len(row) == columns:
             return row, ""
-        shown = {",": "a comma", "\t": "a tab"}.get(delimiter, delimiter)
-        fault = fault or f'{len(row)} fields for {columns} columns. Put "" around a caption with {shown} in it'
+        fault = fault or _miscounted(len(row), columns, delimiter)
     return None, fault
+
+
+def _miscounted(fields: int, columns: int, delimiter: str) -> str:
+    """Say that a row has too many or too few fields, and what to do."""
+    shown = {",": "a comma", "\t": "a tab"}.get(delimiter, delimiter)
+    put = f'Put "" around a caption with {shown} in it' if fields > columns else f"Put {shown} for each that is empty"
+    return f"{fields} field{'s' * (fields != 1)} for {columns} column{'s' * (columns != 1)}. {put}"
 
 
 def _encoding(head: bytes) -> str:

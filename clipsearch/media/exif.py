@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clipsearch.media.facts import Facts, name_camera, read_orientation, read_place
+from clipsearch.media.films.live import clean_identifier
 from clipsearch.media.moments import read_moment
 
 _MAKE, _MODEL, _ORIENTATION, _CHANGED = 0x010F, 0x0110, 0x0112, 0x0132
@@ -24,6 +25,7 @@ _FACTS = frozenset(
 )
 _DESCRIPTION, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _XP_SUBJECT = 0x010E, 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
 _XMP, _IPTC = 0x02BC, 0x83BB
+_MAKER_NOTE, _APPLE, _APPLE_IDENTIFIER = 0x927C, b"Apple iOS\0", 0x0011
 _WORDS = frozenset({_MAKE, _MODEL, _DESCRIPTION, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _XP_SUBJECT, _XMP, _IPTC})
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8, 13: 4, 129: 1}
 _MAX_ENTRIES = 4096
@@ -82,6 +84,20 @@ def read_words(block: bytes) -> ExifWords:
         _value(tags, _XMP),
         _value(tags, _IPTC),
     )
+
+
+def read_content_identifier(block: bytes) -> str:
+    """Return what names the Live Photo that a picture is of, from the maker note of Apple; "" for none. Never raises.
+
+    Layout: tag 0x0011 of the Apple tags of ExifTool; offsets count from the start of the note.
+    """
+    base, order, start = _header(block)
+    main = _read_ifd(block, base, order, start, frozenset({_EXIF_IFD}))
+    exif = _read_ifd(block, base, order, _number(order, main.get(_EXIF_IFD)), frozenset({_MAKER_NOTE}), _MAX_WORDS)
+    note = _value(exif, _MAKER_NOTE)
+    if not note.startswith(_APPLE) or note[12:14] != b"MM":
+        return ""
+    return clean_identifier(_value(_read_ifd(note, 0, ">", 14, frozenset({_APPLE_IDENTIFIER})), _APPLE_IDENTIFIER))
 
 
 def tiff_numbers(block: bytes, wanted: frozenset[int], offset: int | None = None) -> dict[int, tuple[int, ...]]:

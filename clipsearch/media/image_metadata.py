@@ -17,7 +17,7 @@ from itertools import islice
 
 from clipsearch.media.blocks import Blocks, find_blocks, png_blocks
 from clipsearch.media.decode import HEAD, open_picture, picture_kind
-from clipsearch.media.exif import read_words
+from clipsearch.media.exif import read_content_identifier, read_words
 from clipsearch.media.iptc import read_iptc
 from clipsearch.media.raw import as_tiff
 from clipsearch.media.xmp import read_xmp
@@ -61,13 +61,15 @@ _CODING_MAKES = ("huawei", "honor")
 class Embedded:
     """The words of a picture file, the most trusted first, in NFC, on one line each, no two the same but for case.
 
-    taken_at, place: as the facts of a picture have them, for files that are not decoded again.
+    taken_at, place: as the facts of a picture have them, for files that are not decoded again. identifier: of the Live
+    Photo that it is the picture of.
     """
 
     captions: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     taken_at: datetime | None = None
     place: tuple[float, float] | None = None
+    identifier: str = ""
 
 
 def read_embedded(data: bytes) -> Embedded:
@@ -87,7 +89,8 @@ def read_embedded(data: bytes) -> Embedded:
     keywords = gather_keywords([*xmp.keywords, *iptc.keywords, words.keywords, *xmp.people])
     captions = [*xmp.captions, *iptc.captions, *words.captions, *blocks.texts]
     facts = blocks.facts()
-    return Embedded(gather_captions(captions, keywords, words.camera), keywords, facts.taken_at, facts.place)
+    found = gather_captions(captions, keywords, words.camera)
+    return Embedded(found, keywords, facts.taken_at, facts.place, read_content_identifier(blocks.exif))
 
 
 def _blocks(data: bytes) -> Blocks:

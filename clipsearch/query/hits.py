@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from clipsearch.paths import real_path
+from clipsearch.paths import may_be_opened, real_path
 from clipsearch.query.scored import ScoredRow, ScoredRows
 from clipsearch.store.catalog import Match
 from clipsearch.store.snapshot import Snapshot
@@ -57,7 +57,7 @@ class HitBuilder:
                 continue
             seen.add(match.item_id)
             item = self._item(match)
-            if excluded is None or real_path(item.path) != excluded:
+            if excluded is None or not may_be_opened(item.path) or real_path(item.path) != excluded:
                 hits.append(_hit(len(hits) + 1, item, match, ranked[place]))
         return hits
 

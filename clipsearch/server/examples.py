@@ -46,6 +46,25 @@ _JOB = {
     "report": None,
 }
 
+_REPORT = {
+    "added": 118,
+    "changed": 0,
+    "moved": 0,
+    "removed": 0,
+    "unchanged": 0,
+    "encoded": 118,
+    "failures": 1,
+    "failed": [{"path": "/srv/photos/broken.jpg", "reason": "truncated JPEG file (40% of its rows are there)"}],
+    "notes": [{"path": "/srv/photos/beach.jpg", "note": "4.0% of its rows are missing"}],
+    "passed_over": {".psb": 3, ".ini": 1},
+    "beside": 0,
+    "live_photos": 1,
+    "offline": [],
+    "read": 0,
+    "with_text": 0,
+    "seconds": 12.5,
+}
+
 ANSWERS: dict[str, dict[str, Any]] = {
     "Answer": {
         "query": "a cat on a sofa",
@@ -67,7 +86,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "Facets": {"total": 120, **_COUNTED},
     "Item": _ITEM,
-    "JobList": {"jobs": [_JOB]},
+    "JobList": {
+        "jobs": [_JOB | {"state": "done", "ended": "2024-06-01T12:30:12Z", "done": 120, "report": _REPORT}],
+    },
     "JobView": _JOB,
     "Listing": {"library": _LIBRARY, "total": 120, "items": [_ITEM], "warnings": [], "next_offset": 100},
     "Looked": {"items": [{**_ITEM, "size": 4_812_345, "mtime_ns": 1_717_237_800_000_000_000}, None]},

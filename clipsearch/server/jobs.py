@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryLockedError
@@ -31,7 +32,8 @@ HISTORY = 256
 """Events of a job that are remembered, the last ones. Each tells all there is to say, so none is needed for another."""
 
 MAX_FAILED = 100
-"""Files that failed which are remembered of a job by their names."""
+"""Files that failed which are remembered of a job by their names; also files with notes, and endings that are passed
+over."""
 
 GRACE = 30.0
 """Seconds in which a job that is cancelled may end its batch when the server stops."""
@@ -68,6 +70,7 @@ class JobOptions:
 
     retry_failed: bool = False
     ocr: bool | None = None
+    rehash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,13 @@ class Job:
         """Say how it ended."""
         failures = 0
         if report is not None:
-            failures, report = len(report.failed), replace(report, failed=report.failed[:MAX_FAILED])
+            failures = len(report.failed)
+            report = replace(
+                report,
+                failed=report.failed[:MAX_FAILED],
+                notes=report.notes[:MAX_FAILED],
+                passed_over=dict(islice(report.passed_over.items(), MAX_FAILED)),
+            )
         self.update(state=state, ended=datetime.now(UTC), error=error, report=report, failures=failures)
 
     def _publish(self, status: JobStatus) -> None:
@@ -231,6 +240,7 @@ class Jobs:
                 job.status.paths,
                 retry_failed=job.options.retry_failed,
                 ocr=job.options.ocr,
+                rehash=job.options.rehash,
                 progress=lambda done, total: job.update(done=done, total=total),
                 should_stop=should_stop,
                 within=self._folders,

@@ -135,7 +135,7 @@ def _update(connection: Connection, old: Sequence[Addition]) -> None:
         assert addition.own is not None
         changed: dict[str, Any] = {"known": addition.own.item_id, "new_caption": addition.caption}
         if Modality.IMAGE in addition.renewed:
-            changed |= _content(addition, addition.own.item_id)
+            changed |= _content(addition, addition.own.item_id) | {"path": quote_path(addition.name)}
         values.append(changed)
     for renewed in (True, False):
         block = [each for each in values if ("content_hash" in each) is renewed]

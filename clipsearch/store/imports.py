@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from clipsearch.metadata import NONE
-from clipsearch.store.additions import Addition, find_known
+from clipsearch.paths import without_mark
+from clipsearch.store.additions import Addition, StoredRecord, find_known
 from clipsearch.store.records import CollectionRecord, ImportCounts, RecordBlock
 from clipsearch.store.resolve import ItemColumns, Part
 
@@ -29,12 +30,13 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
     """Find out which records of a block are new or have changed."""
     digests = _digests(block)
     known = find_known(connection, root_id, [record.name for record in block.records])
+    renamed = _named_before(connection, root_id, {record.name for record in block.records} - known.keys())
     parts = tuple(Part(modality, 0) for modality in block.vectors)  # the passage of a text row is the caption
     modality = str(next(iter(block.vectors)))
     additions = []
     for i, (record, digest) in enumerate(zip(block.records, digests, strict=True)):
-        own = known.get(record.name)
-        if own is not None and own.digest == digest:
+        own = known.get(record.name) or renamed.get(record.name)
+        if own is not None and own.digest == digest and record.name in known:
             continue
         rows = {each: vectors[i : i + 1] for each, vectors in block.vectors.items()}
         columns = _columns(record, digest, modality)
@@ -44,6 +46,12 @@ def compare(connection: Connection, root_id: int, block: RecordBlock) -> Change:
     replaced = sum(addition.own is not None for addition in additions)
     counts = ImportCounts(len(additions) - replaced, len(block.records) - len(additions), replaced)
     return Change(additions, counts)
+
+
+def _named_before(connection: Connection, root_id: int, names: set[str]) -> dict[str, StoredRecord]:
+    """Return what the library has of records with ids from versions that did not tell these from paths."""
+    ids = {without_mark(name): name for name in names if without_mark(name) != name}
+    return {ids[name]: own for name, own in find_known(connection, root_id, ids).items()} if ids else {}
 
 
 def _digests(block: RecordBlock) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import JSON, Connection, Integer, Text, and_, column, func, literal_column, select
 
-from clipsearch.paths import is_url, quote_path
+from clipsearch.paths import may_be_opened, name_of_id, quote_path
 from clipsearch.store.records import Root, RootKind
 from clipsearch.store.roots import get_roots, relative
 from clipsearch.store.schema import items
@@ -49,8 +49,9 @@ class _Places:
             inside = relative(key, root.folder)
             if inside:
                 yield root.id, quote_path(inside)
-            if is_url(key) or os.path.isabs(key):
+            if may_be_opened(key):
                 yield root.id, quote_path(key)
+            yield root.id, quote_path(name_of_id(key))
         if os.path.isabs(key):
             folder = key
             while folder not in self._folders and folder != os.path.dirname(folder):

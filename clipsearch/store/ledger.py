@@ -43,7 +43,7 @@ from clipsearch.paths import quote_path, suffix, unquote_path
 from clipsearch.store import catalog
 from clipsearch.store.database import transaction
 from clipsearch.store.inserts import insert_many
-from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, Scope
+from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, Scope, still_of
 from clipsearch.store.roots import under
 from clipsearch.store.schema import failures, items
 from clipsearch.store.sql_values import chunks
@@ -70,6 +70,7 @@ _todo = Table(
     Column("stamp", Text),
     Column("metadata", Text, nullable=False),  # JSON
     Column("described", Text, nullable=False),  # JSON: paths of metadata beside the file
+    Column("stills", Text, nullable=False),  # JSON: names of pictures beside a film
     Column("ctime_ns", BigInteger),
     Column("inode", BigInteger),
     Column("beside_ctime_ns", BigInteger),
@@ -98,13 +99,16 @@ _scopes = Table(
 _IDENTITY = ("ctime_ns", "inode", "beside_ctime_ns")
 _RECORD_COLUMNS = tuple(
     _todo.c[name]
-    for name in ("seq", "root_id", "path", "size", "mtime_ns", "sidecar", "texts", "stamp", "metadata", "described")
+    for name in (
+        *("seq", "root_id", "path", "size", "mtime_ns"),
+        *("sidecar", "texts", "stamp", "metadata", "described", "stills"),
+    )
 ) + tuple(_todo.c[name] for name in _IDENTITY)
 _STAMP = ("id", "path", "size", "mtime_ns", "ctime_ns")
 _KNOWN = select(
     *(items.c[name] for name in (*_STAMP, "inode", "beside_ctime_ns", "deleted", "modality", "caption_stamp"))
 )
-_FAILED = select(*(failures.c[name] for name in (*_STAMP, "transient")))
+_FAILED = select(*(failures.c[name] for name in (*_STAMP, "transient", "reason")))
 _DOUBTED = (
     select(items.c.content_hash, *_RECORD_COLUMNS)
     .join_from(_todo, items, (items.c.root_id == _todo.c.root_id) & (items.c.path == _todo.c.path))
@@ -134,7 +138,8 @@ class Tally:
     """How many files of a walk are unchanged, new or changed, before any is read.
 
     identified: how many of the unchanged have the identity that is known of them. doubted: how many may have changed
-    though their size and time are the same, by the reason.
+    though their size and time are the same, by the reason. live_photos: films that still count with
+    their pictures.
     """
 
     unchanged: int = 0
@@ -142,6 +147,7 @@ class Tally:
     changed: int = 0
     identified: int = 0
     doubted: Counter[Doubt] = field(default_factory=Counter)
+    live_photos: int = 0
 
     def keep(self, item: Row[Any] | None = None) -> None:
         """Count a file that is unchanged; item: what is indexed of it, if anything is."""
@@ -201,7 +207,10 @@ class Ledger:
                         learnt.append(_identity_of(record, "new_") | {"item_id": item.id})
                     continue
             elif not (retry_failed or rehash) and _fails_again(failure, record):
-                tally.keep()
+                if failure is not None and still_of(failure.reason) is not None:
+                    tally.live_photos += 1
+                else:
+                    tally.keep()
                 continue
             else:
                 doubt = None
@@ -267,6 +276,13 @@ class Ledger:
         """Drop the failures of files that are gone."""
         seen = select(_seen.c.id).where(_seen.c.what == "failure")
         self._connection.execute(delete(failures).where(_gone_from(failures), failures.c.id.not_in(seen)))
+
+    def may_be_live(self) -> Iterator[tuple[FileRecord, bool]]:
+        """Yield the films on the to-do list that may be those of Live Photos, and whether each is new."""
+        query = select(_todo.c.is_new, *_RECORD_COLUMNS).where(_todo.c.stills != _NO_TEXTS).order_by(_todo.c.seq)
+        with transaction(self._connection):
+            rows = self._connection.execute(query).all()
+        yield from ((_from_row(row[1:]), row[0]) for row in rows)
 
     def todo(self, page: int = 1000, *, only_new: bool = False) -> Iterator[FileRecord]:
         """Yield the files that need work, in the order of the walk; only_new: those that no live item is of."""
@@ -358,18 +374,23 @@ def _to_row(record: FileRecord) -> dict[str, Any]:
         "texts": json.dumps(beside.texts) if beside.texts else _NO_TEXTS,
         "stamp": beside.stamp,
         "metadata": beside.metadata,
-        "described": json.dumps([*map(quote_path, beside.described)]) if beside.described else _NO_TEXTS,
+        "described": _dump_paths(beside.described),
+        "stills": _dump_paths(beside.stills),
         **_identity_of(record),
     }
 
 
 def _from_row(row: Sequence[Any]) -> FileRecord:
-    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, described, *identity = tuple(row)
-    ctime_ns, inode, beside_ctime_ns = identity
+    _, root_id, path, size, mtime_ns, sidecar, texts, stamp, metadata, *paths = tuple(row)[: -len(_IDENTITY)]
+    ctime_ns, inode, beside_ctime_ns = tuple(row)[-len(_IDENTITY) :]
     said = () if texts == _NO_TEXTS else tuple(json.loads(texts))
-    paths = () if described == _NO_TEXTS else tuple(map(unquote_path, json.loads(described)))
-    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, paths, beside_ctime_ns)
+    described, stills = (() if each == _NO_TEXTS else tuple(map(unquote_path, json.loads(each))) for each in paths)
+    beside = CaptionSource(unquote_path(sidecar), said, stamp, metadata, described, beside_ctime_ns, stills)
     return FileRecord(root_id, unquote_path(path), size, mtime_ns, beside, FileIdentity(ctime_ns, inode))
+
+
+def _dump_paths(paths: Sequence[str]) -> str:
+    return json.dumps([*map(quote_path, paths)]) if paths else _NO_TEXTS
 
 
 def _identity_of(record: FileRecord, prefix: str = "") -> dict[str, int | None]:
@@ -388,6 +409,8 @@ def _is_as_known(row: Row[Any], record: FileRecord) -> bool:
 def _fails_again(failure: Row[Any] | None, record: FileRecord) -> bool:
     """Tell whether a file failed that is as it was then, and not one that could not be opened."""
     if failure is None:
+        return False
+    if (still := still_of(failure.reason)) is not None and still not in record.beside.stills:
         return False
     is_touched = _differs(failure.ctime_ns, record.identity.ctime_ns)
     return not failure.transient and not is_touched and _is_as_known(failure, record)

@@ -6,7 +6,7 @@ import os
 
 from sqlalchemy import select
 
-from clipsearch.paths import quote_path
+from clipsearch.paths import name_of_id, quote_path
 from clipsearch.store.filters import scopes_of
 from clipsearch.store.library import Library
 from clipsearch.store.records import RootKind
@@ -17,9 +17,9 @@ from clipsearch.store.schema import items
 def item_at(library: Library, path: str) -> int | None:
     """Return the id of the item that is the file of a path, or a record of that name; None if it does not exist."""
     try:
-        names = {quote_path(path), quote_path(os.path.abspath(path))}
+        names = {quote_path(path), quote_path(name_of_id(path)), quote_path(os.path.abspath(path))}
     except OSError:  # the current folder is gone
-        names = {quote_path(path)}
+        names = {quote_path(path), quote_path(name_of_id(path))}
     with library.query() as connection:
         query = select(items.c.id).where(~items.c.deleted)
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.metadata import NONE
-from clipsearch.paths import RECORDS
+from clipsearch.paths import RECORDS, unquote_path
 from clipsearch.types import MediaInfo, Modality, PartPosition, Passage, PictureInfo, TextLine
 
 ARRAY_SUFFIX, TABLE_SUFFIX = FILE_SUFFIXES = (".npy", ".parquet")
@@ -67,9 +67,10 @@ class CaptionSource:
     """Where a picture's captions stand outside of it.
 
     sidecar: the absolute path of a text of its name, "" for none. texts: what tables of captions say of it. stamp: of
-    all that, "" for nothing; None where a table could not be read, so that there may be more. metadata: JSON of what
+    all this, "" for nothing; None where a table could not be read, so that there may be more. metadata: JSON of what
     the other columns of tables say. described: absolute paths of metadata beside the picture, as of
-    `media/sidecars.py`. ctime_ns: the newest of the text and of these, as of `FileIdentity`.
+    `media/sidecars.py`. ctime_ns: the newest of the text and of these, as of `FileIdentity`. stills: of a film, the
+    names of the pictures beside it that it may make a Live Photo with.
     """
 
     sidecar: str = ""
@@ -78,6 +79,7 @@ class CaptionSource:
     metadata: str = NONE
     described: tuple[str, ...] = ()
     ctime_ns: int | None = None
+    stills: tuple[str, ...] = ()
 
 
 class FileIdentity(NamedTuple):
@@ -183,13 +185,28 @@ class Known:
     captions: Captions | None = None
 
 
+LIVE_PHOTO = "film of the Live Photo "
+"""How the reason begins for which the film of a Live Photo is no item: its picture stands for both. The name follows,
+as paths are stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A file that cannot be indexed. transient: it could not be opened, so it is tried at every run."""
+    """A file that is no item, and why. transient: it could not be opened, so it is tried at every run."""
 
     record: FileRecord
     reason: str
     transient: bool = False
+
+    @property
+    def is_live_photo(self) -> bool:
+        """Whether the file is sound, and counts with a picture."""
+        return still_of(self.reason) is not None
+
+
+def still_of(reason: str) -> str | None:
+    """Return the name of the picture of a Live Photo, from the reason for which its film is no item; else None."""
+    return unquote_path(reason.removeprefix(LIVE_PHOTO)) if reason.startswith(LIVE_PHOTO) else None
 
 
 Outcome = Encoded | Known | Failed

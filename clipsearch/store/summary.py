@@ -14,7 +14,7 @@ from clipsearch.store import catalog, shards
 from clipsearch.store.catalog import Generation
 from clipsearch.store.generations import verify
 from clipsearch.store.library import Library
-from clipsearch.store.records import Root
+from clipsearch.store.records import LIVE_PHOTO, Root
 from clipsearch.store.roots import get_roots
 from clipsearch.store.schema import failures
 from clipsearch.store.second_set import SecondSet
@@ -104,6 +104,7 @@ def _failures(connection: Connection, roots: Sequence[Root]) -> Iterator[tuple[s
     """Yield (absolute path, reason) of the files that could not be indexed."""
     paths = {root.id: root.path for root in roots}
     query = select(failures.c.root_id, failures.c.path, failures.c.reason).order_by(failures.c.root_id, failures.c.path)
+    query = query.where(~failures.c.reason.startswith(LIVE_PHOTO))
     return ((catalog.path_of(paths, root, path), reason) for root, path, reason in connection.execute(query))
 
 

@@ -20,6 +20,7 @@ from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.media.captions import read_pairs
 from clipsearch.media.decode import is_picture
 from clipsearch.media.extras import picture_suffixes
+from clipsearch.media.films.live import LIVE_SUFFIXES
 from clipsearch.media.sidecars import MAX_DESCRIBED, SidecarNames
 from clipsearch.metadata import NONE, check_metadata, parse_metadata
 from clipsearch.paths import suffix
@@ -42,6 +43,11 @@ LARGE = 4 << 20
 _SIDECAR = ".txt"
 _BESIDE = frozenset({".aae", ".json", ".xmp"})
 """The endings of files that programs put beside a picture, named like it."""
+
+STILL_SUFFIXES = tuple(
+    each for ending in (".heic", ".heif", ".hif", ".jpg", ".jpeg", ".jpe") for each in (ending, ending.upper())
+)
+"""Endings of what a camera writes beside a RAW, or beside the film of a Live Photo."""
 
 _HEAD = 64
 
@@ -151,10 +157,12 @@ class FolderCaptions:
         folder, _, name = path.rpartition("/")
         sidecar, status = self._sidecar(folder, name, names)
         described = self._described(folder, name, names)
+        stills = self._stills(folder, name, names)
         files = [*described.values(), *([status] if status else [])]
         ctime_ns = max((FileIdentity.of(each).ctime_ns or 0 for each in files), default=None)
         seal = (status.st_size, status.st_mtime_ns) if status else None
         seals = [(os.path.basename(path), each.st_size, each.st_mtime_ns) for path, each in described.items()]
+        seals += [(still, each.st_size, each.st_mtime_ns) for still, each in stills.items()]
         texts: list[str] = []
         metadata: dict[str, MetadataValue] = {}
         is_whole = True
@@ -168,12 +176,12 @@ class FolderCaptions:
                     metadata = said.metadata | metadata  # the table that is nearest counts
         values = check_metadata(metadata) if metadata else NONE
         if not is_whole:
-            return CaptionSource(sidecar, tuple(texts), None, described=tuple(described), ctime_ns=ctime_ns)
-        if not sidecar and not texts and not metadata and not described:
+            return CaptionSource(sidecar, tuple(texts), None, NONE, tuple(described), ctime_ns, tuple(stills))
+        if not sidecar and not texts and not metadata and not described and not stills:
             return CaptionSource()
         stamp = repr((seal, texts, *([values] if metadata else []), *seals)).encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(stamp, digest_size=16).hexdigest()
-        return CaptionSource(sidecar, tuple(texts), digest, values, tuple(described), ctime_ns)
+        return CaptionSource(sidecar, tuple(texts), digest, values, tuple(described), ctime_ns, tuple(stills))
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
@@ -224,6 +232,25 @@ class FolderCaptions:
                 status = os.lstat(self._absolute(path))
                 if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_DESCRIBED:
                     found[self._absolute(path)] = status
+        return found
+
+    def _stills(self, folder: str, name: str, names: Collection[str]) -> dict[str, os.stat_result]:
+        """Return the pictures that a film may make a Live Photo with: those of its stem, by their names.
+
+        `IMG_1_HEVC.MOV` is what icloudpd calls the film of `IMG_1.HEIC`.
+        """
+        found: dict[str, os.stat_result] = {}
+        start = f"{folder}/" if folder else ""
+        if suffix(name) not in LIVE_SUFFIXES or os.path.islink(self._absolute(start + name)):
+            return found
+        stem = os.path.splitext(name)[0]
+        for own in dict.fromkeys((stem, stem.removesuffix("_HEVC"))):
+            for other in (own + ending for ending in STILL_SUFFIXES):
+                if other in names and self._is_wanted(start + other):
+                    with suppress(OSError):
+                        status = os.lstat(self._absolute(start + other))
+                        if stat.S_ISREG(status.st_mode):
+                            found[other] = status
         return found
 
     def _load(self, folder: str) -> list[Table | None]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.paths import without_mark
 from clipsearch.store.records import ARRAY_SUFFIX, FILE_SUFFIXES, TABLE_SUFFIX, CollectionRecord, RecordBlock
 from clipsearch.types import Modality
 from indexer.sources.items import BadRecord, read_items
@@ -117,7 +118,7 @@ class EmbeddingSource:
                     if isinstance(record, BadRecord):
                         unusable.add(f"{self._where(part.items, row)} ({record.reason})")
                     else:
-                        names.add(record.name)
+                        names.add(without_mark(record.name))
                 yield stop - start
             miscounted += _miscounted(part, names.count + unusable.count - before, records)
         problems = [str(tally) for tally in (not_finite, zero, unusable) if tally.count] + miscounted
@@ -156,10 +157,11 @@ class EmbeddingSource:
         tally, seen = _Tally("with a name that a row before has"), set[str]()
         for part in self.parts:
             for row, record in enumerate(part.records()):
-                if isinstance(record, CollectionRecord) and hash(record.name) in suspects:
-                    if record.name in seen:
-                        tally.add(f"{self._where(part.items, row)} ({record.name})")
-                    seen.add(record.name)
+                name = without_mark(record.name) if isinstance(record, CollectionRecord) else None
+                if name is not None and hash(name) in suspects:
+                    if name in seen:
+                        tally.add(f"{self._where(part.items, row)} ({name})")
+                    seen.add(name)
         return [f"{tally}; give each its own name, such as an `id`"] if tally.count else []
 
 

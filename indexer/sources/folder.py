@@ -18,7 +18,7 @@ from clipsearch.paths import printable, suffix
 from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, mtime_ns
 from clipsearch.store.roots import Rules, relative
 from clipsearch.types import PICTURE_SUFFIXES, TEXT_SUFFIXES
-from indexer.sources.captions import TABLES, FolderCaptions, is_beside
+from indexer.sources.captions import STILL_SUFFIXES, TABLES, FolderCaptions, is_beside
 
 logger = logging.getLogger("clipsearch")
 
@@ -30,11 +30,6 @@ LITTER = (
 """Names that operating systems and tools leave behind; never indexed, not even with --include-hidden."""
 
 _IS_LITTER = re.compile("|".join(map(translate, LITTER))).match
-
-TWIN_SUFFIXES = tuple(
-    each for ending in (".jpg", ".jpeg", ".jpe", ".heic", ".hif", ".heif") for each in (ending, ending.upper())
-)
-"""Endings of what a camera writes beside a RAW."""
 
 _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
@@ -218,7 +213,7 @@ class FolderWalk:
         """Tell whether a file is a RAW beside a picture of its name that the camera wrote too, and that is indexed."""
         folder, _, name = path.rpartition("/")
         stem, start = name.rpartition(".")[0], f"{folder}/" if folder else ""
-        twins = (stem + ending for ending in TWIN_SUFFIXES)
+        twins = (stem + ending for ending in STILL_SUFFIXES)
         return suffix(name) in RAW_SUFFIXES and any(twin in names and self._is_wanted(start + twin) for twin in twins)
 
     def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:

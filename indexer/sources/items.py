@@ -13,12 +13,14 @@ from typing import Any
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import NONE, keep_metadata
-from clipsearch.paths import quote_path
+from clipsearch.paths import name_of_id, quote_path
 from clipsearch.store.records import CollectionRecord
 from indexer.sources import parquet
 
 NAMES = ("path", "image_path", "url", "id", "key")
 """What may name a record; the first that it has counts. A record without any is named by its number."""
+
+_IDS = frozenset({"id", "key"})
 
 CAPTIONS = ("caption", "text")
 _WANTED = (*NAMES, *CAPTIONS, "width", "height", "taken_at")
@@ -111,8 +113,8 @@ def _name(number: int, fields: Mapping[str, Any]) -> str:
             quote_path(name).encode()  # a UnicodeEncodeError is a ValueError
         if "\0" in name:
             raise ValueError(f"{key} holds a NUL character")
-        return name
-    return str(number)
+        return name_of_id(name) if key in _IDS else name
+    return name_of_id(str(number))
 
 
 def _caption(fields: Mapping[str, Any]) -> str | None:

@@ -43,3 +43,6 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch, capsys):
     out, errors = capsys.readouterr()
     assert out == "" and "3 files to index" in errors and "2 of 3 files" in errors and "s left" in errors
     assert "\x1b" not in errors and "\r" not in errors
+    with make_progress() as progress:
+        progress.start(1)
+    assert capsys.readouterr().err == "1 file to index\n"

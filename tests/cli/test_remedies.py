@@ -167,3 +167,17 @@ def test_every_command_in_a_message_exists():
     text = "".join(path.read_text() for folder in ("clipsearch", "indexer") for path in (ROOT / folder).rglob("*.py"))
     named = set(re.findall(r"clipsearch ((?!is\b|in\b|and\b)[a-z][a-z-]+)(?= [A-Z'{-]|[\"'.;,)])", text))
     assert {"verify", "repair", "restore", "build", "index", "trust", "status"} <= named & set(COMMANDS)
+
+
+def test_an_answer_says_which_of_its_files_are_not_as_they_were_indexed(tmp_path, encoder):
+    pictures = photos(tmp_path / "photos", 4)
+    index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
+    query = ("query", "a cat", "--no-cache")
+    assert "clipsearch index" not in run_cli(*query, cwd=tmp_path).err
+    pictures[0].write_bytes(pictures[0].read_bytes() + b"more")
+    pictures[1].unlink()
+    pictures[2].unlink()
+    said = run_cli(*query, cwd=tmp_path).err
+    assert f"{pictures[0]} has changed since it was indexed. To bring the library up to date: clipsearch index" in said
+    assert "is no longer there, and 1 more of these files." in said
+    assert "clipsearch index" not in run_cli(*query, "--json", cwd=tmp_path).err

@@ -139,10 +139,70 @@ def test_what_a_c_library_writes_to_a_closed_stderr_lands_in_no_file_of_the_libr
         assert not path.is_file() or b"warning" not in path.read_bytes()
 
 
-def test_a_name_that_the_locale_cannot_write_is_escaped(library, tmp_path):
-    folder = tmp_path / "Größe"
-    shutil.copytree(library, folder)
-    for arguments in (["status"], ["query", "--paths", "a cat"], ["find"]):
-        env = environment({"PYTHONIOENCODING": "ascii"})
-        done = subprocess.run([COMMAND, *arguments], cwd=folder, env=env, capture_output=True, check=False)
-        assert done.returncode == 0 and done.stdout, done.stderr
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+"""A locale in which Python can write ASCII alone, and name no other files."""
+
+
+@pytest.fixture(scope="module")
+def abroad(tmp_path_factory, encoder):
+    """A library in a folder, of files and with words that are not ASCII, and of one whose name is no text at all."""
+    folder = tmp_path_factory.mktemp("abroad") / "Größe 大小"
+    first, second, third = photos(folder / "photos", 3, size=(32, 24))
+    first.rename(first.with_name("沙发上的猫.jpg"))
+    os.rename(second, os.fsencode(second.parent) + b"/\xff\xe9.jpg")
+    (folder / "photos" / "沙发上的猫.txt").write_text("沙发上的猫 😀 straße", encoding="utf-8")
+    third.rename(third.with_name("p000.jpg"))
+    (folder / "photos" / "kaputt é.jpg").write_bytes(b"no picture")
+    (folder / "captions.csv").write_text("image,caption\nphotos/p000.jpg,eine Straße 大\n", encoding="utf-8")
+    index(folder / ".clipsearch", folder / "photos", encoder=encoder)
+    env = environment()
+    for words in (["tag", "--add", "Straße 海", "photos/p000.jpg"], ["collect", "Über 海", "photos/p000.jpg"]):
+        subprocess.run([COMMAND, *words], cwd=folder, env=env, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [run for run in RUNS if run[0] != "forget"], ids=" ".join)
+def test_every_command_does_its_work_in_a_locale_that_knows_ascii_alone(abroad, arguments):
+    done = subprocess.run([COMMAND, *arguments], cwd=abroad, env=environment(ASCII), capture_output=True, timeout=120)
+    said = done.stderr.decode("ascii")
+    assert not {"Traceback", "Internal error", "UnicodeEncodeError"} & {*said.replace(":", "\n").split("\n")}, said
+    assert (done.returncode, done.stdout.isascii()) == (expected(arguments), True), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", ["find --json", "query --json 沙发上的猫", "tags --json", "collections --json", "status --json"]
+)
+def test_json_says_the_same_in_a_locale_that_knows_ascii_alone(abroad, words):
+    command = [COMMAND, *words.split()]
+    plain = subprocess.run(command, cwd=abroad, env=environment(), capture_output=True, check=True).stdout
+    ascii_only = subprocess.run(command, cwd=abroad, env=environment(ASCII), capture_output=True, check=True).stdout
+    assert ascii_only.isascii() and not plain.isascii() and json.loads(ascii_only) == json.loads(plain)
+
+
+def test_what_a_locale_cannot_write_is_escaped_and_paths_are_exact(abroad):
+    def out(words, **env):
+        done = subprocess.run([COMMAND, *words.split()], cwd=abroad, env=environment(env), capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert b"photos/\\u6c99\\u53d1\\u4e0a\\u7684\\u732b.jpg" in out("find", **ASCII)
+    assert out("query --paths 沙发", **ASCII) == out("query --paths 沙发")
+    csv = out("label --labels 猫,狗 --csv", **ASCII)
+    assert csv.isascii() and csv.replace(b"\\u732b", "猫".encode()).startswith("id,path,猫".encode())
+    assert "沙发上的猫".encode() in out("find", LC_ALL="C", PYTHONUTF8="0"), "a locale alone says nothing of a pipe"
+    done = subprocess.run([COMMAND, "status", "--failed"], cwd=abroad, env=environment(ASCII), capture_output=True)
+    assert b"kaputt \\u00e9.jpg" in done.stdout
+
+
+@pytest.mark.slow
+def test_files_are_indexed_in_a_locale_that_knows_ascii_alone(abroad, tmp_path):
+    shutil.copytree(abroad / "photos", tmp_path / "写真")
+    command = [COMMAND, "index", "写真", "--library", "lib", "--model", "builtin-small", "--json"]
+    found = []
+    for env in (ASCII, {}):
+        done = subprocess.run(command, cwd=tmp_path, env=environment(env), capture_output=True)
+        assert done.returncode == 0, done.stderr
+        found.append({name: json.loads(done.stdout)[name] for name in ("added", "unchanged", "removed")})
+    assert found == [{"added": 3, "unchanged": 0, "removed": 0}, {"added": 0, "unchanged": 4, "removed": 0}]

@@ -1,6 +1,9 @@
 """Records, metadata, deletion and jobs over HTTP leave the library as the engine's own methods do."""
 
 import asyncio
+import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -119,10 +122,14 @@ def test_a_job_reports_as_the_engine(pair, tmp_path):
     engine, client = pair
     photos(tmp_path / "photos", 5)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"\xff\xd8no picture")
+    (tmp_path / "photos" / "p001.jpg").write_bytes((tmp_path / "photos" / "p001.jpg").read_bytes()[:-2])
+    (tmp_path / "photos" / "thing.psb").write_bytes(b"a kind that is not read")
     calls = []
     ours = engine.index(tmp_path / "photos")
     theirs = client.index(tmp_path / "photos", progress=lambda *done: calls.append(done))
     assert replace(theirs, seconds=0) == replace(ours, seconds=0) and ours.added == 5 and len(ours.failed) == 1
+    ((_, note),) = ours.notes
+    assert ours.passed_over == {".psb": 1} and note.startswith("its end is missing")
     assert calls[-1] == (6, 6)
     assert replace(client.index(), seconds=0) == replace(engine.index(), seconds=0)
     assert [item.path for item in client.items()] == [item.path for item in engine.items()]
@@ -185,3 +192,19 @@ def test_changes_are_awaited(tmp_path, encoder):
                 return added.added, changed, report.added, item.metadata, await client.delete("a")
 
         assert asyncio.run(change()) == (1, 1, 2, {"n": 1}, 1)
+
+
+def test_rehash_has_the_server_read_every_file(tmp_path, encoder):
+    photo = tmp_path / "photos" / "a.bmp"
+    photo.parent.mkdir()
+    Image.new("RGB", (64, 48), "red").save(photo)
+    with served(tmp_path / "lib", encoder, index_folders=(str(tmp_path),)) as (_, url), Client(url, TOKEN) as client:
+        assert client.index([photo.parent]).added == 1
+        status = photo.stat()
+        Image.new("RGB", (64, 48), "blue").save(photo)
+        os.utime(photo, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with closing(sqlite3.connect(tmp_path / "lib" / "catalog.db")) as db:
+            db.execute("UPDATE items SET ctime_ns = NULL, inode = NULL")  # so that nothing tells that it has changed
+            db.commit()
+        assert client.index().unchanged == 1
+        assert client.index(rehash=True).changed == 1

@@ -141,7 +141,7 @@ def test_pairs_before_a_fault_are_there_before_it(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("image,caption\na.jpg,x\nb.jpg,y\nc.jpg\n")
     assert list(islice(read_pairs(path), 2)) == [Pair("a.jpg", "x", 2), Pair("b.jpg", "y", 3)]
-    with pytest.raises(InvalidInputError, match="line 4: 1 fields for 2 columns"):
+    with pytest.raises(InvalidInputError, match=r"line 4: 1 field for 2 columns\. Put a comma for each that is empty"):
         list(read_pairs(path))
 
 
@@ -182,7 +182,7 @@ def read(path, data):
 
 BAD_ROWS = {
     "too many fields": (b"b.jpg,one, two", "3 fields for 2 columns"),
-    "too few fields": (b"b.jpg", "1 fields for 2 columns"),
+    "too few fields": (b"b.jpg", "1 field for 2 columns. Put a comma for each that is empty"),
     "an open quote": (b'b.jpg,"open', "not CSV"),
     "text behind a quote": (b'b.jpg,"x"y', "not CSV"),
     "no picture": (b",words", "`image` is empty"),

@@ -14,8 +14,9 @@ from clipsearch.media import child
 from clipsearch.media.films import decoding
 from clipsearch.media.films.base import FilmRequest, film_format
 from clipsearch.media.films.facts import read_facts
+from clipsearch.media.films.hdr import to_sdr
 from clipsearch.media.films.process import FilmReader, check_film, frame_at, open_film
-from tests.support.films import scene, scenes, write_audio, write_film
+from tests.support.films import scene, scenes, write_audio, write_film, write_hdr
 
 pytest.importorskip("av")
 
@@ -70,6 +71,56 @@ def test_it_is_turned_as_players_turn_it(tmp_path, degrees, size):
     assert (facts.picture.width, facts.picture.height) == size
     turned = np.rot90(scene(1), degrees // 90)
     assert np.abs(np.asarray(found[0][1], int) - turned).mean() < 12
+
+
+def encode_pq(nits):
+    """ITU-R BT.2100, the inverse EOTF of PQ."""
+    root = (np.asarray(nits) / 10_000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * root) / (1 + 2392 / 128 * root)) ** (2523 / 32)
+
+
+def encode_hlg(nits):
+    """ITU-R BT.2100, the inverse OOTF for gray on a screen of 1,000 cd/m2, then the OETF of HLG."""
+    scene = (np.asarray(nits) / 1000) ** (1 / 1.2)
+    upper = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), upper)
+
+
+def srgb(light):
+    """The level of light from 0 to 1."""
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+NITS = np.array([0.5, 5, 36.5, 80, 203, 400, 1000.0])
+
+
+@pytest.mark.parametrize(
+    ("transfer", "encoded", "name", "codec", "full"),
+    [
+        (16, encode_pq, "a.mp4", "libx265", False),
+        (18, encode_hlg, "a.mp4", "libx265", False),
+        (16, encode_pq, "a.mkv", "ffv1", True),
+    ],
+)
+def test_hdr_looks_as_on_an_ordinary_screen(tmp_path, transfer, encoded, name, codec, full):
+    grays = np.repeat(encoded(NITS)[:, np.newaxis], 3, axis=1)
+    frames, _, note = read(write_hdr(tmp_path / name, grays, transfer, codec=codec, full=full))
+    shown = np.asarray(frames[0][1])[32, 32::64].astype(float)
+    assert note == "" and np.ptp(shown, axis=1).max() <= 3
+    dark = NITS <= 80  # below the knee of the curve nothing changes
+    assert np.abs(shown[dark, 0] - srgb(NITS[dark] / 203)).max() <= 3
+    white, bright, brightest = shown[~dark, 0]
+    assert 220 <= white <= 235 < bright < brightest and brightest >= 253
+    plain = to_sdr(np.array([[[0xFF00] * 3]], np.uint16), transfer, 9)
+    assert (plain == 255).all()
+
+
+def test_colors_of_hdr_keep_their_hue(tmp_path):
+    patches = encode_pq(np.array([[203.0, 1, 1], [1, 203, 1], [1, 1, 203], [800, 400, 100]]))
+    frames, _, _ = read(write_hdr(tmp_path / "a.mp4", patches, 16))
+    red, green, blue, orange = np.asarray(frames[0][1])[32, 32::64].astype(int)
+    assert red[0] > 225 and red[1:].max() < 30 and green[1] > 225 and green[[0, 2]].max() < 30
+    assert blue[2] > 225 and blue[:2].max() < 30 and orange[0] > orange[1] > orange[2] + 40
 
 
 def test_times_are_those_of_the_frames_and_not_of_a_rate(tmp_path):

@@ -9,7 +9,7 @@ import time
 import click
 
 from clipsearch.cli.daemon.protocol import ask, socket_path
-from clipsearch.cli.options import note
+from clipsearch.cli.options import note, write_line
 from clipsearch.errors import ClipSearchError
 
 _STOP_SECONDS = 10.0
@@ -72,10 +72,10 @@ def _serve(seconds: float) -> int:
 def _status() -> int:
     reply = ask({"do": "status"})
     if not reply:
-        click.echo("No daemon is running.")
+        write_line("No daemon is running.")
         return 1
     libraries = "1 library" if reply["libraries"] == 1 else f"{reply['libraries']} libraries"
-    click.echo(f"Process {reply['process']} is running: {libraries} open, {reply['answered']:,} queries answered.")
+    write_line(f"Process {reply['process']} is running: {libraries} open, {reply['answered']:,} queries answered.")
     return 0
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from clipsearch.cli.streams import to_stdout
+
 _NOT_PLAIN = frozenset(':/\\.~"')
 """What may make a word a term that is no text, beside a sign or the dash of an option at its beginning."""
 
@@ -68,6 +70,4 @@ def _print(notes: list[str], out: bytes) -> None:
                 sys.stderr.flush()
             except OSError:  # a remark that nobody can read must not stop the work
                 break
-    if sys.stdout is not None:
-        sys.stdout.buffer.write(out)
-        sys.stdout.buffer.flush()
+    to_stdout(out)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipsearch import Hit, InvalidInputError, Item, Record
 from clipsearch.integrations.haystack.metadata import EXTRAS, extras_of, from_metadata, to_metadata
-from clipsearch.integrations.metadata import Plain
+from clipsearch.integrations.metadata import Plain, names_a_place
 
 FILE_PATH = "file_path"
 """The field of `meta` that names the file of a picture, as it does for the components of Haystack."""
@@ -71,7 +71,7 @@ def to_document(
         hit: How it was found: a cosine, and the passage that is the text of a document that is a file.
     """
     meta, extras = from_metadata(item.metadata), extras_of(item.metadata)
-    if not item.path.startswith("record:"):
+    if names_a_place(item.path):
         meta.setdefault(FILE_PATH, item.path)
     passage = hit.passage.text if hit and hit.passage else None
     return Document(

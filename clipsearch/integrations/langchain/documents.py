@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 import clipsearch
 from clipsearch import Filter, Hit, InvalidInputError, Item, Modality, Passage, Record, Results, SearchEngine
 from clipsearch.integrations.adding import Failure
-from clipsearch.integrations.metadata import pack, unpack
+from clipsearch.integrations.metadata import names_a_place, pack, unpack
 
 Library = SearchEngine | str | os.PathLike[str] | None
 """An engine, or the folder of a library; None for the library that the command line would find."""
@@ -88,7 +88,7 @@ def as_record(name: str, document: Document, image: Any, vector: Sequence[float]
 def as_document(item: Item, hit: Hit | None = None) -> Document:
     """Return an item as the document that was added, or as one whose `source` is its path."""
     metadata = unpack(item.metadata)
-    if not item.path.startswith("record:"):
+    if names_a_place(item.path):
         metadata.setdefault("source", item.path)
     return Document(_text(item, hit.passage if hit else None), id=item.key, metadata=metadata)
 

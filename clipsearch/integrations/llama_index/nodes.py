@@ -20,7 +20,7 @@ from llama_index.core.schema import (
 )
 
 from clipsearch import Hit, InvalidInputError, Item, Modality, Record
-from clipsearch.integrations.metadata import REST, Plain, pack, unpack
+from clipsearch.integrations.metadata import REST, Plain, names_a_place, pack, unpack
 
 REF_DOC_ID = "ref_doc_id"
 """The name of the id of the document that a node is a part of."""
@@ -72,7 +72,7 @@ def to_node(item: Item, *, hit: Hit | None = None, picture: bytes | None = None)
     if (node := _from_json(item.metadata, text, picture)) is not None:
         return node
     metadata = {name: value for name, value in unpack(item.metadata).items() if name not in _PRIVATE}
-    if not item.path.startswith("record:"):
+    if names_a_place(item.path):
         metadata.setdefault("file_path", item.path)
     if text is None and hit and hit.passage:
         text = hit.passage.text

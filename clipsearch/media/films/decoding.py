@@ -8,12 +8,14 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
 from clipsearch.errors import PictureError
 from clipsearch.media.films.base import FilmRequest, film_format
 from clipsearch.media.films.facts import read_facts
+from clipsearch.media.films.hdr import HLG, PQ, to_sdr
 from clipsearch.media.films.selection import Selection
 from clipsearch.types import PartPosition
 
@@ -31,8 +33,6 @@ _MOST_STEPS = 20_000
 
 _NEAR = 1.5
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, -90: Image.Transpose.ROTATE_270}
-_HDR = {16, 18}
-"""Transfer functions of high dynamic range: PQ and HLG (ITU-T H.273)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +203,11 @@ class Film:
         width, height = _shown_size(frame.width, frame.height, self._stream.sample_aspect_ratio)
         scale = min(1.0, self._request.side / min(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        rgb = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation="AREA")
-        picture: Image.Image = Image.fromarray(rgb.to_ndarray())
-        if frame.color_trc in _HDR and "HDR" not in self.note:
-            self.note = "HDR, which is shown without tone mapping"
+        is_hdr = frame.color_trc in (PQ, HLG)
+        rgb = frame.reformat(*size, format="rgb48le" if is_hdr else "rgb24", interpolation="AREA").to_ndarray()
+        if is_hdr:
+            rgb = to_sdr(rgb.astype(np.uint16, copy=False), frame.color_trc, frame.color_primaries)
+        picture: Image.Image = Image.fromarray(rgb)
         turn = _TURNS.get(_quarter(frame.rotation))
         return picture if turn is None else picture.transpose(turn)
 

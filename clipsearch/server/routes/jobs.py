@@ -68,7 +68,7 @@ TheJob = Annotated[Job, Depends(get_job)]
 async def start_job(asked: JobRequest, service: TheService, jobs: TheJobs, response: Response) -> JobView:
     """Index folders, or bring all folders of the library up to date. One job runs at a time."""
     try:
-        job = await service.run(jobs.start, asked.paths, JobOptions(asked.retry_failed, asked.ocr))
+        job = await service.run(jobs.start, asked.paths, JobOptions(asked.retry_failed, asked.ocr, asked.rehash))
     except FolderRefusedError as error:
         raise HTTPException(403, str(error)) from error
     except JobConflictError as error:
