@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from clipsearch import InvalidInputError
+from clipsearch.client.connection import KEEP_SECONDS
 from clipsearch.query.engine import SearchEngine
+from clipsearch.server import connections
 from clipsearch.server import sending as sending_module
 from clipsearch.server.app import create_app
 from clipsearch.server.settings import ServerSettings
@@ -294,6 +296,20 @@ def test_a_slow_head_is_cut_off(engine, start):
         with connect(served) as other:  # nor on a connection that was used before
             other.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/hea")
             assert read_all(other).count(b"HTTP/1.1") == 1
+
+
+def test_a_connection_may_be_idle_between_requests_but_not_within_a_head(engine):
+    """Were it ended as early as clients end theirs, a request on its way would get no answer."""
+    ask = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert connections.KEEP_SECONDS > 120 > KEEP_SECONDS
+    with serving(engine, head_seconds=0.3) as served, connect(served) as connection:
+        assert served.server.config.timeout_keep_alive == connections.KEEP_SECONDS
+        for _ in range(2):
+            connection.sendall(ask)
+            assert b'"alive"' in connection.recv(1 << 16)
+            time.sleep(0.6)
+        connection.sendall(ask[:-4])
+        assert read_all(connection) == b""
 
 
 def test_connections_that_say_nothing_make_room_for_one_that_asks(engine):
