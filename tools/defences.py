@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("clipsearch", "indexer", "tests", "tools", "pyproject.toml", "README.md", "LICENSE", "docs", "deploy", "Makefile")
+PARTS = ("clipsearch", "indexer", "tests", "pyproject.toml")
 ATTACKS = "tests/server/test_server_attacks.py"
 SESSIONS = "tests/server/test_sessions.py"
 PAGE = "tests/server/test_page_files.py"
@@ -129,7 +129,7 @@ DEFENCES = (
             '_log.exception("A request failed: %s %s", scope["method"], scope["headers"])'),
     _server("no token in URLs", "credentials.py", 'given = request.headers.get("authorization")',
             'given = request.headers.get("authorization")\n'
-            '        if "token" in request.query_params:\n            given = "Bearer " + request.query_params["token"]'),
+            '        given = given or "Bearer " + request.query_params.get("token", "")'),
     _server("rate of wrong tokens", "attempts.py", "MOST, WINDOW = 10, 60.0", "MOST, WINDOW = 10**9, 60.0"),
     _server("rate of wrong tokens at a session", "credentials.py",
             "        self._require_few_failures(request)\n        given =", "        given =", SESSIONS),
