@@ -153,7 +153,7 @@ DEFENCES = (
         "clipsearch/store/folder.py",
         "if not stat.S_ISREG(status.st_mode) or",
         "if",
-        "became_a_link",
+        "a_regular_file",
     ),
     _server("pictures alone", "pictures.py", "if kind not in MEDIA_TYPES:", "if False:", "is_no_picture"),
     _server(

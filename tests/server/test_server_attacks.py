@@ -15,12 +15,14 @@ import pytest
 
 from clipsearch import InvalidInputError, access
 from clipsearch.client.connection import KEEP_SECONDS
+from clipsearch.errors import LibraryError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.server import connections
 from clipsearch.server import sending as sending_module
 from clipsearch.server.app import create_app
 from clipsearch.server.attempts import FailedTokens
 from clipsearch.server.settings import ServerSettings
+from clipsearch.store.folder import open_folder
 from clipsearch.store.library import Library
 from tests.support.libraries import index, photo
 from tests.support.pictures import encode, noise_picture, odd_corpus
@@ -225,6 +227,22 @@ async def test_a_file_that_became_a_link_is_not_given_out(own, tmp_path, what):
         path.unlink()
         os.mkfifo(path)
         assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 404
+        held = os.open(path, os.O_RDWR)
+        os.write(held, secret.read_bytes())
+        assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 404
+        os.close(held)
+
+
+def test_nothing_but_a_regular_file_is_opened(tmp_path):
+    """What is read of another kind is refused later too: this is what keeps a device from being read at all."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with open_folder(tmp_path) as folder:
+        for name in ("fifo", "folder"):
+            with pytest.raises(LibraryError, match="regular file"):
+                folder.open(name, os.O_RDONLY)
+        os.close(folder.open("file", os.O_RDONLY))
 
 
 async def test_a_file_that_is_no_picture_is_not_given_out(own):
