@@ -97,10 +97,12 @@ def _score_valid(
     rows: RowSource, query: NDArray[np.float32], ids: NDArray[np.int64], scores: NDArray[np.float32]
 ) -> None:
     """Fill in the scores of the ids of one query, int64 (any,), that are not -1."""
-    for start in range(0, len(ids), _GATHERED):
-        part = slice(start, start + _GATHERED)
-        valid = ids[part] >= 0
-        scores[part][valid] = rows.gather(ids[part][valid]) @ query
+    places = np.flatnonzero(ids >= 0)
+    if len(places) > _GATHERED:
+        places = places[np.argsort(ids[places], kind="stable")]  # rows that lie together are read together
+    for start in range(0, len(places), _GATHERED):
+        part = places[start : start + _GATHERED]
+        scores[part] = rows.gather(ids[part]) @ query
 
 
 def search_among(rows: RowSource, queries: NDArray[np.float32], k: int, ids: NDArray[np.int64]) -> Neighbors:

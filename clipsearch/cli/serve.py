@@ -99,7 +99,9 @@ def serve(
 
 
 def _announce(kept_at: Path | None, url: str) -> None:
-    note(f"Listening: {url}. Open it in a browser. The description of its routes: {url}/v1/openapi.json")
+    here = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    everywhere = "" if here == url else " Others reach it by any name or address of this machine."
+    note(f"Listening: {here}. Open it in a browser.{everywhere} The description of its routes: {here}/v1/openapi.json")
     if kept_at is not None:
         note(f"The token that requests need is in {kept_at}")
 

@@ -73,18 +73,24 @@ class AsyncConnection:
         import httpx2
 
         check_open(self._is_closed)
-        incoming = Incoming(self._link)
         given = {"params": call.params or None, **await asyncio.to_thread(content_of, call)}
         try:
-            async with (
-                asyncio.timeout(self._link.timeout),  # of httpx2 each byte of the head begins its own again
-                self._http.stream(call.method, call.path, **given) as response,
-            ):
-                incoming.begin(response.headers)
-                async for data in response.aiter_raw():
-                    incoming.add(data)
-                return incoming.reply(response.status_code, response.headers)
+            async with asyncio.timeout(self._link.timeout):  # of httpx2 each byte of the head begins its own again
+                incoming = Incoming(self._link)
+                try:
+                    return await self._receive(call, given, incoming)
+                except httpx2.HTTPError as error:
+                    if not (call.is_repeatable and incoming.was_dropped(error)):
+                        raise
+                return await self._receive(call, given, Incoming(self._link))
         except TimeoutError as error:
             raise overdue(self._link.address, self._link.timeout) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
             raise unreachable(error, self._link.address, self._link.timeout) from error
+
+    async def _receive(self, call: Call[Any], given: dict[str, Any], incoming: Incoming) -> Reply:
+        async with self._http.stream(call.method, call.path, **given) as response:
+            incoming.begin(response.headers)
+            async for data in response.aiter_raw():
+                incoming.add(data)
+            return incoming.reply(response.status_code, response.headers)

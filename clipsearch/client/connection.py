@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from clipsearch import __version__
 from clipsearch.client.address import Address
 from clipsearch.client.calls import MAX_ANSWER, Call, Pause, Step, Steps, content_of
+from clipsearch.client.deadline import Deadline
 from clipsearch.client.problems import Reply, overdue, read_reply, unreachable, wait_for
 from clipsearch.errors import InvalidInputError, LibraryError, ServerError
 from clipsearch.forking import abandon, register
@@ -83,9 +84,20 @@ class Incoming:
         self._end = time.monotonic() + link.timeout
         self._parts: list[bytes] = []
         self._size = 0
+        self._has_begun = False
+
+    def was_dropped(self, error: Exception) -> bool:
+        """Tell whether the connection ended before the answer began, as where a server ends one that was idle."""
+        import httpx2
+
+        ended = isinstance(error, httpx2.ReadError | httpx2.WriteError) or (
+            isinstance(error, httpx2.RemoteProtocolError) and "disconnected" in str(error)
+        )
+        return ended and not self._has_begun
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Look at the headers."""
+        self._has_begun = True
         if headers.get("content-encoding", "identity") != "identity":
             raise ServerError(
                 f"{self._link.address.url} answers in an encoding that was not asked for. Check what it is."
@@ -142,6 +154,7 @@ class Connection:
     def __init__(self, link: Link) -> None:
         """Prepare; nothing is sent yet. Raises InvalidInputError for a link that cannot be used."""
         self._link = link
+        self._deadline = Deadline()
         self._http = self._build()
         self._is_closed = False
         register(self)
@@ -149,7 +162,9 @@ class Connection:
     def _build(self) -> httpx2.Client:
         import httpx2
 
-        return httpx2.Client(**self._link.options())
+        http = httpx2.Client(**self._link.options())
+        self._deadline.bound(http)
+        return http
 
     def renew_after_fork(self) -> None:
         """Let the parent have its connections."""
@@ -200,13 +215,24 @@ class Connection:
         import httpx2
 
         check_open(self._is_closed)
-        incoming = Incoming(self._link)
         given = {"params": call.params or None, **content_of(call)}
         try:
-            with self._http.stream(call.method, call.path, **given) as response:
-                incoming.begin(response.headers)
-                for data in response.iter_raw():
-                    incoming.add(data)
-                return incoming.reply(response.status_code, response.headers)
+            with self._deadline.within(self._link.timeout):
+                incoming = Incoming(self._link)
+                try:
+                    return self._receive(call, given, incoming)
+                except httpx2.HTTPError as error:
+                    if not (call.is_repeatable and incoming.was_dropped(error)):
+                        raise
+                return self._receive(call, given, Incoming(self._link))
+        except TimeoutError as error:
+            raise overdue(self._link.address, self._link.timeout) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
             raise unreachable(error, self._link.address, self._link.timeout) from error
+
+    def _receive(self, call: Call[Any], given: dict[str, Any], incoming: Incoming) -> Reply:
+        with self._http.stream(call.method, call.path, **given) as response:
+            incoming.begin(response.headers)
+            for data in response.iter_raw():
+                incoming.add(data)
+            return incoming.reply(response.status_code, response.headers)

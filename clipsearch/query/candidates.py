@@ -92,18 +92,22 @@ class Retriever:
         while True:
             found, warned = self.nearest_rows(replace(batch, queries=batch.queries[pending]), modality, depth)
             warnings |= warned
-            item_ids |= batch.snapshot.item_ids_of_rows(modality, np.unique(found[found >= 0]).tolist())
             for i, ids in zip(pending, found, strict=True):
                 rows[i] = ids[ids >= 0]
-            is_all = _is_exhausted(found, depth)
-            is_of_all = len(pending) == len(rows)
+            new = rows[pending[0]] if len(pending) == 1 else np.unique(found[found >= 0])
+            item_ids |= batch.snapshot.item_ids_of_rows(modality, new.tolist())
+            if _is_exhausted(found, depth):
+                return Candidates(modality, rows, item_ids, len(pending) == len(rows), warnings)
             pending = [i for i in pending if not _has_items(rows[i], item_ids, wanted)]
-            if is_all or not pending:
-                return Candidates(modality, rows, item_ids, is_all and is_of_all, warnings)
+            if not pending:
+                return Candidates(modality, rows, item_ids, False, warnings)
             depth *= DEEPER
 
     def nearest_rows(self, batch: QueryBatch, modality: Modality, k: int) -> tuple[NDArray[np.int64], frozenset[str]]:
-        """Return about the k nearest rows, int64 (n_queries, at most k), best first, -1 for none; and warnings."""
+        """Return about the k nearest rows, int64 (n_queries, at most k), -1 for none; and warnings.
+
+        Best first, but where there are no more than k: all, in order of their numbers.
+        """
         snapshot, queries = batch.snapshot, batch.queries
         rows, allowed = snapshot.rows(modality), snapshot.live(modality)
         if not len(rows):
@@ -125,8 +129,11 @@ class Retriever:
                 except AnnIndexError as error:
                     logger.debug("%s", error)
                     trouble = self._trouble(error, generation)
-        if ids is None:
-            ids = exact_search(rows, queries, min(k, len(rows)), allowed=allowed).ids
+        if ids is None and k >= len(rows):  # all are candidates, whatever their scores
+            every = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)
+            ids = np.broadcast_to(every.astype(np.int64), (len(queries), len(every)))
+        elif ids is None:
+            ids = exact_search(rows, queries, k, allowed=allowed).ids
         return ids, frozenset((trouble,) if trouble else ())
 
     def _trouble(self, error: AnnIndexError, generation: Generation) -> str:
@@ -203,12 +210,12 @@ def _widened(probe: Probe, k: int, share: float) -> Probe:
 
 def _has_items(rows: NDArray[np.int64], item_ids: Mapping[int, int], wanted: int) -> bool:
     """Tell whether rows are of at least so many items."""
-    seen: set[int] = set()
-    for row in rows.tolist():
-        if row in item_ids:
-            seen.add(item_ids[row])
-            if len(seen) >= wanted:
-                return True
+    seen: set[int | None] = set()
+    for start in range(0, len(rows), max(wanted, 1)):
+        seen.update(map(item_ids.get, rows[start : start + wanted].tolist()))
+        seen.discard(None)
+        if len(seen) >= wanted:
+            return True
     return wanted <= 0
 
 

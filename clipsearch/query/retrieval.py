@@ -174,7 +174,8 @@ class _Part:
         at_once = max(1, _GATHERED // max(1, max(map(len, rows))))
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
-            gathered = gather_rows(batch.snapshot, modality, np.unique(np.concatenate(part)), item_ids)
+            numbers = part[0] if len(part) == 1 else np.unique(np.concatenate(part))
+            gathered = gather_rows(batch.snapshot, modality, numbers, item_ids)
             for query, numbers in zip(batch.queries[start : start + at_once], part, strict=True):
                 yield score_rows(batch.snapshot, gathered.only(numbers), query, batch.kind)
 

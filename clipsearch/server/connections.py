@@ -24,6 +24,11 @@ from clipsearch.server.settings import ServerSettings
 MAX_HEAD = 16 << 10
 """Bytes of the head of a request at most."""
 
+KEEP_SECONDS = 130
+"""Seconds that a connection without a request is kept: longer than clients and proxies do (60 in nginx, 120 in Caddy).
+Where both end it at the same time, a request that was just sent gets no answer.
+"""
+
 STOP_SECONDS = 10
 """Seconds that a server which stops waits for requests."""
 
@@ -56,8 +61,15 @@ class _Connection(H11Protocol):
         if self.cycle is not before and not self.cycle.response_complete:
             self._cancel()
 
+    def data_received(self, data: bytes) -> None:
+        if self in self.waiting and self._deadline is None:
+            self._expect_head()
+        super().data_received(data)
+
     def on_response_complete(self) -> None:
-        self._expect_head()
+        self._wait()
+        if self.conn.trailing_data[0]:  # the next head has begun
+            self._expect_head()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -89,9 +101,12 @@ class _Connection(H11Protocol):
         oldest.transport.abort()
         return True
 
-    def _expect_head(self) -> None:
+    def _wait(self) -> None:
         self._cancel()
         self.waiting[self] = self.client[0] if self.client else ""
+
+    def _expect_head(self) -> None:
+        self._wait()
         self._deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
 
     def _cancel(self) -> None:
@@ -137,6 +152,7 @@ def build_server(app: FastAPI) -> uvicorn.Server:
         proxy_headers=bool(settings.allowed_hosts),
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_keep_alive=KEEP_SECONDS,
     )
     return _Server(config, app.state.service.stopping)
 

@@ -34,6 +34,9 @@ from clipsearch.types import EncoderPin, Facets, Item, Modality, PicturePart, Pl
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
 
+_KEPT_IDS, _SHARE = 1 << 18, 8
+"""Where more than one in so many of so few rows is asked about, the items of all rows are looked up once, and kept."""
+
 T = TypeVar("T")
 
 
@@ -175,7 +178,13 @@ class Snapshot:
 
     def item_ids_of_rows(self, modality: Modality, rows: list[int]) -> dict[int, int]:
         """Return the id of the item behind each of these rows."""
-        return catalog.item_ids_by_row(self._connection, modality, rows=rows)
+        count = len(self.rows(modality))
+        if not count <= _KEPT_IDS or len(rows) * _SHARE < count:
+            return catalog.item_ids_by_row(self._connection, modality, rows=rows)
+        known = self.cached(
+            f"item ids {modality}", lambda: catalog.item_ids_by_row(self._connection, modality, rows=range(count))
+        )
+        return {row: known[row] for row in rows if row in known}
 
     def rows_of_items(self, modality: Modality, ids: Iterable[int]) -> dict[int, int]:
         """Return every row of these items, with the id of its item."""

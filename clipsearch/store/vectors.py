@@ -31,6 +31,9 @@ ROW_DTYPE = np.dtype("<f2")
 SEGMENT_ROWS = 1 << 20
 MAX_DIM = 1 << 16
 
+_BRIDGED = 3
+"""Rows so far apart are read in one, with those between them: a call of the system costs more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -204,17 +207,19 @@ class SegmentReader:
 
 @dataclass(frozen=True, slots=True)
 class _Ranges:
-    """Ranges of bytes of one file."""
+    """Ranges of bytes of one file. places: of the rows that are wanted among those that are read; None for all."""
 
     file: SegmentFile
     offsets: list[int]
     sizes: list[int]
+    places: NDArray[np.int64] | None = None
 
     def prefetch(self) -> None:
         self.file.prefetch(self.offsets, self.sizes)
 
-    def read(self) -> bytes:
-        return self.file.read(self.offsets, self.sizes)
+    def read(self, dim: int) -> NDArray[np.float16]:
+        read = np.frombuffer(self.file.read(self.offsets, self.sizes), ROW_DTYPE).reshape(-1, dim)
+        return read if self.places is None else read[self.places]
 
 
 class Rows:
@@ -245,7 +250,7 @@ class Rows:
         if len(self._files) == 1:
             ranges = self._ranges(0, rows)
             ranges.prefetch()
-            return np.frombuffer(ranges.read(), ROW_DTYPE).reshape(len(rows), self.dim)
+            return ranges.read(self.dim)
         out = np.empty((len(rows), self.dim), ROW_DTYPE)
         which = np.searchsorted(self._first, rows, side="right") - 1
         masks = {segment: which == segment for segment in set(which.tolist())}
@@ -253,7 +258,7 @@ class Rows:
         for ranges in parts.values():  # of all segments, before the first is waited for
             ranges.prefetch()
         for segment, ranges in parts.items():
-            out[masks[segment]] = np.frombuffer(ranges.read(), ROW_DTYPE).reshape(-1, self.dim)
+            out[masks[segment]] = ranges.read(self.dim)
         return out
 
     def row(self, number: int) -> NDArray[np.float16]:
@@ -265,15 +270,19 @@ class Rows:
         return np.frombuffer(self._files[segment].read_one(offset, self._row_bytes), ROW_DTYPE)
 
     def _ranges(self, segment: int, rows: NDArray[np.int64]) -> _Ranges:
-        """Find rows of a segment by their numbers in it; if most of them are consecutive, as runs."""
-        follows = rows[1:] == rows[:-1] + 1
-        lengths: NDArray[np.int64] | int = 1
-        starts = rows
-        if 2 * np.count_nonzero(follows) > len(rows):
-            first = np.flatnonzero(np.concatenate([[True], ~follows]))
-            starts, lengths = rows[first], np.diff(first, append=len(rows))
-        sizes = np.broadcast_to(lengths * self._row_bytes, starts.shape)
-        return _Ranges(self._files[segment], (starts * self._row_bytes).tolist(), sizes.tolist())
+        """Find rows of a segment by their numbers in it; if most of them lie close after each other, as runs."""
+        gaps = np.diff(rows)
+        is_near = (gaps >= 0) & (gaps <= _BRIDGED)
+        if 2 * np.count_nonzero(is_near) <= len(rows):
+            return _Ranges(self._files[segment], (rows * self._row_bytes).tolist(), [self._row_bytes] * len(rows))
+        first = np.flatnonzero(np.concatenate([[True], ~is_near]))
+        counts = np.diff(first, append=len(rows))
+        lengths = rows[first + counts - 1] - rows[first] + 1
+        places = None
+        if (lengths != counts).any():
+            places = rows + np.repeat(np.cumsum(lengths) - lengths - rows[first], counts)
+        offsets, sizes = rows[first] * self._row_bytes, lengths * self._row_bytes
+        return _Ranges(self._files[segment], offsets.tolist(), sizes.tolist(), places)
 
     def blocks(
         self, start: int = 0, stop: int | None = None, size: int = 16384

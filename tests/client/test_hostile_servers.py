@@ -23,6 +23,7 @@ from clipsearch.client.address import read_address
 from clipsearch.client.calls import Call
 from clipsearch.client.problems import Reply, read_reply
 from tests.support.hostile_answers import ANSWER, LISTS, answering
+from tests.support.pictures import noise_picture
 from tests.support.serving import TOKEN
 
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -143,29 +144,142 @@ def test_an_answer_that_drips_is_given_up():
         stop.set()
 
 
-@pytest.mark.parametrize("drip", [b"HTTP/1.1 102 Processing\r\n\r\n", b"x"], ids=["informed", "head"])
-async def test_a_head_that_never_ends_is_given_up(drip):
-    """Each byte of it would begin the timeout of a read again."""
+@contextlib.contextmanager
+def dripping(start, drip):
+    """A server that sends a beginning, and then a piece again and again, each well before the timeout of a read."""
     stop = threading.Event()
 
     def answer(listener):
         with listener.accept()[0] as taken, contextlib.suppress(OSError):
-            taken.sendall(b"" if drip.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\nX: ")
+            taken.sendall(start)
             while not stop.wait(0.05):
                 taken.sendall(drip)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer, args=(listener,))
         thread.start()
-        client = AsyncClient(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.5)
         try:
-            with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
-                async with asyncio.timeout(20):
-                    await client.stats()
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             stop.set()
-            await client.close()
             thread.join()
+
+
+DRIPS = {
+    "informed": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+    "head": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "first line": (b"", b"H"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("start, drip", DRIPS.values(), ids=DRIPS)
+async def test_an_answer_that_drips_is_given_up_wherever_it_does(start, drip):
+    """Each byte of it would begin the timeout of a read again."""
+    with dripping(start, drip) as url:
+        client = AsyncClient(url, timeout=0.5)
+        with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
+            async with asyncio.timeout(20):
+                await client.stats()
+        await client.close()
+
+
+@pytest.mark.parametrize("start, drip", DRIPS.values(), ids=DRIPS)
+def test_a_client_that_waits_gives_up_too(start, drip):
+    with dripping(start, drip) as url, Client(url, timeout=0.5) as client:
+        ended = []
+
+        def ask():
+            with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
+                client.stats()
+            ended.append(True)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert ended
+
+
+def test_a_server_that_reads_an_upload_slowly_is_given_up():
+    stop = threading.Event()
+
+    def take(listener):
+        with listener.accept()[0] as taken:
+            while not stop.wait(0.05):
+                taken.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        thread = threading.Thread(target=take, args=(listener,))
+        thread.start()
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.5) as client:
+            with pytest.raises(clipsearch.ServerBusyError, match="timeout="):
+                client.search(image=noise_picture(0, (3000, 2000)))
+        stop.set()
+        thread.join()
+
+
+class Dropping:
+    """A server that ends connections: of each request it reads the head, and answers from the `drops`-th on."""
+
+    def __init__(self, drops, answer=b""):
+        self.asked, self._drops, self._answer = 0, drops, answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                with self._listener.accept()[0] as taken:
+                    taken.recv(1 << 16)
+                    self.asked += 1
+                    if self.asked > self._drops:
+                        taken.sendall(self._answer)
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self.serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+
+ANSWERED = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(GOOD[2]), GOOD[2])
+
+
+async def test_a_connection_that_ends_before_the_answer_begins_is_tried_once_more():
+    """As one that was idle does, where the server ends it while the request is on its way."""
+    with Dropping(1, ANSWERED) as server, Client(server.url) as client:
+        assert client.stats().items == 1 and server.asked == 2
+    with Dropping(1, ANSWERED) as server:
+        async with AsyncClient(server.url) as client:
+            assert (await client.stats()).items == 1 and server.asked == 2
+    with Dropping(9) as server, Client(server.url) as client:
+        with pytest.raises(clipsearch.ServerError, match="broke"):
+            client.stats()
+        assert server.asked == 2
+
+
+async def test_a_change_is_not_sent_twice():
+    with Dropping(1) as server, Client(server.url) as client:
+        with pytest.raises(clipsearch.ServerError, match="broke"):
+            client.delete("a")
+        assert server.asked == 1
+    with Dropping(1) as server:
+        async with AsyncClient(server.url) as client:
+            with pytest.raises(clipsearch.ServerError, match="broke"):
+                await client.delete("a")
+            assert server.asked == 1
+
+
+def test_an_answer_that_is_cut_off_is_not_asked_for_again():
+    with Dropping(0, ANSWERED[:-5]) as server, Client(server.url) as client:
+        with pytest.raises(clipsearch.ServerError, match="broke"):
+            client.stats()
+        assert server.asked == 1
 
 
 def test_a_server_that_is_silent_is_given_up():

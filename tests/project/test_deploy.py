@@ -4,10 +4,12 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from clipsearch.cli.main import cli
+from tests.support.libraries import photos
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -52,9 +54,29 @@ def test_the_container_copies_what_there_is_and_runs_as_nobody():
     parse(re.findall(r'"(.*?)"', command))
 
 
+@pytest.mark.slow
+def test_the_builtin_encoder_does_without_what_the_container_leaves_out(tmp_path):
+    lines = (DEPLOY / "without-torch.txt").read_text().splitlines()
+    left_out = [line.split(";")[0].replace("-", "_") for line in lines if not line.startswith("#")]
+    assert {"faiss_gpu", "open_clip_torch", "torch", "transformers"} < set(left_out)
+    names = {each.removesuffix("_torch") for each in left_out if each != "faiss_gpu"}  # faiss_cpu is in its place
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({sorted(names)!r}))  # each import of these fails
+import clipsearch
+with clipsearch.open({str(tmp_path / "library")!r}, create=True, model="builtin-base") as engine:
+    assert engine.index({str(tmp_path / "photos")!r}).added == 3
+    assert len(engine.search("a cat", k=3)) == 3
+    from clipsearch.server import create_app
+    create_app(engine)
+"""
+    photos(tmp_path / "photos", 3)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_health_check_of_the_container_tells_whether_it_answers(tmp_path):
     """As it stands, but for the port."""
-    import sys
     import threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

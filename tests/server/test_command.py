@@ -67,6 +67,13 @@ def test_a_kept_token_that_may_not_be_the_users_is_refused(library, tmp_path, wh
 
 
 @pytest.mark.slow
+def test_an_address_that_a_browser_can_open_is_named(library):
+    with running(library, "--host", "0.0.0.0", "--token", TOKEN) as (_, url):
+        assert url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{url}/v1/stats", headers=BEARER).status_code == 200
+
+
+@pytest.mark.slow
 def test_what_is_not_safe_is_refused(library, tmp_path):
     (tmp_path / "empty").write_text("\n")
     for options in (

@@ -1,6 +1,7 @@
 """The files of the page: which there are, how they are sent, and to whom."""
 
 import gzip
+import re
 
 import pytest
 
@@ -20,6 +21,15 @@ async def test_the_page_needs_no_token_and_may_load_only_its_own(engine):
         assert page.headers["content-security-policy"] == POLICY and "unsafe" not in POLICY and "*" not in POLICY
         assert page.headers["x-content-type-options"] == "nosniff" and page.headers["cache-control"] == "no-cache"
         assert page.content == (FOLDER / "index.html").read_bytes()
+
+
+def test_no_script_stands_in_the_page_itself():
+    """The policy of the page would stop one, and so what the page needs."""
+    page = (FOLDER / "index.html").read_text()
+    assert (
+        page.count("<script") == len(re.findall(r'<script (?:type="module" )?src="/page/\w+\.js"></script>', page)) > 0
+    )
+    assert not re.search(r"\son\w+\s*=|javascript:|\sstyle\s*=|<style", page)
 
 
 async def test_every_file_of_the_page_is_sent_with_its_type(engine):

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import select
 import threading
 import time
 from contextlib import ExitStack
@@ -12,11 +13,16 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from clipsearch import InvalidInputError
+from clipsearch import InvalidInputError, access
+from clipsearch.client.connection import KEEP_SECONDS
+from clipsearch.errors import LibraryError
 from clipsearch.query.engine import SearchEngine
+from clipsearch.server import connections
 from clipsearch.server import sending as sending_module
 from clipsearch.server.app import create_app
+from clipsearch.server.attempts import FailedTokens
 from clipsearch.server.settings import ServerSettings
+from clipsearch.store.folder import open_folder
 from clipsearch.store.library import Library
 from tests.support.libraries import index, photo
 from tests.support.pictures import encode, noise_picture, odd_corpus
@@ -53,6 +59,31 @@ async def test_the_token_is_needed_for_all_that_says_something(engine):
         assert (await client.get("/v1/stats", params={"token": TOKEN})).status_code == 401
         assert (await client.get("/v1/stats", headers=BEARER)).status_code == 200
         assert (await client.get("/v1/health")).status_code == 200
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch):
+    compared = []
+    compare = access.hmac.compare_digest
+    monkeypatch.setattr(access.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
+    settings = ServerSettings(token=TOKEN)
+    assert settings.admits(f"Bearer {TOKEN}") and not settings.admits(f"Bearer {TOKEN[:-1]}x")
+    assert len(compared) == 2
+
+
+def test_nothing_is_open_unless_it_is_said():
+    settings = ServerSettings()
+    assert settings.host == "127.0.0.1" and not settings.allow_write
+    assert not (settings.allow_urls or settings.allowed_hosts or settings.index_folders)
+
+
+def test_an_address_of_a_network_is_no_fresh_one():
+    """Whoever has one address of IPv6 has 2 ** 64 of them."""
+    failed = FailedTokens()
+    for number in range(10):
+        failed.record(f"2001:db8::{number:x}", f"Bearer {number}")
+        failed.record(f"192.0.2.{number}", f"Bearer {number}")
+    assert failed.wait("2001:db8::ffff") > 0
+    assert failed.wait("2001:db8:0:1::1") == failed.wait("192.0.2.1") == 0
 
 
 async def test_wrong_tokens_are_counted(engine):
@@ -196,6 +227,22 @@ async def test_a_file_that_became_a_link_is_not_given_out(own, tmp_path, what):
         path.unlink()
         os.mkfifo(path)
         assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 404
+        held = os.open(path, os.O_RDWR)
+        os.write(held, secret.read_bytes())
+        assert (await client.get(f"/v1/items/{item}/{what}")).status_code == 404
+        os.close(held)
+
+
+def test_nothing_but_a_regular_file_is_opened(tmp_path):
+    """What is read of another kind is refused later too: this is what keeps a device from being read at all."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with open_folder(tmp_path) as folder:
+        for name in ("fifo", "folder"):
+            with pytest.raises(LibraryError, match="regular file"):
+                folder.open(name, os.O_RDONLY)
+        os.close(folder.open("file", os.O_RDONLY))
 
 
 async def test_a_file_that_is_no_picture_is_not_given_out(own):
@@ -278,6 +325,20 @@ def test_a_slow_body_is_given_up(engine):
         assert b" 408 " in read_all(connection)
 
 
+def test_a_body_that_drips_is_given_up(engine):
+    """Each piece comes in time, and all of it would take for ever."""
+    head = (
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+    )
+    with serving(engine, body_seconds=0.5) as served, connect(served) as connection:
+        connection.sendall(head)
+        end = time.monotonic() + 20
+        while not select.select([connection], [], [], 0.1)[0]:
+            assert time.monotonic() < end
+            connection.sendall(b" ")
+        assert b" 408 " in read_all(connection)
+
+
 def test_a_body_that_came_fast_may_not_stop(engine):
     head = b"POST /v1/search/image HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000000\r\n"
     with serving(engine, body_seconds=1.0) as served, connect(served) as connection:
@@ -294,6 +355,24 @@ def test_a_slow_head_is_cut_off(engine, start):
         with connect(served) as other:  # nor on a connection that was used before
             other.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/hea")
             assert read_all(other).count(b"HTTP/1.1") == 1
+
+
+def test_a_connection_may_be_idle_between_requests_but_not_within_a_head(engine):
+    """Were it ended as early as clients end theirs, a request on its way would get no answer."""
+    ask = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert connections.KEEP_SECONDS > 120 > KEEP_SECONDS
+    with serving(engine, head_seconds=0.3) as served, connect(served) as connection:
+        assert served.server.config.timeout_keep_alive == connections.KEEP_SECONDS
+        for _ in range(2):
+            connection.sendall(ask)
+            answer = b""
+            while b'"alive"' not in answer:
+                part = connection.recv(1 << 16)
+                assert part, answer
+                answer += part
+            time.sleep(0.6)
+        connection.sendall(ask[:-4])
+        assert read_all(connection) == b""
 
 
 def test_connections_that_say_nothing_make_room_for_one_that_asks(engine):
@@ -403,7 +482,9 @@ async def test_every_response_is_bound(engine):
                 answer = await client.get(path, headers=headers)
                 assert answer.headers["x-content-type-options"] == "nosniff"
                 assert "default-src 'none'" in answer.headers["content-security-policy"]
-                assert "server" not in answer.headers
+                assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+                assert answer.headers["referrer-policy"] == "no-referrer" and "server" not in answer.headers
+                assert answer.headers["cache-control"] == "no-store" or answer.status_code == 200
 
 
 async def test_writing_needs_leave(engine):

@@ -85,6 +85,13 @@ async def test_cookies_that_are_forged_old_or_of_another_token_are_worth_nothing
         assert (await client.get("/v1/stats", headers=brought(cookie))).status_code in (401, 429)
 
 
+async def test_wrong_tokens_of_sessions_are_counted(engine):
+    async with inside(engine, token=TOKEN) as client:
+        tried = [await client.post("/v1/session", json={"token": f"{number:032}"}) for number in range(12)]
+        assert [each.status_code for each in tried] == [401] * 10 + [429] * 2
+        assert (await client.post("/v1/session", json={"token": TOKEN})).status_code == 429
+
+
 async def test_forged_cookies_lock_nobody_out(engine):
     """A page of another port of this host can set cookies, as many as it likes."""
     end = int(time.time()) + 1000

@@ -61,3 +61,31 @@ def test_a_segment_that_was_shortened_is_said_to_be(stored, tmp_path):
     os.truncate(tmp_path / "1.f16", 3 * 2 * DIM)
     with pytest.raises(StoreCorruptError, match="was shortened"):
         rows.take(np.array([2, 18, 25]))
+
+
+def test_rows_that_lie_close_to_each_other_are_read_together(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).standard_normal((5_000, DIM)).astype(ROW_DTYPE)
+    path = tmp_path / "rows.f16"
+    path.write_bytes(values.tobytes())
+    rows = Rows([SegmentFile(path, os.open(path, os.O_RDONLY))], [len(values)], DIM)
+    calls = []
+    read = SegmentFile.read
+    monkeypatch.setattr(
+        SegmentFile, "read", lambda self, offsets, sizes: (calls.append(sizes), read(self, offsets, sizes))[1]
+    )
+    chance = np.random.default_rng(1)
+    for share in (1.0, 0.6, 0.3, 0.05):
+        numbers = np.flatnonzero(chance.random(len(values)) < share)
+        for wanted in (
+            numbers,
+            numbers[::-1],
+            chance.permutation(numbers),
+            np.repeat(numbers, 2),
+            numbers[:1],
+            numbers[:0],
+        ):
+            assert np.array_equal(rows.take(wanted), values[wanted])
+            assert sum(calls[-1]) <= 3 * 2 * DIM * max(1, len(wanted))
+    numbers = np.flatnonzero(chance.random(len(values)) < 0.6)
+    rows.take(numbers)
+    assert len(calls[-1]) < len(numbers) / 4

@@ -10,7 +10,9 @@ import { createZoom } from "./zoom.js";
 
 const LARGEST = 2048;
 /** Files that few browsers show, and that may be large. */
-const ODD = /\.(tiff?|hei[cf]|jp2|j2k|p[bgpn]m|dng|cr[23]|nef|arw|raf|orf|rw2)$/i;
+const ODD = /\.(tiff?|hei[cf]|jp2|j2k|p[bgpn]m)$/i;
+/** Files that the server does not give out as they are. */
+const KEPT = /\.(svgz?|jxl|dng|cr[23]|nef|arw|raf|orf|rw2)$/i;
 const PAN = 80;
 const DETAILS = "clipsearch.details";
 const WIDE = "(min-width: 900px)";
@@ -158,20 +160,20 @@ class Viewer {
   /** Show at once what the grid has, and replace it by the whole picture when that is there. */
   async _showPicture(item) {
     const whole = imageOf(item);
-    this._original.href = whole;
+    const reduced = `${item.thumbnail}&size=${LARGEST}`;
+    this._original.href = KEPT.test(item.path) ? reduced : whole;
     const image = h("img", { class: "viewer-picture", alt: nameOf(item), src: firstOf(item), draggable: "false" });
     image.style.aspectRatio = item.width && item.height ? `${item.width} / ${item.height}` : "auto";
     image.style.setProperty("--natural", `${item.width || LARGEST}px`);
     fill(this._content, image);
     this._zoom.show(image);
-    const reduced = `${item.thumbnail}&size=${LARGEST}`;
-    image.src = (await loadable(ODD.test(item.path) && !item.media ? [reduced] : [whole, reduced])) ?? image.src;
+    image.src = (await loadable(isOdd(item) && !item.media ? [reduced] : [whole, reduced])) ?? image.src;
     if (this._isShown(item.id)) [1, -1].forEach((by) => this._preload(by));
   }
 
   _preload(by) {
     const item = this._ctx.store.get().results?.at(this._position + by);
-    if (this._position >= 0 && item?.thumbnail && !ODD.test(item.path)) new Image().src = imageOf(item);
+    if (this._position >= 0 && item?.thumbnail && !isOdd(item)) new Image().src = imageOf(item);
   }
 
   async _move(by) {
@@ -256,4 +258,8 @@ async function loadable(addresses) {
     }
   }
   return null;
+}
+
+function isOdd({ path }) {
+  return ODD.test(path) || KEPT.test(path);
 }
