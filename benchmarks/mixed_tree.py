@@ -1,4 +1,4 @@
-"""A tree of every kind of file, indexed to the end: python benchmarks/mixed_tree.py [--files 5000] [--seed 1] [--keep DIR]
+"""A tree of every kind of file, indexed to the end: python benchmarks/mixed_tree.py [--files 5000] [--seed 1]
 
 Makes the tree (tests/support/mixed_tree.py): pictures of all formats, films, documents, texts, RAW, JPEG XL, PSD, SVG,
 broken and hostile files, sidecars, tables of captions, and files of other kinds. Then, in processes of their own:
@@ -41,7 +41,17 @@ def _note(event, given):
         os.write(_log, (os.fsdecode(given[0]) + "\\n").encode("utf-8", "surrogateescape"))
 sys.addaudithook(_note)
 """
-_EXPECTED_LINES = ("failed: ", "note: ", "... and ", "Done: ", "Passed over ", "Building ", "Built ", "No model", "Using ")
+_EXPECTED_LINES = (
+    "failed: ",
+    "note: ",
+    "... and ",
+    "Done: ",
+    "Passed over ",
+    "Building ",
+    "Built ",
+    "No model",
+    "Using ",
+)
 
 
 class Run:
@@ -154,7 +164,7 @@ class Check:
         opened = {os.path.relpath(path, self.tree) for path in run.opened}
         tables = {each.path for each in self.made if each.kind == "table"}
         if report.get("encoded") or report.get("unchanged") != sum(each.fate in {READ, FAILED} for each in self.made):
-            self.faults.append(f"the second run: {({**report, 'notes': ...})}")
+            self.faults.append(f"the second run: { ({**report, 'notes': ...}) }")
         if opened - tables:
             self.faults.append(f"the second run opened {len(opened - tables)} files: {sorted(opened - tables)[:5]}")
         names = ("unchanged", "encoded", "added", "changed", "removed")
@@ -191,7 +201,11 @@ def main() -> None:
         check = Check(work.resolve(), given.files, given.seed)
         first, report = check.index()
         rows = check.compare(report)
-        rates = {"files": len(check.made), "seconds": round(first.seconds, 1), "memory_by_quarter_mib": first.quarters()}
+        rates = {
+            "files": len(check.made),
+            "seconds": round(first.seconds, 1),
+            "memory_by_quarter_mib": first.quarters(),
+        }
         values = {"rows": rows, "first": rates, "second": check.again(), "kinds_found": check.ask()}
         check.run("verify")
     for row in rows:

@@ -465,5 +465,14 @@ def _cut_off(kind: str, data: bytes) -> str:
 
 def _is_cut(error: Exception) -> bool:
     """Tell by its words whether an error is about a file that ends too early."""
-    cut = ("truncated", "requires a buffer of at least", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
+    cut = (
+        "truncated",
+        "requires a buffer of at least",
+        "end of file",
+        "end-of-file",
+        "unexpected end",
+        "eof",
+        "not enough data",
+        "no more data",
+    )
     return isinstance(error, EOFError) or any(word in str(error).lower() for word in cut)

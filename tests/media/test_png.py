@@ -95,7 +95,9 @@ def test_frames_in_the_wrong_order_behind_the_pixels_are_left_out():
     whole = png(PICTURE)
     start = whole.index(b"IEND") - 4
     frames = chunk(b"fdAT", struct.pack(">I", 9) + b"x")
-    found, info = decode(whole[:33] + chunk(b"acTL", struct.pack(">II", 2, 0)) + whole[33:start] + frames + whole[start:])
+    found, info = decode(
+        whole[:33] + chunk(b"acTL", struct.pack(">II", 2, 0)) + whole[33:start] + frames + whole[start:]
+    )
     assert np.array_equal(np.asarray(found), np.asarray(PICTURE)) and info.note == ""
 
 

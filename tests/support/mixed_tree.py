@@ -276,10 +276,13 @@ def _large(seed: int) -> Iterator[tuple[str, bytes]]:
     yield "poster.png", encode(noise_picture(seed + 2, (6000, 5000)), "PNG", compress_level=1)
     yield "book.pdf", make_pdf([f"Page {page} of the {_THINGS[page % 10]}" for page in range(1, 601)])
     yield "notes.txt", "\n".join(text_of(number) for number in range(4000)).encode()
-    yield "fax.tiff", encode(
-        noise_picture(1, (1200, 1600)).convert("1"),
-        "TIFF",
-        compression="group4",
-        save_all=True,
-        append_images=[noise_picture(page, (1200, 1600)).convert("1") for page in range(2, 120)],
+    yield (
+        "fax.tiff",
+        encode(
+            noise_picture(1, (1200, 1600)).convert("1"),
+            "TIFF",
+            compression="group4",
+            save_all=True,
+            append_images=[noise_picture(page, (1200, 1600)).convert("1") for page in range(2, 120)],
+        ),
     )
