@@ -126,6 +126,8 @@ class IsolatedReader:
     @contextmanager
     def document(self, data: bytes) -> Iterator[DocumentPages]:
         """Open a document in a worker, which is kept for it; raises as `prepare` does, DocumentError too."""
+        if not data:  # which asks a worker for the document that it has open
+            raise DocumentError("empty file")
         worker = self._take(careful=True)
         try:
             yield IsolatedPages(worker, data, self._limits)

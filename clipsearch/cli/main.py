@@ -149,7 +149,9 @@ def main() -> NoReturn:
     if not os.environ.get("CLIPSEARCH_DEBUG"):
         warnings.simplefilter("ignore")
         # An interrupt that comes while a connection is closed is none of a user's business.
-        logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
+        # What Pillow logs of a damaged file is said by the reason why that failed.
+        for name in ("sqlalchemy", "PIL"):
+            logging.getLogger(name).addHandler(logging.NullHandler())
     sys.exit(_run())
 
 

@@ -36,12 +36,12 @@ from clipsearch.media.exif import read_exif
 from clipsearch.media.jpeg import LEAST_ROWS, check_scans, share_of_rows, with_end
 from clipsearch.media.jpeg2000 import check_depth
 from clipsearch.media.jpegxl import CODESTREAM, CONTAINER, JpegXl
-from clipsearch.media.png import complete
+from clipsearch.media.png import complete, essential
 from clipsearch.media.psd import Psd
 from clipsearch.media.raw import is_raw_head, is_raw_tiff, raw_facts, read_raw
 from clipsearch.media.rgb import to_rgb
 from clipsearch.media.svg import Svg, is_svg
-from clipsearch.media.tiff import choose_page, is_unsupported
+from clipsearch.media.tiff import check_compression, choose_page, is_unsupported
 from clipsearch.types import PictureInfo
 
 MAX_PICTURE_BYTES = 1 << 30
@@ -70,6 +70,7 @@ _MAGIC = (
     ("WEBP", re.compile(rb"RIFF....WEBPVP8[ LX]", re.DOTALL)),
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]")),
     ("BMP", re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
+    ("DIB", re.compile(rb"[\x28\x34\x38\x6c\x7c]\0\0\0.{8}\x01\0[\x01\x04\x08\x10\x18\x20]\0", re.DOTALL)),
     ("JPEG2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
     ("PNM", re.compile(rb"P[1-6]\s+(#|\d+\s+\d+\s)")),
     ("PSD", re.compile(rb"8BPS\x00\x01")),
@@ -101,6 +102,7 @@ _DECODERS: dict[str, Callable[[BytesIO], Image.Image]] = {
     "WEBP": WebPImagePlugin.WebPImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
+    "DIB": BmpImagePlugin.DibImageFile,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "PNM": PpmImagePlugin.PpmImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
@@ -259,7 +261,12 @@ def open_picture(kind: str, data: bytes) -> Image.Image:
 
         picture: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
         return picture
-    picture = _DECODERS[kind](BytesIO(data))
+    try:
+        picture = _DECODERS[kind](BytesIO(data))
+    except (SyntaxError, ValueError):
+        if kind != "PNG":
+            raise
+        picture = _DECODERS[kind](BytesIO(essential(data)))
     if kind == "TIFF":
         choose_page(picture)
     elif kind == "JPEG2000":
@@ -341,7 +348,8 @@ def _decode(kind: str, data: bytes, side: int, max_pixels: int) -> tuple[Image.I
     elif kind == "PNG":
         picture, share = _load_png(picture, data)
     else:
-        picture.load()
+        with check_compression(picture):
+            picture.load()
     if scale == 1:
         width, height = picture.size
         _check_pixels(picture, kind, 1, max_pixels)
@@ -378,17 +386,18 @@ def _load_png(picture: Image.Image, data: bytes) -> tuple[Image.Image, float | N
     try:
         picture.load()
         return picture, 1.0
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         width, height = picture.size
         made = complete(data, 8 * width * height + height)
         if made is None or not made[1]:
             raise
         whole = open_picture("PNG", made[0])
         share = _checked(made[1], "PNG")
-        if share == 1 and not _is_cut(error):
+        is_cut = _is_cut(error)
+        if share == 1 and not is_cut and isinstance(error, OSError):
             raise
         whole.load()
-        return whole, None if share == 1 else share
+        return whole, None if share == 1 and is_cut else share
 
 
 def _checked(share: float, kind: str) -> float:
@@ -438,6 +447,8 @@ def _reason(kind: str, error: Exception) -> str:
         return f"{kind} with more pixels than Pillow allows"
     if kind == "TIFF" and is_unsupported(error):
         return "a TIFF of a kind that cannot be read; save it with 8 bits a sample"
+    if kind in {"BMP", "DIB"} and str(error).startswith("Unsupported"):
+        return f"a BMP of a kind that cannot be read ({str(error)[:80]}); save it as PNG"
     text = " ".join(str(error).split())[:120]
     if _is_cut(error):
         return f"truncated {kind} file"
@@ -454,5 +465,14 @@ def _cut_off(kind: str, data: bytes) -> str:
 
 def _is_cut(error: Exception) -> bool:
     """Tell by its words whether an error is about a file that ends too early."""
-    cut = ("truncated", "end of file", "end-of-file", "unexpected end", "eof", "not enough data", "no more data")
+    cut = (
+        "truncated",
+        "requires a buffer of at least",
+        "end of file",
+        "end-of-file",
+        "unexpected end",
+        "eof",
+        "not enough data",
+        "no more data",
+    )
     return isinstance(error, EOFError) or any(word in str(error).lower() for word in cut)

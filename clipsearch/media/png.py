@@ -1,4 +1,7 @@
-"""A PNG that was cut off, made whole where nearly all of its rows are there. Chunks: PNG (W3C, 2003), chapter 5."""
+"""A PNG that was cut off, made whole where nearly all of its rows are there, or one with damaged chunks of metadata.
+
+Chunks: PNG (W3C, 2003), chapter 5.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,21 @@ from struct import Struct
 _START = 8
 _CHUNK = Struct(">I4s")
 _HEAD = Struct(">IIBBBBB")
+_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by color type."""
+
+
+def essential(data: bytes) -> bytes:
+    """Return a file with nothing but what its pixels need, of which its metadata, frames and profiles are no part."""
+    kept, at = [data[:_START]], _START
+    while at + _CHUNK.size <= len(data):
+        length, name = _CHUNK.unpack_from(data, at)
+        end = at + _CHUNK.size + length + 4
+        if name in _NEEDED:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def complete(data: bytes, max_bytes: int) -> tuple[bytes, float] | None:
@@ -34,7 +50,7 @@ def complete(data: bytes, max_bytes: int) -> tuple[bytes, float] | None:
     rows = len(pixels) // line
     # Filter 2 takes each byte from the row above.
     whole = pixels[: rows * line] + (b"\2" + bytes(line - 1)) * (height - rows)
-    before = [chunk for chunk in chunks[: _first(chunks)] if chunk[0] != b"IDAT"]
+    before = [chunk for chunk in chunks[: _first(chunks)] if chunk[0] in _NEEDED]
     made = [*before, (b"IDAT", zlib.compress(whole, 1)), (b"IEND", b"")]
     return data[:_START] + b"".join(_pack(name, body) for name, body in made), rows / height
 

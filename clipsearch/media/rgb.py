@@ -43,8 +43,8 @@ def to_rgb(picture: Image.Image, kind: str, side: int) -> Image.Image:
 def _converter(picture: Image.Image, kind: str) -> Callable[[Image.Image], Image.Image]:
     """Return what converts this picture, or any part of it, to RGB."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        shade = _shader(picture, kind)
-        return lambda part: Image.fromarray(shade(np.asarray(part))).convert("RGB")
+        shade, values = _shader(picture, kind), _reader(picture)
+        return lambda part: Image.fromarray(shade(values(part))).convert("RGB")
     return _over_white if picture.has_transparency_data else _plain_rgb
 
 
@@ -53,7 +53,8 @@ def _plain_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _over_white(picture: Image.Image) -> Image.Image:
-    rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    plain = picture.convert("LA") if picture.mode == "La" else picture
+    rgba = plain if plain.mode == "RGBA" else plain.convert("RGBA")
     alpha = rgba.getchannel("A")
     if alpha.getextrema()[0] == 255:
         return rgba.convert("RGB")
@@ -104,6 +105,14 @@ def _shader(picture: Image.Image, kind: str) -> Callable[[NDArray[Any]], NDArray
     return shade
 
 
+def _reader(picture: Image.Image) -> Callable[[Image.Image], NDArray[Any]]:
+    """Return what gives the numbers of any part of a picture; those of 32 bits in a TIFF seldom have a sign."""
+    is_tiff = picture.mode == "I" and isinstance(picture, TiffImagePlugin.TiffImageFile)
+    if is_tiff and picture.tag_v2.get(339, (1,)) == (1,) and picture.tag_v2.get(258) == (32,):  # type: ignore[attr-defined]
+        return lambda part: np.asarray(part).view(np.uint32)
+    return np.asarray
+
+
 def _table_of_16_bits(picture: Image.Image) -> NDArray[np.uint8]:
     bits, inverted = 16, False
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
@@ -119,9 +128,9 @@ def _table_of_16_bits(picture: Image.Image) -> NDArray[np.uint8]:
 def _finite_range(picture: Image.Image) -> tuple[float, float]:
     """Return the minimum and maximum finite value, 0 and 0 without any; computed strip by strip."""
     (width, height), least, most = picture.size, np.inf, -np.inf
-    rows = max(_STRIP // width, 1)
+    rows, read = max(_STRIP // width, 1), _reader(picture)
     for top in range(0, height, rows):
-        values = np.asarray(picture.crop((0, top, width, min(top + rows, height))))
+        values = read(picture.crop((0, top, width, min(top + rows, height))))
         finite = values[np.isfinite(values)]
         if finite.size:
             least, most = min(least, float(finite.min())), max(most, float(finite.max()))

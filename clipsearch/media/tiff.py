@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from PIL import Image
 
 from clipsearch.errors import PictureError
@@ -52,7 +55,19 @@ def full_pages(picture: Image.Image, most: int) -> list[int]:
 
 def is_unsupported(error: Exception) -> bool:
     """Tell whether Pillow's error is about a kind of TIFF that it does not know, such as RGB of floats."""
-    return "unknown pixel mode" in str(error) or "unknown data organization" in str(error)
+    is_compression = isinstance(error, KeyError) and isinstance(error.args[0], int)
+    return is_compression or "unknown pixel mode" in str(error) or "unknown data organization" in str(error)
+
+
+@contextmanager
+def check_compression(picture: Image.Image) -> Iterator[None]:
+    """Raise PictureError where a TIFF cannot be decoded by a libtiff that was built without what compressed it."""
+    try:
+        yield
+    except OSError as error:
+        if picture.format != "TIFF" or picture.info.get("compression") != "webp":
+            raise
+        raise PictureError("a TIFF compressed as WebP, which cannot be read; save it with LZW") from error
 
 
 def _tag(picture: Image.Image, number: int) -> int:

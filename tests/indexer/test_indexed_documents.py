@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from clipsearch.config import Settings
+from clipsearch.errors import DocumentError
 from clipsearch.gallery.tiles import read_thumbnail, to_tiles
 from clipsearch.media import extras
 from clipsearch.present import to_payload, to_table
@@ -50,6 +51,14 @@ def shelf(tmp_path_factory, encoder):
 def search(library, encoder, *terms, **options):
     with closing(Library(library)) as opened, SearchEngine(opened, encoder=encoder) as engine:
         return engine.search(*terms, **options)
+
+
+def test_an_empty_document_is_not_the_one_before_it(encoder):
+    with IsolatedReader(LIMITS) as reader:
+        with reader.document(make_pdf(["a recipe"])) as document:
+            assert list(document.texts()) == ["a recipe"]
+        with pytest.raises(DocumentError, match="empty file"), reader.document(b""):
+            pass
 
 
 def test_a_run_after_it_finds_nothing_to_do(shelf, encoder):

@@ -107,7 +107,30 @@ def test_a_psd_is_seen_by_its_composite(seen):
     with pytest.raises(PictureError, match="Maximize Compatibility"):
         decode_picture(make_psd(seen, has_composite=False), **ASK)
     with pytest.raises(PictureError, match="8 bits"):
-        decode_picture(make_psd(seen, depth=16), **ASK)
+        decode_picture(make_psd(seen, depth=32), **ASK)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "CMYK"])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("more", [0, 2])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_psd_is_seen_at_any_depth_and_with_further_channels(seen, mode, is_packed, more, depth):
+    picture = seen.convert(mode)
+    data = make_psd(picture, is_packed=is_packed, more=more, depth=depth)
+    if depth == 16 and mode == "CMYK":
+        with pytest.raises(PictureError, match="8 bits"):
+            decode_picture(data, **ASK)
+        return
+    found = decode_picture(data, min_side=160, max_pixels=10**7)[0]
+    assert np.abs(np.asarray(found, int) - np.asarray(picture.convert("RGB"), int)).max() <= 1
+
+
+def test_the_fourth_channel_of_a_psd_is_transparency_only_where_its_layers_say_so(seen):
+    picture = seen.copy()
+    picture.putalpha(0)
+    for layers, is_white in ((-1, True), (1, False), (0, True)):
+        found = decode_picture(make_psd(picture, layers=layers), **ASK)[0]
+        assert (found.getextrema() == ((255, 255),) * 3) == is_white
 
 
 def svg(content):

@@ -454,7 +454,7 @@ def test_chunks_that_blow_up():
     for chunks in ([(b"zTXt", b"a\0\0" + blown)], [(b"iTXt", b"a\0\1\0\0\0" + blown)], [(b"iCCP", b"a\0\0" + blown)]):
         ends_well(make.png_file((8, 8), 8, 0, bytes(72), chunks), chunks[0][0])
     many = [(b"tEXt", b"a\0" + b"x" * 900_000)] * 90
-    assert not ends_well(make.png_file((8, 8), 8, 0, bytes(72), many), "many")
+    assert ends_well(make.png_file((8, 8), 8, 0, bytes(72), many), "many")
 
 
 def test_a_jpeg_of_too_many_scans():

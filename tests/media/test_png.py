@@ -76,3 +76,30 @@ def test_a_jpeg_2000_is_read_rightly_or_refused():
     deep[data.index(b"\xff\x4f\xff\x51") + 42] = 15
     with pytest.raises(PictureError, match="a JPEG 2000 with colors of 16 bits; save it with 8 bits a sample"):
         decode(bytes(deep))
+
+
+@pytest.mark.parametrize("damage", ["profile", "checksum", "text", "frames"])
+def test_a_picture_with_damaged_metadata_is_read(damage):
+    whole = png(PICTURE)
+    chunks = {
+        "profile": chunk(b"iCCP", b"name\0\1" + zlib.compress(b"x")),
+        "checksum": chunk(b"tEXt", b"Title\0beach")[:-1] + b"\0",
+        "text": chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))),
+        "frames": chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(b"fcTL", bytes(26)),
+    }
+    found, info = decode(whole[:33] + chunks[damage] + whole[33:])
+    assert np.array_equal(np.asarray(found), np.asarray(PICTURE)) and info.note == ""
+
+
+def test_frames_in_the_wrong_order_behind_the_pixels_are_left_out():
+    whole = png(PICTURE)
+    start = whole.index(b"IEND") - 4
+    frames = chunk(b"fdAT", struct.pack(">I", 9) + b"x")
+    found, info = decode(
+        whole[:33] + chunk(b"acTL", struct.pack(">II", 2, 0)) + whole[33:start] + frames + whole[start:]
+    )
+    assert np.array_equal(np.asarray(found), np.asarray(PICTURE)) and info.note == ""
+
+
+def chunk(name, body):
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

@@ -60,3 +60,26 @@ def test_planes_are_read_rightly_or_refused(depth, planar):
 def test_colors_as_floats_are_called_unsupported():
     with pytest.raises(PictureError, match="of a kind that cannot be read"):
         decode(tiff(((PIXELS / 255).astype(np.float32), 0)))
+
+
+def test_whole_numbers_of_32_bits_have_no_sign():
+    grey = PIXELS[:, :, 0].astype(np.uint32) * 0x01010101
+    file = io.BytesIO()
+    tifffile.imwrite(file, grey)
+    found = np.asarray(decode(file.getvalue())[0])[:, :, 0].astype(float)
+    low, high = PIXELS[:, :, 0].min(), PIXELS[:, :, 0].max()
+    assert np.abs(found - (PIXELS[:, :, 0] - float(low)) / (high - low) * 255).max() <= 1
+
+
+def test_grey_with_alpha_that_was_multiplied_is_shown_over_white():
+    pixels = np.full((20, 30, 2), (64, 128), np.uint8)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="minisblack", extrasamples=["assocalpha"])
+    assert decode(file.getvalue())[0].getpixel((5, 5)) == (191, 191, 191)
+
+
+def test_a_compression_that_is_not_built_in_is_named():
+    file = io.BytesIO()
+    tifffile.imwrite(file, PIXELS, compression="webp", photometric="rgb")
+    with pytest.raises(PictureError, match="compressed as WebP"):
+        decode(file.getvalue())

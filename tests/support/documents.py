@@ -105,14 +105,47 @@ def make_epub(*chapters: str, encrypted: Sequence[str] = ()) -> bytes:
     return make_zip(files)
 
 
-def make_psd(picture: Image.Image, *, exif: bytes = b"", has_composite: bool = True, depth: int = 8) -> bytes:
-    """Return a PSD of one composite, RGB, without layers."""
-    pixels = np.asarray(picture.convert("RGB"))
+_PSD_MODES = {"1": 0, "L": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}
+
+
+def make_psd(
+    picture: Image.Image,
+    *,
+    exif: bytes = b"",
+    has_composite: bool = True,
+    depth: int = 8,
+    more: int = 0,
+    is_packed: bool = False,
+    layers: int = 0,
+) -> bytes:
+    """Return a PSD of one composite, of 8 or 16 bits a channel, or 1 of a bitmap.
+
+    more: further channels, as of selections, that are black. is_packed: rows are packed. layers: how many layers it
+    says that it has, less than 0 where the fourth channel says what is transparent; none of them is there.
+    """
+    pixels = np.asarray(picture if picture.mode in _PSD_MODES else picture.convert("RGB"))
+    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    if picture.mode == "1":
+        depth, planes = 1, np.packbits(~planes, axis=2)
+    elif picture.mode == "CMYK":
+        planes = 255 - planes
+    planes = np.concatenate([planes, np.zeros((more, *planes.shape[1:]), planes.dtype)])
+    if depth == 16:
+        planes = (planes.astype(">u2") * 257).astype(">u2")
     blocks = {1057: struct.pack(">IB", 1, has_composite) + b"\0" * 13, **({1058: exif} if exif else {})}
     resources = b"".join(
         b"8BIM" + struct.pack(">HHI", number, 0, len(block)) + block + b"\0" * (len(block) % 2)
         for number, block in blocks.items()
     )
-    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, picture.height, picture.width, depth, 3)
-    planes = pixels.transpose(2, 0, 1).tobytes()
-    return head + struct.pack(">II", 0, len(resources)) + resources + struct.pack(">IH", 0, 0) + planes
+    mode = _PSD_MODES.get(picture.mode, 3)
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, len(planes), picture.height, picture.width, depth, mode)
+    section = struct.pack(">IIh2x", 8, 4, layers) if layers else struct.pack(">I", 0)
+    rows = [row.tobytes() for plane in planes for row in plane]
+    if is_packed:  # as literal runs
+        rows = [
+            b"".join(bytes([len(part) - 1]) + part for part in (row[at : at + 128] for at in range(0, len(row), 128)))
+            for row in rows
+        ]
+    lengths = b"".join(struct.pack(">H", len(row)) for row in rows) if is_packed else b""
+    start = head + struct.pack(">II", 0, len(resources)) + resources + section
+    return start + struct.pack(">H", is_packed) + lengths + b"".join(rows)
