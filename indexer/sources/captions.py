@@ -256,8 +256,9 @@ class FolderCaptions:
     def _load(self, folder: str) -> list[Table | None]:
         """Return the tables of a folder; None for one that cannot be read."""
         if folder not in self._tables:
-            for known in [known for known in self._tables if not _is_above(known, folder)]:
-                del self._tables[known]
+            for known in [*self._tables]:
+                if not (_is_above(known, folder) or _is_above(folder, known)):
+                    del self._tables[known]
             paths = [f"{folder}/{name}" if folder else name for name in TABLES]
             self._tables[folder] = [
                 self._read(path) for path in paths if self._is_wanted(path) and os.path.isfile(self._absolute(path))

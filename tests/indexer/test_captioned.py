@@ -232,6 +232,17 @@ def test_a_bad_row_of_a_table_costs_that_row_and_is_noted(album):
     assert report.failed == [] and report.notes == [(str(table), note)]
 
 
+def test_a_table_in_a_folder_below_is_read_once_a_run(album):
+    """The first folder of a walk is looked at before those above it."""
+    for path in album.root.iterdir():
+        path.unlink()
+    for number in (3, 4):
+        photo(album.root / "a" / f"p00{number}.jpg", number)
+    table = album.write("a/captions.csv", "image,caption\np003.jpg,three\ngone.jpg,nobody\n")
+    report = index(album.library, album.root, encoder=album.encoder)
+    assert [path for path, _ in report.notes] == [str(table)]
+
+
 @pytest.mark.parametrize("is_large", [False, True])
 def test_pictures_are_named_as_people_name_them(album, monkeypatch, is_large):
     monkeypatch.setattr(beside, "LARGE", 1 if is_large else 1 << 20)
