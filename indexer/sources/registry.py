@@ -75,9 +75,14 @@ def open_source(address: str, options: SourceOptions | None = None) -> Source:
     if not is_source(address):
         raise InvalidInputError(
             f"{address} is not a data set. Name a table ({', '.join(sorted(TABLES))}), a .tar file, a pattern of "
-            "these, or an address such as s3://BUCKET/FOLDER."
+            "these, or an address such as s3://BUCKET/FOLDER." + _address_of(address)
         )
     return _open(address, _storage(address), options)
+
+
+def _address_of(path: str) -> str:
+    """Say by which address a folder is a data set; nothing for what is no folder."""
+    return f" Name this folder as file://{os.path.realpath(path)}" if os.path.isdir(path) else ""
 
 
 def _storage(address: str) -> Storage:

@@ -199,6 +199,14 @@ def test_what_is_missing_is_an_error(address, tmp_path, monkeypatch):
         list(open_source(address).shards())
 
 
+def test_a_folder_is_a_data_set_by_its_address(tmp_path):
+    (tmp_path / "p.png").write_bytes(picture(1))
+    with pytest.raises(InvalidInputError, match="Name this folder as file://") as caught:
+        open_source(str(tmp_path))
+    [row] = all_rows(open_source(str(caught.value).rpartition(" ")[2]))
+    assert row.content.id == (tmp_path / "p.png").as_uri()
+
+
 def test_a_fingerprint_changes_with_the_file(tmp_path):
     path = table(tmp_path, ".csv")
     (before,) = open_source(path).shards()
