@@ -181,6 +181,7 @@ def test_json_says_the_same_in_a_locale_that_knows_ascii_alone(abroad, words):
     assert ascii_only.isascii() and not plain.isascii() and json.loads(ascii_only) == json.loads(plain)
 
 
+@pytest.mark.slow
 def test_what_a_locale_cannot_write_is_escaped_and_paths_are_exact(abroad):
     def out(words, **env):
         done = subprocess.run([COMMAND, *words.split()], cwd=abroad, env=environment(env), capture_output=True)

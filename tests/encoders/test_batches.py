@@ -27,6 +27,7 @@ def encoder(export):
     return OnnxEncoder(export, export_folder.verify_export(export), threads=2)
 
 
+@pytest.mark.slow
 def test_texts_in_short_rows_are_what_they_are_in_full_ones(encoder, export):
     from onnxruntime import InferenceSession
 

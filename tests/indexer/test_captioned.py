@@ -232,6 +232,7 @@ def test_a_bad_row_of_a_table_costs_that_row_and_is_noted(album):
     assert report.failed == [] and report.notes == [(str(table), note)]
 
 
+@pytest.mark.slow
 def test_a_table_in_a_folder_below_is_read_once_a_run(album):
     """The first folder of a walk is looked at before those above it."""
     for path in album.root.iterdir():

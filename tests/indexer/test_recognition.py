@@ -134,6 +134,7 @@ def test_a_second_run_loads_nothing(album, monkeypatch):
     assert album.read_pictures(ocr=True) == album.read_pictures() == 0
 
 
+@pytest.mark.slow
 def test_the_choice_is_kept_until_it_is_taken_back(album):
     album.read_pictures(ocr=True)
     save_sign(album.root / "cafe.png", "Museum")

@@ -65,6 +65,7 @@ def test_any_other_picture_is_decoded_here(monkeypatch):
     assert not is_drawn_apart(data.getvalue(), 1) and look(data.getvalue(), 32, MOST).mode == "RGB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "page"), [(SVG_OF_MASKS, None), (pdf_of_forms(), 1), (pdf_of_forms(8), 1)], ids=["svg", "pdf", "deep-pdf"]
 )
@@ -94,6 +95,7 @@ def test_reasons_come_from_the_process():
         look(SVG, 64, 1000)
 
 
+@pytest.mark.slow
 def test_every_way_to_look_at_a_file_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "SECONDS", 2)
     path = tmp_path / "a.svg"

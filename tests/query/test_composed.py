@@ -208,6 +208,7 @@ def test_arguments_of_the_command_are_terms(library, arguments, first, shown):
     assert run_cli("query", *arguments, *options, cwd=photos).out == ran.out
 
 
+@pytest.mark.slow
 def test_like_and_unlike_are_terms_of_items(library):
     folder, _ = library
     hits = run_cli("query", "a cat", "-k", 12, "--json", "--library", folder).json["hits"]

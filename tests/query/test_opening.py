@@ -200,6 +200,7 @@ def test_a_library_that_may_not_be_written_is_one_clear_error(tmp_path, monkeypa
         assert engine.count() == 1
 
 
+@pytest.mark.slow
 def test_index_from_python_is_what_the_command_does(tmp_path, encoder, caplog):
     photos(tmp_path / "photos", 3)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
@@ -268,6 +269,7 @@ def test_links_are_followed_only_within_folders_that_are_named(tmp_path, encoder
         assert engine.count() == 6
 
 
+@pytest.mark.slow
 def test_records_and_files_do_not_disturb_each_other(tmp_path, encoder):
     """Neither runs, nor deleting, forgetting, compaction, nor a copy of the same picture touches the other."""
     paths = photos(tmp_path / "photos", 4)
