@@ -50,7 +50,7 @@ def test_every_row_comes_with_its_vector_and_its_columns(tmp_path, kind):
     with clipsearch.open(tmp_path / "lib") as engine:
         for number in (0, 255, 256, 699):
             hit = engine.search(vector=rows[number].astype(np.float32), k=1)[0]
-            assert hit.score > 0.999 and hit.item.key == str(tmp_path / names[number])
+            assert hit.score > 0.999 and hit.item.key == names[number]
             assert hit.item.metadata["price"] == number and hit.passage.text == f"number {number}"
         assert engine.count(Filter(where={"price": {"lt": 300}})) == 300
 
@@ -62,7 +62,7 @@ def test_more_rows_than_a_block(tmp_path):
     assert bring(tmp_path / "lib", source) == (len(rows), 0, 0)
     with clipsearch.open(tmp_path / "lib") as engine:
         for number in (BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 699):
-            assert engine.search(vector=rows[number], k=1)[0].item.key == str(tmp_path / str(number))
+            assert engine.search(vector=rows[number], k=1)[0].item.key == str(number)
 
 
 ROWS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]

@@ -75,5 +75,6 @@ def test_exiftool_reads_what_the_tests_write(tmp_path, name):
     path = (film if name.endswith("mov") else still)(tmp_path / name, identifier=IDENTIFIER)
     if name.endswith("mov"):
         as_an_iphone_writes(path)
-    done = subprocess.run(["exiftool", "-s3", "-ContentIdentifier", path], capture_output=True, text=True, check=True)
+    tags = ["-ContentIdentifier", "-MediaGroupUUID"]  # the second is what exiftool called it in maker notes before
+    done = subprocess.run(["exiftool", "-s3", *tags, path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == IDENTIFIER
