@@ -35,6 +35,7 @@ CASES = (
     "ann/ladder",
     "ann/filters",
     "ann/lists",
+    "ann/stages",
     "cold_rows",
     "ann/on_milvus",
 )
