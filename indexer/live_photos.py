@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from clipsearch.config import Settings
 from clipsearch.errors import MediaError
 from clipsearch.media.decode import HEAD, is_picture, read_regular
 from clipsearch.media.films.live import MAX_SECONDS, read_live_film
 from clipsearch.media.films.process import open_film
 from clipsearch.store.records import FileRecord
-from indexer.picture_reader import DirectReader, PictureReader
+from indexer.picture_reader import PictureReader
 
 
 def find_still(descriptor: int, folder: str, stills: Sequence[str], reader: PictureReader, most: int) -> str | None:
@@ -40,11 +41,11 @@ def find_still(descriptor: int, folder: str, stills: Sequence[str], reader: Pict
     return likely
 
 
-def is_live(record: FileRecord, path: str, most_film: int, most: int) -> bool:
-    """Tell whether a film at a path belongs to a picture; False for one that cannot be read."""
+def is_live(record: FileRecord, path: str, reader: PictureReader, settings: Settings) -> bool:
+    """Tell whether a film at a path belongs to a picture; False if the film cannot be read."""
+    folder, most = os.path.dirname(path), settings.max_picture_bytes
     try:
-        with open_film(path, most_film) as (descriptor, _):
-            still = find_still(descriptor, os.path.dirname(path), record.beside.stills, DirectReader(), most)
-            return still is not None
+        with open_film(path, settings.max_film_bytes) as (descriptor, _):
+            return find_still(descriptor, folder, record.beside.stills, reader, most) is not None
     except (OSError, MediaError):
         return False

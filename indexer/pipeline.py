@@ -252,7 +252,7 @@ class _Run:
 
     def _is_live(self, record: FileRecord, roots: dict[int, str]) -> bool:
         path = join(roots[record.root_id], quote_path(record.path))
-        return is_live(record, path, self.settings.max_film_bytes, self.settings.max_picture_bytes)
+        return is_live(record, path, self.reader, self.settings)
 
     def _compare(self, writer: Writer, paths: Sequence[str]) -> tuple[Difference, list[Root]]:
         scopes = self._scopes(writer, paths)

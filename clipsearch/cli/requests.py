@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from clipsearch.client.client import Client
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.joint.engine import JointEngine
-    from clipsearch.types import Results
+    from clipsearch.types import Item, Results
 
 
-_LOOKED_AT = 100
-"""Files of an answer that are looked at, whether they are as they were indexed."""
+_LOOKED_AT, _LOOK_SECONDS = 100, 0.5
+"""Files of an answer that are looked at, whether they are as they were indexed, and for how long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +89,40 @@ def answer(
 def _stale(results: Results) -> list[str]:
     """Say which of the files that are shown have changed since they were indexed, or are not there.
 
-    That of a record has no time and is left out.
+    A drive that does not answer holds the answer for _LOOK_SECONDS at most; then nothing is said.
     """
+    said: list[list[str]] = []
+    looking = threading.Thread(target=lambda: said.append(_look(results)), name="stale-files", daemon=True)
+    looking.start()
+    looking.join(_LOOK_SECONDS)
+    return said[0] if said else []
+
+
+def _look(results: Results) -> list[str]:
     changed, gone = [], []
     for hit in results.hits[:_LOOKED_AT]:
-        if hit.item.mtime_ns and os.path.isabs(hit.item.path):
-            try:
-                status = os.stat(hit.item.path)
-            except FileNotFoundError:
-                gone.append(hit.item.path)
-            except (OSError, ValueError):  # such as a drive that does not answer
-                continue
-            else:
-                if (status.st_size, status.st_mtime_ns) != (hit.item.size, hit.item.mtime_ns):
-                    changed.append(hit.item.path)
+        if not _is_local_file(hit.item):
+            continue
+        try:
+            status = os.stat(hit.item.path)
+        except FileNotFoundError:
+            gone.append(hit.item.path)
+        except (OSError, ValueError):
+            continue
+        else:
+            if (status.st_size, status.st_mtime_ns) != (hit.item.size, hit.item.mtime_ns):
+                changed.append(hit.item.path)
     said = (("has changed since it was indexed", changed), ("is no longer there", gone))
     return [_of_files(what, paths) for what, paths in said if paths]
+
+
+def _is_local_file(item: Item) -> bool:
+    """Tell whether an item is a file to look at.
+
+    A record has no time. To look at a UNC path, which a stranger's library can name, Windows logs in to its server.
+    """
+    is_unc = os.path.splitdrive(item.path)[0].startswith(("\\\\", "//"))
+    return bool(item.mtime_ns) and os.path.isabs(item.path) and not is_unc
 
 
 def _of_files(what: str, paths: list[str]) -> str:

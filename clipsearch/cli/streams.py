@@ -34,7 +34,7 @@ def begin_in_utf8() -> None:
 
     So it is where LC_ALL=C meets PYTHONUTF8=0.
     """
-    if sys.getfilesystemencoding() in _UTF8 or sys.flags.utf8_mode or os.name != "posix":
+    if sys.getfilesystemencoding() in _UTF8 or sys.flags.utf8_mode or os.name != "posix" or not sys.executable:
         return
     import codecs
 

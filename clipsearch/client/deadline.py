@@ -1,4 +1,4 @@
-"""A time for a request as a whole, where HTTP libraries have one for each read, which a byte at a time begins again."""
+"""A time limit for a whole request. That of HTTP libraries is for each read, and each byte that arrives renews it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _WRITTEN = 1 << 16
 
 
 class Deadline(threading.local):
-    """When the request of a thread must have been answered; each thread has its own."""
+    """The time at which the request of a thread must have been answered."""
 
     end = float("inf")
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Bound what this thread does on connections meanwhile."""
+        """Limit what this thread does on connections inside the block."""
         self.end = time.monotonic() + seconds
         try:
             yield
@@ -40,14 +40,14 @@ class Deadline(threading.local):
         """Let the connections of a client end at the deadline, those through proxies too."""
         for transport in (http._transport, *http._mounts.values()):
             pool: Any = getattr(transport, "_pool", None)
-            if pool is not None:  # httpx2 has no public way to its network, as httpcore2 has
+            if pool is not None:  # httpcore2 takes a network backend, but httpx2 has no option for it
                 pool._network_backend = _Network(pool._network_backend, self)
 
 
 class _Network:
     """A `httpcore2.NetworkBackend` whose connections end at a deadline."""
 
-    def __init__(self, network: Any, deadline: Deadline) -> None:  # noqa: ANN401 - of a package that is of media
+    def __init__(self, network: Any, deadline: Deadline) -> None:  # noqa: ANN401 - httpcore2 has no types that we may import here
         self._network = network
         self._deadline = deadline
 
@@ -62,7 +62,7 @@ class _Network:
 class _Stream:
     """A `httpcore2.NetworkStream` that ends at a deadline, however often a byte arrives before it."""
 
-    def __init__(self, stream: Any, deadline: Deadline) -> None:  # noqa: ANN401 - of a package that is of media
+    def __init__(self, stream: Any, deadline: Deadline) -> None:  # noqa: ANN401 - httpcore2 has no types that we may import here
         self._stream = stream
         self._deadline = deadline
 

@@ -21,8 +21,8 @@ MAX_NAME = 200
 
 
 def names_a_place(path: str) -> bool:
-    """Tell whether the path of an item is that of a file or a URL; that of a record may be its id alone."""
-    return os.path.isabs(path) or "://" in path
+    """Tell whether the path of an item is that of a file or a URL. That of a record may be just its id."""
+    return os.path.isabs(path) or ("://" in path and not path.startswith("record:"))
 
 
 def pack(metadata: Mapping[Any, Any]) -> dict[str, Plain]:

@@ -81,7 +81,7 @@ def open_source(address: str, options: SourceOptions | None = None) -> Source:
 
 
 def _address_of(path: str) -> str:
-    """Say by which address a folder is a data set; nothing for what is no folder."""
+    """Return a sentence that gives a folder's address as a data set; "" if the path is not a folder."""
     return f" Name this folder as file://{os.path.realpath(path)}" if os.path.isdir(path) else ""
 
 

@@ -297,6 +297,16 @@ def test_a_server_that_is_killed_between_queries_is_used_again_once_it_is_back(
     assert first_ten(engine, texts[:5]) == before
 
 
+def built_on(tmp_path, uri):
+    """Return an engine whose index is on the server, queries, and their exact answers."""
+    rows, texts = far_apart(600)
+    engine = library_of(tmp_path, rows)
+    engine.build(index="flat")
+    exact = first_ten(engine, texts[:5])
+    engine.build(index="milvus", uri=uri)
+    return engine, texts, exact
+
+
 @FEW
 def test_a_server_that_hangs_is_given_up_and_used_again_once_it_goes_on(
     tmp_path, milvus_server, uri, asked, monkeypatch
@@ -304,11 +314,7 @@ def test_a_server_that_hangs_is_given_up_and_used_again_once_it_goes_on(
     monkeypatch.setattr(milvus, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(client, "ASK_SECONDS", 1.0)
     monkeypatch.setattr(client, "CONNECT_SECONDS", 1.0)
-    rows, texts = far_apart(600)
-    engine = library_of(tmp_path, rows)
-    engine.build(index="flat")
-    exact = first_ten(engine, texts[:5])
-    engine.build(index="milvus", uri=uri)
+    engine, texts, exact = built_on(tmp_path, uri)
     before = first_ten(engine, texts[:5])
     said = []
     with milvus_server.hanging():
@@ -338,11 +344,7 @@ def test_a_server_that_dies_in_a_query_and_comes_back_empty_leaves_exact_answers
     tmp_path, milvus_server, uri, monkeypatch
 ):
     monkeypatch.setattr(milvus, "RETRY_SECONDS", 0.5)
-    rows, texts = far_apart(600)
-    engine = library_of(tmp_path, rows)
-    engine.build(index="flat")
-    exact = first_ten(engine, texts[:5])
-    engine.build(index="milvus", uri=uri)
+    engine, texts, exact = built_on(tmp_path, uri)
     assert not engine.search(vector=texts[0]).warnings
     original, calls = MilvusServer.search, []
 

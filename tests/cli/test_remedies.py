@@ -1,15 +1,25 @@
 """What a message advises works: each damage, the message that it leads to, and the command of that message."""
 
+import ntpath
+import os
 import re
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from clipsearch.cli import requests
+from clipsearch.cli.requests import SearchRequest
+from clipsearch.query.engine import SearchEngine
+from clipsearch.query.options import SearchOptions
 from clipsearch.store.backup import back_up
 from clipsearch.store.library import Library
+from clipsearch.types import Item, Modality
 from indexer import build
 from indexer.plan import IndexPlan
 from tests.support.cli import run_cli
@@ -181,3 +191,28 @@ def test_an_answer_says_which_of_its_files_are_not_as_they_were_indexed(tmp_path
     assert f"{pictures[0]} has changed since it was indexed. To bring the library up to date: clipsearch index" in said
     assert "is no longer there, and 1 more of these files." in said
     assert "clipsearch index" not in run_cli(*query, "--json", cwd=tmp_path).err
+
+
+def test_a_drive_that_does_not_answer_does_not_hold_the_answer(tmp_path, encoder, monkeypatch):
+    photos(tmp_path / "photos", 2)
+    index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
+    answers, look, late = threading.Event(), os.stat, []
+
+    def look_at_a_drive(path, **options):
+        if str(path).endswith(".jpg") and threading.current_thread() is not threading.main_thread():
+            late.extend([] if answers.wait(20) else [path])
+        return look(path, **options)
+
+    asked = SearchRequest(text="a cat", options=SearchOptions(), shape="table", folder=str(tmp_path))
+    with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as engine:
+        monkeypatch.setattr(requests.os, "stat", look_at_a_drive)
+        found = requests.answer(engine, asked)
+        assert not late and b"p000.jpg" in found.out
+        answers.set()
+
+
+def test_no_server_is_asked_for_a_file_that_a_library_names(monkeypatch):
+    item = Item(1, r"\\evil\share\a.jpg", Modality.IMAGE, 1, 1, "0" * 32)
+    monkeypatch.setattr(requests, "os", SimpleNamespace(path=ntpath))
+    assert not requests._is_local_file(item)
+    assert requests._is_local_file(replace(item, path=r"C:\photos\a.jpg"))

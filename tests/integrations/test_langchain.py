@@ -306,6 +306,13 @@ def test_pictures_are_documents(encoded, tmp_path):
         store.add_images([noise_picture(4, (64, 48))], captions=["one", "two"])
 
 
+def test_an_id_that_looks_like_an_address_is_no_source(encoded):
+    store = ClipSearchVectorStore(encoded)
+    added = Document("words", id="file:///photos/a.jpg")
+    assert store.add_documents([added]) == [added.id]
+    assert store.get_by_ids([added.id]) == [added]
+
+
 class WithPictures(DeterministicFakeEmbedding):
     """Embeddings of pictures as well, by their mean colour."""
 

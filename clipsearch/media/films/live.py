@@ -34,7 +34,7 @@ class LiveFilm:
 
 
 def clean_identifier(value: bytes) -> str:
-    """Return a content identifier up to its first zero byte, in capitals; "" for what is none."""
+    """Return a content identifier up to its first zero byte, in capitals; "" if it is empty, too long or not ASCII."""
     text = value.split(b"\0")[0].strip()
     return text.decode("ascii").upper() if 0 < len(text) <= MAX_IDENTIFIER and text.isascii() else ""
 

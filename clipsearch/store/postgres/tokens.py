@@ -1,8 +1,8 @@
 """The tokens of texts, as SQLite's FTS5 cuts and folds them.
 
 FTS5's tokenizer decides by single characters: each belongs to tokens, as it is or folded, or sets them apart. So FTS5
-is asked once for each character, and the answers cut every text: in a sixth of the time that it takes FTS5 to make an
-index of the texts and to read it back (benchmarks/postgres.py).
+is asked once for each character, and the answers cut every text. This is faster than to make an FTS5 index of the
+texts and to read it back.
 """
 
 from __future__ import annotations
