@@ -19,11 +19,11 @@ RECORDS = "record:"
 
 
 _ID = "://"
-"""Stands before the stored name of an imported record that is an id, not a path or URL: no path begins so."""
+"""Prefix of the stored name of an imported record that is named by an id, not by a path or URL. No path begins so."""
 
 
 def name_of_id(given: str) -> str:
-    """Return the name under which an imported record is stored that is named by an id."""
+    """Return the stored name of an imported record that is named by an id."""
     return _ID + given
 
 
@@ -93,7 +93,7 @@ def is_url(source: object) -> bool:
 
 
 def may_be_opened(path: str) -> bool:
-    """Tell whether the path of an item leads to a file or a URL; of a record it may be the id alone."""
+    """Tell whether the path of an item is that of a file or a URL. That of a record may be just its id."""
     return os.path.isabs(path) or is_url(path)
 
 

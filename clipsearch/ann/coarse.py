@@ -31,6 +31,7 @@ GROUPS_LOOKED_AT = 24
 
 _ROWS_PER_GROUP = 256
 _SMALL, _HEAP_SHARE = 10_000, 8
+"""NumPy chooses among at most _SMALL scores, or if more than one column in _HEAP_SHARE is kept."""
 
 
 def cluster(rows: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -98,7 +99,7 @@ class Groups:
 def best_columns(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the columns of the best scores (n, columns) of each row, in any order: int64 (n, count).
 
-    FAISS keeps the few best of a row in a heap, by all cores; NumPy is faster where few are left out, or all is small.
+    FAISS keeps the best of each row in a heap, on all cores. NumPy is faster for few scores, or to keep most columns.
     """
     scores = np.ascontiguousarray(scores)
     rows, columns = scores.shape

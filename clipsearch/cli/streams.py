@@ -30,9 +30,9 @@ def open_streams() -> None:
 
 
 def begin_in_utf8() -> None:
-    """Begin again in the UTF-8 mode of Python (PEP 540) where file names are ASCII to it: it could name no others.
+    """Start Python again in its UTF-8 mode (PEP 540) if its encoding of file names is ASCII, which fits few names.
 
-    So it is where LC_ALL=C meets PYTHONUTF8=0.
+    This happens with LC_ALL=C and PYTHONUTF8=0.
     """
     if sys.getfilesystemencoding() in _UTF8 or sys.flags.utf8_mode or os.name != "posix" or not sys.executable:
         return

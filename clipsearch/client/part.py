@@ -24,7 +24,7 @@ from clipsearch.errors import ServerError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.states import StateChangedError
 from clipsearch.store.catalog import Match
-from clipsearch.store.phrases import Telling
+from clipsearch.store.phrases import SelectiveWords
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import Spreads, read_spreads
 from clipsearch.store.vectors import Rows
@@ -277,13 +277,13 @@ class RemoteSnapshot(Snapshot):
             raise _strange(self._part.name, "it counts other words")
         return found
 
-    def word_matches(self, telling: Telling, wanted: Filter | None, limit: int) -> list[WordMatch]:
+    def word_matches(self, selective: SelectiveWords, wanted: Filter | None, limit: int) -> list[WordMatch]:
         """Return the best items that have all words."""
-        spelled = [pair for ways in telling for pair in ways.items()]
+        spelled = [pair for ways in selective for pair in ways.items()]
         phrases, counts = [phrase for phrase, _ in spelled], [count for _, count in spelled]
         about: dict[str, Any] = {"phrases": phrases, "counts": counts, "filters": to_form(wanted), "k": limit}
-        if len(telling) != len(spelled):  # else not, for servers that know no spellings
-            about["ways"] = [*map(len, telling)]
+        if len(selective) != len(spelled):  # else not, for servers that know no spellings
+            about["ways"] = [*map(len, selective)]
         rows = self._ask("word_matches", **about).lists("matches")
         try:
             found = [tuple(map(int, row)) for row in rows]

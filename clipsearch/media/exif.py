@@ -87,7 +87,9 @@ def read_words(block: bytes) -> ExifWords:
 
 
 def read_content_identifier(block: bytes) -> str:
-    """Return what names the Live Photo that a picture is of, from the maker note of Apple; "" for none. Never raises.
+    """Return the content identifier of a Live Photo, from Apple's maker note in its picture. Never raises.
+
+    It is "" if the picture has no such note.
 
     Layout: tag 0x0011 of the Apple tags of ExifTool; offsets count from the start of the note.
     """

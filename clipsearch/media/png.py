@@ -17,7 +17,7 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def essential(data: bytes) -> bytes:
-    """Return a file with nothing but what its pixels need, of which its metadata, frames and profiles are no part."""
+    """Return the file with only the chunks that its pixels need: without metadata, animation frames and profiles."""
     kept, at = [data[:_START]], _START
     while at + _CHUNK.size <= len(data):
         length, name = _CHUNK.unpack_from(data, at)

@@ -106,7 +106,7 @@ class Retriever:
     def nearest_rows(self, batch: QueryBatch, modality: Modality, k: int) -> tuple[NDArray[np.int64], frozenset[str]]:
         """Return about the k nearest rows, int64 (n_queries, at most k), -1 for none; and warnings.
 
-        Best first, but where there are no more than k: all, in order of their numbers.
+        The best come first. If there are at most k rows, all are returned, in order of their numbers.
         """
         snapshot, queries = batch.snapshot, batch.queries
         rows, allowed = snapshot.rows(modality), snapshot.live(modality)

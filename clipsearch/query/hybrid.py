@@ -1,4 +1,4 @@
-"""Hybrid search: the ranking by vectors, and the items that have all telling words of a text, in one ranking.
+"""Hybrid search: the ranking by vectors, and the items that have all selective words of a text, in one ranking.
 
 The two are added up by reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009). Alone it would bury what has no
 words: a photograph without a caption, first by meaning, stands behind everything that two rankings name. So the

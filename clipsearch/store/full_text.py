@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from clipsearch.errors import LibraryError
 from clipsearch.store.dialect import is_postgres
-from clipsearch.store.phrases import Telling, either, most_items, phrase_of, phrases_of, telling_words
+from clipsearch.store.phrases import SelectiveWords, either, most_items, phrase_of, phrases_of, selective_words
 from clipsearch.store.schema import FIRST_RECOGNISED_PART, items, record_contents, vectors
 from clipsearch.words import Phrase, parse_words, separate, spellings
 
@@ -64,7 +64,7 @@ Ids = Select[tuple[int]] | Sequence[int]
 
 
 class Keywords(NamedTuple):
-    """What the words of a query found: ids of items, best first, and how many items have each of its telling words."""
+    """What the words of a query found: ids of items, best first, and how many items have each selective word."""
 
     ids: list[int]
     counts: tuple[int, ...]
@@ -185,23 +185,23 @@ class WordCounts:
 def ranked(
     connection: Connection, wanted: str, allowed: ColumnElement[bool] | None, limit: int, counts: WordCounts
 ) -> Keywords:
-    """Return the live items that a condition allows and that have all telling words of a text, best first by BM25.
+    """Return the live items that a condition allows and that have all selective words of a text, best first by BM25.
 
     Words that a fifth of all items have tell nothing; a text of no other words finds nothing, nor does one of more
     words than are looked for. At most `limit` ids; nothing where the library is older than its index of words. counts:
     of the state that the connection sees.
     """
     phrases = phrases_of(wanted) if counts.is_there else []
-    telling = telling_words(phrases, lambda phrase: counts.count(connection, phrase), counts.most)
-    if not telling:
+    selective = selective_words(phrases, lambda phrase: counts.count(connection, phrase), counts.most)
+    if not selective:
         return NOTHING
-    ids = ranked_ids(connection, telling, allowed, limit, counts.totals)
-    return Keywords(ids, tuple(sum(ways.values()) for ways in telling))
+    ids = ranked_ids(connection, selective, allowed, limit, counts.totals)
+    return Keywords(ids, tuple(sum(ways.values()) for ways in selective))
 
 
 def ranked_ids(
     connection: Connection,
-    telling: Telling,
+    selective: SelectiveWords,
     allowed: ColumnElement[bool] | None,
     limit: int,
     known: Totals | None = None,
@@ -212,16 +212,16 @@ def ranked_ids(
     ranked: a search takes no longer for a word that many items have. known: the totals of PostgreSQL, where they are
     at hand.
     """
-    are_many = min(sum(ways.values()) for ways in telling) > RANKED
+    are_many = min(sum(ways.values()) for ways in selective) > RANKED
     if is_postgres(connection):
-        found, best_first = _postgres().ranked(telling, known or totals(connection))
+        found, best_first = _postgres().ranked(selective, known or totals(connection))
         found = found.where(~items.c.deleted)
         found = found if allowed is None else found.where(allowed)
         if are_many:
             newest = found.order_by(items.c.id.desc()).limit(RANKED).subquery()
             found = found.where(items.c.id >= select(func.min(newest.c.item_id)).scalar_subquery())
         return list(connection.execute(found.order_by(best_first, items.c.id).limit(limit)).scalars())
-    has_all, first = " AND ".join(either([*ways]) for ways in telling), 0
+    has_all, first = " AND ".join(either([*ways]) for ways in selective), 0
     if are_many:
         found = _matching_items(has_all, allowed).order_by(_table.c.rowid.desc()).limit(RANKED)
         first = connection.execute(select(func.min(found.subquery().c.rowid))).scalar_one() or 0

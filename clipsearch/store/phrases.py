@@ -1,4 +1,4 @@
-"""The words of a query as FTS5 takes them, each in all its spellings, and which of them tell items apart."""
+"""The words of a query as FTS5 takes them, each in all its spellings, and which of them are selective."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipsearch.words import Phrase, separate, spellings
 
 _MOST_SHARE, _MOST_ITEMS, _MOST_WORDS = 0.2, 50, 256
 
-Telling = Sequence[Mapping[str, int]]
+SelectiveWords = Sequence[Mapping[str, int]]
 """Words of a query that few items have: of each its spellings, as FTS5 takes them, and how many items have each."""
 
 
@@ -36,20 +36,20 @@ def _characters(text: str) -> str:
     return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
-def telling_words(phrases: Iterable[Sequence[str]], count: Callable[[str], int], most: int) -> list[dict[str, int]]:
+def selective_words(phrases: Iterable[Sequence[str]], count: Callable[[str], int], most: int) -> list[dict[str, int]]:
     """Return those words of a query that at most `most` items have, in the spellings that any has.
 
     Where no item has one of them, no item has all: there are none. phrases: the spellings of each. count: says how many
     items have one, up to one more than `most`.
     """
-    telling = []
+    selective = []
     for ways in phrases:
         present = {phrase: found for phrase in ways if (found := count(phrase))}
         if not present:
             return []
         if sum(present.values()) <= most:
-            telling.append(present)
-    return telling
+            selective.append(present)
+    return selective
 
 
 def phrase_of(wanted: Phrase) -> str:

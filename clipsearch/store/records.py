@@ -186,13 +186,13 @@ class Known:
 
 
 LIVE_PHOTO = "film of the Live Photo "
-"""How the reason begins for which the film of a Live Photo is no item: its picture stands for both. The name follows,
-as paths are stored."""
+"""Prefix of the reason why the film of a Live Photo is not an item: it counts with its picture. The stored name of the
+picture follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A file that is no item, and why. transient: it could not be opened, so it is tried at every run."""
+    """A file that is not an item, and why. transient: it could not be opened, so it is tried at every run."""
 
     record: FileRecord
     reason: str
@@ -205,7 +205,7 @@ class Failed:
 
 
 def still_of(reason: str) -> str | None:
-    """Return the name of the picture of a Live Photo, from the reason for which its film is no item; else None."""
+    """Return the name of the picture of a Live Photo from the reason why its film is not an item; else None."""
     return unquote_path(reason.removeprefix(LIVE_PHOTO)) if reason.startswith(LIVE_PHOTO) else None
 
 

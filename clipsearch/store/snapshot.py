@@ -19,7 +19,7 @@ from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
 from clipsearch.store.filters import RecentRows, condition, matching_rows
 from clipsearch.store.keys import ids_of_keys
-from clipsearch.store.phrases import Telling
+from clipsearch.store.phrases import SelectiveWords
 from clipsearch.store.pictures import PictureRow, copied_pictures, copies, picture_rows, rows_of_pictures
 from clipsearch.store.places import count_places
 from clipsearch.store.refusals import REPAIR
@@ -35,7 +35,7 @@ SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
 
 _KEPT_IDS, _SHARE = 1 << 18, 8
-"""Where more than one in so many of so few rows is asked about, the items of all rows are looked up once, and kept."""
+"""In a library of at most _KEPT_IDS rows, to ask about more than one row in _SHARE looks up and keeps all rows."""
 
 T = TypeVar("T")
 
@@ -217,10 +217,10 @@ class Snapshot:
         """Return how many texts have each phrase, up to one more than `most`."""
         return word_statistics.counts_of(self._connection, phrases, most)
 
-    def word_matches(self, telling: Telling, wanted: Filter | None, limit: int) -> list[WordMatch]:
+    def word_matches(self, selective: SelectiveWords, wanted: Filter | None, limit: int) -> list[WordMatch]:
         """Return the best items that have all words and that a filter allows; see `word_statistics.matches`."""
         allowed = None if wanted is None else condition(self._connection, absolute(wanted), self._base)
-        return word_statistics.matches(self._connection, telling, allowed, limit)
+        return word_statistics.matches(self._connection, selective, allowed, limit)
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""

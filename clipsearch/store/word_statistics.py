@@ -2,8 +2,8 @@
 
 An index ranks by its own statistics: how many items there are and have a word, and how long they are. So of each item
 that matches, how often it has each word and how long it is, is read back from what SQLite says of it, or counted in
-PostgreSQL; who has the statistics of all libraries ranks by these. The formula is that of SQLite's bm25() (Robertson,
-Journal of Documentation 2004), with its constants.
+PostgreSQL. The caller has the statistics of all libraries, and ranks by these. The formula is that of SQLite's bm25()
+(Robertson, Journal of Documentation 2004), with its constants.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from clipsearch.store import full_text
 from clipsearch.store.dialect import is_postgres
 from clipsearch.store.full_text import NAME
-from clipsearch.store.phrases import Telling
+from clipsearch.store.phrases import SelectiveWords
 from clipsearch.store.schema import items
 from clipsearch.store.sql_values import to_parameter
 
@@ -74,17 +74,17 @@ def counts_of(connection: Connection, phrases: Sequence[str], most: int) -> list
 
 
 def matches(
-    connection: Connection, telling: Telling, allowed: ColumnElement[bool] | None, limit: int
+    connection: Connection, selective: SelectiveWords, allowed: ColumnElement[bool] | None, limit: int
 ) -> list[WordMatch]:
     """Return the best live items that have all words, and that a condition allows, as this library ranks them.
 
-    telling: how many texts of it have each spelling of each word, exactly.
+    selective: how many texts of it have each spelling of each word, exactly.
     """
-    if not all(any(ways.values()) for ways in telling):
+    if not all(any(ways.values()) for ways in selective):
         return []
     own = statistics(connection)
-    ids = full_text.ranked_ids(connection, telling, allowed, limit)
-    spelled = [pair for ways in telling for pair in ways.items()]
+    ids = full_text.ranked_ids(connection, selective, allowed, limit)
+    spelled = [pair for ways in selective for pair in ways.items()]
     if is_postgres(connection):
         read = full_text.frequencies(connection, ids, [phrase for phrase, _ in spelled])
         return [WordMatch(number, often, length) for number in ids for often, length in [read[number]]]

@@ -19,7 +19,7 @@ BT2020 = 9
 
 _PEAK, _WHITE = 1000.0, 203.0
 _WHOLE = 0xFF00
-"""The level of swscale for 1 where it makes 16 bits of fewer."""
+"""What swscale makes of the value 1.0 when it converts fewer bits to 16."""
 
 _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32

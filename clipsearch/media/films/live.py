@@ -1,4 +1,4 @@
-"""What tells the film of an Apple Live Photo: its content identifier and its length, from its boxes alone.
+"""What identifies the film of an Apple Live Photo: its content identifier and its length, read from its boxes.
 
 Layout: QuickTime File Format, movie header and metadata atoms; ISO/IEC 14496-12 section 8.11 for `meta` of MP4.
 """
@@ -14,8 +14,8 @@ LIVE_SUFFIXES = frozenset({".mov", ".mp4"})
 """Endings of the films of Live Photos: what an iPhone writes, and what Google Takeout makes of it."""
 
 MAX_SECONDS = 3.5
-"""A film that is longer is one of its own, unless its content identifier is that of the picture. An iPhone records one
-and a half seconds before and after the picture."""
+"""A longer film is an item of its own, unless its content identifier equals that of the picture. An iPhone records 1.5
+seconds before the picture and 1.5 seconds after it."""
 
 MAX_IDENTIFIER = 64
 
@@ -27,7 +27,7 @@ _MAX_HEADER = 128
 
 @dataclass(frozen=True, slots=True)
 class LiveFilm:
-    """What a film says. identifier: "" for none. seconds: its length; None where it says none."""
+    """Facts of a film. identifier: "" if it has none. seconds: its length; None if the film does not give it."""
 
     identifier: str = ""
     seconds: float | None = None
@@ -40,7 +40,7 @@ def clean_identifier(value: bytes) -> str:
 
 
 def read_live_film(descriptor: int) -> LiveFilm:
-    """Read an open film. Returns nothing of one without such boxes, or with damaged ones. Raises OSError."""
+    """Read an open film. A fact stays empty if its box is missing or damaged. Raises OSError."""
     size = os.lseek(descriptor, 0, os.SEEK_END)
     movie = next((box for box in _boxes(descriptor, 0, size) if box[0] == b"moov"), None)
     if movie is None:

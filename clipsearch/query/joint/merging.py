@@ -16,7 +16,7 @@ from clipsearch.ann.flat import merge, no_neighbors
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.ids import joint_id
 from clipsearch.store.full_text import NOTHING, Keywords
-from clipsearch.store.phrases import most_items, phrases_of, telling_words
+from clipsearch.store.phrases import most_items, phrases_of, selective_words
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.word_statistics import WordStatistics
@@ -58,7 +58,7 @@ def merge_spreads(known: Sequence[tuple[Mapping[str, int], Spreads]]) -> Spreads
 
 
 def keyword_search(parts: Sequence[tuple[int, Snapshot, Filter | None]], text: str, limit: int) -> Keywords:
-    """Return the items of several libraries that have the telling words of a text, best first, as one index ranks them.
+    """Return the items of several libraries that have the selective words of a text, best first as in one index.
 
     parts: of each library its number, its state, and which of its items may be found.
     """
@@ -71,18 +71,18 @@ def keyword_search(parts: Sequence[tuple[int, Snapshot, Filter | None]], text: s
     most = most_items(whole.last_id)
     counts = [state.word_counts(phrases, most) for _, state, _ in parts]
     totals = dict(zip(phrases, (sum(column) for column in zip(*counts, strict=True)), strict=True))
-    telling = telling_words(words, totals.__getitem__, most)
-    if not telling:
+    selective = selective_words(words, totals.__getitem__, most)
+    if not selective:
         return NOTHING
-    all_counts = [count for ways in telling for count in ways.values()]
+    all_counts = [count for ways in selective for count in ways.values()]
     found: list[tuple[float, int]] = []
     for (number, state, wanted), own in zip(parts, counts, strict=True):
         of_it = dict(zip(phrases, own, strict=True))
         for match in state.word_matches(
-            [{phrase: of_it[phrase] for phrase in ways} for ways in telling], wanted, limit
+            [{phrase: of_it[phrase] for phrase in ways} for ways in selective], wanted, limit
         ):
             found.append((-match.score(all_counts, whole), joint_id(number, match.item_id)))
-    return Keywords([number for _, number in sorted(found)[:limit]], tuple(sum(ways.values()) for ways in telling))
+    return Keywords([number for _, number in sorted(found)[:limit]], tuple(sum(ways.values()) for ways in selective))
 
 
 def newest_first(item: Item) -> tuple[str, int]:

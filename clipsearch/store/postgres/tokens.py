@@ -18,7 +18,7 @@ NO_TERM = "-"
 """No token has it. It stands for what FTS5 folds to nothing, such as some marks: that is a token all the same."""
 
 _MOST_BYTES = 32_768
-"""Of a token, of which FTS5 leaves out the rest."""
+"""Bytes of a token that FTS5 keeps; it drops the rest."""
 
 _BLOCK = 256
 _NOTHING = "\x01"

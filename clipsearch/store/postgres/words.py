@@ -139,20 +139,20 @@ def totals(connection: Connection) -> Totals:
     return Totals._make(connection.exec_driver_sql(_KNOWN if has_totals else _COUNTED).one())
 
 
-def ranked(telling: Sequence[Mapping[str, int]], known: Totals) -> tuple[Select[Any], TextClause]:
+def ranked(selective: Sequence[Mapping[str, int]], known: Totals) -> tuple[Select[Any], TextClause]:
     """Build the query for the ids of items, joined, that have all of these words, and their order by BM25.
 
-    telling: the spellings of each, and how many items have each of these.
+    selective: the spellings of each, and how many items have each of these.
     """
     given = _Parameters()
     average = max(known.words / max(known.items, 1), 1e-9)
     part = f"{_K1}::float8 * ({1 - _B} + {_B}::float8 * length / {given.add(average)})"
     scores = []
-    for phrase, hits in (pair for ways in telling for pair in ways.items()):
+    for phrase, hits in (pair for ways in selective for pair in ways.items()):
         idf = max(math.log((known.items - hits + 0.5) / (hits + 0.5)), _LEAST_IDF)
         often = _frequency(given, tokens_of(phrase))
         scores.append(f"{given.add(idf)} * (({often} * {_K1 + 1}::float8) / ({often} + {part}))")
-    found = _all(given, ([Phrase(phrase, False) for phrase in ways] for ways in telling))
+    found = _all(given, ([Phrase(phrase, False) for phrase in ways] for ways in selective))
     return found.join(items, items.c.id == _table.c.item_id), given.fill(f"{' + '.join(scores)} DESC")
 
 
