@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,6 +21,7 @@ from clipsearch.errors import EncoderError, EncoderMismatchError, MediaError
 from clipsearch.media.content_hash import hash_content
 from clipsearch.media.decode import read_regular
 from clipsearch.ranking import MIN_SAMPLE, exact_scores
+from clipsearch.store.catalog import Match
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import SettingsWriter
@@ -32,6 +33,9 @@ from indexer.spreads import GROWTH
 logger = logging.getLogger("clipsearch")
 
 _PICTURES, _MIN_PICTURES, _MAX_BYTES = 9, 6, 32 << 20
+_CANDIDATES = 65
+"""Rows that are looked at to find _PICTURES: most may be of films and documents."""
+
 _FAILURES = (MemoryError, OSError, RuntimeError, ValueError)
 """What decoding and encoding may raise; no run ends because of what it can do without."""
 
@@ -71,14 +75,9 @@ def refresh_copy_distance(
 
 def _read(snapshot: Snapshot, settings: Settings) -> dict[int, bytes]:
     """Read the files of a few pictures, evenly spread, by row; without those that are not as they were encoded."""
-    rows, live = snapshot.rows(Modality.IMAGE), snapshot.live(Modality.IMAGE)
-    numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
-    chosen = numbers[np.linspace(0, len(numbers) - 1, _PICTURES).astype(np.int64)].tolist()
     found = {}
-    for row, match in snapshot.matches(Modality.IMAGE, chosen).items():
+    for row, match in _choose(snapshot).items():
         item = match.item
-        if not os.path.isabs(item.path):  # of a record
-            continue
         try:
             data, _ = read_regular(item.path, min(settings.max_picture_bytes, _MAX_BYTES))
         except (OSError, MediaError):
@@ -86,6 +85,25 @@ def _read(snapshot: Snapshot, settings: Settings) -> dict[int, bytes]:
         if hash_content(data, item.path) == item.content_hash and snapshot.is_sound(match):
             found[row] = data
     return found
+
+
+def _choose(snapshot: Snapshot) -> dict[int, Match]:
+    """Choose picture files, evenly spread, by row: no records, frames of films or pages of documents."""
+    rows, live = snapshot.rows(Modality.IMAGE), snapshot.live(Modality.IMAGE)
+    numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+    matches = snapshot.matches(Modality.IMAGE, _spread(numbers.tolist(), _CANDIDATES))
+    pictures = [row for row, match in sorted(matches.items()) if _is_picture_file(match)]
+    return {row: matches[row] for row in _spread(pictures, _PICTURES)}
+
+
+def _spread(rows: Sequence[int], most: int) -> list[int]:
+    """Choose at most `most` of these, evenly spread."""
+    places = np.linspace(0, len(rows) - 1, most if rows else 0).astype(np.int64)
+    return [rows[place] for place in np.unique(places)]
+
+
+def _is_picture_file(match: Match) -> bool:
+    return os.path.isabs(match.item.path) and match.position is None
 
 
 def _prepare(

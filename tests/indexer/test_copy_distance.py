@@ -13,6 +13,7 @@ from clipsearch.copy_distance import MAX_SHARE, MIN_DISTANCE, NEAR_TIMES, USUAL_
 from clipsearch.store.library import Library
 from clipsearch.types import EncoderPin
 from indexer.copy_distance import cut_margins
+from tests.support.documents import make_pdf
 from tests.support.libraries import Place, photos
 from tests.support.pictures import noise_picture
 from tests.support.vectors import unit
@@ -55,6 +56,17 @@ def test_a_library_of_an_earlier_version_is_measured_by_the_next_run_and_answers
     assert before.rows == 0 and before.distance > 0
     assert place.run()["worked"] == 2 * 9
     assert distance(place.library) == measured
+    assert "worked" not in place.run()
+
+
+def test_pages_of_documents_are_not_taken_for_pictures(tmp_path, encoder):
+    """Of 9 rows among these most are pages, whose distance cannot be measured: every run tried again."""
+    pytest.importorskip("pypdfium2")
+    place = Place(tmp_path, encoder)
+    photos(place.root, 10)
+    (place.root / "book.pdf").write_bytes(make_pdf([f"0 0 {n + 9} {4 * n + 9} re f".encode() for n in range(60)]))
+    place.run()
+    assert distance(place.library).rows > 32
     assert "worked" not in place.run()
 
 
