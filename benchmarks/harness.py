@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -81,6 +83,17 @@ def interleaved(commands: dict[str, list[str]], rounds: int, environment: dict[s
 def median_ratio(one: list[float], other: list[float]) -> float:
     """Median over rounds of one / other: what a drifting machine leaves standing."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def median_ms(call: Callable[[], object], rounds: int) -> float:
+    """Return the median of some calls in milliseconds, after one that does not count."""
+    call()
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken)
 
 
 def write_result(case: str, values: dict, folder: Path = RESULTS) -> None:

@@ -13,14 +13,12 @@ import argparse
 import json
 import random
 import sqlite3
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from harness import write_result
+from harness import median_ms, write_result
 
 import clipsearch
 from clipsearch.filtering import Filter
@@ -101,14 +99,8 @@ def plain_table(path: Path, records: list[dict[str, object]]) -> sqlite3.Connect
 
 
 def clock(run: Callable[[], int]) -> float:
-    """Return the median of ROUNDS runs, in milliseconds, after one that does not count."""
-    run()
-    taken = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        run()
-        taken.append(1000 * (time.perf_counter() - started))
-    return round(statistics.median(taken), 1)
+    """Return the median of ROUNDS runs, in milliseconds."""
+    return round(median_ms(run, ROUNDS), 1)
 
 
 if __name__ == "__main__":

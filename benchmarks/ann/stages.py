@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "
 
 import numpy as np
 from approximate import THREADS, make
-from harness import write_result
+from harness import median_ms, write_result
 from ours import Clipsearch
 
 from clipsearch.ann.base import Probe
@@ -118,14 +117,8 @@ def measure(work: Path) -> dict[str, float]:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Return the median of CALLS calls after one, in milliseconds."""
-    call()
-    taken = []
-    for _ in range(CALLS):
-        started = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started)
-    return 1000 * float(np.median(taken))
+    """Return the median of CALLS calls, in milliseconds."""
+    return median_ms(call, CALLS)
 
 
 if __name__ == "__main__":
