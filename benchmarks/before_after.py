@@ -3,6 +3,7 @@
 CHECKOUT is a working tree of the other version (`git worktree add CHECKOUT COMMIT`). Both run in this environment, each
 with a cache and a library of its own: a cold query by words over 2,000 pictures, and indexing them. Ratios are this
 version over the other, medians over the rounds; "control" is the other version against itself, which is the noise.
+`--unchanged 20000` times instead a run over so many pictures of which none has changed.
 """
 
 import argparse
@@ -29,6 +30,7 @@ class Version:
             "CLIPSEARCH_CACHE": str(folder / "cache"),
             "CLIPSEARCH_DAEMON": "0",
             "HF_HUB_OFFLINE": "1",
+            "PYTHONDONTWRITEBYTECODE": "",  # as installed: compiled once
         }
 
     def index(self, photos, library=None):
@@ -45,16 +47,18 @@ def main():
     parser.add_argument("--before", type=Path, required=True, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--pictures", type=int, help="index this many pictures; ask no queries")
+    parser.add_argument("--unchanged", type=int, help="time runs over so many indexed pictures")
     given = parser.parse_args()
     values = {}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        make_pictures(folder / "photos", given.pictures or PICTURES, SIDE)
+        make_pictures(folder / "photos", given.unchanged or given.pictures or PICTURES, SIDE)
         trees = {"now": ROOT, "before": given.before.resolve(), "control": given.before.resolve()}
         versions = {name: Version(tree, folder / name) for name, tree in trees.items()}
         for version in () if given.pictures else versions.values():
             version.index(folder / "photos")
-            version.query()
+            if not given.unchanged:
+                version.query()
         tasks = {
             "cold query": (given.rounds, lambda version, number: version.query()),
             "indexing": (
@@ -65,6 +69,8 @@ def main():
         if given.pictures:
             del tasks["cold query"], versions["control"]
             tasks["indexing"] = (given.rounds, tasks["indexing"][1])
+        if given.unchanged:
+            tasks = {"unchanged": (given.rounds, lambda version, number: version.index(folder / "photos"))}
         for task, (rounds, measure) in tasks.items():
             times = {name: [] for name in versions}
             for number in range(rounds):
@@ -75,7 +81,8 @@ def main():
                 seconds = round(statistics.median(times[name]), 3)
                 values[f"{task}, {name}"] = {"seconds": seconds, "ratio": ratio, "rounds": rounds}
                 print(f"{task:12} {name:8} {seconds:8.3f} s  x {ratio}")
-    write_result(f"before_after_{given.pictures}" if given.pictures else "before_after", values)
+    kind = f"_unchanged_{given.unchanged}" if given.unchanged else f"_{given.pictures}" if given.pictures else ""
+    write_result(f"before_after{kind}", values)
 
 
 if __name__ == "__main__":

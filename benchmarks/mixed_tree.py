@@ -8,8 +8,7 @@ broken and hostile files, sidecars, tables of captions, and files of other kinds
                 the quarters of the run.
     index       again. Nothing may be encoded or decoded. An audit hook counts the files of the tree that were opened:
                 only tables of captions may be, and pictures with a text of their name, for their first bytes.
-    query       for one file of each kind, by its words, by itself, by a scene of a film or by a page: it has to be in
-                the first ten.
+    query       for one file of each kind, by its words, itself, a frame or a page: it has to be in the first ten.
     verify      has to find nothing.
 
 Exits with 1 if one of these does not hold.
@@ -26,9 +25,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import av
 from harness import COMMAND, HERE, write_result
 
 sys.path.insert(0, str(HERE.parent))
+
+from PIL import Image
 
 from clipsearch.media.drawing import look
 from tests.support.mixed_tree import BESIDE, FAILED, PASSED, READ, Made, make_tree
@@ -183,7 +185,7 @@ class Check:
         for kind, each in wanted.items():
             picture = self.tree / each.path
             if each.kind in {"film", "scan"}:
-                drawn = each.picture if each.kind == "film" else look(picture.read_bytes(), 1024, 40_000_000)
+                drawn = first_frame(picture) if each.kind == "film" else look(picture.read_bytes(), 1024, 40_000_000)
                 picture = self.work / "asked.png"
                 drawn.save(picture)
             asked = [each.words] if each.words else ["--image", str(picture), "--modality", "image"]
@@ -191,6 +193,12 @@ class Check:
             if str(self.tree / each.path) not in paths:
                 self.faults.append(f"{each.path} ({kind}) is not in the answer to {asked}")
         return len(wanted)
+
+
+def first_frame(path: Path) -> Image.Image:
+    """Return the first picture of a film."""
+    with av.open(str(path)) as film:
+        return next(film.decode(video=0)).to_image()
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def suffix(path: str) -> str:
 
     It equals `PurePath(path).suffix.lower()` for the path of a file, but builds no object.
     """
-    name = os.path.basename(path)
+    name = path[path.rfind("/") + 1 :] if os.sep == "/" else os.path.basename(path)
     dot = name.rfind(".")
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 

@@ -13,7 +13,6 @@ import re
 from functools import partial
 from io import BytesIO
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image, ImageFile
 
@@ -110,6 +109,8 @@ class _Cleaner:
         if local in _DROPPED or self._dropped:
             self._dropped += 1
             return
+        from xml.sax.saxutils import quoteattr  # which loads urllib.request, as every run would
+
         kept = {key: value for key, value in attributes.items() if _may_stay(key, value)}
         self._parts.append(f"<{name}{''.join(f' {key}={quoteattr(value)}' for key, value in kept.items())}>")
 
@@ -123,6 +124,8 @@ class _Cleaner:
     def _characters(self, text: str) -> None:
         if self._dropped:
             return
+        from xml.sax.saxutils import escape
+
         self._parts.append(escape(text))
         if _WORDS.intersection(self._path):
             self._said.append(text)

@@ -50,6 +50,7 @@ STILL_SUFFIXES = tuple(
 """Endings of what a camera writes beside a RAW, or beside the film of a Live Photo."""
 
 _HEAD = 64
+_NOTHING = CaptionSource()
 
 _MANY = 32
 """From so many captions of one picture on they are looked up in a set."""
@@ -149,15 +150,19 @@ class FolderCaptions:
         self._tables: dict[str, list[Table | None]] = {}
         self._listed: Collection[str] = ()
         self._named = SidecarNames(())
+        self._has_texts = False
         self.unreadable: list[tuple[str, str]] = []
         self.notes: list[tuple[str, str]] = []
 
     def of(self, path: str, names: Collection[str]) -> CaptionSource:
         """Find what captions a picture; names: of all that is in its folder."""
         folder, _, name = path.rpartition("/")
-        sidecar, status = self._sidecar(folder, name, names)
-        described = self._described(folder, name, names)
-        stills = self._stills(folder, name, names)
+        self._notice(names)
+        sidecar, status = self._sidecar(folder, name, names) if self._has_texts else ("", None)
+        described = self._described(folder, name)
+        stills = self._stills(folder, name, names) if name[-4:].lower() in LIVE_SUFFIXES else {}
+        if not (sidecar or described or stills or any(map(self._load, _ancestors(folder)))):
+            return _NOTHING
         files = [*described.values(), *([status] if status else [])]
         ctime_ns = max((FileIdentity.of(each).ctime_ns or 0 for each in files), default=None)
         seal = (status.st_size, status.st_mtime_ns) if status else None
@@ -178,10 +183,16 @@ class FolderCaptions:
         if not is_whole:
             return CaptionSource(sidecar, tuple(texts), None, NONE, tuple(described), ctime_ns, tuple(stills))
         if not sidecar and not texts and not metadata and not described and not stills:
-            return CaptionSource()
+            return _NOTHING
         stamp = repr((seal, texts, *([values] if metadata else []), *seals)).encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(stamp, digest_size=16).hexdigest()
         return CaptionSource(sidecar, tuple(texts), digest, values, tuple(described), ctime_ns, tuple(stills))
+
+    def _notice(self, names: Collection[str]) -> None:
+        """Look through the names of a folder once for all its files."""
+        if names is not self._listed:
+            self._listed, self._named = names, SidecarNames(names)
+            self._has_texts = any(name.endswith((_SIDECAR, _SIDECAR.upper())) for name in names)
 
     def is_sidecar(self, path: str, names: Collection[str]) -> bool:
         """Tell whether a file is the sidecar of a picture in its folder."""
@@ -218,10 +229,8 @@ class FolderCaptions:
                         return self._absolute(path), status
         return "", None
 
-    def _described(self, folder: str, name: str, names: Collection[str]) -> dict[str, os.stat_result]:
+    def _described(self, folder: str, name: str) -> dict[str, os.stat_result]:
         """Return the files of metadata beside a picture, by their absolute paths."""
-        if names is not self._listed:
-            self._listed, self._named = names, SidecarNames(names)
         found: dict[str, os.stat_result] = {}
         for other in self._named.of(name):
             path = f"{folder}/{other}" if folder else other
@@ -241,7 +250,7 @@ class FolderCaptions:
         """
         found: dict[str, os.stat_result] = {}
         start = f"{folder}/" if folder else ""
-        if suffix(name) not in LIVE_SUFFIXES or os.path.islink(self._absolute(start + name)):
+        if os.path.islink(self._absolute(start + name)):
             return found
         stem = os.path.splitext(name)[0]
         for own in dict.fromkeys((stem, stem.removesuffix("_HEVC"))):

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase, translate
-from functools import partial
+from functools import cache, partial
 
 from clipsearch.media.extras import RAW_SUFFIXES, extra_suffixes, picture_suffixes
 from clipsearch.paths import printable, suffix
@@ -35,6 +35,7 @@ _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
 
 
+@cache
 def read_suffixes() -> frozenset[str]:
     """Return the endings of all files that are read here."""
     return TEXT_SUFFIXES | PICTURE_SUFFIXES | extra_suffixes()
@@ -210,20 +211,21 @@ class FolderWalk:
                     yield self._record(path, status, names)
 
     def _has_twin(self, path: str, names: frozenset[str]) -> bool:
-        """Tell whether a file is a RAW beside a picture of its name that the camera wrote too, and that is indexed."""
+        """Tell whether a RAW lies beside a picture of its name that the camera wrote too, and that is indexed."""
         folder, _, name = path.rpartition("/")
         stem, start = name.rpartition(".")[0], f"{folder}/" if folder else ""
         twins = (stem + ending for ending in STILL_SUFFIXES)
-        return suffix(name) in RAW_SUFFIXES and any(twin in names and self._is_wanted(start + twin) for twin in twins)
+        return any(twin in names and self._is_wanted(start + twin) for twin in twins)
 
     def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
         """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
-        if suffix(name) in read_suffixes():
-            has_twin = self._has_twin(path, names)
+        ending = suffix(name)
+        if ending in read_suffixes():
+            has_twin = ending in RAW_SUFFIXES and self._has_twin(path, names)
             self.beside += has_twin
             return not has_twin and not self._captions.is_sidecar(path, names)
         if name not in TABLES and not is_beside(name, names):
-            self.passed_over[suffix(name)] += 1
+            self.passed_over[ending] += 1
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("passed over: %s", printable(self._absolute(path)))
         return False
