@@ -31,6 +31,8 @@ def load_extras(names: Collection[str] = ALL) -> None:
         with suppress(Exception):
             imagecodecs.jpegxl_decode(b"")
     if "svg" in names and has_extra("svg"):
+        import xml.sax.saxutils  # noqa: F401
+
         import resvg_py  # noqa: F401
     if "documents" in names:
         from clipsearch.media.documents import docx, epub, html, pdf, tiff  # noqa: F401

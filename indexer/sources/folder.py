@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase, translate
-from functools import cache, partial
+from functools import partial
 
 from clipsearch.media.extras import RAW_SUFFIXES, extra_suffixes, picture_suffixes
 from clipsearch.paths import printable, suffix
@@ -35,7 +35,6 @@ _KEPT = 2
 """A root that is a file has a place of its own and one beside it."""
 
 
-@cache
 def read_suffixes() -> frozenset[str]:
     """Return the endings of all files that are read here."""
     return TEXT_SUFFIXES | PICTURE_SUFFIXES | extra_suffixes()
@@ -113,6 +112,7 @@ class FolderWalk:
         self._start = os.path.join(root, "")
         self._prefix = prefix
         self._rules = rules
+        self._suffixes = read_suffixes()
         self._covered = frozenset(covered)
         self._skip = skip
         self._foreign: set[tuple[int, int]] = set()
@@ -220,7 +220,7 @@ class FolderWalk:
     def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
         """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
         ending = suffix(name)
-        if ending in read_suffixes():
+        if ending in self._suffixes:
             has_twin = ending in RAW_SUFFIXES and self._has_twin(path, names)
             self.beside += has_twin
             return not has_twin and not self._captions.is_sidecar(path, names)
