@@ -118,13 +118,17 @@ def add_root(connection: Connection, base: str, path: str) -> Scope:
     scope = find_scope(connection, base, path)
     if scope is not None:
         return scope
-    folders = [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
     stored, portable = _stored(base, path)
+    folders = [] if os.path.isfile(path) else _folders(connection, base)  # nothing lies below a file
     root_id = _insert(connection, RootKind.FOLDER, stored, portable)
     for root in folders:
         if (inside := relative(root.path, path)) is not None:
             _merge(connection, root, root_id, quote_path(inside))
     return Scope(root_id)
+
+
+def _folders(connection: Connection, base: str) -> list[Root]:
+    return [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
 
 
 def add_collection(connection: Connection, base: str, source: str) -> int:
