@@ -10,13 +10,11 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from clipsearch.config import Settings
 from clipsearch.paths import suffix
 from clipsearch.store.library import Library
 from clipsearch.store.reading import catalog_file
-from clipsearch.store.roots import Rules, find_scope, holds
+from clipsearch.store.roots import Rules, holds_path
 from indexer.changed_paths import to_index
 from indexer.pipeline import IndexOptions, KeptEncoder, index
 from indexer.report import MAX_FAILED, IndexReport, Progress
@@ -133,27 +131,17 @@ def _is_read(path: str, mode: int) -> bool:
 
 def _known(folder: Path, gone: Iterable[str], report: ListedReport) -> list[str]:
     """Return the paths of which the library has something though they are gone; count and name the others."""
-    if not catalog_file(folder).exists():
-        found = {}
-    else:
+    found: dict[str, str] = {}
+    if catalog_file(folder).exists():
         with closing(Library(folder)) as library, library.query() as connection:
-            found = {name: path for name in gone if (path := _path_within(connection, library.base, name)) is not None}
+            paths = {name: os.path.realpath(name) for name in gone if "\0" not in name}
+            found = {name: path for name, path in paths.items() if holds_path(connection, library.base, path)}
     for name in gone:
         if name not in found:
             report.absent += 1
             if len(report.first_absent) < SHOWN_ABSENT:
                 report.first_absent.append(name)
     return list(found.values())
-
-
-def _path_within(connection: Connection, base: str, name: str) -> str | None:
-    """Return the real path of a name of which the library has something."""
-    try:
-        path = os.path.realpath(name)
-        scope = find_scope(connection, base, path)
-    except ValueError:
-        return None
-    return path if scope is not None and holds(connection, scope) else None
 
 
 def _add(total: IndexReport, done: IndexReport) -> None:

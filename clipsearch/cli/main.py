@@ -63,6 +63,7 @@ SECTIONS = {
         "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),
     },
     "Share": {
+        "export": ("clipsearch.cli.export", "Write items and vectors to open formats."),
         "backup": ("clipsearch.cli.backup", "Back up the library, copying only new data."),
         "restore": ("clipsearch.cli.restore", "Restore the library from a backup."),
     },

@@ -103,11 +103,6 @@ def test_names_that_are_none_are_refused(tmp_path, data, said):
         list(read_names(str(tmp_path / "names")))
 
 
-def test_a_name_without_end_is_not_read_to_its_end():
-    with pytest.raises(InvalidInputError, match="longer than"):
-        list(read_names("/dev/zero" if os.path.exists("/dev/zero") else sys.executable, null=False))
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, encoder):
     folder = tmp_path_factory.mktemp("shell")
