@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance
+from clipsearch.copy_distance import CopyDistance
 from clipsearch.durable import exchange, fsync_path
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError
 from clipsearch.store.exporting import SETTINGS
 from clipsearch.store.folder import open_folder
 from clipsearch.store.records import Root, RootKind
+from clipsearch.store.spreads import Spreads, read_spreads
 from clipsearch.types import EncoderPin, Modality
 from indexer.export_tables import ITEM_COLUMNS, VECTOR_COLUMNS, WRITERS, TableWriter, read_table
 from indexer.sources.arrays import MAX_DIM, read_open_head, write_head
@@ -330,8 +331,10 @@ def _check(made: ExportManifest) -> None:
         raise ValueError("two roots have one id")
     if made.settings.keys() - {*SETTINGS}:
         raise ValueError("it has other settings")
-    written = made.settings.get(COPY_DISTANCE_KEY)
-    if written is not None and CopyDistance.load(written) is None:
+    spreads, copies = (made.settings.get(key) for key in SETTINGS)
+    if spreads is not None and read_spreads(spreads) == Spreads():
+        raise ValueError("its spreads cannot be read")
+    if copies is not None and CopyDistance.load(copies) is None:
         raise ValueError("its copy distance cannot be read")
 
 

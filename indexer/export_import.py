@@ -22,6 +22,7 @@ from clipsearch.store.library import Library
 from clipsearch.store.positions import MAX_PAGE, MAX_TIME
 from clipsearch.store.records import RootKind
 from clipsearch.store.refilling import Refill, VectorBlock, refill
+from clipsearch.store.spreads import SPREADS_KEY
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Media, Modality
 from clipsearch.words import fold_tag, tidy_name, tidy_tag
@@ -65,14 +66,14 @@ def import_export(
             with library.writer() as writer:
                 library.check_pin(made.encoder)
                 progress.start(made.items + sum(made.vectors.values()))
-                refill(writer, library.base, _Checked(opened, progress).refill())
-                refresh_derived(library, writer, settings or Settings())
+                refill(writer, library.base, Checked(opened, progress).refill())
+                refresh_derived(library, writer, settings or Settings(), spreads=SPREADS_KEY not in made.settings)
         finally:
             library.close()
     return ImportReport(made.items, seconds=round(time.monotonic() - started, 3))
 
 
-class _Checked:
+class Checked:
     """The rows of an export as they are stored. ids: of the items so far, int64, ascending."""
 
     def __init__(self, opened: ExportReader, progress: Progress) -> None:
@@ -92,12 +93,11 @@ class _Checked:
         last = count = 0
         for block in chunked(self._opened.items(), AT_ONCE):
             for row in block:
-                with_place = f"item {row.get('id')!r:.20}"
                 try:
                     self._check_item(row, last)
                 except (ValueError, TypeError, KeyError, AttributeError) as error:
                     raise InvalidInputError(
-                        f"The export has a wrong {with_place}: {error}. Nothing was imported."
+                        f"The export has a wrong item {row.get('id')!r:.20}: {error}. Nothing was imported."
                     ) from error
                 last = row["id"]
             count += len(block)

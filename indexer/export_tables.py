@@ -149,7 +149,14 @@ def _read_lines(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Itera
 
 
 def _read_csv(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    lines = _Counted(file)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        yield from _read_cells(_Counted(text), columns)
+    finally:
+        text.detach()  # the file is the caller's to close
+
+
+def _read_cells(lines: _Counted, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     reader = csv.reader(lines, strict=True)
     if _next_row(reader, lines) != list(columns):
         raise ValueError(f"its columns are not {', '.join(columns)}")
@@ -173,8 +180,8 @@ def _next_row(reader: Any, lines: _Counted) -> list[str] | None:  # noqa: ANN401
 class _Counted:
     """The lines of a file, as long as the row that they make is not too long. count: characters of the row so far."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
         self.count = 0
 
     def __iter__(self) -> Iterator[str]:

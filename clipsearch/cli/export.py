@@ -57,6 +57,5 @@ def export(directory: str, table: str, force: bool, filters: Filter | None, as_j
         write_bytes(present.to_json(asdict(report)))
     if report.kept:
         note(f"The library keeps pictures of {report.kept:,} of these records, which an export does not hold.")
-    note(
-        f"Done: {report.items:,} items, {report.vectors:,} vectors, {report.bytes / 1e6:,.1f} MB in {report.seconds:,.1f} s."
-    )
+    size = f"{report.bytes / 1e6:,.1f} MB"
+    note(f"Done: {report.items:,} items, {report.vectors:,} vectors, {size} in {report.seconds:,.1f} s.")
