@@ -60,7 +60,7 @@ class _Lines:
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
             said = {name: row[name] for name in self._columns if row.get(name) is not None}
-            line = json.dumps(said, allow_nan=False).encode() + b"\n"
+            line = _dump(said).encode() + b"\n"
             _check_size(row, len(line), MAX_LINE)
             self._file.write(line)
 
@@ -142,7 +142,7 @@ def _read_lines(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Itera
     while line := file.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
             raise ValueError(f"it is longer than {MAX_LINE:,} bytes")
-        row = json.loads(line, parse_constant=_refuse)
+        row = _load(line.decode())
         if not isinstance(row, dict):
             raise ValueError("it is not a JSON object")
         yield row
@@ -195,10 +195,7 @@ class _Counted:
 def _read_parquet(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     try:
         for row in parquet.read_rows(str(path), list(columns)):
-            yield {
-                name: json.loads(value, parse_constant=_refuse) if columns.get(name) == JSON and value else value
-                for name, value in row.items()
-            }
+            yield {name: _load(value) if columns.get(name) == JSON and value else value for name, value in row.items()}
     except ModuleNotFoundError as error:
         raise InvalidInputError(
             f"Reading {path} needs pyarrow, which is not installed. Run: pip install 'clipsearch[parquet]'"
@@ -208,7 +205,7 @@ def _read_parquet(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Ite
 def _to_value(value: Any, kind: str) -> Any:  # noqa: ANN401
     if value is None or kind in (INTEGER, NUMBER):
         return value
-    return json.dumps(value) if kind == JSON else encodable(value)
+    return _dump(value) if kind == JSON else encodable(value)
 
 
 def _to_cell(value: Any, kind: str) -> str:  # noqa: ANN401
@@ -226,7 +223,7 @@ def _of_cell(cell: str, kind: str) -> Any:  # noqa: ANN401
     if kind == TEXT:
         return cell.removeprefix("'")
     if kind == JSON:
-        return json.loads(cell, parse_constant=_refuse)
+        return _load(cell)
     return int(cell[:20]) if kind == INTEGER else _finite(float(cell))
 
 
@@ -238,6 +235,10 @@ def _finite(number: float) -> float:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_dump = json.JSONEncoder(allow_nan=False).encode  # made once: json.dumps would make one for each row
+_load = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def _check_size(row: Row, size: int, most: int) -> None:

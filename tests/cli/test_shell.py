@@ -173,11 +173,12 @@ def test_a_pipe_of_find_to_index_to_query_to_ls(home, tmp_path):
         find photos/sub -print0 | "$0" find --paths-from - --format '{path}\\0' | xargs -0 ls &&
         "$0" find --in photos --type txt --fail-if-none; echo "$?"
     """
-    done = subprocess.run(["bash", "-c", script, COMMAND], cwd=tmp_path, env=environment(), capture_output=True)
+    env = environment({"CLIPSEARCH_LIBRARY": str(tmp_path / "lib")})
+    done = subprocess.run(["bash", "-c", script, COMMAND], cwd=tmp_path, env=env, capture_output=True)
     lines = done.stdout.split(b"\n")
     assert b'"added": 3' in lines[0] and b'"failed": []' in lines[0] and b'".py": 1' in lines[0], done.stderr
     folder = os.fsencode(tmp_path / "photos" / "sub")
     assert lines[1:] == [b"2", *(folder + b"/b.jpg\n" + folder + b"/caf\xe9 \n.jpg\n1\n").split(b"\n")]
     assert b"There is no file or folder photos/gone.jpg." in done.stderr
     assert b"2 of 8 names on stdin are of nothing on disk or in the library." in done.stderr
-    assert len(read_state(tmp_path / ".clipsearch").live) == 3
+    assert len(read_state(tmp_path / "lib").live) == 3

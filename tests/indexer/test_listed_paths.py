@@ -9,7 +9,6 @@ from indexer import listed_paths
 from indexer.listed_paths import index_listed
 from indexer.pipeline import IndexOptions, KeptEncoder
 from tests.support.libraries import index, photo, photos
-from tests.support.state import read_state
 
 
 @pytest.fixture
@@ -35,6 +34,7 @@ def _entries(folder):
         return list(engine.find())
 
 
+@pytest.mark.slow
 def test_files_are_indexed_and_others_are_passed_over(listed, tmp_path):
     photos(tmp_path / "a", 2, size=(32, 24))
     (tmp_path / "a" / "x.py").write_text("pass")
@@ -55,6 +55,25 @@ def test_what_is_nowhere_is_counted_and_what_is_gone_leaves(listed, tmp_path, en
     assert (report.total.added, report.total.removed) == (1, 1) and found(tmp_path) == ["a/new.jpg", "a/p001.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([".", "./a", "./a/b", "./a/b/p000.jpg"], ["./a/b/p000.jpg"]),
+        (["a/b/p000.jpg", "a/b"], ["a/b/p000.jpg"]),  # as find -depth lists it
+        (["a", "c/p005.jpg", "c"], ["a", "c/p005.jpg"]),
+        ([".", "c/p005.jpg"], ["c/p005.jpg"]),
+        (["c"], ["c"]),
+        ([], []),
+    ],
+)
+def test_a_folder_counts_unless_its_files_stand_beside_it(tmp_path, monkeypatch, names, expected):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "a" / "b", 1, size=(32, 24))
+    photos(tmp_path / "c", 1, first=5, size=(32, 24))
+    assert list(listed_paths._without_listed_folders(iter(names))) == expected
+
+
+@pytest.mark.slow
 def test_a_folder_is_taken_whole_unless_its_files_are_listed_beside_it(listed, tmp_path):
     photos(tmp_path / "a" / "b", 2, size=(32, 24))
     photos(tmp_path / "c", 1, first=5, size=(32, 24))
@@ -66,6 +85,7 @@ def test_a_folder_is_taken_whole_unless_its_files_are_listed_beside_it(listed, t
     assert found(tmp_path) == ["a/b/p000.jpg", "a/b/p001.jpg", "c/p005.jpg"]
 
 
+@pytest.mark.slow
 def test_a_file_that_says_something_of_a_picture_brings_it(listed, tmp_path, encoder):
     photos(tmp_path / "a", 2, size=(32, 24))
     index(tmp_path / ".clipsearch", tmp_path / "a", encoder=encoder)
@@ -79,13 +99,14 @@ def test_no_names_and_none_that_are_there_make_no_library(listed, tmp_path):
     assert not (tmp_path / ".clipsearch").exists()
 
 
+@pytest.mark.slow
 def test_names_come_part_by_part_and_a_few_are_kept(listed, tmp_path, monkeypatch):
     monkeypatch.setattr(listed_paths, "AT_ONCE", 3)
     photos(tmp_path / "a", 7, size=(32, 24))
     names = [f"a/p{i:03}.jpg" for i in range(7)] + [f"none{i}" for i in range(50)]
     report = listed(*names)
     assert (report.named, report.absent, len(report.first_absent)) == (57, 50, listed_paths.SHOWN_ABSENT)
-    assert report.total.added == 7 and len(read_state(tmp_path / ".clipsearch").live) == 7
+    assert report.total.added == len(found(tmp_path)) == 7
     (tmp_path / "a" / "bad.jpg").write_bytes(b"no")
     (tmp_path / "a" / "worse.jpg").write_bytes(b"no")
     monkeypatch.setattr(listed_paths, "MAX_FAILED", 1)
