@@ -85,7 +85,7 @@ def compare(
     """
     difference = Difference()
     by_id = {root.id: root for root in roots}
-    covered = [root.path for root in roots]
+    covered = frozenset(root.path for root in roots)  # made once: there may be thousands of roots and scopes
     reached: list[Scope] = []
     unreadable: list[Scope] = []
     siblings = SiblingCache()

@@ -102,12 +102,13 @@ def _import(source: EmbeddingSource, writer: Writer, base: str, progress: Progre
     return report
 
 
-def refresh_derived(library: Library, writer: Writer, settings: Settings) -> None:
-    """Renew the index and the spreads; what was committed stands whether or not that succeeds."""
+def refresh_derived(library: Library, writer: Writer, settings: Settings, *, spreads: bool = True) -> None:
+    """Renew the index, and the spreads unless they are known; what was committed stands whatever becomes of that."""
     load = encoder_loader(library, settings)
     try:
         build.refresh(library, writer, load)
-        refresh_spreads(library, writer, load)
+        if spreads:
+            refresh_spreads(library, writer, load)
     except ClipSearchError as error:
         logger.warning("%s", error)
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -279,7 +279,7 @@ class _Run:
     def _scopes(self, writer: Writer, paths: Sequence[str]) -> list[Scope]:
         """Turn paths into roots and parts of roots that do not overlap; without paths, into all roots."""
         base = self.library.base
-        found: list[Scope] = []
+        found: dict[Scope, None] = {}
         roots = writer.roots(base)
         for path in sorted({os.path.realpath(path) for path in paths}, key=lambda path: (len(path), path)):
             if (moved := find_moved_root(writer, roots, path)) is not None:
@@ -287,14 +287,14 @@ class _Run:
                 self.report.relocated.append((moved.path, path))
                 roots = writer.roots(base)
             scope = writer.add_root(base, path)
-            if not any(_covers(other, scope) for other in found):
-                found.append(scope)
+            if not any(above in found for above in _covering(scope)):
+                found[scope] = None
         if not paths:
-            found = [Scope(root.id) for root in writer.roots(base)]
+            found = {Scope(root.id): None for root in writer.roots(base)}
         if self.options.rules is not None:
             for root_id in {scope.root_id for scope in found}:
                 writer.change_rules(root_id, self.options.rules)
-        return found
+        return list(found)
 
     def _relocated(self, roots: Sequence[Root]) -> list[int]:
         """Return the ids of the roots that have got another path."""
@@ -425,10 +425,12 @@ def encoder_options(settings: Settings) -> dict[str, Any]:
     return {"threads": settings.cores} | {name: getattr(settings, name) for name in fields}
 
 
-def _covers(scope: Scope, other: Scope) -> bool:
-    if scope.root_id != other.root_id:
-        return False
-    return not scope.prefix or other.prefix == scope.prefix or other.prefix.startswith(scope.prefix + "/")
+def _covering(scope: Scope) -> Iterator[Scope]:
+    """Yield a part of a root, and all parts that it lies in."""
+    yield Scope(scope.root_id)
+    for end in (place for place, sign in enumerate(scope.prefix) if sign == "/"):
+        yield Scope(scope.root_id, scope.prefix[:end])
+    yield scope
 
 
 def _is_move(writer: Writer, record: FileRecord, roots: dict[int, str]) -> bool:

@@ -156,6 +156,13 @@ def _numbers(value: str, count: int, remedy: str) -> tuple[float, ...]:
     return tuple(map(float, parts))
 
 
+def _listed(source: str) -> Fields:
+    from clipsearch.cli.path_lists import read_keys
+
+    keys = read_keys(source)
+    return {"keys": keys} if keys else {"ids": frozenset()}
+
+
 _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
@@ -212,6 +219,11 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         lambda value, now: {"collections": (value,)},
         "NAME",
         "In this collection; see `clipsearch collections`.",
+    ),
+    "--paths-from": (
+        lambda value, now: _listed(value),
+        "FILE|-",
+        "Named in this file, or on stdin for -: paths or ids of records, one per line or each followed by NUL.",
     ),
     "--where": (
         lambda value, now: {"where": parse_where(value)},

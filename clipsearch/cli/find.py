@@ -38,6 +38,7 @@ SHOWN = 100
     help=f"The most files to list.  [default: {SHOWN} in a table, else all]",
 )
 @shape_options
+@click.option("--fail-if-none", is_flag=True, help="Exit with code 1 if there is no match.")
 @library_option
 @shard_options
 def find(
@@ -46,9 +47,11 @@ def find(
     as_json: bool,
     paths: bool,
     print0: bool,
+    template: str | None,
+    fail_if_none: bool,
     library: str | None,
     server: Client | JointEngine | None,
-) -> None:
+) -> int:
     """List the files that the filters allow, newest first.
 
     \b
@@ -59,9 +62,11 @@ def find(
     Files are sorted by the date that the camera wrote. A file without one is sorted by its own date, shown with a ~.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
+    from clipsearch.cli.templates import ITEM_FIELDS, read_template
     from clipsearch.query.opening import open_library
 
-    shape = read_shape(as_json, paths, print0)
+    shape = read_shape(as_json, paths, print0, template)
+    lines = None if template is None else read_template(template, ITEM_FIELDS)
     most = limit or (SHOWN if shape == "table" else None)
     if server is not None:
         found = server.find(filters, limit=most)
@@ -73,7 +78,11 @@ def find(
         note(printable(warning))
     if shape == "table":
         _remark(found)
-    write_shaped(present.shape_listing(found, shape, current_folder()), shape)
+    if lines is not None:
+        write_shaped(lines.write(found, "\0" if shape == "print0" else "\n"), shape)
+    else:
+        write_shaped(present.shape_listing(found, shape, current_folder()), shape)
+    return int(fail_if_none and not found.total)
 
 
 def _remark(found: Listing) -> None:

@@ -54,15 +54,20 @@ def import_embeddings(
 
     SOURCE is a .npy file with one vector per row; a .parquet file with lists of numbers in its column vector, whose
     other columns are the records, as `clipsearch embed` writes it; or a folder made by clip-retrieval, with
-    img_emb/*.npy, text_emb/*.npy and metadata/*.parquet. All of it is checked before anything is stored. You can stop
+    img_emb/*.npy, text_emb/*.npy and metadata/*.parquet. An export of `clipsearch export` needs none of these options,
+    and a new library. All of it is checked before anything is stored. You can stop
     at any time and run it again: vectors that are already there are skipped, and changed records are replaced.
 
     To remove the import: clipsearch forget SOURCE.
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
     from clipsearch.cli.progress import Words, make_progress
+    from indexer.export_files import is_export
     from indexer.importing import import_embeddings as run
 
+    if is_export(source):
+        given = (encoder, encoder_dir, items, modality)
+        return _import_export(source, library, as_json=as_json, has_options=any(each is not None for each in given))
     if (encoder is None) == (encoder_dir is None):
         raise InvalidInputError("Name what made the vectors with one of --encoder NAME and --encoder-dir DIR.")
     settings, folder = read_settings(library=library)
@@ -78,6 +83,23 @@ def import_embeddings(
             progress=progress,
             settings=settings,
         )
+    if as_json:
+        write_bytes(present.to_json(asdict(report)))
+    _summarise(report)
+
+
+def _import_export(source: str, library: str | None, *, as_json: bool, has_options: bool) -> None:
+    from pathlib import Path
+
+    from clipsearch import present
+    from clipsearch.cli.progress import Words, make_progress
+    from indexer.export_import import import_export
+
+    if has_options:
+        raise InvalidInputError("An export says all that options would. Leave them out, but for --library.")
+    settings, folder = read_settings(library=library)
+    with make_progress(Words("items and vectors", "Importing", "to import")) as progress:
+        report = import_export(folder, Path(source), settings=settings, progress=progress)
     if as_json:
         write_bytes(present.to_json(asdict(report)))
     _summarise(report)

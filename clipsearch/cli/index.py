@@ -10,6 +10,7 @@ import click
 
 from clipsearch.cli.data_sets import data_set_options
 from clipsearch.cli.options import count_files, json_option, library_option, note, read_settings, write_bytes
+from clipsearch.cli.path_lists import STDIN, read_names
 from clipsearch.cli.quiet import quiet_libraries, show_details
 from clipsearch.cli.stopping import stop_flag
 from clipsearch.encoders.compute import PRECISIONS
@@ -19,6 +20,7 @@ from clipsearch.paths import printable
 if TYPE_CHECKING:
     from clipsearch.config import Settings
     from indexer.executors.base import Executor
+    from indexer.listed_paths import ListedReport
     from indexer.report import IndexReport
 
 SHOWN_FAILURES = 20
@@ -42,6 +44,7 @@ _SHOWN_KINDS = 8
     help="Index files and folders that start with a dot, or leave them out. Kept for later runs.",
 )
 @data_set_options
+@click.option("-0", "--null", is_flag=True, help="With - for PATHS: each name on stdin ends with NUL.")
 @click.option("--retry-failed", is_flag=True, help="Try failed files again, even if they have not changed.")
 @click.option("--rehash", is_flag=True, help="Read every file, even if its size and times say that it has not changed.")
 @click.option(
@@ -92,6 +95,7 @@ def index(
     columns: tuple[str, ...],
     pictures: str | None,
     fetch_urls: bool | None,
+    null: bool,
     retry_failed: bool,
     rehash: bool,
     dry_run: bool,
@@ -115,14 +119,16 @@ def index(
     clipsearch index ./photos
     clipsearch index captions.parquet 'shards/{000..099}.tar' s3://BUCKET/FOLDER
     clipsearch index ~/Pictures ~/notes --exclude '*.tmp'
+    find . -newer x -print0 | clipsearch index -0 -
     clipsearch index
 
     Run it again at any time: only new and changed files are encoded, moved files are recognised, and files that are
-    gone are removed. Without PATHS, everything indexed before is brought up to date.
+    gone are removed. Without PATHS, everything indexed before is brought up to date; - reads paths from stdin.
     """  # noqa: D301 - click wants the character itself
     from clipsearch.cli.progress import make_progress
     from clipsearch.store.roots import RulesChange
     from indexer.data_sets import make_options
+    from indexer.listed_paths import ListedReport, index_listed
     from indexer.pipeline import IndexOptions
     from indexer.pipeline import index as run
 
@@ -136,13 +142,41 @@ def index(
     chosen = _choose_executor(executor, address, settings)
     options = IndexOptions(rules, model, retry_failed, rehash, dry_run, ocr, source, chosen, catalog=catalog)
     show_details(verbose)
+    is_listed = _is_listed(paths, null)
+    listed = ListedReport()
     with stop_flag() as stop, quiet_libraries(uses_ray=chosen is not None), make_progress() as progress:
-        report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
+        how = {"progress": progress, "notify": note, "should_stop": stop.is_set}
+        if is_listed:
+            listed = index_listed(folder, read_names(STDIN, null=null), settings, options, **how)
+        report = listed.total if is_listed else run(folder, paths, settings, options, **how)
     if as_json:
         _write_json(report)
     summarise(report, dry_run, verbose)
     if report.interrupted:
         sys.exit(130)
+    _report_absent(listed)
+
+
+def _is_listed(paths: tuple[str, ...], null: bool) -> bool:
+    """Tell whether the paths are on stdin. Raises InvalidInputError for a use of - that means nothing."""
+    if STDIN in paths and paths != (STDIN,):
+        raise InvalidInputError("- stands for paths on stdin. Use it alone, or write ./- for a file of that name.")
+    if null and paths != (STDIN,):
+        raise InvalidInputError("-0 is about names on stdin. Write - for them: clipsearch index -0 -")
+    return paths == (STDIN,)
+
+
+def _report_absent(listed: ListedReport) -> None:
+    """Name what is nowhere, and fail as for a path that is named. Raises InvalidInputError."""
+    if not listed.absent:
+        return
+    for name in listed.first_absent:
+        note(f"There is no file or folder {printable(name)}.")
+    if listed.absent > len(listed.first_absent):
+        note(f"... and {listed.absent - len(listed.first_absent):,} more.")
+    raise InvalidInputError(
+        f"{listed.absent:,} of {listed.named:,} names on stdin are of nothing on disk or in the library. Check them."
+    )
 
 
 def _write_json(report: IndexReport) -> None:

@@ -63,6 +63,7 @@ SECTIONS = {
         "daemon": ("clipsearch.cli.daemon.command", "Keep libraries open for faster answers."),
     },
     "Share": {
+        "export": ("clipsearch.cli.export", "Write items and vectors to open formats."),
         "backup": ("clipsearch.cli.backup", "Back up the library, copying only new data."),
         "restore": ("clipsearch.cli.restore", "Restore the library from a backup."),
     },
@@ -122,7 +123,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
-    "Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 no library, or nothing in it; 4 another process is "
+    "Exit codes: 0 done; 1 failed, or nothing found with --fail-if-none; 2 wrong usage or input; 3 no library, or nothing in it; 4 another process is "
     "writing; 5 the library is damaged; 6 the encoder is unavailable or is not the library's; 70 internal error, which "
     "is a bug; 130 interrupted."
 ))  # fmt: skip

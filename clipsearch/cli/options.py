@@ -37,17 +37,29 @@ def json_option(command: F) -> F:
 
 
 def shape_options(command: F) -> F:
-    """Add --json, --paths and --print0; `read_shape` reads them."""
+    """Add --json, --paths, --print0 and --format; `read_shape` reads them."""
+    line = "Print a line for each as this says: '{path}\\t{score:.3f}'. With -0, NUL ends it."
+    command = click.option("--format", "template", metavar="TEMPLATE", help=line)(command)
     command = click.option("-0", "--print0", is_flag=True, help="Print paths only, each followed by NUL.")(command)
     command = click.option("--paths", is_flag=True, help="Print paths only, one per line.")(command)
     return json_option(command)
 
 
-def read_shape(as_json: bool, paths: bool, print0: bool) -> str:
-    """Return the shape that is asked for: `table`, `json`, `paths` or `print0`."""
+def read_shape(as_json: bool, paths: bool, print0: bool, template: str | None = None) -> str:
+    """Return the shape that is asked for: `table`, `json`, `paths`, `print0`, or of a template `lines` or `print0`."""
+    if template is not None:
+        if as_json or paths:
+            raise InvalidInputError("--format says all that is printed. Use it without --json and --paths.")
+        return "print0" if print0 else "lines"
     if as_json + paths + print0 > 1:
         raise InvalidInputError("Only one of --json, --paths and --print0 can be used.")
     return "json" if as_json else "paths" if paths else "print0" if print0 else "table"
+
+
+def fail_option(command: F) -> F:
+    """Add --fail-if-none."""
+    text = "Exit with code 1 if there is no confident match."
+    return click.option("--fail-if-none", is_flag=True, help=text)(command)
 
 
 def current_folder() -> str:
@@ -119,12 +131,13 @@ def write_line(line: str) -> None:
 
 def write_shaped(data: bytes, shape: str) -> None:
     """Write results to stdout; paths as they are, but escaped if they could steer a terminal that shows them."""
-    if shape == "paths" and sys.stdout is not None and sys.stdout.isatty():
+    if shape in ("paths", "lines") and sys.stdout is not None and sys.stdout.isatty():
         from clipsearch.paths import printable
 
-        lines = os.fsdecode(data).split("\n")
-        data = "\n".join(printable(line) for line in lines).encode("utf-8", "backslashreplace")
-    elif shape in ("paths", "print0"):
+        kept = "\t\n" if shape == "lines" else "\n"
+        text = "".join(each if each in kept else printable(each) for each in os.fsdecode(data))
+        data = text.encode("utf-8", "backslashreplace")
+    elif shape in ("paths", "lines", "print0"):
         if sys.stdout is not None and data:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

@@ -14,6 +14,7 @@ from clipsearch.cli.options import (
     collapse_option,
     current_folder,
     cutoff_options,
+    fail_option,
     library_option,
     match_options,
     note,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
 @filter_options
 @shape_options
+@fail_option
 @show_options
 @library_option
 @shard_options
@@ -73,12 +75,14 @@ def query(
     as_json: bool,
     paths: bool,
     print0: bool,
+    template: str | None,
+    fail_if_none: bool,
     library: str | None,
     server: Client | JointEngine | None,
     offline: bool | None,
     no_cache: bool,
     showing: Showing,
-) -> None:
+) -> int:
     """Find pictures and texts that match words or a picture.
 
     \b
@@ -88,29 +92,43 @@ def query(
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
+    find . -newer x | clipsearch query "a red car" --paths-from -
     clipsearch query --server https://photos.example.org "a cat"
     clipsearch query --shards ./photos/.clipsearch --shards ./more/.clipsearch "a cat"
 
     Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
     library. A number and a colon before a term is its weight: 2:cat counts twice.
     """  # noqa: D301 - click wants the character itself
-    shape = read_shape(as_json, paths, print0)
+    shape = read_shape(as_json, paths, print0, template)
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     showing.check()
+    check_template(template)
     text, image, composed = _read(words, image, like, unlike)
     terms = None if composed is None else str(composed)
     asked = SearchRequest(
-        text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
-    )
+        text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
+        shown=bool(showing), template=template,
+    )  # fmt: skip
     if server is not None:
         refuse_local(written(showing))
-        return print_answer(answer(server, asked, is_here=False), shape)
+        given = answer(server, asked, is_here=False)
+        print_answer(given, shape)
+        return given.exit_code(fail_if_none)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
     put_out(given, shape, showing, settings, folder)
+    return given.exit_code(fail_if_none)
+
+
+def check_template(template: str | None) -> None:
+    """Raise InvalidInputError for a template that cannot be used, before any work is done for it."""
+    if template is not None:
+        from clipsearch.cli.templates import HIT_FIELDS, read_template
+
+        read_template(template, HIT_FIELDS)
 
 
 def put_out(given: Answer, shape: str, showing: Showing, settings: Settings, library: Path) -> None:

@@ -26,8 +26,8 @@ _LOOKED_AT, _LOOK_SECONDS = 100, 0.5
 class SearchRequest:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
-    shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are shown short. shown: the
-    hits are to be shown in other ways as well.
+    shape: `table`, `json`, `paths`, `print0` or `lines`. folder: the current one; paths below it are shown short.
+    shown: the hits are to be shown in other ways as well. template: of lines; None for their paths.
     """
 
     text: str | None = None
@@ -37,10 +37,11 @@ class SearchRequest:
     shape: str
     folder: str
     shown: bool = False
+    template: str | None = None
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values, as the daemon is asked."""
-        names = ("text", "image", "query", "shape", "folder", "shown")
+        names = ("text", "image", "query", "shape", "folder", "shown", "template")
         return {**{name: getattr(self, name) for name in names}, "options": self.options.to_values()}
 
     @classmethod
@@ -51,11 +52,19 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes to stdout, the remarks that go to stderr before it, and the JSON form where hits are to be shown."""
+    """What goes to stdout, the remarks that go to stderr before it, and the JSON form where hits are to be shown.
+
+    confident: whether a hit stands out.
+    """
 
     out: bytes
     notes: tuple[str, ...]
     payload: dict[str, Any] | None = None
+    confident: bool = True
+
+    def exit_code(self, fail_if_none: bool) -> int:
+        """Return the exit code of the command. fail_if_none: it is to fail where no hit stands out."""
+        return int(fail_if_none and not self.confident)
 
 
 def answer(
@@ -83,7 +92,8 @@ def answer(
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:
         notes += _stale(results)
-    return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)
+    payload = to_payload(results) if asked.shown else None
+    return Answer(_shaped(results, asked), tuple(notes), payload, bool(results) and results.confident)
 
 
 def _stale(results: Results) -> list[str]:
@@ -135,6 +145,10 @@ def _shaped(results: Results, asked: SearchRequest) -> bytes:
 
     if asked.shape == "json":
         return present.to_json(present.to_payload(results))
+    if asked.template is not None:
+        from clipsearch.cli.templates import HIT_FIELDS, read_template
+
+        return read_template(asked.template, HIT_FIELDS).write(results.hits, "\0" if asked.shape == "print0" else "\n")
     if asked.shape != "table":
         return present.to_paths(results.hits, b"\0" if asked.shape == "print0" else b"\n")
     return present.to_table(results, asked.folder).encode("utf-8", "backslashreplace")

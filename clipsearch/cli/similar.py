@@ -14,6 +14,7 @@ from clipsearch.cli.options import (
     collapse_option,
     current_folder,
     cutoff_options,
+    fail_option,
     library_option,
     match_options,
     read_settings,
@@ -21,7 +22,7 @@ from clipsearch.cli.options import (
     search_options,
     shape_options,
 )
-from clipsearch.cli.query import print_answer, put_out
+from clipsearch.cli.query import check_template, print_answer, put_out
 from clipsearch.cli.remote import refuse_local, shard_options
 from clipsearch.cli.requests import SearchRequest, answer
 from clipsearch.cli.showing import Showing, show_options, written
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @cutoff_options
 @filter_options
 @shape_options
+@fail_option
 @show_options
 @library_option
 @shard_options
@@ -50,11 +52,13 @@ def similar(
     as_json: bool,
     paths: bool,
     print0: bool,
+    template: str | None,
+    fail_if_none: bool,
     library: str | None,
     server: Client | JointEngine | None,
     offline: bool | None,
     showing: Showing,
-) -> None:
+) -> int:
     """Find what is most similar to an item of the library, or to any other picture.
 
     \b
@@ -64,23 +68,29 @@ def similar(
     A whole number is the id of an item, as --json shows it; anything else is a path or a URL. An item of the library
     needs no encoder, because its vector is stored. The item itself is left out.
     """  # noqa: D301 - click wants the character itself
-    shape = read_shape(as_json, paths, print0)
+    shape = read_shape(as_json, paths, print0, template)
     showing.check()
+    check_template(template)
     asked = SearchRequest(
-        options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing)
-    )
+        options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing),
+        template=template,
+    )  # fmt: skip
     number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     if server is not None:
         refuse_local(written(showing))
         there = int(number[1]) if number else _item_there(server, item)
-        return print_answer(answer(server, _by(asked, item, there), is_here=False), shape)
+        given = answer(server, _by(asked, item, there), is_here=False)
+        print_answer(given, shape)
+        return given.exit_code(fail_if_none)
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.opening import open_library
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
     found = int(number[1]) if number else item_at(engine.library, item)
-    put_out(answer(engine, _by(asked, item, found)), shape, showing, settings, folder)
+    given = answer(engine, _by(asked, item, found))
+    put_out(given, shape, showing, settings, folder)
+    return given.exit_code(fail_if_none)
 
 
 def _by(asked: SearchRequest, item: str, number: int | None) -> SearchRequest:

@@ -15,12 +15,13 @@ from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collecting import EngineCollections
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.embeds import EngineEmbeds
+from clipsearch.query.exporting import EngineExports
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.writing import TIMEOUT
 from clipsearch.store.library import Library
 
 
-class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds):
+class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds, EngineExports):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:

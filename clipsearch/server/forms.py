@@ -16,6 +16,8 @@ from clipsearch.where import parse_where
 
 MAX_HITS, MAX_OFFSET, MAX_ID, MAX_DIM = 1000, 100_000, 2**63 - 1, 8192
 MAX_PIXELS = 1_000_000_000
+MAX_FILTER_KEYS = 10_000
+"""Keys of a filter, such as a list of files: more than one looks up by hand, and less than a body of MAX_BODY holds."""
 
 Count = Annotated[int, Field(ge=1, le=MAX_HITS, description="How many to return at most.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="How many of the first to pass over.")]
@@ -44,7 +46,7 @@ class Filters(forms.Filters):
     """Which items may be found. All that is given must hold; of several values of one list, any."""
 
     ids: Annotated[list[Id], Field(max_length=MAX_HITS)] = Field(default=[], description="Ids of items.")
-    keys: Keys = Field(default=[], description="Keys of items.")
+    keys: Annotated[list[Key], Field(max_length=MAX_FILTER_KEYS)] = Field(default=[], description="Keys of items.")
     min_width: Side | None = None
     min_height: Side | None = None
     taken_from: Moment | None = Field(default=None, description="Taken at this local time or later: ISO 8601.")

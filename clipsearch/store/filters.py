@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
 from clipsearch.store import collections, full_text, item_media, item_metadata, tags
-from clipsearch.store.keys import ids_of_keys
+from clipsearch.store.keys import matching_keys
 from clipsearch.store.places import within
 from clipsearch.store.records import Scope
 from clipsearch.store.roots import find_scope, find_sources, scopes_below, under
@@ -70,8 +70,7 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     if wanted.collections:
         terms.append(items.c.id.in_(collections.matching(connection, wanted.collections)))
     if wanted.keys:
-        found = ids_of_keys(connection, wanted.keys, base)
-        terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
+        terms.append(items.c.id.in_(listed(matching_keys(connection, wanted.keys, base))))
     if wanted.where:
         terms.append(item_metadata.condition(connection, Where(wanted.where)))
     return and_(True, *_combined(connection, wanted, base), *terms)

@@ -12,6 +12,10 @@ from clipsearch.paths import may_be_opened, name_of_id, quote_path
 from clipsearch.store.records import Root, RootKind
 from clipsearch.store.roots import get_roots, relative
 from clipsearch.store.schema import items
+from clipsearch.store.sql_values import chunks
+
+KEYS_AT_ONCE = 10_000
+"""Keys that are looked up in one statement: what is made of them takes ten times their bytes."""
 
 
 def ids_of_keys(connection: Connection, keys: Iterable[str], base: str) -> dict[str, list[int]]:
@@ -19,7 +23,17 @@ def ids_of_keys(connection: Connection, keys: Iterable[str], base: str) -> dict[
 
     base: the folder that portable roots are relative to.
     """
+    return _find(connection, keys, _Places(get_roots(connection, base)))
+
+
+def matching_keys(connection: Connection, keys: Iterable[str], base: str) -> set[int]:
+    """Return the ids of the live items that have one of these keys, however many they are. base: as above."""
     places = _Places(get_roots(connection, base))
+    found = (_find(connection, part, places) for part in chunks(keys, KEYS_AT_ONCE))
+    return {item_id for each in found for ids in each.values() for item_id in ids}
+
+
+def _find(connection: Connection, keys: Iterable[str], places: _Places) -> dict[str, list[int]]:
     wanted = {place: key for key in keys for place in places.of(key)}
     pairs = [place for place in wanted if _is_text(place[1])]  # half of a character is in no stored path
     given = func.json_each(json.dumps(pairs)).table_valued(column("value", JSON))

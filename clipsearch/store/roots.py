@@ -101,6 +101,12 @@ def holds(connection: Connection, scope: Scope) -> bool:
     return any(connection.execute(select(t.c.id).where(under(t, scope)).limit(1)).first() for t in (items, failures))
 
 
+def holds_path(connection: Connection, base: str, path: str) -> bool:
+    """Tell whether there is anything of an absolute path: a root, an item, or a file that failed."""
+    scope = find_scope(connection, base, path)
+    return scope is not None and holds(connection, scope)
+
+
 def under(table: Table, scope: Scope) -> ColumnElement[bool]:
     """Build the condition "a row of items or failures that lies in this scope"."""
     in_root, path = table.c.root_id == scope.root_id, table.c.path
@@ -118,13 +124,17 @@ def add_root(connection: Connection, base: str, path: str) -> Scope:
     scope = find_scope(connection, base, path)
     if scope is not None:
         return scope
-    folders = [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
     stored, portable = _stored(base, path)
+    folders = [] if os.path.isfile(path) else _folders(connection, base)  # nothing lies below a file
     root_id = _insert(connection, RootKind.FOLDER, stored, portable)
     for root in folders:
         if (inside := relative(root.path, path)) is not None:
             _merge(connection, root, root_id, quote_path(inside))
     return Scope(root_id)
+
+
+def _folders(connection: Connection, base: str) -> list[Root]:
+    return [root for root in get_roots(connection, base) if root.kind is RootKind.FOLDER]
 
 
 def add_collection(connection: Connection, base: str, source: str) -> int:
@@ -166,6 +176,21 @@ def add_records_root(connection: Connection) -> int:
     """Return the root of the records that are added from Python, adding it if it is new."""
     root_id = find_records_root(connection)
     return _insert(connection, RootKind.RECORDS, RECORDS, False) if root_id is None else root_id
+
+
+def restore_root(connection: Connection, base: str, root: Root) -> None:
+    """Add a root with the id that it has in an export. base: the folder that portable roots are relative to."""
+    path, portable = RECORDS, False
+    if root.kind is not RootKind.RECORDS:
+        is_address = is_url(root.path) or "::" in root.path
+        path, portable = (root.path, False) if is_address else _stored(base, root.path)
+    if root.kind is RootKind.COLLECTION:
+        path = (path or os.curdir) + COLLECTION_END
+    rules: dict[str, Any] = asdict(Rules(root.exclude, root.include_hidden))
+    if root.kind is RootKind.SOURCE:
+        path, rules = SOURCE_START + path, rules | {"source": json.loads(root.options)}
+    values = {"path": path, "portable": portable, "rules": json.dumps(rules), "kind": root.kind}
+    connection.execute(insert(roots).values(id=root.id, offline=False, **values))
 
 
 def relocate(connection: Connection, base: str, root_id: int, path: str) -> None:

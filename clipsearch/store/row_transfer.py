@@ -32,7 +32,7 @@ def copy_rows_of(source: Connection, target: Connection) -> int:
         if table not in _DERIVED:
             count += _copy(source, target, table)
         if table.dialect_kwargs.get("sqlite_autoincrement"):
-            _keep_ids(target, table, _last_id(source, table))
+            keep_ids(target, table, _last_id(source, table))
     full_text.fill(target)
     metadata_index.rebuild(target)
     return count
@@ -82,7 +82,7 @@ def _last_id(source: Connection, table: Table) -> int:
     return int(source.exec_driver_sql(_SQLITE_SEQUENCE, (table.name,)).scalar_one_or_none() or 0)
 
 
-def _keep_ids(target: Connection, table: Table, last: int) -> None:
+def keep_ids(target: Connection, table: Table, last: int) -> None:
     """Have the ids of a table go on after the last one that was ever given."""
     if is_postgres(target):
         target.exec_driver_sql(f"SELECT setval('{table.name}_id_seq', ?, ?)", (max(last, 1), last > 0))

@@ -273,6 +273,11 @@ class Snapshot:
         ids = recent.get(None, wanted, compute)
         return ids[np.searchsorted(ids, after, side="right") :]
 
+    @property
+    def storage(self) -> tuple[Connection, str]:
+        """The connection and the folder that portable roots are relative to, for what reads a library whole."""
+        return self._connection, self._base
+
     def recognised_lines(self, ids: Iterable[int]) -> dict[int, tuple[TextLine, ...]]:
         """Return the lines of text in each of these items that is a picture with text."""
         return recognised.lines_of(self._connection, ids)

@@ -41,7 +41,7 @@ LARGE = 4 << 20
 """Bytes from which on a table is not held in memory, nor read by a run that finds it as it was."""
 
 _SIDECAR = ".txt"
-_BESIDE = frozenset({".aae", ".json", ".xmp"})
+BESIDE = frozenset({".aae", ".json", ".xmp"})
 """The endings of files that programs put beside a picture, named like it."""
 
 STILL_SUFFIXES = tuple(
@@ -363,7 +363,7 @@ def _listed(first: list[str], count: int) -> str:
 def is_beside(name: str, names: Collection[str]) -> bool:
     """Tell whether a file is of a kind that is put beside pictures, and there is the picture; names: of its folder."""
     stem, ending = os.path.splitext(name)
-    return ending.lower() in _BESIDE and any(True for _ in _pictures_named(stem, names))
+    return ending.lower() in BESIDE and any(True for _ in _pictures_named(stem, names))
 
 
 def _may_be_picture(path: str) -> bool:

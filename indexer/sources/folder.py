@@ -96,7 +96,7 @@ class FolderWalk:
         prefix: str,
         rules: Rules,
         *,
-        covered: Sequence[str],
+        covered: Collection[str],
         skip: str | None = None,
         siblings: SiblingCache | None = None,
         within: Sequence[str] | None = None,

@@ -1,6 +1,7 @@
 """`--server URL`: a command prints of a server what it prints of the same library on this machine."""
 
 import json
+import os
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.support.serving import TOKEN
 @pytest.fixture(scope="module")
 def there(served, folder):
     """The options that name the server."""
+    (folder / "list.txt").write_bytes(b"photos/sea/p002.jpg\0nowhere.jpg\0")
     (folder / "token").write_text(TOKEN + "\n")
     return ["--server", served.url, "--token-file", str(folder / "token")]
 
@@ -31,6 +33,11 @@ COMMANDS = [
     ["find", "-k", "2", "--paths"],
     ["similar", "2", "--json"],
     ["similar", "photos/sea/p002.jpg"],
+    ["find", "--format", r"{id}\t{path}\t{width:>6}\t{tags}\t{taken_at:%Y}", "--fail-if-none"],
+    ["query", "a red bicycle", "--format", r"{rank}\t{key}\t{score:.3f}\t{modality}\t{caption}\0"],
+    ["similar", "2", "--format", "{name}", "-0"],
+    ["query", "a red bicycle", "--paths-from", "list.txt", "--json"],
+    ["find", "--not", "--paths-from", "list.txt"],
 ]
 
 
@@ -39,6 +46,14 @@ def test_what_is_printed_is_the_same(there, engine, folder, monkeypatch, command
     monkeypatch.chdir(folder)
     here = run(*command, "--library", engine.library.folder)
     assert run(*command, *there) == here and here[0] == 0 and here[1]
+
+
+@pytest.mark.parametrize("command", [["query", "a red bicycle"], ["similar", "2"], ["find"]], ids=" ".join)
+def test_nothing_found_fails_if_asked_to(there, engine, command):
+    for where in (there, ["--library", engine.library.folder]):
+        for option, code in (("--fail-if-none", 1), ("--words", 0)):
+            if command[0] == "query" or code:
+                assert run(*command, option, "--paths-from", os.devnull, *where)[:2] == (code, b"")
 
 
 def test_the_environment_names_a_server(served, engine, folder):

@@ -94,8 +94,7 @@ def run_here(*args: Any, **env: str) -> tuple[int, bytes, bytes]:
     names = {"CLIPSEARCH_SERVER": None, "CLIPSEARCH_TOKEN": None, "CLIPSEARCH_DAEMON": "0", **env}
     with runner.isolation(env=names) as (out, err, _):
         try:
-            cli.main([str(arg) for arg in args], prog_name="clipsearch", standalone_mode=False)
-            code = 0
+            code = int(cli.main([str(arg) for arg in args], prog_name="clipsearch", standalone_mode=False) or 0)
         except ClipSearchError as error:
             code = error.exit_code
             complain(str(error))

@@ -32,7 +32,8 @@ def ask_daemon(asked: SearchRequest, library: Path, settings: Settings) -> Answe
         }
         reply = ask(question)
         if reply and "out" in reply:
-            return Answer(reply["out"].encode("latin-1"), tuple(map(str, reply["notes"])), reply["payload"])
+            notes = tuple(map(str, reply["notes"]))
+            return Answer(reply["out"].encode("latin-1"), notes, reply["payload"], bool(reply["confident"]))
     return None
 
 

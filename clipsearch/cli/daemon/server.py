@@ -114,7 +114,8 @@ class DaemonServer:
         given = answer(self._engine(Path(question["library"]), settings), asked, picture)
         with self._state_lock:
             self._answered += 1
-        return {"out": given.out.decode("latin-1"), "notes": given.notes, "payload": given.payload}
+        values = {"out": given.out.decode("latin-1"), "notes": given.notes}
+        return {**values, "payload": given.payload, "confident": given.confident}
 
     def _engine(self, library: Path, settings: Settings) -> SearchEngine:
         """Return the engine of a library; another one once its catalog is replaced, or what the user trusts changes."""

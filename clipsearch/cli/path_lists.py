@@ -1,0 +1,96 @@
+"""Paths that another program names, on stdin or in a file: one per line, or each followed by NUL."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import BinaryIO
+
+import click
+
+from clipsearch.errors import InvalidInputError
+from clipsearch.paths import is_url
+
+STDIN = "-"
+MAX_NAME = 1 << 16
+"""Bytes of a name; no system has longer ones, and a name that does not end must not fill the memory."""
+
+
+def read_names(source: str, *, null: bool = False) -> Iterator[str]:
+    """Yield the names that a file lists, or stdin for `-`, as os.fsdecode gives them; empty ones are passed over.
+
+    null: NUL ends each. Else a NUL among the first bytes says the same, since no name has one; otherwise it is a line.
+    Raises InvalidInputError for a file that cannot be read, and for a name that is none.
+    """
+    try:
+        with _open(source) as file:
+            block = file.read(MAX_NAME)
+            end = b"\0" if null or b"\0" in block else b"\n"
+            number, rest = 0, b""
+            while block:
+                *names, rest = (rest + block).split(end)
+                for name in names:
+                    number += 1
+                    yield from _name(name, number, source)
+                _check_name(rest, number + 1, source)
+                block = file.read(MAX_NAME)
+            yield from _name(rest, number + 1, source)
+    except OSError as error:
+        raise InvalidInputError(f"{_called(source)} cannot be read: {error.strerror or error}.") from error
+
+
+def read_keys(source: str) -> tuple[str, ...]:
+    """Return the keys that items may have which a list of paths, or of ids of records, names.
+
+    A relative path starts from the current folder. Of a path through links it is also the one without, which items have
+    that were indexed by a folder. Raises as `read_names` does.
+    """
+    folders = lru_cache(maxsize=1024)(_folders)
+    return tuple(dict.fromkeys(key for name in read_names(source) for key in _keys_of(name, folders)))
+
+
+def _keys_of(name: str, folders: Callable[[str], tuple[str, str]]) -> Iterator[str]:
+    yield name
+    if not is_url(name):
+        folder, last = os.path.split(name)
+        yield from (os.path.normpath(os.path.join(each, last)) for each in folders(folder))
+
+
+def _folders(folder: str) -> tuple[str, str]:
+    """Return a folder as an absolute path, and as the one without links."""
+    try:
+        return os.path.abspath(folder), os.path.realpath(folder)
+    except OSError:  # the current folder is gone
+        return folder, folder
+
+
+def _name(name: bytes, number: int, source: str) -> Iterator[str]:
+    _check_name(name, number, source)
+    if name:
+        yield os.fsdecode(name)
+
+
+def _check_name(name: bytes, number: int, source: str) -> None:
+    if len(name) > MAX_NAME or b"\0" in name:
+        fault = "has a NUL in it" if b"\0" in name else f"is longer than {MAX_NAME:,} bytes"
+        raise InvalidInputError(
+            f"Name {number:,} of {_called(source)} {fault}. Write one name per line, or end each with NUL, as "
+            "`find -print0` does."
+        )
+
+
+def _open(source: str) -> BinaryIO:
+    """Open a list. Raises InvalidInputError where stdin was read before."""
+    if source != STDIN:
+        return open(source, "rb")
+    done = click.get_current_context().meta
+    if __name__ in done:
+        raise InvalidInputError("Names can be read from stdin once. Use - once, and name a file for other lists.")
+    done[__name__] = True
+    return open(sys.stdin.fileno(), "rb", closefd=False)
+
+
+def _called(source: str) -> str:
+    return "stdin" if source == STDIN else repr(source)
