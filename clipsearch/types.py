@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -371,6 +371,37 @@ class Collection:
     name: str
     count: int
     cover: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A search that a library keeps under a name.
+
+    Attributes:
+        name: As it was written.
+        query: The query as it is shown.
+        options: Its options that are not at their defaults, as JSON values.
+        saved_at: When it was saved: ISO 8601, in UTC.
+    """
+
+    name: str
+    query: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    saved_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """The answer of a saved search.
+
+    Attributes:
+        results: The hits.
+        mark: Up to where the library is seen with them, for `remember_search`; None unless only new matches were asked
+            for.
+    """
+
+    results: Results
+    mark: str | None = None
 
 
 Box = tuple[float, float, float, float]

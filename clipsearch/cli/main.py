@@ -32,6 +32,8 @@ SECTIONS = {
     },
     "Search": {
         "query": ("clipsearch.cli.query", "Search by words, a picture, or several terms."),
+        "save": ("clipsearch.cli.save", "Keep a search under a name."),
+        "unsave": ("clipsearch.cli.saved", "Delete saved searches."),
         "similar": ("clipsearch.cli.similar", "Search by an item of the library, or a picture."),
         "find": ("clipsearch.cli.find", "List the files that filters allow, newest first."),
         "label": ("clipsearch.cli.label", "Classify pictures by labels that you choose."),
@@ -43,6 +45,7 @@ SECTIONS = {
         "status": ("clipsearch.cli.maintain", "Show what the library holds."),
         "tags": ("clipsearch.cli.tags", "List the tags, and how many files have each."),
         "collections": ("clipsearch.cli.collections", "List the collections with their numbers of files."),
+        "saved": ("clipsearch.cli.saved", "List the saved searches."),
         "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
         "plan": ("clipsearch.cli.plan", "Estimate time, memory, disk and machines."),
         "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 @collapse_option
 @cutoff_options
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
+@click.option("--saved", metavar="NAME", help="Run a search that `clipsearch save` keeps.")
+@click.option("--new", is_flag=True, help="Of a saved search, only what is new since the last --new.")
 @filter_options
 @shape_options
 @show_options
@@ -69,6 +71,8 @@ def query(
     image: str | None,
     like: tuple[int, ...],
     unlike: tuple[int, ...],
+    saved: str | None,
+    new: bool,
     options: SearchOptions,
     as_json: bool,
     paths: bool,
@@ -88,6 +92,7 @@ def query(
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
+    clipsearch query --saved beaches --new
     clipsearch query --server https://photos.example.org "a cat"
     clipsearch query --shards ./photos/.clipsearch --shards ./more/.clipsearch "a cat"
 
@@ -95,10 +100,15 @@ def query(
     library. A number and a colon before a term is its weight: 2:cat counts twice.
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0)
+    if saved is not None or new:
+        from clipsearch.cli.saved import run_saved
+
+        settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
+        return run_saved(saved, new, shape, showing, settings, folder, server)
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     showing.check()
-    text, image, composed = _read(words, image, like, unlike)
+    text, image, composed = read_query(words, image, like, unlike)
     terms = None if composed is None else str(composed)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
@@ -127,7 +137,7 @@ def print_answer(given: Answer, shape: str) -> None:
     write_shaped(given.out, shape)
 
 
-def _read(
+def read_query(
     words: tuple[str, ...], image: str | None, like: tuple[int, ...], unlike: tuple[int, ...]
 ) -> tuple[str | None, str | None, Query | None]:
     """Tell what is asked for: a text, a picture, or a query of several terms or an item."""

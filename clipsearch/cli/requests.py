@@ -78,6 +78,11 @@ def answer(
     results = engine.answer(words, image=image, options=asked.options)
     if asked.image is not None:
         results = replace(results, query=asked.image)
+    return shape_answer(results, asked, is_here=is_here)
+
+
+def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> Answer:
+    """Put what was found in the shape that was asked for. is_here: see `answer`."""
     notes = [*map(printable, results.warnings)]
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
