@@ -398,10 +398,12 @@ class SavedAnswer:
         results: The hits.
         mark: Up to where the library is seen with them, for `remember_search`; None unless only new matches were asked
             for.
+        k: How many hits were asked for.
     """
 
     results: Results
     mark: str | None = None
+    k: int = 10
 
 
 Box = tuple[float, float, float, float]

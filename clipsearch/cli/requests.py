@@ -70,7 +70,6 @@ def answer(
     picture: the absolute path of the picture, for a process that is in another folder. is_here: whether the files of
     the library are those of this machine.
     """
-    from clipsearch.present import to_payload
     from clipsearch.query.parser import parse
 
     image = picture or asked.image
@@ -83,6 +82,8 @@ def answer(
 
 def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> Answer:
     """Put what was found in the shape that was asked for. is_here: see `answer`."""
+    from clipsearch.present import to_payload
+
     notes = [*map(printable, results.warnings)]
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")

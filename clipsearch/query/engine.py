@@ -21,7 +21,7 @@ from clipsearch.query.writing import TIMEOUT
 from clipsearch.store.library import Library
 
 
-class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineSaved, EngineEmbeds):
+class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds, EngineSaved):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:

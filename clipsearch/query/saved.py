@@ -1,9 +1,7 @@
 """Saved searches as values: what is kept of a search, and what is asked when it runs.
 
-Options are kept as `SearchOptions.to_values` has them, so that new ones come along. Three things are kept differently:
-of a date in words its words, which are read when the search runs; of a folder below a portable library the path from
-there, so that both move together; of a picture its vector. A library may come from a stranger: a query that names a
-picture by its path or URL is refused, and so is a folder on another machine, which would be asked for it.
+Of a picture its vector is kept. A library may come from a stranger: a query that names a picture by its path or URL is
+refused, and so is a folder on another machine, which would be asked for it.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -20,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.dates import WrittenMoment, parse_period
 from clipsearch.errors import ClipSearchError, InvalidInputError
-from clipsearch.filtering import Filter, absolute, from_values, to_values
+from clipsearch.filtering import Filter
 from clipsearch.locations import LOCAL_LIBRARY
-from clipsearch.paths import real_path
 from clipsearch.query.options import SearchOptions, check_kind
 from clipsearch.query.parser import parse
+from clipsearch.query.saved_options import check_counts, option_values, read_options
 from clipsearch.query.terms import Picture, Query, Term, as_query
 from clipsearch.query.validation import as_floats, read_single, read_vectors
 from clipsearch.ranking import CONFIDENT
@@ -37,18 +33,13 @@ from clipsearch.types import EncoderPin, Results, SavedAnswer, SavedSearch
 from clipsearch.words import tidy_name
 
 if TYPE_CHECKING:
-    from clipsearch.query.embedding import Picture as AnyPicture
-
-MAX_K, MAX_OFFSET = 10_000, 1_000_000
-"""The most that a saved search asks for."""
+    pass
 
 MAX_NEW = 1_000_000
 """Items that are looked at as new at a time; of more, the first."""
 
 _MAX_MARK = 1 << 18
 _MAX_SHOWN = 200
-_COMBINED = ("all_of", "any_of", "none_of")
-_TIMES = ("taken_from", "taken_until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class SavedRun:
         if self.vector is not None:
             results = replace(results, query=self.shown)
         if self.found is None:
-            return SavedAnswer(results)
+            return SavedAnswer(results, k=self.options.k)
         before, reached = self.stored.mark, self.found.reached
         shown = (*before.shown, *(item.id for hit in results for item in (hit.item, *(hit.also or ()))))
         is_full = len(results) >= self.options.k and len(shown) <= searches.MAX_SHOWN
@@ -82,26 +73,7 @@ class SavedRun:
         elif not len(results):
             results = replace(results, warnings=(*results.warnings, "Nothing new matches."))
         values = {"saved_at": self.stored.saved_at, "mark": reached.to_values()}
-        return SavedAnswer(results, json.dumps(values, separators=(",", ":")))
-
-
-def within(options: SearchOptions, during: str | None) -> SearchOptions:
-    """Return options that allow only what was taken within a date in words."""
-    if during is None:
-        return options
-    start, end = parse_period(during, datetime.now())
-    wanted = Filter(taken_from=start, taken_until=end)
-    return replace(options, filters=wanted if options.filters is None else options.filters & wanted)
-
-
-def without_image(options: SearchOptions, image: AnyPicture) -> SearchOptions:
-    """Return options that leave out the file of a picture by its path, where `exclude_self` says so."""
-    options = replace(options, kind="image")
-    if not options.exclude_self or not isinstance(image, str | os.PathLike):
-        return replace(options, exclude_self=False)
-    other = ~Filter(keys=(real_path(image),))
-    filters = other if options.filters is None else options.filters & other
-    return replace(options, exclude_self=False, filters=filters)
+        return SavedAnswer(results, json.dumps(values, separators=(",", ":")), self.options.k)
 
 
 def keep(
@@ -130,9 +102,9 @@ def keep(
         query = as_query(text)  # type: ignore[arg-type]
         _refuse_pictures(query)
         asked = {"query": str(query)}
-    asked["options"] = _option_values(options, _base(library))
+    asked["options"] = option_values(options, _base(library))
     made = datetime.now(UTC).isoformat()
-    _read_options(asked["options"], _base(library))
+    read_options(asked["options"], _base(library))
     return StoredSearch(known, asked, made, Mark())
 
 
@@ -160,19 +132,18 @@ def prepare(library: Library, name: str, *, new: bool, k: int | None, offset: in
         found = searches.arrived(connection, stored.mark, MAX_NEW) if new else None
     described = describe(stored)
     try:
-        options = _read_options(described.options, _base(library))
+        options = read_options(described.options, _base(library))
         text, vector = _read_query(stored.asked, library)
     except ClipSearchError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(stored.name, f"Its query or its options cannot be read ({str(error)[:80]}).") from error
-    given = {"k": k, "offset": offset}
-    options = replace(options, **{name: value for name, value in given.items() if value is not None})
+    options = replace(options, k=options.k if k is None else k, offset=options.offset if offset is None else offset)
     if found is not None:
         if offset:
             raise InvalidInputError("New matches are shown from the first one. Leave out the offset.")
         options = _only_new(options, found)
-    _check_counts(options)
+    check_counts(options)
     return SavedRun(text, vector, options, described.query, stored, found)
 
 
@@ -186,7 +157,9 @@ def read_mark(written: object) -> tuple[str, Mark]:
         if not isinstance(saved_at, str):
             raise ValueError
     except (TypeError, ValueError, KeyError, RecursionError, InvalidInputError) as error:
-        raise InvalidInputError(f"{str(written)[:40]!r} is no mark. Take it from an answer with new matches.") from error
+        raise InvalidInputError(
+            f"{str(written)[:40]!r} is no mark. Take it from an answer with new matches."
+        ) from error
     return saved_at, mark
 
 
@@ -196,73 +169,6 @@ def _only_new(options: SearchOptions, found: Arrived) -> SearchOptions:
     filters = new if options.filters is None else options.filters & new
     least = CONFIDENT if options.min_confidence is None and options.min_score is None else options.min_confidence
     return replace(options, offset=0, filters=filters, min_confidence=least)
-
-
-def _option_values(options: SearchOptions, base: str) -> dict[str, Any]:
-    values = options.to_values()
-    if values.get("modality") == "any":  # which is the default, said
-        del values["modality"]
-    if options.filters is not None:
-        values["filters"] = _filter_values(absolute(options.filters), base)
-    return values
-
-
-def _filter_values(wanted: Filter, base: str) -> dict[str, Any]:
-    values = to_values(wanted)
-    for name in _TIMES:
-        moment = getattr(wanted, name)
-        if isinstance(moment, WrittenMoment) and moment.written:
-            values[name] = {"written": moment.written, "is_end": moment.is_end}
-    if wanted.folders:
-        values["folders"] = [_portable(folder, base) for folder in wanted.folders]
-    return values | {
-        name: [_filter_values(part, base) for part in getattr(wanted, name)] for name in _COMBINED if name in values
-    }
-
-
-def _portable(folder: str, base: str) -> str:
-    folder = os.path.normpath(folder)
-    is_below = base and os.path.commonpath([base, folder]) == base if os.path.isabs(folder) else False
-    return os.path.relpath(folder, base) if is_below else folder
-
-
-def _read_options(values: Mapping[str, Any], base: str) -> SearchOptions:
-    """Read options as they are kept. Raises ClipSearchError, TypeError, KeyError or ValueError for others."""
-    read = dict(values)
-    if read.get("filters") is not None:
-        read["filters"] = _read_filter(read["filters"], base, datetime.now())
-    options = SearchOptions.from_values(read)
-    _check_counts(options)
-    if options.filters is not None:
-        _refuse_other_machines(options.filters)
-    return options
-
-
-def _read_filter(values: Mapping[str, Any], base: str, now: datetime) -> dict[str, Any]:
-    """Return the values of a filter as `to_values` writes them."""
-    read = dict(values)
-    for name in _TIMES:
-        if isinstance(moment := read.get(name), dict):
-            period = parse_period(moment["written"], now)
-            read[name] = (period.end if moment["is_end"] else period.start).isoformat()
-    if "folders" in read:
-        read["folders"] = [folder if os.path.isabs(folder) else _below(base, folder) for folder in read["folders"]]
-    return read | {name: [_read_filter(part, base, now) for part in read[name]] for name in _COMBINED if name in read}
-
-
-def _below(base: str, folder: str) -> str:
-    if not base:
-        raise InvalidInputError(f"The folder {folder!r} of a saved search is relative, but the library does not move.")
-    return os.path.normpath(os.path.join(base, folder))
-
-
-def _refuse_other_machines(wanted: Filter) -> None:
-    """Raise InvalidInputError for a path on another machine, at which Windows would log in to look at it."""
-    for path in (*wanted.folders, *wanted.keys):
-        if path.startswith(("//", "\\\\")):
-            raise InvalidInputError(f"A saved search must not look at another machine, as at {path!r}. Save it again.")
-    for part in (*wanted.all_of, *wanted.any_of, *wanted.none_of):
-        _refuse_other_machines(part)
 
 
 def _read_query(asked: Mapping[str, Any], library: Library) -> tuple[str | Query | None, NDArray[np.float32] | None]:
@@ -303,14 +209,6 @@ def _parts(value: object) -> Iterator[object]:
     elif is_dataclass(value) and not isinstance(value, type):
         for each in fields(value):
             yield from _parts(getattr(value, each.name))
-
-
-def _check_counts(options: SearchOptions) -> None:
-    if options.k > MAX_K or options.offset > MAX_OFFSET:
-        raise InvalidInputError(
-            f"A saved search asks for up to {MAX_K:,} hits after up to {MAX_OFFSET:,} others, not for {options.k:,} "
-            f"after {options.offset:,}."
-        )
 
 
 def _base(library: Library) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
 from clipsearch.query.options import SearchKeywords, SearchOptions
@@ -33,7 +34,13 @@ class EngineSaved(EngineWrites):
         ) -> Results:
             """As SearchEngine has it."""
 
-        def embed(self, *, images: list[Picture]) -> NDArray[np.float32]:
+        def embed(
+            self,
+            *,
+            texts: Iterable[str] | None = None,
+            images: Iterable[Picture] | None = None,
+            kind: str = "document",
+        ) -> NDArray[np.float32]:
             """As SearchEngine has it."""
 
     def save_search(
@@ -75,10 +82,11 @@ class EngineSaved(EngineWrites):
             'beaches'
         """
         from clipsearch.query import saved
+        from clipsearch.query.saved_options import within, without_image
 
-        chosen = saved.within(SearchOptions(**options), during)
+        chosen = within(SearchOptions(**options), during)
         if image is not None and text is None and vector is None:
-            vector, chosen = self.embed(images=[image])[0], saved.without_image(chosen, image)
+            vector, chosen = self.embed(images=[image])[0], without_image(chosen, image)
             shown = shown or (os.fspath(image) if isinstance(image, str | os.PathLike) else "picture")
         kept = saved.keep(self.library, name, text, vector, shown, chosen)
         with self._writer() as writer:
@@ -91,9 +99,7 @@ class EngineSaved(EngineWrites):
 
         return saved.list_saved(self.library)
 
-    def search_saved(
-        self, name: str, *, new: bool = False, k: int | None = None, offset: int | None = None
-    ) -> Results:
+    def search_saved(self, name: str, *, new: bool = False, k: int | None = None, offset: int | None = None) -> Results:
         """Run a saved search.
 
         Args:
