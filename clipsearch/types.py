@@ -257,6 +257,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a query that found nothing confident may have meant; it finds something.
+
+    Attributes:
+        kind: `spelling`, the query in words that the library has; `tag`; or `caption`, of the nearest texts.
+        text: The words.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Results(Sequence[Hit]):
     """The ranked answer to one query, best first; a sequence of Hit.
 
@@ -269,6 +282,7 @@ class Results(Sequence[Hit]):
         warnings: What the user should know, such as a truncated query or an index that was not used.
         left_out: How many hits had too little confidence or score, or came after the gap in the scores.
         offset: How many hits of the whole answer stand before these; `offset + len(answer)` is where the next one is.
+        suggestions: Spellings, tags and captions that find something, where nothing is confident and they were wanted.
     """
 
     query: str
@@ -279,6 +293,7 @@ class Results(Sequence[Hit]):
     warnings: tuple[str, ...] = field(default=())
     left_out: int = 0
     offset: int = 0
+    suggestions: tuple[Suggestion, ...] = ()
 
     def __str__(self) -> str:
         """Return a table of the ranks, scores, confidences and paths; `repr` has everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,12 @@ if TYPE_CHECKING:
 @collapse_option
 @cutoff_options
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
+@click.option(
+    "--suggest/--no-suggest",
+    "suggesting",
+    default=None,
+    help="Without a confident match, say what else finds something.  [default: in a table]",
+)
 @click.option("--saved", metavar="NAME", help="Run a search that `clipsearch save` keeps.")
 @click.option("--new", is_flag=True, help="Of a saved search, only what is new since the last --new.")
 @filter_options
@@ -71,6 +78,7 @@ def query(
     image: str | None,
     like: tuple[int, ...],
     unlike: tuple[int, ...],
+    suggesting: bool | None,
     saved: str | None,
     new: bool,
     options: SearchOptions,
@@ -110,6 +118,8 @@ def query(
     showing.check()
     text, image, composed = read_query(words, image, like, unlike)
     terms = None if composed is None else str(composed)
+    if shape == "table" if suggesting is None else suggesting:
+        options = replace(options, suggest=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
     )

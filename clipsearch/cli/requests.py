@@ -85,6 +85,10 @@ def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> An
     from clipsearch.present import to_payload
 
     notes = [*map(printable, results.warnings)]
+    if results.suggestions and asked.shape == "table":
+        from clipsearch.present import suggestion_lines
+
+        notes += suggestion_lines(results)
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:

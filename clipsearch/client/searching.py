@@ -157,4 +157,5 @@ def form_of(options: SearchOptions) -> dict[str, Any]:
         "min_score": options.min_score,
         "fusion": options.fusion,
         "whole": True,
+        **({"suggest": True} if options.suggest else {}),
     }

@@ -100,8 +100,16 @@ def test_answers_and_parameters_have_examples_that_hold(engine):
     }
     assert returned <= set(ANSWERS) and len(returned) >= 10
     modules = (
-        answers, forms, forms_embeddings, forms_jobs, forms_records, forms_searches, forms_selections, session, problems,
-    )  # fmt: skip
+        answers,
+        forms,
+        forms_embeddings,
+        forms_jobs,
+        forms_records,
+        forms_searches,
+        forms_selections,
+        problems,
+        session,
+    )
     models = {name: value for module in modules for name, value in vars(module).items()}
     for name, example in ANSWERS.items():
         models[name].model_validate(example)

@@ -34,13 +34,14 @@ class SearchQuery(forms.QueryFilters):
     offset: forms.Offset = 0
     modality: forms.Kind = "any"
     min_confidence: forms.Confidence = None
+    suggest: forms.Suggest = False
 
 
 @router.get("/search", response_model=answers.Answer)
 async def search_words(service: TheService, asked: Annotated[SearchQuery, Query()]) -> Response:
     """Find the pictures and texts that match some words."""
     options = {"k": asked.k, "offset": asked.offset, "modality": asked.modality}
-    more = {"filters": asked.build(), "min_confidence": asked.min_confidence}
+    more = {"filters": asked.build(), "min_confidence": asked.min_confidence, "suggest": asked.suggest}
     found = await service.search(asked.q, **options, **more)
     return payloads.json_response(payloads.answer(found, asked.k))
 
