@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 import re
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from clipsearch.errors import InvalidInputError
 
@@ -34,21 +34,46 @@ class Period(NamedTuple):
     end: datetime
 
 
+class WrittenMoment(datetime):
+    """A bound of a period that depends on the day on which its words are read, such as `last summer`.
+
+    It is a datetime like any other; a saved search keeps the words, and reads them again when it runs.
+
+    Attributes:
+        written: The words.
+        is_end: Whether it is the end of their period, not its start.
+    """
+
+    written: str = ""
+    is_end: bool = False
+
+    @classmethod
+    def of(cls, moment: datetime, written: str, *, is_end: bool) -> Self:
+        """Say of a moment which words it comes from."""
+        made = cls.combine(moment.date(), moment.time())
+        made.written, made.is_end = written, is_end
+        return made
+
+    def __repr__(self) -> str:
+        return repr(datetime.combine(self.date(), self.time()))
+
+
 def parse_period(text: str, now: datetime) -> Period:
     """Read a date as the whole period that it names; now: local time, for what is relative.
 
     Seasons are those of meteorologists in the northern hemisphere: summer is June to August, winter 2023 begins in
     December 2023; `last summer` is the latest that is over. `last week` begins on a Monday; what is so many days,
-    weeks, months or years ago is a day. Raises InvalidInputError for anything else, or a date that does not exist.
+    weeks, months or years ago is a day. The bounds of what is not in an ISO form are WrittenMoment.
+    Raises InvalidInputError for anything else, or a date that does not exist.
     """
     words = " ".join(text.split())
     if len(words) > _MAX_LENGTH:
         raise InvalidInputError(f"{words[:_MAX_LENGTH]!r}... cannot be read as a date: it is too long. {_EXAMPLES}")
     if iso := _ISO.fullmatch(words):
         return _from_iso(words, iso)
-    if season := _SEASON.fullmatch(words.lower()):
-        return _season(words, season, now)
-    return _written_out(words, now)
+    season = _SEASON.fullmatch(words.lower())
+    start, end = _season(words, season, now) if season else _written_out(words, now)
+    return Period(WrittenMoment.of(start, words, is_end=False), WrittenMoment.of(end, words, is_end=True))
 
 
 def _from_iso(words: str, iso: re.Match[str]) -> Period:

@@ -27,13 +27,28 @@ def to_payload(results: Results) -> dict[str, Any]:
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
     lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height. position:
     only of a part of a film or a document: its index, its time in seconds or its page, and text, as a person reads it.
+    suggestions: only where there are any, each with its kind and text.
     """
-    return {
+    payload: dict[str, Any] = {
         "query": results.query,
         "encoder": results.encoder,
         "library": results.library,
         "hits": [_hit_payload(hit) for hit in results],
     }
+    if results.suggestions:
+        payload["suggestions"] = [{"kind": each.kind, "text": each.text} for each in results.suggestions]
+    return payload
+
+
+def suggestion_lines(results: Results) -> list[str]:
+    """Return the suggestions of an answer for a person, a line of each kind."""
+    names = (("spelling", "Spelled otherwise"), ("tag", "Nearest tags"), ("caption", "Nearest captions"))
+    lines = []
+    for kind, name in names:
+        texts = [_excerpt(each.text) for each in results.suggestions if each.kind == kind]
+        if texts:
+            lines.append(f"{name}: {'; '.join(texts)}")
+    return lines
 
 
 def to_json(value: object) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -257,6 +257,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a query that found nothing confident may have meant; it finds something.
+
+    Attributes:
+        kind: `spelling`, the query in words that the library has; `tag`; or `caption`, of the nearest texts.
+        text: The words.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Results(Sequence[Hit]):
     """The ranked answer to one query, best first; a sequence of Hit.
 
@@ -269,6 +282,7 @@ class Results(Sequence[Hit]):
         warnings: What the user should know, such as a truncated query or an index that was not used.
         left_out: How many hits had too little confidence or score, or came after the gap in the scores.
         offset: How many hits of the whole answer stand before these; `offset + len(answer)` is where the next one is.
+        suggestions: Spellings, tags and captions that find something, where nothing is confident and they were wanted.
     """
 
     query: str
@@ -279,6 +293,7 @@ class Results(Sequence[Hit]):
     warnings: tuple[str, ...] = field(default=())
     left_out: int = 0
     offset: int = 0
+    suggestions: tuple[Suggestion, ...] = ()
 
     def __str__(self) -> str:
         """Return a table of the ranks, scores, confidences and paths; `repr` has everything."""
@@ -371,6 +386,39 @@ class Collection:
     name: str
     count: int
     cover: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A search that a library keeps under a name.
+
+    Attributes:
+        name: As it was written.
+        query: The query as it is shown.
+        options: Its options that are not at their defaults, as JSON values.
+        saved_at: When it was saved: ISO 8601, in UTC.
+    """
+
+    name: str
+    query: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    saved_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """The answer of a saved search.
+
+    Attributes:
+        results: The hits.
+        mark: Up to where the library is seen with them, for `remember_search`; None unless only new matches were asked
+            for.
+        k: How many hits were asked for.
+    """
+
+    results: Results
+    mark: str | None = None
+    k: int = 10
 
 
 Box = tuple[float, float, float, float]

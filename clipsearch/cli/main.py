@@ -32,6 +32,8 @@ SECTIONS = {
     },
     "Search": {
         "query": ("clipsearch.cli.query", "Search by words, a picture, or several terms."),
+        "save": ("clipsearch.cli.save", "Keep a search under a name."),
+        "unsave": ("clipsearch.cli.saved", "Delete saved searches."),
         "similar": ("clipsearch.cli.similar", "Search by an item of the library, or a picture."),
         "find": ("clipsearch.cli.find", "List the files that filters allow, newest first."),
         "label": ("clipsearch.cli.label", "Classify pictures by labels that you choose."),
@@ -43,6 +45,7 @@ SECTIONS = {
         "status": ("clipsearch.cli.maintain", "Show what the library holds."),
         "tags": ("clipsearch.cli.tags", "List the tags, and how many files have each."),
         "collections": ("clipsearch.cli.collections", "List the collections with their numbers of files."),
+        "saved": ("clipsearch.cli.saved", "List the saved searches."),
         "models": ("clipsearch.cli.models", "List the encoders that you can choose."),
         "plan": ("clipsearch.cli.plan", "Estimate time, memory, disk and machines."),
         "eval": ("clipsearch.cli.eval", "Measure search quality with captions."),
@@ -123,9 +126,9 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
-    "Exit codes: 0 done; 1 failed, or nothing found with --fail-if-none; 2 wrong usage or input; 3 no library, or nothing in it; 4 another process is "
-    "writing; 5 the library is damaged; 6 the encoder is unavailable or is not the library's; 70 internal error, which "
-    "is a bug; 130 interrupted."
+    "Exit codes: 0 done; 1 failed, or nothing found with --fail-if-none; 2 wrong usage or input; "
+    "3 no library, or nothing in it; 4 another process is writing; 5 the library is damaged; 6 the encoder is "
+    "unavailable or is not the library's; 70 internal error, which is a bug; 130 interrupted."
 ))  # fmt: skip
 @click.version_option(__version__, prog_name="clipsearch")
 def cli() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,14 @@ if TYPE_CHECKING:
 @collapse_option
 @cutoff_options
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
+@click.option(
+    "--suggest/--no-suggest",
+    "suggesting",
+    default=None,
+    help="Without a confident match, say what else finds something.  [default: in a table]",
+)
+@click.option("--saved", metavar="NAME", help="Run a search that `clipsearch save` keeps.")
+@click.option("--new", is_flag=True, help="Of a saved search, only what is new since the last --new.")
 @filter_options
 @shape_options
 @fail_option
@@ -71,6 +80,9 @@ def query(
     image: str | None,
     like: tuple[int, ...],
     unlike: tuple[int, ...],
+    suggesting: bool | None,
+    saved: str | None,
+    new: bool,
     options: SearchOptions,
     as_json: bool,
     paths: bool,
@@ -93,6 +105,7 @@ def query(
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
     clipsearch query -0 "a red car" | xargs -0 ls -l
     find . -newer x | clipsearch query "a red car" --paths-from -
+    clipsearch query --saved beaches --new
     clipsearch query --server https://photos.example.org "a cat"
     clipsearch query --shards ./photos/.clipsearch --shards ./more/.clipsearch "a cat"
 
@@ -100,12 +113,22 @@ def query(
     library. A number and a colon before a term is its weight: 2:cat counts twice.
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0, template)
+    check_template(template)
+    if saved is not None or new:
+        from clipsearch.cli.saved import run_saved
+
+        settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
+        asked = SearchRequest(
+            options=SearchOptions(), shape=shape, folder=current_folder(), shown=bool(showing), template=template
+        )
+        return run_saved(saved, new, asked, showing, settings, folder, server).exit_code(fail_if_none)
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     showing.check()
-    check_template(template)
-    text, image, composed = _read(words, image, like, unlike)
+    text, image, composed = read_query(words, image, like, unlike)
     terms = None if composed is None else str(composed)
+    if shape == "table" if suggesting is None else suggesting:
+        options = replace(options, suggest=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
         shown=bool(showing), template=template,
@@ -145,7 +168,7 @@ def print_answer(given: Answer, shape: str) -> None:
     write_shaped(given.out, shape)
 
 
-def _read(
+def read_query(
     words: tuple[str, ...], image: str | None, like: tuple[int, ...], unlike: tuple[int, ...]
 ) -> tuple[str | None, str | None, Query | None]:
     """Tell what is asked for: a text, a picture, or a query of several terms or an item."""

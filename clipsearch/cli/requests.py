@@ -79,7 +79,6 @@ def answer(
     picture: the absolute path of the picture, for a process that is in another folder. is_here: whether the files of
     the library are those of this machine.
     """
-    from clipsearch.present import to_payload
     from clipsearch.query.parser import parse
 
     image = picture or asked.image
@@ -87,7 +86,18 @@ def answer(
     results = engine.answer(words, image=image, options=asked.options)
     if asked.image is not None:
         results = replace(results, query=asked.image)
+    return shape_answer(results, asked, is_here=is_here)
+
+
+def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> Answer:
+    """Put what was found in the shape that was asked for. is_here: see `answer`."""
+    from clipsearch.present import to_payload
+
     notes = [*map(printable, results.warnings)]
+    if results.suggestions and asked.shape == "table":
+        from clipsearch.present import suggestion_lines
+
+        notes += suggestion_lines(results)
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:

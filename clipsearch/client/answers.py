@@ -27,6 +27,7 @@ from clipsearch.types import (
     PictureInfo,
     Places,
     Results,
+    Suggestion,
     TextLine,
 )
 
@@ -74,9 +75,16 @@ def read_results(query: str, offset: int) -> Callable[[Any], Results]:
             found.texts("warnings"),
             found.whole("left_out"),
             offset,
+            _suggestions(found),
         )
 
     return read
+
+
+def _suggestions(found: Fields) -> tuple[Suggestion, ...]:
+    if not found.has("suggestions"):
+        return ()
+    return tuple(Suggestion(each.text("kind"), each.text("text")) for each in found.objects("suggestions"))
 
 
 def read_listing(value: object) -> Listing:

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, overload
 
-from clipsearch.client import changing, lookup, searching, selections
+from clipsearch.client import changing, lookup, saving, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.async_connection import AsyncConnection
 from clipsearch.client.calls import MAX_COUNT
@@ -16,7 +16,18 @@ from clipsearch.query.options import SearchKeywords, SearchOptions
 from clipsearch.query.terms import Query, Term
 from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
-from clipsearch.types import Collection, Facets, Item, Listing, Modality, Page, Places, Results
+from clipsearch.types import (
+    Collection,
+    Facets,
+    Item,
+    Listing,
+    Modality,
+    Page,
+    Places,
+    Results,
+    SavedAnswer,
+    SavedSearch,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -194,6 +205,45 @@ class AsyncClient:
     async def delete_collection(self, name: str) -> None:
         """See `Client.delete_collection`."""
         await self._connection.run(selections.delete(name))
+
+    async def save_search(
+        self,
+        name: str,
+        text: str | Term | Query | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | None = None,
+        shown: str | None = None,
+        during: str | None = None,
+        **options: Unpack[SearchKeywords],
+    ) -> SavedSearch:
+        """See `Client.save_search`."""
+        chosen = SearchOptions(**options)
+        return await self._connection.run(saving.save(name, text, image, vector, shown, during, chosen))
+
+    async def saved_searches(self) -> list[SavedSearch]:
+        """See `Client.saved_searches`."""
+        return await self._connection.run(saving.saved())
+
+    async def search_saved(
+        self, name: str, *, new: bool = False, k: int | None = None, offset: int | None = None
+    ) -> Results:
+        """See `Client.search_saved`."""
+        return await self._connection.run(saving.search_saved(name, new, k, offset))
+
+    async def run_search(
+        self, name: str, *, new: bool = False, k: int | None = None, offset: int | None = None
+    ) -> SavedAnswer:
+        """See `Client.run_search`."""
+        return await self._connection.run(saving.run(name, new, k, offset))
+
+    async def remember_search(self, name: str, mark: str) -> None:
+        """See `Client.remember_search`."""
+        await self._connection.run(saving.remember(name, mark))
+
+    async def delete_search(self, name: str) -> None:
+        """See `Client.delete_search`."""
+        await self._connection.run(saving.delete(name))
 
     async def index(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, Unpack, overload
 
-from clipsearch.client import changing, lookup, searching, selections
+from clipsearch.client import changing, lookup, saving, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.calls import MAX_COUNT, Steps
 from clipsearch.client.connection import Connection, Link
@@ -17,7 +17,18 @@ from clipsearch.query.options import SearchKeywords, SearchOptions, check_filter
 from clipsearch.query.terms import Query, Term
 from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
-from clipsearch.types import Collection, Facets, Item, Listing, Modality, Page, Places, Results
+from clipsearch.types import (
+    Collection,
+    Facets,
+    Item,
+    Listing,
+    Modality,
+    Page,
+    Places,
+    Results,
+    SavedAnswer,
+    SavedSearch,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -297,6 +308,43 @@ class Client:
     def delete_collection(self, name: str) -> None:
         """Delete a collection; its items stay. Raises InvalidInputError for an unknown one."""
         self._connection.run(selections.delete(name))
+
+    def save_search(
+        self,
+        name: str,
+        text: str | Term | Query | None = None,
+        *,
+        image: Picture | None = None,
+        vector: Vector | None = None,
+        shown: str | None = None,
+        during: str | None = None,
+        **options: Unpack[SearchKeywords],
+    ) -> SavedSearch:
+        """Save a search under a name, as `SearchEngine.save_search` does; a picture is read here and sent."""
+        chosen = SearchOptions(**options)
+        return self._connection.run(saving.save(name, text, image, vector, shown, during, chosen))
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """List the saved searches in order of their names."""
+        return self._connection.run(saving.saved())
+
+    def search_saved(self, name: str, *, new: bool = False, k: int | None = None, offset: int | None = None) -> Results:
+        """Run a saved search, as `SearchEngine.search_saved` does."""
+        return self._connection.run(saving.search_saved(name, new, k, offset))
+
+    def run_search(
+        self, name: str, *, new: bool = False, k: int | None = None, offset: int | None = None
+    ) -> SavedAnswer:
+        """Run a saved search and remember nothing, as `SearchEngine.run_search` does."""
+        return self._connection.run(saving.run(name, new, k, offset))
+
+    def remember_search(self, name: str, mark: str) -> None:
+        """Let matches count as seen, as `SearchEngine.remember_search` does."""
+        self._connection.run(saving.remember(name, mark))
+
+    def delete_search(self, name: str) -> None:
+        """Delete a saved search. Raises InvalidInputError for an unknown one."""
+        self._connection.run(saving.delete(name))
 
     def index(
         self,

@@ -24,6 +24,7 @@ from clipsearch.errors import ServerError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.states import StateChangedError
 from clipsearch.store.catalog import Match
+from clipsearch.store.near_words import NearWord
 from clipsearch.store.phrases import SelectiveWords
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import Spreads, read_spreads
@@ -359,6 +360,18 @@ class RemoteSnapshot(Snapshot):
         """Return the ids of the items that a filter allows, beyond one id: int64, ascending."""
         ids = _decode(self._ask("ids", filters=to_form(wanted)), "numbers", "<i8")
         return ids[np.searchsorted(ids, after, side="right") :]
+
+    def near_words(self, word: str, wanted: Filter | None, most: int) -> tuple[NearWord, ...] | None:
+        """Return no words: a server is not asked for them."""
+        return ()
+
+    def tags_like(self, texts: Sequence[str], wanted: Filter | None) -> list[str]:
+        """Return no tags: a server is not asked for them."""
+        return []
+
+    def tag_counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Return no counts: a server is not asked for them."""
+        return {}
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, and how many there are."""

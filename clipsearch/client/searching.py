@@ -103,14 +103,14 @@ def parts_of(values: Iterable[T], size: int) -> Iterator[list[T]]:
 def _by_text(text: object, options: SearchOptions) -> Call[Results]:
     if not isinstance(text, str):
         raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
-    asked = {"text": text, "hybrid": options.hybrid, **_form(options)}
+    asked = {"text": text, "hybrid": options.hybrid, **form_of(options)}
     return Call("POST", "/v1/search", read_results(text, options.offset), asked)
 
 
 def _by_vector(vector: NDArray[np.float64], options: SearchOptions) -> Call[Results]:
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise InvalidInputError("A query vector has NaN or infinity, or is no row of numbers.")
-    asked = {"vector": vector.tolist(), "kind": options.kind, **_form(options)}
+    asked = {"vector": vector.tolist(), "kind": options.kind, **form_of(options)}
     return Call("POST", "/v1/search", read_results("vector", options.offset), asked)
 
 
@@ -129,7 +129,7 @@ def _by_terms(query: Query, options: SearchOptions) -> Call[Results]:
             "and name them by id."
         )
     if not sources:
-        asked = {"query": str(query), **_form(options)}
+        asked = {"query": str(query), **form_of(options)}
         return Call("POST", "/v1/search", read_results(str(query), options.offset), asked)
     sent = Query(tuple(_uploaded(part) for part in query))
     return _with_picture(read_picture_file(sources.pop()), str(query), {"query": str(sent)}, options)
@@ -140,11 +140,11 @@ def _uploaded(part: Weighted) -> Weighted:
 
 
 def _with_picture(data: bytes, name: str, form: dict[str, str], options: SearchOptions) -> Call[Results]:
-    given = {**form, "options": json.dumps(_form(options))}
+    given = {**form, "options": json.dumps(form_of(options))}
     return Call("POST", "/v1/search/image", read_results(name, options.offset), picture=data, form=given)
 
 
-def _form(options: SearchOptions) -> dict[str, Any]:
+def form_of(options: SearchOptions) -> dict[str, Any]:
     """Return the options of a search as a request has them."""
     return {
         "k": options.k,
@@ -157,4 +157,5 @@ def _form(options: SearchOptions) -> dict[str, Any]:
         "min_score": options.min_score,
         "fusion": options.fusion,
         "whole": True,
+        **({"suggest": True} if options.suggest else {}),
     }

@@ -17,11 +17,14 @@ from clipsearch.query.embedding import Embedder
 from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.exporting import EngineExports
 from clipsearch.query.reading import EngineReads
+from clipsearch.query.saving import EngineSaved
 from clipsearch.query.writing import TIMEOUT
 from clipsearch.store.library import Library
 
 
-class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds, EngineExports):
+class SearchEngine(
+    EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds, EngineExports, EngineSaved
+):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:

@@ -34,6 +34,7 @@ class SearchKeywords(TypedDict, total=False):
     min_confidence: float | None
     min_score: float | None
     cut: bool
+    suggest: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class SearchOptions:
         min_confidence: Leave out hits below this confidence, from 0 to 1.
         min_score: Leave out hits below this cosine, from -1 to 1.
         cut: Leave out hits after the gap in the scores.
+        suggest: Say, where nothing is confident, what else would find something.
         kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
 
     Raises:
@@ -70,6 +72,7 @@ class SearchOptions:
     min_confidence: float | None = None
     min_score: float | None = None
     cut: bool = False
+    suggest: bool = False
     kind: str | None = None
 
     def __post_init__(self) -> None:

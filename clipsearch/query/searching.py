@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -30,7 +31,7 @@ from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_single
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
-from clipsearch.types import EncoderPin, Modality, Results
+from clipsearch.types import EncoderPin, Hit, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
@@ -73,6 +74,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        suggest: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -88,6 +90,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        suggest: bool = False,
     ) -> list[Results]: ...
     def search(
         self,
@@ -107,6 +110,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        suggest: bool = False,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -127,6 +131,7 @@ class EngineSearches:
             min_confidence: Leave out hits below this confidence, from 0 to 1; a hit without a confidence stays.
             min_score: Leave out hits below this cosine, from -1 to 1.
             cut: Leave out hits after the gap in the scores.
+            suggest: Where nothing is confident, put into `suggestions` of the answer what else would find something.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -143,6 +148,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+            suggest=suggest,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -207,6 +213,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        suggest: bool = False,
     ) -> list[Results]:
         """Find the best matches of several queries of one kind.
 
@@ -225,6 +232,7 @@ class EngineSearches:
             min_confidence: See `search`.
             min_score: See `search`.
             cut: See `search`.
+            suggest: See `search`.
 
         Returns:
             One Results for each query, in order.
@@ -235,6 +243,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
+            suggest=suggest,
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 
@@ -295,8 +304,28 @@ class EngineSearches:
                     found = rank_deeply(snapshot, key, options.end, fetch, deeper)
                     answers.append(make_page(block.names[0], pin, snapshot, found, options, block.warnings[0], folder))
                     continue
-                answers += answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
+                found = answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
+                if options.suggest:
+                    found = self._suggested(found, batch, texts[part] if texts else None, options.modalities)
+                answers += found
         return answers
+
+    def _suggested(
+        self, answers: list[Results], batch: QueryBatch, texts: Sequence[str] | None, modalities: Sequence[Modality]
+    ) -> list[Results]:
+        """Return the answers of a batch, those in which nothing stands out with suggestions."""
+        from clipsearch.query.suggesting import MOST, suggest
+
+        def captions(number: int) -> list[Hit]:
+            if Modality.TEXT not in modalities or not batch.snapshot.live_count(Modality.TEXT):
+                return []
+            own = replace(batch, queries=batch.queries[number : number + 1])
+            return retrieve(self._retriever, own, MOST, (Modality.TEXT,))[0].hits[:MOST]
+
+        return [
+            suggest(batch.snapshot, found, texts[i] if texts else None, batch.filters, partial(captions, i))
+            for i, found in enumerate(answers)
+        ]
 
     @no_fork()
     def _search_composed(self, query: Query, options: SearchOptions) -> Results:
@@ -317,7 +346,12 @@ class EngineSearches:
                 key = (*embedded.key(), options.fusion, options.filters, options.modalities)
                 found = rank_deeply(snapshot, key, options.end, fetch, deeper, embedded.excluded)
                 return make_page(str(query), pin, snapshot, found, options, notes, folder)
-            return answer_fully([str(query)], pin, snapshot, fetch, options, [notes], folder)[0]
+            (answer,) = answer_fully([str(query)], pin, snapshot, fetch, options, [notes], folder)
+            if not options.suggest:
+                return answer
+            from clipsearch.query.suggesting import suggest
+
+            return suggest(snapshot, answer, None, options.filters, tuple)
 
     def _with_encoder(self, answer: Callable[[EncoderPin], T]) -> T:
         """Answer by the library's encoder; begin again if another one has taken its place meanwhile."""

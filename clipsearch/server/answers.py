@@ -64,6 +64,13 @@ class Hit(_Open):
     thumbnail: str | None
 
 
+class Suggestion(_Open):
+    """What a query that found nothing confident may have meant."""
+
+    kind: str = Field(description="`spelling`, the query in words of the library; `tag`; or `caption`.")
+    text: str
+
+
 class Answer(_Open):
     """A ranked answer, best first."""
 
@@ -75,6 +82,7 @@ class Answer(_Open):
     warnings: list[str]
     left_out: int = Field(description="Hits with too little confidence or score, or after the gap.")
     next_offset: int | None = Field(description="The `offset` of the next hits; null after the last.")
+    suggestions: list[Suggestion] = Field(default=[], description="Only where they were asked for, and there are any.")
 
 
 class Listing(_Open):

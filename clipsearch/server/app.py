@@ -37,6 +37,7 @@ ROUTES = (
     "metrics",
     "records",
     "search",
+    "searches",
     "session",
     "shards",
     "tags",

@@ -16,7 +16,7 @@ _REF = {"$ref": "#/components/schemas/Problem"}
 _OWN_WORK = frozenset({"jobs", "metrics", "session"})
 """Tags of routes that do not wait for the library; what else they answer, they say themselves."""
 
-_ENCODING = frozenset({"embeddings", "records", "search"})
+_ENCODING = frozenset({"embeddings", "records", "search", "searches"})
 """Tags of routes that need the encoder of the library."""
 
 

@@ -33,6 +33,9 @@ Whole = Annotated[
     bool,
     Field(description="All that is known: captions and texts are not cut, scores are not rounded."),
 ]
+Suggest = Annotated[
+    bool, Field(description="Say in `suggestions`, where nothing is confident, what else would find something.")
+]
 Moment = Annotated[str, Field(min_length=10, max_length=32)]
 Cursor = Annotated[str, Field(max_length=64, description="What the page before gave.")]
 Score = Annotated[float | None, Field(ge=-1, le=1, description="Leave out hits of lower cosine.")]
@@ -117,6 +120,7 @@ class Options(_Closed):
     min_confidence: Confidence = None
     min_score: Score = None
     fusion: Fusion = "auto"
+    suggest: Suggest = False
     whole: Whole = False
 
     def keywords(self) -> dict[str, Any]:

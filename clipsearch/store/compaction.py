@@ -17,7 +17,17 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, and_, delet
 
 from clipsearch.errors import LibraryError
 from clipsearch.filtering import Filter
-from clipsearch.store import catalog, collections, full_text, generations, recognised, second_set, shards, tags
+from clipsearch.store import (
+    catalog,
+    collections,
+    full_text,
+    generations,
+    recognised,
+    searches,
+    second_set,
+    shards,
+    tags,
+)
 from clipsearch.store.database import transaction
 from clipsearch.store.dialect import is_postgres
 from clipsearch.store.filters import matching_rows
@@ -104,6 +114,7 @@ def commit(writer: Writer, compacted: Compacted, generation: catalog.Generation 
             raise LibraryError("The library was changed while it was compacted. Nothing is lost. Run again.")
         _erase_deleted(connection, modality)
         _renumber(connection, modality)
+        searches.renumber(connection, modality, compacted.old_rows)
         for table in (tombstones, segments):
             connection.execute(delete(table).where(table.c.modality == modality))
         advance(connection, Appended(list(compacted.segments)))

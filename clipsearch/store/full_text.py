@@ -238,6 +238,17 @@ def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select
     return query if allowed is None else query.where(allowed)
 
 
+def having_any(
+    connection: Connection, wanted: Sequence[Phrase], allowed: ColumnElement[bool] | None
+) -> Select[tuple[int]]:
+    """Build the query for the ids of live items that have any of these phrases, and that a condition allows."""
+    if is_postgres(connection):
+        ways = [Phrase(separate(each.words), each.is_start) for each in wanted]
+        query = select(items.c.id).where(items.c.id.in_(_postgres().matching([ways])), ~items.c.deleted)
+        return query if allowed is None else query.where(allowed)
+    return _matching_items(either([phrase_of(each) for each in wanted]), allowed)
+
+
 def is_there(connection: Connection) -> bool:
     """Tell whether a library has an index of words; older ones have none."""
     return is_postgres(connection) or inspect(connection).has_table(_table.name)

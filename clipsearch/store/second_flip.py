@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, and_, delete, exists, insert, not_, se
 
 from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.errors import LibraryError
-from clipsearch.store import catalog, full_text, second_set
+from clipsearch.store import catalog, full_text, searches, second_set
 from clipsearch.store.dialect import is_postgres
 from clipsearch.store.records import RootKind
 from clipsearch.store.revision import change
@@ -61,6 +61,7 @@ def flip(writer: SecondWriter, pin: EncoderPin) -> None:
                 "The library was changed before the flip. Nothing is lost. Run again: clipsearch reindex"
             )
         hide_deleted(connection)
+        changed = searches.note_changes(connection)
         differing = list(_differing_words(connection))
         for chunk in chunks(differing):
             full_text.remove(connection, chunk)
@@ -71,6 +72,7 @@ def flip(writer: SecondWriter, pin: EncoderPin) -> None:
         _swap_settings(connection)
         for chunk in chunks(differing):
             full_text.add_again(connection, chunk)
+        searches.restart(connection, changed)
         _keep(connection)
         _read_again(connection)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import EncoderChangedError, StoreCorruptError
@@ -30,6 +30,9 @@ from clipsearch.store.spreads import Spreads, get_spreads
 from clipsearch.store.vectors import Rows, SegmentReader
 from clipsearch.store.word_statistics import WordMatch, WordStatistics
 from clipsearch.types import EncoderPin, Facets, Item, Modality, PicturePart, Places, TextLine
+
+if TYPE_CHECKING:
+    from clipsearch.store.near_words import NearWord
 
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
@@ -221,6 +224,27 @@ class Snapshot:
         """Return the best items that have all words and that a filter allows; see `word_statistics.matches`."""
         allowed = None if wanted is None else condition(self._connection, absolute(wanted), self._base)
         return word_statistics.matches(self._connection, selective, allowed, limit)
+
+    def near_words(self, word: str, wanted: Filter | None, most: int) -> tuple[NearWord, ...] | None:
+        """Return words of the library that are spelled much like one; None where it has that; see store/near_words."""
+        from clipsearch.store import near_words
+
+        return near_words.near_words(self._connection, near_words.fold(word), self._condition(wanted), most)
+
+    def tags_like(self, texts: Sequence[str], wanted: Filter | None) -> list[str]:
+        """Return tags of items that a filter allows which are spelled much like one of some texts."""
+        from clipsearch.store import near_words
+
+        return near_words.tags_like(self._connection, texts, self._condition(wanted))
+
+    def tag_counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Count the items that have each of these folded tags, up to a thousand."""
+        from clipsearch.store import near_words
+
+        return near_words.tag_counts(self._connection, names)
+
+    def _condition(self, wanted: Filter | None) -> ColumnElement[bool] | None:
+        return None if wanted is None else condition(self._connection, absolute(wanted), self._base)
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""

@@ -102,7 +102,7 @@ def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str,
 
     Anything but a text is of a damaged catalog, and left out.
     """
-    if not _is_there(connection):
+    if not is_there(connection):
         return {}
     found: dict[int, dict[str, str]] = {}
     for item_id, folded, name in connection.exec_driver_sql(_NAMES, (to_parameter(ids),)):
@@ -129,7 +129,7 @@ def count_tags(connection: Connection) -> list[tuple[str, int]]:
 
 def count_tags_of(connection: Connection, shown: Select[tuple[int]]) -> list[tuple[str, int]]:
     """Return each tag of some items, by a query of their ids, as `count_tags` does of all."""
-    return _counts(connection, shown).ranked() if _is_there(connection) else []
+    return _counts(connection, shown).ranked() if is_there(connection) else []
 
 
 class _TagCounts(NamedTuple):
@@ -191,11 +191,12 @@ def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 
 def _require(connection: Connection) -> None:
-    if not _is_there(connection):
+    if not is_there(connection):
         raise LibraryError(
             "The library was written by an earlier version of clipsearch, without tags. Run once: clipsearch index"
         )
 
 
-def _is_there(connection: Connection) -> bool:
+def is_there(connection: Connection) -> bool:
+    """Tell whether a library has tags; older ones have none."""
     return is_postgres(connection) or connection.exec_driver_sql(_IS_THERE).first() is not None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from sqlalchemy import Connection
@@ -26,6 +26,7 @@ from clipsearch.store import (
     imports,
     item_changes,
     recognised,
+    searches,
     shards,
     tags,
 )
@@ -273,6 +274,22 @@ class Writer:
         """Delete a collection; its items stay."""
         with change(self._connection) as connection:
             collections.erase(connection, name)
+
+    def save_search(self, name: str, asked: Mapping[str, Any], saved_at: str) -> None:
+        """Store a search under a name, with a mark after all that there is; when it returns that is durable."""
+        with transaction(self._connection) as connection:  # no new revision: a reader keeps nothing of searches
+            mark = searches.current(connection)
+            searches.put(connection, searches.StoredSearch(name, asked, saved_at, mark))
+
+    def remember_search(self, name: str, saved_at: str, mark: searches.Mark) -> None:
+        """Store up to where the matches of a search were seen."""
+        with transaction(self._connection) as connection:  # no new revision, as above
+            searches.remember(connection, name, saved_at, mark)
+
+    def delete_search(self, name: str) -> None:
+        """Delete a saved search."""
+        with transaction(self._connection) as connection:  # no new revision, as above
+            searches.erase(connection, name)
 
     def add_root(self, base: str, path: str) -> Scope:
         """Return the scope of a resolved absolute path; add a root if no root contains it."""

@@ -13,6 +13,27 @@ from clipsearch import AsyncClient, Filter, Indexed, Picture, Text
 from clipsearch.query.options import SearchOptions
 from tests.support.serving import TOKEN
 
+
+def saved(e, f):
+    """What is kept of searches, and what they find."""
+    folder = Filter(folders=(str(f / "photos"),))
+    made = [
+        e.save_search("Waves / 夏", "waves", k=3, filters=~folder | Filter(types=("image",)), min_confidence=0.1),
+        e.save_search("terms", Text("waves") - Indexed(2), fusion="rank", modality="image"),
+        e.save_search("looks", image=str(f / "photos/sea/p002.jpg"), exclude_self=True, k=4),
+        e.save_search("vector", vector=np.linspace(-1, 1, 257), kind="text", shown="a ramp", during="last year"),
+    ]
+    names = [each.name for each in made]
+    answers = [e.search_saved(name, k=2) for name in (names[0].upper(), *names[1:])]
+    assert len(answers[2]) == 2
+    new = [e.search_saved(names[0], new=True), e.run_search(names[0]), e.run_search(names[0], new=True).results]
+    told = [(each.name, each.query, dict(each.options)) for each in e.saved_searches()]
+    assert e.saved_searches() == sorted(made, key=lambda each: each.name.casefold())
+    for name in names:
+        e.delete_search(name)
+    return told, answers, new, e.saved_searches()
+
+
 CALLS = {
     "words": lambda e, f: e.search("a red bicycle"),
     "a page": lambda e, f: e.search("a red bicycle", k=2, offset=3),
@@ -60,6 +81,11 @@ CALLS = {
     "places": lambda e, f: e.places(),
     "places in a box": lambda e, f: e.places(Filter(box=(-10, 170, 10, -170)), cells=3),
     "collections": lambda e, f: (e.collections(), e.find(Filter(collections=("Summer",)))),
+    "suggestions": lambda e, f: (
+        e.search("zqxwv bycicle", suggest=True, min_confidence=1.0, k=3),
+        e.search("zqxwv bycicle", min_confidence=1.0, k=3),
+    ),
+    "saved searches": lambda e, f: saved(e, f),
     "page": lambda e, f: e.page(limit=4),
     "items": lambda e, f: list(e.items(Filter(types=("image",)), batch=2)),
     "stored vectors": lambda e, f: e.vectors(["sku-3", "sku-1", "sku-3"]).tolist(),
@@ -117,6 +143,11 @@ WRONG = {
     "a name of none": lambda e, f: e.rename_collection("Winter", "x"),
     "no collection": lambda e, f: e.delete_collection("Winter"),
     "a collection of nothing": lambda e, f: e.collect("Summer", add=["none"]),
+    "an unknown search": lambda e, f: e.search_saved("Winter"),
+    "no search": lambda e, f: e.delete_search("Winter"),
+    "nothing to remember": lambda e, f: e.remember_search("Winter", "x"),
+    "a search for nothing": lambda e, f: e.save_search("x", " "),
+    "a saved picture among terms": lambda e, f: e.save_search("x", Text("a") + Picture(str(f / "photos/sea/p002.jpg"))),
     "a tag of nothing": lambda e, f: e.tag("none", add="x"),
     "a tag twice": lambda e, f: e.tag(1, add="x", remove="X"),
     "too many cells": lambda e, f: e.places(cells=500),

@@ -11,7 +11,16 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from clipsearch.server import answers, forms, forms_embeddings, forms_jobs, forms_records, forms_selections, problems
+from clipsearch.server import (
+    answers,
+    forms,
+    forms_embeddings,
+    forms_jobs,
+    forms_records,
+    forms_searches,
+    forms_selections,
+    problems,
+)
 from clipsearch.server.app import create_app
 from clipsearch.server.examples import ANSWERS
 from clipsearch.server.routes import session
@@ -77,7 +86,7 @@ def test_an_operation_says_what_it_may_answer_and_no_more(engine):
     assert statuses["post", "/v1/find"] == statuses["get", "/v1/stats"] | {"400", "408", "413", "422"}
     assert not [where for where, found in statuses.items() if "405" in found]
     changing = {path for (_, path), found in statuses.items() if "423" in found}
-    assert {path.split("/")[2] for path in changing} == {"records", "tags", "collections"}
+    assert {path.split("/")[2] for path in changing} == {"records", "tags", "collections", "searches"}
 
 
 def test_answers_and_parameters_have_examples_that_hold(engine):
@@ -90,7 +99,17 @@ def test_answers_and_parameters_have_examples_that_hold(engine):
         if "$ref" in response.get("content", {}).get("application/json", {}).get("schema", {})
     }
     assert returned <= set(ANSWERS) and len(returned) >= 10
-    modules = (answers, forms, forms_embeddings, forms_jobs, forms_records, forms_selections, session, problems)
+    modules = (
+        answers,
+        forms,
+        forms_embeddings,
+        forms_jobs,
+        forms_records,
+        forms_searches,
+        forms_selections,
+        problems,
+        session,
+    )
     models = {name: value for module in modules for name, value in vars(module).items()}
     for name, example in ANSWERS.items():
         models[name].model_validate(example)

@@ -31,7 +31,8 @@ _TURNS = 4
 """How often a search begins again while libraries of servers change."""
 
 _WRITES = (
-    "add", "build", "collect", "delete", "delete_collection", "index", "index_metadata", "rename_collection", "tag",
+    "add", "build", "collect", "delete", "delete_collection", "delete_search", "index", "index_metadata",
+    "remember_search", "rename_collection", "run_search", "save_search", "saved_searches", "search_saved", "tag",
     "update",
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ from clipsearch.query.joint.rows import JointRows
 from clipsearch.ranking import are_unit
 from clipsearch.store.catalog import Match
 from clipsearch.store.full_text import Keywords
+from clipsearch.store.near_words import NearWord
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.snapshot import SAMPLE_ROWS, Snapshot
 from clipsearch.store.spreads import Spreads
@@ -235,6 +236,26 @@ class JointSnapshot(Snapshot):
         filters = self._filters(wanted)
         parts = [(each.number, each.state, own) for each, own in zip(self._parts, filters, strict=True)]
         return [merging.keyword_search(parts, text, limit) for text in texts]
+
+    def near_words(self, word: str, wanted: Filter | None, most: int) -> tuple[NearWord, ...] | None:
+        """Return words of the libraries that are spelled much like one; None where one of them has that."""
+        parts = zip(self._parts, self._filters(wanted), strict=True)
+        found = [each.state.near_words(word, own, most) for each, own in parts]
+        if None in found:
+            return None
+        best = sorted((near for words in found for near in words or ()), key=lambda each: (each.score, each.word))
+        once = {near.word: near for near in best}
+        return tuple(reversed(sorted(once.values(), key=lambda each: each.score)))[:most]
+
+    def tags_like(self, texts: Sequence[str], wanted: Filter | None) -> list[str]:
+        """Return tags that are spelled much like one of some texts, of one library after the other."""
+        parts = zip(self._parts, self._filters(wanted), strict=True)
+        return [*dict.fromkeys(name for each, own in parts for name in each.state.tags_like(texts, own))]
+
+    def tag_counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Count the items that have each of these folded tags, up to a thousand in each library."""
+        counts = [each.state.tag_counts(names) for each in self._parts]
+        return {name: sum(count.get(name, 0) for count in counts) for name in names}
 
     def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""

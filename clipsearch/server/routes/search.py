@@ -34,13 +34,14 @@ class SearchQuery(forms.QueryFilters):
     offset: forms.Offset = 0
     modality: forms.Kind = "any"
     min_confidence: forms.Confidence = None
+    suggest: forms.Suggest = False
 
 
 @router.get("/search", response_model=answers.Answer)
 async def search_words(service: TheService, asked: Annotated[SearchQuery, Query()]) -> Response:
     """Find the pictures and texts that match some words."""
     options = {"k": asked.k, "offset": asked.offset, "modality": asked.modality}
-    more = {"filters": asked.build(), "min_confidence": asked.min_confidence}
+    more = {"filters": asked.build(), "min_confidence": asked.min_confidence, "suggest": asked.suggest}
     found = await service.search(asked.q, **options, **more)
     return payloads.json_response(payloads.answer(found, asked.k))
 
@@ -48,6 +49,13 @@ async def search_words(service: TheService, asked: Annotated[SearchQuery, Query(
 @router.post("/search", response_model=answers.Answer)
 async def search(service: TheService, asked: forms.Search) -> Response:
     """Find the pictures and texts that match a query of one kind."""
+    query, options = await read_search(service, asked)
+    found = await service.search(query, **options)
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+
+
+async def read_search(service: Service, asked: forms.Search) -> tuple[Any, dict[str, Any]]:
+    """Return the query of a request, and its options by keyword. Raises InvalidInputError, MediaError."""
     options = asked.keywords()
     query: Any = asked.text
     if asked.text is not None:
@@ -64,8 +72,7 @@ async def search(service: TheService, asked: forms.Search) -> Response:
         options["image"] = await service.run_upload(
             pictures.open_given, service, _allowed_url(service, asked.image_url)
         )
-    found = await service.search(query, **options)
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return query, options
 
 
 @router.post("/search/image", response_model=answers.Answer)

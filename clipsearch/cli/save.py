@@ -1,0 +1,87 @@
+"""clipsearch save."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.options import library_option, note, read_settings, search_options
+from clipsearch.cli.query import query, read_query
+from clipsearch.cli.remote import server_options
+from clipsearch.errors import InvalidInputError
+from clipsearch.query.options import SearchOptions
+
+if TYPE_CHECKING:
+    from clipsearch.client.client import Client
+
+_QUERY = {"words", "image", "like", "unlike", "negate"}
+
+
+def _save(
+    name: str,
+    words: tuple[str, ...],
+    image: str | None,
+    like: tuple[int, ...],
+    unlike: tuple[int, ...],
+    options: SearchOptions,
+    library: str | None,
+    server: Client | None,
+) -> None:
+    """Keep a search in the library under a name, in place of one of that name.
+
+    \b
+    clipsearch save beaches "a beach" --on "last year" -k 50
+    clipsearch save cat --image cat.jpg
+    clipsearch query --saved beaches
+    clipsearch query --saved beaches --new
+
+    It takes the words and options of `clipsearch query` that say what is found. Dates in words, as "last month", are
+    read each time that the search runs.
+    """  # noqa: D301 - click wants the character itself
+    from clipsearch.paths import printable
+
+    if bool(words or like or unlike) == (image is not None):
+        raise InvalidInputError('Say what to look for, in words or with --image: clipsearch save cats "a cat"')
+    text, picture, composed = read_query(words, image, like, unlike)
+    given = {each.name: getattr(options, each.name) for each in fields(options)}
+    asked = text if composed is None else composed
+    if server is not None:
+        found = server.save_search(name, asked, image=picture, **given)
+    else:
+        settings, folder = read_settings(library=library)
+        from clipsearch.query.opening import open_library
+
+        with open_library(folder, settings) as engine:
+            found = engine.save_search(name, asked, image=picture, **given)
+    note(f"Saved: {printable(found.name)}. Run it: clipsearch query --saved NAME. Only what is new: --new")
+
+
+def says_what_is_found(option: click.Parameter) -> bool:
+    """Tell whether an option of `query` is about what is found, not about how it is shown."""
+    names = _QUERY.union(each.name for each in fields(SearchOptions))
+    return option.name in names or str(option.name).startswith("filter_")
+
+
+def _command() -> click.Command:
+    """Make the command, whose options are those of `query` that say what is found: a new one comes along."""
+
+    @click.command(cls=FilteringCommand)
+    @library_option
+    @server_options
+    def own(**given: object) -> None:
+        """Carry options."""
+
+    shared = [each for each in query.params if says_what_is_found(each)]
+    name = click.Argument(["name"])
+    return FilteringCommand(
+        "save",
+        params=[name, *shared, *own.params],
+        callback=server_options(filter_options(search_options(_save))),
+        help=_save.__doc__,
+    )
+
+
+save = _command()
