@@ -12,6 +12,7 @@ import click
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
+    crop_option,
     current_folder,
     cutoff_options,
     library_option,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=FilteringCommand)
 @click.argument("item", metavar="ID|PATH|URL")
+@crop_option
 @match_options
 @collapse_option
 @cutoff_options
@@ -60,6 +62,7 @@ def similar(
     \b
     clipsearch similar photos/cat.jpg
     clipsearch similar 17 -k 5
+    clipsearch similar photos/cat.jpg --crop 0.5,0.5,0.5,0.5
 
     A whole number is the id of an item, as --json shows it; anything else is a path or a URL. An item of the library
     needs no encoder, because its vector is stored. The item itself is left out.
@@ -69,17 +72,17 @@ def similar(
     asked = SearchRequest(
         options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing)
     )
-    number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
+    number = None if options.crop is not None else re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     if server is not None:
         refuse_local(written(showing))
-        there = int(number[1]) if number else _item_there(server, item)
+        there = int(number[1]) if number else None if options.crop is not None else _item_there(server, item)
         return print_answer(answer(server, _by(asked, item, there), is_here=False), shape)
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.opening import open_library
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
-    found = int(number[1]) if number else item_at(engine.library, item)
+    found = int(number[1]) if number else None if options.crop is not None else item_at(engine.library, item)
     put_out(answer(engine, _by(asked, item, found)), shape, showing, settings, folder)
 
 

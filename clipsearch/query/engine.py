@@ -15,12 +15,13 @@ from clipsearch.query.changing import EngineChanges
 from clipsearch.query.collecting import EngineCollections
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.embeds import EngineEmbeds
+from clipsearch.query.matching import EngineMatches
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.writing import TIMEOUT
 from clipsearch.store.library import Library
 
 
-class SearchEngine(EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds):
+class SearchEngine(EngineAsync, EngineMatches, EngineReads, EngineChanges, EngineCollections, EngineEmbeds):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 
     Attributes:

@@ -23,7 +23,7 @@ from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.composed import embed_terms, rank_composed_rows, retrieve_composed
 from clipsearch.query.deep import is_deep, make_page, rank_deeply
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.options import SearchOptions, check_kind
+from clipsearch.query.options import SearchOptions, check_crop, check_kind
 from clipsearch.query.retrieval import Ranking, rank_rows, retrieve
 from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
@@ -33,6 +33,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Modality, Results
 
 if TYPE_CHECKING:
+    from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
@@ -73,6 +74,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        crop: Written | None = None,
     ) -> Results: ...
     @overload
     def search(
@@ -107,6 +109,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        crop: Written | None = None,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -127,6 +130,8 @@ class EngineSearches:
             min_confidence: Leave out hits below this confidence, from 0 to 1; a hit without a confidence stays.
             min_score: Leave out hits below this cosine, from -1 to 1.
             cut: Leave out hits after the gap in the scores.
+            crop: The part of `image` to search by: left, top, width and height from 0 to 1 of the upright picture's
+                width and height, or a str such as `120,80,400,300px`. None for all of it.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -143,6 +148,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+            crop=crop,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -182,6 +188,7 @@ class EngineSearches:
         """
         read_single(text, image, vector)
         check_kind(options, vector)
+        check_crop(options, image)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:
@@ -249,6 +256,7 @@ class EngineSearches:
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
         check_kind(options, vectors)
+        check_crop(options, images)
         return self._with_encoder(
             lambda pin: self._search_by(pin, options, texts=texts, images=images, vectors=vectors)
         )
@@ -269,7 +277,7 @@ class EngineSearches:
             blocks = vector_blocks(vectors, pin.dim)
         else:
             queries = texts if texts is not None else images or ()
-            blocks = embedded_blocks(self._embedder_for(pin), queries, are_texts=texts is not None)
+            blocks = embedded_blocks(self._embedder_for(pin), queries, are_texts=texts is not None, crop=options.crop)
         for block in blocks:
             part = slice(len(answers), len(answers) + len(block.names))
             excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()
