@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clipsearch.config import Settings
+from clipsearch.crop import Crop
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError, WorkerUnavailableError
 from clipsearch.filtering import Filter
 from clipsearch.media.local_features import SIDE, Placement, describe, locate, require_opencv
@@ -37,6 +38,9 @@ SURE = 30
 
 SECONDS = 30.0
 """After which no further candidate is compared."""
+
+_TURNS = (1, 2, 3, 3, 3)
+"""How many candidates of the whole picture come for each of a view."""
 
 _AT_ONCE = 16
 """Candidates that are compared before it is decided whether to go on."""
@@ -79,18 +83,44 @@ def find_originals(
     until = time.monotonic() + SECONDS
     picture = open_image(image, max(engine.encoder.picture_side, SIDE), engine._settings, crop)
     options = SearchOptions(k=CANDIDATES, modality=Modality.IMAGE, filters=filters)
-    found = engine._search_batch(options, images=[picture])[0]
-    comparison = _Comparison(engine, picture)
-    looks = list(comparison.run(found, until))
+    answers = engine._search_batch(options, images=_views(picture))
+    found, candidates = answers[0], _merge(answers)
+    looks = list(_Comparison(engine, picture).run(candidates, until))
     warnings = list(found.warnings)
-    if len(looks) < len(found) and not _is_sure(looks):
-        warnings.append(f"Only {len(looks):,} of {len(found):,} candidates were compared within {SECONDS:g} seconds.")
+    if len(looks) < len(candidates) and not _is_sure(looks):
+        warnings.append(
+            f"Only {len(looks):,} of {len(candidates):,} candidates were compared within {SECONDS:g} seconds."
+        )
     name = os.fspath(image) if isinstance(image, str | os.PathLike) else found.query
     return Matches(
         name, found.encoder, found.library, _ranked(looks, k), len(looks),
         tuple(Unread(each.hit.item, each.hit.score, each.reason) for each in looks if each.reason is not None),
         tuple(warnings),
     )  # fmt: skip
+
+
+def _views(picture: Image) -> list[Image]:
+    """Return a picture and parts of it: what is around a picture in a screenshot or a frame hides it from the encoder.
+
+    The middle, and of the longer side the middle half, the first half and the second.
+    """
+    width, height = picture.size
+    parts = [Crop(0.15, 0.15, 0.7, 0.7)]
+    for start in (0.25, 0.0, 0.5):
+        parts.append(Crop(0, start, 1, 0.5) if height > width else Crop(start, 0, 0.5, 1))
+    return [picture, *(part.cut(picture) for part in parts)]
+
+
+def _merge(answers: Sequence[Results]) -> list[Hit]:
+    """Return the candidates of all views in turn: one of each part for two to four of the whole picture."""
+    places: dict[tuple[int, int], tuple[float, Hit]] = {}
+    for answer, weight in zip(answers, _TURNS, strict=True):
+        for number, hit in enumerate(answer):
+            place = weight * number + (weight - 1) / 2
+            known = places.get((hit.item.id, hit.part))
+            if known is None or place < known[0]:
+                places[hit.item.id, hit.part] = place, hit
+    return [hit for _, hit in sorted(places.values(), key=lambda each: each[0])][:CANDIDATES]
 
 
 class _Comparison:
@@ -103,7 +133,7 @@ class _Comparison:
         self._straight = describe(picture)
         self._mirrored = describe(picture.transpose(Transpose.FLIP_LEFT_RIGHT))
 
-    def run(self, candidates: Results, until: float) -> Iterator[_Look]:
+    def run(self, candidates: Sequence[Hit], until: float) -> Iterator[_Look]:
         """Compare candidates in their order, until one is certain or the time is over."""
         with ThreadPoolExecutor(max(1, self._engine._settings.cores)) as pool:
             for start in range(0, len(candidates), _AT_ONCE):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from clipsearch.cli.dupes import dupes
 from clipsearch.config import Settings
@@ -78,6 +78,27 @@ def test_equal_files_and_looks_are_grouped_and_the_best_comes_first(home):
     assert [g.exact for g in groups.values()].count(False) == 2
 
 
+def test_mirror_images_are_copies_where_that_is_wanted(home, tmp_path, encoder):
+    shutil.copytree(home / "photos", tmp_path / "photos")
+    cat = real_photo("chelsea.png")
+    ImageOps.mirror(cat).save(tmp_path / "photos" / "cat-mirrored.jpg", quality=70)
+    index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
+    plain, _ = found(tmp_path)
+    assert not any("cat-mirrored.jpg" in names for names in plain)
+    groups, unchecked = found(tmp_path, mirrored=True)
+    assert unchecked == () and sorted(map(sorted, groups)) == sorted(
+        [*(n for n in map(sorted, plain) if "cat.png" not in n),
+         ["cat-bright.jpg", "cat-copy.png", "cat-mirrored.jpg", "cat-small.jpg", "cat.png"]]
+    )  # fmt: skip
+    cats = max(groups.values(), key=lambda group: len(group.copies)).copies
+    assert [os.path.basename(copy.item.path) for copy in cats if copy.mirrored] == ["cat-mirrored.jpg"]
+    assert all(copy.bits <= MAX_BITS for copy in cats)
+    done = run_cli("dupes", "--mirrored", "--json", cwd=tmp_path)
+    files = [file for group in done.json["groups"] for file in group["files"]]
+    assert [os.path.basename(f["path"]) for f in files if f["mirrored"]] == ["cat-mirrored.jpg"]
+    assert b"cat-mirrored.jpg  (mirrored)\n" in run_cli("dupes", "--mirrored", cwd=tmp_path).out
+
+
 def test_exact_reads_no_picture(home, tmp_path, encoder):
     shutil.copytree(home / "photos", tmp_path / "photos")
     index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
@@ -123,6 +144,8 @@ def test_a_table_for_people(home, monkeypatch, capfdbinary):
     assert lines[0].endswith("2 equal files") and lines[1].endswith("photos/a.txt") and lines[3] == ""
     with pytest.raises(InvalidInputError, match="one of them"):
         dupes.main(["--exact", "--similarity", "0.9"], standalone_mode=False)
+    with pytest.raises(InvalidInputError, match="one of them"):
+        dupes.main(["--exact", "--mirrored"], standalone_mode=False)
 
 
 def rows_library(tmp_path, vectors):
