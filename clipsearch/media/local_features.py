@@ -18,8 +18,8 @@ from clipsearch.errors import InvalidInputError, PictureError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDE = 400
-"""Pixels of the longer side at which a picture is looked at (benchmarks/match.py)."""
+SIDE, WHOLE_SIDE = 400, 320
+"""Pixels of the longer side at which a picture is looked at, and one in which it may lie (benchmarks/match.py)."""
 
 MIN_POINTS = 10
 """Points that must agree before one picture counts as a part of another; benchmarks/match.py counts how many agree by
@@ -30,7 +30,7 @@ MAX_POINTS = 700
 
 _CONTRAST = 0.02  # half of OpenCV's default: crops of small pictures have few points
 _RATIO = 0.8
-_ERROR = 6.0  # pixels at SIDE
+_ERROR = 6.0  # pixels of the whole
 _TRIALS = 2000
 _CERTAIN = 0.999
 _MOST_ENLARGED = 4.0
@@ -70,13 +70,14 @@ def require_opencv() -> None:
     _opencv()
 
 
-def describe(picture: Image) -> LocalFeatures:
-    """Find the points of an upright RGB picture. Safe to call from several threads.
+def describe(picture: Image, side: int) -> LocalFeatures:
+    """Find the points of an upright RGB picture, looked at with `side` pixels on its longer side.
 
-    Raises PictureError where OpenCV cannot look at the picture, MemoryError where there is not enough memory.
+    Safe to call from several threads. Raises PictureError where OpenCV cannot look at it, MemoryError where there is
+    not enough memory.
     """
     cv2 = _opencv()
-    grey = np.asarray(_scaled(picture).convert("L"))
+    grey = np.asarray(_scaled(picture, side).convert("L"))
     try:
         finder = cv2.SIFT_create(nfeatures=MAX_POINTS, contrastThreshold=_CONTRAST)
         found, rows = finder.detectAndCompute(grey, None)
@@ -139,12 +140,12 @@ def _box(
     return round(left, 4), round(top, 4), round(across, 4), round(down, 4)
 
 
-def _scaled(picture: Image) -> Image:
-    """Return a picture whose longer side is SIDE; a small one is enlarged, up to _MOST_ENLARGED times."""
+def _scaled(picture: Image, side: int) -> Image:
+    """Return a picture whose longer side has `side` pixels; a small one is enlarged, up to _MOST_ENLARGED times."""
     from PIL.Image import Resampling
 
-    scale = min(SIDE / max(picture.size), _MOST_ENLARGED)
-    width, height = (max(1, round(scale * side)) for side in picture.size)
+    scale = min(side / max(picture.size), _MOST_ENLARGED)
+    width, height = (max(1, round(scale * edge)) for edge in picture.size)
     return picture.resize((width, height), Resampling.BICUBIC, reducing_gap=2.0)
 
 

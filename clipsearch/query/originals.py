@@ -18,7 +18,7 @@ from clipsearch.config import Settings
 from clipsearch.crop import Crop
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError, WorkerUnavailableError
 from clipsearch.filtering import Filter
-from clipsearch.media.local_features import SIDE, Placement, describe, locate, require_opencv
+from clipsearch.media.local_features import SIDE, WHOLE_SIDE, Placement, describe, locate, require_opencv
 from clipsearch.query.embedding import open_image
 from clipsearch.query.options import SearchOptions
 from clipsearch.types import Hit, Match, Matches, Modality, Results, Unread
@@ -47,7 +47,7 @@ _AT_ONCE = 16
 
 _UNREADABLE = (InvalidInputError, MediaError, StoreCorruptError, WorkerUnavailableError)
 
-_SHORTER_SIDE = SIDE // 2
+_SHORTER_SIDE = WHOLE_SIDE // 2
 """Pixels of the shorter side that candidates are decoded to at least."""
 
 
@@ -130,8 +130,8 @@ class _Comparison:
         from PIL.Image import Transpose
 
         self._engine = engine
-        self._straight = describe(picture)
-        self._mirrored = describe(picture.transpose(Transpose.FLIP_LEFT_RIGHT))
+        self._straight = describe(picture, SIDE)
+        self._mirrored = describe(picture.transpose(Transpose.FLIP_LEFT_RIGHT), SIDE)
 
     def run(self, candidates: Sequence[Hit], until: float) -> Iterator[_Look]:
         """Compare candidates in their order, until one is certain or the time is over."""
@@ -144,7 +144,7 @@ class _Comparison:
 
     def _look(self, hit: Hit) -> _Look:
         try:
-            features = describe(self._engine._picture_of(hit, _SHORTER_SIDE))
+            features = describe(self._engine._picture_of(hit, _SHORTER_SIDE), WHOLE_SIDE)
         except _UNREADABLE as error:
             return _Look(hit, reason=str(error))
         straight, mirrored = locate(self._straight, features), locate(self._mirrored, features)

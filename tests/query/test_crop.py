@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipsearch import InvalidInputError, Picture, Text
+from clipsearch.cli.query import query
 from clipsearch.config import Settings
 from clipsearch.crop import Crop
 from clipsearch.query.embedding import open_image
@@ -111,9 +112,9 @@ async def test_awaited_searches_by_different_parts_do_not_mix(engine, home):
 
 
 def test_a_part_is_of_a_picture_only(engine, home):
-    for query in ({"text": "a"}, {"text": Text("a")}, {"text": Picture(str(home / "both.png"))}, {"vector": [1.0]}):
+    for wanted in ({"text": "a"}, {"text": Text("a")}, {"text": Picture(str(home / "both.png"))}, {"vector": [1.0]}):
         with pytest.raises(InvalidInputError, match="Name the picture"):
-            engine.search(**query, crop=(0, 0, 0.5, 1))
+            engine.search(**wanted, crop=(0, 0, 0.5, 1))
     with pytest.raises(InvalidInputError, match="Name the picture"):
         engine.answer("a", options=SearchOptions(crop="0,0,0.5,1"))
 
@@ -124,7 +125,8 @@ def test_options_with_a_part_survive_json():
     assert SearchOptions.from_values(options.to_values()) == options == SearchOptions(crop="0.25, 0, 0.5, 1")
 
 
-def test_the_commands_take_a_part(home, engine):
+@pytest.mark.slow
+def test_the_commands_take_a_part(home):
     for words in (("query", "--image", "both.png"), ("query", "./both.png"), ("similar", "both.png")):
         done = run_cli(*words, "--crop", "0.5,0,0.5,1", "-k", "1", "--paths", cwd=home)
         assert done.code == 0 and done.out.endswith(b"p004.jpg\n"), done.err
@@ -133,3 +135,9 @@ def test_the_commands_take_a_part(home, engine):
     for words in (("query", "a cat"), ("query", "--like", "1")):
         done = run_cli(*words, "--crop", "0,0,0.5,1", cwd=home)
         assert done.code == 2 and "Name the picture: --image FILE" in done.err
+
+
+def test_the_command_searches_by_a_part_in_the_picture_that_it_names(home, monkeypatch, capfdbinary):
+    monkeypatch.chdir(home)
+    query.main(["--image", "both.png", "--crop", "0.5,0,0.5,1", "-k", "1", "--paths"], standalone_mode=False)
+    assert capfdbinary.readouterr().out.endswith(b"p004.jpg\n")

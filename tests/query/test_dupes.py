@@ -1,5 +1,6 @@
 """clipsearch dupes: groups of equal files and of pictures that look the same."""
 
+import json
 import os
 import shutil
 
@@ -78,7 +79,7 @@ def test_equal_files_and_looks_are_grouped_and_the_best_comes_first(home):
     assert [g.exact for g in groups.values()].count(False) == 2
 
 
-def test_mirror_images_are_copies_where_that_is_wanted(home, tmp_path, encoder):
+def test_mirror_images_are_copies_where_that_is_wanted(home, tmp_path, encoder, monkeypatch, capfdbinary):
     shutil.copytree(home / "photos", tmp_path / "photos")
     cat = real_photo("chelsea.png")
     ImageOps.mirror(cat).save(tmp_path / "photos" / "cat-mirrored.jpg", quality=70)
@@ -93,10 +94,13 @@ def test_mirror_images_are_copies_where_that_is_wanted(home, tmp_path, encoder):
     cats = max(groups.values(), key=lambda group: len(group.copies)).copies
     assert [os.path.basename(copy.item.path) for copy in cats if copy.mirrored] == ["cat-mirrored.jpg"]
     assert all(copy.bits <= MAX_BITS for copy in cats)
-    done = run_cli("dupes", "--mirrored", "--json", cwd=tmp_path)
-    files = [file for group in done.json["groups"] for file in group["files"]]
+    monkeypatch.chdir(tmp_path)
+    dupes.main(["--mirrored", "--json"], standalone_mode=False)
+    groups = json.loads(capfdbinary.readouterr().out)["groups"]
+    files = [file for group in groups for file in group["files"]]
     assert [os.path.basename(f["path"]) for f in files if f["mirrored"]] == ["cat-mirrored.jpg"]
-    assert b"cat-mirrored.jpg  (mirrored)\n" in run_cli("dupes", "--mirrored", cwd=tmp_path).out
+    dupes.main(["--mirrored"], standalone_mode=False)
+    assert b"cat-mirrored.jpg  (mirrored)\n" in capfdbinary.readouterr().out
 
 
 def test_exact_reads_no_picture(home, tmp_path, encoder):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+import clipsearch
 from clipsearch import Filter, InvalidInputError, PictureError
+from clipsearch.cli.match import match
 from clipsearch.media import local_features
 from clipsearch.media.local_features import describe, locate
 from clipsearch.query import originals
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from tests.support.cli import run_cli
 from tests.support.libraries import index, photos
 from tests.support.pictures import noise_picture, photograph
 
@@ -60,7 +61,7 @@ def engine(home, encoder):
 
 
 def found(engine, picture, **options):
-    return [os.path.basename(match.path) for match in engine.match(picture, **options)]
+    return [os.path.basename(each.path) for each in engine.match(picture, **options)]
 
 
 EDITS = {
@@ -93,8 +94,8 @@ def test_every_edit_of_every_picture_finds_its_original(engine, name, edit):
 def test_the_box_says_where_the_part_lies(engine, mirrored):
     where = (0.3, 0.2, 0.55, 0.6)
     cut = part(real_photo("astronaut.png"), *where)
-    (match,) = engine.match(ImageOps.mirror(cut) if mirrored else cut)
-    assert match.box == pytest.approx(where, abs=0.02) and match.mirrored is mirrored
+    (best,) = engine.match(ImageOps.mirror(cut) if mirrored else cut)
+    assert best.box == pytest.approx(where, abs=0.02) and best.mirrored is mirrored
 
 
 def test_a_picture_that_is_not_there_has_no_match(engine):
@@ -119,7 +120,7 @@ def test_filters_and_k_hold(engine, home, encoder, tmp_path):
     index(tmp_path / "library", tmp_path, encoder=encoder)
     with SearchEngine(Library(tmp_path / "library"), encoder=encoder) as copies:
         assert sorted(found(copies, part(cat, 0, 0, 0.7, 0.7))) == ["0.jpg", "1.jpg", "2.jpg"]
-        assert [match.rank for match in copies.match(cat, k=2)] == [1, 2]
+        assert [each.rank for each in copies.match(cat, k=2)] == [1, 2]
 
 
 def test_bad_input_is_an_error(engine):
@@ -130,7 +131,9 @@ def test_bad_input_is_an_error(engine):
         engine.match(b"no picture")
 
 
-def test_files_that_are_gone_are_reported_and_nothing_is_claimed_of_them(home, encoder, tmp_path):
+def test_files_that_are_gone_are_reported_and_nothing_is_claimed_of_them(
+    home, encoder, tmp_path, monkeypatch, capfdbinary
+):
     shutil.copytree(home / "photos", tmp_path / "photos")
     index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
     (tmp_path / "photos" / "astronaut.jpg").unlink()
@@ -139,11 +142,13 @@ def test_files_that_are_gone_are_reported_and_nothing_is_claimed_of_them(home, e
         matches = engine.match(real_photo("astronaut.png"))
     assert len(matches) == 0 and matches.compared == 9
     reasons = {os.path.basename(each.item.path): each.reason for each in matches.unread}
-    assert list(reasons)[0] == "astronaut.jpg" and reasons["astronaut.jpg"] == "there is no such file"
+    assert next(iter(reasons)) == "astronaut.jpg" and reasons["astronaut.jpg"] == "there is no such file"
     assert "JPEG" in reasons["coffee.jpg"] and matches.unread[0].score > 0.9
-    done = run_cli("match", home / "photos" / "astronaut.jpg", cwd=tmp_path)
-    assert done.code == 0 and done.out == b"" and "No match. 9 pictures were compared." in done.err
-    assert "cannot be read now: 2 pictures" in done.err and "astronaut.jpg: there is no such file" in done.err
+    monkeypatch.chdir(tmp_path)
+    match.main([str(home / "photos" / "astronaut.jpg")], standalone_mode=False)
+    done = capfdbinary.readouterr()
+    assert done.out == b"" and b"No match. 9 pictures were compared." in done.err
+    assert b"cannot be read now: 2 pictures" in done.err and b"astronaut.jpg: there is no such file" in done.err
 
 
 def test_a_link_in_place_of_a_file_is_not_followed(home, encoder, tmp_path):
@@ -156,14 +161,14 @@ def test_a_link_in_place_of_a_file_is_not_followed(home, encoder, tmp_path):
     assert len(matches) == 0 and "through a link" in matches.unread[0].reason
 
 
-def test_a_record_that_keeps_its_picture_is_found(encoder, tmp_path):
+def test_a_record_that_keeps_its_picture_is_found(tmp_path):
     data = io.BytesIO()
     real_photo("astronaut.png").save(data, "JPEG")
-    with SearchEngine(Library.create(tmp_path / "library"), encoder=encoder, may_be_empty=True) as engine:
+    with clipsearch.open(tmp_path / "library", create=True, model="builtin-small") as engine:
         engine.add([{"id": "kept", "image": data.getvalue()}], keep="bytes")
         engine.add([{"id": "not kept", "image": data.getvalue(), "text": "other"}])
         matches = engine.match(EDITS["a part"](real_photo("astronaut.png")))
-    assert [match.item.key for match in matches] == ["kept"]
+    assert [each.item.key for each in matches] == ["kept"]
     assert [each.item.key for each in matches.unread] == ["not kept"]
 
 
@@ -181,16 +186,22 @@ def test_no_more_candidates_are_read_than_said(engine, monkeypatch):
     assert engine.match(real_photo(ABSENT)).compared == 3
 
 
-def test_the_command_prints_a_table_paths_and_json(home, tmp_path):
+def test_the_command_prints_a_table_paths_and_json(home, tmp_path, monkeypatch, capfdbinary):
     cut = part(real_photo("astronaut.png"), 0.3, 0.2, 0.55, 0.6)
     ImageOps.mirror(cut).save(tmp_path / "cut.png")
-    done = run_cli("match", tmp_path / "cut.png", cwd=home)
-    assert done.code == 0 and done.err == ""
-    head, line = done.out.decode().splitlines()
+    monkeypatch.chdir(home)
+
+    def ran(*arguments):
+        match.main([*arguments, str(tmp_path / "cut.png")], standalone_mode=False)
+        done = capfdbinary.readouterr()
+        assert done.err == b""
+        return done.out
+
+    head, line = ran().decode().splitlines()
     assert head.split() == ["#", "points", "left,top,width,height", "file"]
-    assert line.endswith("photos/astronaut.jpg  (mirrored)") and line.startswith("1 ")
-    assert run_cli("match", "--paths", tmp_path / "cut.png", cwd=home).out.endswith(b"photos/astronaut.jpg\n")
-    payload = run_cli("match", "--json", tmp_path / "cut.png", cwd=home).json
+    assert line.endswith("  photos/astronaut.jpg  (mirrored)") and line.startswith("1 ")
+    assert ran("--paths") == os.fsencode(home / "photos" / "astronaut.jpg") + b"\n"
+    payload = json.loads(ran("--json"))
     assert list(payload) == ["query", "encoder", "library", "matches", "compared", "unread"]
     assert list(payload["matches"][0]) == ["rank", "id", "key", "path", "score", "points", "box", "mirrored"]
     assert json.dumps(payload["matches"][0]["box"]) != "[]"
@@ -204,7 +215,7 @@ def test_without_opencv_the_error_says_what_to_install(engine, monkeypatch):
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000), (3, 3), (5000, 40)])
 def test_pictures_of_any_shape_are_described(size):
-    features = describe(noise_picture(3, size))
+    features = describe(noise_picture(3, size), local_features.SIDE)
     assert max(features.size) <= local_features.SIDE and features.points.shape == (len(features.descriptors), 2)
     assert len(features.points) <= local_features.MAX_POINTS
     assert locate(features, features) is None or len(features.points) >= local_features.MIN_POINTS
@@ -213,7 +224,7 @@ def test_pictures_of_any_shape_are_described(size):
 def test_unrelated_points_agree_on_nothing():
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (200, 300, 3), np.uint8)) for _ in range(4)]
-    described = [describe(picture) for picture in noise]
+    described = [describe(picture, 320) for picture in noise]
     assert all(len(each.points) > 100 for each in described)
     assert all(locate(one, other) is None for one in described for other in described if one is not other)
     assert locate(described[0], described[0]).box == pytest.approx((0, 0, 1, 1), abs=0.01)
