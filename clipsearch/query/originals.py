@@ -42,7 +42,7 @@ SECONDS = 30.0
 _TURNS = (1, 2, 3, 3, 3)
 """How many candidates of the whole picture come for each of a view."""
 
-_AT_ONCE = 16
+_AT_ONCE = 8
 """Candidates that are compared before it is decided whether to go on."""
 
 _UNREADABLE = (InvalidInputError, MediaError, StoreCorruptError, WorkerUnavailableError)
@@ -147,7 +147,10 @@ class _Comparison:
             features = describe(self._engine._picture_of(hit, _SHORTER_SIDE), WHOLE_SIDE)
         except _UNREADABLE as error:
             return _Look(hit, reason=str(error))
-        straight, mirrored = locate(self._straight, features), locate(self._mirrored, features)
+        except MemoryError:
+            return _Look(hit, reason="not enough memory to read it")
+        straight = locate(self._straight, features)
+        mirrored = None if _points(straight) >= SURE else locate(self._mirrored, features)
         is_mirrored = _points(mirrored) > _points(straight)
         return _Look(hit, mirrored if is_mirrored else straight, is_mirrored)
 

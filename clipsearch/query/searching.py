@@ -214,6 +214,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        crop: Written | None = None,
     ) -> list[Results]:
         """Find the best matches of several queries of one kind.
 
@@ -232,6 +233,7 @@ class EngineSearches:
             min_confidence: See `search`.
             min_score: See `search`.
             cut: See `search`.
+            crop: The part of each image, see `search`.
 
         Returns:
             One Results for each query, in order.
@@ -242,6 +244,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
+            crop=crop,
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 

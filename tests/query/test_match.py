@@ -123,6 +123,14 @@ def test_filters_and_k_hold(engine, home, encoder, tmp_path):
         assert [each.rank for each in copies.match(cat, k=2)] == [1, 2]
 
 
+def test_several_libraries_are_looked_through_as_one(home, encoder, tmp_path):
+    real_photo(ABSENT).save(tmp_path / "eye.jpg")
+    index(tmp_path / "library", tmp_path, encoder=encoder)
+    with clipsearch.open([home / ".clipsearch", tmp_path / "library"]) as joint:
+        for name, whole in (("eye.jpg", ABSENT), ("astronaut.jpg", "astronaut.png")):
+            assert found(joint, EDITS["a part"](real_photo(whole))) == [name]
+
+
 def test_bad_input_is_an_error(engine):
     for options in ({"k": 0}, {"crop": (0, 0, 2, 1)}, {"crop": "0,0,9000,1px"}, {"filters": {"types": ["png"]}}):
         with pytest.raises(InvalidInputError):
