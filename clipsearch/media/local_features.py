@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIDE, WHOLE_SIDE = 400, 320
 """Pixels of the longer side at which a picture is looked at, and one in which it may lie (benchmarks/match.py)."""
 
-MIN_POINTS = 10
+MIN_POINTS = 8
 """Points that must agree before one picture counts as a part of another; benchmarks/match.py counts how many agree by
 chance."""
 
