@@ -11,7 +11,9 @@ import argparse
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from clipsearch.media.phash import distance, perceptual_hash
 from clipsearch.query import originals
 
 GOAL = "crop of 30 %"
-ABSENT = {"whole": None, "screenshot": "screenshot"}
+ABSENT = (None, "screenshot")
 
 
 def interval(hits: int, count: int) -> str:
@@ -69,41 +71,41 @@ def hashes_of(files):
     return np.array([perceptual_hash(Image.open(path).convert("RGB")) or 0 for path in files], np.uint64)
 
 
-def compare(engine, known, files, own, way, chosen):
-    """How often the right picture is first: by match, by search, by hash; and among the candidates."""
-    found = Counter()
-    for number in chosen:
-        picture = edited(known.pictures[str(files[number])], way, number)
-        matches = engine.match(picture, k=1)
-        hits = known.searched[0]
-        found["match"] += bool(matches) and matches[0].path == str(files[number])
-        found["wrong"] += bool(matches) and matches[0].path != str(files[number])
-        found["search"] += hits[0].path == str(files[number])
-        hashed = perceptual_hash(picture)
-        found["hash"] += hashed is not None and int(distance(own, np.uint64(hashed)).argmin()) == number
+def first(library, files, way, chosen):
+    """How often the right picture is first: by match, by search, by hash."""
+    with clipsearch.open(library) as engine:
+        known, own, found = Known(engine, files), hashes_of(files), Counter()
+        for number in chosen:
+            picture = edited(known.pictures[str(files[number])], way, number)
+            matches = engine.match(picture, k=1)
+            found["match"] += bool(matches) and matches[0].path == str(files[number])
+            found["wrong"] += bool(matches) and matches[0].path != str(files[number])
+            found["search"] += known.searched[0][0].path == str(files[number])
+            hashed = perceptual_hash(picture)
+            found["hash"] += hashed is not None and int(distance(own, np.uint64(hashed)).argmin()) == number
     count = len(chosen)
     row = {"edit": way, "pictures": count, "match_first_%": round(100 * found["match"] / count, 1)}
     row |= {"interval": interval(found["match"], count), "another_first": found["wrong"]}
-    return row | {
-        "search_first_%": round(100 * found["search"] / count, 1),
-        "interval_of_search": interval(found["search"], count),
-        "hash_first_%": round(100 * found["hash"] / count, 1),
-    }
+    row |= {"search_first_%": round(100 * found["search"] / count, 1)}
+    row |= {"interval_of_search": interval(found["search"], count)}
+    row |= {"hash_first_%": round(100 * found["hash"] / count, 1)}
+    print(row, flush=True)
+    return row
 
 
-def absent(engine, known, files, chosen):
+def absent(library, files, way, chosen):
     """How many pictures that are not in the library match something."""
-    rows = []
-    for name, way in ABSENT.items():
-        wrong = []
+    wrong = []
+    with clipsearch.open(library) as engine:
+        known = Known(engine, files)
         for number in chosen:
             whole = known.pictures[str(files[number])]
             picture = whole if way is None else edited(whole, way, number)
             matches = engine.match(picture, filters=~Filter(keys=(str(files[number]),)))
             wrong += [(files[number].name, Path(each.path).name, each.points) for each in matches[:1]]
-        rows.append({"absent": name, "pictures": len(chosen), "matched": len(wrong)})
-        print(rows[-1], wrong, flush=True)
-    return rows
+    row = {"absent": way or "whole", "pictures": len(chosen), "matched": len(wrong)}
+    print(row, wrong, flush=True)
+    return row
 
 
 def seconds(engine, files, chosen):
@@ -146,10 +148,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="builtin-base")
-    parser.add_argument("--step", type=int, default=5, help="of the second half every so many")
+    parser.add_argument("--step", type=int, default=6, help="of the second half every so many")
     parser.add_argument("--goal-step", type=int, default=2, help="the same for the edit that the goal is about")
     parser.add_argument("--absent", type=int, default=100)
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--library", help="one that has the photographs already")
     parser.add_argument("--times", action="store_true", help="only the seconds of a query")
     given = parser.parse_args()
@@ -163,17 +166,15 @@ def main() -> None:
             if given.times:
                 print(seconds(engine, files, range(half, len(files), 15)))
                 return
-            known = Known(engine, files)
             if given.tune:
-                tune(engine, known, files)
+                tune(engine, Known(engine, files), files)
                 return
-            rows, own = [], hashes_of(files)
-            for way in EDITS:
-                chosen = range(half, len(files), given.goal_step if way == GOAL else given.step)
-                rows.append(compare(engine, known, files, own, way, chosen))
-                print(rows[-1], flush=True)
+        with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
+            ways = {way: range(half, len(files), given.goal_step if way == GOAL else given.step) for way in EDITS}
+            asked = [pool.submit(first, folder, files, way, chosen) for way, chosen in ways.items()]
             chosen = np.linspace(half, len(files) - 1, given.absent).astype(int).tolist()
-            wrong = absent(engine, known, files, chosen)
+            held = [pool.submit(absent, folder, files, way, chosen) for way in ABSENT]
+            rows, wrong = [each.result() for each in asked], [each.result() for each in held]
     write_result("match", {"model": given.model, "library": len(files), "rows": rows, "absent": wrong})
 
 

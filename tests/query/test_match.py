@@ -80,7 +80,11 @@ EDITS = {
 def test_an_edited_copy_finds_its_original_alone(engine, edit):
     matches = engine.match(EDITS[edit](real_photo("astronaut.png")))
     assert [os.path.basename(each.path) for each in matches] == ["astronaut.jpg"]
-    assert matches[0].mirrored == ("mirror" in edit) and matches[0].rank == 1 and matches[0].points >= local_features.MIN_POINTS
+    assert (
+        matches[0].mirrored == ("mirror" in edit)
+        and matches[0].rank == 1
+        and matches[0].points >= local_features.MIN_POINTS
+    )
 
 
 @pytest.mark.slow
