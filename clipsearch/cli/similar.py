@@ -72,17 +72,18 @@ def similar(
     asked = SearchRequest(
         options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing)
     )
-    number = None if options.crop is not None else re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
+    is_part = options.crop is not None  # of a picture file: the vector of an item is of all of it
+    number = None if is_part else re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     if server is not None:
         refuse_local(written(showing))
-        there = int(number[1]) if number else None if options.crop is not None else _item_there(server, item)
+        there = int(number[1]) if number else None if is_part else _item_there(server, item)
         return print_answer(answer(server, _by(asked, item, there), is_here=False), shape)
     settings, folder = read_settings(library=library, offline=offline)
     from clipsearch.query.opening import open_library
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
-    found = int(number[1]) if number else None if options.crop is not None else item_at(engine.library, item)
+    found = int(number[1]) if number else None if is_part else item_at(engine.library, item)
     put_out(answer(engine, _by(asked, item, found)), shape, showing, settings, folder)
 
 
