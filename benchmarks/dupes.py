@@ -57,6 +57,10 @@ WAYS = {
 }
 
 
+def mirror_hashes(pictures):
+    return hashes([ImageOps.mirror(picture) for picture in pictures])
+
+
 def hashes(pictures):
     return np.array([perceptual_hash(picture) or 0 for picture in pictures], np.uint64)
 
@@ -77,12 +81,16 @@ def quality(folder: Path, model: str, count: int) -> None:
         near = (encoder.encode_images(changed) * vectors).sum(axis=1) >= similarity
         alike = distance(hashes(changed), own) <= MAX_BITS
         row = {"changed": way, "near": near.mean(), "alike": alike.mean(), "found": (near & alike).mean()}
+        alike |= distance(mirror_hashes(changed), own) <= MAX_BITS
+        row["found_with_mirrored"] = (near & alike).mean()
         rows.append({key: value if key == "changed" else round(float(value), 3) for key, value in row.items()})
         print(rows[-1], flush=True)
     one, other = np.triu_indices(len(pictures), 1)
     near = np.einsum("nd,nd->n", vectors[one], vectors[other]) >= similarity
     alike = distance(own[one], own[other]) <= MAX_BITS
     pairs = {"pairs": len(one), "near": int(near.sum()), "alike": int(alike.sum()), "both": int((near & alike).sum())}
+    alike |= distance(own[one], mirror_hashes(pictures)[other]) <= MAX_BITS
+    pairs["both_with_mirrored"] = int((near & alike).sum())
     print(pairs)
     write_result(
         "dupes",

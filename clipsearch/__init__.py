@@ -50,6 +50,8 @@ if TYPE_CHECKING:
         Hit,
         Item,
         Listing,
+        Match,
+        Matches,
         Modality,
         Page,
         Passage,
@@ -80,8 +82,8 @@ _HOMES = {
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
     "clipsearch.types": (
-        "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo",
-        "Places", "Results", "TextLine",
+        "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Match", "Matches", "Modality", "Page",
+        "Passage", "PictureInfo", "Places", "Results", "TextLine",
     ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
@@ -110,6 +112,8 @@ __all__ = [
     "LibraryLockedError",
     "LibraryNotFoundError",
     "Listing",
+    "Match",
+    "Matches",
     "MediaError",
     "Modality",
     "Page",

@@ -35,6 +35,7 @@ SECTIONS = {
         "save": ("clipsearch.cli.save", "Keep a search under a name."),
         "unsave": ("clipsearch.cli.saved", "Delete saved searches."),
         "similar": ("clipsearch.cli.similar", "Search by an item of the library, or a picture."),
+        "match": ("clipsearch.cli.match", "Find what a crop or an edited copy came from."),
         "find": ("clipsearch.cli.find", "List the files that filters allow, newest first."),
         "label": ("clipsearch.cli.label", "Classify pictures by labels that you choose."),
         "tag": ("clipsearch.cli.tag", "Add tags to files, or remove them."),

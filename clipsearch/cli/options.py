@@ -90,6 +90,12 @@ def collapse_option(command: F) -> F:
     return click.option("--collapse", is_flag=True, help="Show copies of a picture, and bursts, once.")(command)
 
 
+def crop_option(command: F) -> F:
+    """Add --crop."""
+    text = "Only this part of the picture: shares from 0 to 1, or pixels with px at the end."
+    return click.option("--crop", metavar="X,Y,W,H", help=text)(command)
+
+
 def cutoff_options(command: F) -> F:
     """Add --min-confidence, --min-score and --cut."""
     command = click.option("--cut", is_flag=True, help="End the answer at the gap in the scores.")(command)

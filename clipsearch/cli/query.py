@@ -13,6 +13,7 @@ from clipsearch.cli.daemon.client import ask_daemon
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
+    crop_option,
     current_folder,
     cutoff_options,
     fail_option,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.command(cls=FilteringCommand)
 @click.argument("words", nargs=-1)
 @click.option("--image", metavar="FILE|URL", help="Search by this picture instead of words.")
+@crop_option
 @click.option("--like", type=click.IntRange(min=1), multiple=True, metavar="ID", help="More like this item.")
 @click.option("--unlike", type=click.IntRange(min=1), multiple=True, metavar="ID", help="Less like this item.")
 @click.option(
@@ -197,4 +199,5 @@ def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answ
     """Answer in this process, and embed the query beside."""
     from clipsearch.cli.cold_start import open_for_one_query
 
-    return answer(open_for_one_query(folder, settings, text=asked.text, image=asked.image), asked)
+    image = None if asked.options.crop is not None else asked.image
+    return answer(open_for_one_query(folder, settings, text=asked.text, image=image), asked)

@@ -12,6 +12,7 @@ import click
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     collapse_option,
+    crop_option,
     current_folder,
     cutoff_options,
     fail_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=FilteringCommand)
 @click.argument("item", metavar="ID|PATH|URL")
+@crop_option
 @match_options
 @collapse_option
 @cutoff_options
@@ -64,6 +66,7 @@ def similar(
     \b
     clipsearch similar photos/cat.jpg
     clipsearch similar 17 -k 5
+    clipsearch similar photos/cat.jpg --crop 0.5,0.5,0.5,0.5
 
     A whole number is the id of an item, as --json shows it; anything else is a path or a URL. An item of the library
     needs no encoder, because its vector is stored. The item itself is left out.
@@ -75,10 +78,11 @@ def similar(
         options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing),
         template=template,
     )  # fmt: skip
-    number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
+    is_part = options.crop is not None  # of a picture file: the vector of an item is of all of it
+    number = None if is_part else re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     if server is not None:
         refuse_local(written(showing))
-        there = int(number[1]) if number else _item_there(server, item)
+        there = int(number[1]) if number else None if is_part else _item_there(server, item)
         given = answer(server, _by(asked, item, there), is_here=False)
         print_answer(given, shape)
         return given.exit_code(fail_if_none)
@@ -87,7 +91,7 @@ def similar(
     from clipsearch.store.lookup import item_at
 
     engine = open_library(folder, settings)
-    found = int(number[1]) if number else item_at(engine.library, item)
+    found = int(number[1]) if number else None if is_part else item_at(engine.library, item)
     given = answer(engine, _by(asked, item, found))
     put_out(given, shape, showing, settings, folder)
     return given.exit_code(fail_if_none)

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, overload
 
-from clipsearch.client import changing, lookup, saving, searching, selections
+from clipsearch.client import changing, lookup, matching, saving, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.async_connection import AsyncConnection
 from clipsearch.client.calls import MAX_COUNT
@@ -21,6 +21,7 @@ from clipsearch.types import (
     Facets,
     Item,
     Listing,
+    Matches,
     Modality,
     Page,
     Places,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipsearch.client.answers import ServerStats
+    from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
     from indexer.report import IndexReport
@@ -96,6 +98,12 @@ class AsyncClient:
     ) -> list[Results]:
         """See `Client.search_batch`."""
         return await self._connection.run(searching.search_batch(texts, images, vectors, SearchOptions(**options)))
+
+    async def match(
+        self, image: Picture, *, k: int = 5, crop: Written | None = None, filters: Filter | None = None
+    ) -> Matches:
+        """See `Client.match`."""
+        return await self._connection.run(matching.match(image, k, crop, filters))
 
     asearch = search
     """What an engine calls it."""

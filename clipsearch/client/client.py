@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, Unpack, overload
 
-from clipsearch.client import changing, lookup, saving, searching, selections
+from clipsearch.client import changing, lookup, matching, saving, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.calls import MAX_COUNT, Steps
 from clipsearch.client.connection import Connection, Link
@@ -22,6 +22,7 @@ from clipsearch.types import (
     Facets,
     Item,
     Listing,
+    Matches,
     Modality,
     Page,
     Places,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipsearch.client.answers import ServerStats
+    from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
     from indexer.report import IndexReport
@@ -117,6 +119,12 @@ class Client:
             ClipSearchError: As in `SearchEngine.search`.
         """
         return self._connection.run(searching.search(text, image, vector, SearchOptions(**options)))
+
+    def match(
+        self, image: Picture, *, k: int = 5, crop: Written | None = None, filters: Filter | None = None
+    ) -> Matches:
+        """Find the pictures that a picture was made from, as `SearchEngine.match` does; k: 1,000 at most."""
+        return self._connection.run(matching.match(image, k, crop, filters))
 
     def answer(
         self,

@@ -19,7 +19,7 @@ from clipsearch.client.pictures import read_picture_file, shown
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
-from clipsearch.query.options import SearchOptions, check_kind
+from clipsearch.query.options import SearchOptions, check_crop, check_kind
 from clipsearch.query.terms import Picture as PictureTerm
 from clipsearch.query.terms import Query, Term, Weighted, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_single
@@ -56,6 +56,7 @@ def answer(
     """Search by one query."""
     read_single(text, image, vector)
     check_kind(options, vector)
+    check_crop(options, image)
     if isinstance(text, Query | Term):
         call = _by_terms(as_query(text), options)
     elif text is not None:
@@ -77,6 +78,7 @@ def search_batch(
     """Search by several queries of one kind: a request for each, sent together."""
     check_kinds(texts, images, vectors)
     check_kind(options, vectors)
+    check_crop(options, images)
     calls: Iterator[Call[Results]]
     if texts is not None:
         calls = (_by_text(text, options) for text in texts)
@@ -140,7 +142,8 @@ def _uploaded(part: Weighted) -> Weighted:
 
 
 def _with_picture(data: bytes, name: str, form: dict[str, str], options: SearchOptions) -> Call[Results]:
-    given = {**form, "options": json.dumps(form_of(options))}
+    part = {} if options.crop is None else {"crop": options.crop}
+    given = {**form, "options": json.dumps({**form_of(options), **part})}
     return Call("POST", "/v1/search/image", read_results(name, options.offset), picture=data, form=given)
 
 

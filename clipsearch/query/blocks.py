@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.crop import Written
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.validation import read_vectors
 
@@ -32,16 +33,21 @@ def vector_blocks(vectors: NDArray[np.floating], dim: int) -> Iterator[QueryBloc
         yield QueryBlock(["vector"] * len(rows), [()] * len(rows), rows)
 
 
-def embedded_blocks(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> Iterator[QueryBlock]:
-    """Embed texts or pictures block by block. Raises what `Embedder.texts` and `Embedder.picture` raise."""
+def embedded_blocks(
+    embedder: Embedder, queries: Sequence[Any], *, are_texts: bool, crop: Written | None = None
+) -> Iterator[QueryBlock]:
+    """Embed texts or pictures, or a part of each, block by block.
+
+    Raises what `Embedder.texts` and `Embedder.picture` raise.
+    """
     for start in range(0, len(queries), MAX_QUERIES):
-        yield _embed(embedder, queries[start : start + MAX_QUERIES], are_texts=are_texts)
+        yield _embed(embedder, queries[start : start + MAX_QUERIES], are_texts, crop)
 
 
-def _embed(embedder: Embedder, queries: Sequence[Any], *, are_texts: bool) -> QueryBlock:
+def _embed(embedder: Embedder, queries: Sequence[Any], are_texts: bool, crop: Written | None) -> QueryBlock:
     if are_texts:
         names, embedded = list(queries), embedder.texts(queries)
     else:
         names = [os.fspath(image) if isinstance(image, str | os.PathLike) else "picture" for image in queries]
-        embedded = [embedder.picture(image) for image in queries]
+        embedded = [embedder.picture(image, crop) for image in queries]
     return QueryBlock(names, [notes for _, notes in embedded], np.stack([row for row, _ in embedded]))

@@ -14,6 +14,7 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Transpose
 
 from clipsearch.config import Settings
 from clipsearch.errors import PictureError
@@ -34,12 +35,14 @@ MAX_BITS = 10
 class Copy:
     """A file of a group. score: its cosine with the first of the group; None where files are compared by content alone.
 
-    bits: in how many its perceptual hash differs from that of the first; a group may hang together by others.
+    bits: in how many its perceptual hash differs from that of the first; a group may hang together by others. mirrored:
+    whether it is rather a mirror image of the first: then bits are those of the mirror image.
     """
 
     item: Item
     score: float | None = None
     bits: int | None = None
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,18 @@ class Duplicates:
 
 
 def find_duplicates(
-    library: Library, settings: Settings, stages: Stages, *, exact: bool = False, similarity: float | None = None
+    library: Library,
+    settings: Settings,
+    stages: Stages,
+    *,
+    exact: bool = False,
+    similarity: float | None = None,
+    mirrored: bool = False,
 ) -> Duplicates:
     """Find all groups of copies, largest first.
 
     exact: only files equal to the byte. similarity: the cosine from which pictures are compared by their looks; by
-    default, what the encoder needs: see `CopyDistance.near`.
+    default, what the encoder needs: see `CopyDistance.near`. mirrored: mirror images are copies as well.
     """
     with library.read() as snapshot:
         stages.stage("looking for identical files", 0)
@@ -79,7 +88,7 @@ def find_duplicates(
             return Duplicates(_largest_first(same), ())
         if similarity is None:
             similarity = snapshot.copy_distance().near
-        search = _Search(library, snapshot, settings)
+        search = _Search(library, snapshot, settings, mirrored)
         search.run(similarity, stages)
         near = search.groups({files[0].content_hash: files for files in equal})
     paired = {copy.item.content_hash for group in near for copy in group.copies}
@@ -100,7 +109,8 @@ def _largest_first(groups: Sequence[DuplicateGroup]) -> tuple[DuplicateGroup, ..
 class _Search:
     """The search for pictures that look the same, one of each content."""
 
-    def __init__(self, library: Library, snapshot: Snapshot, settings: Settings) -> None:
+    def __init__(self, library: Library, snapshot: Snapshot, settings: Settings, mirrored: bool) -> None:
+        self._mirrored = mirrored
         self._library, self._snapshot, self._settings = library, snapshot, settings
         copied, seen, rows = snapshot.copied(), set[str](), []
         for picture in snapshot.pictures():
@@ -109,7 +119,7 @@ class _Search:
             if picture.content_hash in copied:
                 seen.add(picture.content_hash)
         self._rows = np.array(rows, np.int64)
-        self._hashes = np.zeros(len(rows), np.uint64)
+        self._hashes = np.zeros((len(rows), 2), np.uint64)
         self._hashed = np.zeros(len(rows), np.bool_)
         self._tried = np.zeros(len(rows), np.bool_)
         self._groups = Groups(len(rows))
@@ -122,7 +132,7 @@ class _Search:
             self._hash(np.unique(np.concatenate([one, other])))
             known = self._hashed[one] & self._hashed[other]
             one, other = one[known], other[known]
-            alike = distance(self._hashes[one], self._hashes[other]) <= MAX_BITS
+            alike = self._bits(one, other)[0] <= MAX_BITS
             self._groups.join(one[alike], other[alike])
 
     def groups(self, equal: dict[str, list[Item]]) -> list[DuplicateGroup]:
@@ -134,13 +144,21 @@ class _Search:
         members = np.array(sorted(members.tolist(), key=lambda place: _worth(items[place])), np.int64)
         vectors = self._snapshot.rows(Modality.IMAGE).gather(self._rows[members])
         scores = exact_scores(vectors[0] / np.linalg.norm(vectors[0]), vectors)
-        bits = distance(self._hashes[members], self._hashes[members[:1]])
+        bits, turned = self._bits(members[:1], members)
         copies = []
-        for place, score, differing in zip(members.tolist(), scores.tolist(), bits.tolist(), strict=True):
+        for place, *same in zip(members.tolist(), scores.tolist(), bits.tolist(), turned.tolist(), strict=True):
             item = items[place]
             files = sorted(equal.get(item.content_hash, [item]), key=_worth)
-            copies += [Copy(file, score, differing) for file in files]
+            copies += [Copy(file, *same) for file in files]
         return DuplicateGroup(False, tuple(copies))
+
+    def _bits(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Count in how many bits pictures differ, and tell whether one is rather a mirror image: both (pairs,)."""
+        straight = distance(self._hashes[one, 0], self._hashes[other, 0])
+        if not self._mirrored:
+            return straight, np.zeros(len(straight), np.bool_)
+        turned = distance(self._hashes[one, 0], self._hashes[other, 1])
+        return np.minimum(straight, turned), turned < straight
 
     def _items(self, places: NDArray[np.int64]) -> dict[int, Item]:
         found = self._snapshot.matches(Modality.IMAGE, self._rows[places].tolist())
@@ -157,16 +175,19 @@ class _Search:
         items = self._items(new)
         with ThreadPoolExecutor(self._settings.cores) as pool:
             for place, found in zip(items, pool.map(self._read, items.values()), strict=True):
-                if isinstance(found, int):
+                if isinstance(found, tuple):
                     self._hashes[place], self._hashed[place] = found, True
                 elif found is not None:
                     self.unchecked[items[place].path] = str(found)
 
-    def _read(self, item: Item) -> int | PictureError | None:
+    def _read(self, item: Item) -> tuple[int, int] | PictureError | None:
         if not os.path.isabs(item.path):
             return PictureError("a record, not a file")
         pixels, size = self._settings.max_pixels, self._settings.max_picture_bytes
         try:
-            return perceptual_hash(look_at_file(item.path, SIDE, pixels, size))
+            picture = look_at_file(item.path, SIDE, pixels, size)
+            straight = perceptual_hash(picture)
+            turned = perceptual_hash(picture.transpose(Transpose.FLIP_LEFT_RIGHT)) if self._mirrored else 0
+            return None if straight is None or turned is None else (straight, turned)
         except PictureError as error:
             return error

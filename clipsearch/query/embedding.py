@@ -25,6 +25,7 @@ from clipsearch.types import EncoderPin
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from clipsearch.crop import Written
     from clipsearch.query.prefetch import Prefetch
     from clipsearch.store.snapshot import Snapshot
 
@@ -92,8 +93,10 @@ class Embedder:
                 self._cache.put(text, vector)
         return [(vector, notes.get(text, ())) for text in texts if (vector := found[text]) is not None]
 
-    def picture(self, image: Picture) -> Embedded:
-        """Embed a picture to search by. Raises InvalidInputError or PictureError for one that cannot be read."""
+    def picture(self, image: Picture, crop: Written | None = None) -> Embedded:
+        """Embed a picture, or a part of it. Raises InvalidInputError or PictureError for one that cannot be read."""
+        if crop is not None:
+            return self.embed_picture(image, crop)
         return self._take_prefetched(None, image) or self.embed_picture(image)
 
     def embed_text(self, text: str) -> Embedded:
@@ -107,9 +110,9 @@ class Embedder:
             self._cache.put(text, vector)
         return vector, notes
 
-    def embed_picture(self, image: Picture) -> Embedded:
-        """Embed a picture by the encoder."""
-        picture = open_image(image, self.encoder.picture_side, self._settings)
+    def embed_picture(self, image: Picture, crop: Written | None = None) -> Embedded:
+        """Embed a picture, or a part of it, by the encoder."""
+        picture = open_image(image, self.encoder.picture_side, self._settings, crop)
         vector: NDArray[np.float32] = self.encoder.encode_images([picture])[0]
         return vector, ()
 
@@ -132,11 +135,20 @@ class Embedder:
         return explain_unread(text, self.encoder)
 
 
-def open_image(image: Picture, side: int, settings: Settings) -> Image:
-    """Open a picture, upright and RGB, for an encoder that needs `side` pixels on its shorter side.
+def open_image(image: Picture, side: int, settings: Settings, crop: Written | None = None) -> Image:
+    """Open a picture, or a part of it, upright and RGB, for an encoder that needs `side` pixels on its shorter side.
 
     Raises InvalidInputError for anything that is not a picture, PictureError for one that cannot be read.
     """
+    if crop is None:
+        return _open(image, side, settings)
+    from clipsearch.crop import Crop
+
+    part = Crop.read(crop)
+    return part.cut(_open(image, part.decoded_side(side), settings))
+
+
+def _open(image: Picture, side: int, settings: Settings) -> Image:
     if isinstance(image, str | os.PathLike):
         return _read(image, side, settings)
     from clipsearch.media.decode import upright_rgb

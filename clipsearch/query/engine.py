@@ -16,6 +16,7 @@ from clipsearch.query.collecting import EngineCollections
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.embeds import EngineEmbeds
 from clipsearch.query.exporting import EngineExports
+from clipsearch.query.matching import EngineMatches
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.saving import EngineSaved
 from clipsearch.query.writing import TIMEOUT
@@ -23,7 +24,14 @@ from clipsearch.store.library import Library
 
 
 class SearchEngine(
-    EngineAsync, EngineReads, EngineChanges, EngineCollections, EngineEmbeds, EngineExports, EngineSaved
+    EngineAsync,
+    EngineMatches,
+    EngineReads,
+    EngineChanges,
+    EngineCollections,
+    EngineEmbeds,
+    EngineExports,
+    EngineSaved,
 ):
     """Ranked search over one library; safe to use from several threads, and after a fork.
 

@@ -12,6 +12,7 @@ from clipsearch.query.terms import FUSIONS
 from clipsearch.types import Modality
 
 if TYPE_CHECKING:
+    from clipsearch.crop import Written
     from clipsearch.query.cutoff import Cutoff
 
 
@@ -35,6 +36,7 @@ class SearchKeywords(TypedDict, total=False):
     min_score: float | None
     cut: bool
     suggest: bool
+    crop: Written | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class SearchOptions:
         cut: Leave out hits after the gap in the scores.
         suggest: Say, where nothing is confident, what else would find something.
         kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
+        crop: The part of a picture that is searched by, as `Crop.read` takes it; None for all of it.
 
     Raises:
         InvalidInputError: A value is out of its range.
@@ -74,6 +77,7 @@ class SearchOptions:
     cut: bool = False
     suggest: bool = False
     kind: str | None = None
+    crop: Written | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or not 1 <= self.k < MOST:
@@ -88,6 +92,10 @@ class SearchOptions:
             raise InvalidInputError(f"There is no fusion {self.fusion!r}. Use one of: {', '.join(FUSIONS)}.")
         _check_least("confidence", self.min_confidence, 0, "0.9 is what a table shows as 90%")
         _check_least("score", self.min_score, -1, "it is a cosine")
+        if self.crop is not None:
+            from clipsearch.crop import Crop
+
+            object.__setattr__(self, "crop", str(Crop.read(self.crop)))  # one way to write it, and one to compare
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -144,6 +152,14 @@ def check_kind(options: SearchOptions, vectors: object) -> None:
     """Raise InvalidInputError where a text or a picture is said to be of a kind."""
     if options.kind is not None and vectors is None:
         raise InvalidInputError(f"kind={options.kind!r} says what a vector was made from. Leave it out without one.")
+
+
+def check_crop(options: SearchOptions, images: object) -> None:
+    """Raise InvalidInputError where a part is wanted of what is not a picture."""
+    if options.crop is not None and images is None:
+        raise InvalidInputError(
+            f"The crop {options.crop} is a part of a picture. Name the picture: --image FILE (in Python: image=...)."
+        )
 
 
 def check_filters(filters: object) -> None:

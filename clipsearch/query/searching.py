@@ -24,7 +24,7 @@ from clipsearch.query.candidates import QueryBatch, Retriever
 from clipsearch.query.composed import embed_terms, rank_composed_rows, retrieve_composed
 from clipsearch.query.deep import is_deep, make_page, rank_deeply
 from clipsearch.query.embedding import Embedder
-from clipsearch.query.options import SearchOptions, check_kind
+from clipsearch.query.options import SearchOptions, check_crop, check_kind
 from clipsearch.query.retrieval import Ranking, rank_rows, retrieve
 from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
@@ -34,6 +34,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Hit, Modality, Results
 
 if TYPE_CHECKING:
+    from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
@@ -75,6 +76,7 @@ class EngineSearches:
         min_score: float | None = None,
         cut: bool = False,
         suggest: bool = False,
+        crop: Written | None = None,
     ) -> Results: ...
     @overload
     def search(
@@ -111,6 +113,7 @@ class EngineSearches:
         min_score: float | None = None,
         cut: bool = False,
         suggest: bool = False,
+        crop: Written | None = None,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -132,6 +135,8 @@ class EngineSearches:
             min_score: Leave out hits below this cosine, from -1 to 1.
             cut: Leave out hits after the gap in the scores.
             suggest: Where nothing is confident, put into `suggestions` of the answer what else would find something.
+            crop: The part of `image` to search by: left, top, width and height from 0 to 1 of the upright picture's
+                width and height, or a str such as `120,80,400,300px`. None for all of it.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -149,6 +154,7 @@ class EngineSearches:
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
             suggest=suggest,
+            crop=crop,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -188,6 +194,7 @@ class EngineSearches:
         """
         read_single(text, image, vector)
         check_kind(options, vector)
+        check_crop(options, image)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
         if text is not None:
@@ -214,6 +221,7 @@ class EngineSearches:
         min_score: float | None = None,
         cut: bool = False,
         suggest: bool = False,
+        crop: Written | None = None,
     ) -> list[Results]:
         """Find the best matches of several queries of one kind.
 
@@ -233,6 +241,7 @@ class EngineSearches:
             min_score: See `search`.
             cut: See `search`.
             suggest: See `search`.
+            crop: The part of each image, see `search`.
 
         Returns:
             One Results for each query, in order.
@@ -244,6 +253,7 @@ class EngineSearches:
             k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
             suggest=suggest,
+            crop=crop,
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 
@@ -258,6 +268,7 @@ class EngineSearches:
     ) -> list[Results]:
         check_kinds(texts, images, vectors)
         check_kind(options, vectors)
+        check_crop(options, images)
         return self._with_encoder(
             lambda pin: self._search_by(pin, options, texts=texts, images=images, vectors=vectors)
         )
@@ -278,7 +289,7 @@ class EngineSearches:
             blocks = vector_blocks(vectors, pin.dim)
         else:
             queries = texts if texts is not None else images or ()
-            blocks = embedded_blocks(self._embedder_for(pin), queries, are_texts=texts is not None)
+            blocks = embedded_blocks(self._embedder_for(pin), queries, are_texts=texts is not None, crop=options.crop)
         for block in blocks:
             part = slice(len(answers), len(answers) + len(block.names))
             excluded = [_real_path(image) for image in images[part]] if images and options.exclude_self else ()

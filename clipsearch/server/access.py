@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 OPEN = frozenset({"/v1/health", "/v1/ready", "/v1/session"})
 """What needs no token, and says nothing of the library; so do the files of the page."""
 
-UPLOADS = frozenset({"/v1/search/image", "/v1/records", "/v1/records/image", "/v1/embeddings"})
+UPLOADS = frozenset({"/v1/match", "/v1/search/image", "/v1/records", "/v1/records/image", "/v1/embeddings"})
 """What may bring pictures, and so more bytes."""
 
 HEADERS = {

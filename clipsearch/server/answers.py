@@ -85,6 +85,43 @@ class Answer(_Open):
     suggestions: list[Suggestion] = Field(default=[], description="Only where they were asked for, and there are any.")
 
 
+class Match(_Open):
+    """A picture that another one was made from, with what is known of its item."""
+
+    rank: int
+    id: int
+    key: str
+    path: str
+    score: float = Field(description="Cosine of the two pictures.")
+    points: int = Field(description="How many points of the two pictures agree.")
+    box: list[float] = Field(
+        description="Where in the item the picture lies: left, top, width and height, from 0 to 1."
+    )
+    mirrored: bool
+    thumbnail: str | None
+
+
+class Unread(_Open):
+    """A candidate that could not be compared."""
+
+    id: int
+    path: str
+    score: float
+    reason: str
+
+
+class Matches(_Open):
+    """What a picture was made from, best first; no match where none of the library is its original."""
+
+    query: str
+    encoder: str
+    library: str
+    matches: list[Match]
+    compared: int = Field(description="How many candidates were looked at.")
+    unread: list[Unread] = Field(description="Those that cannot be read now, the most similar first.")
+    warnings: list[str]
+
+
 class Listing(_Open):
     """Items, newest first."""
 

@@ -34,6 +34,7 @@ ROUTES = (
     "jobs",
     "library",
     "lookup",
+    "match",
     "metrics",
     "records",
     "search",

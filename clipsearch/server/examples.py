@@ -26,6 +26,8 @@ _ITEM: dict[str, Any] = {
     "thumbnail": "/v1/items/17/thumbnail?v=5f2b8c0d9e1a4f37",
 }
 _HIT = {**_ITEM, "rank": 1, "item_modality": "image", "score": 0.2841, "confidence": 0.97, "part": None}
+_MATCH = {**_ITEM, "rank": 1, "score": 0.918765, "points": 188, "box": [0.4, 0.13, 0.55, 0.55], "mirrored": True}
+_UNREAD = {"id": 4, "path": "/srv/photos/gone.jpg", "score": 0.61, "reason": "there is no such file"}
 _LIBRARY = "/srv/photos/.clipsearch"
 _COUNTED = {
     "months": [{"value": "2024-06", "count": 80}],
@@ -77,6 +79,15 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "next_offset": 10,
     },
     "Changed": {"items": 2},
+    "Matches": {
+        "query": "picture",
+        "encoder": "builtin-base",
+        "library": _LIBRARY,
+        "matches": [_MATCH],
+        "compared": 8,
+        "unread": [_UNREAD],
+        "warnings": [],
+    },
     "CollectionView": {"name": "Summer", "count": 12, "cover": 17},
     "Embeddings": {
         "object": "list",

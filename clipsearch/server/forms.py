@@ -38,6 +38,13 @@ Suggest = Annotated[
 ]
 Moment = Annotated[str, Field(min_length=10, max_length=32)]
 Cursor = Annotated[str, Field(max_length=64, description="What the page before gave.")]
+Part = Annotated[
+    str | None,
+    Field(
+        max_length=100,
+        description="The part to search by, `X,Y,WIDTH,HEIGHT`: shares from 0 to 1, or pixels with `px` at the end.",
+    ),
+]
 Score = Annotated[float | None, Field(ge=-1, le=1, description="Leave out hits of lower cosine.")]
 
 
@@ -122,6 +129,7 @@ class Options(_Closed):
     fusion: Fusion = "auto"
     suggest: Suggest = False
     whole: Whole = False
+    crop: Part = None
 
     def keywords(self) -> dict[str, Any]:
         """Return the options of a search. Raises InvalidInputError for filters that cannot be used."""
@@ -154,6 +162,15 @@ class Search(Options):
         if len(given) != 1:
             raise ValueError(f"a search takes one of {', '.join(names)}, but {len(given)} were given")
         return self
+
+
+class MatchOptions(_Closed):
+    """How originals are looked for."""
+
+    k: Count = 5
+    crop: Part = None
+    filters: Filters | None = None
+    whole: Whole = False
 
 
 class Similar(Options):

@@ -11,9 +11,9 @@ import numpy as np
 from fastapi import Response
 from numpy.typing import NDArray
 
-from clipsearch import present
+from clipsearch import present, present_matches
 from clipsearch.server.forms import MAX_OFFSET
-from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Places, Results
+from clipsearch.types import Facets, Hit, Item, Listing, Matches, Modality, Page, Places, Results
 
 MAX_EXCERPT = 2000
 """Characters of the caption and the text of an item in a list."""
@@ -37,6 +37,21 @@ def answer(found: Results, k: int, *, whole: bool = False) -> dict[str, Any]:
     # Offsets count hits that stayed, of the first offset + k that there are. After a page with none, none follows.
     is_full = bool(found) and len(found) + found.left_out == k
     return {**payload, **more, "next_offset": _next_offset(found.offset + len(found), is_full)}
+
+
+def matches(found: Matches, *, whole: bool = False) -> dict[str, Any]:
+    """Return the payload of matches. whole: with all that is known of each."""
+    payload = present_matches.to_payload(found)
+    for match, shown in zip(found, payload["matches"], strict=True):
+        shown |= {name: value for name, value in item(match.item, whole=whole).items() if name not in shown}
+        if match.position is not None and shown["thumbnail"]:
+            shown["thumbnail"] += f"&part={match.part}"
+        if whole:
+            shown |= {"score": match.score, "part_index": match.part}
+    if whole:
+        for unread, shown in zip(found.unread, payload["unread"], strict=True):
+            shown |= {"item": item(unread.item, whole=True), "score": unread.score}
+    return {**payload, "warnings": list(found.warnings)}
 
 
 def item(found: Item, *, whole: bool = False) -> dict[str, Any]:

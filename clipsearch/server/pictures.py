@@ -22,6 +22,7 @@ from clipsearch.types import Item, PartPosition
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from clipsearch.crop import Written
     from clipsearch.store.picture_files import OpenPicture
 
 _FRAMES = threading.BoundedSemaphore(2)
@@ -50,8 +51,10 @@ MEDIA_TYPES = {
 }
 
 
-def open_given(service: Service, source: bytes | str) -> Image:
+def open_given(service: Service, source: bytes | str, crop: Written | None = None, side: int = 0) -> Image:
     """Decode a picture of a request: the bytes of a file, or where the server allows that, a URL. It blocks.
+
+    crop: a part of it. side: pixels that the shorter side needs, if that is more than the encoder does.
 
     Raises InvalidInputError, MediaError, or BusyError where too many are drawn.
     """
@@ -67,7 +70,7 @@ def open_given(service: Service, source: bytes | str) -> Image:
         else source
     )
     with _turn(_DRAWINGS) if is_drawn_apart(data) else nullcontext():
-        return open_image(data, engine.encoder.picture_side, bounded)
+        return open_image(data, max(side, engine.encoder.picture_side), bounded, crop)
 
 
 def find_item(engine: SearchEngine, item_id: int) -> Item | None:

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "import-embeddings": [["import-embeddings", "nowhere.npy"]],
     "index": [["index"], ["index", "--json"], ["index", "-"]],
     "label": [["label", "--labels", "cat,dog"]],
+    "match": [["match", "photos/p000.jpg"], ["match", "--json", "photos/p000.jpg"]],
     "mcp": [["mcp", "--help"]],
     "models": [["models"]],
     "plan": [["plan", "--items", "1e6", "--model", "ViT-L-14/openai", "--gpus", "1"]],

@@ -34,6 +34,8 @@ PUBLIC = [
     "LibraryLockedError",
     "LibraryNotFoundError",
     "Listing",
+    "Match",
+    "Matches",
     "MediaError",
     "Modality",
     "Page",

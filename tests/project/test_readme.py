@@ -21,7 +21,7 @@ from tests.support.libraries import index, photo, photos
 from tests.support.paths import ROOT
 
 PAGES = (
-    "indexing answers captions queries duplicates labels collections output imports maintenance evaluation "
+    "indexing answers captions queries match duplicates labels collections output imports maintenance evaluation "
     "large-libraries configuration python encoders"
 ).split()
 """The manual, in the order in which its examples run: a later page may need what an earlier one indexed."""

@@ -1,5 +1,6 @@
 """clipsearch dupes: groups of equal files and of pictures that look the same."""
 
+import json
 import os
 import shutil
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from clipsearch.cli.dupes import dupes
 from clipsearch.config import Settings
@@ -78,6 +79,30 @@ def test_equal_files_and_looks_are_grouped_and_the_best_comes_first(home):
     assert [g.exact for g in groups.values()].count(False) == 2
 
 
+def test_mirror_images_are_copies_where_that_is_wanted(home, tmp_path, encoder, monkeypatch, capfdbinary):
+    shutil.copytree(home / "photos", tmp_path / "photos")
+    cat = real_photo("chelsea.png")
+    ImageOps.mirror(cat).save(tmp_path / "photos" / "cat-mirrored.jpg", quality=70)
+    index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
+    plain, _ = found(tmp_path)
+    assert not any("cat-mirrored.jpg" in names for names in plain)
+    groups, unchecked = found(tmp_path, mirrored=True)
+    assert unchecked == () and sorted(map(sorted, groups)) == sorted(
+        [*(n for n in map(sorted, plain) if "cat.png" not in n),
+         ["cat-bright.jpg", "cat-copy.png", "cat-mirrored.jpg", "cat-small.jpg", "cat.png"]]
+    )  # fmt: skip
+    cats = max(groups.values(), key=lambda group: len(group.copies)).copies
+    assert [os.path.basename(copy.item.path) for copy in cats if copy.mirrored] == ["cat-mirrored.jpg"]
+    assert all(copy.bits <= MAX_BITS for copy in cats)
+    monkeypatch.chdir(tmp_path)
+    dupes.main(["--mirrored", "--json"], standalone_mode=False)
+    groups = json.loads(capfdbinary.readouterr().out)["groups"]
+    files = [file for group in groups for file in group["files"]]
+    assert [os.path.basename(f["path"]) for f in files if f["mirrored"]] == ["cat-mirrored.jpg"]
+    dupes.main(["--mirrored"], standalone_mode=False)
+    assert b"cat-mirrored.jpg  (mirrored)\n" in capfdbinary.readouterr().out
+
+
 def test_exact_reads_no_picture(home, tmp_path, encoder):
     shutil.copytree(home / "photos", tmp_path / "photos")
     index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)
@@ -123,6 +148,8 @@ def test_a_table_for_people(home, monkeypatch, capfdbinary):
     assert lines[0].endswith("2 equal files") and lines[1].endswith("photos/a.txt") and lines[3] == ""
     with pytest.raises(InvalidInputError, match="one of them"):
         dupes.main(["--exact", "--similarity", "0.9"], standalone_mode=False)
+    with pytest.raises(InvalidInputError, match="one of them"):
+        dupes.main(["--exact", "--mirrored"], standalone_mode=False)
 
 
 def rows_library(tmp_path, vectors):

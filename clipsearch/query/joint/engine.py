@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError, LibraryError
@@ -20,10 +20,14 @@ from clipsearch.query.joint.merging import merge_collections
 from clipsearch.query.joint.part import Part
 from clipsearch.query.joint.retriever import JointRetriever
 from clipsearch.query.joint.states import StateChangedError
+from clipsearch.query.matching import EngineMatches
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.terms import Query
-from clipsearch.types import Collection, Item, Results
+from clipsearch.types import Collection, Hit, Item, Results
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 T = TypeVar("T")
 
@@ -37,7 +41,7 @@ _WRITES = (
 )  # fmt: skip
 
 
-class JointEngine(EngineAsync, EngineReads, EngineEmbeds):
+class JointEngine(EngineAsync, EngineMatches, EngineReads, EngineEmbeds):
     """Several libraries that are searched as one, as `SearchEngine` searches one; safe to use from several threads.
 
     The id of an item names its library too; see `library_of`. What is written is written to one library, by its own
@@ -119,6 +123,13 @@ class JointEngine(EngineAsync, EngineReads, EngineEmbeds):
         if item is None:
             raise InvalidInputError(f"No item has the key {key!r}. Take it from a hit: hit.item.key.")
         return self.library.parts[split_id(item.id)[0]].thumbnail(key, side)
+
+    def _picture_of(self, hit: Hit, side: int) -> Image:
+        from clipsearch.media.drawing import look_at_picture
+
+        part = self.library.parts[split_id(hit.item.id)[0]]
+        thumbnail = part.thumbnail(hit.item.key, 2 * side)
+        return look_at_picture(thumbnail, side, self._settings.max_pixels)
 
     def collections(self) -> list[Collection]:
         """List the collections in order of their names; those of one name in several libraries are one."""

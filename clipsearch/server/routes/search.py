@@ -70,7 +70,7 @@ async def read_search(service: Service, asked: forms.Search) -> tuple[Any, dict[
         options |= {"vector": asked.vector, "kind": asked.kind}
     else:
         options["image"] = await service.run_upload(
-            pictures.open_given, service, _allowed_url(service, asked.image_url)
+            pictures.open_given, service, _allowed_url(service, asked.image_url), options.pop("crop")
         )
     return query, options
 
@@ -94,11 +94,13 @@ async def search_picture(
     """Find what looks like a picture that is sent along, as multipart/form-data, or matches terms with it."""
     asked = options or forms.Options()
     wanted = None if query is None else _read_query(query, service.settings.allow_urls, has_upload=True)
-    picture = await service.run_upload(pictures.open_given, service, await image.read())
+    chosen = asked.keywords()
+    crop = chosen.pop("crop") if wanted is None else None
+    picture = await service.run_upload(pictures.open_given, service, await image.read(), crop)
     if wanted is None:
-        found = await service.search(image=picture, **asked.keywords())
+        found = await service.search(image=picture, **chosen)
     else:
-        found = await service.search(_with_upload(wanted, picture), **asked.keywords())
+        found = await service.search(_with_upload(wanted, picture), **chosen)
     return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
 
 

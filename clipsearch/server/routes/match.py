@@ -1,0 +1,38 @@
+"""The originals of a picture that is sent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from pydantic import Json
+
+from clipsearch.media.local_features import SIDE, require_opencv
+from clipsearch.server import answers, forms, payloads, pictures
+from clipsearch.server.service import Service, TheService
+from clipsearch.types import Matches
+
+router = APIRouter(tags=["search"])
+
+
+@router.post("/match", response_model=answers.Matches)
+async def match(
+    service: TheService,
+    image: Annotated[UploadFile, File(description="A picture file: a crop, a screenshot, an edited copy.")],
+    options: Annotated[
+        Json[forms.MatchOptions] | None,
+        Form(description="Options, as JSON.", examples=['{"k": 3}']),
+    ] = None,
+) -> Response:
+    """Find the pictures that a picture was made from, which is sent along as multipart/form-data."""
+    asked = options or forms.MatchOptions()
+    found = await service.run_upload(_match, service, await image.read(), asked)
+    return payloads.json_response(payloads.matches(found, whole=asked.whole))
+
+
+def _match(service: Service, data: bytes, asked: forms.MatchOptions) -> Matches:
+    """Decode the picture within the limits of the server, and compare it. It blocks."""
+    require_opencv()
+    filters = None if asked.filters is None else asked.filters.build()
+    picture = pictures.open_given(service, data, asked.crop, SIDE)
+    return service.engine.match(picture, k=asked.k, filters=filters)
