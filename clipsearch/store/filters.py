@@ -14,6 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
+from clipsearch.metadata import LABEL, RATING
 from clipsearch.store import collections, full_text, item_media, item_metadata, tags
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.places import within
@@ -72,9 +73,23 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     if wanted.keys:
         found = ids_of_keys(connection, wanted.keys, base)
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
+    if said := _of_metadata(wanted):
+        terms.append(item_metadata.condition(connection, Where(said)))
     if wanted.where:
         terms.append(item_metadata.condition(connection, Where(wanted.where)))
     return and_(True, *_combined(connection, wanted, base), *terms)
+
+
+def _of_metadata(wanted: Filter) -> dict[str, object]:
+    """Return the conditions on what pictures say themselves in the metadata."""
+    said: dict[str, object] = {}
+    if wanted.min_rating is not None:
+        said[RATING] = {"ge": wanted.min_rating}
+    if wanted.color_labels:
+        words = [label.strip() for label in wanted.color_labels]
+        cases = (str, str.lower, str.upper, str.capitalize, str.title)
+        said[LABEL] = [*dict.fromkeys(change(word) for word in words for change in cases)]
+    return said
 
 
 def _combined(connection: Connection, wanted: Filter, base: str) -> list[ColumnElement[bool]]:
