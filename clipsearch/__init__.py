@@ -67,6 +67,7 @@ _HOMES = {
     "clipsearch.client.async_client": ("AsyncClient",),
     "clipsearch.client.client": ("Client",),
     "clipsearch.config": ("Settings", "load_settings"),
+    "clipsearch.days": ("group_by_day",),
     "clipsearch.errors": (
         "AccessDeniedError", "AnnIndexError", "ClipSearchError", "EncoderError", "EncoderMismatchError",
         "EncoderUnavailableError", "InvalidInputError", "LibraryError", "LibraryLockedError", "LibraryNotFoundError",
@@ -131,6 +132,7 @@ __all__ = [
     "Text",
     "TextError",
     "TextLine",
+    "group_by_day",
     "load_settings",
     "open",
     "parse",

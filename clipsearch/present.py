@@ -7,10 +7,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from clipsearch.paths import RECORDS, printable
 from clipsearch.types import Hit, Item, Listing, Modality, PartPosition, Results, TextLine
+
+Found = TypeVar("Found", Hit, Item)
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
@@ -18,7 +20,7 @@ EXCERPT = 72
 _STEERING = "[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
-def to_payload(results: Results) -> dict[str, Any]:
+def to_payload(results: Results, group: str | None = None) -> dict[str, Any]:
     """Return the stable JSON form of an answer; the same for the command line and any server.
 
     key: the caller's id of a record, else the path. metadata: by name. modality: of what matched, a picture or words;
@@ -27,13 +29,25 @@ def to_payload(results: Results) -> dict[str, Any]:
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
     lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height. position:
     only of a part of a film or a document: its index, its time in seconds or its page, and text, as a person reads it.
+    group: `day` puts hits of a day together, and adds groups: how many of each day follow each other.
     """
-    return {
+    hits, groups = in_groups(results, group)
+    payload: dict[str, Any] = {
         "query": results.query,
         "encoder": results.encoder,
         "library": results.library,
-        "hits": [_hit_payload(hit) for hit in results],
+        "hits": [_hit_payload(hit) for hit in hits],
     }
+    return payload if groups is None else {**payload, "groups": groups}
+
+
+def in_groups(found: Iterable[Found], group: str | None) -> tuple[Sequence[Found], list[dict[str, Any]] | None]:
+    """Return hits or items in groups, and how many of each group follow each other; None without groups."""
+    if group is None:
+        return tuple(found), None
+    from clipsearch.days import in_days
+
+    return in_days(found)
 
 
 def to_json(value: object) -> bytes:
@@ -61,11 +75,14 @@ def to_paths(found: Iterable[Hit | Item], end: bytes) -> bytes:
     return b"".join(os.fsencode(path) + end for path in dict.fromkeys(each.path for each in found))
 
 
-def to_table(results: Results, folder: str) -> str:
+def to_table(results: Results, folder: str, group: str | None = None) -> str:
     """Return one line a hit: rank, score, confidence, path (short where it lies below `folder`), and the passage."""
     width = len(str(len(results)))
     lines = [f"{'#':>{width}}   score  conf.  file"] if len(results) else []
-    for hit in results:
+    hits, groups = in_groups(results, group)
+    heads = _heads(groups)
+    for place, hit in enumerate(hits):
+        lines += heads.get(place, ())
         sure = "   – " if hit.confidence is None else f"{hit.confidence:>4.0%} "
         more = f"  (+{len(hit.also)} like it)" if hit.also else ""
         lines.append(f"{hit.rank:>{width}}  {hit.score:6.3f}  {sure} {_where(hit, folder)}{more}")
@@ -79,19 +96,36 @@ def to_table(results: Results, folder: str) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def listing_payload(found: Listing) -> dict[str, Any]:
-    """Return the stable JSON form of a listing; the same for the command line and any server."""
-    return {"library": found.library, "total": found.total, "items": [item_payload(item) for item in found]}
+def _heads(groups: Sequence[Mapping[str, Any]] | None) -> dict[int, list[str]]:
+    """Return the line above the first of each group, by its place."""
+    heads, place = {}, 0
+    for each in groups or ():
+        heads[place] = [f"{each['day'] or 'no date'} ({each['count']:,})"]
+        place += each["count"]
+    return heads
 
 
-def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
+def listing_payload(found: Listing, group: str | None = None) -> dict[str, Any]:
+    """Return the stable JSON form of a listing; the same for the command line and any server.
+
+    group: see `to_payload`.
+    """
+    items, groups = in_groups(found, group)
+    payload = {"library": found.library, "total": found.total, "items": [item_payload(item) for item in items]}
+    return payload if groups is None else {**payload, "groups": groups}
+
+
+def shape_listing(found: Listing, shape: str, folder: str, group: str | None = None) -> bytes:
     """Return a listing in a shape: `table`, `json`, `paths` or `print0`; paths below `folder` are short in a table."""
     if shape == "json":
-        return to_json(listing_payload(found))
+        return to_json(listing_payload(found, group))
+    items, groups = in_groups(found, group)
     if shape != "table":
-        return to_paths(found, b"\0" if shape == "print0" else b"\n")
+        return to_paths(items, b"\0" if shape == "print0" else b"\n")
     lines = [f"{'id':>7}  {'date':17}  {'pixels':11}  file"] if len(found) else []
-    for item in found:
+    heads = _heads(groups)
+    for place, item in enumerate(items):
+        lines += heads.get(place, ())
         size = f"{item.picture.width} x {item.picture.height}" if item.picture and item.picture.width else ""
         said = f"  {_said(item)}" if item.metadata else ""
         lines.append(f"{item.id:>7}  {_date(item):17}  {size:11}  {_name(item, folder)}{said}")

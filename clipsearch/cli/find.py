@@ -8,7 +8,9 @@ import click
 
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
+    SORTS,
     current_folder,
+    group_option,
     library_option,
     note,
     read_settings,
@@ -37,12 +39,16 @@ SHOWN = 100
     type=click.IntRange(min=1),
     help=f"The most files to list.  [default: {SHOWN} in a table, else all]",
 )
+@click.option("--sort", type=click.Choice(SORTS[1:]), default="taken", show_default=True, help="What to sort by.")
+@group_option
 @shape_options
 @library_option
 @shard_options
 def find(
     filters: Filter | None,
     limit: int | None,
+    sort: str,
+    group: str | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -64,20 +70,20 @@ def find(
     shape = read_shape(as_json, paths, print0)
     most = limit or (SHOWN if shape == "table" else None)
     if server is not None:
-        found = server.find(filters, limit=most)
+        found = server.find(filters, limit=most, sort=sort)
     else:
         settings, folder = read_settings(library=library)
         with open_library(folder, settings) as engine:
-            found = engine.find(filters, limit=most)
+            found = engine.find(filters, limit=most, sort=sort)
     for warning in found.warnings:
         note(printable(warning))
     if shape == "table":
-        _remark(found)
-    write_shaped(present.shape_listing(found, shape, current_folder()), shape)
+        _remark(found, "newest" if sort == "taken" else "first")
+    write_shaped(present.shape_listing(found, shape, current_folder(), group), shape)
 
 
-def _remark(found: Listing) -> None:
+def _remark(found: Listing, what: str) -> None:
     if not found.total:
         note("No match.")
     elif len(found) < found.total:
-        note(f"The newest {len(found):,} of {found.total:,}. More: -k N; all: --paths")
+        note(f"The {what} {len(found):,} of {found.total:,}. More: -k N; all: --paths")

@@ -17,6 +17,7 @@ from clipsearch.cli.options import (
     library_option,
     match_options,
     note,
+    order_options,
     read_settings,
     read_shape,
     search_options,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 )
 @collapse_option
 @cutoff_options
+@order_options
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
 @filter_options
 @shape_options
@@ -70,6 +72,7 @@ def query(
     like: tuple[int, ...],
     unlike: tuple[int, ...],
     options: SearchOptions,
+    group: str | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -101,8 +104,9 @@ def query(
     text, image, composed = _read(words, image, like, unlike)
     terms = None if composed is None else str(composed)
     asked = SearchRequest(
-        text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
-    )
+        text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing),
+        group=group,
+    )  # fmt: skip
     if server is not None:
         refuse_local(written(showing))
         return print_answer(answer(server, asked, is_here=False), shape)

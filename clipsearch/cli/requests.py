@@ -27,7 +27,7 @@ class SearchRequest:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     shape: `table`, `json`, `paths` or `print0`. folder: the current one; paths below it are shown short. shown: the
-    hits are to be shown in other ways as well.
+    hits are to be shown in other ways as well. group: `day`, to put hits of a day together.
     """
 
     text: str | None = None
@@ -37,10 +37,11 @@ class SearchRequest:
     shape: str
     folder: str
     shown: bool = False
+    group: str | None = None
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values, as the daemon is asked."""
-        names = ("text", "image", "query", "shape", "folder", "shown")
+        names = ("text", "image", "query", "shape", "folder", "shown", "group")
         return {**{name: getattr(self, name) for name in names}, "options": self.options.to_values()}
 
     @classmethod
@@ -83,7 +84,7 @@ def answer(
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:
         notes += _stale(results)
-    return Answer(_shaped(results, asked), tuple(notes), to_payload(results) if asked.shown else None)
+    return Answer(_shaped(results, asked), tuple(notes), to_payload(results, asked.group) if asked.shown else None)
 
 
 def _stale(results: Results) -> list[str]:
@@ -134,7 +135,8 @@ def _shaped(results: Results, asked: SearchRequest) -> bytes:
     from clipsearch import present
 
     if asked.shape == "json":
-        return present.to_json(present.to_payload(results))
+        return present.to_json(present.to_payload(results, asked.group))
     if asked.shape != "table":
-        return present.to_paths(results.hits, b"\0" if asked.shape == "print0" else b"\n")
-    return present.to_table(results, asked.folder).encode("utf-8", "backslashreplace")
+        hits, _ = present.in_groups(results, asked.group)
+        return present.to_paths(hits, b"\0" if asked.shape == "print0" else b"\n")
+    return present.to_table(results, asked.folder, asked.group).encode("utf-8", "backslashreplace")

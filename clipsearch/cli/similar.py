@@ -16,6 +16,7 @@ from clipsearch.cli.options import (
     cutoff_options,
     library_option,
     match_options,
+    order_options,
     read_settings,
     read_shape,
     search_options,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @match_options
 @collapse_option
 @cutoff_options
+@order_options
 @filter_options
 @shape_options
 @show_options
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 def similar(
     item: str,
     options: SearchOptions,
+    group: str | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -67,8 +70,9 @@ def similar(
     shape = read_shape(as_json, paths, print0)
     showing.check()
     asked = SearchRequest(
-        options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing)
-    )
+        options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing),
+        group=group,
+    )  # fmt: skip
     number = re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)
     if server is not None:
         refuse_local(written(showing))

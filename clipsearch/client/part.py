@@ -23,6 +23,7 @@ from clipsearch.copy_distance import CopyDistance
 from clipsearch.errors import ServerError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.states import StateChangedError
+from clipsearch.sorting import TAKEN
 from clipsearch.store.catalog import Match
 from clipsearch.store.phrases import SelectiveWords
 from clipsearch.store.snapshot import Snapshot
@@ -360,9 +361,11 @@ class RemoteSnapshot(Snapshot):
         ids = _decode(self._ask("ids", filters=to_form(wanted)), "numbers", "<i8")
         return ids[np.searchsorted(ids, after, side="right") :]
 
-    def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
+    def list_items(
+        self, wanted: Filter, limit: int | None, offset: int = 0, sort: str = TAKEN
+    ) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, and how many there are."""
-        found = self._part.client.find(wanted, limit=limit, offset=offset)
+        found = self._part.client.find(wanted, limit=limit, offset=offset, sort=sort)
         self._items |= {item.id: item for item in found}
         return list(found), found.total
 

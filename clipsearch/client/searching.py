@@ -146,7 +146,11 @@ def _with_picture(data: bytes, name: str, form: dict[str, str], options: SearchO
 
 def _form(options: SearchOptions) -> dict[str, Any]:
     """Return the options of a search as a request has them."""
+    others: dict[str, Any] = {} if options.sort == "relevance" else {"sort": options.sort}
+    if options.diverse:
+        others["diverse"] = True  # servers of before know neither
     return {
+        **others,
         "k": options.k,
         "offset": options.offset,
         "modality": "any" if options.modality is None else str(options.modality),

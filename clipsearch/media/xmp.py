@@ -50,10 +50,11 @@ _CHANGED = (_TIFF + "DateTime", _XMP + "ModifyDate")
 _LATITUDE, _LONGITUDE = _EXIF + "GPSLatitude", _EXIF + "GPSLongitude"
 _MAKE, _MODEL, _ORIENTATION = _TIFF + "Make", _TIFF + "Model", _TIFF + "Orientation"
 _RATING, _LABEL = _XMP + "Rating", _XMP + "Label"
-_PERCENTS = "http://ns.microsoft.com/photo/1.0/ Rating"
+_PERCENTS = ("http://ns.microsoft.com/photo/1.0/ Rating", "http://ns.microsoft.com/photo/1.0 Rating")
+"""In both ways in which programs write the name of the schema."""
 _WANTED = frozenset(
     {*_CAPTIONS, _KEYWORDS, _PEOPLE, *_ORIGINAL, *_DIGITIZED, *_CHANGED}
-    | {_LATITUDE, _LONGITUDE, _MAKE, _MODEL, _ORIENTATION, _RATING, _LABEL, _PERCENTS}
+    | {_LATITUDE, _LONGITUDE, _MAKE, _MODEL, _ORIENTATION, _RATING, _LABEL, *_PERCENTS}
 )
 _REGIONS = frozenset({_MWG + "Regions", _MP + "RegionInfo"})
 _REGION_NAMES = frozenset({_MWG + "Name", "http://ns.microsoft.com/photo/1.2/t/Region# PersonDisplayName"})
@@ -195,7 +196,7 @@ class _Reader:
             first(read_moment(one(name)) for name in _CHANGED),
             name_camera(_line(one(_MAKE)), _line(one(_MODEL))),
             read_place(_degrees(one(_LATITUDE), "NS"), _degrees(one(_LONGITUDE), "EW")),
-            first((_number(one(_RATING), read_rating), _number(one(_PERCENTS), read_percents))),
+            first((_number(one(_RATING), read_rating), *(_number(one(name), read_percents) for name in _PERCENTS))),
             read_label(one(_LABEL)),
         )
 

@@ -34,11 +34,15 @@ _GATHERED = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The ranked hits of one query, best first. keyword_ids: items that its words found."""
+    """The ranked hits of one query, best first.
+
+    keyword_ids: items that its words found. left_out: how many hits were taken out of them before.
+    """
 
     hits: list[Hit]
     warnings: tuple[str, ...]
     keyword_ids: frozenset[int] = frozenset()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

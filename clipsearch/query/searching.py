@@ -73,6 +73,8 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        sort: str = "relevance",
+        diverse: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -88,6 +90,8 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        sort: str = "relevance",
+        diverse: bool = False,
     ) -> list[Results]: ...
     def search(
         self,
@@ -107,6 +111,8 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        sort: str = "relevance",
+        diverse: bool = False,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -127,6 +133,8 @@ class EngineSearches:
             min_confidence: Leave out hits below this confidence, from 0 to 1; a hit without a confidence stays.
             min_score: Leave out hits below this cosine, from -1 to 1.
             cut: Leave out hits after the gap in the scores.
+            sort: Sort the confident hits by `taken`, `name`, `size` or `rating`, and leave out the rest.
+            diverse: Put hits first that are unlike the ones before them.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -143,6 +151,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+            sort=sort, diverse=diverse,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -207,6 +216,8 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        sort: str = "relevance",
+        diverse: bool = False,
     ) -> list[Results]:
         """Find the best matches of several queries of one kind.
 
@@ -225,6 +236,8 @@ class EngineSearches:
             min_confidence: See `search`.
             min_score: See `search`.
             cut: See `search`.
+            sort: See `search`.
+            diverse: See `search`.
 
         Returns:
             One Results for each query, in order.
@@ -235,6 +248,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
+            sort=sort, diverse=diverse,
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 

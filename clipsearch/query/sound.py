@@ -34,7 +34,7 @@ def answer_fully(
     """
     for turn in range(1, _TURNS + 1):
         known = len(snapshot.damaged)
-        found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
+        found = _find(fetch, snapshot, options)
         warned = [replace(each, warnings=(*said, *each.warnings)) for said, each in zip(notes, found, strict=True)]
         answers = make_answers(names, pin, snapshot, warned, options, library)
         if len(snapshot.damaged) == known:
@@ -42,3 +42,11 @@ def answer_fully(
         # Where one is, more may be: each turn looks further, so that a few are enough.
         snapshot.enrich([hit.item for ranking in fetch(options.end * _AHEAD**turn) for hit in ranking.hits])
     return answers
+
+
+def _find(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, options: SearchOptions) -> list[Ranking]:
+    if options.is_arranged:
+        from clipsearch.query.arranging import fill_arranged
+
+        return fill_arranged(fetch, snapshot, options)
+    return fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)

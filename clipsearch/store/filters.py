@@ -73,14 +73,13 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     if wanted.keys:
         found = ids_of_keys(connection, wanted.keys, base)
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
-    if said := _of_metadata(wanted):
-        terms.append(item_metadata.condition(connection, Where(said)))
-    if wanted.where:
-        terms.append(item_metadata.condition(connection, Where(wanted.where)))
+    terms += [
+        item_metadata.condition(connection, where) for where in (Where(wanted.where), _of_pictures(wanted)) if where
+    ]
     return and_(True, *_combined(connection, wanted, base), *terms)
 
 
-def _of_metadata(wanted: Filter) -> dict[str, object]:
+def _of_pictures(wanted: Filter) -> Where:
     """Return the conditions on what pictures say themselves in the metadata."""
     said: dict[str, object] = {}
     if wanted.min_rating is not None:
@@ -89,7 +88,7 @@ def _of_metadata(wanted: Filter) -> dict[str, object]:
         words = [label.strip() for label in wanted.color_labels]
         cases = (str, str.lower, str.upper, str.capitalize, str.title)
         said[LABEL] = [*dict.fromkeys(change(word) for word in words for change in cases)]
-    return said
+    return Where(said)
 
 
 def _combined(connection: Connection, wanted: Filter, base: str) -> list[ColumnElement[bool]]:

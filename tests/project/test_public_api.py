@@ -55,6 +55,7 @@ PUBLIC = [
     "Text",
     "TextError",
     "TextLine",
+    "group_by_day",
     "load_settings",
     "open",
     "parse",

@@ -65,7 +65,7 @@ async def search(service: TheService, asked: forms.Search) -> Response:
             pictures.open_given, service, _allowed_url(service, asked.image_url)
         )
     found = await service.search(query, **options)
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
 
 
 @router.post("/search/image", response_model=answers.Answer)
@@ -92,7 +92,7 @@ async def search_picture(
         found = await service.search(image=picture, **asked.keywords())
     else:
         found = await service.search(_with_upload(wanted, picture), **asked.keywords())
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
 
 
 @router.post("/similar", response_model=answers.Answer)
@@ -101,7 +101,7 @@ async def similar(service: TheService, asked: forms.Similar) -> Response:
     liked = functools.reduce(operator.add, map(terms.Indexed, asked.ids))
     query = functools.reduce(operator.sub, map(terms.Indexed, asked.unlike), liked)
     found = await service.search(query, **asked.keywords())
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
 
 
 def _read_query(written: str, allow_urls: bool, *, has_upload: bool = False) -> terms.Query:
