@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -93,6 +94,8 @@ def to_table(results: Results, folder: str, group: str | None = None) -> str:
             lines.append(f"{indent}{_excerpt(hit.passage.text)}")
         if hit.item.metadata:
             lines.append(f"{indent}{_said(hit.item)}")
+        if hit.explanation is not None:
+            lines += [f"{indent}{line}" for line in explain(asdict(hit.explanation))]
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -103,6 +106,44 @@ def _heads(groups: Sequence[Mapping[str, Any]] | None) -> dict[int, list[str]]:
         heads[place] = [f"{each['day'] or 'no date'} ({each['count']:,})"]
         place += each["count"]
     return heads
+
+
+def explain(found: Mapping[str, Any]) -> list[str]:
+    """Return an explanation, in its JSON form, as lines for a person."""
+    lines = [_explain_term(each, found) for each in found["terms"]]
+    named = "" if found["words_place"] is None else f", {found['words_place']:,} by words"
+    lines.append(f"place {found['place']:,}: {found['meaning_place']:,} by meaning{named}")
+    for match in found["words"]:
+        lines.append(f"{match['source']}: {_marked(match)}")
+    if found["filters"]:
+        lines.append(f"meets {'; '.join(found['filters'])}")
+    if found["above_next"]:
+        lines.append(f"above the next: {found['above_next']}")
+    return [printable(line) for line in lines]
+
+
+def _explain_term(term: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    sure = "" if term["confidence"] is None else f", {term['confidence']:.0%}"
+    worth = "" if term["log_evalue"] is None else f", stands out by {term['log_evalue']:.1f}"
+    sign = "- " if term["weight"] < 0 else ""
+    size = "" if abs(term["weight"]) == 1 else f"{abs(term['weight']):g}:"
+    part = "picture" if term["modality"] == Modality.IMAGE else "words"
+    where = f"{term['place']:,} of the {part if part == 'words' else 'pictures'}"
+    return f"{sign}{size}{_excerpt(term['term'])} / {part}: {term['score']:.3f}{sure}{worth}, {where}"
+
+
+def _marked(match: Mapping[str, Any]) -> str:
+    """Return the beginning of a text with the words that match in brackets."""
+    text, end, marked = match["text"], 0, ""
+    begin = max(0, match["spans"][0][0] - EXCERPT // 3)
+    stop = begin + EXCERPT
+    for start, after in match["spans"]:
+        if start < max(end, begin) or after > stop:
+            continue
+        marked += f"{text[max(end, begin) : start]}[{text[start:after]}]"
+        end = after
+    marked += text[max(end, begin) : stop]
+    return f"{'…' if begin else ''}{' '.join(marked.split())}{'…' if stop < len(text) else ''}"
 
 
 def listing_payload(found: Listing, group: str | None = None) -> dict[str, Any]:
@@ -251,6 +292,8 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
         ]
     if hit.position is not None:
         payload["position"] = position_payload(hit.part, hit.position)
+    if hit.explanation is not None:
+        payload["explanation"] = asdict(hit.explanation)
     if hit.also is not None:
         payload["also"] = [{"id": item.id, "path": item.path} for item in hit.also]
     return payload

@@ -82,8 +82,9 @@ def collapse_option(command: F) -> F:
 
 
 def order_options(command: F) -> F:
-    """Add --sort, --diverse and --group."""
-    command = group_option(command)
+    """Add --sort, --diverse, --group and --explain."""
+    why = "Say of each match why it stands where it does."
+    command = click.option("--explain", is_flag=True, help=why)(group_option(command))
     command = click.option("--diverse", is_flag=True, help="Put matches first that are unlike those before them.")(
         command
     )

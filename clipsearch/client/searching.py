@@ -147,8 +147,8 @@ def _with_picture(data: bytes, name: str, form: dict[str, str], options: SearchO
 def _form(options: SearchOptions) -> dict[str, Any]:
     """Return the options of a search as a request has them."""
     others: dict[str, Any] = {} if options.sort == "relevance" else {"sort": options.sort}
-    if options.diverse:
-        others["diverse"] = True  # servers of before know neither
+    # servers of before know none of these
+    others |= {name: True for name in ("diverse", "explain") if getattr(options, name)}
     return {
         **others,
         "k": options.k,

@@ -2,8 +2,8 @@
 
 The next hit is always that of the greatest `SHARE * relevance - (1 - SHARE) * likeness`, where likeness is that to the
 most alike of the hits before it. Both are from 0 to 1 with any encoder: relevance is the log E-value in units of the
-highest, likeness the cosine between that of unrelated rows of the library and that of a copy. benchmarks/diverse.py chose
-SHARE.
+highest, likeness the cosine between that of unrelated rows of the library and that of a copy. SHARE was chosen by
+benchmarks/diverse.py.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class SearchKeywords(TypedDict, total=False):
     cut: bool
     sort: str
     diverse: bool
+    explain: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class SearchOptions:
         kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
         sort: `relevance`, or what the confident hits are sorted by instead; one of `SORTS`.
         diverse: Put hits that are unlike those before them first, among the best.
+        explain: Say of each hit why it stands where it does.
 
     Raises:
         InvalidInputError: A value is out of its range.
@@ -77,6 +79,7 @@ class SearchOptions:
     kind: str | None = None
     sort: str = "relevance"
     diverse: bool = False
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or not 1 <= self.k < MOST:

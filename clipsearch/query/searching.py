@@ -75,6 +75,7 @@ class EngineSearches:
         cut: bool = False,
         sort: str = "relevance",
         diverse: bool = False,
+        explain: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -92,6 +93,7 @@ class EngineSearches:
         cut: bool = False,
         sort: str = "relevance",
         diverse: bool = False,
+        explain: bool = False,
     ) -> list[Results]: ...
     def search(
         self,
@@ -113,6 +115,7 @@ class EngineSearches:
         cut: bool = False,
         sort: str = "relevance",
         diverse: bool = False,
+        explain: bool = False,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -135,6 +138,7 @@ class EngineSearches:
             cut: Leave out hits after the gap in the scores.
             sort: Sort the confident hits by `taken`, `name`, `size` or `rating`, and leave out the rest.
             diverse: Put hits first that are unlike the ones before them.
+            explain: Give each hit an `explanation`: why it stands where it does.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -151,7 +155,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
-            sort=sort, diverse=diverse,
+            sort=sort, diverse=diverse, explain=explain,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -218,6 +222,7 @@ class EngineSearches:
         cut: bool = False,
         sort: str = "relevance",
         diverse: bool = False,
+        explain: bool = False,
     ) -> list[Results]:
         """Find the best matches of several queries of one kind.
 
@@ -238,6 +243,7 @@ class EngineSearches:
             cut: See `search`.
             sort: See `search`.
             diverse: See `search`.
+            explain: See `search`.
 
         Returns:
             One Results for each query, in order.
@@ -248,7 +254,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
-            sort=sort, diverse=diverse,
+            sort=sort, diverse=diverse, explain=explain,
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 

@@ -125,6 +125,7 @@ class Options(_Closed):
         ),
     ] = "relevance"
     diverse: bool = Field(default=False, description="Put hits first that are unlike the ones before them.")
+    explain: bool = Field(default=False, description="Say of each hit why it stands where it does: `explanation`.")
     group: Group = None
     whole: Whole = False
 

@@ -59,6 +59,8 @@ CALLS = {
     "facets": lambda e, f: (e.facets(), e.facets(Filter(types=("text",)), limit=1)),
     "sorted": lambda e, f: e.search("a photo", k=5, offset=1, sort="name", min_confidence=0.0),
     "diverse": lambda e, f: e.search("a photo", k=5, diverse=True),
+    "explained": lambda e, f: e.search("a photo of the sea", k=5, explain=True, filters=Filter(types=("image",))),
+    "explained terms": lambda e, f: e.search(Text("a photo") - Text("a sea"), k=5, explain=True, diverse=True),
     "a sorted list": lambda e, f: e.find(sort="size", limit=3, offset=1),
     "places": lambda e, f: e.places(),
     "places in a box": lambda e, f: e.places(Filter(box=(-10, 170, 10, -170)), cells=3),

@@ -10,7 +10,7 @@ import pytest
 from tests.support.paths import ROOT
 
 LAYERS = {
-    "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
+    "clipsearch.errors": 0, "clipsearch.explanation": 0, "clipsearch.types": 0, "clipsearch.words": 0,
     "clipsearch.access": 1, "clipsearch.config": 1, "clipsearch.copy_distance": 1, "clipsearch.dates": 1,
     "clipsearch.durable": 1, "clipsearch.filtering": 1,
     "clipsearch.float16": 1, "clipsearch.forking": 1, "clipsearch.forms": 1, "clipsearch.gallery": 1,

@@ -95,6 +95,9 @@ SEARCHES = {
     "sorted by size": lambda e: e.search("a dog", k=30, min_confidence=0.1, sort="size"),
     "diverse": lambda e: e.search("a dog by the sea", k=20, offset=5, diverse=True),
     "a diverse picture": lambda e: e.search(image=noise_picture(40, (64, 48)), k=15, diverse=True),
+    "explained": lambda e: e.search("a dog by the sea", k=20, offset=5, explain=True),
+    "explained terms": lambda e: e.search(Text("a dog") + 2 * Text("snow") - Text("sea"), k=20, explain=True),
+    "an explained picture": lambda e: e.search(image=noise_picture(40, (64, 48)), k=15, collapse=True, explain=True),
     "deep": lambda e: e.search("red", k=30, offset=70),
 }
 READS = {
@@ -119,6 +122,14 @@ def keys(found: Any) -> list[str | None]:
     return [None if item is None else item.key for item in found]
 
 
+def explained(found: Any) -> Any:
+    """What must be equal of explanations: all but what depends on samples of other rows."""
+    if found is None:
+        return None
+    terms = [(each.term, each.weight, each.modality, round(each.score, 6)) for each in found.terms]
+    return terms, found.words_place, found.place, found.step, found.words, found.filters
+
+
 def seen(found: Any) -> Any:
     """What must be equal of answers: hits by their keys, with rank, score and all but the confidence."""
     if isinstance(found, list):
@@ -134,6 +145,7 @@ def seen(found: Any) -> Any:
             hit.item.metadata,
             hit.item.tags,
             keys(hit.also or ()),
+            explained(hit.explanation),
         )
         for hit in found
     ]
