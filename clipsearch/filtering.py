@@ -20,6 +20,9 @@ from clipsearch.words import fold_tag, parse_words, tidy_name
 MAX_DEPTH, MAX_SIZE = 32, 400
 """How deep filters may be combined, and how many: SQLite bounds both, the latter to about 500."""
 
+MAX_RATING = 5
+"""Stars."""
+
 ORIENTATIONS = ("landscape", "portrait", "square")
 
 _ONE_FORMAT = (
@@ -52,6 +55,9 @@ class Filter:
         min_height: Pixels.
         types: `image`, `text`, `film`, `document` or endings of files (`jpeg` stands for .jpg too), any of them.
         orientation: `landscape`, `portrait` or `square`.
+        min_rating: Stars, 1 to 5, that the metadata `rating` has at least; pictures bring theirs along.
+        color_labels: Names of colors that the metadata `label` has, any of them: as written, in lower or upper case, or
+            with a capital.
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
         box: South, west, north and east in degrees, between which it was taken; a west beyond the east lies across the
             date line.
@@ -82,6 +88,8 @@ class Filter:
     min_height: int | None = None
     types: tuple[str, ...] = ()
     orientation: str | None = None
+    min_rating: int | None = None
+    color_labels: tuple[str, ...] = ()
     near: tuple[float, float, float] | None = None
     box: Box | None = None
     caption: str | None = None
@@ -112,6 +120,7 @@ class Filter:
             raise InvalidInputError("The name of a folder to search in is empty. Name a folder; . is the current one.")
         _check_times(self.taken_from, self.taken_until)
         self._check_pictures()
+        _check_ratings(self.min_rating, self.color_labels)
         if self.caption is not None:
             parse_words(self.caption)
         object.__setattr__(self, "where", self.where if isinstance(self.where, Where) else Where(self.where))
@@ -182,7 +191,7 @@ class Filter:
 
 
 _COMBINED = ("all_of", "any_of", "none_of")
-_LISTS = ("folders", "cameras", "types", "tags", "collections", "keys", *_COMBINED)
+_LISTS = ("folders", "cameras", "types", "tags", "collections", "color_labels", "keys", *_COMBINED)
 
 
 def file_endings(kind: str) -> frozenset[str]:
@@ -246,6 +255,14 @@ def _check_times(start: object, end: object) -> None:
             raise InvalidInputError(f"Pictures have local times, but {time} has a time zone. Leave out the zone.")
     if isinstance(start, datetime) and isinstance(end, datetime) and start >= end:
         raise InvalidInputError(f"No time is from {start} until before {end}. Swap the times.")
+
+
+def _check_ratings(least: object, labels: tuple[str, ...]) -> None:
+    if least is not None and (not isinstance(least, int) or isinstance(least, bool) or not 1 <= least <= MAX_RATING):
+        raise InvalidInputError(f"The least rating is {shown(least)}, but must be from 1 to {MAX_RATING} stars.")
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise InvalidInputError(f"A color label is a word such as Red, not {shown(label)}.")
 
 
 def _checked_place(place: object) -> tuple[float, float, float]:

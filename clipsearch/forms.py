@@ -66,6 +66,8 @@ class Filters(BaseModel):
         "date line.",
     )
     orientation: Literal["landscape", "portrait", "square"] | None = Field(default=None, description="Of a picture.")
+    min_rating: int | None = Field(default=None, ge=1, le=5, description="Stars that a picture has at least.")
+    color_labels: Names = Field(default=[], description="Color labels of XMP, such as `Red`, any of them.")
     min_width: int | None = Field(default=None, ge=0, description="Pixels.")
     min_height: int | None = Field(default=None, ge=0, description="Pixels.")
 
@@ -77,10 +79,12 @@ class Filters(BaseModel):
         """Return the arguments of that filter. Raises as `build` does."""
         given: dict[str, Any] = {
             name: value
-            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "orientation")
+            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "orientation",
+                         "color_labels")
             if (value := getattr(self, name))
-        }
-        given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}
+        }  # fmt: skip
+        sizes = ("min_width", "min_height", "min_rating")
+        given |= {name: value for name in sizes if (value := getattr(self, name)) is not None}
         if self.near is not None:
             given["near"] = (self.near.latitude, self.near.longitude, self.near.km)
         if self.box is not None:

@@ -23,6 +23,9 @@ MAX_NAME = 256
 MAX_BYTES = 1 << 20
 """Bytes of the metadata of one item."""
 
+RATING, LABEL = "rating", "label"
+"""Names of metadata that pictures say themselves: stars, 1 to 5 or -1 for rejected, and the name of a color."""
+
 NONE = "{}"
 """The JSON of no metadata."""
 

@@ -6,11 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from clipsearch.paths import RECORDS, printable
 from clipsearch.types import Hit, Item, Listing, Modality, PartPosition, Results, TextLine
+
+Found = TypeVar("Found", Hit, Item)
 
 EXCERPT = 72
 """Characters of a passage that a table shows."""
@@ -18,7 +21,7 @@ EXCERPT = 72
 _STEERING = "[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
-def to_payload(results: Results) -> dict[str, Any]:
+def to_payload(results: Results, group: str | None = None) -> dict[str, Any]:
     """Return the stable JSON form of an answer; the same for the command line and any server.
 
     key: the caller's id of a record, else the path. metadata: by name. modality: of what matched, a picture or words;
@@ -27,17 +30,19 @@ def to_payload(results: Results) -> dict[str, Any]:
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
     lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height. position:
     only of a part of a film or a document: its index, its time in seconds or its page, and text, as a person reads it.
-    suggestions: only where there are any, each with its kind and text.
+    suggestions: only where there are any, each with its kind and text. group: `day` puts hits of a day together, and
+    adds groups: how many of each day follow each other.
     """
+    hits, groups = in_groups(results, group)
     payload: dict[str, Any] = {
         "query": results.query,
         "encoder": results.encoder,
         "library": results.library,
-        "hits": [_hit_payload(hit) for hit in results],
+        "hits": [_hit_payload(hit) for hit in hits],
     }
     if results.suggestions:
         payload["suggestions"] = [{"kind": each.kind, "text": each.text} for each in results.suggestions]
-    return payload
+    return payload if groups is None else {**payload, "groups": groups}
 
 
 def suggestion_lines(results: Results) -> list[str]:
@@ -49,6 +54,15 @@ def suggestion_lines(results: Results) -> list[str]:
         if texts:
             lines.append(f"{name}: {'; '.join(texts)}")
     return lines
+
+
+def in_groups(found: Iterable[Found], group: str | None) -> tuple[Sequence[Found], list[dict[str, Any]] | None]:
+    """Return hits or items in groups, and how many of each group follow each other; None without groups."""
+    if group is None:
+        return tuple(found), None
+    from clipsearch.days import in_days
+
+    return in_days(found)
 
 
 def to_json(value: object) -> bytes:
@@ -76,11 +90,14 @@ def to_paths(found: Iterable[Hit | Item], end: bytes) -> bytes:
     return b"".join(os.fsencode(path) + end for path in dict.fromkeys(each.path for each in found))
 
 
-def to_table(results: Results, folder: str) -> str:
+def to_table(results: Results, folder: str, group: str | None = None) -> str:
     """Return one line a hit: rank, score, confidence, path (short where it lies below `folder`), and the passage."""
     width = len(str(len(results)))
     lines = [f"{'#':>{width}}   score  conf.  file"] if len(results) else []
-    for hit in results:
+    hits, groups = in_groups(results, group)
+    heads = _heads(groups)
+    for place, hit in enumerate(hits):
+        lines += heads.get(place, ())
         sure = "   – " if hit.confidence is None else f"{hit.confidence:>4.0%} "
         more = f"  (+{len(hit.also)} like it)" if hit.also else ""
         lines.append(f"{hit.rank:>{width}}  {hit.score:6.3f}  {sure} {_where(hit, folder)}{more}")
@@ -91,22 +108,79 @@ def to_table(results: Results, folder: str) -> str:
             lines.append(f"{indent}{_excerpt(hit.passage.text)}")
         if hit.item.metadata:
             lines.append(f"{indent}{_said(hit.item)}")
+        if hit.explanation is not None:
+            lines += [f"{indent}{line}" for line in explain(asdict(hit.explanation))]
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def listing_payload(found: Listing) -> dict[str, Any]:
-    """Return the stable JSON form of a listing; the same for the command line and any server."""
-    return {"library": found.library, "total": found.total, "items": [item_payload(item) for item in found]}
+def _heads(groups: Sequence[Mapping[str, Any]] | None) -> dict[int, list[str]]:
+    """Return the line above the first of each group, by its place."""
+    heads, place = {}, 0
+    for each in groups or ():
+        heads[place] = [f"{each['day'] or 'no date'} ({each['count']:,})"]
+        place += each["count"]
+    return heads
 
 
-def shape_listing(found: Listing, shape: str, folder: str) -> bytes:
+def explain(found: Mapping[str, Any]) -> list[str]:
+    """Return an explanation, in its JSON form, as lines for a person."""
+    lines = [_explain_term(each, found) for each in found["terms"]]
+    named = "" if found["words_place"] is None else f", {found['words_place']:,} by words"
+    lines.append(f"place {found['place']:,}: {found['meaning_place']:,} by meaning{named}")
+    for match in found["words"]:
+        lines.append(f"{match['source']}: {_marked(match)}")
+    if found["filters"]:
+        lines.append(f"meets {'; '.join(found['filters'])}")
+    if found["above_next"]:
+        lines.append(f"above the next: {found['above_next']}")
+    return [printable(line) for line in lines]
+
+
+def _explain_term(term: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    sure = "" if term["confidence"] is None else f", {term['confidence']:.0%}"
+    worth = "" if term["log_evalue"] is None else f", stands out by {term['log_evalue']:.1f}"
+    sign = "- " if term["weight"] < 0 else ""
+    size = "" if abs(term["weight"]) == 1 else f"{abs(term['weight']):g}:"
+    part = "picture" if term["modality"] == Modality.IMAGE else "words"
+    where = f"{term['place']:,} of the {part if part == 'words' else 'pictures'}"
+    return f"{sign}{size}{_excerpt(term['term'])} / {part}: {term['score']:.3f}{sure}{worth}, {where}"
+
+
+def _marked(match: Mapping[str, Any]) -> str:
+    """Return the beginning of a text with the words that match in brackets."""
+    text, end, marked = match["text"], 0, ""
+    begin = max(0, match["spans"][0][0] - EXCERPT // 3)
+    stop = begin + EXCERPT
+    for start, after in match["spans"]:
+        if start < max(end, begin) or after > stop:
+            continue
+        marked += f"{text[max(end, begin) : start]}[{text[start:after]}]"
+        end = after
+    marked += text[max(end, begin) : stop]
+    return f"{'…' if begin else ''}{' '.join(marked.split())}{'…' if stop < len(text) else ''}"
+
+
+def listing_payload(found: Listing, group: str | None = None) -> dict[str, Any]:
+    """Return the stable JSON form of a listing; the same for the command line and any server.
+
+    group: see `to_payload`.
+    """
+    items, groups = in_groups(found, group)
+    payload = {"library": found.library, "total": found.total, "items": [item_payload(item) for item in items]}
+    return payload if groups is None else {**payload, "groups": groups}
+
+
+def shape_listing(found: Listing, shape: str, folder: str, group: str | None = None) -> bytes:
     """Return a listing in a shape: `table`, `json`, `paths` or `print0`; paths below `folder` are short in a table."""
     if shape == "json":
-        return to_json(listing_payload(found))
+        return to_json(listing_payload(found, group))
+    items, groups = in_groups(found, group)
     if shape != "table":
-        return to_paths(found, b"\0" if shape == "print0" else b"\n")
+        return to_paths(items, b"\0" if shape == "print0" else b"\n")
     lines = [f"{'id':>7}  {'date':17}  {'pixels':11}  file"] if len(found) else []
-    for item in found:
+    heads = _heads(groups)
+    for place, item in enumerate(items):
+        lines += heads.get(place, ())
         size = f"{item.picture.width} x {item.picture.height}" if item.picture and item.picture.width else ""
         said = f"  {_said(item)}" if item.metadata else ""
         lines.append(f"{item.id:>7}  {_date(item):17}  {size:11}  {_name(item, folder)}{said}")
@@ -232,6 +306,8 @@ def _hit_payload(hit: Hit) -> dict[str, Any]:
         ]
     if hit.position is not None:
         payload["position"] = position_payload(hit.part, hit.position)
+    if hit.explanation is not None:
+        payload["explanation"] = asdict(hit.explanation)
     if hit.also is not None:
         payload["also"] = [{"id": item.id, "path": item.path} for item in hit.also]
     return payload

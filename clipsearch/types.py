@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clipsearch.explanation import Explanation
+
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
     (
@@ -230,6 +232,7 @@ class Hit:
         log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high if scores
             had no bound: for queries by words, `confidence` without its limits.
         position: Where in a film or a document the match lies.
+        explanation: Why it stands where it does, if that was asked for.
     """
 
     rank: int
@@ -243,6 +246,7 @@ class Hit:
     log_evalue: float = 0.0
     recognised: tuple[TextLine, ...] = ()
     position: PartPosition | None = None
+    explanation: Explanation | None = None
 
     @property
     def path(self) -> str:

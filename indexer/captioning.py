@@ -16,10 +16,11 @@ from clipsearch.media.decode import read_regular
 from clipsearch.media.image_metadata import Embedded
 from clipsearch.media.sidecars import read_sidecars
 from clipsearch.media.text import decode_text, split_passages
+from clipsearch.metadata import LABEL, RATING
 from clipsearch.paths import printable
 from clipsearch.store.records import Captions, CaptionSource, Encoded, FileRecord, Known, Outcome, Taken
 from clipsearch.store.vectors import ROW_DTYPE
-from clipsearch.types import Passage
+from clipsearch.types import MetadataValue, Passage
 from clipsearch.words import normalize
 from indexer.sources.captions import MAX_SIDECAR
 
@@ -66,9 +67,14 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
             passages += [replace(each, line=each.line + lines, end_line=each.end_line + lines) for each in found]
             kept.append(text)
             lines += text.count("\n") + 1
-    return Captions(
-        stamp, "\n".join(kept) or None, inside.keywords, tuple(passages), None, Taken(inside.taken_at, inside.place)
-    )
+    taken, facts = Taken(inside.taken_at, inside.place), None if stamp is None else _facts(inside)
+    return Captions(stamp, "\n".join(kept) or None, inside.keywords, tuple(passages), None, taken, facts)
+
+
+def _facts(inside: Embedded) -> dict[str, MetadataValue]:
+    """Return what becomes metadata; 0 stars are what a picture without a rating has (XMP part 1, section 8.2.2.1)."""
+    found: dict[str, MetadataValue] = {RATING: inside.rating or None, LABEL: inside.label}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _report(path: str, what: str, error: OSError | MediaError) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from clipsearch.media.decode import REDUCED_OVER_CAP
 from clipsearch.media.documents.base import MAX_PAGES, MAX_TEXT, clean_text
-from clipsearch.media.facts import MAX_CAMERA
+from clipsearch.media.facts import MAX_CAMERA, MAX_LABEL, read_rating
 from clipsearch.media.films.live import MAX_IDENTIFIER
 from clipsearch.media.image_metadata import MAX_CAPTION, MAX_CAPTIONS, MAX_KEYWORD, MAX_KEYWORDS, NO_TEXT, Embedded
 from clipsearch.types import PictureInfo
@@ -84,7 +84,7 @@ def pack_facts(info: PictureInfo | None, words: Embedded) -> bytes:
         facts["taken_at"] = info.taken_at.isoformat()
     taken_at = words.taken_at and words.taken_at.isoformat()
     facts |= {"captions": words.captions, "keywords": words.keywords, "said_at": taken_at, "said_place": words.place}
-    facts["identifier"] = words.identifier
+    facts |= {"identifier": words.identifier, "rating": words.rating, "label": words.label}
     return json.dumps(facts, ensure_ascii=False).encode()
 
 
@@ -114,6 +114,8 @@ def read_facts(data: bytes | bytearray, max_pixels: int) -> tuple[PictureInfo | 
             _time(facts.pop("said_at", None)),
             _place(facts.pop("said_place", None)),
             _text(facts.pop("identifier", ""), MAX_IDENTIFIER),
+            _rating(facts.pop("rating", None)),
+            None if (label := facts.pop("label", None)) is None else _text(label, MAX_LABEL),
         )
         return (_info(facts, max_pixels) if facts else None), words
     except (ValueError, RecursionError) as error:
@@ -176,6 +178,12 @@ def _time(value: object) -> datetime | None:
     if time is not None and time.tzinfo is not None:
         raise ValueError("a time with a zone")
     return time
+
+
+def _rating(value: object) -> int | None:
+    if value is not None and (type(value) is not int or read_rating(value) is None):
+        raise ValueError("not a rating")
+    return value
 
 
 def _place(value: object) -> tuple[float, float] | None:

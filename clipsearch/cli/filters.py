@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.filtering import ORIENTATIONS, Filter
+from clipsearch.filtering import MAX_RATING, ORIENTATIONS, Filter
 from clipsearch.where import parse_where
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -120,6 +120,8 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "taken_until": min,
     "min_width": max,
     "min_height": max,
+    "min_rating": max,
+    "color_labels": lambda one, other: one + other,
 }
 """How two conditions of a kind become one; those of other kinds stand side by side."""
 
@@ -139,6 +141,12 @@ def _pixels(value: str) -> int:
     if not value.isascii() or not value.isdigit():
         raise InvalidInputError(f"{value!r} is not a whole number of pixels. Write one, such as 1024.")
     return int(value[:20])
+
+
+def _stars(value: str) -> int:
+    if value not in {str(stars) for stars in range(1, MAX_RATING + 1)}:
+        raise InvalidInputError(f"{value!r} is not a number of stars from 1 to {MAX_RATING}.")
+    return int(value)
 
 
 def _numbers(value: str, count: int, remedy: str) -> tuple[float, ...]:
@@ -198,6 +206,16 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         lambda value, now: {"orientation": value},
         "|".join(ORIENTATIONS),
         "Wider than high, higher than wide, or square.",
+    ),
+    "--min-rating": (
+        lambda value, now: {"min_rating": _stars(value)},
+        "STARS",
+        "Rated with at least so many stars, 1 to 5, in the picture or its XMP sidecar.",
+    ),
+    "--color-label": (
+        lambda value, now: {"color_labels": (value,)},
+        "COLOR",
+        "With this color label of XMP, such as Red; of several, one must match.",
     ),
     "--near": (
         lambda value, now: {"near": _numbers(value, 3, "Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")},

@@ -8,7 +8,9 @@ import click
 
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
+    SORTS,
     current_folder,
+    group_option,
     library_option,
     note,
     read_settings,
@@ -37,6 +39,8 @@ SHOWN = 100
     type=click.IntRange(min=1),
     help=f"The most files to list.  [default: {SHOWN} in a table, else all]",
 )
+@click.option("--sort", type=click.Choice(SORTS[1:]), default="taken", show_default=True, help="What to sort by.")
+@group_option
 @shape_options
 @click.option("--fail-if-none", is_flag=True, help="Exit with code 1 if there is no match.")
 @library_option
@@ -44,6 +48,8 @@ SHOWN = 100
 def find(
     filters: Filter | None,
     limit: int | None,
+    sort: str,
+    group: str | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -69,24 +75,24 @@ def find(
     lines = None if template is None else read_template(template, ITEM_FIELDS)
     most = limit or (SHOWN if shape == "table" else None)
     if server is not None:
-        found = server.find(filters, limit=most)
+        found = server.find(filters, limit=most, sort=sort)
     else:
         settings, folder = read_settings(library=library)
         with open_library(folder, settings) as engine:
-            found = engine.find(filters, limit=most)
+            found = engine.find(filters, limit=most, sort=sort)
     for warning in found.warnings:
         note(printable(warning))
     if shape == "table":
-        _remark(found)
+        _remark(found, "newest" if sort == "taken" else "first")
     if lines is not None:
         write_shaped(lines.write(found, "\0" if shape == "print0" else "\n"), shape)
     else:
-        write_shaped(present.shape_listing(found, shape, current_folder()), shape)
+        write_shaped(present.shape_listing(found, shape, current_folder(), group), shape)
     return int(fail_if_none and not found.total)
 
 
-def _remark(found: Listing) -> None:
+def _remark(found: Listing, what: str) -> None:
     if not found.total:
         note("No match.")
     elif len(found) < found.total:
-        note(f"The newest {len(found):,} of {found.total:,}. More: -k N; all: --paths")
+        note(f"The {what} {len(found):,} of {found.total:,}. More: -k N; all: --paths")

@@ -18,6 +18,9 @@ from clipsearch.config import Settings, load_settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.locations import library_path
 
+SORTS = ("relevance", "taken", "name", "size", "rating")
+"""As `clipsearch.sorting` has them, which a query need not import."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -94,6 +97,28 @@ def crop_option(command: F) -> F:
     """Add --crop."""
     text = "Only this part of the picture: shares from 0 to 1, or pixels with px at the end."
     return click.option("--crop", metavar="X,Y,W,H", help=text)(command)
+
+
+def order_options(command: F) -> F:
+    """Add --sort, --diverse, --group and --explain."""
+    why = "Say of each match why it stands where it does."
+    command = click.option("--explain", is_flag=True, help=why)(group_option(command))
+    command = click.option("--diverse", is_flag=True, help="Put matches first that are unlike those before them.")(
+        command
+    )
+    return click.option(
+        "--sort",
+        type=click.Choice(SORTS),
+        default=SORTS[0],
+        show_default=True,
+        help="Sort the confident matches by this, and leave out the others.",
+    )(command)
+
+
+def group_option(command: F) -> F:
+    """Add --group."""
+    days = "Put what was taken on a day together, below its date."
+    return click.option("--group", type=click.Choice(["day"]), help=days)(command)
 
 
 def cutoff_options(command: F) -> F:

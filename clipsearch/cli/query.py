@@ -20,6 +20,7 @@ from clipsearch.cli.options import (
     library_option,
     match_options,
     note,
+    order_options,
     read_settings,
     read_shape,
     search_options,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 )
 @collapse_option
 @cutoff_options
+@order_options
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
 @click.option(
     "--suggest/--no-suggest",
@@ -86,6 +88,7 @@ def query(
     saved: str | None,
     new: bool,
     options: SearchOptions,
+    group: str | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -133,7 +136,7 @@ def query(
         options = replace(options, suggest=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
-        shown=bool(showing), template=template,
+        shown=bool(showing), template=template, group=group,
     )  # fmt: skip
     if server is not None:
         refuse_local(written(showing))

@@ -27,7 +27,8 @@ class SearchRequest:
     """A query as it was written: a text, the path of a picture, or several terms, as `str(Query)` prints them.
 
     shape: `table`, `json`, `paths`, `print0` or `lines`. folder: the current one; paths below it are shown short.
-    shown: the hits are to be shown in other ways as well. template: of lines; None for their paths.
+    shown: the hits are to be shown in other ways as well. template: of lines; None for their paths. group: `day`, to
+    put hits of a day together.
     """
 
     text: str | None = None
@@ -38,10 +39,11 @@ class SearchRequest:
     folder: str
     shown: bool = False
     template: str | None = None
+    group: str | None = None
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values, as the daemon is asked."""
-        names = ("text", "image", "query", "shape", "folder", "shown", "template")
+        names = ("text", "image", "query", "shape", "folder", "shown", "template", "group")
         return {**{name: getattr(self, name) for name in names}, "options": self.options.to_values()}
 
     @classmethod
@@ -102,7 +104,7 @@ def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> An
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:
         notes += _stale(results)
-    payload = to_payload(results) if asked.shown else None
+    payload = to_payload(results, asked.group) if asked.shown else None
     return Answer(_shaped(results, asked), tuple(notes), payload, bool(results) and results.confident)
 
 
@@ -154,11 +156,12 @@ def _shaped(results: Results, asked: SearchRequest) -> bytes:
     from clipsearch import present
 
     if asked.shape == "json":
-        return present.to_json(present.to_payload(results))
+        return present.to_json(present.to_payload(results, asked.group))
     if asked.template is not None:
         from clipsearch.cli.templates import HIT_FIELDS, read_template
 
         return read_template(asked.template, HIT_FIELDS).write(results.hits, "\0" if asked.shape == "print0" else "\n")
     if asked.shape != "table":
-        return present.to_paths(results.hits, b"\0" if asked.shape == "print0" else b"\n")
-    return present.to_table(results, asked.folder).encode("utf-8", "backslashreplace")
+        hits, _ = present.in_groups(results, asked.group)
+        return present.to_paths(hits, b"\0" if asked.shape == "print0" else b"\n")
+    return present.to_table(results, asked.folder, asked.group).encode("utf-8", "backslashreplace")

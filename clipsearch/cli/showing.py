@@ -158,7 +158,9 @@ def _write_page(name: str, payload: Mapping[str, Any], tiles: Sequence[Tile], se
     from clipsearch.gallery.page import render_page
 
     remark = f"{len(tiles)} matches, best first, by {payload['encoder']} from {payload['library']}"
-    replace_file(Path(name), render_page(payload["query"], remark if tiles else "No match.", tiles, settings))
+    groups = [(each["day"] or "no date", each["count"]) for each in payload.get("groups", ())]
+    page = render_page(payload["query"], remark if tiles else "No match.", tiles, settings, groups)
+    replace_file(Path(name), page)
 
 
 def _fill_folders(showing: Showing, tiles: Sequence[Tile], library: Path) -> None:

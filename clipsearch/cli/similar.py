@@ -18,6 +18,7 @@ from clipsearch.cli.options import (
     fail_option,
     library_option,
     match_options,
+    order_options,
     read_settings,
     read_shape,
     search_options,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @match_options
 @collapse_option
 @cutoff_options
+@order_options
 @filter_options
 @shape_options
 @fail_option
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 def similar(
     item: str,
     options: SearchOptions,
+    group: str | None,
     as_json: bool,
     paths: bool,
     print0: bool,
@@ -76,7 +79,7 @@ def similar(
     check_template(template)
     asked = SearchRequest(
         options=replace(options, exclude_self=True), shape=shape, folder=current_folder(), shown=bool(showing),
-        template=template,
+        template=template, group=group,
     )  # fmt: skip
     is_part = options.crop is not None  # of a picture file: the vector of an item is of all of it
     number = None if is_part else re.fullmatch(r"(?:id:)?([0-9]{1,18})", item)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.client.explanations import read_explanation
 from clipsearch.client.reading import Fields
 from clipsearch.types import (
     Cluster,
@@ -231,6 +232,7 @@ def _hit(found: Fields) -> Hit:
         log_evalue=math.inf if found.is_null("log_evalue") else found.number("log_evalue"),
         recognised=tuple(read_text_line(each) for each in found.objects("recognised")) if "recognised" in found else (),
         position=read_position(found.object("position")) if found.has("position") else None,
+        explanation=read_explanation(found.object("explanation")) if found.has("explanation") else None,
     )
 
 

@@ -16,6 +16,7 @@ from clipsearch.query.options import SearchKeywords, SearchOptions
 from clipsearch.query.terms import Query, Term
 from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
+from clipsearch.sorting import TAKEN
 from clipsearch.types import (
     Collection,
     Facets,
@@ -111,9 +112,11 @@ class AsyncClient:
     asearch_batch = search_batch
     """What an engine calls it."""
 
-    async def find(self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0) -> Listing:
+    async def find(
+        self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0, sort: str = TAKEN
+    ) -> Listing:
         """See `Client.find`."""
-        return await self._connection.run(lookup.find(filters, limit, offset))
+        return await self._connection.run(lookup.find(filters, limit, offset, sort))
 
     @overload
     async def get(self, ids: str) -> Item | None: ...  # type: ignore[overload-overlap]

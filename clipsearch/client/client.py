@@ -17,6 +17,7 @@ from clipsearch.query.options import SearchKeywords, SearchOptions, check_filter
 from clipsearch.query.terms import Query, Term
 from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
+from clipsearch.sorting import TAKEN
 from clipsearch.types import (
     Collection,
     Facets,
@@ -185,13 +186,15 @@ class Client:
         search = partial(self.search_batch, texts=texts, images=images, vectors=vectors, **options)
         return await asyncio.to_thread(search)
 
-    def find(self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0) -> Listing:
+    def find(
+        self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0, sort: str = TAKEN
+    ) -> Listing:
         """List the items that a filter allows, newest first, as `SearchEngine.find` does.
 
         A request brings 1,000; more are several requests, between which the library may change. The server passes over
         100,000 at most: `items` gives any number.
         """
-        return self._connection.run(lookup.find(filters, limit, offset))
+        return self._connection.run(lookup.find(filters, limit, offset, sort))
 
     @overload
     def get(self, ids: str) -> Item | None: ...  # type: ignore[overload-overlap]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from clipsearch.client.searching import parts_of
 from clipsearch.errors import EncoderUnavailableError, InvalidInputError, MediaError
 from clipsearch.filtering import Filter
 from clipsearch.query.validation import as_modality, read_count, read_keys
+from clipsearch.sorting import SORTS, TAKEN, check_sort
 from clipsearch.types import Facets, Item, Listing, Modality, Page, Places
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ MAX_PICTURES, MAX_PICTURE_BYTES = 16, 12 << 20
 """Pictures that are embedded by one request, and the bytes of their files, unless one has more."""
 
 
-def find(filters: Filter | None, limit: int | None, offset: int) -> Steps[Listing]:
-    """List items, newest first, by as many requests as it takes."""
-    form = to_form(filters)
+def find(filters: Filter | None, limit: int | None, offset: int, sort: str = TAKEN) -> Steps[Listing]:
+    """List items in an order, by as many requests as it takes."""
+    form: dict[str, object] = {"filters": to_form(filters)}
+    if check_sort(sort, SORTS[1:]) != TAKEN:  # which servers of before know alone
+        form["sort"] = sort
     most = None if limit is None else read_count("limit", limit)
     start = offset if offset == 0 else read_count("offset", offset)
     found: Listing = yield _find(form, MAX_COUNT if most is None else min(most, MAX_COUNT), start)
@@ -123,8 +126,8 @@ def thumbnail(key: str, side: int) -> Steps[bytes]:
     return data
 
 
-def _find(form: object, limit: int, offset: int) -> Call[Listing]:
-    asked = {"filters": form, "limit": limit, "offset": offset, "whole": True}
+def _find(form: Mapping[str, object], limit: int, offset: int) -> Call[Listing]:
+    asked = {**form, "limit": limit, "offset": offset, "whole": True}
     return Call("POST", "/v1/find", answers.read_listing, asked)
 
 

@@ -23,6 +23,7 @@ from clipsearch.copy_distance import CopyDistance
 from clipsearch.errors import ServerError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.states import StateChangedError
+from clipsearch.sorting import TAKEN
 from clipsearch.store.catalog import Match
 from clipsearch.store.near_words import NearWord
 from clipsearch.store.phrases import SelectiveWords
@@ -373,9 +374,11 @@ class RemoteSnapshot(Snapshot):
         """Return no counts: a server is not asked for them."""
         return {}
 
-    def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
+    def list_items(
+        self, wanted: Filter, limit: int | None, offset: int = 0, sort: str = TAKEN
+    ) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, and how many there are."""
-        found = self._part.client.find(wanted, limit=limit, offset=offset)
+        found = self._part.client.find(wanted, limit=limit, offset=offset, sort=sort)
         self._items |= {item.id: item for item in found}
         return list(found), found.total
 

@@ -149,7 +149,11 @@ def _with_picture(data: bytes, name: str, form: dict[str, str], options: SearchO
 
 def form_of(options: SearchOptions) -> dict[str, Any]:
     """Return the options of a search as a request has them."""
+    others: dict[str, Any] = {} if options.sort == "relevance" else {"sort": options.sort}
+    # servers of before know none of these
+    others |= {name: True for name in ("diverse", "explain") if getattr(options, name)}
     return {
+        **others,
         "k": options.k,
         "offset": options.offset,
         "modality": "any" if options.modality is None else str(options.modality),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from html import escape
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 from clipsearch.config import Settings
@@ -30,6 +31,7 @@ _PAGE = """<!DOCTYPE html>
 }}
 body {{ margin: 0 auto; padding: 1.5rem; max-width: 110rem; background: var(--paper); color: var(--ink);
 font: 1rem/1.45 system-ui, sans-serif; }}
+h2 {{ font-size: 1.1rem; margin: 1.5rem 0 -.5rem; }}
 h1 {{ font-size: 1.35rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }}
 p {{ margin: 0; }}
 .faint {{ color: var(--faint); font-size: .875rem; }}
@@ -50,24 +52,29 @@ blockquote.seen {{ white-space: pre-line; align-items: start; justify-items: sta
 <main>
 <h1>{query}</h1>
 <p class="faint">{remark}</p>
-<ol>
-{items}
-</ol>
+{lists}
 </main>
 </body>
 </html>
 """
 
 
-def render_page(query: str, remark: str, tiles: Sequence[Tile], settings: Settings) -> bytes:
-    """Return the page, in UTF-8. remark: a line below the query.
+def render_page(
+    query: str, remark: str, tiles: Sequence[Tile], settings: Settings, groups: Sequence[tuple[str, int]] = ()
+) -> bytes:
+    """Return the page, in UTF-8. remark: a line below the query. groups: a heading, and of how many tiles in a row.
 
     Names and passages are escaped, and the page runs no script. Each hit leads to its file. A picture that cannot be
     read is a grey field with the reason.
     """
-    items = map_tiles(partial(_item, settings=settings), tiles, settings)
-    page = _PAGE.format(query=_text(query), remark=_text(remark), items="\n".join(items))
-    return page.encode()
+    items = iter(map_tiles(partial(_item, settings=settings), tiles, settings))
+    lists = [f"<h2>{_text(title)}</h2>\n{_list(islice(items, count))}" for title, count in groups] or [_list(items)]
+    return _PAGE.format(query=_text(query), remark=_text(remark), lists="\n".join(lists)).encode()
+
+
+def _list(items: Iterable[str]) -> str:
+    written = "\n".join(items)
+    return f"<ol>\n{written}\n</ol>"
 
 
 def _item(tile: Tile, settings: Settings) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from io import BytesIO
@@ -17,7 +17,7 @@ from itertools import islice
 from PIL import Image, PngImagePlugin
 
 from clipsearch.media.exif import read_exif, read_words
-from clipsearch.media.facts import Facts, merge
+from clipsearch.media.facts import Facts, first, merge
 from clipsearch.media.iptc import read_iptc
 from clipsearch.media.moments import read_moment
 from clipsearch.media.xmp import read_xmp
@@ -50,7 +50,9 @@ class Blocks:
         words = read_words(self.exif) if not (self.xmp and self.iptc) else None
         xmp, iptc = self.xmp or (words.xmp if words else b""), self.iptc or (words.iptc if words else b"")
         found = [read_exif(self.exif), read_xmp(xmp).facts if xmp else Facts(), read_iptc(iptc).facts]
-        return merge([*found, Facts(digitized=_created(self.created))])
+        merged = merge([*found, Facts(digitized=_created(self.created))])
+        # Programs in which a person gives stars write XMP; cameras write an EXIF rating of 0 by themselves.
+        return replace(merged, rating=first((found[1].rating, found[0].rating)))
 
 
 def find_blocks(kind: str, data: bytes, picture: Image.Image) -> Blocks:

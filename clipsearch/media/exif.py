@@ -11,16 +11,17 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clipsearch.media.facts import Facts, name_camera, read_orientation, read_place
+from clipsearch.media.facts import Facts, name_camera, read_orientation, read_percents, read_place, read_rating
 from clipsearch.media.films.live import clean_identifier
 from clipsearch.media.moments import read_moment
 
 _MAKE, _MODEL, _ORIENTATION, _CHANGED = 0x010F, 0x0110, 0x0112, 0x0132
+_RATING, _PERCENTS = 0x4746, 0x4749
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _TAKEN, _DIGITIZED = 0x9003, 0x9004
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
 _FACTS = frozenset(
-    {_MAKE, _MODEL, _ORIENTATION, _CHANGED, _EXIF_IFD, _GPS_IFD, _TAKEN, _DIGITIZED}
+    {_MAKE, _MODEL, _ORIENTATION, _CHANGED, _EXIF_IFD, _GPS_IFD, _TAKEN, _DIGITIZED, _RATING, _PERCENTS}
     | {_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE}
 )
 _DESCRIPTION, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _XP_SUBJECT = 0x010E, 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
@@ -69,6 +70,7 @@ def read_exif(block: bytes) -> Facts:
         changed,
         name_camera(_words(main.get(_MAKE)), _words(main.get(_MODEL))),
         _place(order, gps),
+        _stars(order, main),
     )
 
 
@@ -176,6 +178,14 @@ def _number(order: str, entry: tuple[int, bytes] | None) -> int:
     kind, value = entry or (0, b"")
     code = {1: "B", 3: "H", 4: "I", 13: "I"}.get(kind)
     return _unpack(order + code, value, 0) if code else 0
+
+
+def _stars(order: str, main: _Tags) -> int | None:
+    """Return the rating that Windows and cameras write; stars before percents."""
+    for tag, read in ((_RATING, read_rating), (_PERCENTS, read_percents)):
+        if tag in main:
+            return read(_number(order, main[tag]))
+    return None
 
 
 def _words(entry: tuple[int, bytes] | None) -> str:

@@ -17,13 +17,19 @@ from clipsearch.types import PictureInfo
 MAX_CAMERA = 120
 """Characters of make and model that are kept."""
 
+MAX_LABEL = 60
+"""Characters of a color label that are kept."""
+
+_MOST_STARS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Checked facts, None where nothing says them.
 
     orientation: 1 to 8. original, digitized, changed: local times, of taking, of digitising, and of the last change.
-    camera: make and model. place: latitude and longitude in degrees.
+    camera: make and model. place: latitude and longitude in degrees. rating: 1 to 5 stars, 0 for none, -1 for rejected.
+    label: the name of a color, as programs that sort pictures give it.
     """
 
     orientation: int | None = None
@@ -32,6 +38,8 @@ class Facts:
     changed: datetime | None = None
     camera: str | None = None
     place: tuple[float, float] | None = None
+    rating: int | None = None
+    label: str | None = None
 
     @property
     def taken_at(self) -> datetime | None:
@@ -56,6 +64,8 @@ def merge(found: Sequence[Facts]) -> Facts:
         first(each.changed for each in found),
         first(each.camera for each in found),
         first(each.place for each in found),
+        first(each.rating for each in found),
+        first(each.label for each in found),
     )
 
 
@@ -74,6 +84,24 @@ def read_place(latitude: float | None, longitude: float | None) -> tuple[float, 
     if not (math.isfinite(latitude) and abs(latitude) <= 90 and math.isfinite(longitude) and abs(longitude) <= 180):
         return None
     return latitude, longitude
+
+
+def read_rating(value: float) -> int | None:
+    """Return a rating of XMP, -1 to 5, without its fraction; None for what is none."""
+    return int(value) if -1 <= value <= _MOST_STARS else None
+
+
+def read_percents(value: float) -> int | None:
+    """Return the stars that Windows writes as percents: 1, 25, 50, 75 and 99 for 1 to 5."""
+    if not 0 <= value <= 100:
+        return None
+    return 0 if value == 0 else min(_MOST_STARS, 1 + int(value + 1) // 25)
+
+
+def read_label(text: str) -> str | None:
+    """Return the name of a color label on one line; None for what has no letter."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * MAX_LABEL]).split())[:MAX_LABEL].strip()
+    return name if any(c.isalpha() for c in name) else None
 
 
 def read_orientation(value: int) -> int | None:

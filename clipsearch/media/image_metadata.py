@@ -61,8 +61,8 @@ _CODING_MAKES = ("huawei", "honor")
 class Embedded:
     """The words of a picture file, the most trusted first, in NFC, on one line each, no two the same but for case.
 
-    taken_at, place: as the facts of a picture have them, for files that are not decoded again. identifier: of the Live
-    Photo that it is the picture of.
+    taken_at, place, rating, label: as the facts of a picture have them, for files that are not decoded again.
+    identifier: of the Live Photo that it is the picture of.
     """
 
     captions: tuple[str, ...] = ()
@@ -70,6 +70,8 @@ class Embedded:
     taken_at: datetime | None = None
     place: tuple[float, float] | None = None
     identifier: str = ""
+    rating: int | None = None
+    label: str | None = None
 
 
 def read_embedded(data: bytes) -> Embedded:
@@ -90,7 +92,8 @@ def read_embedded(data: bytes) -> Embedded:
     captions = [*xmp.captions, *iptc.captions, *words.captions, *blocks.texts]
     facts = blocks.facts()
     found = gather_captions(captions, keywords, words.camera)
-    return Embedded(found, keywords, facts.taken_at, facts.place, read_content_identifier(blocks.exif))
+    identifier = read_content_identifier(blocks.exif)
+    return Embedded(found, keywords, facts.taken_at, facts.place, identifier, facts.rating, facts.label)
 
 
 def _blocks(data: bytes) -> Blocks:

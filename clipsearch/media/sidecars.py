@@ -69,6 +69,8 @@ def read_sidecars(paths: Sequence[str], inside: Embedded) -> Embedded:
         keywords,
         own or inside.taken_at or takeout.facts.taken_at,
         xmp.facts.place or inside.place or takeout.facts.place,
+        rating=inside.rating if xmp.facts.rating is None else xmp.facts.rating,
+        label=xmp.facts.label or inside.label,
     )
 
 

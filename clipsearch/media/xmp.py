@@ -8,12 +8,23 @@ face regions: MWG guidelines 2.0 section 5.9, and those of Microsoft (MP).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from xml.parsers import expat
 
-from clipsearch.media.facts import NOTHING, Facts, first, name_camera, read_orientation, read_place
+from clipsearch.media.facts import (
+    NOTHING,
+    Facts,
+    first,
+    name_camera,
+    read_label,
+    read_orientation,
+    read_percents,
+    read_place,
+    read_rating,
+)
 from clipsearch.media.moments import read_moment
 
 MAX_PACKET = 1 << 22
@@ -38,15 +49,19 @@ _DIGITIZED = (_EXIF + "DateTimeDigitized", _XMP + "CreateDate")
 _CHANGED = (_TIFF + "DateTime", _XMP + "ModifyDate")
 _LATITUDE, _LONGITUDE = _EXIF + "GPSLatitude", _EXIF + "GPSLongitude"
 _MAKE, _MODEL, _ORIENTATION = _TIFF + "Make", _TIFF + "Model", _TIFF + "Orientation"
+_RATING, _LABEL = _XMP + "Rating", _XMP + "Label"
+_PERCENTS = ("http://ns.microsoft.com/photo/1.0/ Rating", "http://ns.microsoft.com/photo/1.0 Rating")
+"""In both ways in which programs write the name of the schema."""
 _WANTED = frozenset(
     {*_CAPTIONS, _KEYWORDS, _PEOPLE, *_ORIGINAL, *_DIGITIZED, *_CHANGED}
-    | {_LATITUDE, _LONGITUDE, _MAKE, _MODEL, _ORIENTATION}
+    | {_LATITUDE, _LONGITUDE, _MAKE, _MODEL, _ORIENTATION, _RATING, _LABEL, *_PERCENTS}
 )
 _REGIONS = frozenset({_MWG + "Regions", _MP + "RegionInfo"})
 _REGION_NAMES = frozenset({_MWG + "Name", "http://ns.microsoft.com/photo/1.2/t/Region# PersonDisplayName"})
 _REGION_TYPE = _MWG + "Type"
 _FACES = ("", "face", "pet")
 
+_NUMBER = re.compile(r"[+-]?\d{1,9}(\.\d{0,9})?", re.ASCII)
 _ANGLE = re.compile(
     r"\s*(?P<sign>[+-]?)(?P<degrees>\d{1,3}(?:\.\d+)?)(?:,(?P<minutes>\d{1,2}(?:\.\d+)?)(?:,(?P<seconds>\d{1,2}(?:\.\d+)?))?)?"
     r"\s*(?P<side>[NSEW]?)\s*",
@@ -181,11 +196,17 @@ class _Reader:
             first(read_moment(one(name)) for name in _CHANGED),
             name_camera(_line(one(_MAKE)), _line(one(_MODEL))),
             read_place(_degrees(one(_LATITUDE), "NS"), _degrees(one(_LONGITUDE), "EW")),
+            first((_number(one(_RATING), read_rating), *(_number(one(name), read_percents) for name in _PERCENTS))),
+            read_label(one(_LABEL)),
         )
 
 
 def _line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _number(text: str, read: Callable[[float], int | None]) -> int | None:
+    return read(float(text)) if _NUMBER.fullmatch(text) else None
 
 
 def _degrees(text: str, sides: str) -> float | None:

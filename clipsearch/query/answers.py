@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.recognised import show_lines
@@ -26,7 +27,7 @@ def make_answers(
     names: the queries as they are shown. library: the folder of the library, as it is shown.
     """
     rows = {modality: counted_rows(snapshot.live_count(modality)) for modality in Modality}
-    cutoff = options.cutoff
+    cutoff = Cutoff() if options.is_arranged else options.cutoff  # which has been applied then
     kept = [cutoff.apply(each.hits, rows, options.end) for each in found]
     if options.offset:  # the pages before left damaged ones out
         snapshot.enrich([hit.item for hits in kept for hit in hits[: options.offset]])
@@ -35,8 +36,8 @@ def make_answers(
     answers = []
     for name, ranking, stay, hits in zip(names, found, kept, shown, strict=True):
         examined = ranking.hits[: options.end]
-        left_out = len(examined) - len(stay)
-        why = (cutoff.explain(examined),) if left_out and not stay else ()
+        left_out = ranking.left_out + len(examined) - len(stay)
+        why = (cutoff.explain(examined),) if examined and not stay else ()
         warnings = (*ranking.warnings, *snapshot.warnings, *why)
         confident = is_confident(stay)
         answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))

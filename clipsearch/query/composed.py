@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from clipsearch.query.embedding import Embedder
 from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.retrieval import RankedRows, Ranking, fill
+from clipsearch.query.retrieval import Leaf, RankedRows, Ranking, Trace, fill
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
     first_of_items,
@@ -51,13 +51,22 @@ class EmbeddedQuery:
     """A query, embedded.
 
     vectors: unit rows, float32 (terms, dim). weights: float64 (terms,), below 0 for a negative term; one is above.
-    pictures: which terms are pictures. excluded: ids of items that are no answer.
+    pictures: which terms are pictures. excluded: ids of items that are no answer. names: of the terms, as written.
     """
 
     vectors: NDArray[np.float32]
     weights: NDArray[np.float64]
     pictures: tuple[bool, ...]
     excluded: frozenset[int] = frozenset()
+    names: tuple[str, ...] = ()
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The terms, for an explanation."""
+        return tuple(
+            Leaf(vector, "image" if is_picture else "text", float(weight))
+            for vector, is_picture, weight in zip(self.vectors, self.pictures, self.weights, strict=True)
+        )
 
     def key(self) -> tuple[Hashable, ...]:
         """Return what equals that of another only if the two are the same query."""
@@ -87,7 +96,8 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[E
         notes += remarks
     excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
     weights = np.array([part.weight for part in query], np.float64)
-    return EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
+    names = tuple(part.term.text if isinstance(part.term, Text) else str(part.term) for part in query)
+    return EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded, names), tuple(notes)
 
 
 @contextmanager
@@ -136,10 +146,14 @@ def retrieve_composed(
     ranker = _Ranker(retriever, snapshot, query, options)
     builder = HitBuilder(snapshot)
 
-    def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
-        return [builder.build(ranker.rank(found), most, excluded_ids=query.excluded)]
+    steps: list[ScoredRows] = []
 
-    return fill(k, len(query.excluded), ranker.propose, rank)[0]
+    def rank(found: list[Candidates], most: int) -> list[list[Hit]]:
+        steps.append(ranker.rank(found))
+        return [builder.build(steps[-1], most, excluded_ids=query.excluded)]
+
+    found = fill(k, len(query.excluded), ranker.propose, rank)[0]
+    return replace(found, trace=Trace(tuple(steps), query.leaves, query.names, adds_up=ranker.adds_up))
 
 
 def rank_composed_rows(
@@ -170,7 +184,12 @@ class _Ranker:
     def rank(self, found: Sequence[Candidates]) -> ScoredRows:
         """Rank candidates, best first."""
         lists = [_rank(self._snapshot, self._query, self._whole, each, self._fusion) for each in found]
-        return merge_modalities(lists, adds_up=self._fusion != "rank" and not any(self._query.pictures))
+        return merge_modalities(lists, adds_up=self.adds_up)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether picture and caption of an item add up, see `merge_modalities`."""
+        return self._fusion != "rank" and not any(self._query.pictures)
 
 
 def _rank(

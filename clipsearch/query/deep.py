@@ -82,7 +82,11 @@ class DeepRankings:
 def is_deep(options: SearchOptions) -> bool:
     """Tell whether a page lies so deep, and its answer is not cut or collapsed, which looks at all hits."""
     cuts = options.cut or options.min_confidence is not None or options.min_score is not None
-    return options.end > DEEP and options.offset > 0 and not (cuts or options.collapse)
+    return (
+        options.end > DEEP
+        and options.offset > 0
+        and not (cuts or options.collapse or options.is_arranged or options.explain)
+    )
 
 
 def rank_deeply(

@@ -37,6 +37,9 @@ class SearchKeywords(TypedDict, total=False):
     cut: bool
     suggest: bool
     crop: Written | None
+    sort: str
+    diverse: bool
+    explain: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,9 @@ class SearchOptions:
         suggest: Say, where nothing is confident, what else would find something.
         kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
         crop: The part of a picture that is searched by, as `Crop.read` takes it; None for all of it.
+        sort: `relevance`, or what the confident hits are sorted by instead; one of `SORTS`.
+        diverse: Put hits that are unlike those before them first, among the best.
+        explain: Say of each hit why it stands where it does.
 
     Raises:
         InvalidInputError: A value is out of its range.
@@ -78,6 +84,9 @@ class SearchOptions:
     suggest: bool = False
     kind: str | None = None
     crop: Written | None = None
+    sort: str = "relevance"
+    diverse: bool = False
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or not 1 <= self.k < MOST:
@@ -90,6 +99,8 @@ class SearchOptions:
             raise InvalidInputError(f"A vector is of the kind text or image, not {self.kind!r}.")
         if self.fusion not in FUSIONS:
             raise InvalidInputError(f"There is no fusion {self.fusion!r}. Use one of: {', '.join(FUSIONS)}.")
+        if self.sort != "relevance":
+            _check_sort(self.sort, self.diverse)
         _check_least("confidence", self.min_confidence, 0, "0.9 is what a table shows as 90%")
         _check_least("score", self.min_score, -1, "it is a cosine")
         if self.crop is not None:
@@ -106,6 +117,11 @@ class SearchOptions:
     def end(self) -> int:
         """How many of the best hits there are up to the last that is returned."""
         return self.offset + self.k
+
+    @property
+    def is_arranged(self) -> bool:
+        """Whether hits are not, or not only, in the order of their relevance."""
+        return self.diverse or self.sort != "relevance"
 
     @property
     def cutoff(self) -> Cutoff:
@@ -173,6 +189,14 @@ def check_filters(filters: object) -> None:
         raise InvalidInputError(
             f"filters must be a Filter, not {shown(filters)}. Such as Filter(where={{'price': {{'lt': 20}}}})."
         )
+
+
+def _check_sort(sort: object, diverse: bool) -> None:
+    """Raise InvalidInputError for an order that cannot be used."""
+    from clipsearch.sorting import check_sort
+
+    if check_sort(sort) and diverse:
+        raise InvalidInputError(f"An answer is diverse, or sorted by {sort}, but not both. Leave one out.")
 
 
 def _check_least(name: str, value: object, low: int, hint: str) -> None:

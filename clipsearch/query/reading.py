@@ -32,26 +32,34 @@ class EngineReads:
     if TYPE_CHECKING:
         _require_rows: Callable[[Snapshot], None]
 
-    def find(self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0) -> Listing:
+    def find(
+        self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0, sort: str = "taken"
+    ) -> Listing:
         """List the items that a filter allows, newest first: by when they were taken, else by their last change.
 
         Args:
             filters: None lists all items.
             limit: How many items are listed at most; None for all.
-            offset: How many of the newest are passed over.
+            offset: How many of the first are passed over.
+            sort: `taken`, or by `name`, by `size`, the largest first, or by `rating`, the best first.
 
         Returns:
             The items, how many there are in all, and their tags.
 
         Raises:
-            InvalidInputError: The limit is below 1, the offset below 0, or a folder is not in the library.
+            InvalidInputError: The limit is below 1, the offset below 0, the order unknown, or a folder is not in the
+                library.
             LibraryNotFoundError: The library is empty.
         """
         limit = None if limit is None else read_count("limit", limit)
+        if sort != "taken":
+            from clipsearch.sorting import SORTS, check_sort
+
+            check_sort(sort, SORTS[1:])
         passed = 0 if offset == 0 else read_count("offset", offset)
         with self.library.read() as snapshot:
             self._require_rows(snapshot)
-            items, total = snapshot.list_items(read_filter(filters), limit, passed)
+            items, total = snapshot.list_items(read_filter(filters), limit, passed, sort)
             items = snapshot.enrich(items)
             tags = {item.id: item.tags for item in items if item.tags}
             return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)

@@ -46,10 +46,10 @@ def _is_recognised(hit: Hit) -> bool:
 
 def _choose(hit: Hit, lines: tuple[TextLine, ...], text: str) -> tuple[TextLine, ...]:
     """Return the lines with words of a text; else those of the passage that matched."""
-    words = [_tokens(word) for word in text.split()]
+    words = [tokens_of(word) for word in text.split()]
     telling = [word for word in words if len(word) > 1 or (word and (len(word[0]) > 2 or not word[0].isascii()))]
     for wanted in (telling, words):
-        with_words = tuple(line for line in lines if any(_has(_tokens(line.text), word) for word in wanted if word))
+        with_words = tuple(line for line in lines if any(_has(tokens_of(line.text), word) for word in wanted if word))
         if with_words:
             return with_words
     if _is_recognised(hit) and hit.passage is not None:
@@ -57,7 +57,7 @@ def _choose(hit: Hit, lines: tuple[TextLine, ...], text: str) -> tuple[TextLine,
     return ()
 
 
-def _tokens(text: str) -> list[str]:
+def tokens_of(text: str) -> list[str]:
     """Return words as full text search compares them: without case and accents, each Chinese character alone."""
     plain = "".join(c for c in unicodedata.normalize("NFD", separate(text)) if not unicodedata.combining(c))
     return re.findall(r"[^\W_]+", plain.casefold())

@@ -33,12 +33,47 @@ _GATHERED = 16_384
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """A term of a query. vector: float32 (dim,). kind: what it is judged as, `text` or `image`; None if unknown."""
+
+    vector: NDArray[np.float32]
+    kind: str | None
+    weight: float = 1.0
+
+    @property
+    def is_words(self) -> bool:
+        """Whether it is words, to be found."""
+        return self.kind == "text" and self.weight > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a ranking was made of, for an explanation.
+
+    steps: the rows of each step by meaning, those of an item together. leaves: the terms. names: of the terms, where
+    there are several. keywords: what words found. adds_up: see `merge_modalities`.
+    """
+
+    steps: tuple[ScoredRows, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    names: tuple[str, ...] = ()
+    keywords: Keywords = NOTHING
+    adds_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
-    """The ranked hits of one query, best first. keyword_ids: items that its words found."""
+    """The ranked hits of one query, best first.
+
+    keyword_ids: items that its words found. left_out: how many hits were taken out of them before. trace: what it was
+    made of.
+    """
 
     hits: list[Hit]
     warnings: tuple[str, ...]
     keyword_ids: frozenset[int] = frozenset()
+    left_out: int = 0
+    trace: Trace = Trace()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +167,7 @@ class _Part:
         self._keyword_ids = [each.ids for each in named]
         self._hits = HitBuilder(batch.snapshot)
         self._named: dict[Modality, Mapping[int, Sequence[int]]] = {}
+        self._steps: list[list[ScoredRows]] = []
 
     def retrieve(
         self, retriever: Retriever, k: int, modalities: Sequence[Modality], excluded: Sequence[str | None]
@@ -143,7 +179,16 @@ class _Part:
             return self._hits.build_all(self._rank(found), most, excluded)
 
         found = fill(k, _SELF_MARGIN if any(excluded) else 0, propose, rank)
-        return [replace(each, keyword_ids=frozenset(ids)) for each, ids in zip(found, self._keyword_ids, strict=True)]
+        return [
+            replace(each, keyword_ids=frozenset(ids), trace=self._trace(number))
+            for number, (each, ids) in enumerate(zip(found, self._keyword_ids, strict=True))
+        ]
+
+    def _trace(self, number: int) -> Trace:
+        batch = self._batch
+        steps = tuple(ranked[number] for ranked in self._steps)
+        leaf = Leaf(batch.queries[number], batch.kind)
+        return Trace(steps, (leaf,), (), self._keywords[number], batch.kind == "text")
 
     def rank_rows(self, retriever: Retriever, wanted: int, modalities: Sequence[Modality]) -> RankedRows:
         """Rank candidates of so many items for the one query; see `rank_rows`."""
@@ -159,6 +204,7 @@ class _Part:
         scored = [list(self._score(each)) for each in found]
         adds_up = self._batch.kind == "text"
         ranked = [merge_modalities(lists, adds_up=adds_up) for lists in zip(*scored, strict=True)]
+        self._steps.append(ranked)
         return [
             self._fuse(rows, named) if named.ids else rows for rows, named in zip(ranked, self._keywords, strict=True)
         ]

@@ -149,13 +149,23 @@ def merge_modalities(lists: Sequence[ScoredRows], *, adds_up: bool) -> ScoredRow
     if len(lists) == 1:
         return rows.take(order)
     rows, stand_out = rows.take(order), (rows.are_of(Modality.IMAGE) & (rows.orders > 0))[order]
+    first, items, worth = item_worths(rows, adds_up=adds_up)
+    ranked = limit_demotion(np.lexsort((first, -worth)), items[stand_out])
+    return rank_items(rows, items, ranked)
+
+
+def item_worths(rows: ScoredRows, *, adds_up: bool) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.floating]]:
+    """Return by what the items of rows, the best of each first, are compared; see `merge_modalities`.
+
+    Returns the place of the first row of each item, intp (items,); for each row, the number of its item, intp (rows,);
+    and what each item is worth, floats (items,).
+    """
     _, first, items = np.unique(rows.items, return_index=True, return_inverse=True)
     worth = rows.orders[first]
     if adds_up:
         several = (np.bincount(items) > 1) & (worth > 0)
         worth = np.where(several, np.bincount(items, np.maximum(rows.orders, 0.0)), worth)
-    ranked = limit_demotion(np.lexsort((first, -worth)), items[stand_out])
-    return rank_items(rows, items, ranked)
+    return first, items, worth
 
 
 def rank_items(rows: ScoredRows, items: NDArray[np.intp], ranked: NDArray[np.intp]) -> ScoredRows:

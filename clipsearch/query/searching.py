@@ -77,6 +77,9 @@ class EngineSearches:
         cut: bool = False,
         suggest: bool = False,
         crop: Written | None = None,
+        sort: str = "relevance",
+        diverse: bool = False,
+        explain: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -93,6 +96,9 @@ class EngineSearches:
         min_score: float | None = None,
         cut: bool = False,
         suggest: bool = False,
+        sort: str = "relevance",
+        diverse: bool = False,
+        explain: bool = False,
     ) -> list[Results]: ...
     def search(
         self,
@@ -114,6 +120,9 @@ class EngineSearches:
         cut: bool = False,
         suggest: bool = False,
         crop: Written | None = None,
+        sort: str = "relevance",
+        diverse: bool = False,
+        explain: bool = False,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -137,6 +146,9 @@ class EngineSearches:
             suggest: Where nothing is confident, put into `suggestions` of the answer what else would find something.
             crop: The part of `image` to search by: left, top, width and height from 0 to 1 of the upright picture's
                 width and height, or a str such as `120,80,400,300px`. None for all of it.
+            sort: Sort the confident hits by `taken`, `name`, `size` or `rating`, and leave out the rest.
+            diverse: Put hits first that are unlike the ones before them.
+            explain: Give each hit an `explanation`: why it stands where it does.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -153,8 +165,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
-            suggest=suggest,
-            crop=crop,
+            suggest=suggest, crop=crop, sort=sort, diverse=diverse, explain=explain,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -222,6 +233,9 @@ class EngineSearches:
         cut: bool = False,
         suggest: bool = False,
         crop: Written | None = None,
+        sort: str = "relevance",
+        diverse: bool = False,
+        explain: bool = False,
     ) -> list[Results]:
         """Find the best matches of several queries of one kind.
 
@@ -242,6 +256,9 @@ class EngineSearches:
             cut: See `search`.
             suggest: See `search`.
             crop: The part of each image, see `search`.
+            sort: See `search`.
+            diverse: See `search`.
+            explain: See `search`.
 
         Returns:
             One Results for each query, in order.
@@ -252,8 +269,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, kind=kind, modality=modality, filters=filters, exclude_self=exclude_self,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, cut=cut,
-            suggest=suggest,
-            crop=crop,
+            suggest=suggest, crop=crop, sort=sort, diverse=diverse, explain=explain,
         )  # fmt: skip
         return self._search_batch(options, texts=texts, images=images, vectors=vectors)
 

@@ -32,13 +32,26 @@ def answer_fully(
 
     fetch: finds at least so many hits of each query. notes: warnings about each. names, library: see `make_answers`.
     """
+    if options.explain:
+        from clipsearch.query.explaining import explain_answers, fetch_one_more
+
+        rankings: list[Ranking] = []
+        fetch = fetch_one_more(fetch, rankings)
     for turn in range(1, _TURNS + 1):
         known = len(snapshot.damaged)
-        found = fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)
+        found = _find(fetch, snapshot, options)
         warned = [replace(each, warnings=(*said, *each.warnings)) for said, each in zip(notes, found, strict=True)]
         answers = make_answers(names, pin, snapshot, warned, options, library)
         if len(snapshot.damaged) == known:
             break
         # Where one is, more may be: each turn looks further, so that a few are enough.
         snapshot.enrich([hit.item for ranking in fetch(options.end * _AHEAD**turn) for hit in ranking.hits])
-    return answers
+    return explain_answers(snapshot, answers, rankings, options) if options.explain else answers
+
+
+def _find(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, options: SearchOptions) -> list[Ranking]:
+    if options.is_arranged:
+        from clipsearch.query.arranging import fill_arranged
+
+        return fill_arranged(fetch, snapshot, options)
+    return fill_collapsed(fetch, snapshot, options.end) if options.collapse else fetch(options.end)

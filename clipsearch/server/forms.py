@@ -36,6 +36,9 @@ Whole = Annotated[
 Suggest = Annotated[
     bool, Field(description="Say in `suggestions`, where nothing is confident, what else would find something.")
 ]
+Group = Annotated[
+    Literal["day"] | None, Field(description="Put what was taken on a day together: `groups` in the answer.")
+]
 Moment = Annotated[str, Field(min_length=10, max_length=32)]
 Cursor = Annotated[str, Field(max_length=64, description="What the page before gave.")]
 Part = Annotated[
@@ -128,12 +131,22 @@ class Options(_Closed):
     min_score: Score = None
     fusion: Fusion = "auto"
     suggest: Suggest = False
+    sort: Annotated[
+        Literal["relevance", "taken", "name", "size", "rating"],
+        Field(
+            description="Sort the hits of at least `min_confidence`, else of 0.75, by a value, and leave out others."
+        ),
+    ] = "relevance"
+    diverse: bool = Field(default=False, description="Put hits first that are unlike the ones before them.")
+    explain: bool = Field(default=False, description="Say of each hit why it stands where it does: `explanation`.")
+    group: Group = None
     whole: Whole = False
     crop: Part = None
 
     def keywords(self) -> dict[str, Any]:
         """Return the options of a search. Raises InvalidInputError for filters that cannot be used."""
-        given = {name: getattr(self, name) for name in Options.model_fields if name not in ("filters", "whole")}
+        others = ("filters", "whole", "group")
+        given = {name: getattr(self, name) for name in Options.model_fields if name not in others}
         return {**given, "filters": None if self.filters is None else self.filters.build()}
 
 
@@ -183,13 +196,18 @@ class Similar(Options):
 
 
 class Find(_Closed):
-    """Which items to list, newest first."""
+    """Which items to list, newest first or in another order."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"filters": {"during": "2024-06", "tags": ["beach"]}}]})
 
     filters: Filters | None = None
     limit: Count = 100
     offset: Offset = 0
+    sort: Annotated[
+        Literal["taken", "name", "size", "rating"],
+        Field(description="What they are sorted by; the newest, largest or best rated first."),
+    ] = "taken"
+    group: Group = None
     whole: Whole = False
 
 

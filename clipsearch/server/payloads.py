@@ -24,10 +24,14 @@ def json_response(payload: object) -> Response:
     return Response(present.to_json(payload), media_type="application/json")
 
 
-def answer(found: Results, k: int, *, whole: bool = False) -> dict[str, Any]:
-    """Return the payload of an answer of at most k hits. whole: with all that is known of each."""
-    payload = present.to_payload(found)
-    for hit, shown in zip(found, payload["hits"], strict=True):
+def answer(found: Results, k: int, *, whole: bool = False, group: str | None = None) -> dict[str, Any]:
+    """Return the payload of an answer of at most k hits. whole: with all that is known of each. group: as they are put.
+
+    A group is of the hits of one page.
+    """
+    payload = present.to_payload(found, group)
+    hits, _ = present.in_groups(found, group)
+    for hit, shown in zip(hits, payload["hits"], strict=True):
         shown |= {name: value for name, value in item(hit.item, whole=whole).items() if name not in shown}
         if hit.position is not None and shown["thumbnail"] and hit.modality is Modality.IMAGE:
             shown["thumbnail"] += f"&part={hit.part}"
@@ -66,12 +70,15 @@ def item(found: Item, *, whole: bool = False) -> dict[str, Any]:
     return {**payload, "content_hash": found.content_hash, "thumbnail": thumbnail}
 
 
-def listing(found: Listing, limit: int, offset: int, *, whole: bool = False) -> dict[str, Any]:
-    """Return the payload of a listing of at most `limit` items. whole: with all that is known of each."""
-    listed = [item(each, whole=whole) for each in found]
+def listing(
+    found: Listing, limit: int, offset: int, *, whole: bool = False, group: str | None = None
+) -> dict[str, Any]:
+    """Return the payload of a listing of at most `limit` items. whole, group: as of an answer."""
+    items, groups = present.in_groups(found, group)
+    listed = [item(each, whole=whole) for each in items]
     following = _next_offset(offset + limit, found.total > offset + limit)
     shown = {"library": found.library, "total": found.total, "items": listed, "warnings": list(found.warnings)}
-    return {**shown, "next_offset": following}
+    return {**shown, "next_offset": following, **({} if groups is None else {"groups": groups})}
 
 
 def page(found: Page, *, whole: bool = False) -> dict[str, Any]:

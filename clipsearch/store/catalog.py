@@ -280,14 +280,18 @@ def list_items(
 
     Newest first: by the time of the camera, else by the local time of the file's last change; without either, last.
     """
-    seconds = func.nullif(items.c.mtime_ns, 0).op("/")(1_000_000_000)  # not //, which SQLAlchemy has Python round
-    changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
     query = select(items).where(~items.c.deleted, allowed)
-    newest = query.order_by(func.coalesce(items.c.taken_at, changed).desc().nulls_last(), items.c.id.desc())
-    found = connection.execute(newest.limit(limit).offset(offset)).all()
+    found = connection.execute(query.order_by(*newest()).limit(limit).offset(offset)).all()
     if limit is None and not offset:
         return found, len(found)
     return found, connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+
+
+def newest() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """Build what items are sorted by, the newest first."""
+    seconds = func.nullif(items.c.mtime_ns, 0).op("/")(1_000_000_000)  # not //, which SQLAlchemy has Python round
+    changed = func.strftime("%Y-%m-%dT%H:%M:%S", seconds, "unixepoch", "localtime")
+    return func.coalesce(items.c.taken_at, changed).desc().nulls_last(), items.c.id.desc()
 
 
 def live_items(connection: Connection, ids: Iterable[int]) -> Sequence[Row[Any]]:

@@ -61,7 +61,9 @@ def store(
     counts.added += len(new)
     known |= {item_id: placed.content for item_id, placed in zip(ids, new, strict=True)}
     said = {item_id: each.record.beside for item_id, each in known.items()}
-    item_metadata.store_beside(connection, {i: each.metadata for i, each in said.items() if each.stamp is not None})
+    facts = {i: each.captions.facts for i, each in known.items() if each.captions and each.captions.facts is not None}
+    beside = {i: each.metadata for i, each in said.items() if each.stamp is not None}
+    item_metadata.store_beside(connection, beside, facts)
     item_metadata.store_notes(connection, {i: each.note for i, each in known.items() if each.note is not None})
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
+from clipsearch.metadata import LABEL, RATING
 from clipsearch.store import collections, full_text, item_media, item_metadata, tags
 from clipsearch.store.keys import matching_keys
 from clipsearch.store.places import within
@@ -71,9 +72,22 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
         terms.append(items.c.id.in_(collections.matching(connection, wanted.collections)))
     if wanted.keys:
         terms.append(items.c.id.in_(listed(matching_keys(connection, wanted.keys, base))))
-    if wanted.where:
-        terms.append(item_metadata.condition(connection, Where(wanted.where)))
+    terms += [
+        item_metadata.condition(connection, where) for where in (Where(wanted.where), _of_pictures(wanted)) if where
+    ]
     return and_(True, *_combined(connection, wanted, base), *terms)
+
+
+def _of_pictures(wanted: Filter) -> Where:
+    """Return the conditions on what pictures say themselves in the metadata."""
+    said: dict[str, object] = {}
+    if wanted.min_rating is not None:
+        said[RATING] = {"ge": wanted.min_rating}
+    if wanted.color_labels:
+        words = [label.strip() for label in wanted.color_labels]
+        cases = (str, str.lower, str.upper, str.capitalize, str.title)
+        said[LABEL] = [*dict.fromkeys(change(word) for word in words for change in cases)]
+    return Where(said)
 
 
 def _combined(connection: Connection, wanted: Filter, base: str) -> list[ColumnElement[bool]]:

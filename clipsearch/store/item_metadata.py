@@ -9,7 +9,7 @@ from itertools import chain
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from clipsearch.errors import StoreCorruptError
-from clipsearch.metadata import NONE, check_metadata, parse_metadata
+from clipsearch.metadata import LABEL, NONE, RATING, check_metadata, parse_metadata
 from clipsearch.store import metadata_index
 from clipsearch.store.checksums import digest, is_sound
 from clipsearch.store.dialect import is_postgres
@@ -60,17 +60,21 @@ def _insert_new(connection: Connection, given: Sequence[tuple[int, str, int]]) -
     return [row for row in given if row[0] in present]
 
 
-def store_beside(connection: Connection, said: Mapping[int, str]) -> None:
-    """Store what tables beside files say of items now, by id, as JSON texts of `check_metadata`.
+def store_beside(
+    connection: Connection, said: Mapping[int, str], facts: Mapping[int, Mapping[str, MetadataValue]]
+) -> None:
+    """Store what tables beside files say of items now, by id, as JSON texts of `check_metadata`, and what files do.
 
-    Only what has changed since a table was read last is changed, so that what a caller has set stays.
+    Only what has changed since that was read last is changed, so that what a caller has set stays. facts: of files, by
+    id; a table counts before them, and an item without an entry keeps its own.
     """
     query = select(item_metadata).where(item_metadata.c.item_id.in_(listed(said)))
     present = {row.item_id: row for row in connection.execute(query)}
     changed: list[tuple[int, str, str]] = []
-    for item_id, text in said.items():
+    for item_id, of_tables in said.items():
         row = present.get(item_id)
         before = (row and row.beside) or NONE
+        text = _with_facts(of_tables, facts.get(item_id), before)
         if before != text:
             data = _read(row and row.data)
             old, new = _read(before), _read(text)
@@ -80,6 +84,13 @@ def store_beside(connection: Connection, said: Mapping[int, str]) -> None:
     if changed:
         connection.exec_driver_sql(_STORE_BESIDE, changed)
         metadata_index.refresh(connection, listed(item_id for item_id, _, _ in changed))
+
+
+def _with_facts(of_tables: str, facts: Mapping[str, MetadataValue] | None, before: str) -> str:
+    """Return what tables and the file say of an item. before: both, when they were read last."""
+    if facts is None and before != NONE:
+        facts = {name: value for name, value in _read(before).items() if name in (RATING, LABEL)}
+    return check_metadata({**facts, **_read(of_tables)}) if facts else of_tables
 
 
 def store_notes(connection: Connection, notes: Mapping[int, str]) -> None:

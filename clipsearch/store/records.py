@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipsearch.metadata import NONE
 from clipsearch.paths import RECORDS, unquote_path
-from clipsearch.types import MediaInfo, Modality, PartPosition, Passage, PictureInfo, TextLine
+from clipsearch.types import MediaInfo, MetadataValue, Modality, PartPosition, Passage, PictureInfo, TextLine
 
 ARRAY_SUFFIX, TABLE_SUFFIX = FILE_SUFFIXES = (".npy", ".parquet")
 """End the path of a collection that came from a single file, and of no other collection."""
@@ -143,7 +143,8 @@ class Captions:
     stamp: of what is beside it; None where not all of that could be read, so that a picture that has captions keeps
     them. text: all captions, then the keywords, a line each; None for none. passages: what is encoded of it.
     vectors: float16 or float32 (passages, dim), unit rows; None while the library holds the same picture with
-    the same text, or they are not encoded yet. taken: from inside and beside; None keeps what the library has.
+    the same text, or they are not encoded yet. taken: from inside and beside; None keeps what the library has. facts:
+    what becomes metadata of the item, from inside and beside, by name; None keeps what the library has.
     """
 
     stamp: str | None
@@ -152,6 +153,7 @@ class Captions:
     passages: tuple[Passage, ...] = ()
     vectors: NDArray[np.float16] | NDArray[np.float32] | None = None
     taken: Taken | None = None
+    facts: Mapping[str, MetadataValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ from clipsearch.types import EncoderPin, Facets, Item, Modality, PicturePart, Pl
 if TYPE_CHECKING:
     from clipsearch.store.near_words import NearWord
 
+_TAKEN = "taken"
+"""The order of `clipsearch.sorting` that the catalog has by itself."""
+
 SAMPLE_ROWS = 1024
 """How many rows stand for a library when a query's scores are set against it."""
 
@@ -246,10 +249,21 @@ class Snapshot:
     def _condition(self, wanted: Filter | None) -> ColumnElement[bool] | None:
         return None if wanted is None else condition(self._connection, absolute(wanted), self._base)
 
-    def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
-        """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""
+    def list_items(
+        self, wanted: Filter, limit: int | None, offset: int = 0, sort: str = _TAKEN
+    ) -> tuple[list[Item], int]:
+        """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are.
+
+        sort: another order; see `clipsearch.sorting`.
+        """
         allowed = condition(self._connection, absolute(wanted), self._base)
-        found, total = catalog.list_items(self._connection, allowed, limit, offset)
+        if sort == _TAKEN:
+            found, total = catalog.list_items(self._connection, allowed, limit, offset)
+        else:
+            from clipsearch.store.item_order import list_sorted
+
+            part = slice(offset, None if limit is None else offset + limit)
+            found, total = list_sorted(self._connection, allowed, sort, self.root_paths(), part)
         sound = [row for row in found if is_sound(row, items)]
         self._unsound |= {row.id for row in found} - {row.id for row in sound}
         return [catalog.to_item(row, self.root_paths()) for row in sound], total

@@ -38,6 +38,8 @@ simple = st.fixed_dictionaries(
         "min_height": st.integers(0, 10**9),
         "types": st.lists(st.sampled_from(["image", "text", "png"]), min_size=1, max_size=2),
         "orientation": st.sampled_from(["landscape", "portrait", "square"]),
+        "min_rating": st.integers(1, 5),
+        "color_labels": st.lists(words.filter(str.strip), min_size=1, max_size=2),
         "near": st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.floats(0.001, 1e5)),
         "box": st.tuples(st.floats(-90, 0), st.floats(-180, 180), st.floats(0, 90), st.floats(-180, 180)),
         "collections": st.lists(words, min_size=1, max_size=2),

@@ -86,3 +86,51 @@ def test_words_with_a_sharp_s_are_found_in_upper_case_and_the_other_way_round(de
         for words in ("SCHLOSSSTRASSE", "schloßstrasse", '"AM FLUß"', "schloßstr*"):
             assert len(engine.find(Filter(caption=words))) == 1, words
         assert len(engine.find(Filter(caption="strasse"))) == 0
+
+
+RATED = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="{}" xmp:Label="{}"/>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+def test_a_rating_and_a_label_become_metadata_and_what_a_caller_or_a_table_says_stays(described):
+    photo(described.root / "b.jpg", 2)
+    (described.root / "a.xmp").write_text(RATED.format(4, "Red"))
+    (described.root / "b.xmp").write_text(RATED.format(0, " "))
+    described.work()
+
+    def said() -> dict[str, dict[str, object]]:
+        with SearchEngine(Library(described.library), encoder=described.encoder) as engine:
+            return {Path(item.path).name: dict(item.metadata) for item in engine.find()}
+
+    assert said() == {"a.jpg": {"rating": 4, "label": "Red"}, "b.jpg": {}}
+    with SearchEngine(Library(described.library), encoder=described.encoder) as engine:
+        engine.update([str(described.root / "a.jpg")], metadata={"price": 3, "label": "mine"})
+    (described.root / "a.xmp").write_text(RATED.format(-1, "Red"))
+    (described.root / "b.xmp").write_text(RATED.format(5, "blau"))
+    described.work()
+    assert said() == {"a.jpg": {"rating": -1, "label": "mine", "price": 3}, "b.jpg": {"rating": 5, "label": "blau"}}
+    (described.root / "a.xmp").unlink()
+    (described.root / "captions.csv").write_text("image,caption,rating\nb.jpg,a dog,2\n")
+    described.work()
+    assert said() == {"a.jpg": {"price": 3}, "b.jpg": {"rating": 2, "label": "blau"}}
+
+
+def test_the_stars_and_color_labels_of_pictures_are_filters(described):
+    for i, (stars, color) in enumerate([(1, "Red"), (3, "red"), (4, "Grün"), (5, ""), (-1, "RED")]):
+        photo(described.root / f"{i}.jpg", i + 2)
+        (described.root / f"{i}.xmp").write_text(RATED.format(stars, color))
+    described.work()
+    with SearchEngine(Library(described.library), encoder=described.encoder) as engine:
+
+        def names(wanted: Filter) -> set[str]:
+            return {Path(item.path).stem for item in engine.find(wanted)}
+
+        assert names(Filter(min_rating=1)) == {"0", "1", "2", "3"}
+        assert names(Filter(min_rating=4)) == {"2", "3"}
+        assert names(~Filter(min_rating=4)) == {"0", "1", "4", "a"}
+        assert names(Filter(color_labels=["red"])) == {"0", "1", "4"}
+        assert names(Filter(color_labels=["GRÜN", "blue"])) == {"2"}
+        assert [Path(hit.path).stem for hit in engine.search("a photo", filters=Filter(min_rating=5))] == ["3"]

@@ -46,6 +46,11 @@ FAMILIES = {
             "Area={X=0.5,Y=0.5,W=0.1,H=0.1,Unit=normalized}},{Name=Bob,Type=Face}]}"],
     "mp": ["-XMP-MP:RegionInfoMP={Regions=[{PersonDisplayName=Ann Lee},"
            "{PersonDisplayName=Bob}]}"],
+    **{f"rating{n}": [f"-XMP-xmp:Rating={n}"] for n in (-1, 0, 3, 5)}, "half": ["-XMP-xmp:Rating=3.5"],
+    **{f"exif-rating{n}": [f"-IFD0:Rating={n}"] for n in (0, 1, 4)},
+    **{f"percents{n}": [f"-XMP-microsoft:RatingPercent={n}"] for n in (1, 25, 50, 75, 99)},
+    **{f"exif-percents{n}": [f"-IFD0:RatingPercent={n}"] for n in (1, 25, 50, 75, 99)},
+    "both-ratings": ["-IFD0:Rating=2", "-XMP-xmp:Rating=5"], "label": ["-XMP-xmp:Label=Grün"],
     **{f"turn{n}": [f"-IFD0:Orientation#={n}"] for n in range(1, 9)},
     **{f"xmp-turn{n}": [f"-XMP-tiff:Orientation#={n}"] for n in (3, 6, 8)},
     **{f"gps{i}": [f"-GPS:GPSLatitude={abs(lat)}", f"-GPS:GPSLatitudeRef={'NS'[lat < 0]}",
@@ -106,6 +111,19 @@ def people_of(said: dict[str, object]) -> list[str]:
     return people
 
 
+STARS = {1: 1, 25: 2, 50: 3, 75: 4, 99: 5}
+"""What Windows writes for stars."""
+
+
+def rating_of(said: dict[str, object]) -> int | None:
+    for stars, percents in (("XMP-xmp:Rating", "XMP-microsoft:RatingPercent"), ("IFD0:Rating", "IFD0:RatingPercent")):
+        if stars in said:
+            return int(float(str(said[stars])))
+        if percents in said:
+            return STARS[int(str(said[percents]))]
+    return None
+
+
 def expected(said: dict[str, object]) -> dict[str, object]:
     turned = int(str(said.get("IFD0:Orientation") or said.get("XMP-tiff:Orientation") or 1)) >= 5
     make, model = (str(said.get(f"IFD0:{n}") or said.get(f"XMP-tiff:{n}") or "") for n in ("Make", "Model"))
@@ -122,6 +140,8 @@ def expected(said: dict[str, object]) -> dict[str, object]:
         "camera": name_camera(make, model),
         "captions": [text for name in names for text in listed(said.get(name))],
         "keywords": keywords,
+        "rating": rating_of(said),
+        "label": said.get("XMP-xmp:Label"),
     }
 
 
@@ -136,6 +156,7 @@ def found(path: Path) -> dict[str, object]:
         "place": None if info.latitude is None or info.longitude is None
         else (round(info.latitude, 5), round(info.longitude, 5)),
         "camera": info.camera, "captions": [*words.captions], "keywords": [*words.keywords],
+        "rating": words.rating, "label": words.label,
     }  # fmt: skip
 
 

@@ -10,12 +10,12 @@ import pytest
 from tests.support.paths import ROOT
 
 LAYERS = {
-    "clipsearch.errors": 0, "clipsearch.types": 0, "clipsearch.words": 0,
+    "clipsearch.errors": 0, "clipsearch.explanation": 0, "clipsearch.types": 0, "clipsearch.words": 0,
     "clipsearch.access": 1, "clipsearch.config": 1, "clipsearch.copy_distance": 1, "clipsearch.crop": 1,
-    "clipsearch.dates": 1, "clipsearch.durable": 1, "clipsearch.filtering": 1,
+    "clipsearch.dates": 1, "clipsearch.days": 1, "clipsearch.durable": 1, "clipsearch.filtering": 1,
     "clipsearch.float16": 1, "clipsearch.forking": 1, "clipsearch.forms": 1, "clipsearch.gallery": 1,
     "clipsearch.linalg": 1, "clipsearch.locations": 1, "clipsearch.media": 1, "clipsearch.metadata": 1,
-    "clipsearch.records": 1,
+    "clipsearch.records": 1, "clipsearch.sorting": 1,
     "clipsearch.paths": 1, "clipsearch.present": 1, "clipsearch.present_matches": 1,
     "clipsearch.private": 1, "clipsearch.progress": 1, "clipsearch.ranking": 1, "clipsearch.where": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,

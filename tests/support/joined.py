@@ -91,6 +91,13 @@ SEARCHES = {
     "terms with an item": lambda e: e.search(Text("snow") + Indexed(e.get("r091").id), k=20, fusion="feature"),
     "a batch": lambda e: e.search_batch(texts=["a dog", "market", "a small boat"], k=9),
     "a vector": lambda e: e.search(vector=e.vectors("r040")[0], k=12, kind="image"),
+    "sorted by name": lambda e: e.search("red", k=12, offset=3, sort="name"),
+    "sorted by size": lambda e: e.search("a dog", k=30, min_confidence=0.1, sort="size"),
+    "diverse": lambda e: e.search("a dog by the sea", k=20, offset=5, diverse=True),
+    "a diverse picture": lambda e: e.search(image=noise_picture(40, (64, 48)), k=15, diverse=True),
+    "explained": lambda e: e.search("a dog by the sea", k=20, offset=5, explain=True),
+    "explained terms": lambda e: e.search(Text("a dog") + 2 * Text("snow") - Text("sea"), k=20, explain=True),
+    "an explained picture": lambda e: e.search(image=noise_picture(40, (64, 48)), k=15, collapse=True, explain=True),
     "deep": lambda e: e.search("red", k=30, offset=70),
 }
 READS = {
@@ -102,6 +109,8 @@ READS = {
     "pages": lambda e: keys(e.page(cursor=e.page(limit=33).cursor, limit=60)),
     "items": lambda e: keys(e.items(of_price(0, 6), batch=10)),
     "ids": lambda e: keys(e.find(Filter(ids=[e.get("r001").id, e.get("r080").id]))),
+    "sorted names": lambda e: keys(e.find(of_price(1, 2), sort="name", limit=9, offset=4)),
+    "sorted ratings": lambda e: keys(e.find(sort="rating", limit=20)),
     "vectors": lambda e: e.vectors(["r099", "r000", "r050"]).tolist(),
     "thumbnail": lambda e: (e.thumbnail("r001"), e.thumbnail("r050", side=32)),
     "collections": lambda e: [(each.name, each.count) for each in e.collections()],
@@ -111,6 +120,14 @@ READS = {
 
 def keys(found: Any) -> list[str | None]:
     return [None if item is None else item.key for item in found]
+
+
+def explained(found: Any) -> Any:
+    """What must be equal of explanations: all but what depends on samples of other rows."""
+    if found is None:
+        return None
+    terms = [(each.term, each.weight, each.modality, round(each.score, 6)) for each in found.terms]
+    return terms, found.words_place, found.place, found.step, found.words, found.filters
 
 
 def seen(found: Any) -> Any:
@@ -128,6 +145,7 @@ def seen(found: Any) -> Any:
             hit.item.metadata,
             hit.item.tags,
             keys(hit.also or ()),
+            explained(hit.explanation),
         )
         for hit in found
     ]

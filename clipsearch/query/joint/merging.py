@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import reduce
 from itertools import pairwise
 
@@ -20,7 +19,7 @@ from clipsearch.store.phrases import most_items, phrases_of, selective_words
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.spreads import Spreads
 from clipsearch.store.word_statistics import WordStatistics
-from clipsearch.types import Box, Cluster, Collection, Facets, Item, Neighbors, Places
+from clipsearch.types import Box, Cluster, Collection, Facets, Neighbors, Places
 from clipsearch.words import fold_tag
 
 ALL = 1 << 40
@@ -83,14 +82,6 @@ def keyword_search(parts: Sequence[tuple[int, Snapshot, Filter | None]], text: s
         ):
             found.append((-match.score(all_counts, whole), joint_id(number, match.item_id)))
     return Keywords([number for _, number in sorted(found)[:limit]], tuple(sum(ways.values()) for ways in selective))
-
-
-def newest_first(item: Item) -> tuple[str, int]:
-    """Return what items are sorted by, the highest first: when they were taken, else changed; as store/catalog.py."""
-    if item.picture is not None and item.picture.taken_at is not None:
-        return item.picture.taken_at.isoformat(), item.id
-    changed = datetime.fromtimestamp(item.mtime_ns // 10**9).isoformat() if item.mtime_ns else ""
-    return changed, item.id
 
 
 def merge_facets(found: Sequence[Facets], limit: int) -> Facets:

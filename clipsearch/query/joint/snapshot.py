@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from clipsearch.copy_distance import CopyDistance
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute
+from clipsearch.metadata import RATING
 from clipsearch.query.joint import merging
 from clipsearch.query.joint.folders import known_folders
 from clipsearch.query.joint.ids import ids_of_part, joint_id, joint_item, own_filter, own_item, split_id
 from clipsearch.query.joint.part import Part
 from clipsearch.query.joint.rows import JointRows
 from clipsearch.ranking import are_unit
+from clipsearch.sorting import TAKEN, sort_items
 from clipsearch.store.catalog import Match
 from clipsearch.store.full_text import Keywords
 from clipsearch.store.near_words import NearWord
@@ -257,15 +259,18 @@ class JointSnapshot(Snapshot):
         counts = [each.state.tag_counts(names) for each in self._parts]
         return {name: sum(count.get(name, 0) for count in counts) for name in names}
 
-    def list_items(self, wanted: Filter, limit: int | None, offset: int = 0) -> tuple[list[Item], int]:
+    def list_items(
+        self, wanted: Filter, limit: int | None, offset: int = 0, sort: str = TAKEN
+    ) -> tuple[list[Item], int]:
         """Return up to `limit` items that a filter allows, newest first, from `offset` on, and how many there are."""
         found: list[Item] = []
         total = 0
         for each, own in self._filtered(wanted):
-            listed, number = each.state.list_items(own, None if limit is None else limit + offset)
+            listed, number = each.state.list_items(own, None if limit is None else limit + offset, sort=sort)
+            listed = each.state.enrich(listed) if sort == RATING else listed
             found += [joint_item(item, each.number) for item in listed]
             total += number
-        found.sort(key=merging.newest_first, reverse=True)
+        found = sort_items(found, sort)
         return found[offset : None if limit is None else offset + limit], total
 
     def ids_of_keys(self, keys: Iterable[str]) -> dict[str, list[int]]:

@@ -57,8 +57,10 @@ async def list_items(service: TheService, asked: Annotated[ItemsQuery, Query()])
 async def find(service: TheService, asked: forms.Find) -> Response:
     """List the items that filters allow, newest first, and how many there are."""
     filters = None if asked.filters is None else asked.filters.build()
-    found = await service.run(service.engine.find, filters, limit=asked.limit, offset=asked.offset)
-    return payloads.json_response(payloads.listing(found, asked.limit, asked.offset, whole=asked.whole))
+    found = await service.run(service.engine.find, filters, limit=asked.limit, offset=asked.offset, sort=asked.sort)
+    return payloads.json_response(
+        payloads.listing(found, asked.limit, asked.offset, whole=asked.whole, group=asked.group)
+    )
 
 
 @router.get("/items/{item_id}", response_model=answers.Item, responses={404: {"description": "There is no such item."}})

@@ -51,7 +51,7 @@ async def search(service: TheService, asked: forms.Search) -> Response:
     """Find the pictures and texts that match a query of one kind."""
     query, options = await read_search(service, asked)
     found = await service.search(query, **options)
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
 
 
 async def read_search(service: Service, asked: forms.Search) -> tuple[Any, dict[str, Any]]:
@@ -101,7 +101,7 @@ async def search_picture(
         found = await service.search(image=picture, **chosen)
     else:
         found = await service.search(_with_upload(wanted, picture), **chosen)
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
 
 
 @router.post("/similar", response_model=answers.Answer)
@@ -110,7 +110,7 @@ async def similar(service: TheService, asked: forms.Similar) -> Response:
     liked = functools.reduce(operator.add, map(terms.Indexed, asked.ids))
     query = functools.reduce(operator.sub, map(terms.Indexed, asked.unlike), liked)
     found = await service.search(query, **asked.keywords())
-    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole))
+    return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
 
 
 def _read_query(written: str, allow_urls: bool, *, has_upload: bool = False) -> terms.Query:
