@@ -11,10 +11,9 @@ import click
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import ORIENTATIONS, Filter
-from clipsearch.where import parse_where
+from clipsearch.query.filter_readers import READERS, Fields
 
 F = TypeVar("F", bound=Callable[..., Any])
-Fields = dict[str, Any]
 
 
 class _Written(NamedTuple):
@@ -49,7 +48,7 @@ def filter_options(command: F) -> F:
         "--not", "negate", is_flag=True, multiple=True, help="Reverse the filter that follows: --not --camera Canon."
     )
     decorated = negate(run)
-    for option, (_, metavar, text) in reversed(_OPTIONS.items()):
+    for option, (metavar, text) in reversed(_OPTIONS.items()):
         decorated = click.option(option, _name(option), multiple=True, metavar=metavar, help=text)(decorated)
     return decorated  # type: ignore[return-value]
 
@@ -91,7 +90,7 @@ def _build(written: Iterator[_Written]) -> Filter | None:
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
     for each in written:
         try:
-            fields = _OPTIONS[each.option][0](each.value, now)
+            fields = READERS[each.option[2:]](each.value, now)
             alone = Filter(**fields)
         except InvalidInputError as error:
             where = f"{each.option} {each.value!r}, argument {each.argument}"
@@ -124,100 +123,42 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
 """How two conditions of a kind become one; those of other kinds stand side by side."""
 
 
-def _during(value: str, now: datetime) -> Fields:
-    start, end = _period(value, now)
-    return {"taken_from": start, "taken_until": end}
-
-
-def _period(value: str, now: datetime) -> tuple[datetime, datetime]:
-    from clipsearch.dates import parse_period
-
-    return parse_period(value, now)
-
-
-def _pixels(value: str) -> int:
-    if not value.isascii() or not value.isdigit():
-        raise InvalidInputError(f"{value!r} is not a whole number of pixels. Write one, such as 1024.")
-    return int(value[:20])
-
-
-def _numbers(value: str, count: int, remedy: str) -> tuple[float, ...]:
-    """Read numbers between commas."""
-    parts = value.split(",")
-    column = 1
-    for part in parts:
-        try:
-            float(part)
-        except ValueError:
-            raise InvalidInputError(f"{part!r} at column {column} of {value!r} is not a number. {remedy}") from None
-        column += len(part) + 1
-    if len(parts) != count:
-        raise InvalidInputError(f"{value!r} is not {'three' if count == 3 else 'four'} numbers. {remedy}")
-    return tuple(map(float, parts))
-
-
-_OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
+_OPTIONS: dict[str, tuple[str, str]] = {
     "--in": (
-        lambda value, now: {"folders": (value,)},
         "FOLDER",
         "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
         "other filters must match.",
     ),
     "--after": (
-        lambda value, now: {"taken_from": _period(value, now)[0]},
         "DATE",
         "Taken at or after the beginning of DATE: 2024, 2024-06, 2024-06-01T12:00, 'last summer', '3 weeks ago'. Only "
         "dates written by a camera count; a file without one never matches.",
     ),
-    "--before": (
-        lambda value, now: {"taken_until": _period(value, now)[0]},
-        "DATE",
-        "Taken before the beginning of DATE.",
-    ),
-    "--on": (_during, "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
-    "--camera": (
-        lambda value, now: {"cameras": (value,)},
-        "NAME",
-        "Taken with this camera; part of the name is enough.",
-    ),
+    "--before": ("DATE", "Taken before the beginning of DATE."),
+    "--on": ("DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
+    "--camera": ("NAME", "Taken with this camera; part of the name is enough."),
     "--type": (
-        lambda value, now: {"types": tuple(kind.strip() for kind in value.split(","))},
         "TYPE",
         "image, text, or a file extension such as jpeg, png, heic or txt. Separate several with commas.",
     ),
-    "--min-width": (lambda value, now: {"min_width": _pixels(value)}, "PIXELS", "At least this wide."),
-    "--min-height": (lambda value, now: {"min_height": _pixels(value)}, "PIXELS", "At least this high."),
-    "--orientation": (
-        lambda value, now: {"orientation": value},
-        "|".join(ORIENTATIONS),
-        "Wider than high, higher than wide, or square.",
-    ),
-    "--near": (
-        lambda value, now: {"near": _numbers(value, 3, "Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")},
-        "LAT,LON,KM",
-        "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
-    ),
+    "--min-width": ("PIXELS", "At least this wide."),
+    "--min-height": ("PIXELS", "At least this high."),
+    "--orientation": ("|".join(ORIENTATIONS), "Wider than high, higher than wide, or square."),
+    "--near": ("LAT,LON,KM", "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20."),
     "--box": (
-        lambda value, now: {"box": _numbers(value, 4, "Write SOUTH,WEST,NORTH,EAST: 47.8,5.9,54.9,15.0.")},
         "S,W,N,E",
         "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
     ),
     "--caption": (
-        lambda value, now: {"caption": value},
         "WORDS",
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
-    "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With exactly this tag; see `clipsearch tags`."),
-    "--collection": (
-        lambda value, now: {"collections": (value,)},
-        "NAME",
-        "In this collection; see `clipsearch collections`.",
-    ),
+    "--tag": ("NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--collection": ("NAME", "In this collection; see `clipsearch collections`."),
     "--where": (
-        lambda value, now: {"where": parse_where(value)},
         "CONDITION",
         "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; or a name "
         "alone, for any value. Operators: = != < <= > >= ~ (contains).",
     ),
 }
-"""Each filter option: how it is read, and what the help says."""
+"""Each filter option: what stands for its value, and what the help says."""
