@@ -150,7 +150,7 @@ class ReadingTools:
 
 def _read_query(query: str | None) -> Query:
     found = parse(query or "")
-    if any(isinstance(part.term, Picture) for part in found):
+    if any(isinstance(term, Picture) for term in found.leaves()):
         raise InvalidInputError(
             "A query here names no pictures by path or URL. For the picture of an item, use `similar`; for words that "
             'look like a path, write text:"...".'
