@@ -42,18 +42,19 @@ class _Combines:
     def __add__(self, other: Term | Query | Filter) -> Query:
         return Query((*_parts(self), *_parts(other)))
 
-    def __radd__(self, other: Term | Query | Filter) -> Query:
-        return Query((*_parts(other), *_parts(self)))
-
     def __sub__(self, other: Term | Query | Filter) -> Query:
         return self + -as_query(other)
 
-    __and__, __rand__ = __add__, __radd__
+    def __and__(self, other: Term | Query | Filter) -> Query:
+        return self + other
+
+    def __rand__(self, other: Filter) -> Query:
+        return as_query(other) + self
 
     def __or__(self, other: Term | Query | Filter) -> Query:
         return as_query(AnyOf((as_query(self), as_query(other))))
 
-    def __ror__(self, other: Term | Query | Filter) -> Query:
+    def __ror__(self, other: Filter) -> Query:
         return as_query(AnyOf((as_query(other), as_query(self))))
 
     def __invert__(self) -> Query:
