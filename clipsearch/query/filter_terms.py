@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from clipsearch.errors import InvalidInputError
@@ -21,6 +21,7 @@ _BY_FIELD = {
     "orientation": "orientation", "near": "near", "box": "box", "caption": "caption", "tags": "tag",
     "collections": "collection",
 }  # fmt: skip
+_SIGNS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "contains": "~"}
 _PERIODS = ("%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S")
 
 
@@ -51,11 +52,20 @@ def write_filter(wanted: Filter) -> str:
 def _candidates(wanted: Filter) -> Iterator[tuple[str, str]]:
     given = to_values(wanted)
     start, end = given.get("taken_from"), given.get("taken_until")
-    if start is not None or end is not None:
-        moment = datetime.fromisoformat(start or end)
+    if first := start or end:
+        moment = datetime.fromisoformat(first)
         name = "before" if start is None else "after" if end is None else "on"
         yield from ((name, moment.strftime(form)) for form in _PERIODS)
     elif len(given) == 1:
         ((field, value),) = given.items()
         if field in _BY_FIELD:
             yield _BY_FIELD[field], ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        elif field == "where":
+            yield from (("where", each) for each in _conditions(value))
+
+
+def _conditions(where: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    for name, wanted in where.items():
+        for operator, value in wanted.items():
+            sign = _SIGNS.get(operator, "=")
+            yield f"{name}{sign}{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"

@@ -122,7 +122,8 @@ def _sum_evidence(
 ) -> Rows:
     def evidence_of(each: Node) -> Rows:
         if isinstance(each, Leaf):
-            return found[each.number]
+            leaf: Rows = found[each.number]
+            return leaf
         if isinstance(each, Sum):
             return _sum_evidence(each, found, passes, sure, subtract)
         parts = [_sum_evidence(part, found, passes, sure, subtract) for part in each.parts]

@@ -35,6 +35,9 @@ from clipsearch.query.terms import (
 _OPERATOR = re.compile(r'(and|or|not|AND|OR|NOT)(?=[\s()"]|$)')
 _KIND = re.compile(rf"(text|image|id|(?:{'|'.join(NAMES)})(?=:\S)):")
 _WORD = re.compile(r'[^\s()"](?:[^\s()"]|\([^\s()"]*\))*')
+MAX_TERMS = 400
+"""How many terms are read; fewer are searched for."""
+
 _REMEDY = "For words that only look like this, write text: and the words in quotes."
 
 
@@ -71,6 +74,7 @@ class _Reader:
         self._is_after_marked = False
         self.is_evident = False
         self.is_too_deep = False
+        self._terms = 0
 
     def read(self) -> Query:
         query = self._any()
@@ -141,6 +145,9 @@ class _Reader:
 
     def _term(self, start: int, weight: float | None) -> tuple[float, Term, bool]:
         """Read a term that is not a group: its weight, the term, and whether it is marked."""
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise self._fault(f"A query can have {MAX_TERMS} terms, but not another one, at column {start + 1}.", start)
         kind = _KIND.match(self._text, self._at)
         self._at = kind.end() if kind else self._at
         self._peek()

@@ -49,7 +49,7 @@ class _Combines:
         return self + other
 
     def __rand__(self, other: Filter) -> Query:
-        return as_query(other) + self
+        return Query((*_parts(other), *_parts(self)))
 
     def __or__(self, other: Term | Query | Filter) -> Query:
         return as_query(AnyOf((as_query(self), as_query(other))))
@@ -58,7 +58,7 @@ class _Combines:
         return as_query(AnyOf((as_query(other), as_query(self))))
 
     def __invert__(self) -> Query:
-        return -as_query(AllOf(as_query(self)))
+        return Query((Weighted(-1.0, AllOf(as_query(self))),))
 
     def __neg__(self) -> Query:
         return Query(tuple(replace(part, weight=-part.weight) for part in _parts(self)))
@@ -269,7 +269,7 @@ class Query(_Combines):
         return Query(tuple(Weighted(part.weight, change_term(part.term)) for part in self.terms))
 
 
-def as_query(term: Term | Query | Filter) -> Query:
+def as_query(term: Term | Query | Filter | _Combines) -> Query:
     """Return a query; a term or a filter becomes one of its own."""
     return Query(tuple(_parts(term)))
 
