@@ -48,7 +48,7 @@ def filter_options(command: F) -> F:
         "--not", "negate", is_flag=True, multiple=True, help="Reverse the filter that follows: --not --camera Canon."
     )
     decorated = negate(run)
-    for option, (metavar, text) in reversed(_OPTIONS.items()):
+    for option, (_, metavar, text) in reversed(_OPTIONS.items()):
         decorated = click.option(option, _name(option), multiple=True, metavar=metavar, help=text)(decorated)
     return decorated  # type: ignore[return-value]
 
@@ -90,7 +90,7 @@ def _build(written: Iterator[_Written]) -> Filter | None:
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
     for each in written:
         try:
-            fields = READERS[each.option[2:]](each.value, now)
+            fields = _OPTIONS[each.option][0](each.value, now)
             alone = Filter(**fields)
         except InvalidInputError as error:
             where = f"{each.option} {each.value!r}, argument {each.argument}"
@@ -123,42 +123,68 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
 """How two conditions of a kind become one; those of other kinds stand side by side."""
 
 
-_OPTIONS: dict[str, tuple[str, str]] = {
+_OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
+        READERS["in"],
         "FOLDER",
         "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
         "other filters must match.",
     ),
     "--after": (
+        READERS["after"],
         "DATE",
         "Taken at or after the beginning of DATE: 2024, 2024-06, 2024-06-01T12:00, 'last summer', '3 weeks ago'. Only "
         "dates written by a camera count; a file without one never matches.",
     ),
-    "--before": ("DATE", "Taken before the beginning of DATE."),
-    "--on": ("DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
-    "--camera": ("NAME", "Taken with this camera; part of the name is enough."),
+    "--before": (
+        READERS["before"],
+        "DATE",
+        "Taken before the beginning of DATE.",
+    ),
+    "--on": (READERS["on"], "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
+    "--camera": (
+        READERS["camera"],
+        "NAME",
+        "Taken with this camera; part of the name is enough.",
+    ),
     "--type": (
+        READERS["type"],
         "TYPE",
         "image, text, or a file extension such as jpeg, png, heic or txt. Separate several with commas.",
     ),
-    "--min-width": ("PIXELS", "At least this wide."),
-    "--min-height": ("PIXELS", "At least this high."),
-    "--orientation": ("|".join(ORIENTATIONS), "Wider than high, higher than wide, or square."),
-    "--near": ("LAT,LON,KM", "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20."),
+    "--min-width": (READERS["min-width"], "PIXELS", "At least this wide."),
+    "--min-height": (READERS["min-height"], "PIXELS", "At least this high."),
+    "--orientation": (
+        READERS["orientation"],
+        "|".join(ORIENTATIONS),
+        "Wider than high, higher than wide, or square.",
+    ),
+    "--near": (
+        READERS["near"],
+        "LAT,LON,KM",
+        "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
+    ),
     "--box": (
+        READERS["box"],
         "S,W,N,E",
         "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
     ),
     "--caption": (
+        READERS["caption"],
         "WORDS",
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
-    "--tag": ("NAME", "With exactly this tag; see `clipsearch tags`."),
-    "--collection": ("NAME", "In this collection; see `clipsearch collections`."),
+    "--tag": (READERS["tag"], "NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--collection": (
+        READERS["collection"],
+        "NAME",
+        "In this collection; see `clipsearch collections`.",
+    ),
     "--where": (
+        READERS["where"],
         "CONDITION",
         "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; or a name "
         "alone, for any value. Operators: = != < <= > >= ~ (contains).",
     ),
 }
-"""Each filter option: what stands for its value, and what the help says."""
+"""Each filter option: how it is read, and what the help says."""

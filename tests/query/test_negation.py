@@ -36,16 +36,17 @@ NEGATED = {
     "公园里没穿衣服的孩子": ("公园里孩子", "衣服"),
 }
 WORDS = [
-    "a cat", "rock and roll", "doctors without borders", "rebel without a cause", "no smoking sign", "a film without words",
-    "no country for old men", "without you", "a man without hesitation", "say no", "the house of no return", "yes and no",
-    "a sign, no parking", "nobody on the beach", "not a cat", "a dog not a cat", "home without it", "wireless router",
-    "there is no place like home", "no people", "without glasses", "water without end", "man with no name", "mambo no 5",
-    "a bottle no. 5", "text, no 3", "a day without laughing", "a man without a plan for the future of his country",
+    "a cat", "rock and roll", "doctors without borders", "rebel without a cause", "no smoking sign",
+    "a film without words", "no country for old men", "without you", "a man without hesitation", "say no",
+    "the house of no return", "yes and no", "a sign, no parking", "nobody on the beach", "not a cat",
+    "a dog not a cat", "home without it", "wireless router", "there is no place like home", "no people",
+    "without glasses", "water without end", "man with no name", "mambo no 5", "a bottle no. 5", "text, no 3",
+    "a day without laughing", "a man without a plan for the future of his country",
     "a man with a hat and no shoes lays on the ground", "a man with no shirt sit on a dock", "to be or not to be",
-    "oben ohne", "ohne dich", "mit ohne", "Mann ohne Angst", "keine Ahnung", "sans abri", "un sans-abri", "sans doute",
-    "Médecins sans frontières", "un homme sans chapeau de paille d'Italie", "sin duda", "una persona sin hogar", "sin",
-    "无线耳机", "无人机", "无花果", "没问题", "没关系", "没有问题的猫", "他没有来", "没事的人", "", "   ", ", no ", "ohne",
-    'a sign "without cats"', "a cat without glasses " * 20,
+    "oben ohne", "ohne dich", "mit ohne", "Mann ohne Angst", "keine Ahnung", "sans abri", "un sans-abri",
+    "sans doute", "Médecins sans frontières", "un homme sans chapeau de paille d'Italie", "sin duda",
+    "una persona sin hogar", "sin", "无线耳机", "无人机", "无花果", "没问题", "没关系", "没有问题的猫", "他没有来", "没事的人", "", "   ", ", no ",
+    "ohne", 'a sign "without cats"', "a cat without glasses " * 20,
 ]  # fmt: skip
 
 
