@@ -35,8 +35,8 @@ from clipsearch.query.terms import (
 _OPERATOR = re.compile(r'(and|or|not|AND|OR|NOT)(?=[\s()"]|$)')
 _KIND = re.compile(rf"(text|image|id|(?:{'|'.join(NAMES)})(?=:\S)):")
 _WORD = re.compile(r'[^\s()"](?:[^\s()"]|\([^\s()"]*\))*')
-MAX_TERMS = 400
-"""How many terms are read; fewer are searched for."""
+MAX_TERMS = 100
+"""How many terms are read, filters among them; what is searched for has fewer."""
 
 _REMEDY = "For words that only look like this, write text: and the words in quotes."
 

@@ -3,15 +3,28 @@
 Encoders of pictures and texts hardly read negation: they find what such a sentence names (Alhamoud et al., CVPR 2025,
 arXiv:2501.09425). As a term that is taken away it counts; benchmarks/negation.py measures by how much. What is
 recognised is what is certain: a thing of a few words behind a word that negates, and something else that is wanted.
+Clothes that are not worn are left in the sentence: bare skin is to be seen, and encoders have seen it so described.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
+from clipsearch.query.terms import Query, Text
+
 MAX_LENGTH = 300
 """Characters of a text that is looked at; a longer one is no such sentence."""
+
+WEIGHT = 0.5
+"""How much a thing that is not there counts against what shows it."""
+
+_NEGATES = frozenset(
+    "without no not ohne kein keine keinen keiner keinem sans pas aucun aucune sin ningún ninguna ningun".split()
+)
+"""One of these words, or one of _CHINESE_NEGATES, is in every sentence that negates."""
+_CHINESE_NEGATES = "没沒无不"
 
 _MAX_WORDS = 3
 """A thing that is not there has no more words; what is longer is rarely one."""
@@ -53,7 +66,8 @@ _LANGUAGES = (
         idioms=r"doubts?|hesitation|end|borders?|frontiers|cause|words?|country|reason|warning|fail|fear|limits?|"
         r"exception|mercy|delay|question|permission|you|me|him|us|them|it|one|more|way|idea|matter|longer|problem|"
         r"pain|gain|cost|effort|success|help|purpose|smoking|parking|entry|exit|trespassing|\w+ing|\d+|name|"
-        r"dogs\s+allowed|place\s+like|stone\s+unturned|love|hope|a\s+\w+\s+in\s+sight",
+        r"dogs\s+allowed|place\s+like|stone\s+unturned|love|hope|\w+\s+in\s+sight|"
+        r"shirts?|t-shirts?|clothes|clothing|tops?|pants|trousers|shorts|shoes?|socks?|bras?|dress|underwear",
     ),
     _Language(
         lacks=r"ohne",
@@ -63,7 +77,8 @@ _LANGUAGES = (
         joins=r"oder|und|noch",
         ends=r"auf|in|im|an|am|bei|vor|hinter|unter|über|neben|mit|der|die|das|beim|während|ist|sind",
         idioms=r"zweifel|ende|worte?|grenzen|grund|dich|mich|uns|ihn|sie|titel|weiteres|sorgen?|ahnung|angst|probleme?|"
-        r"frage|gewähr|moos|fleiß|namen|liebe",
+        r"frage|gewähr|moos|fleiß|namen|liebe|"
+        r"hemd|t-shirt|kleidung|kleider|oberteil|hosen?|schuhe?|socken|unterwäsche",
     ),
     _Language(
         lacks=r"sans",
@@ -73,7 +88,8 @@ _LANGUAGES = (
         joins=r"ou|et|ni",
         ends=r"sur|dans|en|au|aux|à|près|devant|derrière|sous|avec|chez|qui|que|est|sont|pendant",
         idioms=r"doute|fin|abri|abris|papiers?|fil|titre|cesse|frontières?|toi|moi|lui|elle|eux|nom|issue|faim|raison|"
-        r"arrêt|souci|problème|gêne|peur|faute|domicile|famille|plomb|amour|visage",
+        r"arrêt|souci|problème|gêne|peur|faute|domicile|famille|plomb|amour|visage|"
+        r"chemise|t-shirt|vêtements?|haut|pantalon|chaussures?|chaussettes?",
     ),
     _Language(
         lacks=r"sin",
@@ -83,7 +99,8 @@ _LANGUAGES = (
         joins=r"o|y|ni",
         ends=r"en|sobre|con|al|por|junto|bajo|tras|ante|que|está|están|es|son|durante",
         idioms=r"duda|fin|embargo|t[ií]tulo|hogar|techo|miedo|l[ií]mites?|fronteras|ti|m[ií]|ella|palabras|causa|"
-        r"problemas?|igual|querer|sentido|salida|nombre|papeles|parar|amor|\w+[aei]r",
+        r"problemas?|igual|querer|sentido|salida|nombre|papeles|parar|amor|saber|mover|hablar|"
+        r"camisa|camiseta|ropa|pantal[oó]n|pantalones|zapatos?|calcetines",
     ),
 )
 
@@ -93,7 +110,9 @@ _CHINESE = (
     re.compile(rf"^(?P<kept>{_CJK}{{2,}}?)[，,]?(?:[没沒]有|[没沒][戴穿带帶])(?P<thing>(?:(?!的|没|不){_CJK}){{1,6}})$"),
     re.compile(rf"^(?P<before>{_CJK}*?)无(?P<thing>人)的(?P<kept>{_CJK}+)$"),
 )  # fmt: skip
-_CHINESE_IDIOMS = re.compile(r"问题|關係|关系|办法|意思|什么|怎么|希望|可能|必要|人性|好|用|错|事|完|想|看|到")
+_CHINESE_IDIOMS = re.compile(
+    r"问题|關係|关系|办法|意思|什么|怎么|希望|可能|必要|人性|衣|裤|褲|鞋|袜|襪|好|用|错|事|完|想|看|到"
+)
 
 
 def split_negation(text: str) -> Negation:
@@ -108,15 +127,40 @@ def split_negation(text: str) -> Negation:
         What is kept, `a dog`, and what is taken away, `leash`. Where nothing is negated for certain, the text as it is
         and nothing.
     """
-    if len(text) > MAX_LENGTH or '"' in text:
+    if not may_negate(text):
         return Negation(text, ())
     words = " ".join(text.split()).rstrip(".!。！")
     if found := _split_chinese(words):
         return found
-    for language, pattern in _PATTERNS:
+    for language, pattern in _patterns():
         if found := _split(words, language, pattern):
             return found
     return Negation(text, ())
+
+
+def may_negate(text: str) -> bool:
+    """Tell whether it is worth to split a text, at the cost of looking at its words: most texts negate nothing."""
+    if len(text) > MAX_LENGTH or '"' in text:
+        return False
+    return not _NEGATES.isdisjoint(text.lower().replace(",", " ").split()) or any(c in text for c in _CHINESE_NEGATES)
+
+
+def negated_query(text: str) -> Query | None:
+    """Return the query that a sentence means which says what is not there; None for any other.
+
+    Args:
+        text: As of `split_negation`.
+
+    Returns:
+        Such as `"a dog" - 0.5:"leash"`.
+    """
+    kept, taken_away = split_negation(text)
+    if not taken_away:
+        return None
+    query = 1 * Text(kept)
+    for each in taken_away:
+        query -= WEIGHT * Text(each)
+    return query
 
 
 def _split(words: str, language: _Language, pattern: re.Pattern[str]) -> Negation | None:
@@ -159,4 +203,6 @@ def _split_chinese(words: str) -> Negation | None:
     return None
 
 
-_PATTERNS = tuple((each, _compiled(each)) for each in _LANGUAGES)
+@functools.cache
+def _patterns() -> tuple[tuple[_Language, re.Pattern[str]], ...]:
+    return tuple((each, _compiled(each)) for each in _LANGUAGES)

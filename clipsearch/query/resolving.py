@@ -15,7 +15,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.query.terms import AllOf, AnyOf, Filtered, Query, Term, Weighted
 
-MAX_WAYS = 128
+MAX_WAYS = 32
 """How many ways to meet a query propose candidates; its terms do in any case."""
 
 Way = tuple[NDArray[np.float64], Filter | None]

@@ -49,7 +49,8 @@ class ReadingTools:
             Words | None,
             Field(
                 description="Instead of `text`: terms that add and take away, each with an optional weight, such as "
-                '`"horse" + 2:"stripes" - "fence"`. `id:17` stands for the item with that id.'
+                '`"horse" + 2:"stripes" - "fence"`, or `("dog" or "cat") and not tag:"indoor"`. `id:17` stands for the '
+                "item with that id."
             ),
         ] = None,
         k: forms.Count = 10,
