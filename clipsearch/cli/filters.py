@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from clipsearch.errors import InvalidInputError
-from clipsearch.filtering import MAX_RATING, ORIENTATIONS, Filter
-from clipsearch.where import parse_where
+from clipsearch.filtering import ORIENTATIONS, Filter
+from clipsearch.query.filter_readers import READERS, Fields
 
 F = TypeVar("F", bound=Callable[..., Any])
-Fields = dict[str, Any]
 
 
 class _Written(NamedTuple):
@@ -126,44 +125,6 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
 """How two conditions of a kind become one; those of other kinds stand side by side."""
 
 
-def _during(value: str, now: datetime) -> Fields:
-    start, end = _period(value, now)
-    return {"taken_from": start, "taken_until": end}
-
-
-def _period(value: str, now: datetime) -> tuple[datetime, datetime]:
-    from clipsearch.dates import parse_period
-
-    return parse_period(value, now)
-
-
-def _pixels(value: str) -> int:
-    if not value.isascii() or not value.isdigit():
-        raise InvalidInputError(f"{value!r} is not a whole number of pixels. Write one, such as 1024.")
-    return int(value[:20])
-
-
-def _stars(value: str) -> int:
-    if value not in {str(stars) for stars in range(1, MAX_RATING + 1)}:
-        raise InvalidInputError(f"{value!r} is not a number of stars from 1 to {MAX_RATING}.")
-    return int(value)
-
-
-def _numbers(value: str, count: int, remedy: str) -> tuple[float, ...]:
-    """Read numbers between commas."""
-    parts = value.split(",")
-    column = 1
-    for part in parts:
-        try:
-            float(part)
-        except ValueError:
-            raise InvalidInputError(f"{part!r} at column {column} of {value!r} is not a number. {remedy}") from None
-        column += len(part) + 1
-    if len(parts) != count:
-        raise InvalidInputError(f"{value!r} is not {'three' if count == 3 else 'four'} numbers. {remedy}")
-    return tuple(map(float, parts))
-
-
 def _listed(source: str) -> Fields:
     from clipsearch.cli.path_lists import read_keys
 
@@ -173,68 +134,68 @@ def _listed(source: str) -> Fields:
 
 _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
-        lambda value, now: {"folders": (value,)},
+        READERS["in"],
         "FOLDER",
         "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
         "other filters must match.",
     ),
     "--after": (
-        lambda value, now: {"taken_from": _period(value, now)[0]},
+        READERS["after"],
         "DATE",
         "Taken at or after the beginning of DATE: 2024, 2024-06, 2024-06-01T12:00, 'last summer', '3 weeks ago'. Only "
         "dates written by a camera count; a file without one never matches.",
     ),
     "--before": (
-        lambda value, now: {"taken_until": _period(value, now)[0]},
+        READERS["before"],
         "DATE",
         "Taken before the beginning of DATE.",
     ),
-    "--on": (_during, "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
+    "--on": (READERS["on"], "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
     "--camera": (
-        lambda value, now: {"cameras": (value,)},
+        READERS["camera"],
         "NAME",
         "Taken with this camera; part of the name is enough.",
     ),
     "--type": (
-        lambda value, now: {"types": tuple(kind.strip() for kind in value.split(","))},
+        READERS["type"],
         "TYPE",
         "image, text, or a file extension such as jpeg, png, heic or txt. Separate several with commas.",
     ),
-    "--min-width": (lambda value, now: {"min_width": _pixels(value)}, "PIXELS", "At least this wide."),
-    "--min-height": (lambda value, now: {"min_height": _pixels(value)}, "PIXELS", "At least this high."),
+    "--min-width": (READERS["min-width"], "PIXELS", "At least this wide."),
+    "--min-height": (READERS["min-height"], "PIXELS", "At least this high."),
     "--orientation": (
-        lambda value, now: {"orientation": value},
+        READERS["orientation"],
         "|".join(ORIENTATIONS),
         "Wider than high, higher than wide, or square.",
     ),
     "--min-rating": (
-        lambda value, now: {"min_rating": _stars(value)},
+        READERS["min-rating"],
         "STARS",
         "Rated with at least so many stars, 1 to 5, in the picture or its XMP sidecar.",
     ),
     "--color-label": (
-        lambda value, now: {"color_labels": (value,)},
+        READERS["color-label"],
         "COLOR",
         "With this color label of XMP, such as Red; of several, one must match.",
     ),
     "--near": (
-        lambda value, now: {"near": _numbers(value, 3, "Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")},
+        READERS["near"],
         "LAT,LON,KM",
         "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
     ),
     "--box": (
-        lambda value, now: {"box": _numbers(value, 4, "Write SOUTH,WEST,NORTH,EAST: 47.8,5.9,54.9,15.0.")},
+        READERS["box"],
         "S,W,N,E",
         "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
     ),
     "--caption": (
-        lambda value, now: {"caption": value},
+        READERS["caption"],
         "WORDS",
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
-    "--tag": (lambda value, now: {"tags": (value,)}, "NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--tag": (READERS["tag"], "NAME", "With exactly this tag; see `clipsearch tags`."),
     "--collection": (
-        lambda value, now: {"collections": (value,)},
+        READERS["collection"],
         "NAME",
         "In this collection; see `clipsearch collections`.",
     ),
@@ -244,7 +205,7 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "Named in this file, or on stdin for -: paths or ids of records, one per line or each followed by NUL.",
     ),
     "--where": (
-        lambda value, now: {"where": parse_where(value)},
+        READERS["where"],
         "CONDITION",
         "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; or a name "
         "alone, for any value. Operators: = != < <= > >= ~ (contains).",

@@ -33,7 +33,7 @@ from clipsearch.cli.showing import Showing, show, show_options, written
 from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.parser import QuerySyntaxError, parse_arguments
+from clipsearch.query.parser import QuerySyntaxError, parse_arguments, parse_groups
 from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def query(
     clipsearch query --shards ./photos/.clipsearch --shards ./more/.clipsearch "a cat"
 
     Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
-    library. A number and a colon before a term is its weight: 2:cat counts twice.
+    library. A number and a colon before a term is its weight: 2:cat counts twice. With parentheses or quotes, and,
+    or and not combine terms, and a filter such as tag:beach is one: "(dog or cat) and not tag:indoor".
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0, template)
     check_template(template)
@@ -145,7 +146,7 @@ def query(
         return given.exit_code(fail_if_none)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
-    here = composed is not None and any(isinstance(part.term, Picture) for part in composed)
+    here = composed is not None and any(isinstance(term, Picture) for term in composed.leaves())
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
     put_out(given, shape, showing, settings, folder)
     return given.exit_code(fail_if_none)
@@ -179,8 +180,9 @@ def read_query(
     """Tell what is asked for: a text, a picture, or a query of several terms or an item."""
     if image is not None:
         return None, image, None
-    parts: list[Weighted] = []
-    if words:
+    grouped = parse_groups(" ".join(words))
+    parts: list[Weighted] = [*(grouped or ())]
+    if words and not grouped:
         try:
             parts += parse_arguments(words)
         except QuerySyntaxError:
@@ -189,7 +191,7 @@ def read_query(
                 raise
             return " ".join(words), None, None
     parts += [Weighted(1.0, Indexed(number)) for number in like] + [Weighted(-1.0, Indexed(n)) for n in unlike]
-    if len(parts) == 1 and parts[0].weight > 0:
+    if len(parts) == 1 and parts[0].weight > 0 and not grouped:
         if isinstance(parts[0].term, Text):
             # what looks like a weight may be a time of day
             return parts[0].term.text if words[0].startswith("text:") else " ".join(words), None, None

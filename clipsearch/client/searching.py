@@ -21,7 +21,7 @@ from clipsearch.filtering import Filter
 from clipsearch.paths import real_path
 from clipsearch.query.options import SearchOptions, check_crop, check_kind
 from clipsearch.query.terms import Picture as PictureTerm
-from clipsearch.query.terms import Query, Term, Weighted, as_query
+from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_single
 from clipsearch.types import Results
 
@@ -124,7 +124,7 @@ def _by_picture(image: Picture, options: SearchOptions) -> Call[Results]:
 
 
 def _by_terms(query: Query, options: SearchOptions) -> Call[Results]:
-    sources = {part.term.source for part in query if isinstance(part.term, PictureTerm)}
+    sources = {term.source for term in query.leaves() if isinstance(term, PictureTerm)}
     if len(sources) > 1:
         raise InvalidInputError(
             f"A query has {len(sources)} pictures, but a server takes one with a query. Add the others to the library, "
@@ -133,12 +133,8 @@ def _by_terms(query: Query, options: SearchOptions) -> Call[Results]:
     if not sources:
         asked = {"query": str(query), **form_of(options)}
         return Call("POST", "/v1/search", read_results(str(query), options.offset), asked)
-    sent = Query(tuple(_uploaded(part) for part in query))
+    sent = query.replace_leaves(lambda term: PictureTerm(UPLOAD) if isinstance(term, PictureTerm) else term)
     return _with_picture(read_picture_file(sources.pop()), str(query), {"query": str(sent)}, options)
-
-
-def _uploaded(part: Weighted) -> Weighted:
-    return Weighted(part.weight, PictureTerm(UPLOAD)) if isinstance(part.term, PictureTerm) else part
 
 
 def _with_picture(data: bytes, name: str, form: dict[str, str], options: SearchOptions) -> Call[Results]:

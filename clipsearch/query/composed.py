@@ -6,6 +6,7 @@ import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from clipsearch.query.scoring import (
     null_models,
     score_rows,
 )
-from clipsearch.query.terms import Indexed, Picture, Query, Term, Text
+from clipsearch.query.terms import Indexed, Picture, Query, Term, Text, Weighted
 from clipsearch.ranking import (
     MIN_SAMPLE,
     PRIOR_SPREAD,
@@ -40,6 +41,10 @@ from clipsearch.ranking import (
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
+if TYPE_CHECKING:
+    from clipsearch.query.group_ranking import GroupRanker
+    from clipsearch.query.resolving import Sum
+
 MAX_TERMS = 32
 
 DEPTH = 200
@@ -52,6 +57,8 @@ class EmbeddedQuery:
 
     vectors: unit rows, float32 (terms, dim). weights: float64 (terms,), below 0 for a negative term; one is above.
     pictures: which terms are pictures. excluded: ids of items that are no answer. names: of the terms, as written.
+    filters: what hits must meet. tree: how the terms are grouped, if they are not just added; their weights are then 1
+    and -1.
     """
 
     vectors: NDArray[np.float32]
@@ -59,6 +66,8 @@ class EmbeddedQuery:
     pictures: tuple[bool, ...]
     excluded: frozenset[int] = frozenset()
     names: tuple[str, ...] = ()
+    filters: Filter | None = None
+    tree: Sum | None = None
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -70,7 +79,8 @@ class EmbeddedQuery:
 
     def key(self) -> tuple[Hashable, ...]:
         """Return what equals that of another only if the two are the same query."""
-        return (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded)
+        own = (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded)
+        return (*own, self.filters, self.tree)
 
 
 def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[EmbeddedQuery, tuple[str, ...]]:
@@ -82,22 +92,34 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[E
     """
     if not any(part.weight > 0 for part in query):
         raise InvalidInputError(f"The query {query} only says what not to find. Add a term without a -.")
-    if len(query.terms) > MAX_TERMS:
+    terms, filters, tree = _resolved(query)
+    if len(terms) > MAX_TERMS:
         raise InvalidInputError(
-            f"The query has {len(query.terms)} terms, but at most {MAX_TERMS} are allowed. Leave some out."
+            f"The query has {len(terms)} terms, but at most {MAX_TERMS} are allowed. Leave some out."
         )
     vectors, pictures = [], []
     notes: list[str] = []
-    for number, part in enumerate(query, 1):
-        with _naming(number if len(query.terms) > 1 else None):
+    for number, part in enumerate(terms, 1):
+        with _naming(number if len(terms) > 1 else None):
             vector, is_picture, remarks = _embed(part.term, embedder, snapshot)
         vectors.append(vector)
         pictures.append(is_picture)
         notes += remarks
-    excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
-    weights = np.array([part.weight for part in query], np.float64)
-    names = tuple(part.term.text if isinstance(part.term, Text) else str(part.term) for part in query)
-    return EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded, names), tuple(notes)
+    excluded = frozenset(part.term.id for part in terms if isinstance(part.term, Indexed))
+    weights = np.array([part.weight for part in terms], np.float64)
+    names = tuple(part.term.text if isinstance(part.term, Text) else str(part.term) for part in terms)
+    found = EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded, names, filters=filters, tree=tree)
+    return found, tuple(notes)
+
+
+def _resolved(query: Query) -> tuple[Sequence[Weighted], Filter | None, Sum | None]:
+    """Return the terms of a query, what all hits must meet, and how the terms are grouped if they are not added."""
+    if not query.is_grouped:
+        return query.terms, None, None
+    from clipsearch.query.resolving import resolve
+
+    resolved = resolve(query)
+    return resolved.leaves, resolved.filters, resolved.tree
 
 
 @contextmanager
@@ -119,6 +141,7 @@ def _embed(term: Term, embedder: Embedder, snapshot: Snapshot) -> tuple[NDArray[
         image = os.path.expanduser(term.source) if term.image is None else term.image
         vector, notes = embedder.picture(image)
         return vector, True, notes
+    assert isinstance(term, Indexed)
     for modality in Modality:
         chosen = snapshot.matching(modality, Filter(ids=frozenset({term.id})))
         if len(chosen):
@@ -143,7 +166,7 @@ def retrieve_composed(
     A hit's score is the cosine with the sum of the terms; the order and the confidence are those of the fusion.
     Raises InvalidInputError if the terms cancel each other out.
     """
-    ranker = _Ranker(retriever, snapshot, query, options)
+    ranker = _ranker(retriever, snapshot, query, options)
     builder = HitBuilder(snapshot)
 
     steps: list[ScoredRows] = []
@@ -153,16 +176,30 @@ def retrieve_composed(
         return [builder.build(steps[-1], most, excluded_ids=query.excluded)]
 
     found = fill(k, len(query.excluded), ranker.propose, rank)[0]
-    return replace(found, trace=Trace(tuple(steps), query.leaves, query.names, adds_up=ranker.adds_up))
+    trace = Trace(tuple(steps), query.leaves, query.names, adds_up=ranker.adds_up, filters=query.filters)
+    return replace(found, trace=trace)
 
 
 def rank_composed_rows(
     retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions, wanted: int
 ) -> RankedRows:
     """Rank candidates of so many items: a step of `retrieve_composed`, before hits are made."""
-    ranker = _Ranker(retriever, snapshot, query, options)
+    ranker = _ranker(retriever, snapshot, query, options)
     found = ranker.propose(wanted + len(query.excluded))
     return RankedRows.of(ranker.rank(found), found)
+
+
+def _ranker(
+    retriever: Retriever, snapshot: Snapshot, query: EmbeddedQuery, options: SearchOptions
+) -> _Ranker | GroupRanker:
+    if query.filters is not None:
+        filters = query.filters if options.filters is None else options.filters & query.filters
+        options = replace(options, filters=filters)
+    if query.tree is None:
+        return _Ranker(retriever, snapshot, query, options)
+    from clipsearch.query.group_ranking import GroupRanker
+
+    return GroupRanker(retriever, snapshot, query, query.tree, options)
 
 
 class _Ranker:

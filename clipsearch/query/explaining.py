@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.explanation import Explanation
-from clipsearch.filtering import Filter
 from clipsearch.query.candidates import DEEPER
 from clipsearch.query.explaining_filters import describe
 from clipsearch.query.explaining_terms import TermJudge
@@ -112,7 +111,8 @@ class _Explainer:
         names = trace.names or (answer.query,)
         self._terms = TermJudge(snapshot, trace, names)
         self._words = WordFinder(snapshot, trace, names)
-        self._filters = describe(options.filters or Filter())
+        given = [each for each in (options.filters, trace.filters) if each is not None]
+        self._filters = tuple(condition for each in given for condition in describe(each))
         self._options = options
         self._snapshot = snapshot
 

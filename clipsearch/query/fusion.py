@@ -59,14 +59,25 @@ def decide(
     library at large. saturates: which terms are pictures. Several negative terms share their say, as the root of their
     number: each alone would rule out too much.
     """
-    centres, spreads = (np.array([getattr(each, name) for each in seen])[:, None] for name in ("centre", "spread"))
-    z = (scores - centres) / spreads
-    z = np.where(np.array(saturates)[:, None], np.minimum(z, SATURATED), z)
+    z = standardize(scores, seen, saturates)
     negative = weights < 0
     against = np.logaddexp(0.0, z[negative] - TOLERATED)  # softplus
     share = 1.0 / max(1.0, float(np.sqrt(negative.sum())))
     fused: NDArray[np.float64] = weights[~negative] @ z[~negative] + share * (weights[negative] @ against)
     return fused
+
+
+def standardize(
+    scores: NDArray[np.floating], seen: Sequence[NullModel], saturates: Sequence[bool]
+) -> NDArray[np.floating]:
+    """Return how far scores (terms, rows) stand out, (terms, rows), in standard deviations of an unrelated row.
+
+    seen, saturates: as in `decide`.
+    """
+    centres, spreads = (np.array([getattr(each, name) for each in seen])[:, None] for name in ("centre", "spread"))
+    z = (scores - centres) / spreads
+    stands_out: NDArray[np.floating] = np.where(np.array(saturates)[:, None], np.minimum(z, SATURATED), z)
+    return stands_out
 
 
 def fuse_ranks(scores: NDArray[np.floating], weights: NDArray[np.float64]) -> NDArray[np.float64]:

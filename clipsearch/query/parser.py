@@ -9,7 +9,7 @@ r"""Composed queries: a small language of weighted terms, as a typed tree, as te
 
 Without a kind the content tells: a URL, a path (it begins with ./ ../ / or ~/) or a single word with the ending of a
 picture is a picture, all else is text. A weight may also stand within the quotes. `parse` reads what `str(query)`
-prints.
+prints. Queries with `and`, `or`, `not`, parentheses and filters are those of clipsearch.query.groups.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import NamedTuple
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.terms import KIND, WEIGHT, Query, Term, Weighted, build_term
 
-_SIGN = re.compile(r"([+-])(?=\s|$)")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+SIGN = re.compile(r"([+-])(?=\s|$)")
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_GROUPS = re.compile(r'(?<![^\s()"])(?:and|or|not|AND|OR|NOT)(?![^\s()"])|[a-z]:"')
+"""What stands in every query with groups; few words have it as well."""
 _WORDS = re.compile(r'[^\s"]+(?:\s+(?![+-](?:\s|$))[^\s"]+)*')
 
 
@@ -43,7 +45,7 @@ def parse(text: str) -> Query:
     """Read a query in the language of the command line.
 
     Args:
-        text: Such as `"horse" + 2:"stripes" - ./fence.jpg`.
+        text: Such as `"horse" + 2:"stripes" - ./fence.jpg`, or `(dog or cat) and not tag:indoor`.
 
     Returns:
         The query; `str` of it can be read again.
@@ -51,7 +53,24 @@ def parse(text: str) -> Query:
     Raises:
         QuerySyntaxError: The text is not a query; the message names the column, counted from 1.
     """
-    return _combine(_read(text))
+    return parse_groups(text) or _combine(_read(text))
+
+
+def parse_groups(text: str) -> Query | None:
+    """Read a query with `and`, `or`, `not` or filters; None for any other text, as for words such as rock and roll.
+
+    Raises QuerySyntaxError, which names the column, for one that is meant and cannot be read.
+    """
+    if not _GROUPS.search(text):
+        return None
+    from clipsearch.query.groups import read_groups
+
+    return read_groups(text)
+
+
+def unquote(content: str) -> str:
+    """Return what stands between quotes, as it was before it was put there."""
+    return re.sub(r"\\(.)", r"\1", content, flags=re.DOTALL)
 
 
 def parse_arguments(arguments: Sequence[str]) -> Query:
@@ -81,7 +100,7 @@ def _read(text: str) -> Iterator[_Piece]:
     at = 0
     while (at := _skip_space(text, at)) < len(text):
         position = at + 1
-        if sign := _SIGN.match(text, at):
+        if sign := SIGN.match(text, at):
             yield _Piece("column", position, sign[1], None)
             at = sign.end()
         else:
@@ -95,11 +114,11 @@ def _read_term(text: str, at: int) -> tuple[int, tuple[float, Term]]:
     kind = KIND.match(text, start)
     start = _skip_space(text, kind.end() if kind else start)
     if text[start : start + 1] == '"':
-        quoted = _QUOTED.match(text, start)
+        quoted = QUOTED.match(text, start)
         if quoted is None:
             message = f'The quote at column {start + 1} is not closed. Put a " where the term ends.'
             raise QuerySyntaxError(message, start + 1)
-        end, content = quoted.end(), re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
+        end, content = quoted.end(), unquote(quoted[1])
     else:
         words = _WORDS.match(text, start)
         if words is None:

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.filtering import Filter
 from clipsearch.query.candidates import DEEPER, Candidates, QueryBatch, Retriever
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
@@ -51,7 +52,8 @@ class Trace:
     """What a ranking was made of, for an explanation.
 
     steps: the rows of each step by meaning, those of an item together. leaves: the terms. names: of the terms, where
-    there are several. keywords: what words found. adds_up: see `merge_modalities`.
+    there are several. keywords: what words found. adds_up: see `merge_modalities`. filters: what terms of the query
+    allow.
     """
 
     steps: tuple[ScoredRows, ...] = ()
@@ -59,6 +61,7 @@ class Trace:
     names: tuple[str, ...] = ()
     keywords: Keywords = NOTHING
     adds_up: bool = False
+    filters: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)

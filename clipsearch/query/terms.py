@@ -1,13 +1,19 @@
-"""The terms of a composed query, how each is written, and the query that they make."""
+"""The terms of a composed query, how each is written, and the query that they make.
+
+`and` adds as `+` does, and `not` takes away as `-` does: a query is a sum of weighted terms. `or` makes a term of its
+own, and so does a sum that is taken away as a whole.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.filtering import Filter, absolute
 from clipsearch.paths import is_url
 from clipsearch.types import PICTURE_SUFFIXES
 
@@ -18,6 +24,9 @@ FUSIONS = ("auto", "decision", "feature", "rank")
 """How the terms of a query can be fused; `auto` is what clipsearch.query.fusion.choose says."""
 
 MAX_WEIGHT = 1000.0
+MAX_DEPTH = 16
+"""How deep terms can be grouped."""
+
 WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):")
 KIND = re.compile(r"(text|image|id):")
 """What may stand before a term, and within its quotes."""
@@ -26,21 +35,36 @@ _PATH = re.compile(r"\.{0,2}[/\\]|~[/\\]|[A-Za-z]:[/\\]")
 
 
 class _Combines:
-    """What terms and queries share: `+`, `-` and `*` build a query."""
+    """What terms and queries share: `+`, `-`, `*`, `&`, `|` and `~` build a query, of filters too."""
 
     __slots__ = ()
 
-    def __add__(self, other: Term | Query) -> Query:
+    def __add__(self, other: Term | Query | Filter) -> Query:
         return Query((*_parts(self), *_parts(other)))
 
-    def __sub__(self, other: Term | Query) -> Query:
+    def __sub__(self, other: Term | Query | Filter) -> Query:
         return self + -as_query(other)
+
+    def __and__(self, other: Term | Query | Filter) -> Query:
+        return self + other
+
+    def __rand__(self, other: Filter) -> Query:
+        return Query((*_parts(other), *_parts(self)))
+
+    def __or__(self, other: Term | Query | Filter) -> Query:
+        return as_query(AnyOf((as_query(self), as_query(other))))
+
+    def __ror__(self, other: Filter) -> Query:
+        return as_query(AnyOf((as_query(other), as_query(self))))
+
+    def __invert__(self) -> Query:
+        return Query((Weighted(-1.0, AllOf(as_query(self))),))
 
     def __neg__(self) -> Query:
         return Query(tuple(replace(part, weight=-part.weight) for part in _parts(self)))
 
     def __mul__(self, factor: float) -> Query:
-        return Query(tuple(replace(part, weight=part.weight * factor) for part in _parts(self)))
+        return Query(tuple(_scaled(part, factor) for part in _parts(self)))
 
     __rmul__ = __mul__
 
@@ -67,7 +91,7 @@ class Text(_Combines):
             is_plain = build_term(None, None, self.text) == (1.0, self)
         except InvalidInputError:
             is_plain = False
-        return _quote(self.text) if is_plain else f"text:{_quote(self.text)}"
+        return quote(self.text) if is_plain else f"text:{quote(self.text)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +114,7 @@ class Picture(_Combines):
             raise InvalidInputError(f"A picture to search for needs a path or a URL, not {self.source!r}.")
 
     def __str__(self) -> str:
-        return f"image:{_quote(self.source)}"
+        return f"image:{quote(self.source)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +138,53 @@ class Indexed(_Combines):
         return f"id:{self.id}"
 
 
-Term = Text | Picture | Indexed
+@dataclass(frozen=True, slots=True)
+class Filtered(_Combines):
+    """What a filter allows; as a term it must hold. Folders that are relative are those below the current folder."""
+
+    filters: Filter
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "filters", absolute(self.filters))
+
+    def __str__(self) -> str:
+        from clipsearch.query.filter_terms import write_filter
+
+        return write_filter(self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(_Combines):
+    """What matches any of several queries, at least two. Raises InvalidInputError if it is deeper than MAX_DEPTH."""
+
+    parts: tuple[Query, ...]
+    depth: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(each for part in self.parts for each in _alternatives(part)))
+        if len(self.parts) < 2:
+            raise InvalidInputError("An or needs at least two terms.")
+        object.__setattr__(self, "depth", _deeper(self.parts))
+
+    def __str__(self) -> str:
+        return f"({' or '.join(map(_write, self.parts))})"
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf(_Combines):
+    """What matches a query as a whole, to be taken away: that is, all of its terms. Raises as AnyOf does."""
+
+    query: Query
+    depth: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", _deeper((self.query,)))
+
+    def __str__(self) -> str:
+        return f"({_write(self.query)})"
+
+
+Term = Text | Picture | Indexed | Filtered | AnyOf | AllOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +199,8 @@ class Weighted:
             raise InvalidInputError(
                 f"The weight of {self.term} is {self.weight}, but it must be above 0 and at most {MAX_WEIGHT:g}."
             )
+        if isinstance(self.term, Filtered) and abs(self.weight) != 1:
+            raise InvalidInputError(f"{self.term} holds or does not: it has no weight. Leave out the {self.weight:g}.")
 
     def __str__(self) -> str:
         size = abs(self.weight)
@@ -157,18 +229,48 @@ class Query(_Combines):
     def __post_init__(self) -> None:
         if not self.terms:
             raise InvalidInputError("A query needs at least one term.")
+        if any(isinstance(part.term, AllOf) for part in self.terms):
+            object.__setattr__(self, "terms", tuple(_opened(self.terms)))
 
     def __iter__(self) -> Iterator[Weighted]:
         return iter(self.terms)
 
     def __str__(self) -> str:
+        if self.is_grouped:
+            return _write(self)
         first, *rest = self.terms
         start = f"- {first}" if first.weight < 0 else str(first)
         return start + "".join(f" {'-' if part.weight < 0 else '+'} {part}" for part in rest)
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether it has terms that are filters or groups."""
+        return any(isinstance(part.term, Filtered | AnyOf | AllOf) for part in self.terms)
 
-def as_query(term: Term | Query) -> Query:
-    """Return a query; a term becomes one of its own."""
+    def leaves(self) -> Iterator[Term]:
+        """Yield the terms that are not groups, from the first to the last, in groups too."""
+        for part in self.terms:
+            if isinstance(part.term, AnyOf):
+                for each in part.term.parts:
+                    yield from each.leaves()
+            elif isinstance(part.term, AllOf):
+                yield from part.term.query.leaves()
+            else:
+                yield part.term
+
+    def replace_leaves(self, change: Callable[[Term], Term]) -> Query:
+        """Return this query with what a function makes of each term that is not a group."""
+
+        def change_term(term: Term) -> Term:
+            if isinstance(term, AnyOf):
+                return AnyOf(tuple(each.replace_leaves(change) for each in term.parts))
+            return AllOf(term.query.replace_leaves(change)) if isinstance(term, AllOf) else change(term)
+
+        return Query(tuple(Weighted(part.weight, change_term(part.term)) for part in self.terms))
+
+
+def as_query(term: Term | Query | Filter | _Combines) -> Query:
+    """Return a query; a term or a filter becomes one of its own."""
     return Query(tuple(_parts(term)))
 
 
@@ -200,12 +302,49 @@ def _names_picture(content: str) -> bool:
 def _parts(value: object) -> tuple[Weighted, ...]:
     if isinstance(value, Query):
         return value.terms
-    if isinstance(value, Text | Picture | Indexed):
+    if isinstance(value, Filter):
+        value = Filtered(value)
+    if isinstance(value, Term):
         return (Weighted(1.0, value),)
-    raise InvalidInputError(f"A query is made of Text, Picture and Indexed, not of {type(value).__name__}.")
+    raise InvalidInputError(f"A query is made of Text, Picture, Indexed and Filter, not of {type(value).__name__}.")
 
 
-def _quote(content: str) -> str:
+def _opened(terms: Iterable[Weighted]) -> Iterator[Weighted]:
+    """Yield terms without sums that need no parentheses: those that are added, and those of one term."""
+    for part in terms:
+        if isinstance(part.term, AllOf) and (part.weight > 0 or len(part.term.query.terms) == 1):
+            yield from _opened(_scaled(each, part.weight) for each in part.term.query)
+        else:
+            yield part
+
+
+def _scaled(part: Weighted, factor: float) -> Weighted:
+    """Return a term that counts more or less; a filter, which holds or does not, can only be reversed."""
+    if isinstance(part.term, Filtered):
+        factor = math.copysign(bool(factor), factor)
+    return replace(part, weight=part.weight * factor)
+
+
+def _alternatives(query: Query) -> tuple[Query, ...]:
+    first = query.terms[0]
+    is_only = len(query.terms) == 1 and first.weight == 1
+    return first.term.parts if is_only and isinstance(first.term, AnyOf) else (query,)
+
+
+def _deeper(parts: Iterable[Query]) -> int:
+    depth = 1 + max(each.term.depth if isinstance(each.term, AnyOf | AllOf) else 0 for part in parts for each in part)
+    if depth > MAX_DEPTH:
+        raise InvalidInputError(f"Terms can be grouped {MAX_DEPTH} deep, but no deeper. Simplify the query.")
+    return depth
+
+
+def _write(query: Query) -> str:
+    """Write a query by `and` and `not`, as in a group."""
+    return " and ".join(f"not {part}" if part.weight < 0 else str(part) for part in query)
+
+
+def quote(content: str) -> str:
+    """Put words into quotes, as a query has them."""
     return '"' + content.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

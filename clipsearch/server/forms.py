@@ -159,7 +159,9 @@ class Search(Options):
 
     text: Words | None = Field(default=None, description="What to look for, in plain words.")
     query: Words | None = Field(
-        default=None, description='Terms with weights: `"horse" + 2:"stripes" - "fence"`, or `id:17`.'
+        default=None,
+        description='Terms with weights: `"horse" + 2:"stripes" - "fence"`, or `id:17`; or with operators and filters: '
+        '`("dog" or "cat") and not tag:"indoor"`.',
     )
     id: Id | None = Field(default=None, description="More like the item with this id.")
     key: Key | None = Field(default=None, description="More like the item with this key.")

@@ -51,6 +51,12 @@ CALLS = {
         - Picture(str(f / "photos/sea/p002.jpg"))
         + Indexed(3)
     ),
+    "an or": lambda e, f: e.search(
+        (Picture(str(f / "photos/sea/p002.jpg")) | Text("waves")) & ~Text("fence") & ~Filter(where={"sold": True})
+    ),
+    "an or with a filter": lambda e, f: e.search(
+        Text("waves") | Filter(folders=(str(f / "photos/hills"),)) | (Text("a mug") & Filter(types=("text",))), k=20
+    ),
     "a picture alone": lambda e, f: e.search(Picture(str(f / "photos/sea/p002.jpg")), k=3),
     "fusion": lambda e, f: e.search(Text("waves") + Text("a red mug"), fusion="rank"),
     "like an item": lambda e, f: e.search(Indexed(2) - Indexed(3), k=4),
@@ -130,6 +136,9 @@ WRONG = {
     "kind of a text": lambda e, f: e.search("a", kind="text"),
     "an unknown item": lambda e, f: e.search(Indexed(999_999)),
     "only against": lambda e, f: e.search(-Text("a")),
+    "only filters": lambda e, f: e.search(clipsearch.parse('tag:"a" or tag:"b"')),
+    "an or that is only against": lambda e, f: e.search(Text("a") | -Text("b")),
+    "a fusion of an or": lambda e, f: e.search(Text("a") | Text("b"), fusion="rank"),
     "a missing picture": lambda e, f: e.search(image=f / "none.jpg"),
     "no picture": lambda e, f: e.search(image=b"no picture"),
     "a thing": lambda e, f: e.search(image=object()),

@@ -326,7 +326,14 @@ def test_mistakes_are_errors_that_say_what_to_do(engine, tool, arguments, said):
 def test_a_query_names_no_file_and_no_address(engine, folder):
     """Else whoever writes the queries could have any picture read, or any address asked."""
     server = build_server(engine)
-    for written in (f"image:{folder}/private.jpg", f"{folder}/private.jpg", "http://127.0.0.1:1/x.jpg", "cat.png"):
+    hidden = f'("a" or not (b and image:"{folder}/private.jpg"))'
+    for written in (
+        f"image:{folder}/private.jpg",
+        f"{folder}/private.jpg",
+        "http://127.0.0.1:1/x.jpg",
+        "cat.png",
+        hidden,
+    ):
         assert "no pictures by path or URL" in refusal(server, "search", query=written)
     assert answer(server, "search", text=str(folder / "private.jpg"), k=1)["hits"]  # words like any others
 

@@ -168,6 +168,8 @@ async def test_a_picture_that_is_sent_is_a_term_among_others(app, ids):
         ('"a boat"', "Write image:upload"),
         ("image:upload + image:/etc/hostname", "does not read"),
         ("image:upload + image:./upload", "does not read"),
+        ('image:upload or "a" and not (b + image:"/etc/hostname")', "does not read"),
+        ("(image:upload or boat) and", "no term at column 27"),
         ("image:upload + upload.jpg", "does not read"),
         ("image:upload +", "no term after"),
         ("- image:upload", "only says what not to find"),

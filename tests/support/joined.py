@@ -87,6 +87,8 @@ SEARCHES = {
     "a collection": lambda e: e.search("a boat", filters=Filter(collections=("best",)), k=30),
     "a score": lambda e: e.search("a boat", min_score=0.1, k=30),
     "terms": lambda e: e.search(Text("a dog") + Text("snow") - Text("sea"), k=20),
+    "an or": lambda e: e.search((Text("a dog") | Text("snow")) - Text("sea"), k=20),
+    "an or with a filter": lambda e: e.search((Text("a dog") & Filter(tags=("sea",))) | of_price(3), k=40),
     "like an item": lambda e: e.search(Indexed(e.get("r050").id), k=20),
     "terms with an item": lambda e: e.search(Text("snow") + Indexed(e.get("r091").id), k=20, fusion="feature"),
     "a batch": lambda e: e.search_batch(texts=["a dog", "market", "a small boat"], k=9),

@@ -49,7 +49,8 @@ class ReadingTools:
             Words | None,
             Field(
                 description="Instead of `text`: terms that add and take away, each with an optional weight, such as "
-                '`"horse" + 2:"stripes" - "fence"`. `id:17` stands for the item with that id.'
+                '`"horse" + 2:"stripes" - "fence"`, or `("dog" or "cat") and not tag:"indoor"`. `id:17` stands for the '
+                "item with that id."
             ),
         ] = None,
         k: forms.Count = 10,
@@ -150,7 +151,7 @@ class ReadingTools:
 
 def _read_query(query: str | None) -> Query:
     found = parse(query or "")
-    if any(isinstance(part.term, Picture) for part in found):
+    if any(isinstance(term, Picture) for term in found.leaves()):
         raise InvalidInputError(
             "A query here names no pictures by path or URL. For the picture of an item, use `similar`; for words that "
             'look like a path, write text:"...".'

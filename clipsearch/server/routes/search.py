@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
@@ -119,16 +118,16 @@ def _read_query(written: str, allow_urls: bool, *, has_upload: bool = False) -> 
     has_upload: a term, and at least one, stands for the picture that was sent.
     """
     query = parser.parse(written)
-    if has_upload and all(part.term != _UPLOADED for part in query):
+    if has_upload and all(term != _UPLOADED for term in query.leaves()):
         raise InvalidInputError(
             "No term of the query stands for the picture that was sent. Write image:upload, or no query."
         )
-    for part in query:
-        if has_upload and part.term == _UPLOADED:
+    for term in query.leaves():
+        if has_upload and term == _UPLOADED:
             continue
-        if isinstance(part.term, terms.Picture) and not (allow_urls and _is_web(part.term.source)):
+        if isinstance(term, terms.Picture) and not (allow_urls and _is_web(term.source)):
             raise InvalidInputError(
-                f"{part.term} names a picture by its path or URL, which this server does not read. Send the picture "
+                f"{term} names a picture by its path or URL, which this server does not read. Send the picture "
                 'itself, or name an item, such as id:17. For words that look like a path, write text:"...".'
             )
     return query
@@ -137,7 +136,7 @@ def _read_query(written: str, allow_urls: bool, *, has_upload: bool = False) -> 
 def _with_upload(query: terms.Query, picture: Image) -> terms.Query:
     """Put the picture that was sent where terms stand for it."""
     sent = terms.Picture(_UPLOADED.source, picture)
-    return terms.Query(tuple(replace(part, term=sent) if part.term == _UPLOADED else part for part in query))
+    return query.replace_leaves(lambda term: sent if term == _UPLOADED else term)
 
 
 def _allowed_url(service: Service, url: str | None) -> str:
