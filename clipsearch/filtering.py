@@ -55,6 +55,8 @@ class Filter:
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
         box: South, west, north and east in degrees, between which it was taken; a west beyond the east lies across the
             date line.
+        places: Names of countries, regions or cities, any of them, in either case, as `clipsearch index` found them for
+            the coordinates (see docs/metadata.md).
         caption: Words that the caption, or a text, has: all of them, `"in this order"`, or `beginning*`.
         tags: Whole tags, any of them, in either case.
         collections: Names of collections, any of them, in either case.
@@ -84,6 +86,7 @@ class Filter:
     orientation: str | None = None
     near: tuple[float, float, float] | None = None
     box: Box | None = None
+    places: tuple[str, ...] = ()
     caption: str | None = None
     tags: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
@@ -124,6 +127,9 @@ class Filter:
         for tag in self.tags:
             if not isinstance(tag, str) or not fold_tag(tag):
                 raise InvalidInputError(f"A tag is one or more words, not {shown(tag)}.")
+        for place in self.places:
+            if not isinstance(place, str) or not fold_tag(place):
+                raise InvalidInputError(f"A place is the name of a country, a region or a city, not {shown(place)}.")
         for name in self.collections:
             tidy_name(name)
         for key in self.keys:
@@ -182,7 +188,7 @@ class Filter:
 
 
 _COMBINED = ("all_of", "any_of", "none_of")
-_LISTS = ("folders", "cameras", "types", "tags", "collections", "keys", *_COMBINED)
+_LISTS = ("folders", "cameras", "types", "places", "tags", "collections", "keys", *_COMBINED)
 
 
 def file_endings(kind: str) -> frozenset[str]:

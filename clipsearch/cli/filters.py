@@ -85,7 +85,7 @@ def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
 
 
 def _build(written: Iterator[_Written]) -> Filter | None:
-    """Put conditions together: any of several folders, cameras, types, tags or collections, and all of the rest."""
+    """Put conditions together: any of several folders, cameras, types, places, tags or collections, and all of the rest."""
     now = datetime.now()
     together: Fields = {}
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
@@ -114,6 +114,7 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "folders": lambda one, other: one + other,
     "cameras": lambda one, other: one + other,
     "types": lambda one, other: one + other,
+    "places": lambda one, other: one + other,
     "tags": lambda one, other: one + other,
     "collections": lambda one, other: one + other,
     "taken_from": max,
@@ -160,7 +161,7 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
         "FOLDER",
-        "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
+        "In this folder or below it. Of several folders, cameras, types, places, tags or collections, one must match; all "
         "other filters must match.",
     ),
     "--after": (
@@ -201,6 +202,12 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         lambda value, now: {"box": _numbers(value, 4, "Write SOUTH,WEST,NORTH,EAST: 47.8,5.9,54.9,15.0.")},
         "S,W,N,E",
         "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
+    ),
+    "--place": (
+        lambda value, now: {"places": (value,)},
+        "NAME",
+        "Taken in this country, region or city: Spain, Bavaria, Kyoto. `clipsearch index` finds their names by the GPS "
+        "of pictures, with the extra places.",
     ),
     "--caption": (
         lambda value, now: {"caption": value},

@@ -86,6 +86,7 @@ class QueryFilters(_Closed):
     type: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`, any of them.")
     folder: Names = Field(default=[], description="Absolute paths of folders that the items lie in, any of them.")
     camera: Names = Field(default=[], description="Parts of the names of cameras, any of them.")
+    place: Names = Field(default=[], description="Names of countries, regions or cities, any of them.")
     caption: Words | None = Field(default=None, description="Words that the caption or text has.")
     during: Words | None = Field(default=None, description="When it was taken: `2024`, `2024-06`, `2024-06-01`.")
     after: Words | None = Field(default=None, description="Taken at or after the beginning of this date.")
@@ -95,7 +96,7 @@ class QueryFilters(_Closed):
         """Return the filter that they make; None if it allows all. Raises InvalidInputError."""
         filters = Filters(
             tags=self.tag, collections=self.collection, types=self.type, folders=self.folder, cameras=self.camera,
-            caption=self.caption, during=self.during, after=self.after, before=self.before,
+            places=self.place, caption=self.caption, during=self.during, after=self.after, before=self.before,
         )  # fmt: skip
         found = filters.build()
         for written in self.where:

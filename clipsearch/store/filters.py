@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
-from clipsearch.store import collections, full_text, item_media, item_metadata, tags
+from clipsearch.store import collections, full_text, item_media, item_metadata, place_names, tags
 from clipsearch.store.keys import ids_of_keys
 from clipsearch.store.places import within
 from clipsearch.store.records import Scope
@@ -72,9 +72,19 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     if wanted.keys:
         found = ids_of_keys(connection, wanted.keys, base)
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
+    if wanted.places:
+        terms.append(_in_places(connection, wanted.places))
     if wanted.where:
         terms.append(item_metadata.condition(connection, Where(wanted.where)))
     return and_(True, *_combined(connection, wanted, base), *terms)
+
+
+def _in_places(connection: Connection, places: Iterable[str]) -> ColumnElement[bool]:
+    """Build the condition "in one of these countries, regions and cities"."""
+    wanted = place_names.where_of(connection, places)
+    return or_(
+        *(item_metadata.condition(connection, Where({name: values})) for name, values in wanted.items())
+    )
 
 
 def _combined(connection: Connection, wanted: Filter, base: str) -> list[ColumnElement[bool]]:
