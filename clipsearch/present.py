@@ -27,13 +27,15 @@ def to_payload(results: Results) -> dict[str, Any]:
     answer is collapsed, the id and path of what repeats a hit. recognised: only where text in a picture matches, its
     lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height. position:
     only of a part of a film or a document: its index, its time in seconds or its page, and text, as a person reads it.
+    understood: only where filters were lifted out of the words; see `Results`.
     """
-    return {
+    payload = {
         "query": results.query,
         "encoder": results.encoder,
         "library": results.library,
         "hits": [_hit_payload(hit) for hit in results],
     }
+    return payload if results.understood is None else {**payload, "understood": dict(results.understood)}
 
 
 def to_json(value: object) -> bytes:

@@ -269,6 +269,8 @@ class Results(Sequence[Hit]):
         warnings: What the user should know, such as a truncated query or an index that was not used.
         left_out: How many hits had too little confidence or score, or came after the gap in the scores.
         offset: How many hits of the whole answer stand before these; `offset + len(answer)` is where the next one is.
+        understood: What was lifted out of the words, as JSON has it: `text`, `filters`, `parts` and `description`, as
+            `Understood.to_values` gives them; None where nothing was, or nobody asked for it.
     """
 
     query: str
@@ -279,6 +281,7 @@ class Results(Sequence[Hit]):
     warnings: tuple[str, ...] = field(default=())
     left_out: int = 0
     offset: int = 0
+    understood: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         """Return a table of the ranks, scores, confidences and paths; `repr` has everything."""

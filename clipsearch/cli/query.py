@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import QuerySyntaxError, parse_arguments
 from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
+from clipsearch.query.understanding.gate import may_hold_filter
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Also match the words of captions and texts, or search by meaning alone.",
 )
+@click.option("--plain", is_flag=True, help="Search for the words as they stand: no dates, places, names, cameras.")
 @collapse_option
 @cutoff_options
 @click.option("--exclude-self", is_flag=True, help="Leave out the file that --image names.")
@@ -69,6 +72,7 @@ def query(
     image: str | None,
     like: tuple[int, ...],
     unlike: tuple[int, ...],
+    plain: bool,
     options: SearchOptions,
     as_json: bool,
     paths: bool,
@@ -87,12 +91,14 @@ def query(
     clipsearch query ./cat.jpg + "2:golden retriever" - fence
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
+    clipsearch query "beach in Spain, July 2023, with Anna"
     clipsearch query -0 "a red car" | xargs -0 ls -l
     clipsearch query --server https://photos.example.org "a cat"
     clipsearch query --shards ./photos/.clipsearch --shards ./more/.clipsearch "a cat"
 
     Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
-    library. A number and a colon before a term is its weight: 2:cat counts twice.
+    library. A number and a colon before a term is its weight: 2:cat counts twice. Dates, places, people and cameras in
+    plain words become filters where nothing else can be meant; --plain, or text: before the words, leaves them there.
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0)
     if bool(words or like or unlike) == (image is not None):
@@ -100,6 +106,8 @@ def query(
     showing.check()
     text, image, composed = _read(words, image, like, unlike)
     terms = None if composed is None else str(composed)
+    if text is not None and not plain and not words[0].startswith("text:") and may_hold_filter(text):
+        options = replace(options, understand=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(), shown=bool(showing)
     )

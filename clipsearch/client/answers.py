@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.client.reading import Fields
+from clipsearch.errors import ClipSearchError
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.types import (
     Cluster,
     Collection,
@@ -74,9 +76,18 @@ def read_results(query: str, offset: int) -> Callable[[Any], Results]:
             found.texts("warnings"),
             found.whole("left_out"),
             offset,
+            dict(found.mapping("understood")) if "understood" in found else None,
         )
 
     return read
+
+
+def read_understood(value: object) -> Understood:
+    """Read what was understood of words."""
+    try:
+        return Understood.from_values(Fields({"understood": value}).mapping("understood"))
+    except (ClipSearchError, KeyError, TypeError) as error:
+        raise ValueError(f"what was understood cannot be read ({error})") from error
 
 
 def read_listing(value: object) -> Listing:

@@ -34,6 +34,7 @@ class SearchKeywords(TypedDict, total=False):
     min_confidence: float | None
     min_score: float | None
     cut: bool
+    understand: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class SearchOptions:
         min_score: Leave out hits below this cosine, from -1 to 1.
         cut: Leave out hits after the gap in the scores.
         kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
+        understand: Lift dates, places, tags and cameras out of the words of a text, as `SearchEngine.understand` does.
 
     Raises:
         InvalidInputError: A value is out of its range.
@@ -71,6 +73,7 @@ class SearchOptions:
     min_score: float | None = None
     cut: bool = False
     kind: str | None = None
+    understand: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or not 1 <= self.k < MOST:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -34,6 +35,7 @@ from clipsearch.types import EncoderPin, Modality, Results
 
 if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
+    from clipsearch.query.understanding.understood import Understood
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
@@ -73,6 +75,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        understand: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -107,6 +110,7 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
+        understand: bool = False,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -127,6 +131,8 @@ class EngineSearches:
             min_confidence: Leave out hits below this confidence, from 0 to 1; a hit without a confidence stays.
             min_score: Leave out hits below this cosine, from -1 to 1.
             cut: Leave out hits after the gap in the scores.
+            understand: Lift what is certainly a filter out of the words of `text`, a str: see `understand`. Where no
+                words remain, all that the filter allows are hits, newest first, without a score.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -143,6 +149,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
+            understand=understand,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -184,11 +191,48 @@ class EngineSearches:
         check_kind(options, vector)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
+        if text is not None and options.understand:
+            return self._search_understood(text, replace(options, understand=False))
         if text is not None:
             return self._search_batch(options, texts=[text])[0]
         if image is not None:
             return self._search_batch(options, images=[image])[0]
         return self._search_batch(options, vectors=as_floats(vector)[None])[0]
+
+    def understand(self, text: str) -> Understood:
+        """Lift what is certainly a filter out of the words of a query: dates, places, people and tags, cameras.
+
+        Places, tags and cameras are those that the library has. What may mean anything else stays in the words.
+
+        Args:
+            text: Such as `beach July 2023`.
+
+        Returns:
+            The words that remain, and the filter; all of the words, and None, where nothing is certain.
+
+        Raises:
+            InvalidInputError: The text is not a str.
+
+        Example:
+            >>> print(engine.understand("beach July 2023"))
+            beach, taken in July 2023
+        """
+        from clipsearch.query.understanding.engine import understand_in
+
+        return understand_in(self.library, text)
+
+    def _search_understood(self, text: str, options: SearchOptions) -> Results:
+        from clipsearch.query.understanding.engine import combine, list_newest, with_understood
+
+        found = self.understand(text)
+        if not found:
+            return self._search_batch(options, texts=[text])[0]
+        combined = combine(options, found)
+        if found.text:
+            results = self._search_batch(combined, texts=[found.text])[0]
+        else:
+            results = self._with_encoder(lambda pin: list_newest(self.library, pin, combined))
+        return with_understood(results, text, found)
 
     def search_batch(
         self,

@@ -141,6 +141,10 @@ class Search(Options):
     kind: Literal["text", "image"] | None = Field(default=None, description="What `vector` was made from.")
     image_url: Words | None = Field(default=None, description="A picture by its URL, where the server allows that.")
     hybrid: bool = Field(default=True, description="Find items by their words as well, for a query by `text`.")
+    understand: bool = Field(
+        default=False,
+        description="Lift dates, places, tags and cameras out of `text`; the answer then says what was `understood`.",
+    )
 
     @model_validator(mode="after")
     def _one_query(self) -> Self:
@@ -149,6 +153,14 @@ class Search(Options):
         if len(given) != 1:
             raise ValueError(f"a search takes one of {', '.join(names)}, but {len(given)} were given")
         return self
+
+
+class Understand(_Closed):
+    """Words to understand."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "beach July 2023"}]})
+
+    text: Words = Field(description="What to look for, in plain words.")
 
 
 class Similar(Options):

@@ -23,6 +23,7 @@ from clipsearch.query.joint.states import StateChangedError
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.terms import Query
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.types import Collection, Item, Results
 
 T = TypeVar("T")
@@ -111,6 +112,12 @@ class JointEngine(EngineAsync, EngineReads, EngineEmbeds):
             except StateChangedError:
                 continue
         return search()
+
+    def understand(self, text: str) -> Understood:
+        """Lift filters out of words as `SearchEngine.understand` does, by the names of the library that knows most."""
+        if not isinstance(text, str):
+            raise InvalidInputError(f"Words to understand are a str, not {type(text).__name__}.")
+        return self.library.understand(text)
 
     def thumbnail(self, key: str, *, side: int = 256) -> bytes:
         """Return an item's picture, reduced, as `SearchEngine.thumbnail` does, from the first library that has it."""

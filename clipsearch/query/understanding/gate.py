@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from clipsearch.query.understanding.tokens import is_east_asian
-
 MAX_LENGTH = 300
 """Characters: a longer text is a description, and is taken as it stands."""
 
@@ -30,7 +28,7 @@ def may_hold_filter(text: str) -> bool:
     before = ""
     for word in words:
         lower = word.lower()
-        if lower in _TELLING or (word[0].isupper() and len(word) > 1) or lower.startswith(_MAKERS) or _is_odd(word):
+        if lower in _TELLING or (lower != word and len(word) > 1) or lower.startswith(_MAKERS) or _is_odd(word):
             return True
         if before in _BEFORE_NAMES and lower not in _NO_NAMES:
             return True
@@ -40,4 +38,4 @@ def may_hold_filter(text: str) -> bool:
 
 def _is_odd(word: str) -> bool:
     """Tell whether a word has a digit, or is of a script without capitals."""
-    return any(c.isdigit() for c in word) or (not word.isascii() and any(map(is_east_asian, word)))
+    return any(c.isdigit() for c in word) or (not word.isascii() and any("\u3040" <= c <= "\ud7af" for c in word))
