@@ -124,12 +124,8 @@ class Filter:
         for number in self.ids or ():
             if not isinstance(number, Integral):
                 raise InvalidInputError(f"The id of an item is a whole number, not {shown(number)}.")
-        for tag in self.tags:
-            if not isinstance(tag, str) or not fold_tag(tag):
-                raise InvalidInputError(f"A tag is one or more words, not {shown(tag)}.")
-        for place in self.places:
-            if not isinstance(place, str) or not fold_tag(place):
-                raise InvalidInputError(f"A place is the name of a country, a region or a city, not {shown(place)}.")
+        _check_names("tag", self.tags)
+        _check_names("name of a place", self.places)
         for name in self.collections:
             tidy_name(name)
         for key in self.keys:
@@ -252,6 +248,12 @@ def _check_times(start: object, end: object) -> None:
             raise InvalidInputError(f"Pictures have local times, but {time} has a time zone. Leave out the zone.")
     if isinstance(start, datetime) and isinstance(end, datetime) and start >= end:
         raise InvalidInputError(f"No time is from {start} until before {end}. Swap the times.")
+
+
+def _check_names(what: str, names: Iterable[object]) -> None:
+    for name in names:
+        if not isinstance(name, str) or not fold_tag(name):
+            raise InvalidInputError(f"A {what} is one or more words, not {shown(name)}.")
 
 
 def _checked_place(place: object) -> tuple[float, float, float]:

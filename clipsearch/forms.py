@@ -78,7 +78,17 @@ class Filters(BaseModel):
         """Return the arguments of that filter. Raises as `build` does."""
         given: dict[str, Any] = {
             name: value
-            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "places", "orientation")
+            for name in (
+                "where",
+                "tags",
+                "collections",
+                "caption",
+                "types",
+                "folders",
+                "cameras",
+                "places",
+                "orientation",
+            )
             if (value := getattr(self, name))
         }
         given |= {name: value for name in ("min_width", "min_height") if (value := getattr(self, name)) is not None}

@@ -85,7 +85,7 @@ def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
 
 
 def _build(written: Iterator[_Written]) -> Filter | None:
-    """Put conditions together: any of several folders, cameras, types, places, tags or collections, and all of the rest."""
+    """Put conditions together: any of several folders, cameras, types, places, tags, collections; all of the rest."""
     now = datetime.now()
     together: Fields = {}
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
@@ -161,8 +161,8 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         lambda value, now: {"folders": (value,)},
         "FOLDER",
-        "In this folder or below it. Of several folders, cameras, types, places, tags or collections, one must match; all "
-        "other filters must match.",
+        "In this folder or below it. Of several folders, cameras, types, places, tags or collections, one must match; "
+        "all other filters must match.",
     ),
     "--after": (
         lambda value, now: {"taken_from": _period(value, now)[0]},

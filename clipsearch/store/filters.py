@@ -72,19 +72,16 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
     if wanted.keys:
         found = ids_of_keys(connection, wanted.keys, base)
         terms.append(items.c.id.in_(listed({item_id for ids in found.values() for item_id in ids})))
+    return and_(True, *_combined(connection, wanted, base), *terms, *_of_metadata(connection, wanted))
+
+
+def _of_metadata(connection: Connection, wanted: Filter) -> list[ColumnElement[bool]]:
+    """Build the conditions on metadata, of which "in one of these countries, regions and cities" is one."""
+    terms = [item_metadata.condition(connection, Where(wanted.where))] if wanted.where else []
     if wanted.places:
-        terms.append(_in_places(connection, wanted.places))
-    if wanted.where:
-        terms.append(item_metadata.condition(connection, Where(wanted.where)))
-    return and_(True, *_combined(connection, wanted, base), *terms)
-
-
-def _in_places(connection: Connection, places: Iterable[str]) -> ColumnElement[bool]:
-    """Build the condition "in one of these countries, regions and cities"."""
-    wanted = place_names.where_of(connection, places)
-    return or_(
-        *(item_metadata.condition(connection, Where({name: values})) for name, values in wanted.items())
-    )
+        values = place_names.where_of(connection, wanted.places)
+        terms.append(or_(*(item_metadata.condition(connection, Where({n: each})) for n, each in values.items())))
+    return terms
 
 
 def _combined(connection: Connection, wanted: Filter, base: str) -> list[ColumnElement[bool]]:

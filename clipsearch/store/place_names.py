@@ -56,7 +56,7 @@ class PlaceNames:
     """The places of a library by what they are called."""
 
     def __init__(self, names: Mapping[str, Sequence[tuple[str, str, bool]]] | None = None) -> None:
-        """Take what `load` has read: by the folded name, the field, the name in the metadata, and whether it is main."""
+        """Take names: by the folded name, the field, the name in the metadata, and whether that is a main one."""
         self._names = dict(names or {})
 
     def __len__(self) -> int:
@@ -84,7 +84,9 @@ class PlaceNames:
 
     def dump(self) -> str:
         """Return it as the setting has it."""
-        places = {place: i for i, place in enumerate(dict.fromkeys(p[:2] for each in self._names.values() for p in each))}
+        places = {
+            place: i for i, place in enumerate(dict.fromkeys(p[:2] for each in self._names.values() for p in each))
+        }
         names = {
             folded: [[places[field, name], int(is_main)] for field, name, is_main in each]
             for folded, each in self._names.items()
@@ -154,7 +156,8 @@ def store_places(connection: Connection, places: Mapping[int, PlaceName], known:
         new = places[item_id].values()
         if own == new or not all(isinstance(value, str) and known.holds(name, value) for name, value in own.items()):
             continue
-        changed[item_id] = check_metadata({name: v for name, v in values.items() if name not in FIELDS} | new)
+        rest = {name: value for name, value in values.items() if name not in FIELDS}
+        changed[item_id] = check_metadata({**rest, **new})
     item_metadata.store(connection, changed)
     return len(changed)
 

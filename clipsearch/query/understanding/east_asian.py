@@ -1,4 +1,4 @@
-"""Names in Chinese words, which no spaces set apart: they count between particles, such as those of "X的Y" and "在X拍"."""
+"""Names in Chinese words, which no spaces set apart: they count between particles, as in "X的Y" and "在X拍"."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LEFT, _RIGHT = frozenset("和跟与在用去到于从给是的"), frozenset("�
 _WITH = frozenset("和跟与")
 
 _FAMILY = frozenset(
-    "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 舅舅 姑姑 姑妈 伯伯 老公 老婆 儿子 女儿".split()
+    "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹".split()
+    + "叔叔 阿姨 舅舅 姑姑 姑妈 伯伯 老公 老婆 儿子 女儿".split()
 )
 _CALLED = frozenset("小老阿")
 """Before one more character they make the name of a person, unless that is one of _NOUNS."""
 _NOUNS = frozenset(
     "狗猫河孩路鸟鱼吃镇屋船车花草溪山桥店巷虎鼠鹰师人板家乡街房城树牛马羊猪鸡鸭兔熊象猴蛇龙龟虫木岛湖池塘楼径学院姨姐妹"
 )
-_PLACES = {"在", "去", "到", "从", "于"}
 
 
 def find_east_asian(runs: Sequence[Run], known: Known) -> list[Named]:

@@ -43,12 +43,8 @@ def list_newest(library: Library, pin: EncoderPin, options: SearchOptions) -> Re
     with library.read() as snapshot:
         items, total = snapshot.list_items(wanted, options.k, options.offset)
         items = snapshot.enrich(items)
-        hits = tuple(
-            Hit(rank, item, 0.0, None, item.modality) for rank, item in enumerate(items, options.offset + 1)
-        )
-        return Results(
-            "", pin.name, str(library.folder), hits, total > 0, snapshot.warnings, offset=options.offset
-        )
+        hits = tuple(Hit(rank, item, 0.0, None, item.modality) for rank, item in enumerate(items, options.offset + 1))
+        return Results("", pin.name, str(library.folder), hits, total > 0, snapshot.warnings, offset=options.offset)
 
 
 def with_understood(results: Results, text: str, found: Understood) -> Results:

@@ -10,12 +10,12 @@ _TELLING = frozenset(
     "pasado pasada dernier dernière this diesen diesem dieses".split()
 )
 _BEFORE_NAMES = frozenset(
-    "in from at near with of by mit von aus in à au aux en de del con avec dans desde und and around to".split()
+    "in from at near with of by mit von aus à au aux en de del con avec dans desde und and around to".split()
 )
 _NO_NAMES = frozenset(
-    "a an the my our your his her their its this that these those some one two three der die das dem den ein eine einen "
-    "einem einer le la les un une des el los las una no front and snow water sand rain fog it them blue red green black "
-    "white yellow brown bed grass bloom trees love flight sunlight motion".split()
+    "a an the my our your his her their its this that these those some one two three der die das dem den ein eine "
+    "einen einem einer le la les un une des el los las una no front and snow water sand rain fog it them blue red "
+    "green black white yellow brown bed grass bloom trees love flight sunlight motion".split()
 )
 _MAKERS = ("canon", "nikon", "fuji", "leica", "olympus", "pentax", "gopro", "iphone", "dji", "sony", "pixel", "galaxy")
 

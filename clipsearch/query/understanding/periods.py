@@ -79,7 +79,10 @@ def _readers() -> tuple[tuple[re.Pattern[str], Read], ...]:
         (rf"(?P<count>\d{{1,3}}|{number})\s+(?P<unit>day|week|month|year)s?\s+ago{end}", _ago),
         (rf"(?P<today>{today})(?=\s*$|\s*[,;.]|\s+(?:in|at|with|on|mit|à|en|con|im)\s)", _today),
         (rf"(?:in|from|since|im|en|vom)\s+(?P<month>{month})(?=\s*$|\s*[,;.]|\s+(?:in|at|with|on)\s)", _latest),
-        (rf"(?<![-\w])(?:in|from|since|during|im|en|de|aus)\s+(?P<bare>(?:19|20)\d\d)(?=\s*$|\s*[,;.]|\s+[^\W\d])", _year),
+        (
+            r"(?<![-\w])(?:in|from|since|during|im|en|de|aus)\s+(?P<bare>(?:19|20)\d\d)(?=\s*$|\s*[,;.]|\s+[^\W\d])",
+            _year,
+        ),
         (r"(?P<bare>(?:19|20)\d\d)(?=\s*$|\s*[,;.])", _year),
     ]
     readers = [(re.compile(rf"(?<![\w'-]){form}", re.IGNORECASE), read) for form, read in forms]

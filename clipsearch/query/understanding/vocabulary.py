@@ -23,7 +23,9 @@ MONTHS = {
     )
     for name in names.split()
 }
-DOUBTFUL_MONTHS = frozenset({"may", "march", "mars", "mar", "jan", "sep", "dec", "nov", "mai", "june", "april", "august"})
+DOUBTFUL_MONTHS = frozenset(
+    {"may", "march", "mars", "mar", "jan", "sep", "dec", "nov", "mai", "june", "april", "august"}
+)
 """Names of people, plants and steps too: without a year they are a month only where they are written with a capital."""
 
 SEASONS = {
@@ -55,15 +57,22 @@ ARTICLES = frozenset(
     "a an the my our your his her their this that these those some one der die das ein eine einen mein meine le la les "
     "l un une des mon ma el los las una mi il lo gli i o os as um uma".split()
 )
-PREPOSITIONS = PERSON_CUES | PLACE_CUES | frozenset(
-    "on during by without for under over after before im am vor während sur sous sin sobre bei when while at".split()
+PREPOSITIONS = (
+    PERSON_CUES
+    | PLACE_CUES
+    | frozenset("on during by without for under over after before im am vor während".split())
+    | frozenset("sur sous sin sobre bei when while at".split())
 )
 
-GENERIC = frozenset(
-    "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs taken "
-    "foto fotos bild bilder aufnahme aufnahmen photographie photographies imagen imágenes fotografía fotografías "
-    "immagini show me all everything".split()
-) | ARTICLES | PREPOSITIONS
+GENERIC = (
+    frozenset(
+        "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
+        "taken foto fotos bild bilder aufnahme aufnahmen photographie photographies imagen imágenes fotografía "
+        "fotografías immagini show me all everything".split()
+    )
+    | ARTICLES
+    | PREPOSITIONS
+)
 """What a query is left with that asks for nothing but the filter."""
 
 TAKEN = frozenset("taken shot captured photographed made recorded aufgenommen prise prises tomadas tomada".split())
@@ -85,9 +94,9 @@ CHINESE_MAKERS = {
 }  # fmt: skip
 
 PRODUCTS = frozenset(
-    "logo logos camera cameras lens lenses strap bag box store shop ad ads advert advertisement sign case charger cable "
-    "battery phone phones smartphone screen box manual poster headphones tv laptop watch product packaging building "
-    "headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
+    "logo logos camera cameras lens lenses strap bag box store shop ad ads advert advertisement sign case "
+    "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product packaging "
+    "building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
 
