@@ -3,10 +3,10 @@
     python benchmarks/understanding.py            # all 200
     python benchmarks/understanding.py develop    # the 100 to work with, with what goes wrong
 
-The queries are understanding.json, and so is the library that they are about: a picture of each month, of which some have
-coordinates, all a camera, and some tags. It is made here, indexed by the builtin encoder, and its places are named by
-the extra `places`. A query counts if the words that remain, the period, and the pictures that places, tags and cameras
-each allow are those of the file. Intervals: 95 %, by Wilson.
+The queries are in understanding.json, and so is the library that they are about: a picture of each month, of which some
+have coordinates, all a camera, and some tags. It is made here, indexed by the builtin encoder, and its places are named
+by the extra `places`. A query counts if the words that remain, the period, and the pictures that places, tags and
+cameras each allow are those of the file. Intervals: 95 %, by Wilson.
 """
 
 import json

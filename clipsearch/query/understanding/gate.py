@@ -24,11 +24,11 @@ def may_hold_filter(text: str) -> bool:
     """Tell whether it is worth a look what a text says beside what is seen: a date, a name, a place, a camera."""
     if len(text) > MAX_LENGTH or text.lstrip().startswith("text:"):
         return False
-    words = text.split()
     before = ""
-    for word in words:
+    for number, word in enumerate(text.split()):
         lower = word.lower()
-        if lower in _TELLING or (lower != word and len(word) > 1) or lower.startswith(_MAKERS) or _is_odd(word):
+        is_name = lower != word and len(word) > 1 and not (number == 0 and lower in _NO_NAMES)
+        if lower in _TELLING or is_name or lower.startswith(_MAKERS) or _is_odd(word):
             return True
         if before in _BEFORE_NAMES and lower not in _NO_NAMES:
             return True

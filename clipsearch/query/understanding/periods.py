@@ -7,13 +7,13 @@ All are read by clipsearch.dates in forms that it knows itself, so that datepars
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
-from functools import cache
 from typing import NamedTuple
 
 from clipsearch.dates import Period, parse_period
 from clipsearch.errors import InvalidInputError
+from clipsearch.query.understanding.tokens import is_east_asian
 from clipsearch.query.understanding.vocabulary import DOUBTFUL_MONTHS, MONTHS, NUMBERS, SEASONS, TODAY, UNITS
 
 
@@ -35,7 +35,7 @@ _CHINESE_UNITS = {"周": "week", "星期": "week", "礼拜": "week", "月": "mon
 def find_periods(text: str, now: datetime) -> list[Dated]:
     """Return the dates of a text, none of which overlap; now: local time."""
     found: list[Dated] = []
-    for pattern, read in _readers():
+    for pattern, read in _readers(text):
         for match in pattern.finditer(text):
             if any(match.start() < each.end and each.start < match.end() for each in found):
                 continue
@@ -50,61 +50,6 @@ def find_periods(text: str, now: datetime) -> list[Dated]:
 
 
 Read = Callable[[re.Match[str], datetime], "str | Period | None"]
-
-
-@cache
-def _readers() -> tuple[tuple[re.Pattern[str], Read], ...]:
-    """Return each form of a date with what reads it, the most certain ones first."""
-    month, season = _any_of(MONTHS), _any_of(SEASONS)
-    today, unit, number = _any_of(TODAY), _any_of(UNITS), _any_of(NUMBERS)
-    cue = r"(?:(?:on|in|from|since|during|of|im|am|vom|aus|en|au|du|del?|le|el|in the)\s+)?"
-    last = r"(?:last|past|letzten|letzte|letztes|letzter|vergangenen|vergangenes)"
-    this = r"(?:this|diesen|dieses|diese|diesem)"
-    after = r"(?:dernier|dernière|pasado|pasada|scorso|scorsa|passado)"
-    year, link = r"(?P<year>(?:19|20)\d\d)", r"(?:\s+(?:of|de|del)\s+|,?\s+)"
-    the = r"(?:el\s+|la\s+|le\s+|l')"
-    end = r"(?:'s)?(?![\w'-])"
-    forms: list[tuple[str, Read]] = [
-        (rf"{cue}(?P<iso>\d{{4}}[-/]\d{{1,2}}(?:[-/]\d{{1,2}})?){end}", lambda m, now: m["iso"]),
-        (rf"{cue}(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?\s+(?:of\s+|de\s+)?(?P<month>{month}){link}{year}{end}", _day),
-        (rf"{cue}(?P<month>{month})\.?\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+{year}{end}", _day),
-        (rf"{cue}(?P<month>{month})\.?{link}{year}{end}", lambda m, now: f"{m['year']}-{_month(m):02}"),
-        (rf"{cue}(?P<season>{season}){link}{year}{end}", lambda m, now: f"{SEASONS[m['season'].lower()]} {m['year']}"),
-        (rf"{cue}{last}\s+(?P<season>{season}){end}", lambda m, now: f"last {SEASONS[m['season'].lower()]}"),
-        (rf"{cue}{the}?(?P<season>{season})\s+{after}{end}", lambda m, now: f"last {SEASONS[m['season'].lower()]}"),
-        (rf"{cue}{this}\s+(?P<season>{season}){end}", lambda m, now: f"this {SEASONS[m['season'].lower()]}"),
-        (rf"{cue}{last}\s+(?P<unit>{unit}){end}", _last),
-        (rf"{cue}{the}?(?P<unit>{unit})\s+{after}{end}", _last),
-        (rf"{cue}{this}\s+(?P<unit>{unit}){end}", _this),
-        (rf"(?P<count>\d{{1,3}}|{number})\s+(?P<unit>day|week|month|year)s?\s+ago{end}", _ago),
-        (rf"(?P<today>{today})(?=\s*$|\s*[,;.]|\s+(?:in|at|with|on|mit|à|en|con|im)\s)", _today),
-        (rf"(?:in|from|since|im|en|vom)\s+(?P<month>{month})(?=\s*$|\s*[,;.]|\s+(?:in|at|with|on)\s)", _latest),
-        (
-            r"(?<![-\w])(?:in|from|since|during|im|en|de|aus)\s+(?P<bare>(?:19|20)\d\d)(?=\s*$|\s*[,;.]|\s+[^\W\d])",
-            _year,
-        ),
-        (r"(?P<bare>(?:19|20)\d\d)(?=\s*$|\s*[,;.])", _year),
-    ]
-    readers = [(re.compile(rf"(?<![\w'-]){form}", re.IGNORECASE), read) for form, read in forms]
-    return (*_chinese_readers(), *readers)
-
-
-def _chinese_readers() -> Iterator[tuple[re.Pattern[str], Read]]:
-    """Return the forms of Chinese."""
-    before = r"(?:^|(?<=[\s，,、。在于是的])|(?<=[A-Za-z]))(?:在)?"
-    after = r"(?=$|[\s，,、。的拍在和跟与我])"
-    year = r"(?P<year>(?:19|20)\d\d)年"
-    season = r"(?P<season>[春夏秋冬])(?:天|季)"
-    yield re.compile(rf"在?{year}(?P<month>\d{{1,2}})月(?:份|(?P<day>\d{{1,2}})[日号])?"), _chinese_day
-    yield re.compile(rf"在?{year}的?{season}"), lambda m, now: f"{_CHINESE_SEASONS[m['season']]} {m['year']}"
-    yield re.compile(rf"在?{year}(?!代)"), lambda m, now: m["year"]
-    yield re.compile(rf"{before}(?P<which>[今去前])年的?(?:{season}|(?P<month>\d{{1,2}})月)?{after}"), _chinese_year
-    yield re.compile(rf"{before}(?P<today>今天|昨天|前天){after}"), _chinese_today
-    yield re.compile(rf"{before}(?P<which>上|这|本)个?(?P<unit>周|星期|礼拜|月){after}"), _chinese_unit
-
-
-def _any_of(names: dict[str, object] | dict[str, str] | dict[str, int]) -> str:
-    return "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
 
 
 def _month(match: re.Match[str]) -> int:
@@ -140,7 +85,7 @@ def _week(now: datetime, count: int) -> Period:
 
 def _ago(match: re.Match[str], now: datetime) -> str:
     count = NUMBERS.get(match["count"].lower()) or int(match["count"])
-    return f"{count} {match['unit'].lower()}s ago"
+    return f"{count} {match['span'].lower()}s ago"
 
 
 def _today(match: re.Match[str], now: datetime) -> str:
@@ -157,6 +102,82 @@ def _latest(match: re.Match[str], now: datetime) -> str | None:
 
 def _year(match: re.Match[str], now: datetime) -> str | None:
     return match["bare"] if int(match["bare"]) <= now.year else None
+
+
+_LAST = "last past letzten letzte letztes letzter vergangenen vergangenes".split()
+_THIS = "this diesen dieses diese diesem".split()
+_AFTER = "dernier dernière pasado pasada scorso scorsa passado".split()
+_CUE = r"(?:(?:on|in|from|since|during|of|im|am|vom|aus|en|au|du|del?|le|el|in the)\s+)?"
+_THE = r"(?:el\s+|la\s+|le\s+|l')?"
+_LINK = r"(?:\s+(?:of|de|del)\s+|,?\s+)"
+_END = r"(?:'s)?(?![\w'-])"
+_YEAR, _BARE = r"(?P<year>(?:19|20)\d\d)", r"(?P<bare>(?:19|20)\d\d)"
+_STOP = r"(?=\s*$|\s*[,;.]{})"
+
+
+def _season(match: re.Match[str], which: str) -> str:
+    return f"{which} {SEASONS[match['season'].lower()]}"
+
+
+def _season_of(match: re.Match[str], now: datetime) -> str:
+    return f"{SEASONS[match['season'].lower()]} {match['year']}"
+
+
+_FORMS: tuple[tuple[str, Read], ...] = (
+    (_CUE + r"(?P<iso>\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?)" + _END, lambda match, now: match["iso"]),
+    (_CUE + r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?\s+(?:of\s+|de\s+)?<month>" + _LINK + _YEAR + _END, _day),
+    (_CUE + r"<month>\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+" + _YEAR + _END, _day),
+    (_CUE + r"<month>\.?" + _LINK + _YEAR + _END, lambda match, now: f"{match['year']}-{_month(match):02}"),
+    (_CUE + "<season>" + _LINK + _YEAR + _END, _season_of),
+    (_CUE + r"<last>\s+<season>" + _END, lambda match, now: _season(match, "last")),
+    (_CUE + _THE + r"<season>\s+<after>" + _END, lambda match, now: _season(match, "last")),
+    (_CUE + r"<this>\s+<season>" + _END, lambda match, now: _season(match, "this")),
+    (_CUE + r"<last>\s+<unit>" + _END, _last),
+    (_CUE + _THE + r"<unit>\s+<after>" + _END, _last),
+    (_CUE + r"<this>\s+<unit>" + _END, _this),
+    (r"(?P<count>\d{1,3}|" + "|".join(NUMBERS) + r")\s+(?P<span>day|week|month|year)s?\s+<ago>" + _END, _ago),
+    ("<today>" + _STOP.format(r"|\s+(?:in|at|with|on|mit|à|en|con|im)\s"), _today),
+    (r"(?:in|from|since|im|en|vom)\s+<month>" + _STOP.format(r"|\s+(?:in|at|with|on)\s"), _latest),
+    (r"(?:in|from|since|during|im|en|de|aus)\s+" + _BARE + _STOP.format(r"|\s+[^\W\d]"), _year),
+    (_BARE + _STOP.format(""), _year),
+)
+"""Each form of a date with what reads it, the most certain ones first. <month> and its like stand for words of _WORDS."""
+
+_WORDS: dict[str, Collection[str]] = {
+    "month": MONTHS, "season": SEASONS, "unit": UNITS, "today": TODAY, "last": _LAST, "this": _THIS, "after": _AFTER,
+    "ago": ("ago",),
+}  # fmt: skip
+
+
+def _readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
+    """Yield the forms of which a text has the words, with these words alone: to compile all takes milliseconds."""
+    if any(map(is_east_asian, text)):
+        yield from _chinese_readers()
+    words = {*re.split(r"[^\w']+|(?<=\bl)'", text.lower())}
+    present = {kind: "|".join(map(re.escape, sorted(words & {*known}))) for kind, known in _WORDS.items()}
+    has_digit = any(c.isdigit() for c in text)
+    for form, read in _FORMS:
+        kinds = re.findall("<([a-z]+)>", form.replace("(?P<", ""))
+        needs_digit = "\\d" in form and kinds != ["ago"]
+        if not all(map(present.__getitem__, kinds)) or (needs_digit and not has_digit):
+            continue
+        for kind in kinds:
+            form = form.replace(f"<{kind}>", f"(?P<{kind}>{present[kind]})", 1)
+        yield re.compile(rf"(?<![\w'-])(?:{form})", re.IGNORECASE), read
+
+
+def _chinese_readers() -> Iterator[tuple[re.Pattern[str], Read]]:
+    """Return the forms of Chinese."""
+    before = r"(?:^|(?<=[\s，,、。在于是的])|(?<=[A-Za-z]))(?:在)?"
+    after = r"(?=$|[\s，,、。的拍在和跟与我])"
+    year = r"(?P<year>(?:19|20)\d\d)年"
+    season = r"(?P<season>[春夏秋冬])(?:天|季)"
+    yield re.compile(rf"在?{year}(?P<month>\d{{1,2}})月(?:份|(?P<day>\d{{1,2}})[日号])?"), _chinese_day
+    yield re.compile(rf"在?{year}的?{season}"), lambda m, now: f"{_CHINESE_SEASONS[m['season']]} {m['year']}"
+    yield re.compile(rf"在?{year}(?!代)"), lambda m, now: m["year"]
+    yield re.compile(rf"{before}(?P<which>[今去前])年的?(?:{season}|(?P<month>\d{{1,2}})月)?{after}"), _chinese_year
+    yield re.compile(rf"{before}(?P<today>今天|昨天|前天){after}"), _chinese_today
+    yield re.compile(rf"{before}(?P<which>上|这|本)个?(?P<unit>周|星期|礼拜|月){after}"), _chinese_unit
 
 
 def _chinese_day(match: re.Match[str], now: datetime) -> str:

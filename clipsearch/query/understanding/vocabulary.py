@@ -95,8 +95,8 @@ CHINESE_MAKERS = {
 
 PRODUCTS = frozenset(
     "logo logos camera cameras lens lenses strap bag box store shop ad ads advert advertisement sign case "
-    "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product packaging "
-    "building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
+    "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product "
+    "packaging building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
 
