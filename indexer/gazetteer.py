@@ -12,6 +12,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
@@ -76,6 +77,12 @@ def installed_version() -> str | None:
         return " ".join(f"{name} {package_version(name.replace('_', '-'))}" for name in PACKAGES)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def load() -> Gazetteer:
+    """Return the gazetteer, which a process reads once. Raises as `Gazetteer` does."""
+    return Gazetteer()
 
 
 class Gazetteer:

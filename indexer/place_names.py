@@ -11,12 +11,15 @@ import logging
 from collections.abc import Sequence
 
 from clipsearch.store import catalog
+from clipsearch.store.database import transaction
 from clipsearch.store.library import Library
 from clipsearch.store.metadata_index import declare_index
 from clipsearch.store.place_names import (
     FIELDS,
     NAMES_KEY,
     PROGRESS_KEY,
+    PlaceName,
+    PlaceNames,
     get_names,
     last_id,
     store_places,
@@ -55,25 +58,31 @@ def refresh_places(library: Library, writer: Writer, *, is_changed: bool = False
 
 def _name(writer: Writer, found: Sequence[tuple[int, float, float]]) -> int | None:
     """Name the places of items, given as id, latitude and longitude; None where the gazetteer cannot be read."""
+    connection, _ = writer.storage
+    with transaction(connection) as reading:
+        known = get_names(reading)
     try:
-        located = gazetteer.Gazetteer().locate([(latitude, longitude) for _, latitude, longitude in found])
-        aliases = list(gazetteer.aliases({place.name: place for place in located if place}.values()))
+        located = gazetteer.load().locate([(latitude, longitude) for _, latitude, longitude in found])
+        new = {place.name: place for place in located if place and not _is_known(place.name, known)}
+        names = known.add(gazetteer.aliases(new.values())) if new else known
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         logger.warning("Places get no names: the data of the extra places cannot be read (%r).", error)
         return None
-    connection, _ = writer.storage
     named = {item_id: place.name for (item_id, _, _), place in zip(found, located, strict=True) if place}
     if not named:
         return 0
     declare_index(writer, FIELDS)
     count = 0
-    with change(connection) as changing:  # before the items: what they say must be known as a place
-        names = get_names(changing).add(aliases)
-        catalog.set_setting(changing, NAMES_KEY, names.dump())
+    if new:  # before the items: what they say must be known as a place
+        writer.set_setting(NAMES_KEY, names.dump())
     for page in chunks(named, _AT_ONCE):
         with change(connection) as changing:
             count += store_places(changing, {item_id: named[item_id] for item_id in page}, names)
     return count
+
+
+def _is_known(place: PlaceName, known: PlaceNames) -> bool:
+    return all(known.holds(field, name) for field, name in place.values().items())
 
 
 def _progress(setting: str | None) -> tuple[str, int]:

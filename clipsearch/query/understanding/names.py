@@ -35,10 +35,6 @@ class PlaceNamed(Protocol):
     """A place of the library by what it is called."""
 
     @property
-    def field(self) -> str:
-        """Of its metadata: country, region or city."""
-
-    @property
     def is_main(self) -> bool:
         """Whether the name can hardly be anything else in lower case too."""
 
@@ -178,11 +174,7 @@ def _is_place(run: Run, known: Known) -> bool:
     if has_cue or (run.cue in OF and run.rest):
         return True
     ends = run.after is None or run.after.lower in PREPOSITIONS | GENERIC
-    is_alone = run.before is None and run.after is None
-    if run.is_capital and ends and run.cue not in OF:
-        return True
-    is_country = any(place.field == "country" for place in places)
-    return is_alone or (is_country and run.after is None and run.cue not in PREPOSITIONS)
+    return run.is_capital and ends and run.cue not in OF
 
 
 def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
@@ -220,6 +212,7 @@ def _breaks(token: Token, first: Token) -> bool:
 
 def _beside(tokens: Sequence[Token], free: Sequence[bool], place: int, gap: str) -> Token | None:
     """Return the token at a place; None where it is lifted, or there is none, or a mark stands between."""
-    if not 0 <= place < len(tokens) or not free[place] or any(c in _BREAKS for c in gap):
+    if not 0 <= place < len(tokens) or not free[place]:
         return None
-    return tokens[place]
+    is_short = gap.strip() == "." and len(tokens[place].text) <= 3  # as in "St. Olav"
+    return None if any(c in _BREAKS for c in gap) and not is_short else tokens[place]

@@ -127,7 +127,10 @@ _FORMS: tuple[tuple[str, Read], ...] = (
     (_CUE + r"(?P<iso>\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?)" + _END, lambda match, now: match["iso"]),
     (_CUE + r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?\s+(?:of\s+|de\s+)?<month>" + _LINK + _YEAR + _END, _day),
     (_CUE + r"<month>\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+" + _YEAR + _END, _day),
-    (_CUE + r"<month>\.?" + _LINK + _YEAR + _END, lambda match, now: f"{match['year']}-{_month(match):02}"),
+    (
+        r"(?<!\d\s)(?<!\d[.,]\s)" + _CUE + r"<month>\.?" + _LINK + _YEAR + _END,
+        lambda match, now: f"{match['year']}-{_month(match):02}",
+    ),
     (_CUE + "<season>" + _LINK + _YEAR + _END, _season_of),
     (_CUE + r"<last>\s+<season>" + _END, lambda match, now: _season(match, "last")),
     (_CUE + _THE + r"<season>\s+<after>" + _END, lambda match, now: _season(match, "last")),
@@ -141,7 +144,7 @@ _FORMS: tuple[tuple[str, Read], ...] = (
     (r"(?:in|from|since|during|im|en|de|aus)\s+" + _BARE + _STOP.format(r"|\s+[^\W\d]"), _year),
     (_BARE + _STOP.format(""), _year),
 )
-"""Each form of a date with what reads it, the most certain ones first. <month> and its like stand for words of _WORDS."""
+"""Each form of a date with what reads it, the most certain ones first. <month> and its like are words of _WORDS."""
 
 _WORDS: dict[str, Collection[str]] = {
     "month": MONTHS, "season": SEASONS, "unit": UNITS, "today": TODAY, "last": _LAST, "this": _THIS, "after": _AFTER,

@@ -55,7 +55,7 @@ OF = frozenset("of d de del di von".split())
 
 ARTICLES = frozenset(
     "a an the my our your his her their this that these those some one der die das ein eine einen mein meine le la les "
-    "l un une des mon ma el los las una mi il lo gli i o os as um uma".split()
+    "l un une des mon ma el los las una mi il lo gli um uma".split()
 )
 PREPOSITIONS = (
     PERSON_CUES
