@@ -109,7 +109,8 @@ class Gazetteer:
         known: dict[tuple[float, float], Located | None] = {}
         for point in points:
             if point not in known:
-                known[point] = self._locate(*point)
+                latitude, longitude = point
+                known[point] = self._locate(latitude, longitude)
         return [known[point] for point in points]
 
     def _locate(self, latitude: float, longitude: float) -> Located | None:

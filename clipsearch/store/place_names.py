@@ -65,7 +65,7 @@ class PlaceNames:
     def find(self, text: str) -> list[PlaceAlias]:
         """Return the places that are called so, in any case; none for a text that is no place of the library."""
         folded = fold_tag(text)
-        return [PlaceAlias(text, *each) for each in self._names.get(folded, ())]
+        return [PlaceAlias(text, field, name, is_main) for field, name, is_main in self._names.get(folded, ())]
 
     def add(self, aliases: Iterable[PlaceAlias]) -> PlaceNames:
         """Return these names and others."""

@@ -68,7 +68,7 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
     parts = []
     for each in dates:
         wanted = wanted & Filter(taken_from=each.period.start, taken_until=each.period.end)
-        parts.append(describe_period(*each.period))
+        parts.append(describe_period(each.period.start, each.period.end))
     for kind, field, lead in (("place", "places", "in"), ("tag", "tags", "with"), ("camera", "cameras", "taken with")):
         for name in dict.fromkeys(each.name for each in names if each.kind == kind):
             wanted = wanted & Filter(**{field: (name,)})  # type: ignore[arg-type]
