@@ -61,6 +61,8 @@ class Filter:
         near: Latitude and longitude in degrees, and a radius in km along the great circle.
         box: South, west, north and east in degrees, between which it was taken; a west beyond the east lies across the
             date line.
+        places: Names of countries, regions or cities, any of them, in either case, as `clipsearch index` found them for
+            the coordinates (see docs/metadata.md).
         caption: Words that the caption, or a text, has: all of them, `"in this order"`, or `beginning*`.
         tags: Whole tags, any of them, in either case.
         collections: Names of collections, any of them, in either case.
@@ -92,6 +94,7 @@ class Filter:
     color_labels: tuple[str, ...] = ()
     near: tuple[float, float, float] | None = None
     box: Box | None = None
+    places: tuple[str, ...] = ()
     caption: str | None = None
     tags: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
@@ -130,9 +133,8 @@ class Filter:
         for number in self.ids or ():
             if not isinstance(number, Integral):
                 raise InvalidInputError(f"The id of an item is a whole number, not {shown(number)}.")
-        for tag in self.tags:
-            if not isinstance(tag, str) or not fold_tag(tag):
-                raise InvalidInputError(f"A tag is one or more words, not {shown(tag)}.")
+        _check_names("tag", self.tags)
+        _check_names("name of a place", self.places)
         for name in self.collections:
             tidy_name(name)
         for key in self.keys:
@@ -191,7 +193,7 @@ class Filter:
 
 
 _COMBINED = ("all_of", "any_of", "none_of")
-_LISTS = ("folders", "cameras", "types", "tags", "collections", "color_labels", "keys", *_COMBINED)
+_LISTS = ("folders", "cameras", "types", "places", "tags", "collections", "color_labels", "keys", *_COMBINED)
 
 
 def file_endings(kind: str) -> frozenset[str]:
@@ -263,6 +265,12 @@ def _check_ratings(least: object, labels: tuple[str, ...]) -> None:
     for label in labels:
         if not isinstance(label, str) or not label.strip():
             raise InvalidInputError(f"A color label is a word such as Red, not {shown(label)}.")
+
+
+def _check_names(what: str, names: Iterable[object]) -> None:
+    for name in names:
+        if not isinstance(name, str) or not fold_tag(name):
+            raise InvalidInputError(f"A {what} is one or more words, not {shown(name)}.")
 
 
 def _checked_place(place: object) -> tuple[float, float, float]:

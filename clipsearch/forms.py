@@ -59,6 +59,7 @@ class Filters(BaseModel):
     after: Words | None = Field(default=None, description="Taken at or after the beginning of this date.")
     before: Words | None = Field(default=None, description="Taken before the beginning of this date.")
     cameras: Names = Field(default=[], description="Parts of the names of cameras.")
+    places: Names = Field(default=[], description="Names of countries, regions or cities that it was taken in.")
     near: Place | None = Field(default=None, description="Taken within a circle.")
     box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
         default=None,
@@ -79,8 +80,8 @@ class Filters(BaseModel):
         """Return the arguments of that filter. Raises as `build` does."""
         given: dict[str, Any] = {
             name: value
-            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "orientation",
-                         "color_labels")
+            for name in ("where", "tags", "collections", "caption", "types", "folders", "cameras", "places",
+                         "orientation", "color_labels")
             if (value := getattr(self, name))
         }  # fmt: skip
         sizes = ("min_width", "min_height", "min_rating")

@@ -31,7 +31,8 @@ def to_payload(results: Results, group: str | None = None) -> dict[str, Any]:
     lines: text, confidence, and box, the four corners [x, y] as shares of the picture's width and height. position:
     only of a part of a film or a document: its index, its time in seconds or its page, and text, as a person reads it.
     suggestions: only where there are any, each with its kind and text. group: `day` puts hits of a day together, and
-    adds groups: how many of each day follow each other.
+    adds groups: how many of each day follow each other. understood: only where filters were lifted out of the words;
+    see `Results`.
     """
     hits, groups = in_groups(results, group)
     payload: dict[str, Any] = {
@@ -42,6 +43,8 @@ def to_payload(results: Results, group: str | None = None) -> dict[str, Any]:
     }
     if results.suggestions:
         payload["suggestions"] = [{"kind": each.kind, "text": each.text} for each in results.suggestions]
+    if results.understood is not None:
+        payload["understood"] = dict(results.understood)
     return payload if groups is None else {**payload, "groups": groups}
 
 

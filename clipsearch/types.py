@@ -287,6 +287,8 @@ class Results(Sequence[Hit]):
         left_out: How many hits had too little confidence or score, or came after the gap in the scores.
         offset: How many hits of the whole answer stand before these; `offset + len(answer)` is where the next one is.
         suggestions: Spellings, tags and captions that find something, where nothing is confident and they were wanted.
+        understood: What was lifted out of the words, as JSON has it: `text`, `filters`, `parts` and `description`, as
+            `Understood.to_values` gives them; None where nothing was, or nobody asked for it.
     """
 
     query: str
@@ -298,6 +300,7 @@ class Results(Sequence[Hit]):
     left_out: int = 0
     offset: int = 0
     suggestions: tuple[Suggestion, ...] = ()
+    understood: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         """Return a table of the ranks, scores, confidences and paths; `repr` has everything."""

@@ -44,6 +44,7 @@ from indexer.executors.base import Executor
 from indexer.isolation import IsolatedReader, make_reader
 from indexer.live_photos import is_live
 from indexer.moved_roots import find_moved_root, retire
+from indexer.place_names import refresh_places
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
 from indexer.report import IndexReport, Progress, Silent
@@ -170,6 +171,7 @@ class _Run:
             if not self.report.interrupted:
                 if reading is not None:
                     self._recognise(writer, reading)
+                refresh_places(self.library, writer, is_changed=self.report.changed > 0)
                 self._refresh(writer)
         return self.report
 

@@ -84,7 +84,7 @@ def _find(args: Sequence[str], start: int, option: str, value: str) -> int:
 
 
 def _build(written: Iterator[_Written]) -> Filter | None:
-    """Put conditions together: any of several folders, cameras, types, tags or collections, and all of the rest."""
+    """Put conditions together: any of several folders, cameras, types, places, tags, collections; all of the rest."""
     now = datetime.now()
     together: Fields = {}
     more: dict[str, list[Filter]] = {"all_of": [], "none_of": []}
@@ -113,6 +113,7 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "folders": lambda one, other: one + other,
     "cameras": lambda one, other: one + other,
     "types": lambda one, other: one + other,
+    "places": lambda one, other: one + other,
     "tags": lambda one, other: one + other,
     "collections": lambda one, other: one + other,
     "taken_from": max,
@@ -136,8 +137,8 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
         READERS["in"],
         "FOLDER",
-        "In this folder or below it. Of several folders, cameras, types, tags or collections, one must match; all "
-        "other filters must match.",
+        "In this folder or below it. Of several folders, cameras, types, places, tags or collections, one must match; "
+        "all other filters must match.",
     ),
     "--after": (
         READERS["after"],
@@ -187,6 +188,12 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         READERS["box"],
         "S,W,N,E",
         "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
+    ),
+    "--place": (
+        READERS["place"],
+        "NAME",
+        "Taken in this country, region or city: Spain, Bavaria, Kyoto. `clipsearch index` finds their names by the GPS "
+        "of pictures, with the extra places.",
     ),
     "--caption": (
         READERS["caption"],

@@ -35,6 +35,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import QuerySyntaxError, parse_arguments, parse_groups
 from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
+from clipsearch.query.understanding.gate import may_hold_filter
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Also match the words of captions and texts, or search by meaning alone.",
 )
+@click.option("--plain", is_flag=True, help="Search for the words as they stand: no dates, places, names, cameras.")
 @collapse_option
 @cutoff_options
 @order_options
@@ -87,6 +89,7 @@ def query(
     suggesting: bool | None,
     saved: str | None,
     new: bool,
+    plain: bool,
     options: SearchOptions,
     group: str | None,
     as_json: bool,
@@ -108,6 +111,7 @@ def query(
     clipsearch query ./cat.jpg + "2:golden retriever" - fence
     clipsearch query --image cat.jpg --exclude-self -k 5
     clipsearch query "a beach" --on "last summer" --not --in ./photos/old
+    clipsearch query "beach in Spain, July 2023, with Anna"
     clipsearch query -0 "a red car" | xargs -0 ls -l
     find . -newer x | clipsearch query "a red car" --paths-from -
     clipsearch query --saved beaches --new
@@ -116,7 +120,9 @@ def query(
 
     Put + or - between several terms. A term is words, the path or URL of a picture, or id:N for an item of the
     library. A number and a colon before a term is its weight: 2:cat counts twice. With parentheses or quotes, and,
-    or and not combine terms, and a filter such as tag:beach is one: "(dog or cat) and not tag:indoor".
+    or and not combine terms, and a filter such as tag:beach is one: "(dog or cat) and not tag:indoor". Dates, places,
+    people and cameras in plain words become filters where nothing else can be meant; --plain, or text: before the
+    words, leaves them there.
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0, template)
     check_template(template)
@@ -135,6 +141,8 @@ def query(
     terms = None if composed is None else str(composed)
     if shape == "table" if suggesting is None else suggesting:
         options = replace(options, suggest=True)
+    if text is not None and not plain and not words[0].startswith("text:") and may_hold_filter(text):
+        options = replace(options, understand=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
         shown=bool(showing), template=template, group=group,

@@ -100,6 +100,9 @@ def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> An
         from clipsearch.present import suggestion_lines
 
         notes += suggestion_lines(results)
+    if results.understood is not None:
+        said = printable(str(results.understood["description"]))
+        notes.insert(0, f"Understood: {said}. --plain searches for the words as they stand.")
     if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.client.explanations import read_explanation
 from clipsearch.client.reading import Fields
+from clipsearch.errors import ClipSearchError
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.types import (
     Cluster,
     Collection,
@@ -77,6 +79,7 @@ def read_results(query: str, offset: int) -> Callable[[Any], Results]:
             found.whole("left_out"),
             offset,
             _suggestions(found),
+            dict(found.mapping("understood")) if "understood" in found else None,
         )
 
     return read
@@ -86,6 +89,14 @@ def _suggestions(found: Fields) -> tuple[Suggestion, ...]:
     if not found.has("suggestions"):
         return ()
     return tuple(Suggestion(each.text("kind"), each.text("text")) for each in found.objects("suggestions"))
+
+
+def read_understood(value: object) -> Understood:
+    """Read what was understood of words."""
+    try:
+        return Understood.from_values(Fields({"understood": value}).mapping("understood"))
+    except (ClipSearchError, KeyError, TypeError) as error:
+        raise ValueError(f"what was understood cannot be read ({error})") from error
 
 
 def read_listing(value: object) -> Listing:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
+    from clipsearch.query.understanding.understood import Understood
     from indexer.report import IndexReport
 
 
@@ -133,6 +134,10 @@ class AsyncClient:
     async def facets(self, filters: Filter | None = None, *, limit: int = 100) -> Facets:
         """See `Client.facets`."""
         return await self._connection.run(lookup.facets(filters, limit))
+
+    async def understand(self, text: str) -> Understood:
+        """See `Client.understand`."""
+        return await self._connection.run(lookup.understand(text))
 
     async def places(self, filters: Filter | None = None, *, cells: int = 32) -> Places:
         """See `Client.places`."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
+    from clipsearch.query.understanding.understood import Understood
     from indexer.report import IndexReport
 
 T = TypeVar("T")
@@ -185,6 +186,10 @@ class Client:
         """Do as `search_batch` in a thread; `AsyncClient` needs none."""
         search = partial(self.search_batch, texts=texts, images=images, vectors=vectors, **options)
         return await asyncio.to_thread(search)
+
+    def understand(self, text: str) -> Understood:
+        """Lift what is certainly a filter out of the words of a query, as `SearchEngine.understand` does."""
+        return self._connection.run(lookup.understand(text))
 
     def find(
         self, filters: Filter | None = None, *, limit: int | None = None, offset: int = 0, sort: str = TAKEN

@@ -22,6 +22,7 @@ from clipsearch.types import Facets, Item, Listing, Modality, Page, Places
 if TYPE_CHECKING:
     from clipsearch.client.answers import ServerStats
     from clipsearch.query.embedding import Picture
+    from clipsearch.query.understanding.understood import Understood
 
 MAX_TEXTS, MAX_LETTERS = 256, 200_000
 """Texts that are embedded by one request, and their characters together."""
@@ -74,6 +75,14 @@ def facets(filters: Filter | None, limit: int) -> Steps[Facets]:
     """Count items by their values."""
     asked = {"filters": to_form(filters), "limit": read_count("limit", limit)}
     found: Facets = yield Call("POST", "/v1/facets", answers.read_facets, asked)
+    return found
+
+
+def understand(text: str) -> Steps[Understood]:
+    """Lift filters out of words."""
+    if not isinstance(text, str):
+        raise InvalidInputError(f"Words to understand are a str, not {type(text).__name__}.")
+    found: Understood = yield Call("POST", "/v1/understand", answers.read_understood, {"text": text})
     return found
 
 

@@ -23,6 +23,7 @@ from clipsearch.copy_distance import CopyDistance
 from clipsearch.errors import ServerError, StoreCorruptError
 from clipsearch.filtering import Filter
 from clipsearch.query.joint.states import StateChangedError
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.sorting import TAKEN
 from clipsearch.store.catalog import Match
 from clipsearch.store.near_words import NearWord
@@ -96,6 +97,10 @@ class RemotePart:
                 kept = {old: rows for old, rows in self._sample.items() if old[0] == state.revision}
                 self._sample = {**kept, key: state.sampled(modality, start, step)}
             return self._sample[key]
+
+    def understand(self, text: str) -> Understood:
+        """See Part."""
+        return self.client.understand(text)
 
     def thumbnail(self, key: str, side: int) -> bytes:
         """See Part."""

@@ -106,6 +106,8 @@ def _by_text(text: object, options: SearchOptions) -> Call[Results]:
     if not isinstance(text, str):
         raise InvalidInputError(f"A text to search for is a string, not {type(text).__name__}.")
     asked = {"text": text, "hybrid": options.hybrid, **form_of(options)}
+    if options.understand:
+        asked["understand"] = True
     return Call("POST", "/v1/search", read_results(text, options.offset), asked)
 
 

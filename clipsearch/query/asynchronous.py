@@ -76,7 +76,7 @@ class EngineAsync(EngineSearches):
         rows = None if vector is None else as_floats(vector)
         name, query = read_single(text, image, rows)
         is_several = isinstance(text, Term | Query) or (rows is not None and rows.ndim != 1)
-        if is_several or (chosen.kind is not None and rows is None):
+        if is_several or (chosen.kind is not None and rows is None) or chosen.understand:
             return await asyncio.to_thread(self._search_any, text, image, rows, chosen)
         return await asyncio.wrap_future(self._batcher.submit(chosen, f"{name}s", query))
 

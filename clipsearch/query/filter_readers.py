@@ -69,6 +69,7 @@ READERS: dict[str, Callable[[str, datetime], Fields]] = {
     "color-label": lambda value, now: {"color_labels": (value,)},
     "near": lambda value, now: {"near": _numbers(value, 3, "Write LATITUDE,LONGITUDE,KM: 48.86,2.35,20.")},
     "box": lambda value, now: {"box": _numbers(value, 4, "Write SOUTH,WEST,NORTH,EAST: 47.8,5.9,54.9,15.0.")},
+    "place": lambda value, now: {"places": (value,)},
     "caption": lambda value, now: {"caption": value},
     "tag": lambda value, now: {"tags": (value,)},
     "collection": lambda value, now: {"collections": (value,)},

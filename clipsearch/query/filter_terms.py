@@ -18,7 +18,7 @@ NAMES = (*READERS, ANY_FILTER)
 
 _BY_FIELD = {
     "folders": "in", "cameras": "camera", "types": "type", "min_width": "min-width", "min_height": "min-height",
-    "orientation": "orientation", "near": "near", "box": "box", "caption": "caption", "tags": "tag",
+    "orientation": "orientation", "near": "near", "box": "box", "places": "place", "caption": "caption", "tags": "tag",
     "collections": "collection", "min_rating": "min-rating", "color_labels": "color-label",
 }  # fmt: skip
 _SIGNS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "contains": "~"}

@@ -40,6 +40,7 @@ class SearchKeywords(TypedDict, total=False):
     sort: str
     diverse: bool
     explain: bool
+    understand: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class SearchOptions:
         sort: `relevance`, or what the confident hits are sorted by instead; one of `SORTS`.
         diverse: Put hits that are unlike those before them first, among the best.
         explain: Say of each hit why it stands where it does.
+        understand: Lift dates, places, tags and cameras out of the words of a text, as `SearchEngine.understand` does.
 
     Raises:
         InvalidInputError: A value is out of its range.
@@ -87,6 +89,7 @@ class SearchOptions:
     sort: str = "relevance"
     diverse: bool = False
     explain: bool = False
+    understand: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or not 1 <= self.k < MOST:

@@ -36,6 +36,7 @@ from clipsearch.types import EncoderPin, Hit, Modality, Results
 if TYPE_CHECKING:
     from clipsearch.crop import Written
     from clipsearch.query.embedding import Picture
+    from clipsearch.query.understanding.understood import Understood
 
     Vector = np.ndarray[tuple[int], np.dtype[np.floating]] | Sequence[float]
     Vectors = np.ndarray[tuple[int, int], np.dtype[np.floating]] | Sequence[Sequence[float]]
@@ -80,6 +81,7 @@ class EngineSearches:
         sort: str = "relevance",
         diverse: bool = False,
         explain: bool = False,
+        understand: bool = False,
     ) -> Results: ...
     @overload
     def search(
@@ -123,6 +125,7 @@ class EngineSearches:
         sort: str = "relevance",
         diverse: bool = False,
         explain: bool = False,
+        understand: bool = False,
     ) -> Results | list[Results]:
         """Find the best matches of one query: a text, a picture or a vector.
 
@@ -149,6 +152,8 @@ class EngineSearches:
             sort: Sort the confident hits by `taken`, `name`, `size` or `rating`, and leave out the rest.
             diverse: Put hits first that are unlike the ones before them.
             explain: Give each hit an `explanation`: why it stands where it does.
+            understand: Lift what is certainly a filter out of the words of `text`, a str: see `understand`. Where no
+                words remain, all that the filter allows are hits, newest first, without a score.
 
         Returns:
             The ranked hits; a list of n Results for vectors of shape (n, dim).
@@ -165,7 +170,7 @@ class EngineSearches:
         options = SearchOptions(
             k=k, offset=offset, modality=modality, filters=filters, exclude_self=exclude_self, fusion=fusion, cut=cut,
             collapse=collapse, hybrid=hybrid, min_confidence=min_confidence, min_score=min_score, kind=kind,
-            suggest=suggest, crop=crop, sort=sort, diverse=diverse, explain=explain,
+            suggest=suggest, crop=crop, sort=sort, diverse=diverse, explain=explain, understand=understand,
         )  # fmt: skip
         return self._search_any(text, image, vector, options)
 
@@ -208,11 +213,48 @@ class EngineSearches:
         check_crop(options, image)
         if isinstance(text, Query | Term):
             return self._search_composed(as_query(text), options)
+        if text is not None and options.understand:
+            return self._search_understood(text, replace(options, understand=False))
         if text is not None:
             return self._search_batch(options, texts=[text])[0]
         if image is not None:
             return self._search_batch(options, images=[image])[0]
         return self._search_batch(options, vectors=as_floats(vector)[None])[0]
+
+    def understand(self, text: str) -> Understood:
+        """Lift what is certainly a filter out of the words of a query: dates, places, people and tags, cameras.
+
+        Places, tags and cameras are those that the library has. What may mean anything else stays in the words.
+
+        Args:
+            text: Such as `beach July 2023`.
+
+        Returns:
+            The words that remain, and the filter; all of the words, and None, where nothing is certain.
+
+        Raises:
+            InvalidInputError: The text is not a str.
+
+        Example:
+            >>> print(engine.understand("beach July 2023"))
+            beach, taken in July 2023
+        """
+        from clipsearch.query.understanding.engine import understand_in
+
+        return understand_in(self.library, text)
+
+    def _search_understood(self, text: str, options: SearchOptions) -> Results:
+        from clipsearch.query.understanding.engine import combine, list_newest, with_understood
+
+        found = self.understand(text)
+        if not found:
+            return self._search_batch(options, texts=[text])[0]
+        combined = combine(options, found)
+        if found.text:
+            results = self._search_batch(combined, texts=[found.text])[0]
+        else:
+            results = self._with_encoder(lambda pin: list_newest(self.library, pin, combined))
+        return with_understood(results, text, found)
 
     def search_batch(
         self,

@@ -71,6 +71,15 @@ class Suggestion(_Open):
     text: str
 
 
+class Understood(_Open):
+    """What the words of a query mean."""
+
+    text: str = Field(description="The words that remain; empty where all were about the filter.")
+    filters: dict[str, Any] | None = Field(description="The filter that was lifted out of them, as a search takes it.")
+    parts: list[str] = Field(description="What it says, for people.")
+    description: str = Field(description="All of it, for people: `beach, taken in July 2023`.")
+
+
 class Answer(_Open):
     """A ranked answer, best first."""
 

@@ -154,6 +154,12 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "writable": False,
         "version": "1.0.0",
     },
+    "Understood": {
+        "text": "beach",
+        "filters": {"taken_from": "2023-07-01T00:00:00", "taken_until": "2023-08-01T00:00:00"},
+        "parts": ["taken in July 2023"],
+        "description": "beach, taken in July 2023",
+    },
     "Vectors": {"dimensions": 2, "data": "mpkZP83MTL8="},
 }
 """An answer of each model that a route returns."""
@@ -162,6 +168,7 @@ PARAMETERS: dict[str, Any] = {
     "after": "2024-06",
     "before": "2025",
     "camera": ["Canon"],
+    "place": ["Spain"],
     "collection": ["Summer"],
     "caption": "cat sofa",
     "during": "2024-06",

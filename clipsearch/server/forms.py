@@ -101,6 +101,7 @@ class QueryFilters(_Closed):
     type: Names = Field(default=[], description="`image`, `text`, or endings of files such as `png`, any of them.")
     folder: Names = Field(default=[], description="Absolute paths of folders that the items lie in, any of them.")
     camera: Names = Field(default=[], description="Parts of the names of cameras, any of them.")
+    place: Names = Field(default=[], description="Names of countries, regions or cities, any of them.")
     caption: Words | None = Field(default=None, description="Words that the caption or text has.")
     during: Words | None = Field(default=None, description="When it was taken: `2024`, `2024-06`, `2024-06-01`.")
     after: Words | None = Field(default=None, description="Taken at or after the beginning of this date.")
@@ -110,7 +111,7 @@ class QueryFilters(_Closed):
         """Return the filter that they make; None if it allows all. Raises InvalidInputError."""
         filters = Filters(
             tags=self.tag, collections=self.collection, types=self.type, folders=self.folder, cameras=self.camera,
-            caption=self.caption, during=self.during, after=self.after, before=self.before,
+            places=self.place, caption=self.caption, during=self.during, after=self.after, before=self.before,
         )  # fmt: skip
         found = filters.build()
         for written in self.where:
@@ -169,6 +170,10 @@ class Search(Options):
     kind: Literal["text", "image"] | None = Field(default=None, description="What `vector` was made from.")
     image_url: Words | None = Field(default=None, description="A picture by its URL, where the server allows that.")
     hybrid: bool = Field(default=True, description="Find items by their words as well, for a query by `text`.")
+    understand: bool = Field(
+        default=False,
+        description="Lift dates, places, tags and cameras out of `text`; the answer then says what was `understood`.",
+    )
 
     @model_validator(mode="after")
     def _one_query(self) -> Self:
@@ -186,6 +191,14 @@ class MatchOptions(_Closed):
     crop: Part = None
     filters: Filters | None = None
     whole: Whole = False
+
+
+class Understand(_Closed):
+    """Words to understand."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "beach July 2023"}]})
+
+    text: Words = Field(description="What to look for, in plain words.")
 
 
 class Similar(Options):

@@ -356,3 +356,15 @@ def to_segment(row: Row[Any]) -> Segment:
             f"The catalog names {segment.name!r} as a file of vectors, which is not a valid name. {REPAIR}"
         )
     return segment
+
+
+def cameras(connection: Connection) -> tuple[str, ...]:
+    """Return the names of all cameras; anything but a text is of a damaged catalog, and left out."""
+    found = connection.execute(select(items.c.camera).where(items.c.camera.is_not(None)).distinct()).scalars()
+    return tuple(name for name in found if isinstance(name, str))
+
+
+def has_taken(connection: Connection, start: datetime, end: datetime) -> bool:
+    """Tell whether a live picture was taken from a local time on until before another."""
+    during = items.c.taken_at >= start.isoformat(), items.c.taken_at < end.isoformat()
+    return connection.execute(select(items.c.id).where(*during, ~items.c.deleted).limit(1)).first() is not None

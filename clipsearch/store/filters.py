@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
 from clipsearch.metadata import LABEL, RATING
-from clipsearch.store import collections, full_text, item_media, item_metadata, tags
+from clipsearch.store import collections, full_text, item_media, item_metadata, place_names, tags
 from clipsearch.store.keys import matching_keys
 from clipsearch.store.places import within
 from clipsearch.store.records import Scope
@@ -72,10 +72,17 @@ def condition(connection: Connection, wanted: Filter, base: str) -> ColumnElemen
         terms.append(items.c.id.in_(collections.matching(connection, wanted.collections)))
     if wanted.keys:
         terms.append(items.c.id.in_(listed(matching_keys(connection, wanted.keys, base))))
-    terms += [
-        item_metadata.condition(connection, where) for where in (Where(wanted.where), _of_pictures(wanted)) if where
-    ]
-    return and_(True, *_combined(connection, wanted, base), *terms)
+    return and_(True, *_combined(connection, wanted, base), *terms, *_of_metadata(connection, wanted))
+
+
+def _of_metadata(connection: Connection, wanted: Filter) -> list[ColumnElement[bool]]:
+    """Build the conditions on metadata, of which "in one of these countries, regions and cities" is one."""
+    given = (Where(wanted.where), _of_pictures(wanted))
+    terms = [item_metadata.condition(connection, where) for where in given if where]
+    if wanted.places:
+        values = place_names.where_of(connection, wanted.places)
+        terms.append(or_(*(item_metadata.condition(connection, Where({n: each})) for n, each in values.items())))
+    return terms
 
 
 def _of_pictures(wanted: Filter) -> Where:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import EncoderChangedError, StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, item_media, recognised, word_statistics
+from clipsearch.store import catalog, full_text, item_media, place_names, recognised, tags, word_statistics
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
@@ -289,6 +290,22 @@ class Snapshot:
     def count_items(self, wanted: Filter) -> int:
         """Count the items that a filter allows."""
         return catalog.count_matching(self._connection, condition(self._connection, absolute(wanted), self._base))
+
+    def find_tags(self, names: Iterable[str]) -> dict[str, str]:
+        """Return those of these names that are tags: by the folded name, the tag as one item has it."""
+        return tags.find(self._connection, names)
+
+    def place_names(self) -> place_names.PlaceNames:
+        """Return the names of the places of the library."""
+        return self.cached("place names", lambda: place_names.get_names(self._connection))
+
+    def cameras(self) -> tuple[str, ...]:
+        """Return the names of all cameras."""
+        return self.cached("cameras", lambda: catalog.cameras(self._connection))
+
+    def has_taken(self, start: datetime, end: datetime) -> bool:
+        """Tell whether a picture was taken from a local time on until before another."""
+        return self.cached(f"taken {start} {end}", lambda: catalog.has_taken(self._connection, start, end))
 
     def facets(self, wanted: Filter, limit: int) -> Facets:
         """Count the items that a filter allows, by month, camera, folder, tag and kind; see store/facets.py."""

@@ -97,6 +97,19 @@ def matching(connection: Connection, names: Iterable[str]) -> Select[tuple[int]]
     return select(tags.c.item_id).where(tags.c.folded.in_(listed_texts({fold_tag(name) for name in names})))
 
 
+def find(connection: Connection, names: Iterable[str]) -> dict[str, str]:
+    """Return those of these names that are tags: by the folded name, the tag as one item has it.
+
+    Each name is looked up in the index of tags, so that it does not matter how many there are.
+    """
+    wanted = listed_texts({fold_tag(name) for name in names}).subquery()
+    if not is_there(connection):
+        return {}
+    first = select(tags.c.tag).where(tags.c.folded == wanted.c.value).limit(1).correlate(wanted).scalar_subquery()
+    found = connection.execute(select(wanted.c.value, first))
+    return {folded: name for folded, name in found if isinstance(folded, str) and isinstance(name, str)}
+
+
 def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     """Return the tags of each of these items that has any, in order; none where the library is older than tags.
 

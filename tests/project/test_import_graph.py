@@ -27,6 +27,7 @@ print(" ".join(sorted(name for name in sys.modules if name.startswith("clipsearc
 """
 # What packages import of themselves.
 THEIRS = {"typing_extensions", "cython_runtime"}
+GATE = (".understanding", ".understanding.gate")
 CLIENT = {"clipsearch", "click", "platformdirs"}
 CACHED = CLIENT | {"numpy", "sqlalchemy"}
 ENCODED = CACHED | {"onnxruntime", "tokenizers"}
@@ -90,5 +91,5 @@ def test_a_query_that_the_daemon_answers_imports_next_to_nothing(library):
             daemon.terminate()
     assert packages == CLIENT
     # what reads the question
-    own -= {f"clipsearch.query{module}" for module in ("", ".options", ".parser", ".terms")}
+    own -= {f"clipsearch.query{module}" for module in ("", ".options", ".parser", ".terms", *GATE)}
     assert not {name for name in own if name.split(".")[1:2] in (["query"], ["store"], ["encoders"], ["ann"])}

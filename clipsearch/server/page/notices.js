@@ -3,10 +3,13 @@
 import { h, icon } from "./dom.js";
 import { language, t } from "./i18n.js";
 
-/** @param {import("./results.js").Results} results */
-export function notices(results) {
+/** @param {import("./results.js").Results} results @param {object} actions */
+export function notices(results, actions) {
   const doubt = results.isRanked && !results.confident && results.total > 0;
+  const plain = () => actions.option({ plain: true });
   return [
+    results.understood && note("info", t("understood", { text: results.understood }), " ",
+      h("button", { type: "button", class: "link", onclick: plain }, t("plain"))),
     doubt && note("info", h("strong", {}, t("noConfidentMatch")), " ", t("nearestFollow")),
     ...results.warnings.map((warning) => note("warning", warning)),
   ];

@@ -71,7 +71,7 @@ class Photos {
     this._clear();
     this._shown = results;
     this._expect(results);
-    fill(this._notes, notices(results));
+    fill(this._notes, notices(results, this._ctx.actions));
     if (results.total) this._showGrid(results, hadFocus);
     else fill(this._holder, nothingFound(this._ctx));
     this._ctx.announce(countText(results));

@@ -25,6 +25,7 @@ export class Results {
     this.total = 0;
     this.confident = true;
     this.warnings = [];
+    this.understood = null;
     /** The position of the item that has, or last had, the focus. */
     this.active = 0;
     this._load = load;
@@ -136,7 +137,7 @@ export class Results {
   async _fetch(index, signal) {
     const found = await this._load(index * BLOCK, BLOCK, signal);
     this._blocks.set(index, found.items);
-    if (index === 0) Object.assign(this, { confident: found.confident ?? true, warnings: found.warnings });
+    if (index === 0) Object.assign(this, { confident: found.confident ?? true, warnings: found.warnings, understood: found.understood?.description });
     if (found.total !== null) this._end = found.total;
     else if (!found.hasMore) this._end = Math.min(this._end ?? Infinity, index * BLOCK + found.items.length);
     this._recount();

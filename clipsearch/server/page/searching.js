@@ -17,7 +17,7 @@ export function createResults(api, state, picture) {
   const filters = toFilters(state.filters);
   if (!terms.length) return new Results(find(api, filters), false);
   const common = { filters, collapse: options.collapse || false, min_confidence: options.likely ? LIKELY : null };
-  return new Results(rank(api, terms, common, picture), true);
+  return new Results(rank(api, terms, common, picture, !options.plain), true);
 }
 
 /**
@@ -44,8 +44,8 @@ function find(api, filters) {
   };
 }
 
-function rank(api, terms, common, picture) {
-  const query = toQuery(terms);
+function rank(api, terms, common, picture, understand) {
+  const query = toQuery(terms, understand);
   return async (offset, k, signal) => {
     const options = { ...common, k, offset };
     const found = await (picture
@@ -56,10 +56,10 @@ function rank(api, terms, common, picture) {
 }
 
 /** Plain words are searched for as words too, which composed queries are not. */
-function toQuery(terms) {
+function toQuery(terms, understand) {
   const [first] = terms;
   const isPlain = terms.length === 1 && first.kind === "text" && first.sign > 0 && first.weight === 1;
-  return isPlain ? { text: first.value } : { query: write(terms) };
+  return isPlain ? { text: first.value, understand } : { query: write(terms) };
 }
 
 function toForm(picture, terms, options) {

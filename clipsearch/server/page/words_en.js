@@ -59,6 +59,8 @@ export const words = {
   countBest: { one: "{n} item, best match first", other: "{n} items, best match first" },
   countMany: { one: "{n} item and more, best match first", other: "{n} items and more, best match first" },
   noConfidentMatch: "No confident match.",
+  understood: "Understood: {text}.",
+  plain: "Search for the words as they stand",
   nearestFollow: "These are the nearest.",
   nothingMatches: "Try other words, or a picture.",
   nothingFiltered: "No item passes all of these filters.",

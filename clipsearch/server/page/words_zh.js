@@ -59,6 +59,8 @@ export const words = {
   countBest: "{n} 项，最匹配的在前",
   countMany: "超过 {n} 项，最匹配的在前",
   noConfidentMatch: "没有可信的匹配。",
+  understood: "已理解为：{text}。",
+  plain: "按原文搜索",
   nearestFollow: "以下是最接近的结果。",
   nothingMatches: "换个说法，或者用图片搜索试试。",
   nothingFiltered: "没有符合所有筛选条件的项目。",

@@ -58,7 +58,7 @@ async def read_search(service: Service, asked: forms.Search) -> tuple[Any, dict[
     options = asked.keywords()
     query: Any = asked.text
     if asked.text is not None:
-        options["hybrid"] = asked.hybrid
+        options |= {"hybrid": asked.hybrid, "understand": asked.understand}
     elif asked.query is not None:
         query = _read_query(asked.query, service.settings.allow_urls)
     elif asked.id is not None:
@@ -101,6 +101,13 @@ async def search_picture(
     else:
         found = await service.search(_with_upload(wanted, picture), **chosen)
     return payloads.json_response(payloads.answer(found, asked.k, whole=asked.whole, group=asked.group))
+
+
+@router.post("/understand", response_model=answers.Understood)
+async def understand(service: TheService, asked: forms.Understand) -> Response:
+    """Lift what is certainly a filter out of the words of a query: dates, places, people and tags, cameras."""
+    found = await service.run(service.engine.understand, asked.text)
+    return payloads.json_response(found.to_values())
 
 
 @router.post("/similar", response_model=answers.Answer)

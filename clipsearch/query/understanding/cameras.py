@@ -1,0 +1,78 @@
+"""Cameras in the words of a query: what pictures were taken with, and not what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clipsearch.query.understanding.east_asian import find_makers
+from clipsearch.query.understanding.names import Known, Named, Run
+from clipsearch.query.understanding.tokens import Token
+from clipsearch.query.understanding.vocabulary import (
+    ARTICLES,
+    CHINESE_MAKERS,
+    MAKERS,
+    PREPOSITIONS,
+    PRODUCTS,
+    TAKEN,
+)
+
+_WITH = frozenset("with on by using mit avec con".split())
+_OWN = frozenset("my our the a an his her meinem meiner mon ma mi".split())
+_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling".split())
+
+
+def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known: Known) -> list[Named]:
+    """Return the cameras of the library that took what is asked for; the longest name of each place in the words."""
+    found: list[Named] = []
+    named: list[Named] = [
+        Named(start, end, "camera", CHINESE_MAKERS.get(maker, maker)) for start, end, maker in find_makers(text)
+    ]
+    likely = [run for run in runs if _names_maker(run)]
+    for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
+        start = _start(run, tokens)
+        if start is not None:
+            named.append(Named(start, run.words[-1].end, "camera", run.text))
+    for each in named:
+        is_free = not any(each.start < other.end and other.start < each.end for other in found)
+        if is_free and _is_there(each.name, known):
+            found.append(each)
+    return found
+
+
+def _names_maker(run: Run) -> bool:
+    return not run.is_east_asian and any(word.lower in MAKERS for word in run.words)
+
+
+def _start(run: Run, tokens: Sequence[Token]) -> int | None:
+    """Return where the words begin that say what took the pictures; None where the run may be what is seen."""
+    at = next(i for i, token in enumerate(tokens) if token.start == run.words[0].start)
+    before = [token.lower for token in tokens[max(0, at - 3) : at]]
+    for own in (1, 0):  # "taken with my", "taken with"
+        lead = before[: len(before) - own] if own else before
+        if own and before[-1:] and before[-1] not in _OWN:
+            continue
+        if len(lead) >= 2 and lead[-1] in _WITH and lead[-2] in TAKEN:
+            return tokens[at - own - 2].start
+        if own and lead[-1:] and lead[-1] in _WITH and before[-1] in ("my", "our", "meinem", "meiner"):
+            return tokens[at - own - 1].start
+    return run.words[0].start if _stands_apart(run) else None
+
+
+def _stands_apart(run: Run) -> bool:
+    """Tell whether a run stands beside what is seen, as in "canon sunset": no word makes it something that is seen."""
+    if run.cue in ARTICLES | _HOLDING or run.is_possessive:
+        return False
+    after = run.after.lower if run.after else ""
+    if after in PRODUCTS | {"on", "in", "at", "with"}:
+        return False
+    has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
+    of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)
+    is_alone = run.before is None and run.after is None and run.is_first
+    at_edge = run.before is None or run.after is None
+    return at_edge and (has_model or (of_photographs and not is_alone))
+
+
+def _is_there(name: str, known: Known) -> bool:
+    """Tell whether a camera of the library has a name in its own, as the filter compares them."""
+    lower = name.lower()
+    return any(lower in camera.lower() for camera in known.cameras())

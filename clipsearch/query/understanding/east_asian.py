@@ -1,0 +1,64 @@
+"""Names in Chinese words, which no spaces set apart: they count between particles, as in "X的Y" and "在X拍"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from clipsearch.query.understanding.names import Known, Named, Run
+from clipsearch.query.understanding.vocabulary import CHINESE_MAKERS
+from clipsearch.words import fold_tag
+
+_LEFT, _RIGHT = frozenset("和跟与在用去到于从给是的"), frozenset("的在拍和与跟去")
+_WITH = frozenset("和跟与")
+
+_FAMILY = frozenset(
+    "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹".split()
+    + "叔叔 阿姨 舅舅 姑姑 姑妈 伯伯 老公 老婆 儿子 女儿".split()
+)
+_CALLED = frozenset("小老阿")
+"""Before one more character they make the name of a person, unless that is one of _NOUNS."""
+_NOUNS = frozenset(
+    "狗猫河孩路鸟鱼吃镇屋船车花草溪山桥店巷虎鼠鹰师人板家乡街房城树牛马羊猪鸡鸭兔熊象猴蛇龙龟虫木岛湖池塘楼径学院姨姐妹"
+)
+
+
+def find_east_asian(runs: Sequence[Run], known: Known) -> list[Named]:
+    """Return the places and people that runs of characters name, none of which overlap."""
+    likely = [run for run in runs if run.is_east_asian and len(run.words) > 1 and _is_apart(run)]
+    people = [run for run in likely if _is_person(run)]
+    tags = known.tags({fold_tag(run.text) for run in people})
+    found: list[Named] = []
+    for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
+        if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
+            continue
+        if run in people and fold_tag(run.text) in tags:
+            found.append(Named(run.words[0].start, run.words[-1].end, "tag", run.text))
+        elif known.places(run.text):
+            found.append(Named(run.words[0].start, run.words[-1].end, "place", run.text))
+    return found
+
+
+def find_makers(text: str) -> list[tuple[int, int, str]]:
+    """Return where a text says by whose camera something was taken, and what stands there."""
+    return [(match.start(), match.end(), match["maker"]) for match in _taken_by().finditer(text)]
+
+
+def _is_apart(run: Run) -> bool:
+    left, right = run.before, run.after
+    is_left = left is None or left.text in _LEFT or not left.is_east_asian
+    return is_left and (right is None or right.text in _RIGHT or not right.is_east_asian)
+
+
+def _is_person(run: Run) -> bool:
+    name = run.text
+    if name in _FAMILY or (run.before is not None and run.before.text in _WITH):
+        return True
+    return len(name) == 2 and name[0] in _CALLED and name[1] not in _NOUNS
+
+
+@cache
+def _taken_by() -> re.Pattern[str]:
+    makers = "|".join(CHINESE_MAKERS)
+    return re.compile(rf"用(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)(?:手机|相机)?拍(?:摄|照)?的?")

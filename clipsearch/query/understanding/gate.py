@@ -1,0 +1,41 @@
+"""A cheap test whether the words of a query may hold a filter: most do not, and cost nothing more."""
+
+from __future__ import annotations
+
+MAX_LENGTH = 300
+"""Characters: a longer text is a description, and is taken as it stands."""
+
+_TELLING = frozenset(
+    "yesterday today last past ago gestern heute letzten letzte letztes letzter vergangenen hier aujourd'hui ayer hoy "
+    "pasado pasada dernier dernière this diesen diesem dieses".split()
+)
+_BEFORE_NAMES = frozenset(
+    "in from at near with of by mit von aus à au aux en de del con avec dans desde und and around to".split()
+)
+_NO_NAMES = frozenset(
+    "a an the my our your his her their its this that these those some one two three der die das dem den ein eine "
+    "einen einem einer le la les un une des el los las una no front and snow water sand rain fog it them blue red "
+    "green black white yellow brown bed grass bloom trees love flight sunlight motion".split()
+)
+_MAKERS = ("canon", "nikon", "fuji", "leica", "olympus", "pentax", "gopro", "iphone", "dji", "sony", "pixel", "galaxy")
+
+
+def may_hold_filter(text: str) -> bool:
+    """Tell whether it is worth a look what a text says beside what is seen: a date, a name, a place, a camera."""
+    if len(text) > MAX_LENGTH or text.lstrip().startswith("text:"):
+        return False
+    before = ""
+    for number, word in enumerate(text.split()):
+        lower = word.lower()
+        is_name = lower != word and len(word) > 1 and not (number == 0 and lower in _NO_NAMES)
+        if lower in _TELLING or is_name or lower.startswith(_MAKERS) or _is_odd(word):
+            return True
+        if before in _BEFORE_NAMES and lower not in _NO_NAMES:
+            return True
+        before = lower
+    return False
+
+
+def _is_odd(word: str) -> bool:
+    """Tell whether a word has a digit, or is of a script without capitals."""
+    return any(c.isdigit() for c in word) or (not word.isascii() and any("\u3040" <= c <= "\ud7af" for c in word))

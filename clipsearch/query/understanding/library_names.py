@@ -1,0 +1,33 @@
+"""The names that a library has, looked up in one state of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from clipsearch.store.place_names import PlaceAlias
+from clipsearch.store.snapshot import Snapshot
+
+
+class LibraryNames:
+    """The names of a library; what it has to read is read when it is asked for."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Look into a state of the library, for as long as that is open."""
+        self._snapshot = snapshot
+
+    def tags(self, names: Iterable[str]) -> Mapping[str, str]:
+        """Return the tags that are called so: by the folded name, the tag as it is written."""
+        return self._snapshot.find_tags(names)
+
+    def places(self, name: str) -> Sequence[PlaceAlias]:
+        """Return the places that are called so."""
+        return self._snapshot.place_names().find(name)
+
+    def cameras(self) -> Sequence[str]:
+        """Return the names of all cameras."""
+        return self._snapshot.cameras()
+
+    def has_taken(self, year: int) -> bool:
+        """Tell whether anything was taken in a year."""
+        return self._snapshot.has_taken(datetime(year, 1, 1), datetime(year + 1, 1, 1)) if 0 < year < 9999 else False

@@ -1,0 +1,307 @@
+"""Dates, places, tags and cameras that are lifted out of the words of a query, and all that must stay in them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import string
+from datetime import datetime, timedelta
+
+import pytest
+from PIL import Image
+from sqlalchemy import event
+
+import clipsearch
+from clipsearch import Filter, InvalidInputError, SearchEngine
+from clipsearch.cli.find import find
+from clipsearch.query.understanding.gate import MAX_LENGTH, may_hold_filter
+from clipsearch.query.understanding.library_names import LibraryNames
+from clipsearch.query.understanding.names import MAX_RUNS, find_runs
+from clipsearch.query.understanding.tokens import tokenize
+from clipsearch.query.understanding.understand import understand_words
+from clipsearch.query.understanding.understood import Understood
+from clipsearch.store import tags
+from clipsearch.store.library import Library
+from clipsearch.store.place_names import NAMES_KEY, PlaceAlias, PlaceNames
+from clipsearch.store.tags import TagSource
+from tests.support.cli import run_cli
+from tests.support.libraries import index, names
+from tests.support.pictures import noise_picture
+
+NOW = datetime(2025, 3, 12, 15, 30)
+PICTURES = {
+    "oslo.jpg": ("2024:07:02 12:00:00", "NIKON D70", ("Norway", "Oslo", "Oslo"), ("Marie", "Storm")),
+    "bergen.jpg": ("2024:12:24 18:00:00", "NIKON D70", ("Norway", "Vestland", "Bergen"), ("Olav",)),
+    "lyon.jpg": ("2023:05:01 09:30:00", "Apple iPhone 13 mini", ("France", "Auvergne-Rhône-Alpes", "Lyon"), ()),
+    "mobile.jpg": ("2021:08:09 10:00:00", "Canon PowerShot G7", ("United States", "Alabama", "Mobile"), ()),
+    "chengdu.jpg": ("2022:10:03 10:00:00", None, ("China", "Sichuan", "Chengdu"), ("小红", "海滩", "O'Brien Jr")),
+}
+ALIASES = [
+    PlaceAlias("Norwegen", "country", "Norway", True),
+    PlaceAlias("Norvège", "country", "Norway", True),
+    PlaceAlias("挪威", "country", "Norway", True),
+    PlaceAlias("成都", "city", "Chengdu", False),
+    PlaceAlias("Lione", "city", "Lyon", False),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, encoder):
+    folder = tmp_path_factory.mktemp("understanding")
+    (folder / "photos").mkdir()
+    for seed, (name, (taken, camera, _, _)) in enumerate(PICTURES.items()):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = taken
+        if camera:
+            exif[0x0110] = camera
+        noise_picture(seed, (64, 48)).save(folder / "photos" / name, exif=exif)
+    index(folder / ".clipsearch", folder / "photos", encoder=encoder)
+    with SearchEngine(Library(folder / ".clipsearch"), encoder=encoder) as engine:
+        aliases = list(ALIASES)
+        for name, (_, _, place, own) in PICTURES.items():
+            key = str(folder / "photos" / name)
+            engine.update([key], metadata=dict(zip(("country", "region", "city"), place, strict=True)))
+            aliases += [PlaceAlias(n, f, n, True) for f, n in zip(("country", "region", "city"), place, strict=True)]
+            if own:
+                engine.tag([key], add=list(own))
+        with engine.library.writer() as writer:
+            writer.set_setting(NAMES_KEY, PlaceNames().add(aliases).dump())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(home, encoder):
+    with SearchEngine(Library(home / ".clipsearch"), encoder=encoder) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def understand(engine):
+    """Understand words as on one day of the calendar."""
+
+    def read(text: str) -> str:
+        with engine.library.read() as snapshot:
+            return str(understand_words(text, LibraryNames(snapshot), NOW))
+
+    return read
+
+
+def names_of(items):
+    return [item.path.rpartition("/")[2] for item in items]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("boats in Norway", "boats, in Norway"),
+        ("boats in norway", "boats, in norway"),
+        ("Boote in Norwegen", "Boote, in Norwegen"),
+        ("bateaux en Norvège", "bateaux, in Norvège"),
+        ("rain Lyon", "rain, in Lyon"),
+        ("cafe in Lione, May 2023", "cafe, taken in May 2023, in Lione"),
+        ("a street in Mobile", "a street, in Mobile"),
+        ("a phone in Bergen harbour", "a phone harbour, in Bergen"),
+        ("Norway", "everything, in Norway"),
+        ("pictures from Norway with Olav", "everything, in Norway, with Olav"),
+        ("Olav and Marie dancing", "dancing, with Olav, with Marie"),
+        ("a walk with Storm", "a walk, with Storm"),
+        ("Marie's hat", "hat, with Marie"),
+        ("o'brien jr on stage in 2022", "on stage, taken in 2022, with o'brien jr"),
+        ("waves 24 December 2024", "waves, taken on 24 December 2024"),
+        ("waves December 24, 2024", "waves, taken on 24 December 2024"),
+        ("waves on the 3rd of October 2022", "waves on the, taken on 3 October 2022"),
+        ("waves 2024-12-24", "waves, taken on 24 December 2024"),
+        ("sledge last winter", "sledge, taken from 1 December 2024 to 28 February 2025"),
+        ("sledge winter 2023", "sledge, taken from 1 December 2023 to 29 February 2024"),
+        ("market 2022", "market, taken in 2022"),
+        ("market in 2022 with rain", "market with rain, taken in 2022"),
+        ("this week", "everything, taken from 10 March 2025 to 16 March 2025"),
+        ("letzte Woche", "everything, taken from 3 March 2025 to 9 March 2025"),
+        ("mercado el mes pasado", "mercado, taken in February 2025"),
+        ("cena ayer", "cena, taken on 11 March 2025"),
+        ("soup three days ago", "soup, taken on 9 March 2025"),
+        ("rain in December", "rain, taken in December 2024"),
+        ("nikon rain", "rain, taken with nikon"),
+        ("rain shot with my Nikon D70", "rain, taken with Nikon D70"),
+        ("iphone 13 breakfast", "breakfast, taken with iphone 13"),
+        ("taken with Apple iPhone", "everything, taken with Apple iPhone"),
+        ("成都的熊猫", "熊猫, in 成都"),
+        ("在挪威拍的雪", "雪, in 挪威"),
+        ("跟小红的合影", "合影, with 小红"),
+        ("小红在成都", "everything, in 成都, with 小红"),
+        ("去年7月的花", "花, taken in July 2024"),
+        ("2022年秋天的熊猫", "熊猫, taken from 1 September 2022 to 30 November 2022"),
+        ("用尼康拍的雨", "雨, taken with nikon"),
+        ("上个月的花", "花, taken in February 2025"),
+    ],
+)
+def test_what_is_certain_becomes_a_filter(understand, text, read):
+    assert understand(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "a storm over the sea",
+        "Storm clouds",
+        "mobile phone on a table",
+        "a car in mobile traffic",
+        "Lyon Hearts logo",
+        "the Bergen",
+        "map of Norway",
+        "salmon from Scotland",
+        "Oslo Airport",
+        "Marie Curie",
+        "St. Olav statue",
+        "a nikon on a table",
+        "Nikon store",
+        "a woman using nikon",
+        "Canon",
+        "sony headphones",
+        "Apple",
+        "a march through the city",
+        "in march order",
+        "may contain nuts",
+        "winter coat",
+        "fall leaves",
+        "2001 a space odyssey",
+        "blade runner 2049",
+        "room 2022",
+        "market 1950",
+        "9999-99-99",
+        "2023-13-45 beach",
+        "31 February 2023 party",
+        "the year 2022 bug",
+        "成都火锅",
+        "海滩的日落",
+        "小红书",
+        "小狗在跑",
+        "挪威三文鱼",
+        "今天早上好",
+        "text:rain in Norway",
+        "yesterday once more",
+        "- + - +",
+        "'s 's of of in in",
+    ],
+)
+def test_what_may_be_anything_else_stays(understand, text):
+    assert understand(text) == (text or "everything")
+
+
+def test_a_search_says_what_it_understood_and_combines_it_with_filters(engine):
+    found = engine.search("rain in Norway 2024", understand=True)
+    assert sorted(names(found)) == ["bergen.jpg", "oslo.jpg"] and found.query == "rain in Norway 2024"
+    assert found.understood["description"] == "rain, taken in 2024, in Norway" and found.understood["text"] == "rain"
+    assert found.hits == engine.search("rain", filters=Understood.from_values(found.understood).filters).hits
+    narrow = engine.search("rain in Norway 2024", understand=True, filters=Filter(cameras=("nikon",), tags=("olav",)))
+    assert names(narrow) == ["bergen.jpg"]
+    plain = engine.search("rain in Norway 2024")
+    assert len(plain) == len(PICTURES) and plain.understood is None
+    assert engine.search("a red boat", understand=True) == engine.search("a red boat")
+
+
+def test_without_words_all_that_is_allowed_is_listed_newest_first(engine):
+    found = engine.search("photos from Norway", understand=True)
+    assert names(found) == ["bergen.jpg", "oslo.jpg"] and found.confident
+    assert [(hit.rank, hit.score, hit.confidence) for hit in found] == [(1, 0.0, None), (2, 0.0, None)]
+    assert names(engine.search("photos from Norway", understand=True, k=1, offset=1)) == ["oslo.jpg"]
+    assert not engine.search("photos from Norway", understand=True, modality="text")
+
+
+def test_where_nothing_is_left_the_answer_says_so(engine):
+    found = engine.search("rain in Lyon with Olav", understand=True)
+    assert not found and "Nothing in the library is in Lyon, with Olav" in found.warnings[-1]
+
+
+def test_asyncio_and_a_server_do_the_same(engine):
+    found = asyncio.run(engine.asearch("rain in Norway", understand=True))
+    assert found == engine.search("rain in Norway", understand=True)
+    values = engine.understand("rain in Norway").to_values()
+    assert Understood.from_values(values) == engine.understand("rain in Norway")
+    assert engine.understand("rain") == Understood("rain") and not engine.understand("rain")
+    for wrong in (None, 5, b"rain"):
+        with pytest.raises(InvalidInputError, match="Words to understand are a str"):
+            engine.understand(wrong)
+
+
+def test_several_libraries_understand_by_the_names_of_any(home, engine, tmp_path, encoder):
+    (tmp_path / "more").mkdir()
+    noise_picture(77, (64, 48)).save(tmp_path / "more" / "other.jpg")
+    index(tmp_path / ".clipsearch", tmp_path / "more", encoder=encoder)
+    with clipsearch.open([home / ".clipsearch", tmp_path / ".clipsearch"]) as both:
+        assert str(both.understand("rain in Norway")) == "rain, in Norway"
+        found = both.search("rain in Norway", understand=True)
+        assert sorted(names(found)) == ["bergen.jpg", "oslo.jpg"] and found.understood["parts"] == ["in Norway"]
+        assert names(both.search("photos from Norway", understand=True)) == ["bergen.jpg", "oslo.jpg"]
+
+
+def test_the_command_understands_unless_it_is_plain(home):
+    done = run_cli("query", "rain in Norway", "--json", cwd=home)
+    assert "Understood: rain, in Norway. --plain searches" in done.err and b'"understood"' in done.out
+    done = run_cli("query", "--plain", "rain in Norway", "--json", cwd=home)
+    assert "Understood" not in done.err and b"understood" not in done.out
+
+
+def test_places_are_filters_by_any_of_their_names(engine, home, monkeypatch, capsysbinary):
+    for place in ("Norway", "norway", "挪威", "Norvège"):
+        assert names_of(engine.find(Filter(places=(place,)))) == ["bergen.jpg", "oslo.jpg"]
+    assert names_of(engine.find(Filter(places=("Bergen", "lyon")))) == ["bergen.jpg", "lyon.jpg"]
+    assert not engine.find(Filter(places=("Sweden",)))
+    for wrong in (("",), (5,), "Norway"):
+        with pytest.raises(InvalidInputError, match=r"name of a place|must be a list"):
+            Filter(places=wrong)
+    monkeypatch.chdir(home)
+    find.main(["--place", "Norway", "--not", "--place", "oslo", "--paths"], standalone_mode=False)
+    assert capsysbinary.readouterr().out.endswith(b"bergen.jpg\n")
+
+
+def test_a_tag_of_a_stranger_is_only_compared(engine, understand):
+    hostile = ["Ann\x1b[2J", "$(Reboot)", "' OR 1=1 --", "A" * 200, "%", "_", ".*"]
+    key = engine.find().items[0].key
+    engine.tag([key], add=hostile)
+    try:
+        assert understand("walk with Ann") == "walk with Ann"
+        assert understand("with Reboot") == "with Reboot" and understand("with .*") == "with .*"
+        assert understand("with ' OR 1=1 --") == "with ' OR 1=1 --"
+    finally:
+        engine.tag([key], remove=hostile)
+
+
+def test_long_and_odd_words_cost_little_and_stay(understand):
+    assert not may_hold_filter("in Norway " * MAX_LENGTH)
+    long = ("in Norway with Olav 2024 " * 100)[:MAX_LENGTH]
+    tokens = tokenize(long)
+    assert len(find_runs(tokens, [], long)) <= MAX_RUNS
+    assert understand(long) == long  # what names so much is a list of something else
+    chance = random.Random(7)
+    letters = string.printable + "的在和年月年去今0123456789春夏挪威成都\u202e\u0301\ud800"
+    for _ in range(100):
+        text = "".join(chance.choices(letters, k=chance.randint(1, 60)))
+        assert isinstance(understand(text), str)
+
+
+def test_many_tags_are_not_read(tmp_path, encoder):
+    """Names are looked up in the index of tags: of the plan of SQLite, no step scans them."""
+    noise_picture(1, (64, 48)).save(tmp_path / "one.jpg")
+    index(tmp_path / "lib", tmp_path / "one.jpg", encoder=encoder)
+    library = Library(tmp_path / "lib")
+    with library.writer() as writer, writer.storage[0].begin() as transaction:
+        own = [f"Name {number}" for number in range(2000)]
+        tags.set_tags(transaction.connection, 1, own, TagSource.USER)
+    asked = []
+    with library.query() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+        assert tags.find(connection, ["name 7", "Name 1999", "no"]) == {"name 7": "Name 7", "name 1999": "Name 1999"}
+        statement, parameters = asked[-1]
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    assert any("ix_tags_folded" in step and "SEARCH" in step for step in plan), plan
+    assert not any("SCAN tags" in step for step in plan), plan
+    library.close()
+
+
+def test_periods_end_where_the_next_begins(understand):
+    for back in range(0, 400, 11):
+        day = NOW - timedelta(days=back)
+        assert understand(f"rain {day:%Y-%m-%d}") == f"rain, taken on {day.day} {day:%B} {day.year}"
