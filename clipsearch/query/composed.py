@@ -20,6 +20,7 @@ from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import RankedRows, Ranking, fill
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
+    filter_relief,
     first_of_items,
     gather_rows,
     merge_modalities,
@@ -37,6 +38,7 @@ from clipsearch.ranking import (
     log_evalues,
     null_model,
 )
+from clipsearch.relevance import TYPICAL_WORDS, count_words, curve_of
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
@@ -51,17 +53,19 @@ class EmbeddedQuery:
     """A query, embedded.
 
     vectors: unit rows, float32 (terms, dim). weights: float64 (terms,), below 0 for a negative term; one is above.
-    pictures: which terms are pictures. excluded: ids of items that are no answer.
+    pictures: which terms are pictures. excluded: ids of items that are no answer. words: how many content words its
+    positive terms have.
     """
 
     vectors: NDArray[np.float32]
     weights: NDArray[np.float64]
     pictures: tuple[bool, ...]
     excluded: frozenset[int] = frozenset()
+    words: float = TYPICAL_WORDS
 
     def key(self) -> tuple[Hashable, ...]:
         """Return what equals that of another only if the two are the same query."""
-        return (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded)
+        return (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded, self.words)
 
 
 def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[EmbeddedQuery, tuple[str, ...]]:
@@ -87,7 +91,8 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[E
         notes += remarks
     excluded = frozenset(part.term.id for part in query if isinstance(part.term, Indexed))
     weights = np.array([part.weight for part in query], np.float64)
-    return EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded), tuple(notes)
+    words = sum(count_words(part.term.text) for part in query if isinstance(part.term, Text) and part.weight > 0)
+    return EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded, words or TYPICAL_WORDS), tuple(notes)
 
 
 @contextmanager
@@ -169,12 +174,19 @@ class _Ranker:
 
     def rank(self, found: Sequence[Candidates]) -> ScoredRows:
         """Rank candidates, best first."""
-        lists = [_rank(self._snapshot, self._query, self._whole, each, self._fusion) for each in found]
+        lists = [
+            _rank(self._snapshot, self._query, self._whole, each, self._fusion, self._batch.filters) for each in found
+        ]
         return merge_modalities(lists, adds_up=self._fusion != "rank" and not any(self._query.pictures))
 
 
 def _rank(
-    snapshot: Snapshot, query: EmbeddedQuery, whole: NDArray[np.float32], proposed: Candidates, fusion: str
+    snapshot: Snapshot,
+    query: EmbeddedQuery,
+    whole: NDArray[np.float32],
+    proposed: Candidates,
+    fusion: str,
+    filters: Filter | None,
 ) -> ScoredRows:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
     modality = proposed.modality
@@ -182,7 +194,7 @@ def _rank(
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, rows, whole, kind)
+        return score_rows(snapshot, rows, whole, kind, filters, query.words)
     near, ids, total = rows.vectors, rows.numbers, counted_rows(snapshot.live_count(modality))
     if not len(ids):
         return ScoredRows.concatenate([])
@@ -201,13 +213,15 @@ def _rank(
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     best = first_of_items(rows.items, np.lexsort((ids, -order)))
+    relief = filter_relief(snapshot, modality, filters)
+    judge = Judge(modality, seen, False, curve_of(kind, modality), query.words, float(worth.max()), relief)
     return ScoredRows(
         ids[best],
         rows.items[best],
         scores[best],
         worth[best],
         order[best],
-        (Judge(modality, seen),),
+        (judge,),
         np.zeros(len(best), np.intp),
     )
 

@@ -17,7 +17,7 @@ LAYERS = {
     "clipsearch.linalg": 1, "clipsearch.locations": 1, "clipsearch.media": 1, "clipsearch.metadata": 1,
     "clipsearch.records": 1,
     "clipsearch.paths": 1, "clipsearch.present": 1, "clipsearch.private": 1, "clipsearch.progress": 1,
-    "clipsearch.ranking": 1, "clipsearch.where": 1,
+    "clipsearch.ranking": 1, "clipsearch.relevance": 1, "clipsearch.where": 1,
     "clipsearch.ann": 2, "clipsearch.encoders": 2, "clipsearch.store": 2,
     "clipsearch.query": 3, "indexer": 3,
     "clipsearch.cli": 4, "clipsearch.client": 4, "clipsearch.integrations": 4, "clipsearch.server": 4,
