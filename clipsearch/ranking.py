@@ -27,8 +27,10 @@ CONFIDENT = 0.75
 _CONFIDENT_EVALUE = -math.log(-math.log(CONFIDENT))
 """The log E-value of a hit whose confidence is CONFIDENT."""
 
-_NEARLY_1 = 1 - 1e-4
-"""The cosine of a row and itself, less what float16 takes."""
+_ROUNDING, _MAX_ROUNDING, _SHARE_OF_SPREAD = 1e-6, 1e-4, 0.1
+"""How far below 1 the cosine of a row and itself may be: what float16 takes, and less where all rows are alike."""
+
+_NEARLY_1 = 1 - _MAX_ROUNDING
 
 _FAR = 30.0
 """Standard deviations from which on the tail of the normal is computed by its asymptote."""
@@ -207,9 +209,19 @@ def confidence(score: float, seen: NullModel, *, bounded: bool = False) -> float
     bounded: that no cosine is above 1 counts. Pictures score high among pictures, and of many draws from a normal the
     largest would be above 1: a picture that finds itself would seem to be chance.
     """
-    if bounded and seen.tail is None:
-        return evalue_confidence(-(math.log(seen.rows) + _log_upper_tail(_bounded_z(score, seen))), seen)
-    return evalue_confidence(log_evalue(score, seen), seen)
+    return evalue_confidence((bounded_log_evalue if bounded else log_evalue)(score, seen), seen)
+
+
+def bounded_log_evalue(score: float, seen: NullModel) -> float:
+    """Return `log_evalue` of a cosine that counts as one, which none is above 1; a measured tail has its own bound."""
+    if seen.tail is not None:
+        return log_evalue(score, seen)
+    return -(math.log(seen.rows) + _log_upper_tail(_bounded_z(score, seen)))
+
+
+def is_identical(score: float, seen: NullModel) -> bool:
+    """Tell whether a row is the query itself by its cosine, whatever else is in the library."""
+    return 1 - score <= max(_ROUNDING, min(_MAX_ROUNDING, _SHARE_OF_SPREAD * seen.spread))
 
 
 def evalue_confidence(worth: float, seen: NullModel) -> float | None:

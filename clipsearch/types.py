@@ -222,17 +222,19 @@ class Hit:
         rank: Place in the answer, from 1.
         item: What matched.
         score: The exact cosine, from -1 to 1.
-        confidence: The chance, from 0 to 1, that nothing in this library that is unrelated to the query would score as
-            high; None if the library is too small to tell.
+        confidence: The chance, from 0 to 1, that the hit is right; None if the library is too small to tell. See
+            docs/scores.md for how it was measured.
         modality: What the matched vector was made from.
         part: Which passage of a text, frame of a film or page of a document matched, from 0.
         passage: That passage; None for a picture.
         also: Items that repeat this one, if the answer is collapsed; else None.
         recognised: The lines of text in the picture that match, where they do.
         log_evalue: -ln of the E-value, the number of unrelated rows of its modality expected to score as high if scores
-            had no bound: for queries by words, `confidence` without its limits.
+            had no bound.
         position: Where in a film or a document the match lies.
         explanation: Why it stands where it does, if that was asked for.
+        stands_out: Whether the hit is more than chance explains, by which `Results.confident` goes; None if the library
+            is too small to tell, or a server answered.
     """
 
     rank: int
@@ -247,6 +249,7 @@ class Hit:
     recognised: tuple[TextLine, ...] = ()
     position: PartPosition | None = None
     explanation: Explanation | None = None
+    stands_out: bool | None = field(default=None, compare=False, repr=False)
 
     @property
     def path(self) -> str:

@@ -194,6 +194,7 @@ class RemoteSnapshot(Snapshot):
         self._items: dict[int, Item] = {}
         self._owners: dict[Modality, dict[int, int]] = {modality: {} for modality in Modality}
         self.damaged = set()
+        self._matching_counts: dict[tuple[Modality, Filter], int] = {}
         found = self._ask("state")
         self.revision = self._asked = found.whole("revision")
         self.pin = None if found.is_null("encoder") else _pin(found.object("encoder"))
@@ -241,6 +242,8 @@ class RemoteSnapshot(Snapshot):
             raise _strange(self._part.name, "its rows do not fit each other")
         self._remote[modality].keep(rows, vectors)
         self._owners[modality] |= {row: own for row, own in zip(rows.tolist(), owners.tolist(), strict=True)}
+        if wanted is not None and found.has("matching"):
+            self._matching_counts[modality, wanted] = found.whole("matching")
         return Neighbors(ids, np.where(ids < 0, -np.inf, scores)), frozenset(found.texts("warnings"))
 
     def sampled(self, modality: Modality, start: int, step: int) -> NDArray[np.float32]:
@@ -360,7 +363,9 @@ class RemoteSnapshot(Snapshot):
 
     def matching(self, modality: Modality, wanted: Filter) -> NDArray[np.int64]:
         """Return the rows of a modality that a filter allows: int64, ascending."""
-        return _decode(self._ask("matching", modality=modality, filters=to_form(wanted)), "numbers", "<i8")
+        found = _decode(self._ask("matching", modality=modality, filters=to_form(wanted)), "numbers", "<i8")
+        self._matching_counts[modality, wanted] = len(found)  # a server of before does not say it with the nearest
+        return found
 
     def matching_ids(self, wanted: Filter, after: int = 0) -> NDArray[np.int64]:
         """Return the ids of the items that a filter allows, beyond one id: int64, ascending."""

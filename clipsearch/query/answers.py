@@ -9,7 +9,7 @@ from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.recognised import show_lines
 from clipsearch.query.retrieval import Ranking
-from clipsearch.ranking import CONFIDENT, counted_rows
+from clipsearch.ranking import counted_rows
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Hit, Modality, Results
 
@@ -46,5 +46,5 @@ def make_answers(
 
 def is_confident(hits: Sequence[Hit]) -> bool:
     """Tell whether something stands out; a library too small to tell gets the benefit of the doubt."""
-    known = [hit.confidence for hit in hits if hit.confidence is not None]
-    return bool(hits) and (not known or max(known) >= CONFIDENT)
+    known = [hit.stands_out for hit in hits if hit.stands_out is not None]
+    return bool(hits) and (not known or any(known))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,13 +47,19 @@ class QueryBatch:
     """A batch of queries of one kind, over one state of a library.
 
     queries: unit rows, float32 (n, dim). kind: what they were made from, `text` or `image`; None if that is unknown.
-    filters: which items may be found; None for all.
+    filters: which items may be found; None for all. words: how many content words each query has, where that is known.
     """
 
     snapshot: Snapshot
     queries: NDArray[np.float32]
     kind: str | None = None
     filters: Filter | None = None
+    words: tuple[float, ...] = ()
+
+    def take(self, chosen: Sequence[int]) -> QueryBatch:
+        """Return a batch of some of the queries."""
+        words = tuple(self.words[i] for i in chosen) if self.words else ()
+        return replace(self, queries=self.queries[list(chosen)], words=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class Retriever:
         warnings: frozenset[str] = frozenset()
         pending = list(range(len(rows)))
         while True:
-            found, warned = self.nearest_rows(replace(batch, queries=batch.queries[pending]), modality, depth)
+            found, warned = self.nearest_rows(batch.take(pending), modality, depth)
             warnings |= warned
             for i, ids in zip(pending, found, strict=True):
                 rows[i] = ids[ids >= 0]

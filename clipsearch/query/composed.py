@@ -21,13 +21,14 @@ from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Leaf, RankedRows, Ranking, Trace, fill
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
+    filter_relief,
     first_of_items,
     gather_rows,
     merge_modalities,
     null_models,
     score_rows,
 )
-from clipsearch.query.terms import Indexed, Picture, Query, Term, Text, Weighted
+from clipsearch.query.terms import AnyOf, Indexed, Picture, Query, Term, Text, Weighted
 from clipsearch.ranking import (
     MIN_SAMPLE,
     PRIOR_SPREAD,
@@ -38,6 +39,7 @@ from clipsearch.ranking import (
     log_evalues,
     null_model,
 )
+from clipsearch.relevance import TYPICAL_WORDS, count_words, curve_of
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
@@ -58,7 +60,7 @@ class EmbeddedQuery:
     vectors: unit rows, float32 (terms, dim). weights: float64 (terms,), below 0 for a negative term; one is above.
     pictures: which terms are pictures. excluded: ids of items that are no answer. names: of the terms, as written.
     filters: what hits must meet. tree: how the terms are grouped, if they are not just added; their weights are then 1
-    and -1.
+    and -1. words: how many content words a match has to meet.
     """
 
     vectors: NDArray[np.float32]
@@ -68,6 +70,7 @@ class EmbeddedQuery:
     names: tuple[str, ...] = ()
     filters: Filter | None = None
     tree: Sum | None = None
+    words: float = TYPICAL_WORDS
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -79,7 +82,7 @@ class EmbeddedQuery:
 
     def key(self) -> tuple[Hashable, ...]:
         """Return what equals that of another only if the two are the same query."""
-        own = (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded)
+        own = (self.vectors.tobytes(), self.weights.tobytes(), self.pictures, self.excluded, self.words)
         return (*own, self.filters, self.tree)
 
 
@@ -108,8 +111,20 @@ def embed_terms(query: Query, embedder: Embedder, snapshot: Snapshot) -> tuple[E
     excluded = frozenset(part.term.id for part in terms if isinstance(part.term, Indexed))
     weights = np.array([part.weight for part in terms], np.float64)
     names = tuple(part.term.text if isinstance(part.term, Text) else str(part.term) for part in terms)
-    found = EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded, names, filters=filters, tree=tree)
+    words = _count_words(query) or TYPICAL_WORDS
+    found = EmbeddedQuery(np.stack(vectors), weights, tuple(pictures), excluded, names, filters, tree, words)
     return found, tuple(notes)
+
+
+def _count_words(query: Query) -> float:
+    """Count the content words that a match has to meet: of alternatives those of the shortest."""
+    words = 0.0
+    for part in query:
+        if part.weight > 0 and isinstance(part.term, Text):
+            words += count_words(part.term.text)
+        elif part.weight > 0 and isinstance(part.term, AnyOf):
+            words += min(map(_count_words, part.term.parts))
+    return words
 
 
 def _resolved(query: Query) -> tuple[Sequence[Weighted], Filter | None, Sum | None]:
@@ -220,7 +235,9 @@ class _Ranker:
 
     def rank(self, found: Sequence[Candidates]) -> ScoredRows:
         """Rank candidates, best first."""
-        lists = [_rank(self._snapshot, self._query, self._whole, each, self._fusion) for each in found]
+        lists = [
+            _rank(self._snapshot, self._query, self._whole, each, self._fusion, self._batch.filters) for each in found
+        ]
         return merge_modalities(lists, adds_up=self.adds_up)
 
     @property
@@ -230,7 +247,12 @@ class _Ranker:
 
 
 def _rank(
-    snapshot: Snapshot, query: EmbeddedQuery, whole: NDArray[np.float32], proposed: Candidates, fusion: str
+    snapshot: Snapshot,
+    query: EmbeddedQuery,
+    whole: NDArray[np.float32],
+    proposed: Candidates,
+    fusion: str,
+    filters: Filter | None,
 ) -> ScoredRows:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
     modality = proposed.modality
@@ -238,7 +260,7 @@ def _rank(
     is_of_pictures = all(is_one for is_one, weight in zip(query.pictures, query.weights, strict=True) if weight > 0)
     kind = "image" if is_of_pictures else "text"
     if len(query.weights) == 1:  # as a query of its own, and as well known
-        return score_rows(snapshot, rows, whole, kind)
+        return score_rows(snapshot, rows, whole, kind, filters, query.words)
     near, ids, total = rows.vectors, rows.numbers, counted_rows(snapshot.live_count(modality))
     if not len(ids):
         return ScoredRows.concatenate([])
@@ -257,13 +279,15 @@ def _rank(
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     best = first_of_items(rows.items, np.lexsort((ids, -order)))
+    relief = filter_relief(snapshot, modality, filters)
+    judge = Judge(modality, seen, False, curve_of(kind, modality), query.words, float(worth.max()), relief)
     return ScoredRows(
         ids[best],
         rows.items[best],
         scores[best],
         worth[best],
         order[best],
-        (Judge(modality, seen),),
+        (judge,),
         np.zeros(len(best), np.intp),
     )
 

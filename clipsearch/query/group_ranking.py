@@ -16,7 +16,14 @@ from clipsearch.query.grouped import cosines, evidence, judge
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.resolving import Sum, filters_of, proposals
 from clipsearch.query.scored import Judge, ScoredRows
-from clipsearch.query.scoring import GatheredRows, first_of_items, gather_rows, merge_modalities, null_models
+from clipsearch.query.scoring import (
+    GatheredRows,
+    filter_relief,
+    first_of_items,
+    gather_rows,
+    merge_modalities,
+    null_models,
+)
 from clipsearch.ranking import (
     MIN_SAMPLE,
     PRIOR_SPREAD,
@@ -26,6 +33,7 @@ from clipsearch.ranking import (
     log_evalues,
     null_model,
 )
+from clipsearch.relevance import curve_of
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -51,7 +59,7 @@ class GroupRanker:
                 f"A query with an or is fused by decision, not by {options.fusion}. Leave the fusion out."
             )
         self._retriever, self._snapshot, self._query, self._tree = retriever, snapshot, query, tree
-        self._modalities = options.modalities
+        self._modalities, self._filters = options.modalities, options.filters
         self._batches = list(_batches(snapshot, query, tree, options.filters))
 
     def propose(self, wanted: int) -> list[Candidates]:
@@ -64,7 +72,7 @@ class GroupRanker:
 
     def rank(self, found: Sequence[Candidates]) -> ScoredRows:
         """Rank candidates, best first; what no filter allows is left out."""
-        lists = [_rank(self._snapshot, self._query, self._tree, each) for each in found]
+        lists = [_rank(self._snapshot, self._query, self._tree, each, self._filters) for each in found]
         return merge_modalities(lists, adds_up=self.adds_up)
 
     @property
@@ -91,7 +99,9 @@ def _joined(found: Sequence[Candidates]) -> Candidates:
     return Candidates(found[0].modality, rows, item_ids, all(each.is_all for each in found), warnings)
 
 
-def _rank(snapshot: Snapshot, query: EmbeddedQuery, tree: Sum, proposed: Candidates) -> ScoredRows:
+def _rank(
+    snapshot: Snapshot, query: EmbeddedQuery, tree: Sum, proposed: Candidates, filters: Filter | None
+) -> ScoredRows:
     """Score candidates of one modality, each item by its best row; best first, ties in order of row."""
     modality = proposed.modality
     rows = gather_rows(snapshot, modality, np.unique(np.concatenate(proposed.rows)), proposed.item_ids)
@@ -116,7 +126,11 @@ def _rank(snapshot: Snapshot, query: EmbeddedQuery, tree: Sum, proposed: Candida
         order = worth = evidence(tree, found, passes, sure, subtract=True)
     else:
         order = worth = np.minimum(worth, fit)
-    return _best_rows(rows, cosines(judged, scores, query.vectors), worth, order, Judge(modality, seen))
+    kind = "image" if all(query.pictures) else "text"
+    best = float(worth[np.isfinite(worth)].max(initial=0.0))
+    relief = filter_relief(snapshot, modality, filters)
+    judge_ = Judge(modality, seen, False, curve_of(kind, modality), query.words, best, relief)
+    return _best_rows(rows, cosines(judged, scores, query.vectors), worth, order, judge_)
 
 
 def _best_rows(

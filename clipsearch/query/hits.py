@@ -97,4 +97,5 @@ def _hit(rank: int, item: Item, match: Match, scored: ScoredRow) -> Hit:
         passage=match.passage,
         log_evalue=scored.log_evalue,
         position=match.position,
+        stands_out=scored.stands_out,
     )

@@ -21,6 +21,7 @@ from clipsearch.query.hybrid import WORDS_DEPTH, fuse_words
 from clipsearch.query.scored import ScoredRows
 from clipsearch.query.scoring import gather_rows, merge_modalities, score_rows
 from clipsearch.ranking import words_evalue
+from clipsearch.relevance import TYPICAL_WORDS
 from clipsearch.store.full_text import NOTHING, Keywords
 from clipsearch.types import Hit, Modality
 
@@ -147,7 +148,7 @@ def retrieve(
     for have_words in (True, False):
         chosen = [i for i, each in enumerate(named) if bool(each.ids) is have_words]
         if chosen:
-            part = _Part(replace(batch, queries=batch.queries[chosen]), [named[i] for i in chosen])
+            part = _Part(batch.take(chosen), [named[i] for i in chosen])
             found = part.retrieve(retriever, k, modalities, [excluded[i] for i in chosen])
             answers |= dict(zip(chosen, found, strict=True))
     return [answers[i] for i in range(len(named))]
@@ -225,8 +226,11 @@ class _Part:
             part = rows[start : start + at_once]
             numbers = part[0] if len(part) == 1 else np.unique(np.concatenate(part))
             gathered = gather_rows(batch.snapshot, modality, numbers, item_ids)
-            for query, numbers in zip(batch.queries[start : start + at_once], part, strict=True):
-                yield score_rows(batch.snapshot, gathered.only(numbers), query, batch.kind)
+            for i, numbers in enumerate(part, start):
+                words = batch.words[i] if batch.words else TYPICAL_WORDS
+                yield score_rows(
+                    batch.snapshot, gathered.only(numbers), batch.queries[i], batch.kind, batch.filters, words
+                )
 
     def _with_named(self, found: Candidates) -> tuple[list[NDArray[np.int64]], Mapping[int, int]]:
         """Return the candidates of each query and the rows of items that its words find, ascending; and their items."""

@@ -9,7 +9,8 @@ from typing import NamedTuple, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.ranking import NullModel, confidence, evalue_confidence
+from clipsearch.ranking import CONFIDENT, MIN_SAMPLE, NullModel, bounded_log_evalue, evalue_confidence, is_identical
+from clipsearch.relevance import TYPICAL_WORDS, RelevanceCurve, curve_of
 from clipsearch.types import Modality
 
 
@@ -17,11 +18,25 @@ class Judge(NamedTuple):
     """By what rows of one modality were judged.
 
     seen: the null model of their scores. bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
+    curve, words: how likely hits are right, for a query of so many content words. best: the highest log E-value of
+    these rows. relief: what a filter adds to each log E-value, as chance has fewer tries among the rows that pass it.
     """
 
     modality: Modality
     seen: NullModel
     bounded: bool = False
+    curve: RelevanceCurve = curve_of("text", Modality.IMAGE)
+    words: float = TYPICAL_WORDS
+    best: float = 0.0
+    relief: float = 0.0
+
+    def is_itself(self, score: float) -> bool:
+        """Tell whether a row of this cosine is the picture or the vector that is searched by."""
+        return self.bounded and is_identical(score, self.seen)
+
+    def worth(self, score: float, log_evalue: float) -> float:
+        """Return the log E-value of a row among those that pass the filter."""
+        return (bounded_log_evalue(score, self.seen) if self.bounded else log_evalue) + self.relief
 
 
 class ScoredRow(NamedTuple):
@@ -44,14 +59,21 @@ class ScoredRow(NamedTuple):
         return self.judge.modality
 
     @property
+    def stands_out(self) -> bool | None:
+        """Whether the row is more than chance explains among those that pass the filter; None where nothing tells."""
+        chance = evalue_confidence(self.judge.worth(self.score, self.log_evalue), self.judge.seen)
+        return None if chance is None else chance >= CONFIDENT or self.judge.is_itself(self.score)
+
+    @property
     def confidence(self) -> float | None:
-        """The confidence of a hit by this row; few rows become one."""
-        seen = self.judge.seen
-        return (
-            confidence(self.score, seen, bounded=True)
-            if self.judge.bounded
-            else evalue_confidence(self.log_evalue, seen)
-        )
+        """The chance that a hit by this row is right; few rows become one."""
+        judge = self.judge
+        if judge.seen.sampled < MIN_SAMPLE:
+            return None
+        if judge.is_itself(self.score):
+            return 1.0
+        gap = judge.best - self.log_evalue
+        return judge.curve.chance(judge.worth(self.score, self.log_evalue), gap, judge.words)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.filtering import Filter
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.ranking import (
     MIN_SAMPLE,
@@ -20,6 +22,7 @@ from clipsearch.ranking import (
     lower_spread,
     null_model,
 )
+from clipsearch.relevance import TYPICAL_WORDS, curve_of
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -68,10 +71,18 @@ def gather_rows(
     return rows.take(sound)  # a row that is damaged has no score
 
 
-def score_rows(snapshot: Snapshot, rows: GatheredRows, query: NDArray[np.float32], kind: str | None) -> ScoredRows:
+def score_rows(
+    snapshot: Snapshot,
+    rows: GatheredRows,
+    query: NDArray[np.float32],
+    kind: str | None,
+    filters: Filter | None = None,
+    words: float = TYPICAL_WORDS,
+) -> ScoredRows:
     """Score candidates exactly, and against what queries of that kind score; best first, ties in order of row.
 
-    Of the rows of one item, the best alone is returned.
+    Of the rows of one item, the best alone is returned. filters: which items may be found. words: how many content
+    words the query has.
     """
     modality, ids, owners = rows.modality, rows.numbers, rows.items
     if not len(ids):
@@ -85,8 +96,21 @@ def score_rows(snapshot: Snapshot, rows: GatheredRows, query: NDArray[np.float32
     bounded = kind != Modality.TEXT  # whose scores are far below 1
     if bounded:  # in a library of few rows, its score says nothing of chance
         order = np.where(scores >= _ITSELF, np.inf, order)
-    judges = (Judge(modality, seen, bounded),)
+    relief = filter_relief(snapshot, modality, filters)
+    judges = (Judge(modality, seen, bounded, curve_of(kind, modality), words, float(worth.max()), relief),)
     return ScoredRows(ids[best], owners[best], scores, worth, order, judges, np.zeros(len(best), np.intp))
+
+
+def filter_relief(snapshot: Snapshot, modality: Modality, filters: Filter | None) -> float:
+    """Return what a filter adds to log E-values: chance has as many tries as rows pass.
+
+    How unrelated rows score is still learnt from the whole library: a folder of dogs is not unrelated to "a dog"
+    (benchmarks/filtered.py compares).
+    """
+    if filters is None:
+        return 0.0
+    passing = counted_rows(snapshot.matching_count(modality, filters))
+    return math.log(counted_rows(snapshot.live_count(modality)) / passing)
 
 
 def null_models(

@@ -29,6 +29,7 @@ from clipsearch.query.retrieval import Ranking, rank_rows, retrieve
 from clipsearch.query.sound import answer_fully
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, check_kinds, read_single
+from clipsearch.relevance import count_words
 from clipsearch.store.library import Library
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import EncoderPin, Hit, Modality, Results
@@ -355,7 +356,8 @@ class EngineSearches:
             with self.library.read() as snapshot:
                 snapshot.require_encoder(pin)
                 self._require_rows(snapshot)
-                batch = QueryBatch(snapshot, block.vectors, kind, options.filters)
+                words = () if texts is None else tuple(map(count_words, block.names))
+                batch = QueryBatch(snapshot, block.vectors, kind, options.filters, words)
                 folder = str(self.library.folder)
                 fetch = partial(
                     retrieve,
@@ -366,7 +368,7 @@ class EngineSearches:
                     keywords=keywords,
                 )
                 if len(block.names) == 1 and not any(excluded) and is_deep(options):
-                    key = (block.vectors.tobytes(), kind, options.filters, options.modalities, tuple(keywords))
+                    key = (block.vectors.tobytes(), kind, options.filters, options.modalities, tuple(keywords), words)
                     deeper = partial(
                         rank_rows, self._retriever, batch, modalities=options.modalities, keywords=keywords
                     )

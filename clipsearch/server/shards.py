@@ -90,7 +90,9 @@ def _nearest(part: LocalPart, state: Snapshot, asked: ShardRequest) -> dict[str,
     found, warnings = part.nearest(state, queries.reshape(-1, dim), asked.kind, wanted, asked.modality, asked.k)
     rows = np.unique(found.ids[found.ids >= 0])
     owners = state.item_ids_of_rows(asked.modality, rows.tolist())
+    counts = {} if wanted is None else {"matching": state.matching_count(asked.modality, wanted)}
     return {
+        **counts,
         "ids": _encode(found.ids, "<i8"),
         "scores": _encode(np.where(np.isneginf(found.scores), -2, found.scores), "<f4"),
         "columns": found.ids.shape[1],

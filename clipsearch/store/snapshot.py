@@ -62,6 +62,7 @@ class Snapshot:
         self._cache = cache
         self.revision = get_revision(connection)
         self._rows: dict[Modality, Rows] = {}
+        self._matching_counts: dict[tuple[Modality, Filter], int] = {}
         self._unsound: set[int | None] = set()
         self.damaged: set[int] = set()
 
@@ -202,9 +203,16 @@ class Snapshot:
 
         Raises InvalidInputError for a folder outside all roots.
         """
-        wanted = absolute(wanted)
+        allowed = absolute(wanted)
         recent = self.cached("matching", RecentRows)
-        return recent.get(modality, wanted, lambda: self._matching(modality, wanted))
+        found = recent.get(modality, allowed, lambda: self._matching(modality, allowed))
+        self._matching_counts[modality, wanted] = len(found)
+        return found
+
+    def matching_count(self, modality: Modality, wanted: Filter) -> int:
+        """Count the rows that `matching` returns; once it has, for this state, nothing is looked up."""
+        known = self._matching_counts.get((modality, wanted))
+        return len(self.matching(modality, wanted)) if known is None else known
 
     def keyword_search(self, text: str, wanted: Filter | None, limit: int) -> full_text.Keywords:
         """Return the items whose captions or texts have the words of a text, best first, as a filter allows."""

@@ -233,6 +233,10 @@ class JointSnapshot(Snapshot):
             ]
         )
 
+    def matching_count(self, modality: Modality, wanted: Filter) -> int:
+        """Count the rows of a modality that a filter allows."""
+        return sum(each.state.matching_count(modality, own) for each, own in self._filtered(wanted))
+
     def keyword_searches(self, texts: Sequence[str], wanted: Filter | None, limit: int) -> list[Keywords]:
         """Return the items whose captions or texts have the words of each text, as if in one index of words."""
         filters = self._filters(wanted)
