@@ -124,11 +124,11 @@ def held_paths(connection: Connection, base: str, paths: Iterable[str]) -> set[s
     given = func.json_each(json.dumps([*places])).table_valued(column("value", JSON))
     root_id = func.json_extract(given.c.value, literal_column("'$[0]'"), type_=Integer)
     prefix = func.json_extract(given.c.value, literal_column("'$[1]'"), type_=Text)
-    found = {path for (_, stored), path in places.items() if not stored}
+    found = {path for (_, name), path in places.items() if not name}
     for table in (items, failures):
-        path = table.c.path
-        below = and_(path >= prefix + "/", path < prefix + "0")  # as in `under`
-        own = select(table.c.id).where(table.c.root_id == root_id, or_(path == prefix, below)).exists()
+        stored = table.c.path
+        below = and_(stored >= prefix + "/", stored < prefix + "0")  # as in `under`
+        own = select(table.c.id).where(table.c.root_id == root_id, or_(stored == prefix, below)).exists()
         found |= {places[number, name] for number, name in connection.execute(select(root_id, prefix).where(own))}
     return found
 
