@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -207,7 +208,7 @@ class ExportReader:
         """Name it."""
         self._folder = folder
         self._stack = ExitStack()
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[str, BufferedReader] = {}
 
     def __enter__(self) -> Self:
         try:

@@ -14,7 +14,7 @@ from clipsearch.config import Settings
 from clipsearch.paths import suffix
 from clipsearch.store.library import Library
 from clipsearch.store.reading import catalog_file
-from clipsearch.store.roots import Rules, holds_path
+from clipsearch.store.roots import Rules, held_paths
 from indexer.changed_paths import to_index
 from indexer.pipeline import IndexOptions, KeptEncoder, index
 from indexer.report import MAX_FAILED, IndexReport, Progress
@@ -135,7 +135,8 @@ def _known(folder: Path, gone: Iterable[str], report: ListedReport) -> list[str]
     if catalog_file(folder).exists():
         with closing(Library(folder)) as library, library.query() as connection:
             paths = {name: os.path.realpath(name) for name in gone if "\0" not in name}
-            found = {name: path for name, path in paths.items() if holds_path(connection, library.base, path)}
+            held = held_paths(connection, library.base, paths.values())
+            found = {name: path for name, path in paths.items() if path in held}
     for name in gone:
         if name not in found:
             report.absent += 1

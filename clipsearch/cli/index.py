@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from clipsearch.config import Settings
     from indexer.executors.base import Executor
     from indexer.listed_paths import ListedReport
+    from indexer.pipeline import IndexOptions
     from indexer.report import IndexReport
 
 SHOWN_FAILURES = 20
@@ -125,12 +128,9 @@ def index(
     Run it again at any time: only new and changed files are encoded, moved files are recognised, and files that are
     gone are removed. Without PATHS, everything indexed before is brought up to date; - reads paths from stdin.
     """  # noqa: D301 - click wants the character itself
-    from clipsearch.cli.progress import make_progress
     from clipsearch.store.roots import RulesChange
     from indexer.data_sets import make_options
-    from indexer.listed_paths import ListedReport, index_listed
     from indexer.pipeline import IndexOptions
-    from indexer.pipeline import index as run
 
     flags = {"device": device, "precision": precision, "batch_size": batch_size, "threads": threads, "isolate": isolate}
     settings, folder = read_settings(library=library, offline=offline, **flags)
@@ -142,19 +142,29 @@ def index(
     chosen = _choose_executor(executor, address, settings)
     options = IndexOptions(rules, model, retry_failed, rehash, dry_run, ocr, source, chosen, catalog=catalog)
     show_details(verbose)
-    is_listed = _is_listed(paths, null)
-    listed = ListedReport()
-    with stop_flag() as stop, quiet_libraries(uses_ray=chosen is not None), make_progress() as progress:
-        how = {"progress": progress, "notify": note, "should_stop": stop.is_set}
-        if is_listed:
-            listed = index_listed(folder, read_names(STDIN, null=null), settings, options, **how)
-        report = listed.total if is_listed else run(folder, paths, settings, options, **how)
+    names = read_names(STDIN, null=null) if _is_listed(paths, null) else None
+    listed = _run(folder, paths, names, settings, options)
     if as_json:
-        _write_json(report)
-    summarise(report, dry_run, verbose)
-    if report.interrupted:
+        _write_json(listed.total)
+    summarise(listed.total, dry_run, verbose)
+    if listed.total.interrupted:
         sys.exit(130)
     _report_absent(listed)
+
+
+def _run(
+    folder: Path, paths: Sequence[str], names: Iterator[str] | None, settings: Settings, options: IndexOptions
+) -> ListedReport:
+    """Index paths, or where they are on stdin, names."""
+    from clipsearch.cli.progress import make_progress
+    from indexer.listed_paths import ListedReport, index_listed
+    from indexer.pipeline import index as run
+
+    with stop_flag() as stop, quiet_libraries(uses_ray=options.executor is not None), make_progress() as progress:
+        if names is None:
+            report = run(folder, paths, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
+            return ListedReport(total=report)
+        return index_listed(folder, names, settings, options, progress=progress, notify=note, should_stop=stop.is_set)
 
 
 def _is_listed(paths: tuple[str, ...], null: bool) -> bool:

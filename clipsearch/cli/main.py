@@ -127,9 +127,9 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
-    "Exit codes: 0 done; 1 failed, or nothing found with --fail-if-none; 2 wrong usage or input; "
-    "3 no library, or nothing in it; 4 another process is writing; 5 the library is damaged; 6 the encoder is "
-    "unavailable or is not the library's; 70 internal error, which is a bug; 130 interrupted."
+    "Exit codes: 0 done; 1 failed, or nothing found with --fail-if-none; 2 wrong usage or input; 3 no library, or "
+    "nothing in it; 4 another process is writing; 5 the library is damaged; 6 the encoder is unavailable or is not "
+    "the library's; 70 internal error, which is a bug; 130 interrupted."
 ))  # fmt: skip
 @click.version_option(__version__, prog_name="clipsearch")
 def cli() -> None:

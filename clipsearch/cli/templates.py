@@ -115,7 +115,7 @@ class Template:
         return b"".join(_encode(self._line(each) + ending) for each in found)
 
     def _line(self, found: Hit | Item) -> str:
-        return "".join(piece if isinstance(piece, str) else _format(*piece, found) for piece in self.pieces)
+        return "".join(piece if isinstance(piece, str) else _format(piece[0], piece[1], found) for piece in self.pieces)
 
 
 def read_template(text: str, fields: Mapping[str, _Field]) -> Template:

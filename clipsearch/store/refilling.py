@@ -75,7 +75,9 @@ def refill(writer: Writer, base: str, given: Refill) -> None:
         try:
             for root in given.roots:
                 restore_root(connection, base, root)
-            insert_many(connection, collections, [_collection(*each) for each in given.collections.items()])
+            insert_many(
+                connection, collections, [_collection(number, name) for number, name in given.collections.items()]
+            )
             for block in given.items:
                 _insert_items(connection, block)
         except IntegrityError as error:

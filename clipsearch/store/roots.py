@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Table,
+    Text,
     and_,
     case,
+    column,
     delete,
+    func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     update,
@@ -101,10 +108,29 @@ def holds(connection: Connection, scope: Scope) -> bool:
     return any(connection.execute(select(t.c.id).where(under(t, scope)).limit(1)).first() for t in (items, failures))
 
 
-def holds_path(connection: Connection, base: str, path: str) -> bool:
-    """Tell whether there is anything of an absolute path: a root, an item, or a file that failed."""
-    scope = find_scope(connection, base, path)
-    return scope is not None and holds(connection, scope)
+def held_paths(connection: Connection, base: str, paths: Iterable[str]) -> set[str]:
+    """Return those of some absolute paths of which there is anything: a root, an item, or a file that failed.
+
+    They may be thousands, which are looked up in one statement.
+    """
+    folders = {root.path: root.id for root in get_roots(connection, base) if root.kind is RootKind.FOLDER}
+    places: dict[tuple[int, str], str] = {}
+    for path in paths:
+        folder = path
+        while folder not in folders and folder != os.path.dirname(folder):
+            folder = os.path.dirname(folder)
+        if folder in folders:
+            places[folders[folder], quote_path(relative(path, folder) or "")] = path
+    given = func.json_each(json.dumps([*places])).table_valued(column("value", JSON))
+    root_id = func.json_extract(given.c.value, literal_column("'$[0]'"), type_=Integer)
+    prefix = func.json_extract(given.c.value, literal_column("'$[1]'"), type_=Text)
+    found = {path for (_, name), path in places.items() if not name}
+    for table in (items, failures):
+        stored = table.c.path
+        below = and_(stored >= prefix + "/", stored < prefix + "0")  # as in `under`
+        own = select(table.c.id).where(table.c.root_id == root_id, or_(stored == prefix, below)).exists()
+        found |= {places[number, name] for number, name in connection.execute(select(root_id, prefix).where(own))}
+    return found
 
 
 def under(table: Table, scope: Scope) -> ColumnElement[bool]:

@@ -32,8 +32,8 @@ FOR_SERVERS = {"clipsearch.access", "clipsearch.forms", "clipsearch.present"}
 BEHIND_COMMANDS = {INTEGRATIONS, "clipsearch.client", "clipsearch.server"}
 RUN_THE_INDEXER = {"clipsearch.cli", "clipsearch.client", "clipsearch.server"}
 """The client only reports what the indexer of a server did."""
-ENGINE = tuple(f"clipsearch.query.{name}" for name in ("changing", "indexing", "opening", "writing"))
-"""What makes a library and writes to it runs the indexer, as the command line does."""
+ENGINE = tuple(f"clipsearch.query.{name}" for name in ("changing", "exporting", "indexing", "opening", "writing"))
+"""What makes a library, writes to it or exports it runs the indexer, as the command line does."""
 
 AREA_OF_PACKAGE = {
     "torch": "clipsearch.encoders or clipsearch.ann",
