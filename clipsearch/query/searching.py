@@ -375,10 +375,10 @@ class EngineSearches:
                     found = rank_deeply(snapshot, key, options.end, fetch, deeper)
                     answers.append(make_page(block.names[0], pin, snapshot, found, options, block.warnings[0], folder))
                     continue
-                found = answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
+                full = answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
                 if options.suggest:
-                    found = self._suggested(found, batch, texts[part] if texts else None, options.modalities)
-                answers += found
+                    full = self._suggested(full, batch, texts[part] if texts else None, options.modalities)
+                answers += full
         return answers
 
     def _suggested(

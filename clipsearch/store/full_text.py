@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -238,9 +238,7 @@ def _matching_items(phrases: str, allowed: ColumnElement[bool] | None) -> Select
     return query if allowed is None else query.where(allowed)
 
 
-def having_any(
-    connection: Connection, wanted: Sequence[Phrase], allowed: ColumnElement[bool] | None
-) -> Select[tuple[int]]:
+def having_any(connection: Connection, wanted: Sequence[Phrase], allowed: ColumnElement[bool] | None) -> Select[Any]:
     """Build the query for the ids of live items that have any of these phrases, and that a condition allows."""
     if is_postgres(connection):
         ways = [Phrase(separate(each.words), each.is_start) for each in wanted]

@@ -49,10 +49,9 @@ benchmarks/suggestions.py."""
 
 
 class NearWord(NamedTuple):
-    """A word of a library, how many items have it, up to a thousand, and its score, the higher the nearer."""
+    """A word of a library, and its score, the higher the nearer."""
 
     word: str
-    count: int
     score: float
 
 
@@ -161,7 +160,7 @@ def tag_counts(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 
 
 def _scored(word: str, count: int, cost: float) -> NearWord:
-    return NearWord(word, count, math.log(count) - cost)
+    return NearWord(word, math.log(count) - cost)
 
 
 def _count(connection: Connection, words: Sequence[str], allowed: ColumnElement[bool] | None, most: int) -> int:
@@ -174,7 +173,7 @@ def _of_texts(connection: Connection, word: str, allowed: ColumnElement[bool] | 
     """Return words near one from the texts of some items that have a word which begins like it."""
     for beginning in dict.fromkeys((word, word[:_BEGINNING])):
         begun = full_text.having_any(connection, [Phrase(beginning, True)], allowed).limit(_TEXTS)
-        ids = list(connection.execute(begun).scalars())
+        ids: list[int] = list(connection.execute(begun).scalars())
         counted: Counter[str] = Counter()
         for text in _texts(connection, ids):
             counted.update({fold(each) for each in re.findall(r"[^\W\d_]+", text)})

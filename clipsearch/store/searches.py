@@ -73,8 +73,7 @@ class Mark:
         numbers = [*(values[name] for name in _NUMBERS), *_listed(values["shown"]), *_listed(values["changed"])]
         if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
             raise _invalid("Its mark has a value that is no id or count.")
-        lists = {name: tuple(values[name]) for name in ("shown", "changed")}
-        return cls(**{name: values[name] for name in _NUMBERS}, **lists)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _listed(value: object) -> list[Any]:
@@ -157,8 +156,8 @@ def remember(connection: Connection, name: str, saved_at: str, mark: Mark) -> No
 def current(connection: Connection) -> Mark:
     """Return the mark of a library of which all was seen."""
     last = connection.execute(select(func.max(items.c.id))).scalar_one() or 0
-    rows = {name: catalog.count_rows(connection, modality) for modality, name in _ROWS.items()}
-    return Mark(last, **rows, revision=get_revision(connection))
+    images, texts = (catalog.count_rows(connection, modality) for modality in _ROWS)
+    return Mark(last, images, texts, get_revision(connection))
 
 
 class Arrived(NamedTuple):
