@@ -161,7 +161,9 @@ def main() -> None:
             run([COMMAND, "index", "--model", given.model, "--library", folder, str(given.data.resolve())])
         with clipsearch.open(folder) as engine:
             if given.times:
-                print(seconds(engine, files, range(half, len(files), 15)))
+                times = seconds(engine, files, range(half, len(files), 3 * given.step))
+                print(times)
+                write_result("match_seconds", {"model": given.model, "library": len(files), "rows": [times]})
                 return
             if given.tune:
                 tune(engine, Known(engine, files), files)
