@@ -336,7 +336,7 @@ class Match:
     Attributes:
         rank: Place in the answer, from 1: by how many points agree.
         item: The picture.
-        score: The cosine of the two pictures, from -1 to 1.
+        score: The cosine by which it was proposed: of the two pictures, or of it and a part of the other, from -1 to 1.
         points: How many points of the two pictures agree on where one lies in the other.
         box: Where in the item the other picture lies: left, top, width and height, from 0 to 1 of the upright item's
             width and height.

@@ -25,7 +25,7 @@ MIN_POINTS = 8
 """Points that must agree before one picture counts as a part of another; benchmarks/match.py counts how many agree by
 chance."""
 
-MAX_POINTS = 700
+MAX_POINTS = 500
 """Of one picture: those that stand out most."""
 
 _CONTRAST = 0.02  # half of OpenCV's default: crops of small pictures have few points

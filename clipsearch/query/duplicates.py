@@ -146,10 +146,11 @@ class _Search:
         scores = exact_scores(vectors[0] / np.linalg.norm(vectors[0]), vectors)
         bits, turned = self._bits(members[:1], members)
         copies = []
-        for place, *same in zip(members.tolist(), scores.tolist(), bits.tolist(), turned.tolist(), strict=True):
+        figures = (members.tolist(), scores.tolist(), bits.tolist(), turned.tolist())
+        for place, score, differing, mirrored in zip(*figures, strict=True):
             item = items[place]
             files = sorted(equal.get(item.content_hash, [item]), key=_worth)
-            copies += [Copy(file, *same) for file in files]
+            copies += [Copy(file, score, differing, mirrored) for file in files]
         return DuplicateGroup(False, tuple(copies))
 
     def _bits(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

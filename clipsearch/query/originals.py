@@ -112,7 +112,7 @@ def _views(picture: Image) -> list[Image]:
 
 
 def _merge(answers: Sequence[Results]) -> list[Hit]:
-    """Return the candidates of all views in turn: one of each part for two to four of the whole picture."""
+    """Return the candidates of all views in turn: one of a part for two or three of the whole picture."""
     places: dict[tuple[int, int], tuple[float, Hit]] = {}
     for answer, weight in zip(answers, _TURNS, strict=True):
         for number, hit in enumerate(answer):

@@ -101,7 +101,7 @@ class Match(_Open):
     id: int
     key: str
     path: str
-    score: float = Field(description="Cosine of the two pictures.")
+    score: float = Field(description="Cosine by which it was proposed.")
     points: int = Field(description="How many points of the two pictures agree.")
     box: list[float] = Field(
         description="Where in the item the picture lies: left, top, width and height, from 0 to 1."
