@@ -11,9 +11,9 @@ import click
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import ORIENTATIONS, Filter
-from clipsearch.query.filter_readers import READERS, Fields
 
 F = TypeVar("F", bound=Callable[..., Any])
+Fields = dict[str, Any]
 
 
 class _Written(NamedTuple):
@@ -133,76 +133,87 @@ def _listed(source: str) -> Fields:
     return {"keys": keys} if keys else {"ids": frozenset()}
 
 
+def _read_as(name: str) -> Callable[[str, datetime], Fields]:
+    """Return what reads a filter that queries have as a term too; it is loaded where there is one."""
+
+    def read(value: str, now: datetime) -> Fields:
+        from clipsearch.query.filter_readers import READERS
+
+        return READERS[name](value, now)
+
+    return read
+
+
 _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--in": (
-        READERS["in"],
+        _read_as("in"),
         "FOLDER",
         "In this folder or below it. Of several folders, cameras, types, places, tags or collections, one must match; "
         "all other filters must match.",
     ),
     "--after": (
-        READERS["after"],
+        _read_as("after"),
         "DATE",
         "Taken at or after the beginning of DATE: 2024, 2024-06, 2024-06-01T12:00, 'last summer', '3 weeks ago'. Only "
         "dates written by a camera count; a file without one never matches.",
     ),
     "--before": (
-        READERS["before"],
+        _read_as("before"),
         "DATE",
         "Taken before the beginning of DATE.",
     ),
-    "--on": (READERS["on"], "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
+    "--on": (_read_as("on"), "DATE", "Taken within DATE: a year, a season, a month, a week or a day."),
     "--camera": (
-        READERS["camera"],
+        _read_as("camera"),
         "NAME",
         "Taken with this camera; part of the name is enough.",
     ),
     "--type": (
-        READERS["type"],
+        _read_as("type"),
         "TYPE",
         "image, text, or a file extension such as jpeg, png, heic or txt. Separate several with commas.",
     ),
-    "--min-width": (READERS["min-width"], "PIXELS", "At least this wide."),
-    "--min-height": (READERS["min-height"], "PIXELS", "At least this high."),
+    "--min-width": (_read_as("min-width"), "PIXELS", "At least this wide."),
+    "--min-height": (_read_as("min-height"), "PIXELS", "At least this high."),
     "--orientation": (
-        READERS["orientation"],
+        _read_as("orientation"),
         "|".join(ORIENTATIONS),
         "Wider than high, higher than wide, or square.",
     ),
     "--min-rating": (
-        READERS["min-rating"],
+        _read_as("min-rating"),
         "STARS",
         "Rated with at least so many stars, 1 to 5, in the picture or its XMP sidecar.",
     ),
     "--color-label": (
-        READERS["color-label"],
+        _read_as("color-label"),
         "COLOR",
         "With this color label of XMP, such as Red; of several, one must match.",
     ),
     "--near": (
-        READERS["near"],
+        _read_as("near"),
         "LAT,LON,KM",
         "Taken within KM kilometres of a place given in degrees: 48.86,2.35,20.",
     ),
     "--box": (
-        READERS["box"],
+        _read_as("box"),
         "S,W,N,E",
         "Taken between these degrees: south, west, north and east. A west beyond the east lies across the date line.",
     ),
     "--place": (
-        READERS["place"],
+        _read_as("place"),
         "NAME",
         "Taken in this country, region or city: Spain, Bavaria, Kyoto. `clipsearch index` finds their names by the GPS "
         "of pictures, with the extra places.",
     ),
     "--caption": (
-        READERS["caption"],
+        _read_as("caption"),
         "WORDS",
         "With all these words in the caption or the text. Also a phrase, '\"on the beach\"', or a beginning, 'dog*'.",
     ),
-    "--tag": (READERS["tag"], "NAME", "With exactly this tag; see `clipsearch tags`."),
+    "--tag": (_read_as("tag"), "NAME", "With exactly this tag; see `clipsearch tags`."),
     "--collection": (
-        READERS["collection"],
+        _read_as("collection"),
         "NAME",
         "In this collection; see `clipsearch collections`.",
     ),
@@ -212,7 +223,7 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
         "Named in this file, or on stdin for -: paths or ids of records, one per line or each followed by NUL.",
     ),
     "--where": (
-        READERS["where"],
+        _read_as("where"),
         "CONDITION",
         "With metadata that meets this: 'price<20', brand=acme, 'brand=[\"acme\",\"zoo\"]', title~beach; or a name "
         "alone, for any value. Operators: = != < <= > >= ~ (contains).",

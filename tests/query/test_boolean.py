@@ -4,14 +4,16 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import clipsearch
 from clipsearch import Filter, Indexed, Text, parse
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.fusion import SATURATED, TOLERATED
-from clipsearch.query.grouped import judge
-from clipsearch.query.resolving import Choice, Leaf, Sum, proposals, resolve
-from clipsearch.query.terms import Filtered
+from clipsearch.query.grouped import cosines, evidence, judge
+from clipsearch.query.resolving import Choice, Leaf, Sum, filters_of, proposals, resolve
+from clipsearch.query.terms import AllOf, AnyOf, Filtered, Query, Weighted
 from clipsearch.ranking import confidence, null_model
 from clipsearch.types import Modality
 from tests.support.cli import run_cli
@@ -270,3 +272,43 @@ def test_the_command_names_the_place_of_a_fault(engine):
     assert ran.code == 2 and "no term at column 17" in ran.err and not ran.out, ran
     ran = run_cli("query", json.dumps("(dog or"), "--library", str(engine.library.folder), "--json")
     assert ran.code == 0 and ran.json["query"] == '"(dog or"', ran
+
+
+names = st.sampled_from([Text("a"), Text("b"), Filtered(SEA), Filtered(EVEN)])
+
+
+def _sums(terms):
+    part = st.builds(Weighted, st.sampled_from([1.0, -1.0]), terms)
+    return st.lists(part, min_size=1, max_size=3).map(lambda parts: Query(tuple(parts)))
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(
+    _sums(
+        st.recursive(
+            names,
+            lambda terms: st.builds(AnyOf, st.tuples(_sums(terms), _sums(terms))) | st.builds(AllOf, _sums(terms)),
+            max_leaves=10,
+        )
+    )
+)
+def test_every_tree_is_judged_or_refused(query):
+    try:
+        resolved = resolve(query)
+    except InvalidInputError as error:
+        assert "says what not to find" in str(error) or "only filters" in str(error)
+        return
+    if resolved.tree is None:
+        return
+    wanted = np.array([each.weight > 0 for each in resolved.leaves])
+    assert wanted.any() and proposals(resolved.tree, wanted)
+    z = np.random.default_rng(0).normal(0, 3, (len(wanted), 8))
+    passes = {each: np.arange(8) % 3 == i for i, each in enumerate(dict.fromkeys(filters_of(resolved.tree)))}
+    judged = judge(resolved.tree, z, passes)
+    assert not np.isnan(judged.merit).any() and not np.isposinf(judged.merit).any()
+    assert np.isfinite(judge(resolved.tree, z).merit).all() and np.isfinite(judged.use).all()
+    fit = evidence(resolved.tree, z, passes, 9.0)
+    assert (np.isneginf(fit) == np.isneginf(judged.merit)).all() and not np.isnan(fit).any()
+    unit = np.eye(len(wanted), dtype=np.float32)
+    assert (np.abs(cosines(judged, z / 10, unit)) <= 1).all()
