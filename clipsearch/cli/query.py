@@ -164,4 +164,11 @@ def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answ
     """Answer in this process, and embed the query beside."""
     from clipsearch.cli.cold_start import open_for_one_query
 
-    return answer(open_for_one_query(folder, settings, text=asked.text, image=asked.image), asked)
+    text = asked.text
+    if text is not None and asked.options.understand:
+        from datetime import datetime
+
+        from clipsearch.query.understanding.understand import likely_words
+
+        text = likely_words(text, datetime.now())
+    return answer(open_for_one_query(folder, settings, text=text, image=asked.image), asked)

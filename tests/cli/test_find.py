@@ -92,7 +92,9 @@ def test_a_table_shows_dates_and_sizes_and_says_when_there_is_more(home):
     done = run_cli("find", "-k", "4", "--in", "photos", cwd=home)
     lines = done.out.decode().splitlines()
     assert [line.split()[0] for line in lines] == ["id", *(line.split()[0] for line in lines[1:])]
-    assert " 2024-07-02 12:00  64 x 48 " in lines[1] and lines[1].endswith("photos/new.jpg  city=Paris country=France region=Île-de-France")
+    assert " 2024-07-02 12:00  64 x 48 " in lines[1] and lines[1].endswith(
+        "photos/new.jpg  city=Paris country=France region=Île-de-France"
+    )
     assert "~2001-09-09" in lines[3] and lines[3].endswith("photos/walk.txt")
     assert done.err == ""
     done = run_cli("find", "-k", "1", cwd=home)
