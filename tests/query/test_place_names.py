@@ -65,6 +65,7 @@ def test_pictures_get_their_places_once_and_are_found_by_any_name(home, encoder,
     assert counts(index(home / "lib", encoder=encoder)) == {"unchanged": len(POINTS)}
 
 
+@pytest.mark.slow
 def test_what_was_indexed_without_the_extra_gets_places_at_the_next_run(home, encoder, monkeypatch):
     with monkeypatch.context() as without:
         without.setattr(gazetteer, "installed_version", lambda: None)
@@ -75,6 +76,7 @@ def test_what_was_indexed_without_the_extra_gets_places_at_the_next_run(home, en
     assert places_of(home, encoder)["gothic.jpg"]["city"] == "Barcelona"
 
 
+@pytest.mark.slow
 def test_a_picture_that_moves_gets_another_place_and_own_values_stay(home, encoder):
     index(home / "lib", home / "photos", encoder=encoder)
     with SearchEngine(Library(home / "lib"), encoder=encoder) as engine:
