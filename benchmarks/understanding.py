@@ -9,8 +9,8 @@ have coordinates, all a camera, and some tags. It is made here, indexed by the b
 by the extra `places`. A query counts if the words that remain, the period, and the pictures that places, tags and
 cameras each allow are those of the file. Intervals: 95 %, by Wilson.
 
-With `--captions`: out of how many captions, as they stand and in lower case, anything is lifted by the names of the same
-library, which also gets tags such as "Dog" and "Man"; all that is lifted is printed, for a person to judge.
+With `--captions`: out of how many captions, as they stand and in lower case, anything is lifted by the names of the
+same library, which also gets tags such as "Dog" and "Man"; all that is lifted is printed, for a person to judge.
 """
 
 import csv
