@@ -37,8 +37,8 @@ class Version:
         command = [COMMAND, "index", str(photos), "--model", "builtin-small", "--library", str(library or self.library)]
         return run(command, self.environment)[0]
 
-    def query(self):
-        command = [COMMAND, "query", "--no-cache", "a dog on a beach", "--library", str(self.library)]
+    def query(self, words):
+        command = [COMMAND, "query", "--no-cache", words, "--library", str(self.library)]
         return run(command, self.environment)[0]
 
 
@@ -46,6 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--query", default="a dog on a beach", metavar="WORDS")
     parser.add_argument("--pictures", type=int, help="index this many pictures; ask no queries")
     parser.add_argument("--unchanged", type=int, help="time runs over so many indexed pictures")
     given = parser.parse_args()
@@ -58,9 +59,9 @@ def main():
         for version in () if given.pictures else versions.values():
             version.index(folder / "photos")
             if not given.unchanged:
-                version.query()
+                version.query(given.query)
         tasks = {
-            "cold query": (given.rounds, lambda version, number: version.query()),
+            "cold query": (given.rounds, lambda version, number: version.query(given.query)),
             "indexing": (
                 max(3, given.rounds // 8),
                 lambda version, number: version.index(folder / "photos", version.library.with_name(f"again{number}")),

@@ -213,4 +213,11 @@ def _answer_here(asked: SearchRequest, folder: Path, settings: Settings) -> Answ
     from clipsearch.cli.cold_start import open_for_one_query
 
     image = None if asked.options.crop is not None else asked.image
-    return answer(open_for_one_query(folder, settings, text=asked.text, image=image), asked)
+    text = asked.text
+    if text is not None and asked.options.understand:
+        from datetime import datetime
+
+        from clipsearch.query.understanding.understand import likely_words
+
+        text = likely_words(text, datetime.now())
+    return answer(open_for_one_query(folder, settings, text=text, image=image), asked)

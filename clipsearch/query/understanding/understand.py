@@ -51,6 +51,14 @@ def understand_words(text: str, known: Known, now: datetime) -> Understood:
     return _combine(text, dates, sorted([*names, *cameras]))
 
 
+def likely_words(text: str, now: datetime) -> str | None:
+    """Return the words that will probably be left, as far as that can be told without a library; None for none.
+
+    What embeds the words beforehand guesses by it; where names are lifted too, that was in vain.
+    """
+    return _combine(text, find_periods(text, now), []).text or None
+
+
 def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> bool:
     """Tell whether a period is meant: a year alone must be one of the library, and not the number of something."""
     if not dated.is_bare:
