@@ -138,23 +138,21 @@ def test_a_filter_does_not_make_its_own_rows_the_measure(tmp_path):
     assert found.confident and len(found) == 60 and sum(hit.stands_out for hit in found) > 30
 
 
-@pytest.mark.parametrize("most", [20_000, 50])
-def test_k_is_filled_and_confidences_are_those_of_exact_search_on_every_page(tmp_path, monkeypatch, most):
+def test_k_is_filled_and_confidences_are_those_of_exact_search_on_every_page(tmp_path, monkeypatch):
     with SearchEngine(approximate(tmp_path)) as engine:
         first = engine.page(limit=1).items[0].id
         options = {"filters": Filter(ids=frozenset(range(first, first + 200))), "kind": "text"}
         exact = engine.search(vector=ASKED, k=300, **options)
+        known = {hit.item.id: hit.confidence for hit in exact}
         assert len(exact) == 200
-        monkeypatch.setattr("clipsearch.query.candidates.MAX_EXACT_ROWS", most)  # beyond it the index is asked
-        for offset, k in ((0, 10), (5, 100), (180, 20)):
-            page = engine.search(vector=ASKED, k=k, offset=offset, **options)
-            assert len(page) == k
-            if not offset:
-                assert page[0].confidence == pytest.approx(exact[0].confidence)
-            known = {hit.item.id: hit.confidence for hit in exact}
-            assert [hit.confidence for hit in page] == pytest.approx([known[hit.item.id] for hit in page])
-        batch = engine.search_batch(vectors=np.stack([ASKED, -ASKED]), k=10, **options)
-        assert [hit.confidence for hit in batch[0]] == pytest.approx([known[hit.item.id] for hit in batch[0]])
+        for most in (20_000, 50):  # rows that pass, beyond which the index is asked
+            monkeypatch.setattr("clipsearch.query.candidates.MAX_EXACT_ROWS", most)
+            for offset, k in ((0, 10), (5, 100), (180, 20)):
+                page = engine.search(vector=ASKED, k=k, offset=offset, **options)
+                assert len(page) == k
+                assert [hit.confidence for hit in page] == pytest.approx([known[hit.item.id] for hit in page])
+            batch = engine.search_batch(vectors=np.stack([ASKED, -ASKED]), k=10, **options)
+            assert [hit.confidence for hit in batch[0]] == pytest.approx([known[hit.item.id] for hit in batch[0]])
 
 
 def test_hits_that_are_left_decide_whether_an_answer_is_confident(crowd):
