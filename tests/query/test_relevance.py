@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipsearch
-from clipsearch import Filter, SearchEngine, Text
+from clipsearch import Filter, Indexed, SearchEngine, Text
 from clipsearch.ranking import is_identical, null_model
 from clipsearch.relevance import count_words, curve_of
 from clipsearch.types import Modality
@@ -123,6 +123,17 @@ def test_chance_has_as_many_tries_as_rows_pass_a_filter(crowd, kind):
     few, more = (crowd.engine.search(vector=ASKED, kind=kind, filters=_ids(crowd, n))[0] for n in (5, 100))
     assert few.confidence == more.confidence, "fewer rows than 100 do not stand out because they are few"
     assert [whole[0].log_evalue] * 2 == [few.log_evalue, more.log_evalue], "by which hits are ordered and cut"
+
+
+def test_so_it_has_for_several_terms_and_far_down(crowd):
+    first = crowd.engine.page(limit=1).items[0].id
+    terms, wanted = Indexed(first + 1) + Indexed(first + 2), _ids(crowd, 900)
+    whole = {hit.item.id: hit for hit in crowd.engine.search(terms, k=2_000)}
+    found = crowd.engine.search(terms, k=660, filters=wanted)
+    assert all(hit.confidence > whole[hit.item.id].confidence for hit in found[:5])
+    page = crowd.engine.search(terms, k=10, offset=650, filters=wanted)
+    assert [hit.item for hit in page] == [hit.item for hit in found[650:]]
+    assert [hit.confidence for hit in page] == pytest.approx([hit.confidence for hit in found[650:]])
 
 
 def test_a_filter_does_not_make_its_own_rows_the_measure(tmp_path):
