@@ -16,8 +16,10 @@ ECE is the expected calibration error over ten bins of equal width (Guo et al., 
 import argparse
 import json
 import re
-from dataclasses import astuple
+from dataclasses import astuple, replace
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import builtin_quality as quality
 import numpy as np
@@ -80,7 +82,12 @@ class Gallery:
         shipped = Projection.read(VARIANT)
         there, here = shipped.plain_texts(self._taught), self._fitted.plain_texts(self._taught)
         way = np.linalg.solve(there.T @ there + RIDGE * np.eye(there.shape[1]), there.T @ here)
-        return self._fitted.complete(shipped.unit_parts(MultilingualTower(2).run([text], VARIANT)) @ way)[0]
+        return self._fitted.complete(shipped.unit_parts(multilingual().run([text], VARIANT)) @ way)[0]
+
+
+@cache
+def multilingual():
+    return MultilingualTower(2)
 
 
 class Hits:
@@ -118,6 +125,39 @@ def judged_hits(gallery, part, judged):
         scores[number] = -1
         found.append(judge(gallery, scores, each, own, TYPICAL_WORDS, depth=10, bounded=True))
     yield found
+
+
+def filtered_hits(gallery, judged, leaves, depth):
+    """Yield, for each query by words to report, its first hits in ten random sets, by the library and by the set."""
+    rng = np.random.default_rng(leaves)
+    words = [each for each in judged if each["part"] == "report" and "query" in each]
+    spread = typical(gallery.generic @ gallery.pictures.T)
+    for each, row in zip(words, gallery.embed([each["query"] for each in words]), strict=True):
+        scores = gallery.pictures @ row
+        library = null_model(scores, len(scores), spread=spread)
+        known = np.isin(gallery.names, [*each["right"], *each["partly"], *each["wrong"]])
+        right, said, found = np.isin(gallery.names, each["right"]), count_words(each["query"]), []
+        for _ in range(10):
+            passing = rng.choice(len(scores), leaves, replace=False)
+            first = passing[np.argsort(-scores[passing], kind="stable")[:depth]]
+            first = first[known[first]]
+            if len(first):
+                counts = (library, replace(library, rows=counted_rows(leaves)))
+                found.append([Hits(scores[first], right[first], seen, said) for seen in counts])
+        if found:
+            yield found
+
+
+def measure_filtered(gallery, judged, curve):
+    """Yield rows of hits that random filters leave."""
+    for leaves, depth in ((100, 5), (20, 1)):
+        found = [*filtered_hits(gallery, judged, leaves, depth)]
+        answers = [SimpleNamespace(right=np.concatenate([own.right for _, own in each])) for each in found]
+        before = [np.concatenate([library.before() for library, _ in each]) for each in found]
+        after = [np.concatenate([own.after(curve) for _, own in each]) for each in found]
+        for way, chances in (("before", before), ("after", after)):
+            what = f"words, first {depth} of {leaves} pictures that pass"
+            yield {"asked": what, "confidence": way, "queries": len(found), **measure(chances, answers)}
 
 
 def judge(gallery, scores, verdicts, spread, words, depth=DEPTH, bounded=False):
@@ -197,10 +237,12 @@ def measure(chances, hits):
     """Return what a table shows of the confidences of each query's hits."""
     right = [each.right.astype(float) for each in hits]
     rng = np.random.default_rng(0)
+    gaps = np.array([np.histogram(c, 10, (0, 1), weights=c - y)[0] for c, y in zip(chances, right, strict=True)])
+    counts = np.array([*map(len, right)])
     samples = []
     for _ in range(2000):
         chosen = rng.integers(0, len(hits), len(hits))
-        samples.append(calibration_error(*(np.concatenate([of[i] for i in chosen]) for of in (chances, right))))
+        samples.append(np.abs(gaps[chosen].sum(0)).sum() / counts[chosen].sum())
     low, high = np.quantile(samples, [0.025, 0.975])
     all_chances, all_right = np.concatenate(chances), np.concatenate(right)
     row = {"hits": len(all_right), "right": f"{all_right.mean():.0%}"}
@@ -253,8 +295,8 @@ def main():
     for half, part in enumerate(PARTS):
         gallery = Gallery(known, half, tower)
         words, pictures = judged_hits(gallery, part, judged)
-        found[part] = dict(zip(SHOWN, (words, caption_hits(gallery, half)[0], pictures), strict=False))
-        found[part]["image", "text"] = caption_hits(gallery, half)[1]
+        of_words, of_pictures = caption_hits(gallery, half)
+        found[part] = dict(zip(SHOWN, (words, of_words, pictures, of_pictures), strict=True))
     rows, curves = [], {}
     for (asked, modality), name in SHOWN.items():
         what = {"gap": (asked, modality) == ("text", "image"), "words": asked == "text"}
@@ -275,6 +317,9 @@ def main():
             if given.plot:
                 right = np.concatenate([each.right for each in hits])
                 draw([(way, np.concatenate(of), right) for way, of in ways.items()], given.plot)
+    for row in measure_filtered(gallery, judged, curve_of("text", Modality.IMAGE)):
+        rows.append(row)
+        print(row, flush=True)
     write_result("judged", {"curves": curves, "rows": rows})
 
 

@@ -134,8 +134,8 @@ class EngineSearches:
             text: Words, or a query of terms such as `Text("horse") + Text("stripes")`; its own items are not hits.
             image: A path, a URL (http or https), or a Pillow image.
             vector: One vector of numbers, shape (dim,), of any length but zero; or several, (n, dim).
-            kind: What the vector was made from, `text` or `image`: its hits and confidences are then those of the text
-                (with `hybrid=False`) or picture. None if that is unknown.
+            kind: What the vector was made from, `text` or `image`: its hits and confidences are then those of a text of
+                two words (with `hybrid=False`) or of the picture. None if that is unknown.
             k: How many hits are returned at most. An item is one hit, by its part that matches best.
             offset: How many of the best hits are passed over; ranks go on after it.
             modality: `image`, `text`, or None or `any` for both in one ranking.

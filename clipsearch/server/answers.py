@@ -56,7 +56,7 @@ class Hit(_Open):
     modality: str = Field(description="What matched: a picture, or words.")
     item_modality: str
     score: float = Field(description="Cosine of the query and the match.")
-    confidence: float | None = Field(description="Chance that nothing unrelated scores as high; null if unknown.")
+    confidence: float | None = Field(description="Chance that the hit is right; null if unknown.")
     part: Part | None = Field(description="The words that matched; null for a picture.")
     caption: str | None
     metadata: dict[str, Any]
