@@ -25,7 +25,7 @@ import clipsearch
 from clipsearch.query.diversity import POOL, SHARE, diversify, likenesses
 
 SHOTS, FIRST = 8, 10
-SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def make_bursts(folder: Path, names: list[str], target: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.cli import run_cli
 from tests.support.joined import fill, records
 from tests.support.pictures import noise_picture
 
-COUNT = 100
+COUNT = 60
 
 
 @pytest.fixture(scope="module")
