@@ -14,6 +14,7 @@ from clipsearch.config import Settings
 from clipsearch.errors import PictureError
 from clipsearch.gallery.tiles import Tile, map_tiles, read_thumbnail
 from clipsearch.paths import printable
+from clipsearch.present import explain
 from clipsearch.types import PartPosition
 
 _SIDE = 400
@@ -88,8 +89,31 @@ def _item(tile: Tile, settings: Settings) -> str:
     return (
         f"<li>\n{seen}\n"
         f'<div class="said"><p>{_text(tile.name)}</p>\n<p class="faint">{_text(" · ".join(tile.figures.split()))}</p>\n'
-        f'<p class="faint">{_text(printable(tile.path))}</p></div>\n</li>'
+        f'<p class="faint">{_text(printable(tile.path))}</p>{_explained(tile)}</div>\n</li>'
     )
+
+
+def _explained(tile: Tile) -> str:
+    """Return why a hit stands where it does, to be opened; the words that match are marked."""
+    if tile.explanation is None:
+        return ""
+    bare = {**tile.explanation, "words": ()}
+    lines = [_text(line) for line in explain(bare)]
+    lines += [
+        f"{_text(match['source'])}: {_marked(match['text'], match['spans'])}" for match in tile.explanation["words"]
+    ]
+    written = "".join(f"<p>{line}</p>" for line in lines)
+    return f'\n<details class="faint"><summary>Why it is here</summary>{written}</details>'
+
+
+def _marked(text: str, spans: Sequence[Sequence[int]]) -> str:
+    text = "".join(" " if c.isspace() else c for c in text)  # line ends at the edges of words would be lost
+    parts, end = [], 0
+    for start, after in spans:
+        if start >= end:
+            parts.append(f"{_text(text[end:start])}<mark>{_text(text[start:after])}</mark>")
+            end = after
+    return "".join(parts) + _text(text[end:])
 
 
 def _seen(tile: Tile, settings: Settings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ class Tile:
 
     path: as the JSON form of an answer has it; of a record maybe a URL. passage: what matched of a text; None for a
     picture. score, confidence: as in `Hit`; None for a hit without one. position: of a part of a film or a document.
+    explanation: in its JSON form, if there is one.
     """
 
     rank: int
@@ -45,6 +46,7 @@ class Tile:
     confidence: float | None = None
     passage: str | None = None
     position: PartPosition | None = None
+    explanation: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @property
     def is_file(self) -> bool:
@@ -68,7 +70,15 @@ class Tile:
 def to_tiles(hits: Sequence[Mapping[str, Any]]) -> list[Tile]:
     """Make tiles of hits in their JSON form (`present.to_payload`)."""
     return [
-        Tile(hit["rank"], hit["path"], hit.get("score"), hit.get("confidence"), _passage(hit), _position(hit))
+        Tile(
+            hit["rank"],
+            hit["path"],
+            hit.get("score"),
+            hit.get("confidence"),
+            _passage(hit),
+            _position(hit),
+            hit.get("explanation"),
+        )
         for hit in hits
     ]
 

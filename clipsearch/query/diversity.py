@@ -21,7 +21,7 @@ from clipsearch.types import Hit, Modality
 POOL = 100
 """How many of the best hits change places among each other: up to the last of these that is confident."""
 
-SHARE = 0.5
+SHARE = 0.2
 """How much relevance counts against likeness: lambda."""
 
 _PARTS = 64

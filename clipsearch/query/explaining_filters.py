@@ -11,7 +11,7 @@ from clipsearch.filtering import Filter, to_values
 MAX_SHOWN = 120
 """Characters of a value."""
 
-_SIGNS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "contains": "~"}
+_SIGNS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "contains": "~", "nin": "not in"}
 _COMBINED = ("all_of", "any_of", "none_of")
 
 

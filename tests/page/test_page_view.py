@@ -76,6 +76,19 @@ def test_zoom_by_key_wheel_and_double_click(visit, address):
     until(page, f"{SCALE} === 1")
 
 
+def test_the_full_view_explains_a_hit_of_a_search_but_no_item_of_a_list(visit, address):
+    page = visit(address)
+    viewer = open_tile(page)
+    viewer.get_by_text("1 of").wait_for()
+    assert viewer.get_by_text("Why it is here").count() == 0
+    page = visit(f"{address}/?q=beach")
+    viewer = open_tile(page)
+    viewer.get_by_text("Why it is here").click()
+    viewer.get_by_text("Above the next:").wait_for()
+    assert viewer.locator("details mark").first.inner_text().lower() == "beach"
+    assert "place 1" in viewer.locator("details").inner_text()
+
+
 def test_more_like_this_from_the_full_view(visit, address):
     page = visit(address)
     open_tile(page, 2)

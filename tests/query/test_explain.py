@@ -19,7 +19,7 @@ from tests.support.cli import run_cli
 from tests.support.joined import fill, records
 from tests.support.pictures import noise_picture
 
-COUNT = 100
+COUNT = 60
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_words_are_marked_in_the_text_that_has_them():
 def test_filters_are_said_in_words():
     wanted = Filter(cameras=("canon",), where={"price": {"ge": 2, "lt": 9}, "brand": ["a", "b"]}, min_rating=4)
     assert describe(wanted & ~Filter(tags=("sea",))) == (
-        "cameras: canon", "min rating: 4", "price >= 2", "price < 9", "brand = a, b", "not (tags: sea)",
+        "cameras: canon", "min rating: 4", "price >= 2", "price < 9", "brand in a, b", "not (tags: sea)",
     )  # fmt: skip
     assert describe(Filter(tags=("a",)) | Filter(tags=("b",))) == ("(tags: a) or (tags: b)",)
     assert describe(Filter()) == ()

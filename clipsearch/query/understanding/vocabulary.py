@@ -118,7 +118,8 @@ ORDINARY = frozenset(
     "goes hoorn lisse oss battle hope bend erie gary independence normal orlando troy ithaca providence eureka "
     "concord liberty paradise monaco malta cyprus ham man mull skye iona bar budva pest nancy lorient nantes die "
     "grasse rust wien "
-    "gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford bristol berkeley manchester "
+    "gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford bristol berkeley "
+    "manchester "
     # what people keyword
     "adult airplane airport animal animals apple architecture art baby bag ball beach bed beer bench bicycle bike bird "
     "birds birthday black blue boat boats body book books bottle box boy boys bread breakfast bridge brown building "

@@ -22,7 +22,7 @@ export function createDetails(ctx) {
       confidence(item), facts(item),
       path(item, ctx), place(item, ctx), createTagEditor(ctx, item),
       words(t("caption"), item.caption), words(t("recognised"), item.recognised?.map((line) => line.text).join("\n")),
-      words(t("text"), item.text), copies(item, ctx), metadata(item));
+      words(t("text"), item.text), copies(item, ctx), metadata(item), why(item, ctx));
   }
 
   // Whether tags can be changed may be known only after an item is shown.
@@ -87,6 +87,35 @@ function metadata({ metadata }) {
   if (!entries.length) return null;
   const rows = entries.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value))]);
   return section(t("metadata"), h("dl", { class: "facts" }, rows));
+}
+
+/** Why a hit stands where it does, asked for when it is opened. */
+function why({ id }, { store }) {
+  const { results } = store.get();
+  const position = results?.isRanked ? results.positionOf(id) : -1;
+  if (position < 0) return null;
+  const body = h("div", { class: "words" });
+  const ontoggle = async () => fill(body, await results.explain(position).then(explained, (problem) => problem.message));
+  return h("details", { class: "detail", ontoggle }, h("summary", {}, t("why")), body);
+}
+
+function explained({ terms, words, filters, above_next: reason }) {
+  return [
+    ...terms.map((term) => h("p", {}, [
+      `${term.weight < 0 ? "− " : ""}${term.term}`, term.score.toFixed(3),
+      term.confidence !== null && formatPercent(term.confidence), t("placed", { n: term.place }),
+    ].filter(Boolean).join(" · "))),
+    ...words.map(({ text, spans }) => h("p", {}, marked(text, spans))),
+    filters.length > 0 && h("p", {}, filters.join("; ")), reason && h("p", {}, `${t("above")} ${reason}`),
+  ];
+}
+
+/** Mark words in a text; places count characters, not UTF-16. */
+function marked(text, spans) {
+  const letters = [...text];
+  const part = (start, end) => letters.slice(start, end).join("");
+  return spans.flatMap(([start, end], i) => [part(spans[i - 1]?.[1] ?? 0, start), h("mark", {}, part(start, end))])
+    .concat(part(spans.at(-1)[1]));
 }
 
 function section(title, ...rest) {

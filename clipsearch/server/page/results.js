@@ -110,6 +110,15 @@ export class Results {
     return this._load(offset, count);
   }
 
+  /**
+   * Say why a hit stands where it does.
+   * @param {number} position
+   * @returns {Promise<object>} rejects with a Problem
+   */
+  async explain(position) {
+    return (await this._load(position, 1, undefined, true)).items[0].explanation;
+  }
+
   /** @param {number} index of a block that nobody waits for any more */
   giveUp(index) {
     this._pending.get(index)?.abort.abort();

@@ -46,8 +46,8 @@ function find(api, filters) {
 
 function rank(api, terms, common, picture, understand) {
   const query = toQuery(terms, understand);
-  return async (offset, k, signal) => {
-    const options = { ...common, k, offset };
+  return async (offset, k, signal, explain) => {
+    const options = { ...common, k, offset, ...(explain && { explain }) };
     const found = await (picture
       ? api.post("/v1/search/image", toForm(picture, terms, options), { signal })
       : api.post("/v1/search", { ...query, ...options }, { signal }));
