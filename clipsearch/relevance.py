@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from clipsearch.types import Modality
 
+LIKELY = 0.5
+"""From this chance on, a hit is as likely right as wrong."""
+
 TYPICAL_WORDS = 2.0
 """The content words that are assumed of a query whose words are unknown, such as a vector."""
 

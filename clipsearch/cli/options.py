@@ -111,7 +111,7 @@ def order_options(command: F) -> F:
         type=click.Choice(SORTS),
         default=SORTS[0],
         show_default=True,
-        help="Sort the confident matches by this, and leave out the others.",
+        help="Sort the matches of 50 % and more by this, and leave out the others.",
     )(command)
 
 

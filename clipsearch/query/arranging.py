@@ -16,13 +16,14 @@ from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.diversity import POOL, diversify
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Ranking
-from clipsearch.ranking import CONFIDENT, counted_rows
+from clipsearch.ranking import counted_rows
+from clipsearch.relevance import LIKELY
 from clipsearch.sorting import RELEVANCE, sort_items
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
 SORTED = 1000
-"""Of so many hits, the best ones, those that are confident are sorted."""
+"""Of so many hits, the best ones, those that are likely right are sorted."""
 
 
 def fill_arranged(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, options: SearchOptions) -> list[Ranking]:
@@ -34,7 +35,7 @@ def fill_arranged(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, opt
     depth = SORTED if is_sorted else max(POOL, options.end)
     cutoff = options.cutoff
     if is_sorted and cutoff.confidence is None:
-        cutoff = replace(cutoff, confidence=CONFIDENT)
+        cutoff = replace(cutoff, confidence=LIKELY)
     order = partial(_sorted, snapshot, options.sort) if is_sorted else partial(diversify, snapshot)
     return [_arranged(found, snapshot, options, depth, cutoff, order) for found in fetch(depth)]
 

@@ -62,7 +62,7 @@ class SearchOptions:
         suggest: Say, where nothing is confident, what else would find something.
         kind: What a vector was made from, `text` or `image`; None if that is unknown. For queries by vector only.
         crop: The part of a picture that is searched by, as `Crop.read` takes it; None for all of it.
-        sort: `relevance`, or what the confident hits are sorted by instead; one of `SORTS`.
+        sort: `relevance`, or what hits of a confidence of at least 0.5 are sorted by instead; one of `SORTS`.
         diverse: Put hits that are unlike those before them first, among the best.
         explain: Say of each hit why it stands where it does.
         understand: Lift dates, places, tags and cameras out of the words of a text, as `SearchEngine.understand` does.

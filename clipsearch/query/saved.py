@@ -25,7 +25,7 @@ from clipsearch.query.parser import parse
 from clipsearch.query.saved_options import check_counts, option_values, read_options
 from clipsearch.query.terms import Picture, Query, Term, as_query
 from clipsearch.query.validation import as_floats, read_single, read_vectors
-from clipsearch.ranking import CONFIDENT
+from clipsearch.relevance import LIKELY
 from clipsearch.store import searches
 from clipsearch.store.library import Library
 from clipsearch.store.searches import Arrived, Mark, StoredSearch
@@ -164,10 +164,10 @@ def read_mark(written: object) -> tuple[str, Mark]:
 
 
 def _only_new(options: SearchOptions, found: Arrived) -> SearchOptions:
-    """Return options that allow what is new alone, and hits that stand out, unless the search says how sure."""
+    """Return options that allow what is new alone, and hits that are likely right, unless the search says how sure."""
     new = Filter(ids=found.ids)
     filters = new if options.filters is None else options.filters & new
-    least = CONFIDENT if options.min_confidence is None and options.min_score is None else options.min_confidence
+    least = LIKELY if options.min_confidence is None and options.min_score is None else options.min_confidence
     return replace(options, offset=0, filters=filters, min_confidence=least)
 
 

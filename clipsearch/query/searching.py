@@ -150,7 +150,7 @@ class EngineSearches:
             suggest: Where nothing is confident, put into `suggestions` of the answer what else would find something.
             crop: The part of `image` to search by: left, top, width and height from 0 to 1 of the upright picture's
                 width and height, or a str such as `120,80,400,300px`. None for all of it.
-            sort: Sort the confident hits by `taken`, `name`, `size` or `rating`, and leave out the rest.
+            sort: Sort the hits of at least `min_confidence`, else of 0.5, by `taken`, `name`, `size` or `rating`.
             diverse: Put hits first that are unlike the ones before them.
             explain: Give each hit an `explanation`: why it stands where it does.
             understand: Lift what is certainly a filter out of the words of `text`, a str: see `understand`. Where no

@@ -135,7 +135,7 @@ class Options(_Closed):
     sort: Annotated[
         Literal["relevance", "taken", "name", "size", "rating"],
         Field(
-            description="Sort the hits of at least `min_confidence`, else of 0.75, by a value, and leave out others."
+            description="Sort the hits of at least `min_confidence`, else of 0.5, by a value, and leave out others."
         ),
     ] = "relevance"
     diverse: bool = Field(default=False, description="Put hits first that are unlike the ones before them.")
