@@ -42,7 +42,7 @@ class SavedRun(BaseModel):
 
     new: bool = Field(
         default=False,
-        description="Only matches of at least 0.5 that came to the library, or changed, since the `mark` of the search.",
+        description="Only matches of at least 0.5 that came, or changed, since the `mark` of the search.",
     )
     k: forms.Count | None = Field(default=None, description="Null for what was saved.")
     offset: forms.Offset | None = Field(default=None, description="Null for what was saved. Not with `new`.")
