@@ -65,7 +65,12 @@ class GroupRanker:
     def rank(self, found: Sequence[Candidates]) -> ScoredRows:
         """Rank candidates, best first; what no filter allows is left out."""
         lists = [_rank(self._snapshot, self._query, self._tree, each) for each in found]
-        return merge_modalities(lists, adds_up=not any(self._query.pictures))
+        return merge_modalities(lists, adds_up=self.adds_up)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether picture and caption of an item add up, see `merge_modalities`."""
+        return not any(self._query.pictures)
 
 
 def _batches(snapshot: Snapshot, query: EmbeddedQuery, tree: Sum, filters: Filter | None) -> Iterator[QueryBatch]:
