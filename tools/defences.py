@@ -122,8 +122,15 @@ DEFENCES = (
     _server(
         "no path in a query",
         "routes/search.py",
-        "if isinstance(part.term, terms.Picture) and not (allow_urls and _is_web(part.term.source)):",
+        "if isinstance(term, terms.Picture) and not (allow_urls and _is_web(term.source)):",
         "if False:",
+        "names_no_file",
+    ),
+    _server(
+        "no path in a group of a query",
+        "routes/search.py",
+        "    for term in query.leaves():\n        if has_upload",
+        "    for term in (part.term for part in query):\n        if has_upload",
         "names_no_file",
     ),
     _server(

@@ -159,7 +159,8 @@ async def test_a_link_of_another_site_leads_to_the_page_only(engine):
 async def test_a_query_names_no_file_and_no_address(engine, pictures, web):
     secret = str(pictures / "sea" / "p001.jpg")
     async with inside(engine) as client:
-        for query in (f"image:{secret}", secret, "./p.jpg", web.url("/a.jpg"), f"cat - {secret}"):
+        hidden = f'"a" or "b" and not (c and image:"{secret}")'
+        for query in (f"image:{secret}", secret, "./p.jpg", web.url("/a.jpg"), f"cat - {secret}", hidden):
             answer = await client.post("/v1/search", json={"query": query})
             assert answer.status_code == 422 and "does not read" in answer.json()["detail"], query
         answer = await client.post("/v1/search", json={"image_url": web.url("/a.jpg")})
