@@ -113,10 +113,8 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
-        sort: str = "relevance",
-        diverse: bool = False,
-        explain: bool = False,
-    ) -> Results | list[Results]:
+        sort: str = "relevance", diverse: bool = False, explain: bool = False,
+    ) -> Results | list[Results]:  # fmt: skip
         """Find the best matches of one query: a text, a picture or a vector.
 
         Args:
