@@ -103,12 +103,12 @@ def main() -> None:
             found = list(answers_of(engine, [query for query, _ in asked], names))
     rows = []
     for way in found[0][0]:
-        halves = []
+        both = []
         for half in (slice(0, None, 2), slice(1, None, 2)):
-            halves.append(measure([shown[way] for shown, _ in found[half]], [right for _, right in asked[half]]))
-        row = {"way": way + (", clipsearch" if way == f"lambda {SHARE}" else ""), **halves[1]}
+            both.append(measure([shown[way] for shown, _ in found[half]], [right for _, right in asked[half]]))
+        row = {"way": way + (", clipsearch" if way == f"lambda {SHARE}" else ""), **both[1]}
         row["likeness"] = round(float(np.mean([alike[way] for _, alike in found[1::2]])), 2)
-        row["chosen_on"] = halves[0]["different_right"]
+        row["chosen_on"] = both[0]["different_right"]
         rows.append(row)
         print(row, flush=True)
     write_result("diverse", {"queries": len(asked), "share": SHARE, "shots": SHOTS, "rows": rows})

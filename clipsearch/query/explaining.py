@@ -88,7 +88,7 @@ class Step:
             return self.meaning_places
         return _places(fuse_words(self.by_meaning, self.trace.keywords.ids, self.words_worth).items)
 
-    def rows_of(self, item: int) -> list[int]:
+    def places_of_rows(self, item: int) -> list[int]:
         """Return where in `by_meaning` the rows of an item are, the one that counts most first."""
         at: list[int] = np.flatnonzero(self.by_meaning.items == item).tolist()
         return at
@@ -143,7 +143,7 @@ class _Explainer:
         step = self._steps[number]
         order = step.orders[item]
         words_place = step.words_places.get(item)
-        rows = step.rows_of(item)
+        rows = step.places_of_rows(item)
         rows.sort(key=lambda at: step.by_meaning.key(at)[0] is not hit.modality)
         return Explanation(
             terms=self._terms.judge(step.by_meaning, rows),

@@ -121,13 +121,9 @@ class EngineSearches:
         min_confidence: float | None = None,
         min_score: float | None = None,
         cut: bool = False,
-        suggest: bool = False,
-        crop: Written | None = None,
-        sort: str = "relevance",
-        diverse: bool = False,
-        explain: bool = False,
-        understand: bool = False,
-    ) -> Results | list[Results]:
+        suggest: bool = False, crop: Written | None = None, understand: bool = False,
+        sort: str = "relevance", diverse: bool = False, explain: bool = False,
+    ) -> Results | list[Results]:  # fmt: skip
         """Find the best matches of one query: a text, a picture or a vector.
 
         Args:

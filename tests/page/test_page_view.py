@@ -81,11 +81,11 @@ def test_the_full_view_explains_a_hit_of_a_search_but_no_item_of_a_list(visit, a
     viewer = open_tile(page)
     viewer.get_by_text("1 of").wait_for()
     assert viewer.get_by_text("Why it is here").count() == 0
-    page = visit(f"{address}/?q=beach")
+    page = visit(f"{address}/?q=bicycle")
     viewer = open_tile(page)
     viewer.get_by_text("Why it is here").click()
     viewer.get_by_text("Above the next:").wait_for()
-    assert viewer.locator("details mark").first.inner_text().lower() == "beach"
+    assert viewer.locator("details mark").first.inner_text().lower() == "bicycle"
     assert "place 1" in viewer.locator("details").inner_text()
 
 

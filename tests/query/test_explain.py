@@ -85,8 +85,8 @@ def test_the_order_follows_from_the_explanations_alone(engine, name):
         by_order = sorted(known, key=lambda item: known[item].order_place)
         values = [np.inf if known[item].order is None else known[item].order for item in by_order]
         assert values == sorted(values, reverse=True)
-        standing = [item for item in known if picture_worth(known[item]) > 0]
-        promised = sorted(standing, key=lambda item: (-picture_worth(known[item]), -known[item].terms[0].score))
+        outstanding = [item for item in known if picture_worth(known[item]) > 0]
+        promised = sorted(outstanding, key=lambda item: (-picture_worth(known[item]), -known[item].terms[0].score))
         kinds = {term.modality for each in known.values() for term in each.terms}
         composed = len({term.term for each in known.values() for term in each.terms}) > 1
         by_meaning = sorted(known, key=lambda item: known[item].meaning_place)
