@@ -17,6 +17,7 @@ CASES = (
     "text_corpus",
     "indexing",
     "records",
+    "export",
     "datasets",
     "full_text",
     "slopes",

@@ -176,13 +176,15 @@ def check_target(folder: Path, overwrite: bool) -> None:
         raise InvalidInputError(f"The folder {folder.parent} for the export does not exist. Make it first.")
     if not os.path.lexists(folder):
         return
-    if folder.is_symlink() or not is_export(folder) or {each.name for each in folder.iterdir()} - _NAMES:
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    names = {each.name for each in folder.iterdir()} if is_folder else set()
+    if not is_folder or (names and (names - _NAMES or not is_export(folder))):
         raise InvalidInputError(
             f"{folder} is there, and is not an export alone, so it is not overwritten. Name another folder."
         )
     if not overwrite:
         raise InvalidInputError(
-            f"{folder} holds an export. Name another folder, or replace it: --force (in Python: overwrite=True)"
+            f"{folder} is there. Name another folder, or replace it: --force (in Python: overwrite=True)"
         )
 
 

@@ -255,13 +255,17 @@ def test_a_folder_that_is_there_is_kept_unless_it_is_an_export_to_replace(small,
         run = lambda name, **more: exporting.export_library(library, tmp_path / name, **more)  # noqa: E731
         run("out")
         before = (tmp_path / "out" / "items.jsonl").read_bytes()
-        with pytest.raises(InvalidInputError, match="holds an export"):
+        with pytest.raises(InvalidInputError, match="replace it: --force"):
             run("out", table="csv")
         assert (tmp_path / "out" / "items.jsonl").read_bytes() == before
         run("out", table="csv", overwrite=True)
         assert not (tmp_path / "out" / "items.jsonl").exists() and (tmp_path / "out" / "items.csv").exists()
         (tmp_path / "out" / "mine.txt").write_text("keep")
         (tmp_path / "other").mkdir()
+        run("other", overwrite=True, filters=Filter(tags=["nowhere"]))  # an empty folder is no loss
+        assert sorted(os.listdir(tmp_path / "other")) == ["items.jsonl", "manifest.json", "vectors.jsonl"]
+        import_export(tmp_path / "nothing", tmp_path / "other")
+        (tmp_path / "other" / "manifest.json").unlink()
         os.symlink(tmp_path / "out", tmp_path / "link")
         for name in ("out", "other", "link"):
             with pytest.raises(InvalidInputError, match="is not an export alone"):
@@ -271,7 +275,7 @@ def test_a_folder_that_is_there_is_kept_unless_it_is_an_export_to_replace(small,
         with pytest.raises(InvalidInputError, match="no format 'xml'"):
             run("new", table="xml")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "nothing", "other", "out"]
 
 
 @pytest.mark.parametrize("step", range(5))
