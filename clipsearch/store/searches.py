@@ -73,8 +73,8 @@ class Mark:
         numbers = [*(values[name] for name in _NUMBERS), *_listed(values["shown"]), *_listed(values["changed"])]
         if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
             raise _invalid("Its mark has a value that is no id or count.")
-        given: dict[str, Any] = {**values, "shown": tuple(values["shown"]), "changed": tuple(values["changed"])}
-        return cls(**given)
+        made: dict[str, Any] = {**values, "shown": tuple(values["shown"]), "changed": tuple(values["changed"])}
+        return cls(**made)
 
 
 def _listed(value: object) -> list[Any]:
