@@ -18,7 +18,7 @@ from clipsearch.query.understanding.gate import MAX_LENGTH, may_hold_filter
 from clipsearch.query.understanding.library_names import LibraryNames
 from clipsearch.query.understanding.names import MAX_RUNS, find_runs
 from clipsearch.query.understanding.tokens import tokenize
-from clipsearch.query.understanding.understand import understand_words
+from clipsearch.query.understanding.understand import likely_words, understand_words
 from clipsearch.query.understanding.understood import Understood
 from clipsearch.store import tags
 from clipsearch.store.library import Library
@@ -299,6 +299,22 @@ def test_many_tags_are_not_read(tmp_path, encoder):
     assert any("ix_tags_folded" in step and "SEARCH" in step for step in plan), plan
     assert not any("SCAN tags" in step for step in plan), plan
     library.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a dog in Spain", "a dog"),
+        ("a dog with Anna, July 2023", "a dog"),
+        ("a dog", "a dog"),
+        ("Anna's cake 2020", "cake"),
+        ("rain taken with my Nikon", "rain"),
+        ("Skater in the air", "Skater in the air"),
+        ("photos from Spain", None),
+    ],
+)
+def test_the_words_to_embed_beforehand_are_guessed_without_a_library(text, left):
+    assert likely_words(text, NOW) == left
 
 
 def test_periods_end_where_the_next_begins(understand):

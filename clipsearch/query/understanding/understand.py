@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from clipsearch.filtering import Filter
@@ -54,9 +54,39 @@ def understand_words(text: str, known: Known, now: datetime) -> Understood:
 def likely_words(text: str, now: datetime) -> str | None:
     """Return the words that will probably be left, as far as that can be told without a library; None for none.
 
-    What embeds the words beforehand guesses by it; where names are lifted too, that was in vain.
+    What embeds the words beforehand guesses by it: a name counts where a word leads to it, as in "with Anna".
     """
-    return _combine(text, find_periods(text, now), []).text or None
+    tokens, dates = tokenize(text), find_periods(text, now)
+    runs = find_runs(tokens, [(each.start, each.end) for each in dates], text)
+    known = _AnyName(text)
+    found = [*find_cameras(runs, tokens, text, known), *find_names(runs, known)]
+    led = [each for each in found if text[each.start : each.end] != each.name]
+    return _combine(text, dates, sorted(led)).text or None
+
+
+class _AnyName:
+    """The names of a library that has every name of a text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def tags(self, names: Iterable[str]) -> dict[str, str]:
+        """Return those of one word, written as names are."""
+        return {name: name.title() for name in names if name.isalpha()}
+
+    def places(self, name: str) -> Sequence[_AnyName]:
+        """Return one place for each name."""
+        return (self,)
+
+    def cameras(self) -> Sequence[str]:
+        """Return one that has all words."""
+        return (self._text,)
+
+    def has_taken(self, year: int) -> bool:
+        """Return True."""
+        return True
+
+    is_main = False
 
 
 def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> bool:

@@ -117,9 +117,8 @@ ORDINARY = frozenset(
     "niger togo benin lima male rim bergen halle stein worms speyer singen siegen fulda weimar san santa best ede "
     "goes hoorn lisse oss battle hope bend erie gary independence normal orlando troy ithaca providence eureka "
     "concord liberty paradise monaco malta cyprus ham man mull skye iona bar budva pest nancy lorient nantes die "
-    "grasse rust wien "
-    "gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford bristol berkeley "
-    "manchester "
+    "grasse rust wien gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford "
+    "bristol berkeley manchester "
     # what people keyword
     "adult airplane airport animal animals apple architecture art baby bag ball beach bed beer bench bicycle bike bird "
     "birds birthday black blue boat boats body book books bottle box boy boys bread breakfast bridge brown building "
