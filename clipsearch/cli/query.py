@@ -141,7 +141,7 @@ def query(
     terms = None if composed is None else str(composed)
     if shape == "table" if suggesting is None else suggesting:
         options = replace(options, suggest=True)
-    if text is not None and not plain and not words[0].startswith("text:") and may_hold_filter(text):
+    if not plain and may_hold_filters(words, text):
         options = replace(options, understand=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
@@ -180,6 +180,11 @@ def print_answer(given: Answer, shape: str) -> None:
     for remark in given.notes:
         note(remark)
     write_shaped(given.out, shape)
+
+
+def may_hold_filters(words: tuple[str, ...], text: str | None) -> bool:
+    """Tell whether the words of a query may be about dates, places and names, as far as that takes no time."""
+    return text is not None and not words[0].startswith("text:") and may_hold_filter(text)
 
 
 def read_query(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import library_option, note, read_settings, search_options
-from clipsearch.cli.query import query, read_query
+from clipsearch.cli.query import may_hold_filters, query, read_query
 from clipsearch.cli.remote import server_options
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
@@ -17,7 +17,7 @@ from clipsearch.query.options import SearchOptions
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
 
-_QUERY = {"words", "image", "like", "unlike", "negate"}
+_QUERY = {"words", "image", "like", "unlike", "negate", "plain"}
 
 
 def _save(
@@ -26,6 +26,7 @@ def _save(
     image: str | None,
     like: tuple[int, ...],
     unlike: tuple[int, ...],
+    plain: bool,
     options: SearchOptions,
     library: str | None,
     server: Client | None,
@@ -46,6 +47,8 @@ def _save(
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch save cats "a cat"')
     text, picture, composed = read_query(words, image, like, unlike)
+    if not plain and may_hold_filters(words, text):
+        options = replace(options, understand=True)
     given = {each.name: getattr(options, each.name) for each in fields(options)}
     asked = text if composed is None else composed
     if server is not None:

@@ -55,13 +55,13 @@ def _is_set() -> bool:
 def _question(text: str, cache: str, library: str) -> dict[str, object]:
     """Return what `client` sends for a text, with all options and settings at their defaults.
 
-    But for `understand`, as the command line sets it.
+    But for `suggest` and `understand`, as the command line sets them.
     """
     from clipsearch import __version__
     from clipsearch.locations import is_hub_offline
     from clipsearch.query.understanding.gate import may_hold_filter
 
-    options = {"understand": True} if may_hold_filter(text) else {}
+    options = {"suggest": True, **({"understand": True} if may_hold_filter(text) else {})}
     asked = {"text": text, "options": options, "shape": "table", "folder": os.getcwd()}
     what = {"do": "query", "version": __version__, "cache": cache, "library": library}
     return {**what, "settings": {"offline": is_hub_offline()}, "asked": asked, "picture": None}
