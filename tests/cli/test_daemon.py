@@ -360,7 +360,8 @@ def test_a_query_from_a_folder_that_is_gone_is_answered(home, daemon, tmp_path):
 
 
 # Plain questions, and others that look like them.
-PLAIN = [["a cat"], ["a", "cat"], ["roses"], ["a cat, sleeping"], ["naïve 猫"], ["a t-shirt"]]
+PLAIN = [["a cat"], ["a", "cat"], ["roses"], ["a cat, sleeping"], ["naïve 猫"], ["a t-shirt"], ["qwzrtpl xkcdvbn"],
+         ["roses July 2023"]]  # fmt: skip
 NOT_PLAIN = [
     ["a cat", "+", "roses"],
     ["photos/p001.jpg"],
@@ -369,6 +370,7 @@ NOT_PLAIN = [
     ["p001.jpg"],
     [" "],
     ["--json", "a cat"],
+    ["(a cat or roses) and not a fence"],
 ]
 SHORT_CUT = """
 import sys

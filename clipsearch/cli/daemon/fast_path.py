@@ -11,7 +11,7 @@ import sys
 
 from clipsearch.cli.streams import to_stdout
 
-_NOT_PLAIN = frozenset(':/\\.~"')
+_NOT_PLAIN = frozenset(':/\\.~"()')
 """What may make a word a term that is no text, beside a sign or the dash of an option at its beginning."""
 
 
