@@ -103,9 +103,9 @@ QUERIES = [
     ["a cat", "--format", r"{path}\t{score:.3f}\t{confidence:.0%}"],
     ["a cat", "--format", "{name}", "-0"],
     ["a cat", "--paths-from", "list.txt"],
-    ["a cat", "--fail-if-none"],
 ]
 FAILING = [
+    ["a cat", "--fail-if-none"],
     ["a cat", "--fail-if-none", "--paths-from", "/dev/null"],
     ["a cat", "--fail-if-none", "--min-score", "1", "--json"],
 ]

@@ -181,4 +181,4 @@ def test_a_pipe_of_find_to_index_to_query_to_ls(home, tmp_path):
     assert lines[1:] == [b"2", *(folder + b"/b.jpg\n" + folder + b"/caf\xe9 \n.jpg\n1\n").split(b"\n")]
     assert b"There is no file or folder photos/gone.jpg." in done.stderr
     assert b"2 of 8 names on stdin are of nothing on disk or in the library." in done.stderr
-    assert len(read_state(tmp_path / "lib").live) == 3
+    assert len(read_state(tmp_path / "lib").entries) == 3
