@@ -55,6 +55,9 @@ if TYPE_CHECKING:
         Passage,
         PictureInfo,
         Results,
+        SavedAnswer,
+        SavedSearch,
+        Suggestion,
         TextLine,
     )
     from indexer.report import IndexReport
@@ -81,7 +84,7 @@ _HOMES = {
     "clipsearch.records": ("AddReport", "Record"),
     "clipsearch.types": (
         "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo",
-        "Places", "Results", "TextLine",
+        "Places", "Results", "SavedAnswer", "SavedSearch", "Suggestion", "TextLine",
     ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
@@ -122,12 +125,15 @@ __all__ = [
     "QuerySyntaxError",
     "Record",
     "Results",
+    "SavedAnswer",
+    "SavedSearch",
     "SchemaVersionError",
     "SearchEngine",
     "ServerBusyError",
     "ServerError",
     "Settings",
     "StoreCorruptError",
+    "Suggestion",
     "Text",
     "TextError",
     "TextLine",
