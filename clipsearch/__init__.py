@@ -57,6 +57,9 @@ if TYPE_CHECKING:
         Passage,
         PictureInfo,
         Results,
+        SavedAnswer,
+        SavedSearch,
+        Suggestion,
         TextLine,
     )
     from indexer.report import IndexReport
@@ -85,7 +88,7 @@ _HOMES = {
     "clipsearch.records": ("AddReport", "Record"),
     "clipsearch.types": (
         "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Match", "Matches", "Modality", "Page",
-        "Passage", "PictureInfo", "Places", "Results", "TextLine",
+        "Passage", "PictureInfo", "Places", "Results", "SavedAnswer", "SavedSearch", "Suggestion", "TextLine",
     ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip
@@ -129,12 +132,15 @@ __all__ = [
     "QuerySyntaxError",
     "Record",
     "Results",
+    "SavedAnswer",
+    "SavedSearch",
     "SchemaVersionError",
     "SearchEngine",
     "ServerBusyError",
     "ServerError",
     "Settings",
     "StoreCorruptError",
+    "Suggestion",
     "TermScore",
     "Text",
     "TextError",
