@@ -91,7 +91,6 @@ def count_right(library, files, way, chosen):
             found["search"] += known.searched[0][0].path == path
             hashed = perceptual_hash(picture)
             found["hash"] += hashed is not None and int(distance(own, np.uint64(hashed)).argmin()) == number
-    print(json.dumps(found), flush=True)
     return found
 
 
@@ -149,6 +148,8 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=10, help="of the second half every so many")
     parser.add_argument("--goal-step", type=int, default=3, help="the same for the edit that the goal is about")
     parser.add_argument("--absent", type=int, default=100)
+    parser.add_argument("--kept", type=Path, default=Path("match-parts.jsonl"), help="counts, by which a run goes on")
+    parser.add_argument("--report", action="store_true", help="the table of the counts that are kept")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--library", help="one that has the photographs already")
@@ -177,11 +178,17 @@ def main() -> None:
                 for start in range(_PARTS)
                 for way, numbers in sorted(asked.items(), key=lambda each: each[0] != GOAL)
             ]
-            done = [pool.submit(count_right, folder, files, *part) for part in parts]
-            counted = [each.result() for each in done]
+            kept = [json.loads(line) for line in given.kept.read_text().splitlines()] if given.kept.exists() else []
+            left = [] if given.report else parts[len(kept) :]
+            done = [pool.submit(count_right, folder, files, *part) for part in left]
+            for each in done:
+                kept.append(each.result())
+                given.kept.write_text("".join(json.dumps(part) + "\n" for part in kept))
+    counted = [Counter(part) for part in kept]
     rows = [to_row(way, [part for part in counted if part["way"] == way]) for way in EDITS]
-    wrong = sum(part["wrong"] for part in counted if part["way"] is None)
-    absent = {"pictures": given.absent, "matched": wrong, "interval": interval(wrong, given.absent)}
+    held = [part for part in counted if part["way"] is None]
+    absent, wrong = sum(part["pictures"] for part in held), sum(part["wrong"] for part in held)
+    absent = {"pictures": absent, "matched": wrong, "interval": interval(wrong, absent)}
     write_result("match", {"model": given.model, "library": len(files), "rows": rows, "absent": absent})
 
 

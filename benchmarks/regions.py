@@ -98,7 +98,7 @@ def main() -> None:
                 "vectors": layout,
                 "whole_ahead_by": bonus,
                 "pairs": len(found),
-                "R@10_%": round(100 * found.mean(), 1),
+                "R@10_%": round(100 * float(found.mean()), 1),
             }
             row["beyond_the_whole"] = interval(found.astype(float) - base, rng)
             rows.append(row)
