@@ -174,3 +174,15 @@ def test_the_token_is_asked_for_once_however_late_the_refusals_come(visit, writa
     route.fulfill(response=refusal)
     page.locator(".facet").first.wait_for()
     assert page.get_by_label("Token").count() == 0
+
+
+def test_what_was_understood_is_said_and_can_be_switched_off(visit, address):
+    page = visit(f"{address}/?q=a+bicycle,+last+month")
+    note = page.get_by_text("Understood: a bicycle, taken in")
+    note.wait_for()
+    page.get_by_role("button", name="Search for the words as they stand").click()
+    page.wait_for_url(lambda url: "plain=1" in url)
+    note.wait_for(state="detached")
+    page.locator(".tile").first.wait_for()
+    page.get_by_role("button", name="Remove the filter", exact=False).first.click()
+    page.get_by_text("Understood: a bicycle, taken in").wait_for()

@@ -79,8 +79,8 @@ class _AnyName:
         return (self,)
 
     def cameras(self) -> Sequence[str]:
-        """Return one that has all words."""
-        return (self._text,)
+        """Return one for each word."""
+        return self._text.split()
 
     def has_taken(self, year: int) -> bool:
         """Return True."""
