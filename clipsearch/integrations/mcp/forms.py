@@ -22,7 +22,11 @@ Kind = Annotated[
 ]
 Least = Annotated[
     float | None,
-    Field(ge=0, le=1, description="Leave out hits of lower confidence, 0 to 1. 0.5 keeps what is likelier right than wrong."),
+    Field(
+        ge=0,
+        le=1,
+        description="Leave out hits of lower confidence, 0 to 1. 0.5 keeps what is likelier right than wrong.",
+    ),
 ]
 
 
@@ -49,9 +53,7 @@ class Hit(_Open):
     modality: str = Field(description="What matched: a picture, or words.")
     item_modality: str = Field(description="What the item is: a picture or a text.")
     score: float = Field(description="Cosine of the query and the match.")
-    confidence: float | None = Field(
-        description="Chance that the hit is right; null in a library too small to tell."
-    )
+    confidence: float | None = Field(description="Chance that the hit is right; null in a library too small to tell.")
     caption: str | None
     text: str | None = Field(description="Of a record: how its text begins.")
     metadata: dict[str, Any]
