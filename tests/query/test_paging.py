@@ -196,9 +196,9 @@ class TestKind:
     def test_that_of_a_text_is_answered_as_the_text(self, engine, words):
         vector = engine.encoder.encode_queries([words])[0]
         told = engine.search(vector=vector, kind="text", k=30)
-        by_words = engine.search(words, hybrid=False, k=30).hits
-        assert [replace(hit, confidence=None) for hit in told] == [replace(hit, confidence=None) for hit in by_words]
-        assert (told.hits == by_words) is (count_words(words) == TYPICAL_WORDS), "so many words are assumed"
+        of_text = engine.search(words, hybrid=False, k=30).hits
+        assert [replace(hit, confidence=None) for hit in told] == [replace(hit, confidence=None) for hit in of_text]
+        assert (told.hits == of_text) is (count_words(words) == TYPICAL_WORDS), "so many words are assumed"
         assert told.hits == engine.search_batch(vectors=vector[None], kind="text", k=30)[0].hits
         assert told.hits == engine.search(vector=vector[None], kind="text", k=30)[0].hits
         assert told.hits != engine.search(vector=vector, k=30).hits
