@@ -35,7 +35,7 @@ from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.parser import QuerySyntaxError, parse_arguments, parse_groups
 from clipsearch.query.terms import FUSIONS, Indexed, Picture, Query, Text, Weighted
-from clipsearch.query.understanding.gate import may_hold_filter
+from clipsearch.query.understanding.gate import may_mean_more
 
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
@@ -141,7 +141,7 @@ def query(
     terms = None if composed is None else str(composed)
     if shape == "table" if suggesting is None else suggesting:
         options = replace(options, suggest=True)
-    if not plain and may_hold_filters(words, text):
+    if not plain and says_more(words, text):
         options = replace(options, understand=True)
     asked = SearchRequest(
         text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
@@ -182,9 +182,9 @@ def print_answer(given: Answer, shape: str) -> None:
     write_shaped(given.out, shape)
 
 
-def may_hold_filters(words: tuple[str, ...], text: str | None) -> bool:
-    """Tell whether the words of a query may be about dates, places and names, as far as that takes no time."""
-    return text is not None and not words[0].startswith("text:") and may_hold_filter(text)
+def says_more(words: tuple[str, ...], text: str | None) -> bool:
+    """Tell whether the words of a query may say more than what is seen, as far as that takes no time."""
+    return text is not None and not words[0].startswith("text:") and may_mean_more(text)
 
 
 def read_query(

@@ -9,7 +9,7 @@ import click
 
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import library_option, note, read_settings, search_options
-from clipsearch.cli.query import may_hold_filters, query, read_query
+from clipsearch.cli.query import query, read_query, says_more
 from clipsearch.cli.remote import server_options
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
@@ -47,7 +47,7 @@ def _save(
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch save cats "a cat"')
     text, picture, composed = read_query(words, image, like, unlike)
-    if not plain and may_hold_filters(words, text):
+    if not plain and says_more(words, text):
         options = replace(options, understand=True)
     given = {each.name: getattr(options, each.name) for each in fields(options)}
     asked = text if composed is None else composed

@@ -10,21 +10,14 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from clipsearch.query.terms import Query, Text
-
-MAX_LENGTH = 300
-"""Characters of a text that is looked at; a longer one is no such sentence."""
+from clipsearch.query.understanding.gate import may_negate
 
 WEIGHT = 0.5
 """How much a thing that is not there counts against what shows it."""
-
-_NEGATES = frozenset(
-    "without no not ohne kein keine keinen keiner keinem sans pas aucun aucune sin ningún ninguna ningun".split()
-)
-"""One of these words, or one of _CHINESE_NEGATES, is in every sentence that negates."""
-_CHINESE_NEGATES = "没沒无不"
 
 _MAX_WORDS = 3
 """A thing that is not there has no more words; what is longer is rarely one."""
@@ -138,25 +131,16 @@ def split_negation(text: str) -> Negation:
     return Negation(text, ())
 
 
-def may_negate(text: str) -> bool:
-    """Tell whether it is worth to split a text, at the cost of looking at its words: most texts negate nothing."""
-    if len(text) > MAX_LENGTH or '"' in text:
-        return False
-    return not _NEGATES.isdisjoint(text.lower().replace(",", " ").split()) or any(c in text for c in _CHINESE_NEGATES)
-
-
-def negated_query(text: str) -> Query | None:
-    """Return the query that a sentence means which says what is not there; None for any other.
+def negated_query(kept: str, taken_away: Sequence[str]) -> Query:
+    """Return the query that a sentence means which says what is not there.
 
     Args:
-        text: As of `split_negation`.
+        kept: What is wanted, as of `split_negation`.
+        taken_away: What is not.
 
     Returns:
         Such as `"a dog" - 0.5:"leash"`.
     """
-    kept, taken_away = split_negation(text)
-    if not taken_away:
-        return None
     query = 1 * Text(kept)
     for each in taken_away:
         query -= WEIGHT * Text(each)

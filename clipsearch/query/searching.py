@@ -221,6 +221,8 @@ class EngineSearches:
     def understand(self, text: str) -> Understood:
         """Lift what is certainly a filter out of the words of a query: dates, places, people and tags, cameras.
 
+        What a sentence says is not there, as in "a dog without a leash", is set apart too.
+
         Places, tags and cameras are those that the library has. What may mean anything else stays in the words.
 
         Args:
@@ -241,13 +243,17 @@ class EngineSearches:
         return understand_in(self.library, text)
 
     def _search_understood(self, text: str, options: SearchOptions) -> Results:
+        from clipsearch.query.negation import negated_query
         from clipsearch.query.understanding.engine import combine, list_newest, with_understood
 
         found = self.understand(text)
         if not found:
             return self._search_batch(options, texts=[text])[0]
         combined = combine(options, found)
-        if found.text:
+        if found.without:
+            fusion = "feature" if options.fusion == "auto" else options.fusion  # benchmarks/negation.py compares
+            results = self._search_composed(negated_query(found.text, found.without), replace(combined, fusion=fusion))
+        elif found.text:
             results = self._search_batch(combined, texts=[found.text])[0]
         else:
             results = self._with_encoder(lambda pin: list_newest(self.library, pin, combined))

@@ -77,6 +77,7 @@ class Understood(_Open):
     text: str = Field(description="The words that remain; empty where all were about the filter.")
     filters: dict[str, Any] | None = Field(description="The filter that was lifted out of them, as a search takes it.")
     parts: list[str] = Field(description="What it says, for people.")
+    without: list[str] = Field(description="What the words say is not there; a search takes it away.")
     description: str = Field(description="All of it, for people: `beach, taken in July 2023`.")
 
 

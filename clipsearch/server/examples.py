@@ -158,6 +158,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "text": "beach",
         "filters": {"taken_from": "2023-07-01T00:00:00", "taken_until": "2023-08-01T00:00:00"},
         "parts": ["taken in July 2023"],
+        "without": [],
         "description": "beach, taken in July 2023",
     },
     "Vectors": {"dimensions": 2, "data": "mpkZP83MTL8="},

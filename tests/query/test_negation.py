@@ -3,7 +3,8 @@
 import pytest
 
 from clipsearch import Text
-from clipsearch.query.negation import MAX_LENGTH, negated_query, split_negation
+from clipsearch.query.negation import negated_query, split_negation
+from clipsearch.query.understanding.gate import MAX_LENGTH
 
 NEGATED = {
     "a cat without glasses": ("a cat", "glasses"),
@@ -74,6 +75,6 @@ def test_hostile_texts_take_no_time(piece):
 
 
 def test_a_sentence_that_negates_is_a_query_of_terms():
-    assert str(negated_query("a street without cars or people")) == '"a street" - 0.5:"cars" - 0.5:"people"'
-    assert negated_query("a dog without a leash") == Text("a dog") - 0.5 * Text("leash")
-    assert negated_query("not a cat") is None
+    asked = negated_query(*split_negation("a street without cars or people"))
+    assert str(asked) == '"a street" - 0.5:"cars" - 0.5:"people"'
+    assert negated_query("a dog", ["leash"]) == Text("a dog") - 0.5 * Text("leash")

@@ -12,7 +12,7 @@ from PIL import Image
 from sqlalchemy import event
 
 import clipsearch
-from clipsearch import Filter, InvalidInputError, SearchEngine
+from clipsearch import Filter, InvalidInputError, SearchEngine, Text
 from clipsearch.cli.find import find
 from clipsearch.query.understanding.gate import MAX_LENGTH, may_hold_filter
 from clipsearch.query.understanding.library_names import LibraryNames
@@ -321,3 +321,16 @@ def test_periods_end_where_the_next_begins(understand):
     for back in range(0, 400, 11):
         day = NOW - timedelta(days=back)
         assert understand(f"rain {day:%Y-%m-%d}") == f"rain, taken on {day.day} {day:%B} {day.year}"
+
+
+def test_what_is_not_there_is_taken_away_where_words_are_understood(engine):
+    found = engine.understand("a dog without a leash, 2020-05-01")
+    assert (found.text, found.without) == ("a dog", ("leash",)) and found.filters is not None
+    assert str(found) == "a dog, taken on 1 May 2020, without leash"
+    asked = "a red thing without roses"
+    answer, plain = (engine.search(asked, understand=each) for each in (True, False))
+    taken_away = engine.search(Text("a red thing") - 0.5 * Text("roses"), fusion="feature")
+    assert [hit.item.id for hit in answer] == [hit.item.id for hit in taken_away]
+    assert [hit.score for hit in answer] == [hit.score for hit in taken_away]
+    assert answer.query == asked and answer.understood["without"] == ["roses"]
+    assert plain.understood is None

@@ -59,9 +59,9 @@ def _question(text: str, cache: str, library: str) -> dict[str, object]:
     """
     from clipsearch import __version__
     from clipsearch.locations import is_hub_offline
-    from clipsearch.query.understanding.gate import may_hold_filter
+    from clipsearch.query.understanding.gate import may_mean_more
 
-    options = {"suggest": True, **({"understand": True} if may_hold_filter(text) else {})}
+    options = {"suggest": True, **({"understand": True} if may_mean_more(text) else {})}
     asked = {"text": text, "options": options, "shape": "table", "folder": os.getcwd()}
     what = {"do": "query", "version": __version__, "cache": cache, "library": library}
     return {**what, "settings": {"offline": is_hub_offline()}, "asked": asked, "picture": None}

@@ -8,7 +8,7 @@ from datetime import datetime
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.understanding.gate import may_hold_filter
+from clipsearch.query.understanding.gate import may_mean_more
 from clipsearch.query.understanding.understood import Understood
 from clipsearch.store.library import Library
 from clipsearch.types import EncoderPin, Hit, Results
@@ -20,7 +20,7 @@ def understand_in(library: Library, text: str) -> Understood:
     """Return what the words of a query mean in a library. Raises InvalidInputError for anything but a str."""
     if not isinstance(text, str):
         raise InvalidInputError(f"Words to understand are a str, not {type(text).__name__}.")
-    if not may_hold_filter(text):
+    if not may_mean_more(text):
         return Understood(text)
     from clipsearch.query.understanding.library_names import LibraryNames
     from clipsearch.query.understanding.understand import understand_words
@@ -31,7 +31,8 @@ def understand_in(library: Library, text: str) -> Understood:
 
 def combine(options: SearchOptions, found: Understood) -> SearchOptions:
     """Return options whose filter allows what their own and the one that was understood both allow."""
-    assert found.filters is not None
+    if found.filters is None:
+        return options
     return replace(options, filters=found.filters if options.filters is None else options.filters & found.filters)
 
 
@@ -50,6 +51,6 @@ def list_newest(library: Library, pin: EncoderPin, options: SearchOptions) -> Re
 def with_understood(results: Results, text: str, found: Understood) -> Results:
     """Return an answer to the words as they were written, which says what was understood of them."""
     warnings = results.warnings
-    if not results.hits and not results.left_out and not results.offset:
+    if found.parts and not results.hits and not results.left_out and not results.offset:
         warnings = (*warnings, NOTHING_LEFT.format(", ".join(found.parts)))
     return replace(results, query=text, understood=found.to_values(), warnings=warnings)

@@ -1,9 +1,15 @@
-"""A cheap test whether the words of a query may hold a filter: most do not, and cost nothing more."""
+"""A cheap test whether the words of a query may say more than what is to be seen: most do not, and cost no more."""
 
 from __future__ import annotations
 
 MAX_LENGTH = 300
 """Characters: a longer text is a description, and is taken as it stands."""
+
+_NEGATES = frozenset(
+    "without no not ohne kein keine keinen keiner keinem sans pas aucun aucune sin ningún ninguna ningun".split()
+)
+"""One of these words, or one of _CHINESE_NEGATES, is in every sentence that says what is not there."""
+_CHINESE_NEGATES = "没沒无不"
 
 _TELLING = frozenset(
     "yesterday today last past ago gestern heute letzten letzte letztes letzter vergangenen hier aujourd'hui ayer hoy "
@@ -18,6 +24,18 @@ _NO_NAMES = frozenset(
     "green black white yellow brown bed grass bloom trees love flight sunlight motion".split()
 )
 _MAKERS = ("canon", "nikon", "fuji", "leica", "olympus", "pentax", "gopro", "iphone", "dji", "sony", "pixel", "galaxy")
+
+
+def may_mean_more(text: str) -> bool:
+    """Tell whether it is worth a look what a text says beside what is seen: a filter, or what is not there."""
+    return may_hold_filter(text) or may_negate(text)
+
+
+def may_negate(text: str) -> bool:
+    """Tell whether it is worth a look what a text says is not there."""
+    if len(text) > MAX_LENGTH or '"' in text or text.lstrip().startswith("text:"):
+        return False
+    return not _NEGATES.isdisjoint(text.lower().replace(",", " ").split()) or any(c in text for c in _CHINESE_NEGATES)
 
 
 def may_hold_filter(text: str) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from clipsearch.filtering import Filter
+from clipsearch.query.negation import split_negation
 from clipsearch.query.understanding.cameras import find_cameras
 from clipsearch.query.understanding.east_asian import find_east_asian
 from clipsearch.query.understanding.gate import may_hold_filter
@@ -33,10 +35,14 @@ def understand_words(text: str, known: Known, now: datetime) -> Understood:
         now: Local time, for what is relative.
 
     Returns:
-        The words that remain, and the filter; all of the words and None where nothing is certain.
+        The words that remain, the filter, and what is not there; all of the words where nothing is certain.
     """
-    if not may_hold_filter(text):
-        return Understood(text)
+    found = _lift(text, known, now) if may_hold_filter(text) else Understood(text)
+    kept, without = split_negation(found.text)
+    return replace(found, text=kept, without=without)
+
+
+def _lift(text: str, known: Known, now: datetime) -> Understood:
     tokens = tokenize(text)
     dates = [each for each in find_periods(text, now) if _is_date(each, text, tokens, known)]
     lifted = [(each.start, each.end) for each in dates]

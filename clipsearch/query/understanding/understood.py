@@ -23,35 +23,39 @@ class Understood:
         text: The words to look for; empty where all were about the filter.
         filters: The filter that was lifted out of the words; None where nothing was.
         parts: What it says, for people, such as `taken in July 2023`.
+        without: What the words say is not there, such as `leash`; a search takes it away.
     """
 
     text: str
     filters: Filter | None = None
     parts: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether anything was lifted."""
-        return self.filters is not None
+        return self.filters is not None or bool(self.without)
 
     def __str__(self) -> str:
-        return ", ".join((self.text or "everything", *self.parts))
+        return ", ".join((self.text or "everything", *self.parts, *(f"without {each}" for each in self.without)))
 
     def to_values(self) -> dict[str, Any]:
         """Return it as JSON values."""
         from clipsearch.filtering import to_values
 
         filters = None if self.filters is None else to_values(self.filters)
-        return {"text": self.text, "filters": filters, "parts": list(self.parts), "description": str(self)}
+        lists = {"parts": list(self.parts), "without": list(self.without)}
+        return {"text": self.text, "filters": filters, **lists, "description": str(self)}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_values` returned. Raises InvalidInputError, KeyError, TypeError or ValueError for others."""
         from clipsearch.filtering import from_values
 
-        if not isinstance(values["text"], str) or not all(isinstance(part, str) for part in values["parts"]):
+        lists = values["parts"], values["without"]
+        if not isinstance(values["text"], str) or not all(isinstance(part, str) for each in lists for part in each):
             raise InvalidInputError("What was understood has texts, but these are not. Ask again.")
         filters = None if values["filters"] is None else from_values(values["filters"])
-        return cls(values["text"], filters, tuple(values["parts"]))
+        return cls(values["text"], filters, *map(tuple, lists))
 
 
 def describe_period(start: datetime, end: datetime) -> str:
