@@ -125,10 +125,11 @@ def keys(found: Any) -> list[str | None]:
 
 
 def explained(found: Any) -> Any:
-    """What must be equal of explanations: all but what depends on samples of other rows."""
+    """What must be equal of explanations, of the part that matched: of equal pictures, others may be looked at."""
     if found is None:
         return None
-    terms = [(each.term, each.weight, each.modality, round(each.score, 6)) for each in found.terms]
+    matched = [each for each in found.terms if each.modality is found.terms[0].modality]
+    terms = [(each.term, each.weight, each.modality, round(each.score, 6)) for each in matched]
     return terms, found.words_place, found.place, found.step, found.words, found.filters
 
 
