@@ -33,7 +33,7 @@ _CLASSES: dict[str, Any] = {
         *(MediaInfo, PartPosition, Passage, PictureInfo, Taken),
     )
 }
-_CLASS, _MOMENT, _ROWS, _MODALITY, _MEDIA = "class", "moment", "rows", "modality", "kind"
+_CLASS, _MOMENT, _ROWS, _MODALITY, _MEDIA, _NAMED = "class", "moment", "rows", "modality", "kind", "named"
 
 
 def pack(values: Sequence[object]) -> tuple[bytes, bytes]:
@@ -80,6 +80,8 @@ def _to_plain(value: Any, rows: list[bytes]) -> Any:  # noqa: ANN401
         return {_MODALITY: str(value)}
     if isinstance(value, Media):
         return {_MEDIA: str(value)}
+    if isinstance(value, dict):
+        return {_NAMED: {name: _to_plain(each, rows) for name, each in value.items()}}
     return [_to_plain(each, rows) for each in value] if isinstance(value, tuple | list) else value
 
 
@@ -94,6 +96,8 @@ def _from_plain(value: Any, rows: _Rows) -> Any:  # noqa: ANN401
         return datetime.fromisoformat(value[_MOMENT])
     if _MODALITY in value and _CLASS not in value:
         return Modality(value[_MODALITY])
+    if _NAMED in value:
+        return {name: _from_plain(each, rows) for name, each in value[_NAMED].items()}
     if _MEDIA in value:
         return Media(value[_MEDIA])
     made = _CLASSES[value.pop(_CLASS)]

@@ -10,6 +10,7 @@ from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import (
     SORTS,
     current_folder,
+    format_option,
     group_option,
     library_option,
     note,
@@ -41,6 +42,7 @@ SHOWN = 100
 )
 @click.option("--sort", type=click.Choice(SORTS[1:]), default="taken", show_default=True, help="What to sort by.")
 @group_option
+@format_option
 @shape_options
 @click.option("--fail-if-none", is_flag=True, help="Exit with code 1 if there is no match.")
 @library_option

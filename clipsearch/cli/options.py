@@ -40,12 +40,16 @@ def json_option(command: F) -> F:
 
 
 def shape_options(command: F) -> F:
-    """Add --json, --paths, --print0 and --format; `read_shape` reads them."""
-    line = "Print a line for each as this says: '{path}\\t{score:.3f}'. With -0, NUL ends it."
-    command = click.option("--format", "template", metavar="TEMPLATE", help=line)(command)
+    """Add --json, --paths and --print0; `read_shape` reads them."""
     command = click.option("-0", "--print0", is_flag=True, help="Print paths only, each followed by NUL.")(command)
     command = click.option("--paths", is_flag=True, help="Print paths only, one per line.")(command)
     return json_option(command)
+
+
+def format_option(command: F) -> F:
+    """Add --format."""
+    line = "Print a line for each as this says: '{path}\\t{score:.3f}'. With -0, NUL ends it."
+    return click.option("--format", "template", metavar="TEMPLATE", help=line)(command)
 
 
 def read_shape(as_json: bool, paths: bool, print0: bool, template: str | None = None) -> str:

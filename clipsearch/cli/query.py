@@ -17,6 +17,7 @@ from clipsearch.cli.options import (
     current_folder,
     cutoff_options,
     fail_option,
+    format_option,
     library_option,
     match_options,
     note,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 @click.option("--saved", metavar="NAME", help="Run a search that `clipsearch save` keeps.")
 @click.option("--new", is_flag=True, help="Of a saved search, only what is new since the last --new.")
 @filter_options
+@format_option
 @shape_options
 @fail_option
 @show_options
@@ -82,27 +84,11 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Neither store nor reuse the vector of this text.")
 @search_options
 def query(
-    words: tuple[str, ...],
-    image: str | None,
-    like: tuple[int, ...],
-    unlike: tuple[int, ...],
-    suggesting: bool | None,
-    saved: str | None,
-    new: bool,
-    plain: bool,
-    options: SearchOptions,
-    group: str | None,
-    as_json: bool,
-    paths: bool,
-    print0: bool,
-    template: str | None,
-    fail_if_none: bool,
-    library: str | None,
-    server: Client | JointEngine | None,
-    offline: bool | None,
-    no_cache: bool,
-    showing: Showing,
-) -> int:
+    words: tuple[str, ...], image: str | None, like: tuple[int, ...], unlike: tuple[int, ...], suggesting: bool | None,
+    saved: str | None, new: bool, plain: bool, options: SearchOptions, group: str | None, as_json: bool, paths: bool,
+    print0: bool, template: str | None, fail_if_none: bool, library: str | None, server: Client | JointEngine | None,
+    offline: bool | None, no_cache: bool, showing: Showing,
+) -> int:  # fmt: skip
     """Find pictures and texts that match words or a picture.
 
     \b
@@ -126,38 +112,46 @@ def query(
     """  # noqa: D301 - click wants the character itself
     shape = read_shape(as_json, paths, print0, template)
     check_template(template)
+    base = SearchRequest(
+        options=options, shape=shape, folder=current_folder(), shown=bool(showing), template=template, group=group
+    )
+
     if saved is not None or new:
         from clipsearch.cli.saved import run_saved
 
         settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
-        asked = SearchRequest(
-            options=SearchOptions(), shape=shape, folder=current_folder(), shown=bool(showing), template=template
-        )
-        return run_saved(saved, new, asked, showing, settings, folder, server).exit_code(fail_if_none)
+        return run_saved(saved, new, base, showing, settings, folder, server).exit_code(fail_if_none)
     if bool(words or like or unlike) == (image is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch query "a cat on a sofa"')
     showing.check()
     text, image, composed = read_query(words, image, like, unlike)
-    terms = None if composed is None else str(composed)
     if shape == "table" if suggesting is None else suggesting:
         options = replace(options, suggest=True)
     if not plain and says_more(words, text):
         options = replace(options, understand=True)
-    asked = SearchRequest(
-        text=text, image=image, query=terms, options=options, shape=shape, folder=current_folder(),
-        shown=bool(showing), template=template, group=group,
-    )  # fmt: skip
+    terms = None if composed is None else str(composed)
+    asked = replace(base, text=text, image=image, query=terms, options=options)
     if server is not None:
-        refuse_local(written(showing))
-        given = answer(server, asked, is_here=False)
-        print_answer(given, shape)
-        return given.exit_code(fail_if_none)
+        return _ask_server(server, asked, showing).exit_code(fail_if_none)
     settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
+    return _ask_library(asked, composed, showing, settings, folder).exit_code(fail_if_none)
+
+
+def _ask_server(server: Client | JointEngine, asked: SearchRequest, showing: Showing) -> Answer:
+    refuse_local(written(showing))
+    given = answer(server, asked, is_here=False)
+    print_answer(given, asked.shape)
+    return given
+
+
+def _ask_library(
+    asked: SearchRequest, composed: Query | None, showing: Showing, settings: Settings, folder: Path
+) -> Answer:
     # the daemon is in another folder, and cannot tell whether it would see the same pictures
     here = composed is not None and any(isinstance(term, Picture) for term in composed.leaves())
     given = (None if here else ask_daemon(asked, folder, settings)) or _answer_here(asked, folder, settings)
-    put_out(given, shape, showing, settings, folder)
-    return given.exit_code(fail_if_none)
+    put_out(given, asked.shape, showing, settings, folder)
+    return given
 
 
 def check_template(template: str | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipsearch.cli.filters import FilteringCommand, filter_options
 from clipsearch.cli.options import library_option, note, read_settings, search_options
-from clipsearch.cli.query import query, read_query, says_more
+from clipsearch.cli.query import query as query_command
+from clipsearch.cli.query import read_query, says_more
 from clipsearch.cli.remote import server_options
 from clipsearch.errors import InvalidInputError
 from clipsearch.query.options import SearchOptions
@@ -22,14 +23,11 @@ _QUERY = {"words", "image", "like", "unlike", "negate", "plain"}
 
 def _save(
     name: str,
-    words: tuple[str, ...],
-    image: str | None,
-    like: tuple[int, ...],
-    unlike: tuple[int, ...],
     plain: bool,
     options: SearchOptions,
     library: str | None,
     server: Client | None,
+    **query: Any,  # noqa: ANN401 - what `read_query` takes
 ) -> None:
     """Keep a search in the library under a name, in place of one of that name.
 
@@ -44,10 +42,10 @@ def _save(
     """  # noqa: D301 - click wants the character itself
     from clipsearch.paths import printable
 
-    if bool(words or like or unlike) == (image is not None):
+    if bool(query["words"] or query["like"] or query["unlike"]) == (query["image"] is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch save cats "a cat"')
-    text, picture, composed = read_query(words, image, like, unlike)
-    if not plain and says_more(words, text):
+    text, picture, composed = read_query(**query)
+    if not plain and says_more(query["words"], text):
         options = replace(options, understand=True)
     given = {each.name: getattr(options, each.name) for each in fields(options)}
     asked = text if composed is None else composed
@@ -77,7 +75,7 @@ def _command() -> click.Command:
     def own(**given: object) -> None:
         """Carry options."""
 
-    shared = [each for each in query.params if says_what_is_found(each)]
+    shared = [each for each in query_command.params if says_what_is_found(each)]
     name = click.Argument(["name"])
     return FilteringCommand(
         "save",

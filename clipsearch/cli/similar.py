@@ -16,6 +16,7 @@ from clipsearch.cli.options import (
     current_folder,
     cutoff_options,
     fail_option,
+    format_option,
     library_option,
     match_options,
     order_options,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @cutoff_options
 @order_options
 @filter_options
+@format_option
 @shape_options
 @fail_option
 @show_options

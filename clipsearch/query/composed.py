@@ -280,7 +280,9 @@ def _rank(
         order = fuse_ranks(_term_scores(query, near), query.weights)
     best = first_of_items(rows.items, np.lexsort((ids, -order)))
     relief = filter_relief(snapshot, modality, filters)
-    judge = Judge(modality, seen, False, curve_of(kind, modality), query.words, float(worth.max()), relief)
+    judge = Judge(
+        modality, seen, False, curve_of(kind, modality), query.words, float(worth.max(initial=-np.inf)), relief
+    )
     return ScoredRows(
         ids[best],
         rows.items[best],

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from clipsearch.linalg import unit_rows
 from clipsearch.ranking import are_unit
-from clipsearch.relevance import LIKELY
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
@@ -37,7 +36,7 @@ def diversify(snapshot: Snapshot, hits: Sequence[Hit], share: float = SHARE) -> 
     share: how much relevance counts, from 0 to 1.
     """
     first = [*hits[:POOL]]
-    sure = [place for place, hit in enumerate(first, 1) if hit.confidence is None or hit.confidence >= LIKELY]
+    sure = [place for place, hit in enumerate(first, 1) if hit.stands_out is not False]
     pool = first[: sure[-1]] if sure else first
     order = marginal_relevance(_relevance(pool), likenesses(snapshot, pool), share)
     return [*(pool[place] for place in order), *hits[len(pool) :]]

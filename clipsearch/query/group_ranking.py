@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from clipsearch.query.candidates import Candidates, QueryBatch, Retriever
 from clipsearch.query.fusion import SATURATED, standardize
 from clipsearch.query.grouped import cosines, evidence, judge
 from clipsearch.query.options import SearchOptions
-from clipsearch.query.resolving import Sum, filters_of, proposals
+from clipsearch.query.resolving import Choice, Sum, filters_of, proposals
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
     GatheredRows,
@@ -127,10 +128,19 @@ def _rank(
     else:
         order = worth = np.minimum(worth, fit)
     kind = "image" if all(query.pictures) else "text"
-    best = float(worth[np.isfinite(worth)].max(initial=0.0))
+    best = float(worth[np.isfinite(worth)].max(initial=-np.inf))
     relief = filter_relief(snapshot, modality, filters)
     judge_ = Judge(modality, seen, False, curve_of(kind, modality), query.words, best, relief)
-    return _best_rows(rows, cosines(judged, scores, query.vectors), worth, order, judge_)
+    ranked = _best_rows(rows, cosines(judged, scores, query.vectors), worth, order, judge_)
+    return replace(ranked, judged=np.isin(ranked.rows, rows.numbers[are_certain(tree, passes)]).astype(np.intp))
+
+
+def are_certain(tree: Sum, passes: Mapping[Filter, NDArray[np.bool_]]) -> NDArray[np.bool_] | slice:
+    """Tell which rows filters alone let match, each an alternative by itself: bool (rows,); an empty slice for none."""
+    terms = [(weight, node.certain if isinstance(node, Choice) else None) for weight, node in tree.terms]
+    if any(weight < 0 or certain is None for weight, certain in terms):
+        return slice(0)
+    return np.logical_and.reduce([passes[certain] for _, certain in terms if certain is not None])
 
 
 def _best_rows(
@@ -143,7 +153,15 @@ def _best_rows(
     best = first_of_items(rows.items, np.lexsort((rows.numbers, -order)))
     best = best[np.isfinite(order[best])]
     places = np.zeros(len(best), np.intp)
-    return ScoredRows(rows.numbers[best], rows.items[best], scores[best], worth[best], order[best], (judge_,), places)
+    return ScoredRows(
+        rows.numbers[best],
+        rows.items[best],
+        scores[best],
+        worth[best],
+        order[best],
+        (judge_, judge_._replace(is_certain=True)),
+        places,
+    )
 
 
 def _term_scores(query: EmbeddedQuery, rows: NDArray[np.float32]) -> NDArray[np.float32]:

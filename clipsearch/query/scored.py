@@ -20,6 +20,7 @@ class Judge(NamedTuple):
     seen: the null model of their scores. bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
     curve, words: how likely hits are right, for a query of so many content words. best: the highest log E-value of
     these rows. relief: what a filter adds to each log E-value, as chance has fewer tries among the rows that pass it.
+    is_certain: a filter that the query names as an alternative lets them through.
     """
 
     modality: Modality
@@ -29,10 +30,11 @@ class Judge(NamedTuple):
     words: float = TYPICAL_WORDS
     best: float = 0.0
     relief: float = 0.0
+    is_certain: bool = False
 
     def is_itself(self, score: float) -> bool:
-        """Tell whether a row of this cosine is the picture or the vector that is searched by."""
-        return self.bounded and is_identical(score, self.seen)
+        """Tell whether a row of this cosine is what is searched by: the picture, the vector, or what a filter names."""
+        return self.is_certain or (self.bounded and is_identical(score, self.seen))
 
     def worth(self, score: float, log_evalue: float) -> float:
         """Return the log E-value of a row among those that pass the filter."""

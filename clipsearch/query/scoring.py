@@ -97,7 +97,9 @@ def score_rows(
     if bounded:  # in a library of few rows, its score says nothing of chance
         order = np.where(scores >= _ITSELF, np.inf, order)
     relief = filter_relief(snapshot, modality, filters)
-    judges = (Judge(modality, seen, bounded, curve_of(kind, modality), words, float(worth.max()), relief),)
+    judges = (
+        Judge(modality, seen, bounded, curve_of(kind, modality), words, float(worth.max(initial=-np.inf)), relief),
+    )
     return ScoredRows(ids[best], owners[best], scores, worth, order, judges, np.zeros(len(best), np.intp))
 
 

@@ -181,6 +181,7 @@ PARAMETERS: dict[str, Any] = {
     "key": ["sku-17"],
     "limit": 100,
     "min_confidence": 0.9,
+    "suggest": True,
     "modality": "image",
     "name": "Summer",
     "offset": 0,

@@ -134,9 +134,7 @@ class Options(_Closed):
     suggest: Suggest = False
     sort: Annotated[
         Literal["relevance", "taken", "name", "size", "rating"],
-        Field(
-            description="Sort the hits of at least `min_confidence`, else of 0.5, by a value, and leave out others."
-        ),
+        Field(description="Sort the hits of at least `min_confidence`, else of 0.5, by a value, and leave out others."),
     ] = "relevance"
     diverse: bool = Field(default=False, description="Put hits first that are unlike the ones before them.")
     explain: bool = Field(default=False, description="Say of each hit why it stands where it does: `explanation`.")

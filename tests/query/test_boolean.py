@@ -14,7 +14,7 @@ from clipsearch.query.fusion import SATURATED, TOLERATED
 from clipsearch.query.grouped import cosines, evidence, judge
 from clipsearch.query.resolving import Choice, Leaf, Sum, filters_of, proposals, resolve
 from clipsearch.query.terms import AllOf, AnyOf, Filtered, Query, Weighted
-from clipsearch.ranking import confidence, null_model
+from clipsearch.ranking import CONFIDENT, confidence, evalue_confidence, null_model
 from clipsearch.types import Modality
 from tests.support.cli import run_cli
 from tests.support.joined import SETTINGS, fill, of_price, records
@@ -123,7 +123,9 @@ def test_the_confidence_is_that_of_the_fusion_over_the_library(engine, every_pic
     seen = null_model(merit, max(len(merit), 100), unit=10.0)
     by_key = dict(zip(every_picture.keys, merit, strict=True))
     for hit in engine.search(Text("a dog") | Text("snow"), modality="image", k=100):
-        assert hit.confidence == pytest.approx(confidence(by_key[hit.item.key], seen), abs=0.01)
+        chance = evalue_confidence(hit.log_evalue, seen)
+        assert chance == pytest.approx(confidence(by_key[hit.item.key], seen), abs=0.01)
+        assert hit.stands_out is (chance >= CONFIDENT)
 
 
 def test_and_is_plus_and_not_is_minus(engine):

@@ -70,9 +70,9 @@ def test_python_has_every_option_with_the_same_default():
 
 def test_the_command_line_has_every_option():
     own = {param.name for param in query.params if isinstance(param, click.Option)}
-    assert NAMES - {"filters", "kind", "understand"} <= own and "plain" in own
+    assert NAMES - {"filters", "kind", "understand", "suggest"} <= own and {"plain", "suggesting"} <= own
     alike = {param.name for param in similar.params if isinstance(param, click.Option)}
-    assert NAMES - {"filters", "kind", "fusion", "hybrid", "exclude_self", "understand"} <= alike
+    assert NAMES - {"filters", "kind", "fusion", "hybrid", "exclude_self", "understand", "suggest"} <= alike
 
 
 @pytest.mark.parametrize("wrong", [np.ones(2), "price < 3", [], [Filter()], {}, {"where": {"price": 1}}, 0], ids=repr)

@@ -14,7 +14,7 @@ def test_the_recipes_run(tmp_path, encoder, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "recipes.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict = {}
     for block in blocks:
         exec(block, names)
@@ -24,3 +24,4 @@ def test_the_recipes_run(tmp_path, encoder, monkeypatch, capsys):
     assert names["features"].shape == (4, encoder.dim) and names["new"].shape == (1, encoder.dim)
     original = str(tmp_path / "photos" / "p000.jpg")
     assert str(tmp_path / "photos" / "copy.jpg") in names["copies_of"](original, 0.9999)
+    assert len(names["named"]) == 13 and names["named"][0][1].shape == (encoder.dim,)

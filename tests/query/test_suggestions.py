@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import clipsearch
 from clipsearch import Filter, Text
 from clipsearch.cli.query import query as query_command
-from clipsearch.query import answers, suggesting
+from clipsearch.query import scored, suggesting
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store import near_words
 from clipsearch.store.library import Library
@@ -56,7 +56,7 @@ def suggested(found, kind):
 @pytest.fixture
 def unsure(monkeypatch):
     """Nothing counts as confident: over pictures of noise, chance decides what does."""
-    monkeypatch.setattr(answers, "CONFIDENT", 2.0)
+    monkeypatch.setattr(scored, "CONFIDENT", 2.0)
 
 
 def ask(engine, text, **options):

@@ -55,7 +55,7 @@ class Understood:
         if not isinstance(values["text"], str) or not all(isinstance(part, str) for each in lists for part in each):
             raise InvalidInputError("What was understood has texts, but these are not. Ask again.")
         filters = None if values["filters"] is None else from_values(values["filters"])
-        return cls(values["text"], filters, *map(tuple, lists))
+        return cls(values["text"], filters, tuple(values["parts"]), tuple(values["without"]))
 
 
 def describe_period(start: datetime, end: datetime) -> str:
