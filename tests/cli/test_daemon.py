@@ -328,6 +328,7 @@ def test_it_ends_when_it_is_told_and_answers_whoever_waits(home):
         assert "No daemon" in run_cli("daemon", "--stop", env=where).err
 
 
+@pytest.mark.slow
 def test_it_ends_when_nobody_asks(home):
     with running("--idle", "0.02") as (process, where):
         assert run_cli("query", "a cat", cwd=home, env=where).code == 0

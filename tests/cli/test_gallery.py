@@ -189,6 +189,7 @@ def test_a_page_shows_passages_and_reasons_and_leads_nowhere_it_should_not(tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_page(tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:

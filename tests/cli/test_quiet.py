@@ -25,6 +25,7 @@ def place(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not features.check("libtiff"), reason="this Pillow has no libtiff")
 def test_what_a_library_in_c_writes_is_shown_on_demand_alone(place, capfd):
     (place / "photos" / "bad.tif").write_bytes(broken_tiff())

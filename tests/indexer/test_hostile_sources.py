@@ -71,6 +71,7 @@ def test_a_csv_field_without_end_costs_what_it_swallows(tmp_path: Path) -> None:
     assert not found[0] and "field larger than field limit" in found[1] and not found[max(found)]
 
 
+@pytest.mark.slow
 def test_a_quote_that_is_never_closed_ends(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     with path.open("w") as file:

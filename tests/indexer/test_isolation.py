@@ -206,6 +206,7 @@ def test_what_is_refused_is_refused_for_the_same_reason(reader, data):
     assert reasons[0] == reasons[1]
 
 
+@pytest.mark.slow
 def test_an_indexed_folder_is_the_same(tmp_path, encoder):
     odd_corpus(tmp_path / "odd")
     reports = []
@@ -342,6 +343,7 @@ def children() -> dict[int, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_worker_that_is_killed_while_it_decodes_costs_nothing():
     big = encode(enlarge(noise_picture(1), 1400), "JPEG2000")

@@ -101,6 +101,7 @@ def test_every_plan_is_sound(items, dim, captions, gpus):
     assert (plan.figures["encoding time"].basis is Basis.ASSUMED) == (gpus > 0)
 
 
+@pytest.mark.slow
 def test_operations_are_counted_from_the_config():
     """As published: 4.4 billion multiplications for ViT-B/32 at 224 pixels, 81 for ViT-L/14 (open_clip's profile)."""
     pytest.importorskip("open_clip")

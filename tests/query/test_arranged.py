@@ -137,6 +137,7 @@ def test_days_stand_together_in_the_order_of_their_first_hits(engine):
     assert clipsearch.group_by_day([]) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_sorts_groups_and_writes_a_page_of_days(engine, tmp_path):
     library = ["--library", str(engine.library.folder)]
     listed = run_cli("find", "--sort", "name", "-k", "4", "--group", "day", *library)

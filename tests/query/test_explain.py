@@ -180,6 +180,7 @@ def test_filters_are_said_in_words():
     assert describe(Filter()) == ()
 
 
+@pytest.mark.slow
 def test_the_command_line_explains_in_a_table_in_json_and_on_a_page(engine, tmp_path):
     library = ["--library", str(engine.library.folder)]
     table = run_cli("query", "market bread", "--explain", "-k", "3", "--where", "price<7", *library).out.decode()

@@ -42,6 +42,7 @@ def shared(tmp_path, encoder):
     return folders
 
 
+@pytest.mark.slow
 def test_each_library_measures_for_itself_and_scores_are_those_of_one(tmp_path, encoder):
     part = [records(0, 0, 80), records(1, 80, 70)]  # enough for each to be measured
     whole = fill(tmp_path / "whole", encoder, part)

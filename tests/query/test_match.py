@@ -127,6 +127,7 @@ def test_filters_and_k_hold(engine, home, encoder, tmp_path):
         assert [each.rank for each in copies.match(cat, k=2)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_several_libraries_are_looked_through_as_one(home, encoder, tmp_path):
     real_photo(ABSENT).save(tmp_path / "eye.jpg")
     index(tmp_path / "library", tmp_path, encoder=encoder)
@@ -143,6 +144,7 @@ def test_bad_input_is_an_error(engine):
         engine.match(b"no picture")
 
 
+@pytest.mark.slow
 def test_files_that_are_gone_are_reported_and_nothing_is_claimed_of_them(
     home, encoder, tmp_path, monkeypatch, capfdbinary
 ):

@@ -93,6 +93,7 @@ def test_what_is_not_safe_is_refused(library, tmp_path):
         assert "needs a token" not in ran.err or "--token-file" in ran.err
 
 
+@pytest.mark.slow
 def test_a_stop_right_after_the_first_line_is_a_stop(library):
     """The line is written before the server runs; it is followed by a signal as fast as can be."""
     with running(library) as (process, _):

@@ -45,6 +45,7 @@ async def test_a_drawing_and_a_page_have_a_thumbnail(drawn):
         assert answer.status_code == 200 and answer.json()["hits"][0]["path"].endswith("a.svg")
 
 
+@pytest.mark.slow
 async def test_hostile_ones_are_refused_while_the_server_answers(drawn, monkeypatch):
     monkeypatch.setattr(drawing, "SECONDS", 3)
     folder, engine = drawn

@@ -275,6 +275,7 @@ async def test_commits_of_others_are_found_at_once(tmp_path, encoder):
             assert len(found) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clients", [64])
 def test_many_clients_get_what_one_gets(tmp_path, encoder, clients):
     with sentence_library(tmp_path / "library", encoder) as engine, serving(engine) as served:

@@ -54,6 +54,7 @@ def run(app, examples, headers=HOST):
     return asked
 
 
+@pytest.mark.slow
 def test_no_answer_is_a_fault_or_undocumented(engine):
     assert run(create_app(engine, ServerSettings()), 8) >= 80
 
