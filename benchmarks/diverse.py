@@ -6,8 +6,8 @@ and pairs ("dog", "dog and snow"); right are photographs of which two captions n
 
 Of the first ten hits: `repeats`, the share that shows a photograph which a hit before it shows already; `right`, the
 share of right ones; `different right`, how many right photographs are seen, each counted once. `likeness` is that of
-each hit to the most alike before it, in the mean. lambda was chosen on every other query by `different right`; the
-table is of the other queries, and `chosen on` has that number of the former. The builtin encoder was fitted on these
+each hit to the most alike before it, in the mean. lambda was chosen on every other query; the table is of the
+other queries, and `chosen on` has the `different right` of the former. The builtin encoder was fitted on these
 photographs among others, so `right` is higher than on yours; the ways are compared by the same hits.
 """
 

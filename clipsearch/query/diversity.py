@@ -19,7 +19,10 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
 POOL = 100
-"""How many of the best hits change places among each other: up to the last of these that is confident."""
+"""How many of the best hits change places among each other: up to the last of these that is ENOUGH."""
+
+ENOUGH = 0.5
+"""What share of the confidence of the best hit another one needs, so that variety brings up nothing that is wrong."""
 
 SHARE = 0.2
 """How much relevance counts against likeness: lambda."""
@@ -36,8 +39,9 @@ def diversify(snapshot: Snapshot, hits: Sequence[Hit], share: float = SHARE) -> 
     share: how much relevance counts, from 0 to 1.
     """
     first = [*hits[:POOL]]
-    sure = [place for place, hit in enumerate(first, 1) if hit.stands_out is not False]
-    pool = first[: sure[-1]] if sure else first
+    least = ENOUGH * max((hit.confidence or 0.0 for hit in first), default=0.0)
+    enough = [place for place, hit in enumerate(first, 1) if hit.confidence is None or hit.confidence >= least]
+    pool = first[: max(enough, default=0)]
     order = marginal_relevance(_relevance(pool), likenesses(snapshot, pool), share)
     return [*(pool[place] for place in order), *hits[len(pool) :]]
 
