@@ -334,3 +334,23 @@ def test_what_is_not_there_is_taken_away_where_words_are_understood(engine):
     assert [hit.score for hit in answer] == [hit.score for hit in taken_away]
     assert answer.query == asked and answer.understood["without"] == ["roses"]
     assert plain.understood is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a beach without Marie", "dogs but not Olav", "dogs not in Norway", "dogs outside Norway",
+        "anything but Norway", "dogs except in Norway", "dogs not shot on iPhone", "hunde ohne Marie",
+        "perros sin Marie", "不是挪威的海滩", "beach before July 2023", "dogs before 2022", "beach after March 2022", "since summer 2021",
+        "dogs since 2022", "older than 2022", "dogs between 2021 and 2022", "2022年以前的狗",
+        "dogs in Norway or France",
+        "with Marie or Olav", "dog or Norway", "Norway or dogs",
+    ],
+)  # fmt: skip
+def test_what_is_turned_into_something_else_is_left_in_the_words(engine, text):
+    found = engine.understand(text)
+    assert found.filters is None and found.parts == ()
+
+
+def test_a_comma_ends_what_a_word_turns(understand):
+    assert understand("a dog without a leash, in Norway").endswith("in Norway, without leash")

@@ -16,9 +16,13 @@ from clipsearch.query.understanding.names import Known, Named, find_names, find_
 from clipsearch.query.understanding.periods import Dated, find_periods
 from clipsearch.query.understanding.tokens import Token, tokenize
 from clipsearch.query.understanding.understood import Understood, describe_period
-from clipsearch.query.understanding.vocabulary import GENERIC, PREPOSITIONS
+from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC, PREPOSITIONS, TURNS
 
 _NOT_A_YEAR = frozenset("number no nr page room flat windows office class model version channel highway route".split())
+_REACH = 3
+"""Words before a filter that may turn it."""
+_STOPS = frozenset(",;，；。")
+_ALTERNATIVES = frozenset("or oder ou o nor".split())
 _MOST = 8
 """Names that are lifted; a text that names more is a list of something else."""
 
@@ -54,7 +58,28 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
     if any(token.is_east_asian for token in tokens):
         around = lifted + [each[:2] for each in (*cameras, *names)]
         names += find_east_asian(find_runs(tokens, around, text), known)
-    return _combine(text, dates, sorted([*names, *cameras]))
+    found = sorted([*names, *cameras])
+    if any(each in text for each in EAST_ASIAN_TURNS) or _is_turned([*lifted, *(each[:2] for each in found)], tokens):
+        return Understood(text)
+    return _combine(text, dates, found)
+
+
+def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token]) -> bool:
+    """Tell whether a word before, at the beginning of, or after one of these says that not just this is meant."""
+    for start, end in spans:
+        inside = [number for number, token in enumerate(tokens) if start <= token.start < end]
+        if not inside:
+            continue
+        first, last = inside[0], inside[-1]
+        near = [tokens[first]]
+        while first and len(near) <= _REACH and not _STOPS & {*tokens[first].gap}:
+            first -= 1
+            near.append(tokens[first])
+        if any(token.lower in TURNS for token in near):
+            return True
+        if last + 1 < len(tokens) and tokens[last + 1].lower in _ALTERNATIVES and not _STOPS & {*tokens[last + 1].gap}:
+            return True
+    return False
 
 
 def likely_words(text: str, now: datetime) -> str | None:

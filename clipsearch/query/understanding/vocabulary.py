@@ -64,6 +64,29 @@ PREPOSITIONS = (
     | frozenset("sur sous sin sobre bei when while at".split())
 )
 
+TURNS = frozenset(
+    "without no not never but except excluding minus outside beyond far or nor than before after since until till "
+    "older newer between ohne nicht kein keine außer oder vor nach seit bis zwischen sans pas sauf hors ou avant après "
+    "depuis entre sin fuera excepto menos o antes después desde hasta".split()
+)
+"""Words that turn what follows into its opposite, another period, or one of several: it is left in the words then."""
+
+EAST_ASIAN_TURNS = (
+    "不是",
+    "不在",
+    "没有",
+    "沒有",
+    "除了",
+    "以前",
+    "之前",
+    "以后",
+    "以後",
+    "之后",
+    "之後",
+    "或",
+    "还是",
+)
+
 GENERIC = (
     frozenset(
         "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
