@@ -145,7 +145,7 @@ def _explain_term(term: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     sign = "- " if term["weight"] < 0 else ""
     size = "" if abs(term["weight"]) == 1 else f"{abs(term['weight']):g}:"
     part = "picture" if term["modality"] == Modality.IMAGE else "words"
-    where = f"{term['place']:,} of the {part if part == 'words' else 'pictures'}"
+    where = f"place {term['place']:,} among the {part if part == 'words' else 'pictures'}"
     return f"{sign}{size}{_excerpt(term['term'])} / {part}: {term['score']:.3f}{sure}{worth}, {where}"
 
 

@@ -48,7 +48,7 @@ def shape_options(command: F) -> F:
 
 def format_option(command: F) -> F:
     """Add --format."""
-    line = "Print a line for each as this says: '{path}\\t{score:.3f}'. With -0, NUL ends it."
+    line = "Print a line for each as this says: '{path}\\t{taken_at}'. With -0, NUL ends it."
     return click.option("--format", "template", metavar="TEMPLATE", help=line)(command)
 
 

@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Also match the words of captions and texts, or search by meaning alone.",
 )
-@click.option("--plain", is_flag=True, help="Search for the words as they stand: no dates, places, names, cameras.")
+@click.option(
+    "--plain", is_flag=True, help="Search for the words as they stand: lift no filter out, take nothing away."
+)
 @collapse_option
 @cutoff_options
 @order_options

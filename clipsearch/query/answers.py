@@ -39,7 +39,7 @@ def make_answers(
         left_out = ranking.left_out + len(examined) - len(stay)
         why = (cutoff.explain(examined),) if examined and not stay else ()
         warnings = (*ranking.warnings, *snapshot.warnings, *why)
-        confident = is_confident(stay)
+        confident = is_confident(ranking.hits if options.is_arranged else stay)
         answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
     return answers
 

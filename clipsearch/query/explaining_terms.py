@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from clipsearch.explanation import TermScore
 from clipsearch.query.retrieval import Leaf, Trace
-from clipsearch.query.scored import ScoredRows
+from clipsearch.query.scored import Judge, ScoredRow, ScoredRows
 from clipsearch.query.scoring import null_models
-from clipsearch.ranking import confidence, exact_scores, log_evalue
+from clipsearch.ranking import exact_scores, log_evalue, log_evalues
+from clipsearch.relevance import TYPICAL_WORDS, count_words, curve_of
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -45,16 +46,14 @@ class TermJudge:
         modality, _ = ranked.key(at)
         scores = self._scores_of(ranked, modality)[number]
         score = float(scores[np.flatnonzero(ranked.are_of(modality)).searchsorted(at)])
+        name, is_text = self._names[number], leaf.kind == Modality.TEXT
         seen, typical = null_models(self._snapshot, modality, leaf.vector, leaf.kind)
-        return TermScore(
-            self._names[number],
-            leaf.weight,
-            modality,
-            score,
-            log_evalue(score, typical),
-            confidence(score, seen, bounded=leaf.kind != Modality.TEXT),
-            1 + int((scores > score).sum()),
-        )
+        best = float(log_evalues(scores, seen).max())
+        words = count_words(name) if is_text else TYPICAL_WORDS
+        judge = Judge(modality, seen, not is_text, curve_of(leaf.kind, modality), words, best)
+        alone = ScoredRow(0, 0, score, log_evalue(score, seen), 0.0, judge)
+        place = 1 + int((scores > score).sum())
+        return TermScore(name, leaf.weight, modality, score, log_evalue(score, typical), alone.confidence, place)
 
     def _scores_of(self, ranked: ScoredRows, modality: Modality) -> list[NDArray[np.float32]]:
         """Return the score on each term of all rows of a modality, from the stored vectors."""

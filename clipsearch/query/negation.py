@@ -166,7 +166,8 @@ def _split(words: str, language: _Language, pattern: re.Pattern[str]) -> Negatio
 
 
 def _compiled(language: _Language) -> re.Pattern[str]:
-    word = rf"(?!(?:{language.ends})\b)[\w'’-]+"
+    # an article is no word of a thing: where it could be either, each "or" would double the ways to read a text
+    word = rf"(?!(?:{language.ends}|{language.article})\b)[\w'’-]+"
     thing = rf"(?:(?:{language.article})\s+)?{word}(?:\s(?!(?:{language.joins})\s){word}){{0,{_MAX_WORDS - 1}}}"
     but, comma = language.but, r"\s*[,;]\s*"
     lacks = rf"(?:{comma}|\s)(?:(?:{but})\s)?(?:{language.lacks})"

@@ -248,7 +248,7 @@ class EngineSearches:
             results = self._search_batch(combined, texts=[found.text])[0]
         else:
             results = self._with_encoder(lambda pin: list_newest(self.library, pin, combined))
-        return with_understood(results, text, found)
+        return with_understood(results, text, found, is_filtered=options.filters is not None)
 
     def search_batch(
         self,

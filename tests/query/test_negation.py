@@ -74,6 +74,13 @@ def test_hostile_texts_take_no_time(piece):
         assert len(kept) + sum(map(len, gone)) <= len(text)
 
 
+@pytest.mark.parametrize("start", ["dog without a b", "hund ohne ein b", "chien sans un b", "perro sin un b"])
+def test_many_alternatives_are_read_in_one_way(start):
+    joined = {"dog": " or a b", "hund": " oder ein b", "chien": " ou un b", "perro": " o un b"}[start.split()[0]]
+    text = start + joined * 20 + " ?"  # read in two ways each, it would take a million steps and more
+    assert len(text) <= MAX_LENGTH and split_negation(text)
+
+
 def test_a_sentence_that_negates_is_a_query_of_terms():
     asked = negated_query(*split_negation("a street without cars or people"))
     assert str(asked) == '"a street" - 0.5:"cars" - 0.5:"people"'

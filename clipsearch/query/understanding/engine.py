@@ -10,10 +10,12 @@ from clipsearch.filtering import Filter
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.understanding.gate import may_mean_more
 from clipsearch.query.understanding.understood import Understood
+from clipsearch.sorting import RELEVANCE, TAKEN
 from clipsearch.store.library import Library
 from clipsearch.types import EncoderPin, Hit, Results
 
 NOTHING_LEFT = "Nothing in the library is {}."
+NOTHING_OF_THESE = "Of what the other filters allow, nothing is {}."
 
 
 def understand_in(library: Library, text: str) -> Understood:
@@ -37,20 +39,24 @@ def combine(options: SearchOptions, found: Understood) -> SearchOptions:
 
 
 def list_newest(library: Library, pin: EncoderPin, options: SearchOptions) -> Results:
-    """Answer a query of which no words are left: all that its filter allows, newest first, without a score."""
+    """Answer a query of which no words are left: all that its filter allows, in order, without a score."""
     wanted = options.filters or Filter()
     if len(options.modalities) == 1:
         wanted = wanted & Filter(types=(str(options.modalities[0]),))
     with library.read() as snapshot:
-        items, total = snapshot.list_items(wanted, options.k, options.offset)
+        sort = TAKEN if options.sort == RELEVANCE else options.sort
+        items, total = snapshot.list_items(wanted, options.k, options.offset, sort)
         items = snapshot.enrich(items)
         hits = tuple(Hit(rank, item, 0.0, None, item.modality) for rank, item in enumerate(items, options.offset + 1))
         return Results("", pin.name, str(library.folder), hits, total > 0, snapshot.warnings, offset=options.offset)
 
 
-def with_understood(results: Results, text: str, found: Understood) -> Results:
-    """Return an answer to the words as they were written, which says what was understood of them."""
+def with_understood(results: Results, text: str, found: Understood, *, is_filtered: bool) -> Results:
+    """Return an answer to the words as they were written, which says what was understood of them.
+
+    is_filtered: whether there are other filters.
+    """
     warnings = results.warnings
     if found.parts and not results.hits and not results.left_out and not results.offset:
-        warnings = (*warnings, NOTHING_LEFT.format(", ".join(found.parts)))
+        warnings = (*warnings, (NOTHING_OF_THESE if is_filtered else NOTHING_LEFT).format(", ".join(found.parts)))
     return replace(results, query=text, understood=found.to_values(), warnings=warnings)

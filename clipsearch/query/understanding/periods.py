@@ -44,7 +44,7 @@ def find_periods(text: str, now: datetime) -> list[Dated]:
                 if written is not None:
                     period = written if isinstance(written, Period) else parse_period(written, now)
                     found.append(Dated(match.start(), match.end(), period, "bare" in match.re.groupindex))
-            except (InvalidInputError, OverflowError):
+            except (InvalidInputError, OverflowError, KeyError):  # KeyError: a letter that only looks like another
                 continue
     return sorted(found)
 

@@ -22,7 +22,7 @@ _NOT_A_YEAR = frozenset("number no nr page room flat windows office class model 
 _REACH = 3
 """Words before a filter that may turn it."""
 _STOPS = frozenset(",;，；。")
-_ALTERNATIVES = frozenset("or oder ou o nor".split())
+_ALTERNATIVES = frozenset("or oder ou nor".split())
 _MOST = 8
 """Names that are lifted; a text that names more is a list of something else."""
 

@@ -67,7 +67,7 @@ PREPOSITIONS = (
 TURNS = frozenset(
     "without no not never but except excluding minus outside beyond far or nor than before after since until till "
     "older newer between ohne nicht kein keine außer oder vor nach seit bis zwischen sans pas sauf hors ou avant après "
-    "depuis entre sin fuera excepto menos o antes después desde hasta".split()
+    "depuis entre sin fuera excepto menos antes después desde hasta".split()
 )
 """Words that turn what follows into its opposite, another period, or one of several: it is left in the words then."""
 
