@@ -86,7 +86,7 @@ def test_the_full_view_explains_a_hit_of_a_search_but_no_item_of_a_list(visit, a
     viewer.get_by_text("Why it is here").click()
     viewer.get_by_text("Above the next:").wait_for()
     assert viewer.locator("details mark").first.inner_text().lower() == "bicycle"
-    assert "place 1" in viewer.locator("details").inner_text()
+    assert "place 3" in viewer.locator("details").inner_text()
 
 
 def test_more_like_this_from_the_full_view(visit, address):
