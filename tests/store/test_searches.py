@@ -29,6 +29,7 @@ from clipsearch.query.engine import SearchEngine
 from clipsearch.query.options import SearchOptions
 from clipsearch.store import searches
 from clipsearch.store.backup import back_up
+from clipsearch.store.database import transaction
 from clipsearch.store.library import Library
 from clipsearch.store.restore import restore
 from clipsearch.types import Modality
@@ -196,6 +197,23 @@ def test_marks_go_with_a_compaction_and_a_change_of_the_encoder(engine, home, en
     assert names(engine.run_search("all", new=True).results) == ["p002.jpg"]
 
 
+@pytest.mark.sqlite
+def test_no_stored_search_stops_what_moves_the_marks(engine, home, monkeypatch):
+    texts = {"a": "a", "b": "\ud800", "c": "é" * 50_000, "d": "a"}
+    for name, text in texts.items():
+        value = {**stored({"text": text}, name), "mark": {**stored({})["mark"], "images": 4}}
+        put(home, name, json.dumps(value, ensure_ascii=name != "c"))
+    monkeypatch.setattr(searches, "MAX_SEARCHES", 3)
+    (home / "photos" / "p000.jpg").unlink()
+    index(home / ".clipsearch", home / "photos", encoder=engine.encoder)
+    compact(engine.library, Modality.IMAGE)
+    with engine.library.query() as connection:
+        assert [searches.get(connection, name).mark.images for name in "abc"] == [3, 4, 3]
+    with engine.library.writer() as writer, transaction(writer._connection) as connection:
+        searches.restart(connection, {"a": (1,), "b": (1,), "c": (1,)})
+        assert [searches.get(connection, name).mark.changed for name in "abc"] == [(1,), (), (1,)]
+
+
 @pytest.mark.slow
 def test_what_changed_before_a_flip_of_the_encoder_is_new_after_it(home, encoder):
     with clipsearch.open(home / ".clipsearch") as engine:
@@ -351,6 +369,15 @@ def test_what_is_no_search_is_passed_over_and_can_be_deleted(engine, home):
             engine.search_saved("evil")
         engine.delete_search("evil")
     assert engine.search_saved("good")
+
+
+@pytest.mark.sqlite
+def test_a_long_search_is_not_read_though_a_nul_hides_its_length(engine, home):
+    put(home, "evil", " \0" + " " * searches.MAX_LENGTH)
+    with engine.library.query() as connection, pytest.raises(InvalidInputError, match="longer than"):
+        searches.get(connection, "evil")
+    put(home, "a", stored({"text": "é"}, "a"))
+    assert [each.query for each in engine.saved_searches()] == ["é"]
 
 
 @pytest.mark.sqlite
