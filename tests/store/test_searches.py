@@ -24,6 +24,7 @@ from clipsearch.cli.saved import saved as saved_command
 from clipsearch.cli.saved import unsave as unsave_command
 from clipsearch.dates import WrittenMoment
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError
+from clipsearch.filtering import MAX_DEPTH
 from clipsearch.query import saved_options
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.options import SearchOptions
@@ -68,6 +69,9 @@ def put(folder, name, value):
     text = value if isinstance(value, str) else json.dumps(value)
     with raw_catalog(folder / ".clipsearch") as db:
         db.execute("INSERT OR REPLACE INTO settings (key, value, digest) VALUES (?, ?, NULL)", (f"search:{name}", text))
+
+
+DEEP = json.loads('{"a": [' * 50 + "{}" + "]}" * 50)
 
 
 def stored(asked, name="evil"):
@@ -304,6 +308,11 @@ EVIL = {
     "a URL": {"query": 'image:"http://127.0.0.1:9/x.jpg" + "a"'},
     "a folder elsewhere": {"text": "a", "options": {"filters": {"folders": ["//server/share"]}}},
     "a key elsewhere": {"text": "a", "options": {"filters": {"none_of": [{"keys": ["\\\\server\\share\\a.jpg"]}]}}},
+    "a folder elsewhere among terms": {"query": '"a" and in:"//server/share/x"'},
+    "a folder elsewhere in a group": {"query": '"a" and not (in:"//server/share" or "b")'},
+    "a folder elsewhere deep": {"query": '"a" and filter:"{\\"none_of\\": [{\\"folders\\": [\\"//server/share\\"]}]}"'},
+    "a relative folder": {"query": '"a" and in:"photos"'},
+    "a folder elsewhere by both slashes": {"text": "a", "options": {"filters": {"folders": ["/\\server/share"]}}},
     "too many": {"text": "a", "options": {"k": 10**9}},
     "an unknown option": {"text": "a", "options": {"run": "rm"}},
     "options": {"text": "a", "options": [1]},
@@ -329,6 +338,20 @@ def test_a_strangers_search_opens_nothing_and_fails_with_a_message(engine, home,
         engine.saved_searches()
     assert not opened
     engine.delete_search("evil")
+
+
+@pytest.mark.sqlite
+def test_deep_options_are_passed_over_and_a_folder_in_a_query_is_kept(engine, home):
+    put(home, "evil", stored({"text": "a", "options": DEEP}))
+    folder = home / "photos"
+    engine.save_search("in", Text("a") & Filter(folders=("photos",)) & ~Filter(folders=(str(folder / "p001.jpg"),)))
+    filters = Filter(min_width=1)
+    for _ in range(MAX_DEPTH - 1):
+        filters = Filter(all_of=(filters,))
+    engine.save_search("nested", "a", filters=filters)
+    assert [each.name for each in engine.saved_searches()] == ["in", "nested"]
+    assert len(engine.search_saved("nested")) == 4
+    assert sorted(names(engine.search_saved("in")))[:2] == ["notes.txt", "p000.jpg"]
 
 
 @pytest.mark.sqlite
