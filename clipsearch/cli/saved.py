@@ -22,7 +22,7 @@ from clipsearch.cli.options import (
 from clipsearch.cli.remote import refuse_local, server_options
 from clipsearch.cli.showing import Showing, written
 from clipsearch.config import Settings
-from clipsearch.errors import InvalidInputError, LibraryError
+from clipsearch.errors import ClipSearchError, InvalidInputError
 
 if TYPE_CHECKING:
     from clipsearch.cli.requests import Answer, SearchRequest
@@ -101,7 +101,7 @@ def run_saved(
         given = shape_answer(found.results, asked, is_here=server is None)
         put_out(given, asked.shape, showing, settings, library)
         if found.mark is not None:
-            _remember(engine, name, found.mark)
+            _remember(engine, name, found.mark, is_shown=len(found.results) > 0)
     return given
 
 
@@ -125,12 +125,13 @@ def _read_counts(name: str | None, new: bool) -> tuple[int | None, int | None]:
     return (values["k"] if "k" in given else None), (values["offset"] if "offset" in given else None)
 
 
-def _remember(engine: SearchEngine | Client | JointEngine, name: str, mark: str) -> None:
-    """Let what was printed count as seen."""
+def _remember(engine: SearchEngine | Client | JointEngine, name: str, mark: str, *, is_shown: bool) -> None:
+    """Let what was printed count as seen. Where nothing was, nothing is lost if that cannot be written."""
     try:
         engine.remember_search(name, mark)
-    except LibraryError as error:
-        raise type(error)(f"What is new was printed, but not remembered: --new prints it again. {error}") from error
+    except ClipSearchError as error:
+        if is_shown:
+            raise type(error)(f"What is new was printed, but not remembered: --new prints it again. {error}") from error
 
 
 @contextmanager

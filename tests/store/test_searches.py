@@ -23,7 +23,7 @@ from clipsearch.cli.save import save as save_command
 from clipsearch.cli.saved import saved as saved_command
 from clipsearch.cli.saved import unsave as unsave_command
 from clipsearch.dates import WrittenMoment
-from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError
+from clipsearch.errors import AccessDeniedError, ClipSearchError, InvalidInputError, LibraryError
 from clipsearch.filtering import MAX_DEPTH
 from clipsearch.query import saved_options
 from clipsearch.query.engine import SearchEngine
@@ -463,8 +463,11 @@ def test_a_kill_loses_no_search_that_was_saved(home):
         assert all(query == f"text {number}" for number, query in found.items())
 
 
-def test_a_library_that_cannot_be_written_runs_searches_but_remembers_nothing(engine, home, monkeypatch):
+def test_a_library_that_cannot_be_written_runs_searches_but_remembers_nothing(engine, home, encoder, monkeypatch):
     engine.save_search("all", "a", min_confidence=0)
+    photos(home / "photos", 1, first=10)
+    index(home / ".clipsearch", home / "photos", encoder=encoder)
+    engine.save_search("seen", "a", min_confidence=0)
 
     def refuse(*args, **options):
         raise LibraryError("The library cannot be written.")
@@ -475,6 +478,14 @@ def test_a_library_that_cannot_be_written_runs_searches_but_remembers_nothing(en
         engine.search_saved("all", new=True)
     found = run_cli(query_command, "--saved", "all", "--new")
     assert found.exit_code and isinstance(found.exception, LibraryError)
+    assert "printed, but not remembered" in str(found.exception)
+    assert run_cli(query_command, "--saved", "seen", "--new").exit_code == 0  # nothing is new, so nothing is lost
+
+    def deny(*args):
+        raise AccessDeniedError("The server allows no changes.")
+
+    monkeypatch.setattr(SearchEngine, "remember_search", deny)
+    found = run_cli(query_command, "--saved", "all", "--new")
     assert "printed, but not remembered" in str(found.exception)
 
 
