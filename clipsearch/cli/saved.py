@@ -48,7 +48,7 @@ def saved(as_json: bool, library: str | None, server: Client | None) -> None:
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
 
-    with _opened(library, server) as engine:
+    with opened(library, server) as engine:
         found = engine.saved_searches()
     if as_json:
         write_bytes(present.to_json({"searches": [asdict(each) for each in found]}))
@@ -70,7 +70,7 @@ def unsave(names: tuple[str, ...], library: str | None, server: Client | None) -
     """  # noqa: D301 - click wants the character itself
     from clipsearch.paths import printable
 
-    with _opened(library, server) as engine:
+    with opened(library, server) as engine:
         for name in names:
             engine.delete_search(name)
             note(f"Search deleted: {printable(name)}")
@@ -135,7 +135,7 @@ def _remember(engine: SearchEngine | Client | JointEngine, name: str, mark: str,
 
 
 @contextmanager
-def _opened(library: str | None, server: Client | None) -> Iterator[SearchEngine | Client]:
+def opened(library: str | None, server: Client | None) -> Iterator[SearchEngine | Client]:
     """Open the library here, unless a server is asked."""
     if server is not None:
         yield server

@@ -532,3 +532,9 @@ def test_a_name_cannot_steer_a_terminal(home):
     run_cli(save_command, "a\u202eb", "a \x1b[31mcat")
     listed = run_cli(saved_command)
     assert "\x1b" not in listed.stdout and "\u202e" not in listed.stdout and "cat" in listed.stdout
+
+
+def test_save_says_what_it_replaced_and_how_to_run_it(home):
+    made = [run_cli(save_command, name, "a").stderr for name in ("My cats", "MY CATS")]
+    assert made[0].startswith("Saved: My cats. Run it: clipsearch query --saved 'My cats'. ")
+    assert made[1].startswith("Replaced: MY CATS. Run it: clipsearch query --saved 'MY CATS'. ")
