@@ -93,7 +93,7 @@ def keep(
     options: SearchOptions,
 ) -> StoredSearch:
     """Return a search as it is kept. vector: of numbers, shape (dim,). shown: a vector as it is shown."""
-    known = tidy_name(name)
+    known = tidy_name(name, "saved search")
     read_single(text, None, vector)
     check_kind(options, vector)
     asked: dict[str, Any] = {}
@@ -147,7 +147,7 @@ def list_saved(library: Library) -> list[SavedSearch]:
 def prepare(library: Library, name: str, *, new: bool, k: int | None, offset: int | None) -> SavedRun:
     """Read a saved search, to run it now. new, k, offset: see `EngineSaved.search_saved`."""
     with library.query() as connection:
-        stored = searches.get(connection, tidy_name(name))
+        stored = searches.get(connection, tidy_name(name, "saved search"))
         found = searches.arrived(connection, stored.mark, MAX_NEW) if new else None
     described = describe(stored)
     try:

@@ -245,11 +245,11 @@ def _read(row: Row[Any]) -> StoredSearch:
         raise _invalid("It is no JSON object of a search.") from error
     if not isinstance(asked, dict) or not isinstance(saved_at, str) or len(saved_at) > 40 or _key(name) != row.key:
         raise _invalid("It has no query, or another name.")
-    return StoredSearch(tidy_name(name), asked, saved_at, Mark.from_values(values.get("mark")))
+    return StoredSearch(tidy_name(name, "saved search"), asked, saved_at, Mark.from_values(values.get("mark")))
 
 
 def _key(name: object) -> str:
-    return _PREFIX + fold_tag(tidy_name(name))
+    return _PREFIX + fold_tag(tidy_name(name, "saved search"))
 
 
 def _invalid(why: str) -> InvalidInputError:

@@ -119,7 +119,7 @@ def test_a_name_is_replaced_listed_in_order_and_deleted(engine):
         with pytest.raises(searches.UnknownSearchError, match="no saved search 'b'"):
             call("b")
     for name in ("", " ", "a\nb", "x" * 201, "..", 3):
-        with pytest.raises(InvalidInputError, match="name"):
+        with pytest.raises(InvalidInputError, match="name of a saved search has 1 to 200"):
             engine.save_search(name, "x")
 
 
