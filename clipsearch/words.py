@@ -23,7 +23,7 @@ _ALONE = (
 _BLANK = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # not a character, or an invisible one
 _MOST_SHARP = 4
 MAX_NAME = 200
-"""Characters of the name of a collection."""
+"""Characters of the name of a collection or a saved search."""
 
 _PIECE = r'"([^"]*)"|([^\s"]+)|(")'
 
@@ -99,12 +99,12 @@ def tidy_tag(name: str) -> str:
     return " ".join(re.sub(_BLANK, " ", normalize(name)).split())
 
 
-def tidy_name(name: object) -> str:
-    """Return the name of a collection as it is kept and shown. Raises InvalidInputError for what can be none."""
+def tidy_name(name: object, noun: str = "collection") -> str:
+    """Return a name as it is kept and shown. noun: what has it. Raises InvalidInputError for what can be none."""
     tidy = tidy_tag(name) if isinstance(name, str) else ""
     if not tidy or len(tidy) > MAX_NAME or re.search(_BLANK, str(name).strip()) or tidy in (".", ".."):
         raise InvalidInputError(
-            f"The name of a collection has 1 to {MAX_NAME} characters, none of them a control character, and is not . "
+            f"The name of a {noun} has 1 to {MAX_NAME} characters, none of them a control character, and is not . "
             f"or .., but this is {name!r:.80}."
         )
     return tidy

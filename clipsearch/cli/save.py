@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipsearch.cli.filters import FilteringCommand, filter_options
-from clipsearch.cli.options import library_option, note, read_settings, search_options
+from clipsearch.cli.options import library_option, note, search_options
 from clipsearch.cli.query import query as query_command
 from clipsearch.cli.query import read_query, says_more
 from clipsearch.cli.remote import server_options
@@ -40,7 +41,9 @@ def _save(
     It takes the words and options of `clipsearch query` that say what is found. Dates in words, as "last month", are
     read each time that the search runs.
     """  # noqa: D301 - click wants the character itself
+    from clipsearch.cli.saved import opened
     from clipsearch.paths import printable
+    from clipsearch.words import fold_tag
 
     if bool(query["words"] or query["like"] or query["unlike"]) == (query["image"] is not None):
         raise InvalidInputError('Say what to look for, in words or with --image: clipsearch save cats "a cat"')
@@ -49,15 +52,12 @@ def _save(
         options = replace(options, understand=True)
     given = {each.name: getattr(options, each.name) for each in fields(options)}
     asked = text if composed is None else composed
-    if server is not None:
-        found = server.save_search(name, asked, image=picture, **given)
-    else:
-        settings, folder = read_settings(library=library)
-        from clipsearch.query.opening import open_library
-
-        with open_library(folder, settings) as engine:
-            found = engine.save_search(name, asked, image=picture, **given)
-    note(f"Saved: {printable(found.name)}. Run it: clipsearch query --saved NAME. Only what is new: --new")
+    with opened(library, server) as engine:
+        before = {fold_tag(each.name) for each in engine.saved_searches()}
+        found = engine.save_search(name, asked, image=picture, **given)
+    done = "Replaced" if fold_tag(found.name) in before else "Saved"
+    run = f"clipsearch query --saved {printable(shlex.quote(found.name))}"
+    note(f"{done}: {printable(found.name)}. Run it: {run}. Only what is new: --new")
 
 
 def says_what_is_found(option: click.Parameter) -> bool:

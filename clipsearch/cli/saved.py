@@ -22,7 +22,7 @@ from clipsearch.cli.options import (
 from clipsearch.cli.remote import refuse_local, server_options
 from clipsearch.cli.showing import Showing, written
 from clipsearch.config import Settings
-from clipsearch.errors import InvalidInputError, LibraryError
+from clipsearch.errors import ClipSearchError, InvalidInputError
 
 if TYPE_CHECKING:
     from clipsearch.cli.requests import Answer, SearchRequest
@@ -48,7 +48,7 @@ def saved(as_json: bool, library: str | None, server: Client | None) -> None:
     """  # noqa: D301 - click wants the character itself
     from clipsearch import present
 
-    with _opened(library, server) as engine:
+    with opened(library, server) as engine:
         found = engine.saved_searches()
     if as_json:
         write_bytes(present.to_json({"searches": [asdict(each) for each in found]}))
@@ -70,7 +70,7 @@ def unsave(names: tuple[str, ...], library: str | None, server: Client | None) -
     """  # noqa: D301 - click wants the character itself
     from clipsearch.paths import printable
 
-    with _opened(library, server) as engine:
+    with opened(library, server) as engine:
         for name in names:
             engine.delete_search(name)
             note(f"Search deleted: {printable(name)}")
@@ -101,7 +101,7 @@ def run_saved(
         given = shape_answer(found.results, asked, is_here=server is None)
         put_out(given, asked.shape, showing, settings, library)
         if found.mark is not None:
-            _remember(engine, name, found.mark)
+            _remember(engine, name, found.mark, is_shown=len(found.results) > 0)
     return given
 
 
@@ -125,16 +125,17 @@ def _read_counts(name: str | None, new: bool) -> tuple[int | None, int | None]:
     return (values["k"] if "k" in given else None), (values["offset"] if "offset" in given else None)
 
 
-def _remember(engine: SearchEngine | Client | JointEngine, name: str, mark: str) -> None:
-    """Let what was printed count as seen."""
+def _remember(engine: SearchEngine | Client | JointEngine, name: str, mark: str, *, is_shown: bool) -> None:
+    """Let what was printed count as seen. Where nothing was, nothing is lost if that cannot be written."""
     try:
         engine.remember_search(name, mark)
-    except LibraryError as error:
-        raise type(error)(f"What is new was printed, but not remembered: --new prints it again. {error}") from error
+    except ClipSearchError as error:
+        if is_shown:
+            raise type(error)(f"What is new was printed, but not remembered: --new prints it again. {error}") from error
 
 
 @contextmanager
-def _opened(library: str | None, server: Client | None) -> Iterator[SearchEngine | Client]:
+def opened(library: str | None, server: Client | None) -> Iterator[SearchEngine | Client]:
     """Open the library here, unless a server is asked."""
     if server is not None:
         yield server

@@ -99,7 +99,7 @@ def delete(name: str) -> Steps[None]:
 
 
 def _path(name: str) -> str:
-    return f"/v1/searches/{quote(tidy_name(name), safe='')}"
+    return f"/v1/searches/{quote(tidy_name(name, 'saved search'), safe='')}"
 
 
 def _read(value: object) -> SavedSearch:

@@ -18,12 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import ClipSearchError, InvalidInputError
-from clipsearch.filtering import Filter
+from clipsearch.filtering import MAX_DEPTH, Filter
 from clipsearch.locations import LOCAL_LIBRARY
 from clipsearch.query.options import SearchOptions, check_kind
 from clipsearch.query.parser import parse
-from clipsearch.query.saved_options import check_counts, option_values, read_options
-from clipsearch.query.terms import Picture, Query, Term, as_query
+from clipsearch.query.saved_options import (
+    check_counts,
+    names_folder,
+    option_values,
+    read_options,
+    refuse_other_machines,
+)
+from clipsearch.query.terms import Filtered, Picture, Query, Term, as_query
 from clipsearch.query.validation import as_floats, read_single, read_vectors
 from clipsearch.relevance import LIKELY
 from clipsearch.store import searches
@@ -40,6 +46,8 @@ MAX_NEW = 1_000_000
 
 _MAX_MARK = 1 << 18
 _MAX_SHOWN = 200
+_MAX_DEPTH = 2 * MAX_DEPTH + 8
+"""How deep options are nested: a filter is in a list of the filter that is combined of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ def keep(
     options: SearchOptions,
 ) -> StoredSearch:
     """Return a search as it is kept. vector: of numbers, shape (dim,). shown: a vector as it is shown."""
-    known = tidy_name(name)
+    known = tidy_name(name, "saved search")
     read_single(text, None, vector)
     check_kind(options, vector)
     asked: dict[str, Any] = {}
@@ -115,7 +123,18 @@ def describe(stored: StoredSearch) -> SavedSearch:
     options = asked.get("options")
     if query is None or not isinstance(options, dict):
         raise _damaged(stored.name, "It has no query.")
+    if _is_deep(options):
+        raise _damaged(stored.name, f"Its options are nested more than {_MAX_DEPTH} deep.")
     return SavedSearch(stored.name, query, options, stored.saved_at)
+
+
+def _is_deep(value: object) -> bool:
+    """Tell whether JSON values are nested deeper than what is shown can be."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [part for each in inner for part in each]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def list_saved(library: Library) -> list[SavedSearch]:
@@ -128,7 +147,7 @@ def list_saved(library: Library) -> list[SavedSearch]:
 def prepare(library: Library, name: str, *, new: bool, k: int | None, offset: int | None) -> SavedRun:
     """Read a saved search, to run it now. new, k, offset: see `EngineSaved.search_saved`."""
     with library.query() as connection:
-        stored = searches.get(connection, tidy_name(name))
+        stored = searches.get(connection, tidy_name(name, "saved search"))
         found = searches.arrived(connection, stored.mark, MAX_NEW) if new else None
     described = describe(stored)
     try:
@@ -177,6 +196,7 @@ def _read_query(asked: Mapping[str, Any], library: Library) -> tuple[str | Query
     if isinstance(asked.get("query"), str):
         query = parse(asked["query"])
         _refuse_pictures(query)
+        _refuse_folders(query, asked["query"])
         return query, None
     pin = _pin(library)
     if asked["encoder"] != pin.fingerprint:
@@ -198,6 +218,15 @@ def _refuse_pictures(query: object) -> None:
             "A saved search of several terms names no picture by its path or URL: whoever runs it would open that. Add "
             "the picture to the library and name it by its id, as id:17, or save a search by the picture alone."
         )
+
+
+def _refuse_folders(query: Query, written: str) -> None:
+    """Raise InvalidInputError for a folder on another machine, or one that depends on the current folder."""
+    for leaf in query.leaves():
+        if isinstance(leaf, Filtered):
+            refuse_other_machines(leaf.filters)
+            if names_folder(leaf.filters) and str(leaf) not in written:  # folders are written as absolute ones
+                raise InvalidInputError("A folder in the query of a saved search is relative. Save the search again.")
 
 
 def _parts(value: object) -> Iterator[object]:

@@ -87,7 +87,7 @@ def read_options(values: Mapping[str, Any], base: str) -> SearchOptions:
     options = SearchOptions.from_values(read)
     check_counts(options)
     if options.filters is not None:
-        _refuse_other_machines(options.filters)
+        refuse_other_machines(options.filters)
     return options
 
 
@@ -109,13 +109,19 @@ def _below(base: str, folder: str) -> str:
     return os.path.normpath(os.path.join(base, folder))
 
 
-def _refuse_other_machines(wanted: Filter) -> None:
+def refuse_other_machines(wanted: Filter) -> None:
     """Raise InvalidInputError for a path on another machine, at which Windows would log in to look at it."""
     for path in (*wanted.folders, *wanted.keys):
-        if path.startswith(("//", "\\\\")):
+        if path.replace("\\", "/").startswith("//"):
             raise InvalidInputError(f"A saved search must not look at another machine, as at {path!r}. Save it again.")
     for part in (*wanted.all_of, *wanted.any_of, *wanted.none_of):
-        _refuse_other_machines(part)
+        refuse_other_machines(part)
+
+
+def names_folder(wanted: Filter) -> bool:
+    """Tell whether a filter, or one that it is combined of, has folders."""
+    parts = (*wanted.all_of, *wanted.any_of, *wanted.none_of)
+    return bool(wanted.folders) or any(map(names_folder, parts))
 
 
 def check_counts(options: SearchOptions) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from clipsearch.filtering import Filter
+from clipsearch.store.near_words import fold, is_spelled
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Results, Suggestion
 from clipsearch.words import fold_tag
@@ -20,7 +21,7 @@ MOST = 3
 """Suggestions of each kind."""
 
 _WORDS, _MISSPELLED = 20, 3
-"""Words of a query that are looked at, and of them those that are looked for in other spellings."""
+"""Words of a query that are looked at, and how many that the library lacks are looked for in other spellings."""
 
 _CANDIDATES = 20
 _EXCERPT = 100
@@ -49,7 +50,7 @@ def _spellings(snapshot: Snapshot, text: str, wanted: Filter | None) -> list[str
     misspelled = 0
     for word in dict.fromkeys(re.findall(r"[^\W\d_]+", text)[:_WORDS]):
         near = snapshot.near_words(word, wanted, MOST) if misspelled < _MISSPELLED else ()
-        misspelled += bool(near)
+        misspelled += near is not None and is_spelled(fold(word))
         written = re.compile(rf"\b{re.escape(word)}\b")
         if near:
             best = [written.sub(near[0].word, way) for way in ways]

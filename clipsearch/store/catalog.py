@@ -10,12 +10,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, PoolProxiedConnection, Row, bindparam, delete, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    PoolProxiedConnection,
+    Row,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    select,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.paths import RECORDS, join
 from clipsearch.store.checksums import is_sound, require_sound, row_checksum
+from clipsearch.store.dialect import is_postgres
 from clipsearch.store.names import is_generation_name, is_segment_name
 from clipsearch.store.positions import load_position
 from clipsearch.store.refusals import REPAIR
@@ -127,6 +140,13 @@ def get_setting(connection: Connection, key: str) -> str | None:
         return None
     require_sound(row, settings)
     return str(row.value)
+
+
+def value_length(connection: Connection) -> ColumnElement[int]:
+    """Return the bytes of the value of a setting; SQLite counts those of a text up to its first NUL alone."""
+    if is_postgres(connection):
+        return func.octet_length(settings.c.value)
+    return func.length(cast(settings.c.value, LargeBinary))
 
 
 def get_number(connection: Connection, key: str) -> int:

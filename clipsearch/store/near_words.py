@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -29,7 +30,8 @@ _ALPHABETS = ("abcdefghijklmnopqrstuvwxyz", "абвгдеёжзийклмноп�
 _VOWELS = frozenset("aeiouyаеёиоуыэюяαεηιουω")
 _AT_ONCE = 100
 _COUNTED = 1000
-_TEXTS, _TEXT_LENGTH = 200, 2000
+_TEXTS, _TEXT_LENGTH, _MOST_READ = 200, 2000, 1 << 18
+_MOST_COMPARED, _MOST_EDITS = 2000, 2
 _BEGINNING = 4
 _FAR_COST, _BEGUN_COST = 3.0, 0.5
 
@@ -61,11 +63,16 @@ def fold(word: str) -> str:
     return unicodedata.normalize("NFC", "".join(c for c in plain if not unicodedata.combining(c)))
 
 
+def is_spelled(word: str) -> bool:
+    """Tell whether a folded word is one that is looked for in other spellings."""
+    return SHORTEST <= len(word) <= LONGEST and any({*word} <= {*letters} for letters in _ALPHABETS)
+
+
 def spellings_near(word: str) -> dict[str, float]:
     """Return what a folded word may be a misspelling of, each with its cost; nothing for what is no such word."""
-    alphabet = next((letters for letters in _ALPHABETS if {*word} <= {*letters}), None)
-    if alphabet is None or not SHORTEST <= len(word) <= LONGEST:
+    if not is_spelled(word):
         return {}
+    alphabet = next(letters for letters in _ALPHABETS if {*word} <= {*letters})
     found: dict[str, float] = {}
     for spelling, way, place in _edits(word, alphabet):
         cost = COSTS[way] + (COSTS["first"] if place == 0 and way != "swap" else 0.0)
@@ -174,26 +181,43 @@ def _of_texts(connection: Connection, word: str, allowed: ColumnElement[bool] | 
     for beginning in dict.fromkeys((word, word[:_BEGINNING])):
         begun = full_text.having_any(connection, [Phrase(beginning, True)], allowed).limit(_TEXTS)
         ids: list[int] = list(connection.execute(begun).scalars())
-        counted: Counter[str] = Counter()
+        written: Counter[str] = Counter()
         for text in _texts(connection, ids):
-            counted.update({fold(each) for each in re.findall(r"[^\W\d_]+", text)})
-        near = {each: cost for each in counted if (cost := _far_cost(word, each)) is not None}
+            written.update({*re.findall(r"[^\W\d_]+", text)})
+        counted: Counter[str] = Counter()
+        for each, count in written.items():
+            if abs(len(word) - len(each)) <= _MOST_EDITS or len(each) > len(word):
+                counted[fold(each)] += count
+        near = {each: cost for each in _likely(word, counted) if (cost := _far_cost(word, each)) is not None}
         if near:
             return [_scored(each, counted[each], cost) for each, cost in near.items()]
     return []
+
+
+def _likely(word: str, counted: Counter[str]) -> list[str]:
+    """Return the most frequent words that go on from one, or are about as long: as many as are compared."""
+    likely = (each for each, _ in counted.most_common() if _is_about_as_long(word, each) or each.startswith(word))
+    return list(islice(likely, _MOST_COMPARED))
+
+
+def _is_about_as_long(word: str, other: str) -> bool:
+    return abs(len(word) - len(other)) <= _MOST_EDITS and len(other) >= SHORTEST
 
 
 def _far_cost(word: str, other: str) -> float | None:
     """Return what it costs to take a word for another that is two edits away, or goes on; None for any other."""
     if other.startswith(word):
         return _BEGUN_COST * (len(other) - len(word))
-    if abs(len(word) - len(other)) > 2 or len(other) < SHORTEST:
+    if not _is_about_as_long(word, other):
         return None
-    return _FAR_COST if _distance(word, other) <= 2 else None
+    return _FAR_COST if _distance(word, other) <= _MOST_EDITS else None
 
 
 def _distance(one: str, other: str) -> int:
-    """Return the optimal string alignment distance: edits and swaps of neighbours, none of them edited again."""
+    """Return the optimal string alignment distance: edits and swaps of neighbours, none of them edited again.
+
+    Beyond _MOST_EDITS it is any number above that.
+    """
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
@@ -202,13 +226,19 @@ def _distance(one: str, other: str) -> int:
             row.append(min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != second)))
             if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == second:
                 row[j] = min(row[j], before[j - 2] + 1)
+        if min(*last, *row) > _MOST_EDITS:
+            return _MOST_EDITS + 1
         before = last
     return row[-1]
 
 
 def _texts(connection: Connection, ids: Sequence[int]) -> Iterator[str]:
-    """Yield the beginnings of the captions and passages of items."""
+    """Yield the beginnings of the captions and passages of items, up to _MOST_READ characters of them all."""
+    left = _MOST_READ
     caption = select(func.substr(items.c.caption, 1, _TEXT_LENGTH)).where(items.c.id.in_(listed(ids)))
     passages = select(func.substr(vectors.c.text, 1, _TEXT_LENGTH)).where(vectors.c.item_id.in_(listed(ids)))
     for query in (caption, passages.limit(5 * _TEXTS)):
-        yield from (text for text in connection.execute(query).scalars() if isinstance(text, str))
+        for text in connection.execute(query).scalars():
+            if isinstance(text, str) and left > 0:
+                yield text[:left]
+                left -= len(text)

@@ -17,7 +17,7 @@ from clipsearch.errors import StoreCorruptError
 from clipsearch.metadata import check_metadata
 from clipsearch.store import catalog, item_metadata
 from clipsearch.store.refusals import REPAIR
-from clipsearch.store.schema import items
+from clipsearch.store.schema import items, settings
 from clipsearch.store.sql_values import listed
 from clipsearch.words import fold_tag
 
@@ -29,6 +29,9 @@ PROGRESS_KEY, NAMES_KEY = "places", "place_names"
 
 MAX_NAMES = 20_000
 """As many are kept; of more, those that are main names. Reading them takes 10 ms."""
+
+_MOST_READ, _MOST_BYTES = 5 * MAX_NAMES, 1 << 22
+"""Names, and bytes of the setting; one beyond these is not used: no gazetteer has so many main names."""
 
 
 class PlaceName(NamedTuple):
@@ -107,8 +110,12 @@ class PlaceNames:
 
 
 def get_names(connection: Connection) -> PlaceNames:
-    """Return the names of the places of a library. Raises StoreCorruptError for a wrong setting."""
-    return PlaceNames.load(catalog.get_setting(connection, NAMES_KEY))
+    """Return the names of the places of a library, none where there are too many. Raises StoreCorruptError."""
+    is_long = (settings.c.key == NAMES_KEY) & (catalog.value_length(connection) > _MOST_BYTES)
+    if connection.execute(select(settings.c.key).where(is_long)).first() is not None:
+        return PlaceNames()
+    found = PlaceNames.load(catalog.get_setting(connection, NAMES_KEY))
+    return found if len(found) <= _MOST_READ else PlaceNames()
 
 
 def where_of(connection: Connection, places: Iterable[str]) -> dict[str, list[str]]:

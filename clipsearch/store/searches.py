@@ -26,7 +26,7 @@ from clipsearch.types import Modality
 from clipsearch.words import fold_tag, tidy_name
 
 MAX_SEARCHES, MAX_LENGTH = 1000, 1 << 18
-"""Searches of a library, and characters of one as it is stored."""
+"""Searches of a library, and bytes of one as it is stored."""
 
 MAX_SHOWN, MAX_CHANGED = 10_000, 1000
 """Ids that a mark holds: of matches after it that were shown already, and of items that changed before a flip."""
@@ -102,7 +102,7 @@ class StoredSearch:
 
 def list_all(connection: Connection) -> list[StoredSearch]:
     """Return the saved searches in order of their names; what is damaged, or is none, is left out."""
-    is_one = settings.c.key.like(f"{_PREFIX}%") & (func.length(settings.c.value) <= MAX_LENGTH)
+    is_one = settings.c.key.like(f"{_PREFIX}%") & (catalog.value_length(connection) <= MAX_LENGTH)
     query = select(settings).where(is_one).order_by(settings.c.key).limit(MAX_SEARCHES)
     found = []
     for row in connection.execute(query).all():
@@ -116,11 +116,12 @@ def list_all(connection: Connection) -> list[StoredSearch]:
 def get(connection: Connection, name: str) -> StoredSearch:
     """Return a saved search. Raises UnknownSearchError, InvalidInputError for one that is damaged."""
     own = settings.c.key == _key(name)
-    row = connection.execute(select(settings).where(own, func.length(settings.c.value) <= MAX_LENGTH)).one_or_none()
+    is_short = catalog.value_length(connection) <= MAX_LENGTH
+    row = connection.execute(select(settings).where(own, is_short)).one_or_none()
     if row is not None:
         return _read(row)
     if connection.execute(select(settings.c.key).where(own)).first() is not None:
-        raise _invalid(f"It is longer than {MAX_LENGTH:,} characters.")
+        raise _invalid(f"It is longer than {MAX_LENGTH:,} bytes.")
     raise _unknown(name)
 
 
@@ -130,7 +131,7 @@ def put(connection: Connection, search: StoredSearch) -> None:
     if (count := int(connection.execute(query).scalar_one())) >= MAX_SEARCHES:
         raise InvalidInputError(f"The library has {count:,} saved searches, and no room for more. Delete one.")
     try:
-        text = json.dumps({**asdict(search), "asked": dict(search.asked)}, allow_nan=False)
+        text = _dump(search)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"This search cannot be saved: {error}.") from error
     if len(text) > MAX_LENGTH:
@@ -139,6 +140,21 @@ def put(connection: Connection, search: StoredSearch) -> None:
             "put items into a collection."
         )
     catalog.set_setting(connection, _key(search.name), text)
+
+
+def _dump(search: StoredSearch, *, is_ascii: bool = True) -> str:
+    return json.dumps({**asdict(search), "asked": dict(search.asked)}, allow_nan=False, ensure_ascii=is_ascii)
+
+
+def _move(connection: Connection, search: StoredSearch, mark: Mark) -> None:
+    """Set a mark, whatever searches there are; one that cannot be written stays: it must not stop other work."""
+    try:
+        text = _dump(replace(search, mark=mark), is_ascii=False)
+        is_short = len(text.encode()) <= MAX_LENGTH
+    except (TypeError, ValueError, RecursionError):
+        return
+    if is_short:
+        catalog.set_setting(connection, _key(search.name), text)
 
 
 def erase(connection: Connection, name: str) -> None:
@@ -189,7 +205,7 @@ def renumber(connection: Connection, modality: Modality, old_rows: NDArray[np.in
         before = getattr(stored.mark, _ROWS[modality])
         moved: dict[str, Any] = {_ROWS[modality]: int(np.searchsorted(old_rows, before))}
         if moved[_ROWS[modality]] != before:
-            put(connection, replace(stored, mark=replace(stored.mark, **moved)))
+            _move(connection, stored, replace(stored.mark, **moved))
 
 
 def note_changes(connection: Connection) -> dict[str, tuple[int, ...]]:
@@ -206,7 +222,7 @@ def restart(connection: Connection, changed: Mapping[str, tuple[int, ...]]) -> N
     now = current(connection)
     for stored in list_all(connection):
         mark = replace(stored.mark, images=now.images, texts=now.texts, changed=changed.get(stored.name, ()))
-        put(connection, replace(stored, mark=mark))
+        _move(connection, stored, mark)
 
 
 def _changed_since(connection: Connection, mark: Mark, most: int) -> list[int]:
@@ -229,11 +245,11 @@ def _read(row: Row[Any]) -> StoredSearch:
         raise _invalid("It is no JSON object of a search.") from error
     if not isinstance(asked, dict) or not isinstance(saved_at, str) or len(saved_at) > 40 or _key(name) != row.key:
         raise _invalid("It has no query, or another name.")
-    return StoredSearch(tidy_name(name), asked, saved_at, Mark.from_values(values.get("mark")))
+    return StoredSearch(tidy_name(name, "saved search"), asked, saved_at, Mark.from_values(values.get("mark")))
 
 
 def _key(name: object) -> str:
-    return _PREFIX + fold_tag(tidy_name(name))
+    return _PREFIX + fold_tag(tidy_name(name, "saved search"))
 
 
 def _invalid(why: str) -> InvalidInputError:

@@ -112,3 +112,18 @@ def test_names_are_kept_up_to_a_bound_and_a_wrong_list_is_refused(monkeypatch):
     for wrong in ("", "[]", '{"places": 5}', '{"places": [], "names": {"a": [[7, 1]]}}', "[" * 5000):
         with pytest.raises(StoreCorruptError, match="wrong list of places"):
             PlaceNames.load(wrong)
+
+
+def test_a_list_of_names_beyond_any_gazetteer_is_not_used(tmp_path, monkeypatch):
+    from clipsearch.store import place_names as stored
+
+    known = PlaceNames().add([PlaceAlias(f"Alias {n}", "city", "Köln", True) for n in range(4)])
+    library = Library.create(tmp_path / "lib")
+    with library.writer() as writer:
+        writer.set_setting(stored.NAMES_KEY, known.dump())
+    for bound, small in (("_MOST_BYTES", 20), ("_MOST_READ", 3)):
+        with library.query() as connection, monkeypatch.context() as bounded:
+            assert len(stored.get_names(connection)) == 4
+            bounded.setattr(stored, bound, small)
+            assert len(stored.get_names(connection)) == 0
+    library.close()

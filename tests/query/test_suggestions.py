@@ -167,3 +167,26 @@ def test_the_command_line_says_them_in_tables_and_elsewhere_when_asked(folder, m
     assert "suggestions" not in json.loads(run("--json").stdout)
     found = json.loads(run("--json", "--suggest").stdout)["suggestions"]
     assert found[0] == {"kind": "spelling", "text": "bicycle zqxwv"}
+
+
+def test_few_words_are_looked_for_and_few_compared_however_long_the_texts(engine, monkeypatch, unsure):
+    looked, compared = [], []
+    own, distance = near_words._of_texts, near_words._distance
+    monkeypatch.setattr(
+        near_words, "_of_texts", lambda given, word, allowed: looked.append(word) or own(given, word, allowed)
+    )
+    ask(engine, " ".join(f"zqxw{letter * 3}" for letter in "abcdefghij"))
+    assert len(looked) == suggesting._MISSPELLED
+    assert suggested(ask(engine, "an ox on a red bycicle"), "spelling")[0].endswith("bicycle")  # the short do not count
+    monkeypatch.setattr(near_words, "_distance", lambda one, other: compared.append(other) or distance(one, other))
+    monkeypatch.setattr(near_words, "_MOST_COMPARED", 1)
+    ask(engine, "bicyqlez")
+    assert compared in (["bicycles"], ["bicycle"])
+    monkeypatch.setattr(near_words, "_MOST_READ", 9)
+    with engine.library.query() as connection:
+        assert sum(map(len, near_words._texts(connection, [*range(1, 100)]))) == 9
+
+
+def test_a_distance_is_right_up_to_two():
+    found = [near_words._distance("abcdef", other) for other in ("abcdef", "abdcef", "badcef", "xxabcdef", "uvwxyz")]
+    assert found == [0, 1, 2, 2, 3]

@@ -23,12 +23,14 @@ from clipsearch.cli.save import save as save_command
 from clipsearch.cli.saved import saved as saved_command
 from clipsearch.cli.saved import unsave as unsave_command
 from clipsearch.dates import WrittenMoment
-from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError
+from clipsearch.errors import AccessDeniedError, ClipSearchError, InvalidInputError, LibraryError
+from clipsearch.filtering import MAX_DEPTH
 from clipsearch.query import saved_options
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.options import SearchOptions
 from clipsearch.store import searches
 from clipsearch.store.backup import back_up
+from clipsearch.store.database import transaction
 from clipsearch.store.library import Library
 from clipsearch.store.restore import restore
 from clipsearch.types import Modality
@@ -67,6 +69,9 @@ def put(folder, name, value):
     text = value if isinstance(value, str) else json.dumps(value)
     with raw_catalog(folder / ".clipsearch") as db:
         db.execute("INSERT OR REPLACE INTO settings (key, value, digest) VALUES (?, ?, NULL)", (f"search:{name}", text))
+
+
+DEEP = json.loads('{"a": [' * 50 + "{}" + "]}" * 50)
 
 
 def stored(asked, name="evil"):
@@ -114,7 +119,7 @@ def test_a_name_is_replaced_listed_in_order_and_deleted(engine):
         with pytest.raises(searches.UnknownSearchError, match="no saved search 'b'"):
             call("b")
     for name in ("", " ", "a\nb", "x" * 201, "..", 3):
-        with pytest.raises(InvalidInputError, match="name"):
+        with pytest.raises(InvalidInputError, match="name of a saved search has 1 to 200"):
             engine.save_search(name, "x")
 
 
@@ -194,6 +199,23 @@ def test_marks_go_with_a_compaction_and_a_change_of_the_encoder(engine, home, en
         after = searches.get(connection, "all").mark
     assert (before.images, after.images) == (4, 2) and before.texts == after.texts == 1
     assert names(engine.run_search("all", new=True).results) == ["p002.jpg"]
+
+
+@pytest.mark.sqlite
+def test_no_stored_search_stops_what_moves_the_marks(engine, home, monkeypatch):
+    texts = {"a": "a", "b": "\ud800", "c": "é" * 50_000, "d": "a"}
+    for name, text in texts.items():
+        value = {**stored({"text": text}, name), "mark": {**stored({})["mark"], "images": 4}}
+        put(home, name, json.dumps(value, ensure_ascii=name != "c"))
+    monkeypatch.setattr(searches, "MAX_SEARCHES", 3)
+    (home / "photos" / "p000.jpg").unlink()
+    index(home / ".clipsearch", home / "photos", encoder=engine.encoder)
+    compact(engine.library, Modality.IMAGE)
+    with engine.library.query() as connection:
+        assert [searches.get(connection, name).mark.images for name in "abc"] == [3, 4, 3]
+    with engine.library.writer() as writer, transaction(writer._connection) as connection:
+        searches.restart(connection, {"a": (1,), "b": (1,), "c": (1,)})
+        assert [searches.get(connection, name).mark.changed for name in "abc"] == [(1,), (), (1,)]
 
 
 @pytest.mark.slow
@@ -286,6 +308,11 @@ EVIL = {
     "a URL": {"query": 'image:"http://127.0.0.1:9/x.jpg" + "a"'},
     "a folder elsewhere": {"text": "a", "options": {"filters": {"folders": ["//server/share"]}}},
     "a key elsewhere": {"text": "a", "options": {"filters": {"none_of": [{"keys": ["\\\\server\\share\\a.jpg"]}]}}},
+    "a folder elsewhere among terms": {"query": '"a" and in:"//server/share/x"'},
+    "a folder elsewhere in a group": {"query": '"a" and not (in:"//server/share" or "b")'},
+    "a folder elsewhere deep": {"query": '"a" and filter:"{\\"none_of\\": [{\\"folders\\": [\\"//server/share\\"]}]}"'},
+    "a relative folder": {"query": '"a" and in:"photos"'},
+    "a folder elsewhere by both slashes": {"text": "a", "options": {"filters": {"folders": ["/\\server/share"]}}},
     "too many": {"text": "a", "options": {"k": 10**9}},
     "an unknown option": {"text": "a", "options": {"run": "rm"}},
     "options": {"text": "a", "options": [1]},
@@ -311,6 +338,20 @@ def test_a_strangers_search_opens_nothing_and_fails_with_a_message(engine, home,
         engine.saved_searches()
     assert not opened
     engine.delete_search("evil")
+
+
+@pytest.mark.sqlite
+def test_deep_options_are_passed_over_and_a_folder_in_a_query_is_kept(engine, home):
+    put(home, "evil", stored({"text": "a", "options": DEEP}))
+    folder = home / "photos"
+    engine.save_search("in", Text("a") & Filter(folders=("photos",)) & ~Filter(folders=(str(folder / "p001.jpg"),)))
+    filters = Filter(min_width=1)
+    for _ in range(MAX_DEPTH - 1):
+        filters = Filter(all_of=(filters,))
+    engine.save_search("nested", "a", filters=filters)
+    assert [each.name for each in engine.saved_searches()] == ["in", "nested"]
+    assert len(engine.search_saved("nested")) == 4
+    assert sorted(names(engine.search_saved("in")))[:2] == ["notes.txt", "p000.jpg"]
 
 
 @pytest.mark.sqlite
@@ -351,6 +392,15 @@ def test_what_is_no_search_is_passed_over_and_can_be_deleted(engine, home):
             engine.search_saved("evil")
         engine.delete_search("evil")
     assert engine.search_saved("good")
+
+
+@pytest.mark.sqlite
+def test_a_long_search_is_not_read_though_a_nul_hides_its_length(engine, home):
+    put(home, "evil", " \0" + " " * searches.MAX_LENGTH)
+    with engine.library.query() as connection, pytest.raises(InvalidInputError, match="longer than"):
+        searches.get(connection, "evil")
+    put(home, "a", stored({"text": "é"}, "a"))
+    assert [each.query for each in engine.saved_searches()] == ["é"]
 
 
 @pytest.mark.sqlite
@@ -413,8 +463,11 @@ def test_a_kill_loses_no_search_that_was_saved(home):
         assert all(query == f"text {number}" for number, query in found.items())
 
 
-def test_a_library_that_cannot_be_written_runs_searches_but_remembers_nothing(engine, home, monkeypatch):
+def test_a_library_that_cannot_be_written_runs_searches_but_remembers_nothing(engine, home, encoder, monkeypatch):
     engine.save_search("all", "a", min_confidence=0)
+    photos(home / "photos", 1, first=10)
+    index(home / ".clipsearch", home / "photos", encoder=encoder)
+    engine.save_search("seen", "a", min_confidence=0)
 
     def refuse(*args, **options):
         raise LibraryError("The library cannot be written.")
@@ -425,6 +478,14 @@ def test_a_library_that_cannot_be_written_runs_searches_but_remembers_nothing(en
         engine.search_saved("all", new=True)
     found = run_cli(query_command, "--saved", "all", "--new")
     assert found.exit_code and isinstance(found.exception, LibraryError)
+    assert "printed, but not remembered" in str(found.exception)
+    assert run_cli(query_command, "--saved", "seen", "--new").exit_code == 0  # nothing is new, so nothing is lost
+
+    def deny(*args):
+        raise AccessDeniedError("The server allows no changes.")
+
+    monkeypatch.setattr(SearchEngine, "remember_search", deny)
+    found = run_cli(query_command, "--saved", "all", "--new")
     assert "printed, but not remembered" in str(found.exception)
 
 
@@ -471,3 +532,9 @@ def test_a_name_cannot_steer_a_terminal(home):
     run_cli(save_command, "a\u202eb", "a \x1b[31mcat")
     listed = run_cli(saved_command)
     assert "\x1b" not in listed.stdout and "\u202e" not in listed.stdout and "cat" in listed.stdout
+
+
+def test_save_says_what_it_replaced_and_how_to_run_it(home):
+    made = [run_cli(save_command, name, "a").stderr for name in ("My cats", "MY CATS")]
+    assert made[0].startswith("Saved: My cats. Run it: clipsearch query --saved 'My cats'. ")
+    assert made[1].startswith("Replaced: MY CATS. Run it: clipsearch query --saved 'MY CATS'. ")
