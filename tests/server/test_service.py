@@ -57,9 +57,8 @@ async def test_comparisons_hold_up_no_upload_and_none_of_them_waits(service, mon
         return match.match(service, SimpleNamespace(read=lambda: asyncio.sleep(0, b"")))
 
     comparisons = [asyncio.create_task(ask_match()) for _ in range(MATCHES)]
-    while service.pending < MATCHES or service._uploads._work_queue.qsize():
+    while service._matching < MATCHES:
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
     with pytest.raises(BusyError):
         await ask_match()
     assert await asyncio.wait_for(service.run_upload(int), 10) == 0
