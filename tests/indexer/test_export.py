@@ -349,6 +349,11 @@ def of_first(**values):
     return edit
 
 
+def read_at(across):
+    """Recognised text with a corner there."""
+    return {"model": "m", "lines": [["a", [[across, 0], [1, 0], [1, 1], [0, 1]], 1]]}
+
+
 def of_manifest(**values):
     return lambda data: json.dumps({**json.loads(data), **values}).encode()
 
@@ -380,6 +385,8 @@ HOSTILE = [
     ("items.jsonl", of_first(collections=[["None", 1]]), "wrong item 1: 'none'"),
     ("items.jsonl", of_first(media="song"), "not a valid Media"),
     ("items.jsonl", of_first(recognised={"model": "m", "lines": [["a", [[0, 0]], 1]]}), "has no box"),
+    ("items.jsonl", of_first(recognised=read_at(10**400)), "has no box"),
+    ("items.jsonl", of_first(recognised=read_at("1")), "has no box"),
     ("items.jsonl", of_first(evil=1), "has a column 'evil'"),
     ("items.jsonl", replaced(b'"id": 1', b'"id": 1e400'), "its id is"),
     ("items.jsonl", replaced(b'"id": 1', b'"id": NaN'), "NaN is not JSON"),
