@@ -358,6 +358,14 @@ def of_manifest(**values):
     return lambda data: json.dumps({**json.loads(data), **values}).encode()
 
 
+def of_encoder(**values):
+    def edit(data):
+        said = json.loads(data)
+        return json.dumps({**said, "encoder": {**said["encoder"], **values}}).encode()
+
+    return edit
+
+
 def of_rows(change):
     """Change the vectors, which follow a head of 128 bytes."""
     return lambda data: data[:128] + change(np.frombuffer(data[128:], "<f2").copy()).tobytes()
@@ -412,6 +420,8 @@ HOSTILE = [
     ("manifest.json", of_manifest(settings={"score_spreads": "[" * 9999}), "cannot be read"),
     ("manifest.json", of_manifest(vectors={"image": -1, "text": 1}), "not a number"),
     ("manifest.json", of_manifest(roots=[{"id": 1}]), "not the manifest"),
+    ("manifest.json", of_encoder(name="\x1b]0;x\x07"), "cannot be printed"),
+    ("manifest.json", of_encoder(name="a\nb"), "cannot be printed"),
     ("manifest.json", lambda data: data[:-20], "not the manifest"),
 ]
 
