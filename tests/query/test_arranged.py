@@ -120,7 +120,9 @@ def test_marginal_relevance_is_that_of_the_paper():
     assert marginal_relevance(np.empty(0), np.empty((0, 0)), 0.5) == []
 
 
-@pytest.mark.parametrize("value", ["abc", None, b"x", 1e300, -1e300, float("inf"), float("nan"), 10**400, True])
+@pytest.mark.parametrize(
+    "value", ["abc", None, b"x", 1e300, -1e300, float("inf"), float("nan"), pytest.param(10**400, id="huge"), True]
+)
 @pytest.mark.parametrize("sort", SORTS[1:])
 def test_a_damaged_value_is_unknown_to_an_order(sort, value):
     good = Item(1, "/p/a", Modality.IMAGE, 5, 10**18, "00", key="a", metadata={"rating": 3})
