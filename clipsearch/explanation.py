@@ -39,7 +39,7 @@ class WordMatch:
 
     Attributes:
         source: `caption`, `text` or `recognised`, which is text in the picture.
-        text: The passage.
+        text: The passage; of a long one the first 20,000 characters.
         spans: Where words of the query begin and end in it, in characters.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -41,8 +42,11 @@ def newest_first(item: Item) -> tuple[str, int]:
     """Return what items are sorted by, the highest first: when they were taken, else changed; as store/catalog.py."""
     if item.picture is not None and item.picture.taken_at is not None:
         return item.picture.taken_at.isoformat(), item.id
-    changed = datetime.fromtimestamp(item.mtime_ns // 10**9).isoformat() if item.mtime_ns else ""
-    return changed, item.id
+    changed = _number(item.mtime_ns)
+    try:
+        return datetime.fromtimestamp(changed // 10**9).isoformat() if changed else "", item.id
+    except (OverflowError, OSError, ValueError):  # a year that there is not
+        return "", item.id
 
 
 def sort_key(sort: str, path: str, size: int, rating: object) -> Any:  # noqa: ANN401 - what compares
@@ -52,6 +56,11 @@ def sort_key(sort: str, path: str, size: int, rating: object) -> Any:  # noqa: A
         numbered = [(len(part.lstrip("0")), part.lstrip("0")) if i % 2 else part for i, part in enumerate(parts)]
         return numbered, path
     if sort == "size":
-        return -size
-    is_number = isinstance(rating, int | float) and not isinstance(rating, bool)
-    return -rating if is_number else 0  # type: ignore[operator]
+        return -_number(size)
+    return -_number(rating)
+
+
+def _number(value: object) -> float:
+    """Return a number as a catalog has it; 0 for what is none, as in a damaged one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and -math.inf < value < math.inf else 0  # type: ignore[operator,return-value]

@@ -283,7 +283,7 @@ def read_manifest(folder: Path) -> ExportManifest:
         collections = {_count(number, 1): _text(name) for number, name in said.pop("collections")}
         files = {_text(name): (_count(size), _text(digest)) for name, (size, digest) in said.pop("files").items()}
         encoder = said.pop("encoder")
-        pin = EncoderPin(_text(encoder["name"]), _text(encoder["fingerprint"]), _count(encoder["dim"], 1, MAX_DIM))
+        pin = EncoderPin(_printed(encoder["name"]), _text(encoder["fingerprint"]), _count(encoder["dim"], 1, MAX_DIM))
         settings = {_text(key): _text(value) for key, value in said.pop("settings").items()}
         vectors = {str(modality): _count(said["vectors"][modality]) for modality in Modality}
         made = ExportManifest(
@@ -358,6 +358,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
         raise ValueError(f"{value!r:.40} is not a text")
     return value
+
+
+def _printed(value: object) -> str:
+    if not _text(value).isprintable():
+        raise ValueError(f"{value!r:.40} cannot be printed")
+    return str(value)
 
 
 def _count(value: object, least: int = 0, most: int = 2**53) -> int:

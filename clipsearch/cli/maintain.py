@@ -77,7 +77,7 @@ def _describe(summary: LibrarySummary) -> list[str]:
 
     lines = [f"library   {printable(summary.library)} ({summary.bytes:,} bytes)"]
     encoder = summary.encoder
-    lines.append(f"encoder   {encoder.name} ({encoder.dim} dimensions)" if encoder else "encoder   none yet")
+    lines.append(f"encoder   {printable(encoder.name)} ({encoder.dim} dimensions)" if encoder else "encoder   none yet")
     for modality, part in summary.modalities.items():
         index = part.index
         kind = "exact scan" if index is None else f"{index.kind}, {index.watermark:,} rows in it{_server(index)}"
@@ -86,7 +86,8 @@ def _describe(summary: LibrarySummary) -> list[str]:
     if (second := summary.second) is not None:
         ready = f"{second.items:,} of {second.total:,} items, {second.bytes:,} bytes"
         missing = f"; {second.missing:,} cannot be encoded" if second.missing else ""
-        lines.append(f"{second.role:<9} {second.encoder.name} ({second.encoder.dim} dimensions): {ready}{missing}")
+        named = f"{printable(second.encoder.name)} ({second.encoder.dim} dimensions)"
+        lines.append(f"{second.role:<9} {named}: {ready}{missing}")
     for root in summary.roots:
         source = summary.sources.get(root.id)
         counts = "" if source is None else f"  ({count_files(source.items)} of {counted(source.done, 'whole shard')})"

@@ -79,7 +79,7 @@ def read_results(query: str, offset: int) -> Callable[[Any], Results]:
             found.whole("left_out"),
             offset,
             _suggestions(found),
-            dict(found.mapping("understood")) if "understood" in found else None,
+            read_understood(found.mapping("understood")).to_values() if "understood" in found else None,
         )
 
     return read

@@ -39,6 +39,8 @@ def _term(found: Fields) -> TermScore:
 def _words(found: Fields) -> WordMatch:
     text = found.text("text")
     spans = [Fields({"span": each}).numbers("span") for each in found.lists("spans")]
+    if not spans:
+        raise ValueError("a text has no span")
     if any(len(span) != 2 or not 0 <= span[0] <= span[1] <= len(text) for span in spans):
         raise ValueError("a span is not two places in its text")
     return WordMatch(found.text("source"), text, tuple((int(start), int(end)) for start, end in spans))

@@ -19,6 +19,9 @@ MAX_PASSAGES = 64
 MAX_MATCHES = 8
 """Passages that are shown."""
 
+MAX_CHARACTERS = 20_000
+"""Of a passage that are looked through and shown."""
+
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -36,7 +39,8 @@ class WordFinder:
         if not self._wanted:
             return ()
         found: dict[str, WordMatch] = {}
-        for source, text in self._texts(hit, ranked, rows, look_further=is_named):
+        for source, whole in self._texts(hit, ranked, rows, look_further=is_named):
+            text = whole[:MAX_CHARACTERS]
             if text not in found and (spans := find_spans(text, self._wanted)):
                 found[text] = WordMatch(source, text, spans)
             if len(found) == MAX_MATCHES:

@@ -18,7 +18,15 @@ from clipsearch.config import Settings
 from clipsearch.crop import Crop
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError, WorkerUnavailableError
 from clipsearch.filtering import Filter
-from clipsearch.media.local_features import SIDE, WHOLE_SIDE, Placement, describe, locate, require_opencv
+from clipsearch.media.local_features import (
+    MIN_POINTS,
+    SIDE,
+    WHOLE_SIDE,
+    Placement,
+    describe,
+    locate,
+    require_opencv,
+)
 from clipsearch.query.embedding import open_image
 from clipsearch.query.options import SearchOptions
 from clipsearch.types import Hit, Match, Matches, Modality, Results, Unread
@@ -85,9 +93,12 @@ def find_originals(
     options = SearchOptions(k=CANDIDATES, modality=Modality.IMAGE, filters=filters)
     answers = engine._search_batch(options, images=_views(picture))
     found, candidates = answers[0], _merge(answers)
-    looks = list(_Comparison(engine, picture).run(candidates, until))
+    comparison = _Comparison(engine, picture)
+    looks = list(comparison.run(candidates, until))
     warnings = list(found.warnings)
-    if len(looks) < len(candidates) and not _is_sure(looks):
+    if not comparison.is_possible:
+        warnings.append("The picture has too few details to tell what it was made from, so nothing was compared.")
+    elif len(looks) < len(candidates) and not _is_sure(looks):
         warnings.append(
             f"Only {len(looks):,} of {len(candidates):,} candidates were compared within {SECONDS:g} seconds."
         )
@@ -133,8 +144,15 @@ class _Comparison:
         self._straight = describe(picture, SIDE)
         self._mirrored = describe(picture.transpose(Transpose.FLIP_LEFT_RIGHT), SIDE)
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether enough points are there to agree on anything."""
+        return max(len(each.points) for each in (self._straight, self._mirrored)) >= MIN_POINTS
+
     def run(self, candidates: Sequence[Hit], until: float) -> Iterator[_Look]:
-        """Compare candidates in their order, until one is certain or the time is over."""
+        """Compare candidates in their order, until one is certain or the time is over; none where it is in vain."""
+        if not self.is_possible:
+            return
         with ThreadPoolExecutor(max(1, self._engine._settings.cores)) as pool:
             for start in range(0, len(candidates), _AT_ONCE):
                 looks = list(pool.map(self._look, candidates[start : start + _AT_ONCE]))

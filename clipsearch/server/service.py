@@ -29,6 +29,9 @@ T = TypeVar("T")
 UPLOAD_THREADS = 2
 """Threads for what requests bring, such as pictures."""
 
+MATCHES = 2
+"""Pictures that are compared with others at a time; each may take half a minute."""
+
 
 LOOK_SECONDS = 1.0
 """Seconds after which it is looked whether the library is still there."""
@@ -65,6 +68,8 @@ class Service:
         self.sending = Sending()
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="clipsearch-server")
         self._uploads = ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="clipsearch-uploads")
+        self._matches = ThreadPoolExecutor(MATCHES, thread_name_prefix="clipsearch-matches")
+        self._matching = 0
         self._pending = 0
         self._catalog = self._identify()
         self._looked_at, self._is_replaced = time.monotonic(), False
@@ -84,6 +89,15 @@ class Service:
     async def run_upload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do as `run` with what a request brought. Pictures that take long to decode hold up only each other."""
         return await self._run_in(self._uploads, functools.partial(function, *args, **kwargs))
+
+    async def run_match(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do as `run` with a comparison of pictures. Raises BusyError also beside MATCHES others: none waits."""
+        if self._matching >= MATCHES:
+            raise BusyError(f"{MATCHES} pictures are being compared. Try again in a few seconds.")
+        work = self._begin(self._submit(self._matches, functools.partial(function, *args, **kwargs)))
+        self._matching += 1
+        work.add_done_callback(self._end_match)
+        return await self.result_of(work)
 
     def begin_upload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Begin what `run_upload` does; `result_of` waits for it. Raises BusyError and ReplacedError."""
@@ -151,10 +165,13 @@ class Service:
         if not work.cancelled():
             work.exception()  # nobody else may look at it
 
+    def _end_match(self, _: asyncio.Future[Any]) -> None:
+        self._matching -= 1
+
     def close(self) -> None:
         """Wait for work that was begun; what waits is dropped."""
         self.stopping.set()
-        for pool in (self._pool, self._uploads):
+        for pool in (self._pool, self._uploads, self._matches):
             pool.shutdown(wait=True, cancel_futures=True)
 
 

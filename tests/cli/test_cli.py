@@ -7,13 +7,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 import clipsearch
-from clipsearch.cli import main
+from clipsearch.cli import main, maintain
+from clipsearch.store.library import Library
+from clipsearch.store.second_set import Role, SecondSet
+from clipsearch.store.summary import summarise
+from clipsearch.types import EncoderPin
 from tests.support.cli import COMMAND, environment, run_cli
 from tests.support.paths import ROOT
 from tests.support.pictures import photograph
@@ -256,6 +261,17 @@ def test_status_says_what_is_damaged(home, tmp_path):
     assert run_cli("status", "--json", "--library", tmp_path / "library").json["problems"] == []
     next((tmp_path / "library" / "vectors").glob("image*")).unlink()
     assert "problem" in run_cli("status", "--library", tmp_path / "library").out.decode()
+
+
+def test_status_does_not_steer_a_terminal(tmp_path):
+    library, pin = Library.create(tmp_path / "library"), EncoderPin("a\x1b[31m\nb", "f", 8)
+    library.pin(pin)
+    summary = replace(summarise(library), second=SecondSet(pin, Role.KEPT, 0, 0, 0, 0, 0))
+    library.close()
+    said = maintain._describe(summary)
+    assert (
+        all(line.isprintable() for line in said) and sum(r"a\x1b[31m\nb (8 dimensions)" in line for line in said) == 2
+    )
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from clipsearch.client import answers, connection
 from clipsearch.client.address import read_address
 from clipsearch.client.calls import Call
 from clipsearch.client.problems import Reply, read_reply
-from tests.support.hostile_answers import ANSWER, LISTS, answering
+from tests.support.hostile_answers import ANSWER, EXPLANATION, HIT, LISTS, UNDERSTOOD, answering
 from tests.support.pictures import noise_picture
 from tests.support.serving import TOKEN
 
@@ -79,8 +79,10 @@ values = st.recursive(
     lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=3),
     max_leaves=8,
 )
+EXPLAINED = {**ANSWER, "hits": [{**HIT, "explanation": EXPLANATION}], "understood": UNDERSTOOD}
 READERS = [
     (answers.read_results("q", 0), ANSWER),
+    (answers.read_results("q", 0), EXPLAINED),
     (answers.read_listing, LISTS),
     (answers.read_page, LISTS),
     (answers.read_looked(1), LISTS),
@@ -115,6 +117,23 @@ def test_an_answer_with_anything_in_any_place_is_read_or_refused(data):
         read_reply(Reply(200, {}, body), call, read_address("http://127.0.0.1"))
     except clipsearch.ServerError:
         pass
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"understood": {}},
+        {"understood": {**UNDERSTOOD, "filters": {"evil": 1}}},
+        {"understood": {**UNDERSTOOD, "parts": [1]}},
+        {"hits": [{**HIT, "explanation": {**EXPLANATION, "words": [{"source": "text", "text": "a", "spans": []}]}}]},
+    ],
+)
+def test_what_is_shown_of_an_answer_is_there_or_it_is_refused(changed):
+    read = answers.read_results("q", 0)
+    good = read(copy.deepcopy(EXPLAINED))
+    assert good.understood == UNDERSTOOD and good[0].explanation.words[0].words == ("q",)
+    with pytest.raises(ValueError):
+        read({**EXPLAINED, **changed})
 
 
 def test_an_answer_without_an_end_is_cut_off(monkeypatch):

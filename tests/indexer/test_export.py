@@ -349,8 +349,21 @@ def of_first(**values):
     return edit
 
 
+def read_at(across):
+    """Recognised text with a corner there."""
+    return {"model": "m", "lines": [["a", [[across, 0], [1, 0], [1, 1], [0, 1]], 1]]}
+
+
 def of_manifest(**values):
     return lambda data: json.dumps({**json.loads(data), **values}).encode()
+
+
+def of_encoder(**values):
+    def edit(data):
+        said = json.loads(data)
+        return json.dumps({**said, "encoder": {**said["encoder"], **values}}).encode()
+
+    return edit
 
 
 def of_rows(change):
@@ -380,6 +393,8 @@ HOSTILE = [
     ("items.jsonl", of_first(collections=[["None", 1]]), "wrong item 1: 'none'"),
     ("items.jsonl", of_first(media="song"), "not a valid Media"),
     ("items.jsonl", of_first(recognised={"model": "m", "lines": [["a", [[0, 0]], 1]]}), "has no box"),
+    ("items.jsonl", of_first(recognised=read_at(10**400)), "has no box"),
+    ("items.jsonl", of_first(recognised=read_at("1")), "has no box"),
     ("items.jsonl", of_first(evil=1), "has a column 'evil'"),
     ("items.jsonl", replaced(b'"id": 1', b'"id": 1e400'), "its id is"),
     ("items.jsonl", replaced(b'"id": 1', b'"id": NaN'), "NaN is not JSON"),
@@ -405,6 +420,8 @@ HOSTILE = [
     ("manifest.json", of_manifest(settings={"score_spreads": "[" * 9999}), "cannot be read"),
     ("manifest.json", of_manifest(vectors={"image": -1, "text": 1}), "not a number"),
     ("manifest.json", of_manifest(roots=[{"id": 1}]), "not the manifest"),
+    ("manifest.json", of_encoder(name="\x1b]0;x\x07"), "cannot be printed"),
+    ("manifest.json", of_encoder(name="a\nb"), "cannot be printed"),
     ("manifest.json", lambda data: data[:-20], "not the manifest"),
 ]
 

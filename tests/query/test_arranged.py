@@ -13,7 +13,9 @@ import clipsearch
 from clipsearch import Filter
 from clipsearch.query.diversity import POOL, marginal_relevance
 from clipsearch.query.engine import SearchEngine
+from clipsearch.sorting import SORTS, sort_items
 from clipsearch.store.library import Library
+from clipsearch.types import Item, Modality
 from indexer.importing import import_embeddings
 from tests.support.cli import run_cli
 
@@ -116,6 +118,17 @@ def test_marginal_relevance_is_that_of_the_paper():
             )
         assert marginal_relevance(relevance, likeness, share) == chosen
     assert marginal_relevance(np.empty(0), np.empty((0, 0)), 0.5) == []
+
+
+@pytest.mark.parametrize(
+    "value", ["abc", None, b"x", 1e300, -1e300, float("inf"), float("nan"), pytest.param(10**400, id="huge"), True]
+)
+@pytest.mark.parametrize("sort", SORTS[1:])
+def test_a_damaged_value_is_unknown_to_an_order(sort, value):
+    good = Item(1, "/p/a", Modality.IMAGE, 5, 10**18, "00", key="a", metadata={"rating": 3})
+    bad = Item(2, "/p/b", Modality.IMAGE, value, value, "00", key="b", metadata={"rating": value})
+    is_large = sort in ("size", "rating") and value in (1e300, 10**400)
+    assert sort_items([bad, good], sort)[0] is (bad if is_large else good)
 
 
 def test_listings_are_sorted_by_names_with_numbers_sizes_and_ratings(engine):

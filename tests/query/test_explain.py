@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from clipsearch import Filter, Indexed, Picture, Text
 from clipsearch.query.explaining_filters import describe
-from clipsearch.query.explaining_words import find_spans
+from clipsearch.query.explaining_words import MAX_CHARACTERS, WordFinder, find_spans
 from clipsearch.query.recognised import tokens_of
 from clipsearch.types import Modality
 from tests.support.cli import run_cli
@@ -169,6 +170,14 @@ def test_words_are_marked_in_the_text_that_has_them():
     assert marked("Zwei Café-Häuser am Fluß", "cafe fluß hauser") == ["Café", "Häuser", "Fluß"]
     assert marked("雪地里的狗在跑", "狗在 雪") == ["雪", "狗在"]
     assert marked("nothing of it", "dog") == []
+
+
+def test_only_the_beginning_of_a_long_passage_is_looked_through_and_returned(monkeypatch):
+    text = "zebra " + "x" * MAX_CHARACTERS + " zebra"
+    monkeypatch.setattr(WordFinder, "_texts", lambda *_, **__: [("text", text)])
+    finder = WordFinder(None, SimpleNamespace(leaves=[SimpleNamespace(is_words=True)]), ["zebra"])
+    (match,) = finder.find(None, None, [], is_named=False)
+    assert match.spans == ((0, 5),) and match.text == text[:MAX_CHARACTERS]
 
 
 def test_filters_are_said_in_words():

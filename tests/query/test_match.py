@@ -103,9 +103,14 @@ def test_the_box_says_where_the_part_lies(engine, mirrored):
 
 
 def test_a_picture_that_is_not_there_has_no_match(engine):
-    for picture in (real_photo(ABSENT), noise_picture(99, (300, 200)), Image.new("RGB", (200, 200), "red")):
+    matches = engine.match(real_photo(ABSENT))
+    assert len(matches) == 0 and matches.compared == 9 and matches.unread == ()
+
+
+def test_with_a_picture_without_points_nothing_is_compared(engine):
+    for picture in (Image.new("RGB", (1, 1)), Image.new("RGB", (200, 200), "red"), noise_picture(99, (300, 200))):
         matches = engine.match(picture)
-        assert len(matches) == 0 and matches.compared == 9 and matches.unread == ()
+        assert len(matches) == 0 and matches.compared == 0 and "too few details" in matches.warnings[-1]
 
 
 def test_a_crop_of_the_picture_is_looked_for(engine):

@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from clipsearch.server import service as services
 from clipsearch.server.embeddings import embed
 from clipsearch.server.forms_embeddings import EmbeddingsRequest
-from clipsearch.server.service import UPLOAD_THREADS, OverdueError, Service
+from clipsearch.server.routes import match
+from clipsearch.server.sending import BusyError
+from clipsearch.server.service import MATCHES, UPLOAD_THREADS, OverdueError, Service
 from clipsearch.server.settings import ServerSettings
 from tests.support.api import ask, writable
 
@@ -42,6 +45,26 @@ async def test_uploads_that_take_long_hold_up_only_each_other(service):
     assert service.pending == len(uploads)
     gate.set()
     assert await asyncio.gather(*uploads) == [True] * len(uploads)
+
+
+async def test_comparisons_hold_up_no_upload_and_none_of_them_waits(service, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(match, "_open", lambda *_: None)
+    monkeypatch.setattr(match, "_match", lambda *_: gate.wait(20))
+    monkeypatch.setattr(match.payloads, "matches", lambda found, whole: {"found": found})
+
+    def ask_match():
+        return match.match(service, SimpleNamespace(read=lambda: asyncio.sleep(0, b"")))
+
+    comparisons = [asyncio.create_task(ask_match()) for _ in range(MATCHES)]
+    while service._matching < MATCHES:
+        await asyncio.sleep(0.01)
+    with pytest.raises(BusyError):
+        await ask_match()
+    assert await asyncio.wait_for(service.run_upload(int), 10) == 0
+    gate.set()
+    await asyncio.gather(*comparisons)
+    assert (await ask_match()).status_code == 200
 
 
 def test_pictures_are_decoded_no_longer_than_somebody_waits(engine):

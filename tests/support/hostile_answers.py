@@ -15,6 +15,20 @@ HIT = {
     "recognised": [{"text": "x", "box": [[0.1, 0.2]] * 4, "confidence": 0.9}],
 }  # fmt: skip
 LISTS = {"library": "/lib", "total": 1, "items": [ITEM], "warnings": [], "cursor": None}
+UNDERSTOOD = {
+    "text": "rain", "filters": {"tags": ["a"]}, "parts": ["with a"], "without": ["sea"],
+    "description": "rain, with a, without sea",
+}  # fmt: skip
+EXPLANATION = {
+    "terms": [
+        {
+            "term": "q", "weight": 1.0, "modality": "image", "score": 0.5, "log_evalue": None, "confidence": None,
+            "place": 1,
+        }
+    ],
+    "order": 0.5, "order_place": 1, "meaning_place": 1, "words_place": None, "words_worth": None, "place": 1,
+    "step": 0, "words": [{"source": "text", "text": "a q", "spans": [[2, 3]]}], "filters": [], "above_next": "",
+}  # fmt: skip
 ANSWER = {
     "hits": [HIT],
     "query": "q",

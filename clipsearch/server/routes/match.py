@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import Json
@@ -11,6 +11,9 @@ from clipsearch.media.local_features import SIDE, require_opencv
 from clipsearch.server import answers, forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
 from clipsearch.types import Matches
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 router = APIRouter(tags=["search"])
 
@@ -26,13 +29,18 @@ async def match(
 ) -> Response:
     """Find the pictures that a picture was made from, which is sent along as multipart/form-data."""
     asked = options or forms.MatchOptions()
-    found = await service.run_upload(_match, service, await image.read(), asked)
+    picture = await service.run_upload(_open, service, await image.read(), asked)
+    found = await service.run_match(_match, service, picture, asked)
     return payloads.json_response(payloads.matches(found, whole=asked.whole))
 
 
-def _match(service: Service, data: bytes, asked: forms.MatchOptions) -> Matches:
-    """Decode the picture within the limits of the server, and compare it. It blocks."""
+def _open(service: Service, data: bytes, asked: forms.MatchOptions) -> Image:
+    """Decode the picture within the limits of the server. It blocks."""
     require_opencv()
+    return pictures.open_given(service, data, asked.crop, SIDE)
+
+
+def _match(service: Service, picture: Image, asked: forms.MatchOptions) -> Matches:
+    """Compare the picture. It blocks."""
     filters = None if asked.filters is None else asked.filters.build()
-    picture = pictures.open_given(service, data, asked.crop, SIDE)
     return service.engine.match(picture, k=asked.k, filters=filters)
