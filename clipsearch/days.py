@@ -41,8 +41,5 @@ def in_days(found: Iterable[Found]) -> tuple[tuple[Found, ...], list[dict[str, A
 
 def day_of(item: Item) -> date | None:
     """Return the day of an item, as `group_by_day` takes it."""
-    try:
-        moment, _ = newest_first(item)
-    except (OverflowError, OSError, ValueError):  # a time that no calendar has
-        return None
+    moment, _ = newest_first(item)
     return date.fromisoformat(moment[:10]) if moment else None

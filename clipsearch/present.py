@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any, TypeVar
 
 from clipsearch.paths import RECORDS, printable
+from clipsearch.sorting import changed_at
 from clipsearch.types import Hit, Item, Listing, Modality, PartPosition, Results, TextLine
 
 Found = TypeVar("Found", Hit, Item)
@@ -245,10 +245,8 @@ def _date(item: Item) -> str:
     """Return when a picture was taken, else when the file was last changed, with a ~; nothing for a record."""
     if item.picture is not None and item.picture.taken_at is not None:
         return f" {item.picture.taken_at:%Y-%m-%d %H:%M}"
-    try:
-        return f"~{datetime.fromtimestamp(item.mtime_ns // 10**9):%Y-%m-%d %H:%M}" if item.mtime_ns else ""
-    except (OverflowError, OSError, ValueError):  # a time that no calendar has
-        return ""
+    changed = changed_at(item)
+    return "" if changed is None else f"~{changed:%Y-%m-%d %H:%M}"
 
 
 def item_payload(item: Item) -> dict[str, Any]:

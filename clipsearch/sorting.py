@@ -42,11 +42,17 @@ def newest_first(item: Item) -> tuple[str, int]:
     """Return what items are sorted by, the highest first: when they were taken, else changed; as store/catalog.py."""
     if item.picture is not None and item.picture.taken_at is not None:
         return item.picture.taken_at.isoformat(), item.id
+    changed = changed_at(item)
+    return "" if changed is None else changed.isoformat(), item.id
+
+
+def changed_at(item: Item) -> datetime | None:
+    """Return when the file of an item was changed, in local time to the second; None where that is not known."""
     changed = _number(item.mtime_ns)
     try:
-        return datetime.fromtimestamp(changed // 10**9).isoformat() if changed else "", item.id
-    except (OverflowError, OSError, ValueError):  # a year that there is not
-        return "", item.id
+        return datetime.fromtimestamp(changed // 10**9) if changed else None
+    except (OverflowError, OSError, ValueError):  # a time that no calendar has
+        return None
 
 
 def sort_key(sort: str, path: str, size: int, rating: object) -> Any:  # noqa: ANN401 - what compares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 
 import clipsearch
 from clipsearch import Filter
+from clipsearch.present import shape_listing
 from clipsearch.query.diversity import POOL, marginal_relevance
 from clipsearch.query.engine import SearchEngine
 from clipsearch.sorting import SORTS, sort_items
 from clipsearch.store.library import Library
-from clipsearch.types import Item, Modality
+from clipsearch.types import Item, Listing, Modality
 from indexer.importing import import_embeddings
 from tests.support.cli import run_cli
 
@@ -129,6 +131,7 @@ def test_a_damaged_value_is_unknown_to_an_order(sort, value):
     bad = Item(2, "/p/b", Modality.IMAGE, value, value, "00", key="b", metadata={"rating": value})
     is_large = sort in ("size", "rating") and value in (1e300, 10**400)
     assert sort_items([bad, good], sort)[0] is (bad if is_large else good)
+    assert shape_listing(Listing("/l", (replace(bad, metadata={}),), 1), "table", "/p").count(b"\n") == 2
 
 
 def test_listings_are_sorted_by_names_with_numbers_sizes_and_ratings(engine):
