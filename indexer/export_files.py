@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clipsearch.copy_distance import CopyDistance
 from clipsearch.durable import exchange, fsync_path
 from clipsearch.errors import ClipSearchError, InvalidInputError, LibraryError
-from clipsearch.store.exporting import SETTINGS
+from clipsearch.store.exporting import DECLARED, SETTINGS
 from clipsearch.store.folder import open_folder
 from clipsearch.store.records import Root, RootKind
 from clipsearch.store.spreads import Spreads, read_spreads
@@ -37,6 +37,9 @@ ARRAYS = {modality: f"{modality}.npy" for modality in Modality}
 MAX_MANIFEST = 64 << 20
 MAX_TEXT = 1 << 16
 """Characters of a path, a name or a setting in a manifest."""
+
+MAX_DECLARED = 1000
+"""Names of metadata that are indexed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,13 +335,22 @@ def _check(made: ExportManifest) -> None:
         raise ValueError("it names other files")
     if len({root.id for root in made.roots}) != len(made.roots):
         raise ValueError("two roots have one id")
-    if made.settings.keys() - {*SETTINGS}:
+    if made.settings.keys() - {*SETTINGS, DECLARED}:
         raise ValueError("it has other settings")
     spreads, copies = (made.settings.get(key) for key in SETTINGS)
+    read_declared(made.settings)
     if spreads is not None and read_spreads(spreads) == Spreads():
         raise ValueError("its spreads cannot be read")
     if copies is not None and CopyDistance.load(copies) is None:
         raise ValueError("its copy distance cannot be read")
+
+
+def read_declared(settings: Mapping[str, str]) -> list[str]:
+    """Return the names of metadata that are to be indexed. Raises ValueError for what is no list of names."""
+    names = json.loads(settings.get(DECLARED, "[]"))
+    if not isinstance(names, list) or len(names) > MAX_DECLARED or not all(isinstance(name, str) for name in names):
+        raise ValueError("its indexed metadata is no list of names")
+    return names
 
 
 def _root(said: Mapping[str, Any]) -> Root:

@@ -18,7 +18,9 @@ from clipsearch.config import Settings
 from clipsearch.errors import InvalidInputError
 from clipsearch.metadata import check_metadata
 from clipsearch.store import catalog
+from clipsearch.store.exporting import DECLARED
 from clipsearch.store.library import Library
+from clipsearch.store.metadata_index import declare_index
 from clipsearch.store.positions import MAX_PAGE, MAX_TIME
 from clipsearch.store.records import RootKind
 from clipsearch.store.refilling import Refill, VectorBlock, refill
@@ -26,7 +28,7 @@ from clipsearch.store.spreads import SPREADS_KEY
 from clipsearch.store.tags import TagSource
 from clipsearch.types import Media, Modality
 from clipsearch.words import fold_tag, tidy_name, tidy_tag
-from indexer.export_files import ExportReader
+from indexer.export_files import ExportReader, read_declared
 from indexer.export_tables import ITEM_COLUMNS, TEXT, chunked
 from indexer.importing import ImportReport, refresh_derived
 from indexer.report import Progress, Silent
@@ -67,6 +69,7 @@ def import_export(
                 library.check_pin(made.encoder)
                 progress.start(made.items + sum(made.vectors.values()))
                 refill(writer, library.base, Checked(opened, progress).refill())
+                declare_index(writer, read_declared(made.settings))
                 refresh_derived(library, writer, settings or Settings(), spreads=SPREADS_KEY not in made.settings)
         finally:
             library.close()
@@ -87,7 +90,8 @@ class Checked:
     def refill(self) -> Refill:
         """Return what the library is filled with."""
         made = self._opened.manifest
-        return Refill(made.roots, made.collections, self._items(), self._vectors(), made.settings)
+        settings = {key: value for key, value in made.settings.items() if key != DECLARED}
+        return Refill(made.roots, made.collections, self._items(), self._vectors(), settings)
 
     def _items(self) -> Iterator[Sequence[dict[str, Any]]]:
         last = count = 0

@@ -140,7 +140,8 @@ def are_certain(tree: Sum, passes: Mapping[Filter, NDArray[np.bool_]]) -> NDArra
     terms = [(weight, node.certain if isinstance(node, Choice) else None) for weight, node in tree.terms]
     if any(weight < 0 or certain is None for weight, certain in terms):
         return slice(0)
-    return np.logical_and.reduce([passes[certain] for _, certain in terms if certain is not None])
+    certain_rows: NDArray[np.bool_] = np.logical_and.reduce([passes[each] for _, each in terms if each is not None])
+    return certain_rows
 
 
 def _best_rows(

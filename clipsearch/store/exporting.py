@@ -14,6 +14,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store.catalog import get_setting
 from clipsearch.store.checksums import require_sound, row_checksum
+from clipsearch.store.metadata_index import DECLARED_KEY
 from clipsearch.store.positions import load_position
 from clipsearch.store.refusals import REPAIR
 from clipsearch.store.schema import (
@@ -41,6 +42,9 @@ COLUMNS = (
 
 SETTINGS = (SPREADS_KEY, COPY_DISTANCE_KEY)
 """What was measured of the rows: other values would give other confidences."""
+
+DECLARED = DECLARED_KEY
+"""The setting of the names of metadata whose values are indexed."""
 
 
 def exported_items(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -92,8 +96,8 @@ def exported_collections(connection: Connection) -> dict[int, str]:
 
 
 def exported_settings(connection: Connection) -> dict[str, str]:
-    """Return the settings by which answers and later runs are the same: those of SETTINGS that are there."""
-    return {key: value for key in SETTINGS if (value := get_setting(connection, key)) is not None}
+    """Return the settings by which answers and later runs are the same, as far as they are there."""
+    return {key: value for key in (*SETTINGS, DECLARED) if (value := get_setting(connection, key)) is not None}
 
 
 def count_kept_pictures(connection: Connection, ids: Iterable[int]) -> int:
