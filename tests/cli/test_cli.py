@@ -235,6 +235,7 @@ def test_a_damaged_catalog_is_code_5(home, tmp_path):
     assert done.code == 5 and "damaged" in done.err and "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_a_library_moves_with_its_drive(home, tmp_path):
     shutil.copytree(home, tmp_path / "drive")
     drive = tmp_path / "drive"

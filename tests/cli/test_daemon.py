@@ -500,6 +500,7 @@ needs_linux = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_linux
 def test_without_a_runtime_folder_nothing_is_said_and_the_daemon_makes_a_private_one(home, bare):
     folder, where = bare

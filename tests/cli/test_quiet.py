@@ -39,6 +39,7 @@ def test_what_a_library_in_c_writes_is_shown_on_demand_alone(place, capfd):
     assert f"{words}" in ran.err and ran.json["failed"][0]["path"].endswith("bad.tif")
 
 
+@pytest.mark.slow
 def test_files_of_other_kinds_are_counted_by_ending_and_named_on_demand(place):
     for name in ("b.xcf", "c.XCF", "d.xmp", "noend", "a.xmp", "a.jpg.xmp", "A.jpg.json", "captions.csv", "e.txt",
                  "a.txt", "Thumbs.db"):  # fmt: skip

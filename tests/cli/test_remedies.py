@@ -162,6 +162,7 @@ def test_build_mends_an_index(tmp_path, damage):
     assert "clipsearch build" not in run_cli("similar", "1", "--library", library).err
 
 
+@pytest.mark.slow
 def test_no_library_and_an_empty_one_are_filled_as_they_say(tmp_path):
     photos(tmp_path / "photos", 1, size=(32, 24))
     (tmp_path / ".clipsearch").mkdir()
@@ -179,6 +180,7 @@ def test_every_command_in_a_message_exists():
     assert {"verify", "repair", "restore", "build", "index", "trust", "status"} <= named & set(COMMANDS)
 
 
+@pytest.mark.slow
 def test_an_answer_says_which_of_its_files_are_not_as_they_were_indexed(tmp_path, encoder):
     pictures = photos(tmp_path / "photos", 4)
     index(tmp_path / ".clipsearch", tmp_path / "photos", encoder=encoder)

@@ -122,6 +122,7 @@ def test_a_failure_while_it_is_measured_ends_no_run(tmp_path, encoder, monkeypat
     assert distance(place.library).rows == 32
 
 
+@pytest.mark.slow
 def test_worker_processes_decode_the_pictures_where_they_decode_all(tmp_path, encoder):
     found = {}
     for isolate in (False, True):

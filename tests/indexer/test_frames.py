@@ -21,6 +21,7 @@ def write(address, out):
     return write_tasks(address, str(out), model="builtin-small", settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_tasks_become_finished_shards_that_are_imported(tmp_path, encoder):
     address, out = tables(tmp_path / "data", 4, 7), tmp_path / "out"
     tasks = write(address, out)

@@ -616,6 +616,7 @@ def test_an_indexing_run_leaves_a_collection_alone(tmp_path, encoder):
         assert engine.search(vector=rows[20], k=1)[0].path == str(data / "emb" / "v.npy" / "20")
 
 
+@pytest.mark.slow
 def test_forget_takes_a_collection_out(tmp_path):
     library = tmp_path / "lib"
     sources = [save(tmp_path / "data" / name / "v.npy", vectors(6)) for name in "abc"]

@@ -298,6 +298,7 @@ def test_a_system_without_nameless_memory_uses_a_file_without_a_name(monkeypatch
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_large_file_is_given_back(monkeypatch):
     made, make = [], worker_process.make_shared_memory
     monkeypatch.setattr(worker_process, "make_shared_memory", lambda: made.append(make()) or made[-1])

@@ -353,6 +353,7 @@ def test_a_catalog_that_sqlite_cannot_read_is_told_with_what_helps(place):
     assert run_cli(*command, "--model", "builtin-small", "--json").json["added"] == 8
 
 
+@pytest.mark.slow
 def test_imported_records_are_taken_out_with_the_command_that_brings_them_back(tmp_path, encoder):
     place = Place(tmp_path, encoder)
     np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32))

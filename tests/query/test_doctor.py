@@ -218,6 +218,7 @@ def test_the_number_of_queries_is_kept(doctor, prepared):
             doctor(prepared, "--queries", wrong)
 
 
+@pytest.mark.slow
 def test_words_are_asked_through_the_encoder_of_the_library(doctor, tmp_path, encoder):
     photos(tmp_path / "photos", 12, size=(32, 24))
     index(tmp_path / "library", tmp_path / "photos", encoder=encoder)

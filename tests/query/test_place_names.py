@@ -44,6 +44,7 @@ def places_of(home, encoder):
         return {item.path.rpartition("/")[2]: dict(item.metadata) for item in engine.find()}
 
 
+@pytest.mark.slow
 def test_pictures_get_their_places_once_and_are_found_by_any_name(home, encoder, monkeypatch):
     index(home / "lib", home / "photos", encoder=encoder)
     found = places_of(home, encoder)

@@ -194,6 +194,7 @@ def test_a_query_leaves_the_library_as_it_was(library, own_cache):
     assert tree_digest(library) == before
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_changes_no_answer(library, own_cache):
     """Stand in for a full disk: a limit on the size of files, past which a write fails as it does there."""
     resource = pytest.importorskip("resource")

@@ -52,6 +52,7 @@ def test_who_is_let_in_is_answered_and_the_others_are_told_to_come_back(engine, 
     assert all(answer.json() == expected for answer in answers if answer.status_code == 200)
 
 
+@pytest.mark.slow
 def test_a_stop_under_load_loses_no_request_that_was_let_in(engine, held):
     with ThreadPoolExecutor(CLIENTS) as pool:
         with serving(engine) as served:
