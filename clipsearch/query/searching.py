@@ -369,7 +369,7 @@ class EngineSearches:
                     answers.append(make_page(block.names[0], pin, snapshot, found, options, block.warnings[0], folder))
                     continue
                 full = answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
-                if options.suggest:
+                if options.suggest and not all(each.confident for each in found):
                     full = self._suggested(full, batch, texts[part] if texts else None, options.modalities)
                 answers += full
         return answers
@@ -411,7 +411,7 @@ class EngineSearches:
                 found = rank_deeply(snapshot, key, options.end, fetch, deeper, embedded.excluded)
                 return make_page(str(query), pin, snapshot, found, options, notes, folder)
             (answer,) = answer_fully([str(query)], pin, snapshot, fetch, options, [notes], folder)
-            if not options.suggest:
+            if not options.suggest or answer.confident:
                 return answer
             from clipsearch.query.suggesting import suggest
 
