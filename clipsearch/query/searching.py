@@ -369,7 +369,7 @@ class EngineSearches:
                     answers.append(make_page(block.names[0], pin, snapshot, found, options, block.warnings[0], folder))
                     continue
                 full = answer_fully(block.names, pin, snapshot, fetch, options, block.warnings, folder)
-                if options.suggest and not all(each.confident for each in found):
+                if options.suggest and not all(each.confident for each in full):
                     full = self._suggested(full, batch, texts[part] if texts else None, options.modalities)
                 answers += full
         return answers
