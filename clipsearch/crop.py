@@ -74,7 +74,7 @@ class Crop:
         return numbers + _PIXELS * self.in_pixels
 
     def decoded_side(self, side: int) -> int:
-        """Return the pixels of the whole picture's shorter side that leave `side` to the part, as far as it has them.
+        """Return the pixels of the whole picture's shorter side that give the part `side` pixels, or all that it has.
 
         A part in pixels needs the picture in full size.
         """

@@ -67,6 +67,6 @@ def sort_key(sort: str, path: str, size: int, rating: object) -> Any:  # noqa: A
 
 
 def _number(value: object) -> float:
-    """Return a number as a catalog has it; 0 for what is none, as in a damaged one."""
+    """Return a number of the catalog; 0 for a value that is not a number, as in a damaged catalog."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and -math.inf < value < math.inf else 0  # type: ignore[operator,return-value]

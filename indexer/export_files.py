@@ -346,7 +346,7 @@ def _check(made: ExportManifest) -> None:
 
 
 def read_declared(settings: Mapping[str, str]) -> list[str]:
-    """Return the names of metadata that are to be indexed. Raises ValueError for what is no list of names."""
+    """Return the names of metadata that are to be indexed. Raises ValueError for anything but a list of names."""
     names = json.loads(settings.get(DECLARED, "[]"))
     if not isinstance(names, list) or len(names) > MAX_DECLARED or not all(isinstance(name, str) for name in names):
         raise ValueError("its indexed metadata is no list of names")

@@ -1,4 +1,4 @@
-"""An export to a new library. What an export says is checked in full before it is stored; nothing of it is run."""
+"""An export to a new library. All values of an export are checked before any is stored."""
 
 from __future__ import annotations
 

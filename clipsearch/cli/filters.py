@@ -183,7 +183,7 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--min-rating": (
         _read_as("min-rating"),
         "STARS",
-        "Rated with at least so many stars, 1 to 5, in the picture or its XMP sidecar.",
+        "A rating of at least STARS, from 1 to 5, in the picture or its XMP sidecar.",
     ),
     "--color-label": (
         _read_as("color-label"),

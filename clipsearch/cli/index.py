@@ -21,6 +21,7 @@ from clipsearch.paths import printable
 
 if TYPE_CHECKING:
     from clipsearch.config import Settings
+    from clipsearch.store.roots import RulesChange
     from indexer.executors.base import Executor
     from indexer.listed_paths import ListedReport
     from indexer.pipeline import IndexOptions
@@ -128,16 +129,12 @@ def index(
     Run it again at any time: only new and changed files are encoded, moved files are recognised, and files that are
     gone are removed. Without PATHS, everything indexed before is brought up to date; - reads paths from stdin.
     """  # noqa: D301 - click wants the character itself
-    from clipsearch.store.roots import RulesChange
     from indexer.data_sets import make_options
     from indexer.pipeline import IndexOptions
 
     flags = {"device": device, "precision": precision, "batch_size": batch_size, "threads": threads, "isolate": isolate}
     settings, folder = read_settings(library=library, offline=offline, **flags)
-    if exclude and no_exclude:
-        raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
-    change = RulesChange(() if no_exclude else exclude or None, include_hidden)
-    rules = None if change == RulesChange() else change
+    rules = _read_rules(exclude, no_exclude, include_hidden)
     source = make_options(columns, pictures, fetch_urls)
     chosen = _choose_executor(executor, address, settings)
     options = IndexOptions(rules, model, retry_failed, rehash, dry_run, ocr, source, chosen, catalog=catalog)
@@ -150,6 +147,16 @@ def index(
     if listed.total.interrupted:
         sys.exit(130)
     _report_absent(listed)
+
+
+def _read_rules(exclude: tuple[str, ...], no_exclude: bool, include_hidden: bool | None) -> RulesChange | None:
+    """Return how the rules of the folders change; None if they stay."""
+    from clipsearch.store.roots import RulesChange
+
+    if exclude and no_exclude:
+        raise InvalidInputError("Only one of --exclude and --no-exclude can be used.")
+    change = RulesChange(() if no_exclude else exclude or None, include_hidden)
+    return None if change == RulesChange() else change
 
 
 def _run(

@@ -58,8 +58,8 @@ def match(
     clipsearch match crop.jpg --paths | head -1
 
     The pictures whose vectors are nearest are compared with it point by point. Crops, mirror images, filters, borders
-    and overlays are recognised, and the table says where in the picture found it lies. Where no picture is its
-    original, there is no match.
+    and overlays are recognised, and the table shows the region of the
+    original. If the library does not have the original, there is no match.
     """  # noqa: D301 - click wants the character itself
     from clipsearch.present_matches import shape_matches
     from clipsearch.query.opening import open_library

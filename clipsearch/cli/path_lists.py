@@ -22,7 +22,7 @@ def read_names(source: str, *, null: bool = False) -> Iterator[str]:
     """Yield the names that a file lists, or stdin for `-`, as os.fsdecode gives them; empty ones are passed over.
 
     null: NUL ends each. Else a NUL among the first bytes says the same, since no name has one; otherwise it is a line.
-    Raises InvalidInputError for a file that cannot be read, and for a name that is none.
+    Raises InvalidInputError for a file that cannot be read, and for an invalid name.
     """
     try:
         with _open(source) as file:

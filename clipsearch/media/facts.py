@@ -87,7 +87,7 @@ def read_place(latitude: float | None, longitude: float | None) -> tuple[float, 
 
 
 def read_rating(value: float) -> int | None:
-    """Return a rating of XMP, -1 to 5, without its fraction; None for what is none."""
+    """Return a rating of XMP, -1 to 5, without its fraction; None for an invalid value."""
     return int(value) if -1 <= value <= _MOST_STARS else None
 
 

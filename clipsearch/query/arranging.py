@@ -23,7 +23,7 @@ from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
 SORTED = 1000
-"""Of so many hits, the best ones, those that are likely right are sorted."""
+"""The number of best hits that are considered for sorting."""
 
 
 def fill_arranged(fetch: Callable[[int], list[Ranking]], snapshot: Snapshot, options: SearchOptions) -> list[Ranking]:

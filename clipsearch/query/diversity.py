@@ -28,7 +28,7 @@ SHARE = 0.2
 """How much relevance counts against likeness: lambda."""
 
 _PARTS = 64
-"""Of an item of several parts, the mean of so many rows at most stands for it."""
+"""An item of several parts is compared by the mean of at most this many of its vectors, evenly spaced."""
 
 _LEAST = 1e-6
 

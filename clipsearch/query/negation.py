@@ -24,7 +24,7 @@ _MAX_WORDS = 3
 
 
 class Negation(NamedTuple):
-    """What is wanted, and what is to be taken away; nothing of the latter where nothing is negated for certain."""
+    """The part of a sentence that is searched for, and the negated things; none unless the negation is certain."""
 
     kept: str
     taken_away: tuple[str, ...]
@@ -166,7 +166,7 @@ def _split(words: str, language: _Language, pattern: re.Pattern[str]) -> Negatio
 
 
 def _compiled(language: _Language) -> re.Pattern[str]:
-    # an article is no word of a thing: where it could be either, each "or" would double the ways to read a text
+    # Without this exclusion an article could match twice, and matching would take exponential time.
     word = rf"(?!(?:{language.ends}|{language.article})\b)[\w'’-]+"
     thing = rf"(?:(?:{language.article})\s+)?{word}(?:\s(?!(?:{language.joins})\s){word}){{0,{_MAX_WORDS - 1}}}"
     but, comma = language.but, r"\s*[,;]\s*"

@@ -27,7 +27,7 @@ class Reasons:
         self._alike = likenesses(snapshot, hits) if options.diverse else None
 
     def above_next(self, place: int) -> str:
-        """Say why the hit at a place stands above the next; nothing of the last."""
+        """Say why the hit at a place ranks above the next one; empty for the last hit."""
         if place + 1 >= len(self._hits):
             return ""
         one, other = self._hits[place], self._hits[place + 1]

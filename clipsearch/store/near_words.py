@@ -69,7 +69,7 @@ def is_spelled(word: str) -> bool:
 
 
 def spellings_near(word: str) -> dict[str, float]:
-    """Return what a folded word may be a misspelling of, each with its cost; nothing for what is no such word."""
+    """Return the words that a folded word may misspell, each with its edit cost; none unless `is_spelled`."""
     if not is_spelled(word):
         return {}
     alphabet = next(letters for letters in _ALPHABETS if {*word} <= {*letters})
@@ -104,9 +104,9 @@ def _edits(word: str, alphabet: str) -> Iterator[tuple[str, str, int]]:
 def near_words(
     connection: Connection, word: str, allowed: ColumnElement[bool] | None, most: int
 ) -> tuple[NearWord, ...] | None:
-    """Return words that live items have, and that a condition allows, in the order of their likeness to a folded word.
+    """Return words of live items that a condition allows, the most similar to a folded word first.
 
-    None where an item has the word itself. Nothing where the library is older than its index of words.
+    None if an item has the word itself; empty for a library without an index of words.
     """
     near = spellings_near(word)
     if not near or not full_text.is_there(connection):

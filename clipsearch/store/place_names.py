@@ -31,7 +31,7 @@ MAX_NAMES = 20_000
 """As many are kept; of more, those that are main names. Reading them takes 10 ms."""
 
 _MOST_READ, _MOST_BYTES = 5 * MAX_NAMES, 1 << 22
-"""Names, and bytes of the setting; one beyond these is not used: no gazetteer has so many main names."""
+"""The limits of names and of bytes of the setting. A larger setting is ignored as invalid."""
 
 
 class PlaceName(NamedTuple):

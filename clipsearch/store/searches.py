@@ -3,7 +3,7 @@
 A search is stored as JSON: what is asked, as clipsearch.query.saved writes it, and the mark up to which its matches
 were seen. What came to the library since has a higher id than the mark, and what has changed has vectors in rows after
 it: ids are never given again, and a compaction, which gives rows other numbers in the same order, moves the marks too.
-A catalog may come from a stranger: what is no saved search is passed over, and nothing of it is followed.
+A catalog may come from a stranger: invalid entries are skipped, and no path or URL in an entry is opened.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class StoredSearch:
 
 
 def list_all(connection: Connection) -> list[StoredSearch]:
-    """Return the saved searches in order of their names; what is damaged, or is none, is left out."""
+    """Return the saved searches in order of their names; without damaged and invalid entries."""
     is_one = settings.c.key.like(f"{_PREFIX}%") & (catalog.value_length(connection) <= MAX_LENGTH)
     query = select(settings).where(is_one).order_by(settings.c.key).limit(MAX_SEARCHES)
     found = []

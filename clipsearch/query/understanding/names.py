@@ -211,7 +211,7 @@ def _breaks(token: Token, first: Token) -> bool:
 
 
 def _beside(tokens: Sequence[Token], free: Sequence[bool], place: int, gap: str) -> Token | None:
-    """Return the token at a place; None where it is lifted, or there is none, or a mark stands between."""
+    """Return the token at an index; None if it is lifted, does not exist, or follows a punctuation mark."""
     if not 0 <= place < len(tokens) or not free[place]:
         return None
     is_short = gap.strip() == "." and len(tokens[place].text) <= 3  # as in "St. Olav"

@@ -78,7 +78,7 @@ def _month_before(now: datetime, count: int) -> str:
 
 
 def _week(now: datetime, count: int) -> Period:
-    """Return the week, from Monday on, that is so many weeks back."""
+    """Return the week, Monday to Sunday, that lies `count` weeks back."""
     monday = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=now.weekday() + 7 * count)
     return Period(monday, monday + timedelta(days=7))
 

@@ -24,7 +24,7 @@ _REACH = 3
 _STOPS = frozenset(",;，；。")
 _ALTERNATIVES = frozenset("or oder ou nor".split())
 _MOST = 8
-"""Names that are lifted; a text that names more is a list of something else."""
+"""The most names that are lifted; a text with more names is taken as a list."""
 
 _EAST_ASIAN_EDGES = "的在和跟与于里是拍去，、,。 "
 _EAST_ASIAN_GENERIC = re.compile(r"[的在和跟与于里是拍我们所有一些张\s]*(?:照片|相片|图片|图像|照)?[的\s]*")
@@ -83,7 +83,7 @@ def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token]) -> boo
 
 
 def likely_words(text: str, now: datetime) -> str | None:
-    """Return the words that will probably be left, as far as that can be told without a library; None for none.
+    """Predict the words that will remain, without a library; None if none will.
 
     What embeds the words beforehand guesses by it: a name counts where a word leads to it, as in "with Anna".
     """
@@ -121,7 +121,7 @@ class _AnyName:
 
 
 def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> bool:
-    """Tell whether a period is meant: a year alone must be one of the library, and not the number of something."""
+    """Tell whether a period is meant: a year alone must occur in the library, and must not number something, as in "room 2021"."""
     if not dated.is_bare:
         return True
     before = [token for token in tokens if token.end <= dated.start]
