@@ -113,7 +113,7 @@ class EngineSaved(EngineWrites):
             The ranked hits.
 
         Raises:
-            InvalidInputError: There is no such search, or it is damaged or asks for something that a saved search must not do.
+            InvalidInputError: The search does not exist, is damaged, or asks for what is forbidden here.
             LibraryLockedError: With `new`: another writer is still at work after the engine's timeout.
             LibraryError: With `new`: the library cannot be written.
             ClipSearchError: As in `search`.

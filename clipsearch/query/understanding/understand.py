@@ -121,7 +121,7 @@ class _AnyName:
 
 
 def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> bool:
-    """Tell whether a period is meant: a year alone must occur in the library, and must not number something, as in "room 2021"."""
+    """Tell whether a period is meant: a year alone must occur in the library, and not be a number as in "room 2021"."""
     if not dated.is_bare:
         return True
     before = [token for token in tokens if token.end <= dated.start]
