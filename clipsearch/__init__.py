@@ -39,26 +39,24 @@ if TYPE_CHECKING:
         TextError,
     )
     from clipsearch.filtering import Filter
+    from clipsearch.matches import Match, Matches
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.joint.engine import JointEngine
     from clipsearch.query.parser import QuerySyntaxError, parse
     from clipsearch.query.terms import Indexed, Picture, Query, Text
     from clipsearch.records import AddReport, Record
+    from clipsearch.saved_searches import SavedAnswer, SavedSearch
     from clipsearch.types import (
         Collection,
         Facets,
         Hit,
         Item,
         Listing,
-        Match,
-        Matches,
         Modality,
         Page,
         Passage,
         PictureInfo,
         Results,
-        SavedAnswer,
-        SavedSearch,
         Suggestion,
         TextLine,
     )
@@ -81,14 +79,16 @@ _HOMES = {
     ),
     "clipsearch.explanation": ("Explanation", "TermScore", "WordMatch"),
     "clipsearch.filtering": ("Filter",),
+    "clipsearch.matches": ("Match", "Matches"),
     "clipsearch.query.engine": ("SearchEngine",),
     "clipsearch.query.joint.engine": ("JointEngine",),
     "clipsearch.query.parser": ("QuerySyntaxError", "parse"),
     "clipsearch.query.terms": ("Indexed", "Picture", "Query", "Text"),
     "clipsearch.records": ("AddReport", "Record"),
+    "clipsearch.saved_searches": ("SavedAnswer", "SavedSearch"),
     "clipsearch.types": (
-        "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Match", "Matches", "Modality", "Page",
-        "Passage", "PictureInfo", "Places", "Results", "SavedAnswer", "SavedSearch", "Suggestion", "TextLine",
+        "Cluster", "Collection", "Facets", "Hit", "Item", "Listing", "Modality", "Page", "Passage", "PictureInfo",
+        "Places", "Results", "Suggestion", "TextLine",
     ),
     "indexer.report": ("IndexReport",),
 }  # fmt: skip

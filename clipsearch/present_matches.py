@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from clipsearch.matches import Match, Matches
 from clipsearch.present import position_payload, short_path, to_json
-from clipsearch.types import Match, Matches
 
 
 def to_payload(found: Matches) -> dict[str, Any]:

@@ -329,88 +329,6 @@ class Results(Sequence[Hit]):
         return iter(self.hits)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A picture of the library that another picture was made from.
-
-    Attributes:
-        rank: Place in the answer, from 1: by how many points agree.
-        item: The picture.
-        score: The cosine by which it was proposed: of the two pictures, or of it and a part of the other, from -1 to 1.
-        points: How many points of the two pictures agree on where one lies in the other.
-        box: Where in the item the other picture lies: left, top, width and height, from 0 to 1 of the upright item's
-            width and height.
-        mirrored: Whether the other picture is a mirror image.
-        part: Which frame of a film or page of a document it is, from 0.
-        position: Where in a film or a document that lies.
-    """
-
-    rank: int
-    item: Item
-    score: float
-    points: int
-    box: tuple[float, float, float, float]
-    mirrored: bool
-    part: int = 0
-    position: PartPosition | None = None
-
-    @property
-    def path(self) -> str:
-        """The absolute path of the file; of a record maybe a URL."""
-        return self.item.path
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A candidate that could not be compared.
-
-    Attributes:
-        item: What it is.
-        score: Its cosine with the picture that was searched by.
-        reason: Why it cannot be read.
-    """
-
-    item: Item
-    score: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Matches(Sequence[Match]):
-    """The pictures that one picture was made from, best first; a sequence of Match, empty where there is none.
-
-    Attributes:
-        query: The picture as it is shown.
-        encoder: Name of the encoder that found the candidates.
-        library: Folder of the library.
-        matches: The matches.
-        compared: How many candidates were looked at.
-        unread: Those of them that cannot be read now, the most similar first.
-        warnings: What the user should know.
-    """
-
-    query: str
-    encoder: str
-    library: str
-    matches: tuple[Match, ...]
-    compared: int
-    unread: tuple[Unread, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @overload
-    def __getitem__(self, index: int) -> Match: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Match, ...]: ...
-    def __getitem__(self, index: int | slice) -> Match | tuple[Match, ...]:
-        return self.matches[index]
-
-    def __len__(self) -> int:
-        return len(self.matches)
-
-    def __iter__(self) -> Iterator[Match]:
-        return iter(self.matches)
-
-
 class _Items(Sequence[Item]):
     """What is a sequence by its `items`."""
 
@@ -478,39 +396,6 @@ class Collection:
     name: str
     count: int
     cover: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SavedSearch:
-    """A search that a library keeps under a name.
-
-    Attributes:
-        name: As it was written.
-        query: The query as it is shown.
-        options: Its options that are not at their defaults, as JSON values.
-        saved_at: When it was saved: ISO 8601, in UTC.
-    """
-
-    name: str
-    query: str
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    saved_at: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SavedAnswer:
-    """The answer of a saved search.
-
-    Attributes:
-        results: The hits.
-        mark: Up to where the library is seen with them, for `remember_search`; None unless only new matches were asked
-            for.
-        k: How many hits were asked for.
-    """
-
-    results: Results
-    mark: str | None = None
-    k: int = 10
 
 
 Box = tuple[float, float, float, float]

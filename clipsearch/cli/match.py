@@ -23,8 +23,8 @@ from clipsearch.paths import printable
 if TYPE_CHECKING:
     from clipsearch.client.client import Client
     from clipsearch.filtering import Filter
+    from clipsearch.matches import Matches
     from clipsearch.query.joint.engine import JointEngine
-    from clipsearch.types import Matches
 
 _SHOWN_UNREAD = 3
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from clipsearch.client.client import Client
     from clipsearch.query.engine import SearchEngine
     from clipsearch.query.joint.engine import JointEngine
-    from clipsearch.types import SavedAnswer, SavedSearch
+    from clipsearch.saved_searches import SavedAnswer, SavedSearch
 
 _WITH_SAVED = {"saved", "new", "k", "offset"}
 """Options of `query` about the search itself that go with --saved."""

@@ -13,24 +13,14 @@ from clipsearch.client.address import read_address
 from clipsearch.client.calls import MAX_COUNT, Steps
 from clipsearch.client.connection import Connection, Link
 from clipsearch.filtering import Filter
+from clipsearch.matches import Matches
 from clipsearch.query.options import SearchKeywords, SearchOptions, check_filters
 from clipsearch.query.terms import Query, Term
 from clipsearch.query.validation import Named, read_count
 from clipsearch.records import AddReport, Record
+from clipsearch.saved_searches import SavedAnswer, SavedSearch
 from clipsearch.sorting import TAKEN
-from clipsearch.types import (
-    Collection,
-    Facets,
-    Item,
-    Listing,
-    Matches,
-    Modality,
-    Page,
-    Places,
-    Results,
-    SavedAnswer,
-    SavedSearch,
-)
+from clipsearch.types import Collection, Facets, Item, Listing, Modality, Page, Places, Results
 
 if TYPE_CHECKING:
     import numpy as np

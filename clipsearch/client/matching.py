@@ -12,8 +12,8 @@ from clipsearch.client.filters import to_form
 from clipsearch.client.pictures import read_picture_file, shown
 from clipsearch.client.reading import Fields
 from clipsearch.crop import Crop
+from clipsearch.matches import Match, Matches, Unread
 from clipsearch.query.validation import read_count
-from clipsearch.types import Match, Matches, Unread
 
 if TYPE_CHECKING:
     from clipsearch.crop import Written

@@ -18,7 +18,8 @@ from clipsearch.query.options import SearchOptions, check_kind
 from clipsearch.query.saved_options import within, without_image
 from clipsearch.query.terms import Query, Term, as_query
 from clipsearch.query.validation import as_floats, read_single
-from clipsearch.types import Results, SavedAnswer, SavedSearch
+from clipsearch.saved_searches import SavedAnswer, SavedSearch
+from clipsearch.types import Results
 from clipsearch.words import tidy_name
 
 if TYPE_CHECKING:

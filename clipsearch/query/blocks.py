@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.crop import Written
 from clipsearch.query.embedding import Embedder
 from clipsearch.query.validation import read_vectors
+
+if TYPE_CHECKING:
+    from clipsearch.crop import Written
 
 MAX_QUERIES = 256
 """Queries scanned together: bounds the memory of a batch."""

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from clipsearch.crop import Written
     from clipsearch.filtering import Filter
+    from clipsearch.matches import Matches
     from clipsearch.query.embedding import Picture
-    from clipsearch.types import Hit, Matches
+    from clipsearch.types import Hit
 
 
 class EngineMatches(EngineSearches):

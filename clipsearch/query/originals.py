@@ -18,6 +18,7 @@ from clipsearch.config import Settings
 from clipsearch.crop import Crop
 from clipsearch.errors import InvalidInputError, MediaError, StoreCorruptError, WorkerUnavailableError
 from clipsearch.filtering import Filter
+from clipsearch.matches import Match, Matches, Unread
 from clipsearch.media.local_features import (
     MIN_POINTS,
     SIDE,
@@ -29,7 +30,7 @@ from clipsearch.media.local_features import (
 )
 from clipsearch.query.embedding import open_image
 from clipsearch.query.options import SearchOptions
-from clipsearch.types import Hit, Match, Matches, Modality, Results, Unread
+from clipsearch.types import Hit, Modality, Results
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -32,10 +32,11 @@ from clipsearch.query.saved_options import (
 from clipsearch.query.terms import Filtered, Picture, Query, Term, as_query
 from clipsearch.query.validation import as_floats, read_single, read_vectors
 from clipsearch.relevance import LIKELY
+from clipsearch.saved_searches import SavedAnswer, SavedSearch
 from clipsearch.store import searches
 from clipsearch.store.library import Library
 from clipsearch.store.searches import Arrived, Mark, StoredSearch
-from clipsearch.types import EncoderPin, Results, SavedAnswer, SavedSearch
+from clipsearch.types import EncoderPin, Results
 from clipsearch.words import tidy_name
 
 if TYPE_CHECKING:

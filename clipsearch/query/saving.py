@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector
     from clipsearch.query.terms import Query, Term
-    from clipsearch.types import Results, SavedAnswer, SavedSearch
+    from clipsearch.saved_searches import SavedAnswer, SavedSearch
+    from clipsearch.types import Results
 
 
 class EngineSaved(EngineWrites):

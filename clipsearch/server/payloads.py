@@ -12,8 +12,9 @@ from fastapi import Response
 from numpy.typing import NDArray
 
 from clipsearch import present, present_matches
+from clipsearch.matches import Matches
 from clipsearch.server.forms import MAX_OFFSET
-from clipsearch.types import Facets, Hit, Item, Listing, Matches, Modality, Page, Places, Results
+from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Places, Results
 
 MAX_EXCERPT = 2000
 """Characters of the caption and the text of an item in a list."""

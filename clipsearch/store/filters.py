@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, or
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter, absolute, file_endings
 from clipsearch.metadata import LABEL, RATING
-from clipsearch.store import collections, full_text, item_media, item_metadata, place_names, tags
+from clipsearch.store import collections, full_text, item_media, item_metadata, tags
 from clipsearch.store.keys import matching_keys
 from clipsearch.store.places import within
 from clipsearch.store.records import Scope
@@ -80,6 +80,8 @@ def _of_metadata(connection: Connection, wanted: Filter) -> list[ColumnElement[b
     given = (Where(wanted.where), _of_pictures(wanted))
     terms = [item_metadata.condition(connection, where) for where in given if where]
     if wanted.places:
+        from clipsearch.store import place_names  # few searches have it, and each module takes time to load
+
         values = place_names.where_of(connection, wanted.places)
         terms.append(or_(*(item_metadata.condition(connection, Where({n: each})) for n, each in values.items())))
     return terms

@@ -14,7 +14,7 @@ from clipsearch.copy_distance import COPY_DISTANCE_KEY, CopyDistance, estimate
 from clipsearch.errors import EncoderChangedError, StoreCorruptError
 from clipsearch.filtering import Filter, absolute
 from clipsearch.ranking import MIN_SAMPLE, are_unit, typical_spread
-from clipsearch.store import catalog, full_text, item_media, place_names, recognised, tags, word_statistics
+from clipsearch.store import catalog, full_text, item_media, recognised, tags, word_statistics
 from clipsearch.store.checksums import is_sound
 from clipsearch.store.enriching import enrich
 from clipsearch.store.facets import count_facets
@@ -34,6 +34,7 @@ from clipsearch.types import EncoderPin, Facets, Item, Modality, PicturePart, Pl
 
 if TYPE_CHECKING:
     from clipsearch.store.near_words import NearWord
+    from clipsearch.store.place_names import PlaceNames
 
 _TAKEN = "taken"
 """The order of `clipsearch.sorting` that the catalog has by itself."""
@@ -303,9 +304,11 @@ class Snapshot:
         """Return those of these names that are tags: by the folded name, the tag as one item has it."""
         return tags.find(self._connection, names)
 
-    def place_names(self) -> place_names.PlaceNames:
+    def place_names(self) -> PlaceNames:
         """Return the names of the places of the library."""
-        return self.cached("place names", lambda: place_names.get_names(self._connection))
+        from clipsearch.store.place_names import get_names
+
+        return self.cached("place names", lambda: get_names(self._connection))
 
     def cameras(self) -> tuple[str, ...]:
         """Return the names of all cameras."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from sqlalchemy import Connection
@@ -26,7 +26,6 @@ from clipsearch.store import (
     imports,
     item_changes,
     recognised,
-    searches,
     shards,
     tags,
 )
@@ -64,6 +63,9 @@ from clipsearch.store.row_places import stack_rows
 from clipsearch.store.rows import advance, append
 from clipsearch.store.vectors import ROW_DTYPE, VectorStore
 from clipsearch.types import Modality
+
+if TYPE_CHECKING:
+    from clipsearch.store.searches import Mark
 
 
 @dataclass(slots=True)
@@ -277,17 +279,23 @@ class Writer:
 
     def save_search(self, name: str, asked: Mapping[str, Any], saved_at: str) -> None:
         """Store a search under a name, with a mark after all that there is; when it returns that is durable."""
+        from clipsearch.store import searches
+
         with transaction(self._connection) as connection:  # no new revision: a reader keeps nothing of searches
             mark = searches.current(connection)
             searches.put(connection, searches.StoredSearch(name, asked, saved_at, mark))
 
-    def remember_search(self, name: str, saved_at: str, mark: searches.Mark) -> None:
+    def remember_search(self, name: str, saved_at: str, mark: Mark) -> None:
         """Store up to where the matches of a search were seen."""
+        from clipsearch.store import searches
+
         with transaction(self._connection) as connection:  # no new revision, as above
             searches.remember(connection, name, saved_at, mark)
 
     def delete_search(self, name: str) -> None:
         """Delete a saved search."""
+        from clipsearch.store import searches
+
         with transaction(self._connection) as connection:  # no new revision, as above
             searches.erase(connection, name)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import Json
 
+from clipsearch.matches import Matches
 from clipsearch.media.local_features import SIDE, require_opencv
 from clipsearch.server import answers, forms, payloads, pictures
 from clipsearch.server.service import Service, TheService
-from clipsearch.types import Matches
 
 if TYPE_CHECKING:
     from PIL.Image import Image

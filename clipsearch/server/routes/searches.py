@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Response
 from starlette.exceptions import HTTPException
 
+from clipsearch.saved_searches import SavedSearch
 from clipsearch.server import payloads
 from clipsearch.server.access import require_write
 from clipsearch.server.forms_searches import NewSearch, SavedRun, SavedSearchAnswer, SavedSearchView, SeenMark
@@ -17,7 +18,6 @@ from clipsearch.server.routes.records import LOCKED, TheWrites, require_idle
 from clipsearch.server.routes.search import read_search
 from clipsearch.server.service import TheService
 from clipsearch.store.searches import UnknownSearchError
-from clipsearch.types import SavedSearch
 from clipsearch.words import MAX_NAME
 
 router = APIRouter(tags=["searches"])
