@@ -8,14 +8,12 @@ interval, by a paired bootstrap, of what the query gains on the sentence and on 
 on such photographs and their captions, sentences among them: compare the columns of a row, not the figures with others.
 """
 
-import argparse
 import itertools
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 from fusion import ENOUGH, THINGS, Gallery, gain
-from harness import write_result
+from harness import data_parser, write_result
 
 from clipsearch.encoders import registry
 from clipsearch.query.fusion import decide, standardize
@@ -83,10 +81,7 @@ class Asker:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="builtin-base")
-    given = parser.parse_args()
+    given = data_parser(__doc__).parse_args()
     gallery = Gallery(given.data, given.model)
     asker = Asker(gallery, given.model)
     rows = []

@@ -7,7 +7,6 @@ paired bootstrap, of what decision gains on each other way. The builtin encoder 
 the columns of a row, not the figures with others.
 """
 
-import argparse
 import csv
 import itertools
 import re
@@ -15,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from harness import write_result
+from harness import data_parser, write_result
 from PIL import Image
 
 from clipsearch.encoders import registry
@@ -122,10 +121,7 @@ def gain(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="builtin-base")
-    given = parser.parse_args()
+    given = data_parser(__doc__).parse_args()
     gallery = Gallery(given.data, given.model)
     found = defaultdict(lambda: {way: [] for way in WAYS})
     for kind, vectors, weights, pictures, wanted, without in cases(gallery):

@@ -1,5 +1,6 @@
 """What every benchmark shares: pictures, timed processes, results that say where they were seen."""
 
+import argparse
 import json
 import os
 import platform
@@ -94,6 +95,14 @@ def median_ms(call: Callable[[], object], rounds: int) -> float:
         call()
         taken.append(1000 * (time.perf_counter() - started))
     return statistics.median(taken)
+
+
+def data_parser(about: str) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark over captioned photographs. about: its docstring."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="builtin-base")
+    return parser
 
 
 def write_result(case: str, values: dict, folder: Path = RESULTS) -> None:

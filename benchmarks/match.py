@@ -7,7 +7,6 @@ The library has all photographs. A picture that is absent is held out by a filte
 chosen on the first half.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from edits import EDITS, edited
-from harness import COMMAND, run, write_result
+from harness import COMMAND, data_parser, run, write_result
 from PIL import Image
 
 import clipsearch
@@ -142,9 +141,7 @@ def tune(engine, known, files):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="builtin-base")
+    parser = data_parser(__doc__)
     parser.add_argument("--step", type=int, default=10, help="of the second half every so many")
     parser.add_argument("--goal-step", type=int, default=3, help="the same for the edit that the goal is about")
     parser.add_argument("--absent", type=int, default=100)

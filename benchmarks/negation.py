@@ -10,17 +10,15 @@ was not wanted; and the 95 % interval, by a paired bootstrap, of what the chosen
 data that say "no shirt", which split_negation leaves as they are: how high each finds its own photograph.
 """
 
-import argparse
 import csv
 import re
 from collections import defaultdict
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 from boolean import average_precision
 from fusion import ENOUGH, THINGS, Gallery, gain
-from harness import write_result
+from harness import data_parser, write_result
 
 from clipsearch.encoders import registry
 from clipsearch.query.fusion import compose, decide
@@ -143,10 +141,7 @@ def own_photographs(asker, data):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="builtin-base")
-    given = parser.parse_args()
+    given = data_parser(__doc__).parse_args()
     gallery = Gallery(given.data, given.model)
     asker = Asker(gallery, given.model)
     fitted = measure(asker, gallery, 0)

@@ -7,13 +7,12 @@ less than a tenth (small_objects.json: captions mention it, and a person looked)
 that do not have the object: it is found if it is among the first ten. A picture's score is the best of its vectors.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
-from harness import HERE, write_result
+from harness import HERE, data_parser, write_result
 from PIL import Image
 
 from clipsearch.encoders import registry
@@ -70,9 +69,7 @@ def interval(differences, rng):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="builtin-base")
+    parser = data_parser(__doc__)
     parser.add_argument("--vectors", type=Path, help="where the vectors are kept between runs")
     given = parser.parse_args()
     files = sorted(given.data.rglob("*.jpg"))

@@ -59,11 +59,16 @@ def read_groups(text: str) -> Query | None:
         if reader.is_evident or reader.is_too_deep:
             raise
         return None
-    return query if reader.is_evident else None
+    return query if reader.is_evident or reader.has_signed_filter else None
 
 
 class _Reader:
     """Reads one text from left to right. is_evident: a marked term beside an operator was seen."""
+
+    @property
+    def has_signed_filter(self) -> bool:
+        """Whether a filter is added or taken away by a sign, as in `dog + tag:beach`."""
+        return self._signs > 0 and self._filters > 0
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -74,7 +79,7 @@ class _Reader:
         self._is_after_marked = False
         self.is_evident = False
         self.is_too_deep = False
-        self._terms = 0
+        self._terms = self._signs = self._filters = 0
 
     def read(self) -> Query:
         query = self._any()
@@ -156,7 +161,9 @@ class _Reader:
         with self._naming(start):
             if name in NAMES:
                 self.is_evident |= is_quoted
-                return 1.0 if weight is None else weight, Filtered(read_filter(name, content)), True
+                found = Filtered(read_filter(name, content))
+                self._filters += 1
+                return 1.0 if weight is None else weight, found, True
             size, term = build_term(weight, name, content)
         return size, term, is_quoted or isinstance(term, Indexed)
 
@@ -196,6 +203,7 @@ class _Reader:
         if sign is None:
             return None
         self._at = sign.end()
+        self._signs += 1
         self._is_after_marked = False
         self._peek()
         return sign[1]

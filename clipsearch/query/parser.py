@@ -24,7 +24,7 @@ from clipsearch.query.terms import KIND, WEIGHT, Query, Term, Weighted, build_te
 
 SIGN = re.compile(r"([+-])(?=\s|$)")
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_GROUPS = re.compile(r'(?<![^\s()"])(?:and|or|not|AND|OR|NOT)(?![^\s()"])|[a-z]:"')
+_GROUPS = re.compile(r'(?<![^\s()"])(?:and|or|not|AND|OR|NOT)(?![^\s()"])|[a-z]:[^\s]')
 """What stands in every query with groups; few words have it as well."""
 _WORDS = re.compile(r'[^\s"]+(?:\s+(?![+-](?:\s|$))[^\s"]+)*')
 

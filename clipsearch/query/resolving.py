@@ -125,16 +125,21 @@ def _require_positive(node: Sum, query: Query) -> None:
 
 def filters_of(node: Node) -> Iterator[Filter]:
     """Yield the filters within a node."""
+    for each in _nodes(node):
+        own = each.certain if isinstance(each, Choice) else each.filters if isinstance(each, Sum) else None
+        if own is not None:
+            yield own
+
+
+def _nodes(node: Node, *, wanted_only: bool = False) -> Iterator[Node]:
+    """Yield a node and all within it. wanted_only: without those that are taken away."""
+    yield node
     if isinstance(node, Choice):
-        if node.certain is not None:
-            yield node.certain
-        for part in node.parts:
-            yield from filters_of(part)
-    elif isinstance(node, Sum):
-        if node.filters is not None:
-            yield node.filters
-        for _, each in node.terms:
-            yield from filters_of(each)
+        parts: list[Node] = [*node.parts]
+    else:
+        parts = [each for weight, each in node.terms if weight > 0 or not wanted_only] if isinstance(node, Sum) else []
+    for part in parts:
+        yield from _nodes(part, wanted_only=wanted_only)
 
 
 def proposals(tree: Sum, wanted: NDArray[np.bool_]) -> dict[Filter | None, list[NDArray[np.float64]]]:
@@ -156,15 +161,9 @@ def proposals(tree: Sum, wanted: NDArray[np.bool_]) -> dict[Filter | None, list[
 
 
 def _certain(node: Node) -> Iterator[Filter]:
-    if isinstance(node, Choice):
-        if node.certain is not None:
-            yield node.certain
-        for part in node.parts:
-            yield from _certain(part)
-    elif isinstance(node, Sum):
-        for weight, each in node.terms:
-            if weight > 0:
-                yield from _certain(each)
+    for each in _nodes(node, wanted_only=True):
+        if isinstance(each, Choice) and each.certain is not None:
+            yield each.certain
 
 
 def _ways(node: Sum, leaves: int) -> Iterator[Way]:

@@ -81,6 +81,26 @@ def test_what_people_write_stays_words(written):
     assert parse_groups(written) is None
 
 
+@pytest.mark.parametrize(
+    ("signed", "spelled"),
+    [
+        ("dog + tag:beach", '"dog" and tag:beach'),
+        ("dog - tag:beach", '"dog" and not tag:beach'),
+        ("tag:beach + a dog - fence", 'tag:beach and "a dog" and not "fence"'),
+        ("2:dog + on:2023 - id:4", '2:"dog" and on:2023 and not id:4'),
+    ],
+)
+def test_a_filter_can_be_added_and_taken_away_by_signs(signed, spelled):
+    assert parse(signed) == parse(spelled)
+
+
+@pytest.mark.parametrize(
+    "written", ["dog + on:stage", "dog + note:this", "dog + tag: beach", "ratio 3:2 - x", "tag:beach"]
+)
+def test_what_is_no_filter_stays_words_beside_a_sign(written):
+    assert parse_groups(written) is None
+
+
 @pytest.mark.parametrize("written", [
     "rock and roll + black and white - trick or treat", '"beach" + rock and roll', 'rock and roll - "not a cat"',
     "id:4 - black and white", "2:dog or cat + 3:rock and roll",
