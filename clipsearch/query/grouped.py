@@ -130,7 +130,8 @@ def _sum_evidence(
         best: Rows = np.max(parts, axis=0)
         return best if each.certain is None else np.where(passes[each.certain], np.maximum(best, sure), best)
 
-    fit = add_evidence(np.array([evidence_of(each) for weight, each in node.terms if weight > 0]))
+    wanted = np.array([evidence_of(each) for weight, each in node.terms if weight > 0])
+    fit = np.where(np.isneginf(wanted).any(axis=0), -np.inf, add_evidence(wanted))
     against = [evidence_of(each) for weight, each in node.terms if weight < 0]
     if against and subtract:
         fit = fit - np.maximum(add_evidence(np.array(against)), 0.0)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import clipsearch
@@ -284,8 +284,13 @@ def _sums(terms):
     return st.lists(part, min_size=1, max_size=3).map(lambda parts: Query(tuple(parts)))
 
 
+def _within(name, filters):
+    return Query((Weighted(1.0, Text(name)), Weighted(1.0, Filtered(filters))))
+
+
 @pytest.mark.slow
 @settings(max_examples=300)
+@example(Query((Weighted(1.0, Text("a")), Weighted(1.0, AnyOf((_within("b", SEA), _within("b", EVEN)))))))
 @given(
     _sums(
         st.recursive(
