@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -114,6 +115,9 @@ class _Commands(click.Group):
             return None
         function = _FUNCTIONS.get(cmd_name, cmd_name.replace("-", "_"))
         command = getattr(importlib.import_module(COMMANDS[cmd_name]), function)
+        if not gc.isenabled():  # see clipsearch.cli.entry
+            gc.freeze()
+            gc.enable()
         assert isinstance(command, click.Command)
         command.short_help = _SHORT_HELP[cmd_name]
         return command

@@ -301,3 +301,11 @@ def test_exit_codes_are_documented_wherever_they_are_listed():
     for name, text in places.items():
         words = set(re.findall("[0-9]+", text))
         assert {str(code) for code in codes} <= words, name
+
+
+@pytest.mark.slow
+def test_a_command_that_runs_long_has_a_garbage_collector(home):
+    script = "import atexit, gc, sys\nfrom clipsearch.cli import entry\nsys.argv = ['clipsearch', 'status']\n"
+    script += "atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0))\nentry.main()\n"
+    ran = subprocess.run([sys.executable, "-c", script], cwd=home, env=environment(), capture_output=True, check=True)
+    assert ran.stdout.decode().splitlines()[-1] == "True True"
