@@ -6,6 +6,7 @@ import asyncio
 import random
 import string
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -341,15 +342,57 @@ def test_what_is_not_there_is_taken_away_where_words_are_understood(engine):
     [
         "a beach without Marie", "dogs but not Olav", "dogs not in Norway", "dogs outside Norway",
         "anything but Norway", "dogs except in Norway", "dogs not shot on iPhone",
-        "hunde ohne Marie", "perros sin Marie", "不是挪威的海滩", "beach before July 2023",
-        "dogs before 2022", "beach after March 2022", "since summer 2021", "dogs since 2022",
-        "older than 2022", "dogs between 2021 and 2022", "2022年以前的狗", "dogs in Norway or France",
-        "with Marie or Olav", "dog or Norway", "Norway or dogs",
+        "hunde ohne Marie", "perros sin Marie", "不是挪威的海滩", "not before July 2023",
+        "older than 2022", "dogs in Norway or France", "with Marie or Olav", "dog or Norway", "Norway or dogs",
+        "born before 2022", "cars from before 1960", "after Christmas 2021", "2020年以后的狗", "2021年底的雪",
+        "05/08/2021", "flight 2021-2022 schedule", "from 2021 to 2031", "2022 to 2021", "summer 2021/2023",
     ],
 )  # fmt: skip
 def test_what_is_turned_into_something_else_is_left_in_the_words(engine, text):
     found = engine.understand(text)
     assert found.filters is None and found.parts == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("dogs before 2022", "dogs, taken before 2022"),
+        ("beach before July 2023, with Marie", "beach, taken before July 2023, with Marie"),
+        ("dogs after March 2022 in Norway", "dogs, taken after March 2022, in Norway"),
+        ("since summer 2021", "everything, taken since 1 June 2021"),
+        ("after last summer", "everything, taken after 31 August 2024"),
+        ("until 2022", "everything, taken until 2022"),
+        ("Hunde seit Juli 2022", "Hunde, taken since July 2022"),
+        ("chiens avant 2022", "chiens, taken before 2022"),
+        ("perros antes de 2022", "perros, taken before 2022"),
+        ("2022年以前的狗", "狗, taken before 2022"),
+        ("2022年5月以来的海滩", "海滩, taken since May 2022"),
+        ("dogs between 2021 and 2022", "dogs, taken from 1 January 2021 to 31 December 2022"),
+        ("dogs 2021-2022", "dogs, taken from 1 January 2021 to 31 December 2022"),
+        ("dogs from 2021 to 2022 in Norway", "dogs, taken from 1 January 2021 to 31 December 2022, in Norway"),
+        ("2021年到2022年的狗", "狗, taken from 1 January 2021 to 31 December 2022"),
+        ("june to august 2023", "everything, taken from 1 June 2023 to 31 August 2023"),
+        ("from December to February 2023", "everything, taken from 1 December 2022 to 28 February 2023"),
+        ("from June 2022 to August 2023", "everything, taken from 1 June 2022 to 31 August 2023"),
+        ("snow from 2023-01-02 until 2023-01-05", "snow, taken from 2 January 2023 to 5 January 2023"),
+        ("15.08.2021", "everything, taken on 15 August 2021"),
+        ("snow 08/15/2021", "snow, taken on 15 August 2021"),
+        ("winter 2022/23", "everything, taken from 1 December 2022 to 28 February 2023"),
+        ("Norway and France", "everything, in Norway or France"),
+        ("Oslo, Norway and Lyon", "everything, in Oslo or Norway or Lyon"),
+        ("Oslo, Norway", "everything, in Oslo, in Norway"),
+        ("Marie and a dog", "a dog, with Marie"),
+    ],
+)
+def test_bounds_ranges_and_lists(understand, text, meant):
+    assert understand(text) == meant
+
+
+def test_bounds_allow_what_they_say(engine):
+    names = {"before 2022": {"mobile"}, "since 2023": {"oslo", "bergen", "lyon"}, "after 2023": {"oslo", "bergen"}}
+    names |= {"until 2022": {"mobile", "chengdu"}, "2022-2023": {"chengdu", "lyon"}, "Lyon and Oslo": {"lyon", "oslo"}}
+    for text, meant in names.items():
+        assert {Path(item.path).stem for item in engine.find(engine.understand(text).filters)} == meant, text
 
 
 def test_a_comma_ends_what_a_word_turns(understand):

@@ -42,7 +42,7 @@ def find_east_asian(runs: Sequence[Run], known: Known) -> list[Named]:
 
 def find_makers(text: str) -> list[tuple[int, int, str]]:
     """Return where a text says by whose camera something was taken, and what stands there."""
-    return [(match.start(), match.end(), match["maker"]) for match in _taken_by().finditer(text)]
+    return [(match.start(), match.end(), match["maker"] or match["own"]) for match in _taken_by().finditer(text)]
 
 
 def _is_apart(run: Run) -> bool:
@@ -61,4 +61,5 @@ def _is_person(run: Run) -> bool:
 @cache
 def _taken_by() -> re.Pattern[str]:
     makers = "|".join(CHINESE_MAKERS)
-    return re.compile(rf"用(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)(?:手机|相机)?拍(?:摄|照)?的?")
+    by = rf"用(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)(?:手机|相机)?|(?P<own>{makers})(?:手机|相机)"
+    return re.compile(rf"(?:{by})拍(?:摄|照)?的?")

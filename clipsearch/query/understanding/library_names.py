@@ -28,6 +28,6 @@ class LibraryNames:
         """Return the names of all cameras."""
         return self._snapshot.cameras()
 
-    def has_taken(self, year: int) -> bool:
-        """Tell whether anything was taken in a year."""
-        return self._snapshot.has_taken(datetime(year, 1, 1), datetime(year + 1, 1, 1)) if 0 < year < 9999 else False
+    def has_taken(self, start: datetime, end: datetime) -> bool:
+        """Tell whether anything was taken from a local time on until before another."""
+        return self._snapshot.has_taken(start, end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
 from clipsearch.query.understanding.tokens import Token
@@ -51,7 +52,7 @@ class Known(Protocol):
     def cameras(self) -> Sequence[str]:
         """Return the names of all cameras."""
 
-    def has_taken(self, year: int) -> bool:
+    def has_taken(self, start: datetime, end: datetime) -> bool:
         """Tell whether anything was taken in a year."""
 
 

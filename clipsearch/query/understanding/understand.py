@@ -6,19 +6,28 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import reduce
+from itertools import pairwise
+from operator import or_
 
 from clipsearch.filtering import Filter
 from clipsearch.query.negation import split_negation
+from clipsearch.query.understanding.bounds import describe, limit
 from clipsearch.query.understanding.cameras import find_cameras
 from clipsearch.query.understanding.east_asian import find_east_asian
 from clipsearch.query.understanding.gate import may_hold_filter
 from clipsearch.query.understanding.names import Known, Named, find_names, find_runs
 from clipsearch.query.understanding.periods import Dated, find_periods
 from clipsearch.query.understanding.tokens import Token, tokenize
-from clipsearch.query.understanding.understood import Understood, describe_period
+from clipsearch.query.understanding.understood import Understood
 from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC, PREPOSITIONS, TURNS
 
-_NOT_A_YEAR = frozenset("number no nr page room flat windows office class model version channel highway route".split())
+_NOT_A_YEAR = frozenset(
+    "number no nr page room flat windows office class model version channel highway route "
+    "born built founded invented painted written released published died".split()
+)
+_TO = frozenset(("to", "through"))
+"""Beside a date they make a period of which the other date was not read."""
 _REACH = 3
 """Words before a filter that may turn it."""
 _STOPS = frozenset(",;，；。")
@@ -26,6 +35,9 @@ _ALTERNATIVES = frozenset("or oder ou nor".split())
 _MOST = 8
 """The most names that are lifted; a text with more names is taken as a list."""
 
+_AND = re.compile(r"^(?:and|und|et|y|e|&)\s+", re.IGNORECASE)
+_JOINED = re.compile(r"\b(?:and|und|et|y|e)\b|[&和与]", re.IGNORECASE)
+_LISTED = re.compile(r"\s*[,，、]?\s*(?:and|und|et|y|e|[,，、&和与])\s*", re.IGNORECASE)
 _EAST_ASIAN_EDGES = "的在和跟与于里是拍去，、,。 "
 _EAST_ASIAN_GENERIC = re.compile(r"[的在和跟与于里是拍我们所有一些张\s]*(?:照片|相片|图片|图像|照)?[的\s]*")
 
@@ -59,13 +71,24 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
         around = lifted + [each[:2] for each in (*cameras, *names)]
         names += find_east_asian(find_runs(tokens, around, text), known)
     found = sorted([*names, *cameras])
-    if any(each in text for each in EAST_ASIAN_TURNS) or _is_turned([*lifted, *(each[:2] for each in found)], tokens):
+    kept = " ".join(text[start:end] for start, end in _between(text, lifted))
+    spans = [*lifted, *(each[:2] for each in found)]
+    if any(each in kept for each in EAST_ASIAN_TURNS) or _is_turned(spans, tokens, lifted):
         return Understood(text)
     return _combine(text, dates, found)
 
 
-def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token]) -> bool:
-    """Tell whether a word before, at the beginning of, or after one of these says that not just this is meant."""
+def _between(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the parts of a text before, between and after others."""
+    edges = [0, *(edge for span in spans for edge in span), len(text)]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token], dates: Sequence[tuple[int, int]]) -> bool:
+    """Tell whether a word before, at the beginning of, or after one of these says that not just this is meant.
+
+    dates: those of the spans that are dates; a word in them is part of what they mean.
+    """
     for start, end in spans:
         inside = [number for number, token in enumerate(tokens) if start <= token.start < end]
         if not inside:
@@ -75,7 +98,8 @@ def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token]) -> boo
         while first and len(near) <= _REACH and not _STOPS & {*tokens[first].gap}:
             first -= 1
             near.append(tokens[first])
-        if any(token.lower in TURNS for token in near):
+        own = [token for token in near if not any(left <= token.start < right for left, right in dates)]
+        if any(token.lower in TURNS for token in own):
             return True
         if last + 1 < len(tokens) and tokens[last + 1].lower in _ALTERNATIVES and not _STOPS & {*tokens[last + 1].gap}:
             return True
@@ -113,7 +137,7 @@ class _AnyName:
         """Return one for each word."""
         return self._text.split()
 
-    def has_taken(self, year: int) -> bool:
+    def has_taken(self, start: datetime, end: datetime) -> bool:
         """Return True."""
         return True
 
@@ -121,13 +145,17 @@ class _AnyName:
 
 
 def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> bool:
-    """Tell whether a period is meant: a year alone must occur in the library, and not be a number as in "room 2021"."""
+    """Tell whether a period is meant: years alone must occur in the library, and not be a number as in "room 2021"."""
+    before = [token for token in tokens if token.end <= dated.start]
+    after = next((token for token in tokens if token.start >= dated.end), None)
+    if (before and before[-1].lower in _TO) or (after and after.lower in _TO):
+        return False
     if not dated.is_bare:
         return True
-    before = [token for token in tokens if token.end <= dated.start]
     if before and before[-1].lower in _NOT_A_YEAR:
         return False
-    return known.has_taken(dated.period.start.year)
+    wanted = limit(dated.period, dated.bound)
+    return known.has_taken(wanted.taken_from or datetime.min, wanted.taken_until or datetime.max)
 
 
 def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Understood:
@@ -136,9 +164,12 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
     wanted = Filter()
     parts = []
     for each in dates:
-        wanted = wanted & Filter(taken_from=each.period.start, taken_until=each.period.end)
-        parts.append(describe_period(each.period.start, each.period.end))
-    for kind, field, lead in (("place", "places", "in"), ("tag", "tags", "with"), ("camera", "cameras", "taken with")):
+        wanted = wanted & limit(each.period, each.bound)
+        parts.append(describe(each.period, each.bound))
+    for alternatives in _places(text, names):
+        wanted = wanted & reduce(or_, (Filter(places=(name,)) for name in alternatives))
+        parts.append("in " + " or ".join(alternatives))
+    for kind, field, lead in (("tag", "tags", "with"), ("camera", "cameras", "taken with")):
         for name in dict.fromkeys(each.name for each in names if each.kind == kind):
             wanted = wanted & Filter(**{field: (name,)})  # type: ignore[arg-type]
             parts.append(f"{lead} {name}")
@@ -146,13 +177,25 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
     return Understood(left, wanted if len(parts) > 1 else wanted.all_of[0] if wanted.all_of else wanted, tuple(parts))
 
 
+def _places(text: str, names: Sequence[Named]) -> list[list[str]]:
+    """Return the places that must all hold, each as its alternatives: in a list, "and" means any of them."""
+    lists: list[list[Named]] = []
+    for each in names:
+        if each.kind == "place":
+            is_next = lists and _LISTED.fullmatch(text[lists[-1][-1].end : each.start])
+            lists = [*lists[:-1], [*lists[-1], each]] if is_next else [*lists, [each]]
+    found = []
+    for places in lists:
+        has_and = any(_JOINED.search(text[a.end : b.start]) for a, b in pairwise(places))
+        found += [[each.name for each in places]] if has_and else [[each.name] for each in places]
+    return [[*dict.fromkeys(alternatives)] for alternatives in found]
+
+
 def _remaining(text: str, lifted: Sequence[tuple[int, int]]) -> str:
     """Return the words that are left, tidied at their edges; empty where they ask for nothing more."""
-    pieces, at = [], 0
-    for start, end in lifted:
-        pieces.append(_tidy(text[at:start]))
-        at = end
-    pieces.append(_tidy(text[at:]))
+    pieces = [_tidy(text[start:end]) for start, end in _between(text, lifted)]
+    if not pieces[0]:
+        pieces = [_AND.sub("", piece) for piece in pieces]
     words = " ".join(piece for piece in pieces if piece)
     tokens = tokenize(words)
     while tokens and tokens[-1].lower in PREPOSITIONS and len(tokens) > 1:
