@@ -173,7 +173,7 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
         for name in dict.fromkeys(each.name for each in names if each.kind == kind):
             wanted = wanted & Filter(**{field: (name,)})  # type: ignore[arg-type]
             parts.append(f"{lead} {name}")
-    left = _remaining(text, sorted([(each[0], each[1]) for each in (*dates, *names)]))
+    left = _remaining(text, sorted([(d.start, d.end) for d in dates] + [(n.start, n.end) for n in names]))
     return Understood(left, wanted if len(parts) > 1 else wanted.all_of[0] if wanted.all_of else wanted, tuple(parts))
 
 
