@@ -155,14 +155,16 @@ def _split(words: str, language: _Language, pattern: re.Pattern[str]) -> Negatio
         re.sub(rf"^(?:{language.article})\s+", "", each.strip(), flags=re.IGNORECASE)
         for each in re.split(rf"\s(?:{language.joins})\s", match["things"])
     ]
-    rest = match["rest"].strip(" ,;")
     most = 1 if match["rest"][:1] == " " else _MAX_WORDS  # of two words before more the second may be a verb
     is_thing = all(each and len(each.split()) <= most for each in things)
     is_idiom = any(re.match(rf"(?:{language.idioms})\b", each, re.IGNORECASE) for each in things)
-    kept = f"{match['kept'].strip(' ,;')} {rest}".strip()
-    if not is_thing or is_idiom or pattern.match(kept) or not re.search(r"[^\W\d_]{2}", match["kept"]):
+    if not is_thing or is_idiom or not re.search(r"[^\W\d_]{2}", match["kept"]):
         return None
-    return Negation(kept, tuple(things))
+    kept = match["kept"].strip(" ,;")
+    if pattern.match(kept + match["rest"]):
+        more = _split(kept + match["rest"], language, pattern)
+        return Negation(more.kept, (*things, *more.taken_away)) if more else None
+    return Negation(f"{kept} {match['rest'].strip(' ,;')}".strip(), tuple(things))
 
 
 def _compiled(language: _Language) -> re.Pattern[str]:

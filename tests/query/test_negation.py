@@ -16,6 +16,8 @@ NEGATED = {
     "a street without cars or people": ("a street", "cars", "people"),
     "a house without a roof or any windows": ("a house", "roof", "windows"),
     "a dog, not a cat": ("a dog", "cat"),
+    "a cat, no dogs, no people": ("a cat", "dogs", "people"),
+    "a cat, no dogs, no people, in a garden": ("a cat in a garden", "dogs", "people"),
     "a dog, without a leash, in the park": ("a dog in the park", "leash"),
     "A Man WITHOUT His Red Hat": ("A Man", "Red Hat"),
     "a man without a helmet is walking on rocks": ("a man is walking on rocks", "helmet"),
