@@ -182,7 +182,12 @@ def test_only_what_stands_out_is_new_unless_the_search_says_so(engine, home, enc
     unsure = engine.run_search("any", new=True).results
     assert len(unsure) == 2 and max(hit.confidence for hit in unsure) < 0.75
     found = engine.search_saved("sure", new=True)
-    assert not found and "Nothing new" in found.warnings[-1]
+    assert not found and len(found.warnings) == 1
+    assert found.warnings[0].startswith("No confident match: nothing reaches a confidence of 0.5")
+    said = [run_cli(query_command, "--saved", "sure", "--new").stderr]
+    engine.save_search("sure", "a red bicycle")
+    said.append(run_cli(query_command, "--saved", "sure", "--new").stderr)
+    assert said[0] == said[1] == "Nothing new matches.\n"
 
 
 def test_marks_go_with_a_compaction_and_a_change_of_the_encoder(engine, home, encoder):
