@@ -60,7 +60,9 @@ def read_keys(source: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(dict.fromkeys(_keys_of(name, folders))) for name in read_names(source)}
 
 
-def note_unknown(named: Mapping[str, tuple[str, ...]], server: Client | JointEngine | None, library: str | None) -> None:
+def note_unknown(
+    named: Mapping[str, tuple[str, ...]], server: Client | JointEngine | None, library: str | None
+) -> None:
     """Say on stderr how many of the names that `read_keys` returned are of no item, and the first of them.
 
     A folder is no item, and `find` lists those that it looks into: they do not count. server: what was asked in place

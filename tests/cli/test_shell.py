@@ -143,8 +143,9 @@ def test_paths_that_are_not_in_the_library_are_counted_and_named(run, home, tmp_
     for command in (*commands, ["query", "--like", "1"], ["similar", "1", "--json"]):
         assert said in run(*command, "--paths-from", "few")[2], command
     (home / "more").write_text("".join(names))
-    assert b"6 of 7 paths are not in the library: none0, none1, none2, none3, none4, ...\n" in (
-        run("find", "--not", "--paths-from", "more")[2]
+    assert (
+        b"6 of 7 paths are not in the library: none0, none1, none2, none3, none4, ...\n"
+        in (run("find", "--not", "--paths-from", "more")[2])
     )
     (home / "one").write_text("none")
     code, out, err = run("find", "--paths-from", "one", "--json")
