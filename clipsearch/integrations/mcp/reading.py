@@ -61,8 +61,8 @@ class ReadingTools:
         understand: Annotated[
             bool,
             Field(
-                description="Lift dates, places, tags and cameras out of `text`, as in `beach in Spain, July 2023`; the "
-                "answer then says what was `understood`."
+                description="Lift dates, places, tags and cameras out of `text`, as in `beach in Spain, July 2023`; "
+                "the answer then says what was `understood`."
             ),
         ] = False,
     ) -> Annotated[CallToolResult, forms.Answer]:
