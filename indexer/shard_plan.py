@@ -82,6 +82,10 @@ def read_plan(directory: Path) -> ShardPlan | None:
 
 def write_plan(directory: Path, plan: ShardPlan) -> None:
     """Write the plan of a folder, which is made if it is missing. Raises InvalidInputError, OSError."""
+    try:
+        read_pin(asdict(plan.encoder))
+    except ValueError as error:
+        raise InvalidInputError(f"No shards can be made: {error}. Rename the folder of the model.") from error
     directory.mkdir(parents=True, exist_ok=True)
     said = {"format": FORMAT, **asdict(plan)}
     replace_file(directory / PLAN, json.dumps(said, indent=1).encode() + b"\n")
