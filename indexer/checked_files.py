@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.store.folder import Folder
@@ -71,7 +71,7 @@ def read_pin(said: Mapping[str, Any]) -> EncoderPin:
     return pin
 
 
-def _checksum(file: BinaryIO) -> str:
+def _checksum(file: BufferedReader) -> str:
     return hashlib.file_digest(file, _digest).hexdigest()
 
 

@@ -338,7 +338,8 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         if row.width is not None or row.taken_at is not None:
             taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
             latitude, longitude = _coordinates(row.latitude, row.longitude)
-            picture = PictureInfo(*_pixels(row.width, row.height), taken, _text(row.camera), latitude, longitude)
+            width, height = _pixels(row.width, row.height)
+            picture = PictureInfo(width, height, taken, _text(row.camera), latitude, longitude)
         path = path_of(root_paths, row.root_id, row.path)
         modality = Modality(row.modality)
         if not (isinstance(row.size, int) and isinstance(row.mtime_ns, int) and isinstance(row.content_hash, str)):
