@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +26,14 @@ from clipsearch.store.folder import open_folder
 from clipsearch.store.records import Root, RootKind
 from clipsearch.store.spreads import Spreads, read_spreads
 from clipsearch.types import EncoderPin, Modality
+from indexer.checked_files import MAX_MANIFEST, check_files, describe, open_files, read_pin
 from indexer.export_tables import ITEM_COLUMNS, VECTOR_COLUMNS, WRITERS, TableWriter, read_table
-from indexer.sources.arrays import MAX_DIM, read_open_head, write_head
+from indexer.sources.arrays import read_open_head, write_head
 
 FORMAT, VERSION = "clipsearch-export", 1
 MANIFEST, ITEMS, VECTORS = "manifest.json", "items", "vectors"
 ARRAYS = {modality: f"{modality}.npy" for modality in Modality}
 
-MAX_MANIFEST = 64 << 20
 MAX_TEXT = 1 << 16
 """Characters of a path, a name or a setting in a manifest."""
 
@@ -134,7 +133,7 @@ class ExportWriter:
             self._items.close()
             self._vectors.close()
             self._stack.close()
-            files = {path.name: _measure(path) for path in sorted(self._part.iterdir())}
+            files = {path.name: describe(path) for path in sorted(self._part.iterdir())}
             values = {each: getattr(made, each) for each in ExportManifest.__slots__}
             manifest = ExportManifest(**values | {"files": files}).to_json()
             (self._part / MANIFEST).write_bytes(manifest)
@@ -220,11 +219,7 @@ class ExportReader:
             with _readable(self._folder):
                 self.manifest = read_manifest(self._folder)
                 opened = self._stack.enter_context(open_folder(self._folder))
-                for name, (size, _) in self.manifest.files.items():
-                    file = open(opened.open(name, os.O_RDONLY), "rb")
-                    self._files[name] = self._stack.enter_context(file)
-                    if os.fstat(file.fileno()).st_size != size:
-                        raise InvalidInputError(f"{self._folder / name} does not have its {size:,} bytes.")
+                self._files = open_files(opened, self.manifest.files, self._stack)
         except BaseException:
             self._stack.close()
             raise
@@ -235,11 +230,8 @@ class ExportReader:
 
     def check(self) -> None:
         """Compare every file with its checksum. Raises InvalidInputError."""
-        for name, (_, digest) in self.manifest.files.items():
-            with _readable(self._folder):
-                self._files[name].seek(0)
-                if hashlib.file_digest(self._files[name], _digest).hexdigest() != digest:
-                    raise InvalidInputError(f"{self._folder / name} does not have its checksum: the export is damaged.")
+        with _readable(self._folder):
+            check_files(self._folder, self._files, self.manifest.files)
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of the table of items, unchecked."""
@@ -285,8 +277,7 @@ def read_manifest(folder: Path) -> ExportManifest:
         roots = tuple(_root(each) for each in said.pop("roots"))
         collections = {_count(number, 1): _text(name) for number, name in said.pop("collections")}
         files = {_text(name): (_count(size), _text(digest)) for name, (size, digest) in said.pop("files").items()}
-        encoder = said.pop("encoder")
-        pin = EncoderPin(_printed(encoder["name"]), _text(encoder["fingerprint"]), _count(encoder["dim"], 1, MAX_DIM))
+        pin = read_pin(said.pop("encoder"))
         settings = {_text(key): _text(value) for key, value in said.pop("settings").items()}
         vectors = {str(modality): _count(said["vectors"][modality]) for modality in Modality}
         made = ExportManifest(
@@ -372,23 +363,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _printed(value: object) -> str:
-    if not _text(value).isprintable():
-        raise ValueError(f"{value!r:.40} cannot be printed")
-    return str(value)
-
-
 def _count(value: object, least: int = 0, most: int = 2**53) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{value!r:.40} is not a number from {least} to {most}")
     return value
-
-
-def _digest() -> Any:  # noqa: ANN401 - the type of hashlib's objects is private
-    return hashlib.blake2b(digest_size=32)
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, _digest).hexdigest()
-    return path.stat().st_size, digest

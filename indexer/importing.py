@@ -167,7 +167,7 @@ def _check_dim(dim: int, wanted: int, who: str) -> None:
 def canonical_name(name: str) -> str:
     """Return a name as the registry writes it, or as it is where the registry has never heard of it."""
     given = name.strip()
-    if not given or given.lower() == names.AUTO:
+    if not given or given.lower() == names.AUTO or not given.isprintable():
         raise InvalidInputError(
             f"The encoder is {name!r}, but it must name what made the vectors, such as ViT-B-32/openai. For a model in "
             "a folder: `--encoder-dir DIR` (in Python: model='local-dir:DIR')."

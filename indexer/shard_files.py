@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from clipsearch.durable import fsync_path
 from clipsearch.errors import InvalidInputError, LibraryError
-from clipsearch.store.folder import Folder, open_folder
+from clipsearch.store.folder import open_folder
 from clipsearch.types import EncoderPin, Modality
+from indexer.checked_files import MAX_MANIFEST, check_files, describe, open_file, open_files, read_pin
 from indexer.embed_shard import EmbedTask
 from indexer.embedded import EmbeddedBatch
 from indexer.sources.arrays import read_open_head, write_head
@@ -36,9 +37,6 @@ FORMAT = 1
 MANIFEST, RECORDS = "manifest.json", "records.jsonl"
 ARRAYS = {modality: f"{modality}.npy" for modality in Modality}
 FILES = (RECORDS, *ARRAYS.values())
-
-MAX_MANIFEST = 64 << 20
-"""Bytes of a manifest, and of the plan of a folder of shards."""
 
 _MAX_BATCH = 512 << 20
 """Bytes of the lines, and of the vectors of a modality, of one batch."""
@@ -105,7 +103,7 @@ def write_shard(directory: Path, task: EmbedTask, batches: Iterable[EmbeddedBatc
                 writer.write(batch)
         made = Manifest(
             task.address, task.shard, task.encoder, writer.records, writer.failed, tuple(writer.batches),
-            {each: _describe(new / each) for each in FILES},
+            {each: describe(new / each) for each in FILES},
         )  # fmt: skip
         (new / MANIFEST).write_bytes(made.to_json())
         for each in (*FILES, MANIFEST):
@@ -127,15 +125,6 @@ def _replace(directory: Path, new: Path, name: str) -> None:
     fsync_path(directory)
     for left in directory.glob(f".{name}.*.tmp"):  # by runs that were killed
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _describe(path: Path) -> tuple[int, str]:
-    with open(path, "rb") as file:
-        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, _digest).hexdigest()
-
-
-def _digest() -> Any:  # noqa: ANN401 - the type of hashlib's objects is private
-    return hashlib.blake2b(digest_size=32)
 
 
 class _ShardWriter:
@@ -197,11 +186,9 @@ class FinishedShard:
             if outer.status(self._name) is None:
                 raise FileNotFoundError(self._path)
             folder = self._stack.enter_context(outer.child(self._name))
-            self.manifest = read_manifest(_open(folder, MANIFEST, self._stack), self._path)
-            for name, (size, _) in self.manifest.files.items():
-                self._files[name] = _open(folder, name, self._stack)
-                if os.fstat(self._files[name].fileno()).st_size != size:
-                    raise DamagedShardError(f"{self._path / name} does not have the {size:,} bytes that it was given.")
+            with _damage(self._path):
+                self.manifest = read_manifest(open_file(folder, MANIFEST, self._stack), self._path)
+                self._files = open_files(folder, self.manifest.files, self._stack)
         except BaseException as error:
             self._stack.close()
             if isinstance(error, FileNotFoundError) and error.filename is None:
@@ -216,10 +203,8 @@ class FinishedShard:
 
     def check(self) -> None:
         """Compare every file with its checksum. Raises DamagedShardError."""
-        for name, (_, digest) in self.manifest.files.items():
-            self._files[name].seek(0)
-            if hashlib.file_digest(self._files[name], _digest).hexdigest() != digest:
-                raise DamagedShardError(f"{self._path / name} does not have the checksum that it was given.")
+        with _damage(self._path):
+            check_files(self._path, self._files, self.manifest.files)
 
     def batches(self, start: int = 0) -> Iterator[EmbeddedBatch]:
         """Yield the batches whose rows reach beyond the number `start`. Raises DamagedShardError."""
@@ -274,20 +259,13 @@ def _damage(path: Path) -> Iterator[None]:
         raise DamagedShardError(f"{path} is damaged: {error}") from error
 
 
-def _open(folder: Folder, name: str, stack: ExitStack) -> BufferedReader:
-    try:
-        return stack.enter_context(open(folder.open(name, os.O_RDONLY), "rb"))
-    except FileNotFoundError as error:
-        raise DamagedShardError(f"{folder.path / name} is missing.") from error
-
-
 def read_manifest(file: BufferedReader, path: Path) -> Manifest:
     """Read the manifest of the shard in `path`. Raises DamagedShardError for anything that is not one."""
     try:
         said = json.loads(_read_all(file))
         if said.pop("format") != FORMAT:
             raise ValueError("another version of clipsearch wrote it")
-        shard, encoder = Shard(**said.pop("shard")), EncoderPin(**said.pop("encoder"))
+        shard, encoder = Shard(**said.pop("shard")), read_pin(said.pop("encoder"))
         files = {name: (size, digest) for name, (size, digest) in said.pop("files").items()}
         made = Manifest(shard=shard, encoder=encoder, files=files, batches=tuple(said.pop("batches")), **said)
         _check(made)
@@ -308,11 +286,11 @@ def _read_all(file: BufferedReader) -> bytes:
 def _check(made: Manifest) -> None:
     """Raise ValueError where the manifest of a shard does not hold together."""
     shard, encoder = made.shard, made.encoder
-    texts = (made.source, shard.name, shard.fingerprint, encoder.name, encoder.fingerprint)
-    counts = (shard.first, shard.stop or 0, encoder.dim, made.records, made.failed)
+    texts = (made.source, shard.name, shard.fingerprint)
+    counts = (shard.first, shard.stop or 0, made.records, made.failed)
     if not all(isinstance(each, str) for each in texts) or not all(_is_count(each) for each in counts):
         raise ValueError("a value is of another type")
-    if made.files.keys() != set(FILES) or not 0 < encoder.dim <= 65_536:
+    if made.files.keys() != set(FILES):
         raise ValueError("it names other files")
     if not all(_is_count(size) and isinstance(digest, str) for size, digest in made.files.values()):
         raise ValueError("a file has no size and checksum")

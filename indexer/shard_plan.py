@@ -14,8 +14,9 @@ from clipsearch.durable import replace_file
 from clipsearch.errors import InvalidInputError, LibraryError
 from clipsearch.store.folder import open_folder
 from clipsearch.types import EncoderPin
+from indexer.checked_files import MAX_MANIFEST, read_pin
 from indexer.embed_shard import EmbedTask
-from indexer.shard_files import FORMAT, MAX_MANIFEST
+from indexer.shard_files import FORMAT
 from indexer.sources.base import Shard
 from indexer.sources.registry import SourceOptions
 
@@ -81,6 +82,10 @@ def read_plan(directory: Path) -> ShardPlan | None:
 
 def write_plan(directory: Path, plan: ShardPlan) -> None:
     """Write the plan of a folder, which is made if it is missing. Raises InvalidInputError, OSError."""
+    try:
+        read_pin(asdict(plan.encoder))
+    except ValueError as error:
+        raise InvalidInputError(f"No shards can be made: {error}. Rename the folder of the model.") from error
     directory.mkdir(parents=True, exist_ok=True)
     said = {"format": FORMAT, **asdict(plan)}
     replace_file(directory / PLAN, json.dumps(said, indent=1).encode() + b"\n")
@@ -91,14 +96,14 @@ def _parse(said: Mapping[str, Any]) -> ShardPlan:
     if values.pop("format") != FORMAT:
         raise ValueError("another version of clipsearch wrote it")
     shards = tuple(Shard(**each) for each in values.pop("shards"))
-    encoder, options = EncoderPin(**values.pop("encoder")), SourceOptions.of_json(values.pop("options"))
+    encoder, options = read_pin(values.pop("encoder")), SourceOptions.of_json(values.pop("options"))
     plan = ShardPlan(encoder=encoder, shards=shards, options=options, **values)
-    texts = [plan.source, encoder.name, encoder.fingerprint]
+    texts = [plan.source]
     texts += [text for shard in shards for text in (shard.name, shard.fingerprint)]
-    counts = [encoder.dim, plan.parts, *(each for shard in shards for each in (shard.first, shard.stop or 0))]
+    counts = [plan.parts, *(each for shard in shards for each in (shard.first, shard.stop or 0))]
     if not all(isinstance(each, str) for each in texts) or not all(type(each) is int and each >= 0 for each in counts):
         raise ValueError("a value is of another type")
-    if not 0 < encoder.dim <= 65_536 or plan.parts < 1:
+    if plan.parts < 1:
         raise ValueError("a value is out of range")
     _check_options(options)
     return plan

@@ -141,7 +141,9 @@ def to_table(found: Evaluation) -> str:
         mark = f"{'AB'[i]}: " if len(found.sides) > 1 else ""
         put = " ".join(f"in {template!r}" for template in side.templates)
         among = f"{len(found.asked.texts):,} captions, {side.gallery:,} pictures"
-        lines.append(f"{mark}{printable(side.library)}, {side.encoder}: {among}{f'; {printable(put)}' if put else ''}")
+        lines.append(
+            f"{mark}{printable(side.library)}, {printable(side.encoder)}: {among}{f'; {printable(put)}' if put else ''}"
+        )
     for direction, title in (("text_to_image", "text -> image"), ("image_to_text", "image -> text")):
         columns = {"AB"[i] if found.differences else "": side.figures[direction] for i, side in enumerate(found.sides)}
         if found.differences:

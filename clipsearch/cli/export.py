@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.filters import FilteringCommand, filter_options, note_unknown_paths
 from clipsearch.cli.options import json_option, library_option, note, read_settings, write_bytes
 
 if TYPE_CHECKING:
@@ -59,3 +59,4 @@ def export(directory: str, table: str, force: bool, filters: Filter | None, as_j
         note(f"The library keeps pictures of {report.kept:,} of these records, which an export does not hold.")
     size = f"{report.bytes / 1e6:,.1f} MB"
     note(f"Done: {report.items:,} items, {report.vectors:,} vectors, {size} in {report.seconds:,.1f} s.")
+    note_unknown_paths(None, library)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import ORIENTATIONS, Filter
 
+if TYPE_CHECKING:
+    from clipsearch.client.client import Client
+    from clipsearch.query.joint.engine import JointEngine
+
 F = TypeVar("F", bound=Callable[..., Any])
 Fields = dict[str, Any]
+
+_LISTED = f"{__name__}.listed"
+"""Where the context of a command has what lists named."""
 
 
 class _Written(NamedTuple):
@@ -129,8 +136,19 @@ _JOINED: dict[str, Callable[[Any, Any], Any]] = {
 def _listed(source: str) -> Fields:
     from clipsearch.cli.path_lists import read_keys
 
-    keys = read_keys(source)
+    named = read_keys(source)
+    click.get_current_context().meta.setdefault(_LISTED, {}).update(named)
+    keys = tuple(dict.fromkeys(key for each in named.values() for key in each))
     return {"keys": keys} if keys else {"ids": frozenset()}
+
+
+def note_unknown_paths(server: Client | JointEngine | None, library: str | None) -> None:
+    """Say on stderr which paths of --paths-from no item has. library: as the option names it."""
+    named = click.get_current_context().meta.get(_LISTED)
+    if named:
+        from clipsearch.cli.path_lists import note_unknown
+
+        note_unknown(named, server, library)
 
 
 def _read_as(name: str) -> Callable[[str, datetime], Fields]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.filters import FilteringCommand, filter_options, note_unknown_paths
 from clipsearch.cli.options import (
     SORTS,
     current_folder,
@@ -90,6 +90,7 @@ def find(
         write_shaped(lines.write(found, "\0" if shape == "print0" else "\n"), shape)
     else:
         write_shaped(present.shape_listing(found, shape, current_folder(), group), shape)
+    note_unknown_paths(server, library)
     return int(fail_if_none and not found.total)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.filters import FilteringCommand, filter_options, note_unknown_paths
 from clipsearch.cli.options import (
     crop_option,
     current_folder,
@@ -76,6 +76,7 @@ def match(
     if shape == "table":
         _remark(found)
     write_shaped(shape_matches(found, shape, current_folder()), shape)
+    note_unknown_paths(server, library)
 
 
 def _remark(found: Matches) -> None:

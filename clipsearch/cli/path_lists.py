@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from functools import lru_cache
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from clipsearch.cli.options import note, read_settings
 from clipsearch.errors import InvalidInputError
-from clipsearch.paths import is_url
+from clipsearch.paths import is_url, printable
+
+if TYPE_CHECKING:
+    from clipsearch.client.client import Client
+    from clipsearch.query.joint.engine import JointEngine
 
 STDIN = "-"
 MAX_NAME = 1 << 16
 """Bytes of a name; no system has longer ones, and a name that does not end must not fill the memory."""
+
+_SHOWN = 5
+"""Names that are of no item of which a remark has the first."""
 
 
 def read_names(source: str, *, null: bool = False) -> Iterator[str]:
@@ -41,14 +50,47 @@ def read_names(source: str, *, null: bool = False) -> Iterator[str]:
         raise InvalidInputError(f"{_called(source)} cannot be read: {error.strerror or error}.") from error
 
 
-def read_keys(source: str) -> tuple[str, ...]:
-    """Return the keys that items may have which a list of paths, or of ids of records, names.
+def read_keys(source: str) -> dict[str, tuple[str, ...]]:
+    """Return what a list of paths, or of ids of records, names: each name, and the keys that its item may have.
 
     A relative path starts from the current folder. Of a path through links it is also the one without, which items have
     that were indexed by a folder. Raises as `read_names` does.
     """
     folders = lru_cache(maxsize=1024)(_folders)
-    return tuple(dict.fromkeys(key for name in read_names(source) for key in _keys_of(name, folders)))
+    return {name: tuple(dict.fromkeys(_keys_of(name, folders))) for name in read_names(source)}
+
+
+def note_unknown(
+    named: Mapping[str, tuple[str, ...]], server: Client | JointEngine | None, library: str | None
+) -> None:
+    """Say on stderr how many of the names that `read_keys` returned are of no item, and the first of them.
+
+    A folder is no item, and `find` lists those that it looks into: they do not count. server: what was asked in place
+    of a library on this machine.
+    """
+    known = _known_keys((key for keys in named.values() for key in keys), server, library)
+    unknown = [name for name, keys in named.items() if known.isdisjoint(keys)]
+    files = [name for name in unknown if not os.path.isdir(name)]
+    if files:
+        count = len(named) - len(unknown) + len(files)
+        more = ", ..." if len(files) > _SHOWN else ""
+        shown = ", ".join(map(printable, files[:_SHOWN])) + more
+        note(f"{len(files):,} of {count:,} {'path is' if count == 1 else 'paths are'} not in the library: {shown}")
+
+
+def _known_keys(keys: Iterable[str], server: Client | JointEngine | None, library: str | None) -> set[str]:
+    """Return those keys that an item has."""
+    from clipsearch.store.keys import KEYS_AT_ONCE
+    from clipsearch.store.library import Library
+    from clipsearch.store.sql_values import chunks
+
+    parts = chunks(keys, KEYS_AT_ONCE)
+    if server is not None:
+        found = (pair for part in parts for pair in zip(part, server.get(part), strict=True))
+        return {key for key, item in found if item is not None}
+    _, folder = read_settings(library=library)
+    with closing(Library(folder)) as opened, opened.read() as snapshot:
+        return {key for part in parts for key in snapshot.ids_of_keys(part)}
 
 
 def _keys_of(name: str, folders: Callable[[str], tuple[str, str]]) -> Iterator[str]:

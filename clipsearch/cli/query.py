@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli.daemon.client import ask_daemon
-from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.filters import FilteringCommand, filter_options, note_unknown_paths
 from clipsearch.cli.options import (
     collapse_option,
     crop_option,
@@ -134,9 +134,12 @@ def query(
     terms = None if composed is None else str(composed)
     asked = replace(base, text=text, image=image, query=terms, options=options)
     if server is not None:
-        return _ask_server(server, asked, showing).exit_code(fail_if_none)
-    settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
-    return _ask_library(asked, composed, showing, settings, folder).exit_code(fail_if_none)
+        given = _ask_server(server, asked, showing)
+    else:
+        settings, folder = read_settings(library=library, offline=offline, query_cache=False if no_cache else None)
+        given = _ask_library(asked, composed, showing, settings, folder)
+    note_unknown_paths(server, library)
+    return given.exit_code(fail_if_none)
 
 
 def _ask_server(server: Client | JointEngine, asked: SearchRequest, showing: Showing) -> Answer:

@@ -118,7 +118,7 @@ def _say_discarded(found: object) -> None:
     if not isinstance(found, SecondSet):
         note("There is no second set of vectors; nothing was deleted.")
     else:
-        note(f"Discarded: {found.vectors:,} vectors of {found.encoder.name}, {found.bytes:,} bytes.")
+        note(f"Discarded: {found.vectors:,} vectors of {printable(found.encoder.name)}, {found.bytes:,} bytes.")
 
 
 def _payload(report: ReindexReport) -> dict[str, object]:
@@ -133,18 +133,19 @@ def _summarise(report: ReindexReport, options: ReindexOptions) -> None:
         note(f"... and {len(report.missing) - SHOWN_MISSING:,} more; all of them: --json")
     rate = f", {report.encoded / report.seconds:,.0f} items/s" if report.encoded and report.seconds else ""
     done = f"{report.encoded:,} items encoded in {report.seconds:,.1f} s{rate}"
+    new, before = printable(report.encoder), printable(report.before)
     if report.interrupted:
         note(f"Stopped early: {done}. {report.items:,} of {report.total:,} are ready. {_GOES_ON}")
     elif report.flipped:
-        note(f"Done: {done}. {report.encoder} answers now.")
-        note(f"The vectors of {report.before} are kept. Back to them: clipsearch reindex --rollback")
+        note(f"Done: {done}. {new} answers now.")
+        note(f"The vectors of {before} are kept. Back to them: clipsearch reindex --rollback")
         note("Delete them: clipsearch reindex --discard")
     elif not options.flip:
-        note(f"Prepared: {done}. {report.before} answers as before.")
+        note(f"Prepared: {done}. {before} answers as before.")
         note("Compare: clipsearch eval CAPTIONS --compare prepared")
         note("Let the new vectors answer: clipsearch reindex --flip")
     else:
         note(
-            f"Not flipped: {len(report.missing):,} of {report.total:,} items cannot be encoded with {report.encoder}. "
-            f"{report.before} answers as before. To flip without them: clipsearch reindex --flip --allow-missing"
+            f"Not flipped: {len(report.missing):,} of {report.total:,} items cannot be encoded with {new}. "
+            f"{before} answers as before. To flip without them: clipsearch reindex --flip --allow-missing"
         )

@@ -91,8 +91,11 @@ def answer(
     return shape_answer(results, asked, is_here=is_here)
 
 
-def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> Answer:
-    """Put what was found in the shape that was asked for. is_here: see `answer`."""
+def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool, only_new: bool = False) -> Answer:
+    """Put what was found in the shape that was asked for.
+
+    is_here: see `answer`. only_new: only what is new was asked for; then a warning says that nothing is.
+    """
     from clipsearch.present import to_payload
 
     notes = [*map(printable, results.warnings)]
@@ -103,7 +106,7 @@ def shape_answer(results: Results, asked: SearchRequest, *, is_here: bool) -> An
     if results.understood is not None:
         said = printable(str(results.understood["description"]))
         notes.insert(0, f"Understood: {said}. --plain searches for the words as they stand.")
-    if asked.shape == "table" and not results.confident and (len(results) or not results.left_out):
+    if asked.shape == "table" and not results.confident and (len(results) or not (results.left_out or only_new)):
         notes.append("No confident match. The nearest are:" if len(results) else "No match.")
     if asked.shape == "table" and is_here:
         notes += _stale(results)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.filters import FilteringCommand, filter_options, note_unknown_paths
 from clipsearch.cli.options import library_option, note, search_options
 from clipsearch.cli.query import query as query_command
 from clipsearch.cli.query import read_query, says_more
@@ -58,6 +58,7 @@ def _save(
     done = "Replaced" if fold_tag(found.name) in before else "Saved"
     run = f"clipsearch query --saved {printable(shlex.quote(found.name))}"
     note(f"{done}: {printable(found.name)}. Run it: {run}. Only what is new: --new")
+    note_unknown_paths(server, library)
 
 
 def says_what_is_found(option: click.Parameter) -> bool:

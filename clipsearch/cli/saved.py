@@ -98,7 +98,7 @@ def run_saved(
     with ExitStack() as stack:
         engine = server or stack.enter_context(open_library(library, settings))
         found: SavedAnswer = engine.run_search(name, new=new, k=k, offset=offset)
-        given = shape_answer(found.results, asked, is_here=server is None)
+        given = shape_answer(found.results, asked, is_here=server is None, only_new=new)
         put_out(given, asked.shape, showing, settings, library)
         if found.mark is not None:
             _remember(engine, name, found.mark, is_shown=len(found.results) > 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipsearch.cli.filters import FilteringCommand, filter_options
+from clipsearch.cli.filters import FilteringCommand, filter_options, note_unknown_paths
 from clipsearch.cli.options import (
     collapse_option,
     crop_option,
@@ -90,15 +90,16 @@ def similar(
         there = int(number[1]) if number else None if is_part else _item_there(server, item)
         given = answer(server, _by(asked, item, there), is_here=False)
         print_answer(given, shape)
-        return given.exit_code(fail_if_none)
-    settings, folder = read_settings(library=library, offline=offline)
-    from clipsearch.query.opening import open_library
-    from clipsearch.store.lookup import item_at
+    else:
+        settings, folder = read_settings(library=library, offline=offline)
+        from clipsearch.query.opening import open_library
+        from clipsearch.store.lookup import item_at
 
-    engine = open_library(folder, settings)
-    found = int(number[1]) if number else None if is_part else item_at(engine.library, item)
-    given = answer(engine, _by(asked, item, found))
-    put_out(given, shape, showing, settings, folder)
+        engine = open_library(folder, settings)
+        found = int(number[1]) if number else None if is_part else item_at(engine.library, item)
+        given = answer(engine, _by(asked, item, found))
+        put_out(given, shape, showing, settings, folder)
+    note_unknown_paths(server, library)
     return given.exit_code(fail_if_none)
 
 

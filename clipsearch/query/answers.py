@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipsearch.filtering import Filter
 from clipsearch.query.cutoff import Cutoff
 from clipsearch.query.enriching import enrich_hits
 from clipsearch.query.options import SearchOptions
@@ -38,10 +39,22 @@ def make_answers(
         examined = ranking.hits[: options.end]
         left_out = ranking.left_out + len(examined) - len(stay)
         why = (cutoff.explain(examined),) if examined and not stay else ()
-        warnings = (*ranking.warnings, *snapshot.warnings, *why)
+        nothing = not (ranking.hits or ranking.left_out)
+        hints = hints_for_none(snapshot, options.filters, ranking.trace.filters) if nothing else ()
+        warnings = (*ranking.warnings, *snapshot.warnings, *why, *hints)
         confident = is_confident(ranking.hits if options.is_arranged else stay)
         answers.append(Results(name, pin.name, library, tuple(hits), confident, warnings, left_out, options.offset))
     return answers
+
+
+def hints_for_none(snapshot: Snapshot, *wanted: Filter | None) -> tuple[str, ...]:
+    """Say why filters allow nothing, where the library lacks what they name."""
+    given = [each for each in wanted if each is not None]
+    if not given:
+        return ()
+    from clipsearch.query.place_hints import place_hints  # which few answers need
+
+    return place_hints(snapshot, given)
 
 
 def is_confident(hits: Sequence[Hit]) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import InvalidInputError, StoreCorruptError
 from clipsearch.filtering import Filter
+from clipsearch.query.answers import hints_for_none
 from clipsearch.query.validation import as_modality, read_count, read_filter, read_keys, require_known
 from clipsearch.ranking import are_unit
 from clipsearch.store.library import Library
@@ -62,7 +63,8 @@ class EngineReads:
             items, total = snapshot.list_items(read_filter(filters), limit, passed, sort)
             items = snapshot.enrich(items)
             tags = {item.id: item.tags for item in items if item.tags}
-            return Listing(str(self.library.folder), tuple(items), total, tags, snapshot.warnings)
+            warnings = snapshot.warnings if total else (*snapshot.warnings, *hints_for_none(snapshot, filters))
+            return Listing(str(self.library.folder), tuple(items), total, tags, warnings)
 
     @overload
     def get(self, ids: str) -> Item | None: ...  # type: ignore[overload-overlap]

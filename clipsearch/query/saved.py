@@ -79,7 +79,7 @@ class SavedRun:
             reached = replace(before if is_full else reached, shown=shown, revision=reached.revision)
             more = "There may be more new matches. They come when the search runs again."
             results = replace(results, warnings=(*results.warnings, more))
-        elif not len(results):
+        elif not len(results) and not results.left_out:  # else the answer says why it is empty
             results = replace(results, warnings=(*results.warnings, "Nothing new matches."))
         values = {"saved_at": self.stored.saved_at, "mark": reached.to_values()}
         return SavedAnswer(results, json.dumps(values, separators=(",", ":")), self.options.k)

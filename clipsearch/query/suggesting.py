@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 
+from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
 from clipsearch.store.near_words import fold, is_spelled
 from clipsearch.store.snapshot import Snapshot
@@ -24,6 +27,10 @@ _WORDS, _MISSPELLED = 20, 3
 """Words of a query that are looked at, and how many that the library lacks are looked for in other spellings."""
 
 _CANDIDATES = 20
+
+_HOLDERS = 2
+"""How many of the nearest items must have a tag (benchmarks/suggested_tags.py)."""
+
 _EXCERPT = 100
 
 
@@ -62,19 +69,40 @@ def _spellings(snapshot: Snapshot, text: str, wanted: Filter | None) -> list[str
 def _tags(snapshot: Snapshot, found: Results, text: str | None, wanted: Filter | None) -> list[str]:
     """Return tags: those that are spelled like the text or a word of it, then those that the nearest items have.
 
-    Of these, the ones that are frequent among the nearest and rare otherwise come first.
+    Of these, the ones that are frequent among the nearest and rare otherwise come first. A tag of one of them is mostly
+    chance, and so is one that as many of all items have.
     """
     words = [] if text is None else [text, *re.findall(r"[^\W\d_]+", text)[:_WORDS]]
     spelled = snapshot.tags_like(words, wanted) if words else []
     weights: dict[str, float] = {}
+    holders: Counter[str] = Counter()
     names = {fold_tag(name): name for hit in found for name in hit.item.tags}
     for hit in found:
         for name in {fold_tag(name) for name in hit.item.tags}:
             weights[name] = weights.get(name, 0.0) + 1 / (1 + hit.rank)
-    nearest = sorted(weights, key=lambda name: (-weights[name], name))[:_CANDIDATES]
+            holders[name] += 1
+    shared = [name for name in weights if holders[name] >= _HOLDERS]
+    nearest = sorted(shared, key=lambda name: (-weights[name], name))[:_CANDIDATES]
     counts = snapshot.tag_counts(nearest) if nearest else {}
     nearest.sort(key=lambda name: (-weights[name] / math.log(2 + counts.get(name, 1)), name))
-    return [names.get(name, name) for name in dict.fromkeys([*spelled, *nearest])]
+    near = islice(_frequent(snapshot, {name: holders[name] for name in nearest}, len(found), wanted), MOST)
+    return [names.get(name, name) for name in dict.fromkeys([*spelled, *near])]
+
+
+def _frequent(snapshot: Snapshot, holders: Mapping[str, int], hits: int, wanted: Filter | None) -> Iterator[str]:
+    """Yield the tags that a larger share of the nearest items has than of all that may be found.
+
+    holders: how many of so many hits have each.
+    """
+    total = snapshot.count_items(Filter() if wanted is None else wanted) if holders else 0
+    for name, count in holders.items():
+        tagged = Filter(tags=(name,))
+        try:
+            allowed = tagged if wanted is None else wanted & tagged
+        except InvalidInputError:  # the filter is as large as one may be
+            return
+        if count * total > snapshot.count_items(allowed) * hits:
+            yield name
 
 
 def _captions(hits: Iterable[Hit]) -> list[str]:

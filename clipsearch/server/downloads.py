@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from clipsearch.server.archives import zip_items
-from clipsearch.server.sending import BusyError
+from clipsearch.server.sending import LONG, BusyError
 from clipsearch.server.service import Service
 
 MAX_DOWNLOADS = 8
@@ -30,7 +30,7 @@ class Downloads:
     async def start(self, ids: Sequence[int]) -> AsyncIterator[bytes]:
         """Return the archive of items, piece by piece. Raises BusyError where too many are under way."""
         if self._active >= MAX_DOWNLOADS:
-            raise BusyError(f"{self._active} downloads are under way. Try again in a second.")
+            raise BusyError(f"{self._active} downloads are under way. Try again in a few seconds.", LONG)
         pieces = self._send(ids)
         await anext(pieces)  # counts it at once; a generator that has begun also ends where nobody takes its pieces
         return pieces

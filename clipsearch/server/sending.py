@@ -12,10 +12,17 @@ MOST = 1 << 30
 """Bytes of all of them."""
 
 
+LONG = 5
+"""Seconds after which to try again what others do for long; clients wait no longer by themselves."""
+
+
 class BusyError(ClipSearchError):
     """The server has as many requests as it takes; `retry_after`: seconds after which to try again."""
 
-    retry_after = 1
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        """Say what is busy, and for about how long."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Sending:

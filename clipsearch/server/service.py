@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from clipsearch.errors import ClipSearchError
 from clipsearch.query.engine import SearchEngine
 from clipsearch.query.joint.part import LocalPart
-from clipsearch.server.sending import BusyError, Sending
+from clipsearch.server.sending import LONG, BusyError, Sending
 from clipsearch.server.settings import ServerSettings
 from clipsearch.store.reading import catalog_file
 from clipsearch.types import Results
@@ -93,7 +93,7 @@ class Service:
     async def run_match(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do as `run` with a comparison of pictures. Raises BusyError also beside MATCHES others: none waits."""
         if self._matching >= MATCHES:
-            raise BusyError(f"{MATCHES} pictures are being compared. Try again in a few seconds.")
+            raise BusyError(f"{MATCHES} pictures are being compared. Try again in a few seconds.", LONG)
         work = self._begin(self._submit(self._matches, functools.partial(function, *args, **kwargs)))
         self._matching += 1
         work.add_done_callback(self._end_match)

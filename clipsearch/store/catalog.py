@@ -338,13 +338,27 @@ def to_item(row: Row[Any], root_paths: Mapping[int, str]) -> Item:
         if row.width is not None or row.taken_at is not None:
             taken = datetime.fromisoformat(row.taken_at) if row.taken_at else None
             latitude, longitude = _coordinates(row.latitude, row.longitude)
-            picture = PictureInfo(row.width, row.height, taken, row.camera, latitude, longitude)
+            width, height = _pixels(row.width, row.height)
+            picture = PictureInfo(width, height, taken, _text(row.camera), latitude, longitude)
         path = path_of(root_paths, row.root_id, row.path)
         modality = Modality(row.modality)
+        if not (isinstance(row.size, int) and isinstance(row.mtime_ns, int) and isinstance(row.content_hash, str)):
+            raise TypeError("its size, time or content is of another type")
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreCorruptError(f"The catalog has a wrong entry for item {row.id} ({error}). {REPAIR}") from error
     key = path.removeprefix(RECORDS) if root_paths[row.root_id] == RECORDS else path
-    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, row.caption, key)
+    return Item(row.id, path, modality, row.size, row.mtime_ns, row.content_hash, picture, _text(row.caption), key)
+
+
+def _pixels(width: object, height: object) -> tuple[int, int] | tuple[None, None]:
+    """Return a width and a height; none where the two are not numbers of pixels, as those of a damaged catalog."""
+    if isinstance(width, int) and isinstance(height, int) and width >= 0 and height >= 0:
+        return width, height
+    return None, None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _coordinates(latitude: object, longitude: object) -> tuple[float, float] | tuple[None, None]:

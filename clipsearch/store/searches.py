@@ -28,6 +28,9 @@ from clipsearch.words import fold_tag, tidy_name
 MAX_SEARCHES, MAX_LENGTH = 1000, 1 << 18
 """Searches of a library, and bytes of one as it is stored."""
 
+MAX_SAVED = MAX_LENGTH // 2
+"""Characters of a search as it is saved: its mark grows, up to that of MAX_SHOWN ids."""
+
 MAX_SHOWN, MAX_CHANGED = 10_000, 1000
 """Ids that a mark holds: of matches after it that were shown already, and of items that changed before a flip."""
 
@@ -129,14 +132,20 @@ def put(connection: Connection, search: StoredSearch) -> None:
     """Store a search; one of that name is replaced. Raises InvalidInputError for too many, or one too large."""
     query = select(func.count()).where(settings.c.key.like(f"{_PREFIX}%"), settings.c.key != _key(search.name))
     if (count := int(connection.execute(query).scalar_one())) >= MAX_SEARCHES:
-        raise InvalidInputError(f"The library has {count:,} saved searches, and no room for more. Delete one.")
+        raise InvalidInputError(
+            f"The library has {count:,} saved searches, and no room for more. Delete one: clipsearch unsave NAME"
+        )
+    _write(connection, search, MAX_SAVED)
+
+
+def _write(connection: Connection, search: StoredSearch, most: int) -> None:
     try:
         text = _dump(search)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"This search cannot be saved: {error}.") from error
-    if len(text) > MAX_LENGTH:
+    if len(text) > most:
         raise InvalidInputError(
-            f"The search takes {len(text):,} characters, but at most {MAX_LENGTH:,} are saved. Shorten its filters; "
+            f"The search takes {len(text):,} characters, but at most {most:,} are saved. Shorten its filters; "
             "put items into a collection."
         )
     catalog.set_setting(connection, _key(search.name), text)
@@ -164,10 +173,13 @@ def erase(connection: Connection, name: str) -> None:
 
 
 def remember(connection: Connection, name: str, saved_at: str, mark: Mark) -> None:
-    """Move the mark of a search; nothing is done if another has taken its name, or newer matches were seen already."""
+    """Move the mark of a search; nothing is done if another has taken its name, or newer matches were seen already.
+
+    However many searches there are, this one has its room.
+    """
     stored = get(connection, name)
     if stored.saved_at == saved_at and mark.revision >= stored.mark.revision:
-        put(connection, replace(stored, mark=mark))
+        _write(connection, replace(stored, mark=mark), MAX_LENGTH)
 
 
 def current(connection: Connection) -> Mark:

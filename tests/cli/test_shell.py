@@ -125,17 +125,39 @@ def run(home, monkeypatch):
 def test_only_listed_files_are_found(run, home, command):
     names = ["photos/p001.jpg", str(home / "photos" / "p002.jpg"), "link/p003.jpg", "./photos/../photos/notes.txt", "x"]
     (home / "list").write_text("\n".join(names))
-    code, out, _ = run(*command, "--paths-from", "list", "--format", "{name}")
+    code, out, err = run(*command, "--paths-from", "list", "--format", "{name}")
+    assert b"\n1 of 5 paths are not in the library: x\n" in b"\n" + err
     assert code == 0 and sorted(out.decode().split()) == ["notes.txt", "p001.jpg", "p002.jpg", "p003.jpg"]
     code, out, _ = run(*command, "--paths-from", "list", "--not", "--paths-from", "list", "--fail-if-none")
     assert (code, out) == (1, b"")
 
 
+@pytest.mark.slow
+def test_paths_that_are_not_in_the_library_are_counted_and_named(run, home, tmp_path):
+    """By each command that takes a list; folders, which find lists too, do not count."""
+    names = [f"none{i}\n" for i in range(6)] + ["photos/p001.jpg\n", ".\n", "photos\n", "photos/p001.jpg\n"]
+    (home / "few").write_text("".join(names[2:]) + "a\x1b[31mred.jpg")
+    (home / "known").write_text("".join(names[6:]))
+    said = b"5 of 6 paths are not in the library: none2, none3, none4, none5, a\\x1b[31mred.jpg\n"
+    commands = (["find"], ["match", "photos/p001.jpg"], ["save", "one", "cat"], ["export", str(tmp_path / "out")])
+    for command in (*commands, ["query", "--like", "1"], ["similar", "1", "--json"]):
+        assert said in run(*command, "--paths-from", "few")[2], command
+    (home / "more").write_text("".join(names))
+    assert (
+        b"6 of 7 paths are not in the library: none0, none1, none2, none3, none4, ...\n"
+        in (run("find", "--not", "--paths-from", "more")[2])
+    )
+    (home / "one").write_text("none")
+    code, out, err = run("find", "--paths-from", "one", "--json")
+    assert (code, err) == (0, b"1 of 1 path is not in the library: none\n") and b'"total": 0' in out
+    assert run("find", "--paths-from", "known")[2] == b""
+
+
 def test_a_list_of_more_names_than_one_statement_takes(run, home):
     count = 25_000
     (home / "many").write_text("".join(f"photos/none{i}.jpg\n" for i in range(count)) + "photos/p001.jpg\n")
-    code, out, _ = run("find", "--paths-from", "many", "--format", r"{name}\0")
-    assert (code, out) == (0, b"p001.jpg\0")
+    code, out, err = run("find", "--paths-from", "many", "--format", r"{name}\0")
+    assert (code, out) == (0, b"p001.jpg\0") and err.startswith(b"25,000 of 25,001 paths are not in the library: ")
 
 
 def test_stdin_can_be_read_once_and_a_list_must_be_there(home):

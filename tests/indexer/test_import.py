@@ -468,6 +468,7 @@ def test_parquet_without_pyarrow_names_the_command_that_helps(tmp_path, monkeypa
         ({"source": "laion", "modality": Modality.TEXT}, "apply only to a file"),
         ({"encoder": " "}, "must name what made the vectors"),
         ({"encoder": "auto"}, "must name what made the vectors"),
+        ({"encoder": "x\x1b[31m"}, "must name what made the vectors"),
     ],
 )
 def test_wrong_use_is_told(tmp_path, monkeypatch, options, match):

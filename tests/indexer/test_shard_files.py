@@ -1,5 +1,6 @@
 """Finished shards on disk: whole or not there, and nothing of a stranger's folder is believed."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.types import EncoderPin
 from indexer import shard_files
 from indexer.embed_part import embed_part
 from indexer.embed_shard import embed_shard
 from indexer.embedded import unpack
 from indexer.shard_files import FILES, DamagedShardError, FinishedShard, find_finished, folder_of, write_shard
-from indexer.shard_plan import PLAN, read_plan
+from indexer.shard_plan import PLAN, read_plan, write_plan
 from indexer.sources.registry import open_source
 from tests.support.paths import ROOT
 from tests.support.shards import SETTINGS, plan_of, table, tables, tasks_of
@@ -204,6 +206,8 @@ def test_a_link_in_place_of_a_shard_is_not_followed(shard, tmp_path):
         {"encoder": {"name": "x", "fingerprint": "y", "dim": 10**9}},
         {"encoder": {"name": "x", "fingerprint": "y", "dim": -1}},
         {"encoder": {"name": "x", "fingerprint": "y", "dim": 8}},
+        {"encoder": {"name": "x\x1b[31m", "fingerprint": "y", "dim": 512}},
+        {"encoder": {"name": "x", "fingerprint": "y\u202e", "dim": 512}},
         {"shard": {"name": "x", "fingerprint": "y", "first": "0", "stop": None}},
         {"files": {}},
         {"files": {"../../x": [1, "y"]}},
@@ -244,6 +248,28 @@ def test_a_plan_that_nobody_writes_is_refused(shard, text):
     (directory / folder / "manifest.json").write_bytes(text)
     with pytest.raises(DamagedShardError):
         read(directory, folder)
+
+
+@pytest.mark.parametrize("file", ["plan", "manifest"])
+@pytest.mark.parametrize("part", ["name", "fingerprint"])
+@pytest.mark.parametrize("text", ["x\x1b[31m", "\u202ex", "x\ny", "\ud800", "x" * 70_000])
+def test_an_encoder_whose_name_cannot_be_shown_is_refused(shard, file, part, text):
+    directory, folder = shard
+    path = directory / PLAN if file == "plan" else directory / folder / "manifest.json"
+    said = json.loads(path.read_text())
+    said["encoder"][part] = text
+    path.write_text(json.dumps(said))
+    with pytest.raises(InvalidInputError, match="no text that can be printed") as caught:
+        read_plan(directory) if file == "plan" else read(directory, folder)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_no_plan_is_written_that_is_refused_when_it_is_read(tmp_path, encoder):
+    plan = plan_of(str(table(tmp_path / "t.jsonl", 3)), encoder)
+    pin = EncoderPin("local-dir:/caf\udce9", "y", 512)
+    with pytest.raises(InvalidInputError, match="Rename the folder of the model"):
+        write_plan(tmp_path / "out", dataclasses.replace(plan, encoder=pin))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_plan_or_manifest_without_end_is_refused(shard, monkeypatch):

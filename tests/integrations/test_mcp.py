@@ -296,6 +296,18 @@ def test_filters_reach_the_engine(engine, folder):
     )
 
 
+def test_words_are_understood_where_that_is_wanted(engine):
+    server = build_server(engine)
+    asked = {"text": "roses in July 1999", "k": 2}
+    plain = answer(server, "search", **asked)
+    assert len(plain["hits"]) == 2 and plain.get("understood") is None
+    understood = answer(server, "search", **asked, understand=True)
+    assert understood["hits"] == [] and understood["understood"]["text"] == "roses"
+    assert understood["understood"]["filters"]["taken_from"].startswith("1999-07-01")
+    terms = answer(server, "search", query='"a picture" + "July 1999"', understand=True, k=2)
+    assert len(terms["hits"]) == 2 and terms.get("understood") is None
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "said"),
     [

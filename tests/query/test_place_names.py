@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from clipsearch import Filter, SearchEngine
+from clipsearch.query.terms import Filtered, Text
 from clipsearch.store.library import Library
 from clipsearch.store.place_names import PROGRESS_KEY, PlaceAlias, PlaceNames
+from clipsearch.store.snapshot import Snapshot
 from indexer import gazetteer, place_names
 from tests.support.libraries import Counting, counts, index, names
 from tests.support.pictures import noise_picture
@@ -75,6 +77,43 @@ def test_what_was_indexed_without_the_extra_gets_places_at_the_next_run(home, en
     counting = Counting(encoder)
     assert counts(index(home / "lib", encoder=counting)) == {"unchanged": len(POINTS)} and not counting.work
     assert places_of(home, encoder)["gothic.jpg"]["city"] == "Barcelona"
+
+
+@pytest.mark.slow
+def test_a_search_by_place_says_that_the_library_knows_none(home, encoder, monkeypatch):
+    """And looks for places only where nothing was found."""
+    said = (
+        "No item of the library has a place, but 5 items have coordinates. To name where they are: "
+        "pip install 'clipsearch[places]', then clipsearch index"
+    )
+    spain = Filter(places=("Spain",))
+    with monkeypatch.context() as without:
+        without.setattr(gazetteer, "installed_version", lambda: None)
+        index(home / "lib", home / "photos", encoder=encoder)
+    with SearchEngine(Library(home / "lib"), encoder=encoder) as engine:
+        for wanted in (spain, spain & Filter(types=("image",)), spain | Filter(tags=("x",))):
+            found = (
+                engine.search("a wall", filters=wanted),
+                engine.find(wanted),
+                engine.search(image=noise_picture(0), filters=wanted),
+            )
+            assert [each.warnings for each in found] == [(said,)] * 3
+        grouped = engine.search(Text("a wall") & Filtered(spain))
+        assert not grouped and grouped.warnings == (said,)
+        assert said in engine.search("July 2023", filters=spain, understand=True).warnings
+        for other in (~spain, Filter(tags=("x",)), Filter(types=("text",))):
+            assert not engine.find(other).warnings and not engine.search("a wall", filters=other).warnings
+        monkeypatch.setattr(Snapshot, "count_items", lambda *given: pytest.fail("places are looked up"))
+        assert engine.search("a wall", filters=~spain) and engine.find(~spain)
+        assert not engine.search("a wall", filters=Filter(tags=("x",))).warnings
+    monkeypatch.undo()
+    index(home / "lib", encoder=encoder)
+    with SearchEngine(Library(home / "lib"), encoder=encoder) as engine:
+        assert engine.find(spain).total == 1 and not engine.find(Filter(places=("Italy",))).warnings
+    noise_picture(9, (64, 48)).save(home / "plain.png")
+    index(home / "other", home / "plain.png", encoder=encoder)
+    with SearchEngine(Library(home / "other"), encoder=encoder) as engine:
+        assert "none has coordinates" in engine.find(spain).warnings[0]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipsearch
-from clipsearch import Filter, Text
+from clipsearch import Filter, Text, filtering
 from clipsearch.cli.query import query as query_command
 from clipsearch.query import scored, suggesting
 from clipsearch.query.engine import SearchEngine
@@ -40,6 +40,10 @@ def folder(tmp_path_factory, encoder):
         engine.delete("gone")
         engine.tag([1, 2, 3], add=["Horse", "stripes"])
         engine.tag([4], add=["submarine"])
+        engine.tag(["r0", "r1", "r2"], add=["outside"])
+        engine.tag(["r0", "r1"], add=["wheels"])
+        engine.tag(["r0"], add=["red"])
+        engine.tag([f"r{i}" for i in range(len(CAPTIONS))], add=["words"])
     return home
 
 
@@ -93,7 +97,7 @@ def test_words_that_are_right_or_that_nothing_is_like_have_no_spelling(engine, t
 def test_a_spelling_is_one_that_the_filters_allow(engine, unsure):
     cat = Filter(keys=("r4",))
     assert suggested(ask(engine, "bycicle", filters=cat), "spelling") == []
-    assert suggested(ask(engine, "submarien", filters=Filter(ids=(1,))), "tag") == ["Horse", "stripes"]
+    assert suggested(ask(engine, "submarien", filters=Filter(ids=(1, 2))), "tag") == []  # both have all tags
     assert suggested(ask(engine, "submarien", filters=Filter(ids=(4,))), "tag") == ["submarine"]
 
 
@@ -101,7 +105,19 @@ def test_tags_are_those_spelled_alike_and_those_of_the_nearest_items(engine, uns
     found = suggested(ask(engine, "a submarien", k=40, modality="image"), "tag")
     assert found[0] == "submarine" and {*found} == {"submarine", "Horse", "stripes"}
     assert suggested(ask(engine, "HORSE"), "tag")[0] == "Horse"
-    assert suggested(ask(engine, "zqxwv", modality="text"), "tag") == []
+    assert suggested(ask(engine, "zqxwv", modality="text", k=1), "tag") == []
+
+
+def test_a_tag_is_near_if_two_of_the_nearest_have_it_and_more_of_them_than_of_all(engine, unsure, monkeypatch):
+    near = {"k": 2, "modality": "text", "hybrid": False}
+    assert {*suggested(ask(engine, "riding bikes", **near), "tag")} == {"wheels", "outside", "words"}
+    texts = Filter(types=("text",))
+    assert {*suggested(ask(engine, "riding bikes", **near, filters=texts), "tag")} == {"wheels", "outside"}
+    whole = suggested(ask(engine, "riding bikes", k=len(CAPTIONS), filters=texts, hybrid=False), "tag")
+    assert whole == []  # of all that may be found, as many
+    largest = texts | Filter(tags=("x",))
+    monkeypatch.setattr(filtering, "MAX_SIZE", largest.size)
+    assert suggested(ask(engine, "riding bikes", **near, filters=largest), "tag") == []
 
 
 def test_captions_are_the_nearest_texts(engine, unsure):
@@ -112,8 +128,8 @@ def test_captions_are_the_nearest_texts(engine, unsure):
 
 
 def test_terms_and_vectors_have_tags_and_captions_but_no_spellings(engine, unsure):
-    by_terms = ask(engine, Text("bycicle") - Text("x"), k=50)
-    by_vector = engine.search(vector=engine.embed(texts=["dog"])[0], suggest=True, k=50)
+    by_terms = ask(engine, Text("bycicle") - Text("x"), k=40)
+    by_vector = engine.search(vector=engine.embed(texts=["dog"])[0], suggest=True, k=40)
     for found in (by_terms, by_vector):
         assert suggested(found, "tag") and suggested(found, "caption") and not suggested(found, "spelling")
 

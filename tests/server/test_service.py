@@ -9,6 +9,7 @@ import pytest
 from clipsearch.server import service as services
 from clipsearch.server.embeddings import embed
 from clipsearch.server.forms_embeddings import EmbeddingsRequest
+from clipsearch.server.problems import of_error
 from clipsearch.server.routes import match
 from clipsearch.server.sending import BusyError
 from clipsearch.server.service import MATCHES, UPLOAD_THREADS, OverdueError, Service
@@ -59,8 +60,9 @@ async def test_comparisons_hold_up_no_upload_and_none_of_them_waits(service, mon
     comparisons = [asyncio.create_task(ask_match()) for _ in range(MATCHES)]
     while service._matching < MATCHES:
         await asyncio.sleep(0.01)
-    with pytest.raises(BusyError):
+    with pytest.raises(BusyError) as caught:
         await ask_match()
+    assert of_error(caught.value).headers["retry-after"] == "5"
     assert await asyncio.wait_for(service.run_upload(int), 10) == 0
     gate.set()
     await asyncio.gather(*comparisons)

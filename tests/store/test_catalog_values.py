@@ -1,5 +1,6 @@
 """Values in the catalog that nobody wrote: whatever they are, what is raised is a ClipSearchError."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -8,6 +9,7 @@ import pytest
 
 from clipsearch.config import Settings
 from clipsearch.errors import ClipSearchError
+from clipsearch.present import shape_listing, to_json, to_payload
 from clipsearch.progress import SilentStages
 from clipsearch.query.duplicates import find_duplicates
 from clipsearch.query.engine import SearchEngine
@@ -43,6 +45,7 @@ PLACES = [place for place in COLUMNS if place[0] != "settings"] + [("settings", 
 def prepared(tmp_path_factory, encoder):
     folder = tmp_path_factory.mktemp("values")
     photos(folder / "photos", 3, size=(32, 24))
+    shutil.copy(folder / "photos" / "p000.jpg", folder / "photos" / "copy.jpg")
     (folder / "photos" / "notes.txt").write_text("Feed the cat.\n")
     index(folder / "library", folder / "photos", encoder=encoder)
     library = Library(folder / "library")
@@ -76,9 +79,9 @@ def use(library, encoder):
             return count_tags(connection)
 
     for run in (
-        lambda: engine.search("a cat"),
+        lambda: to_json(to_payload(engine.search("a cat"))),
         lambda: engine.search(parse("id:1")),
-        engine.find,
+        lambda: shape_listing(engine.find(), "json", os.curdir),
         lambda: summarise(library),
         list_tags,
         lambda: find_duplicates(library, Settings(), SilentStages(), similarity=0.9),

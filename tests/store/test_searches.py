@@ -182,7 +182,12 @@ def test_only_what_stands_out_is_new_unless_the_search_says_so(engine, home, enc
     unsure = engine.run_search("any", new=True).results
     assert len(unsure) == 2 and max(hit.confidence for hit in unsure) < 0.75
     found = engine.search_saved("sure", new=True)
-    assert not found and "Nothing new" in found.warnings[-1]
+    assert not found and len(found.warnings) == 1
+    assert found.warnings[0].startswith("No confident match: nothing reaches a confidence of 0.5")
+    said = [run_cli(query_command, "--saved", "sure", "--new").stderr]
+    engine.save_search("sure", "a red bicycle")
+    said.append(run_cli(query_command, "--saved", "sure", "--new").stderr)
+    assert said[0] == said[1] == "Nothing new matches.\n"
 
 
 def test_marks_go_with_a_compaction_and_a_change_of_the_encoder(engine, home, encoder):
@@ -422,8 +427,24 @@ def test_a_library_has_room_for_so_many_searches_of_such_a_size(engine, monkeypa
     monkeypatch.setattr(searches, "MAX_SEARCHES", 2)
     for name in ("a", "b", "a"):
         engine.save_search(name, "x")
-    with pytest.raises(InvalidInputError, match="no room"):
+    with pytest.raises(InvalidInputError, match=r"no room for more\. Delete one: clipsearch unsave"):
         engine.save_search("c", "x")
+
+
+@pytest.mark.sqlite
+def test_what_is_new_is_remembered_however_many_searches_there_are_and_however_long_one_is(engine, home, monkeypatch):
+    filler = searches.MAX_SAVED - 1000
+    engine.save_search("long", "a", min_confidence=0, filters=Filter(caption="x" * filler))
+    with pytest.raises(InvalidInputError, match="at most 131,072 are saved"):
+        engine.save_search("longer", "a", filters=Filter(caption="x" * (filler + 1000)))
+    with engine.library.query() as connection:
+        saved_at = searches.get(connection, "long").saved_at
+    monkeypatch.setattr(searches, "MAX_SEARCHES", 0)
+    shown = tuple(range(10**9, 10**9 + searches.MAX_SHOWN))
+    with engine.library.writer() as writer:
+        writer.remember_search("long", saved_at, searches.Mark(shown=shown, revision=2**40))
+    with engine.library.query() as connection:
+        assert searches.get(connection, "long").mark.shown == shown
 
 
 def test_options_to_come_are_kept_without_a_change(monkeypatch, engine):

@@ -67,6 +67,9 @@ class Answer(_Open):
     confident: bool = Field(description="Whether any hit stands out. If not, the nearest are listed all the same.")
     warnings: list[str]
     next_offset: int | None = Field(description="The `offset` of the next hits; null after the last.")
+    understood: dict[str, Any] | None = Field(
+        default=None, description="What was lifted out of the words: `text` that remained, `filters`, `description`."
+    )
 
 
 class Item(_Open):

@@ -58,6 +58,13 @@ class ReadingTools:
         modality: forms.Kind = None,
         filters: Filters | None = None,
         min_confidence: forms.Least = None,
+        understand: Annotated[
+            bool,
+            Field(
+                description="Lift dates, places, tags and cameras out of `text`, as in `beach in Spain, July 2023`; "
+                "the answer then says what was `understood`."
+            ),
+        ] = False,
     ) -> Annotated[CallToolResult, forms.Answer]:
         """Search pictures and texts by meaning; the best match comes first. Give `text` or `query`.
 
@@ -66,7 +73,7 @@ class ReadingTools:
         if (text is None) == (query is None):
             raise InvalidInputError("A search takes one of `text` and `query`.")
         words = _read_query(query) if text is None else text
-        return self._answer(words, k, offset, modality, filters, min_confidence)
+        return self._answer(words, k, offset, modality, filters, min_confidence, understand=understand)
 
     def similar(
         self,
@@ -132,6 +139,8 @@ class ReadingTools:
         modality: str | None,
         filters: Filters | None,
         min_confidence: float | None,
+        *,
+        understand: bool = False,
     ) -> CallToolResult:
         found = self._engine.search(
             words,
@@ -140,6 +149,7 @@ class ReadingTools:
             modality=modality,
             filters=_filter(filters),
             min_confidence=min_confidence,
+            understand=understand and isinstance(words, str),
         )
         payload = present.to_payload(found)
         hits = zip(found, payload["hits"], strict=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.filtering import Filter
+from clipsearch.query.answers import hints_for_none
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.understanding.gate import may_mean_more
 from clipsearch.query.understanding.understood import Understood
@@ -48,7 +49,8 @@ def list_newest(library: Library, pin: EncoderPin, options: SearchOptions) -> Re
         items, total = snapshot.list_items(wanted, options.k, options.offset, sort)
         items = snapshot.enrich(items)
         hits = tuple(Hit(rank, item, 0.0, None, item.modality) for rank, item in enumerate(items, options.offset + 1))
-        return Results("", pin.name, str(library.folder), hits, total > 0, snapshot.warnings, offset=options.offset)
+        warnings = snapshot.warnings if total else (*snapshot.warnings, *hints_for_none(snapshot, options.filters))
+        return Results("", pin.name, str(library.folder), hits, total > 0, warnings, offset=options.offset)
 
 
 def with_understood(results: Results, text: str, found: Understood, *, is_filtered: bool) -> Results:

@@ -15,7 +15,7 @@ from clipsearch.server.access import require_write
 from clipsearch.server.forms_jobs import JobList, JobRequest, JobView, view
 from clipsearch.server.jobs import FolderRefusedError, Job, JobConflictError, JobOptions, Jobs, JobStatus
 from clipsearch.server.problems import Problem, of_error
-from clipsearch.server.sending import BusyError
+from clipsearch.server.sending import LONG, BusyError
 from clipsearch.server.service import TheService
 
 MAX_LISTENERS = 64
@@ -121,7 +121,7 @@ class _Followed(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._jobs.listeners >= MAX_LISTENERS:
             detail = f"{MAX_LISTENERS} clients follow jobs. Ask for the job itself: GET /v1/jobs/ID"
-            return await of_error(BusyError(detail))(scope, receive, send)
+            return await of_error(BusyError(detail, LONG))(scope, receive, send)
         self._jobs.listeners += 1
         try:
             await super().__call__(scope, receive, send)
