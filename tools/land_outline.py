@@ -35,9 +35,9 @@ def main() -> None:
     made = {
         "source": "Natural Earth 1:110m land, https://www.naturalearthdata.com",
         "license": "public domain",
-        "format": f"rings of longitude, latitude in 1/{SCALE} degree: the first point, then differences, as polylines",
+        "format": f"encoded polylines of longitude, latitude in 1/{SCALE} degree",
         "scale": SCALE,
-        "rings": [encode(differences(ring)) for ring in kept],
+        "rings": " ".join(encode(differences(ring)) for ring in kept),
     }
     text = json.dumps(made, separators=(",", ":"))
     options.out.write_text(text + "\n")

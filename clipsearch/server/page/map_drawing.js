@@ -13,12 +13,12 @@ const SCALE_WIDTH = 100;
 
 /**
  * Make a path of land in the world from (0, 0) to (1, 1).
- * @param {{scale: number, rings: string[]}} land see tools/land_outline.py
+ * @param {{scale: number, rings: string}} land see tools/land_outline.py
  * @returns {Path2D}
  */
 export function makeLand({ scale, rings }) {
   const path = new Path2D();
-  for (const ring of rings) {
+  for (const ring of rings.split(" ")) {
     const steps = readNumbers(ring);
     let [longitude, latitude] = [0, 0];
     for (let at = 0; at < steps.length; at += 2) {
