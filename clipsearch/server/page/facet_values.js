@@ -57,12 +57,12 @@ export function folderValues(ctx, folders) {
 }
 
 /**
- * Make what concerns all of an answer: its options, and the stars that a picture needs.
+ * Make the options of an answer, and the choice of stars.
  * @param {object} ctx
  */
 export function optionValues({ store, actions }) {
   const state = store.get();
-  const { options, terms, filters } = state;
+  const { options, terms, filters, show } = state;
   const isSorted = terms.length > 0 && orderOf(state) !== "relevance"; // which leaves out what is not likely
   const option = (name) => {
     const isImplied = name === "likely" && isSorted;
@@ -74,7 +74,8 @@ export function optionValues({ store, actions }) {
   };
   const stars = [1, 2, 3, 4, 5].map((n) => [n, t("stars", { n })]);
   const onchange = ({ target }) => actions.filter({ min_rating: Number(target.value) || null });
-  return h("div", { class: "group" }, (terms.length ? ["likely", "collapse", "diverse", "days"] : ["days"]).map(option),
+  const names = terms.length ? ["likely", "collapse", "diverse", "days"] : ["days"];
+  return h("div", { class: "group" }, show === "photos" && names.map(option),
     h("select", { class: "button", "aria-label": t("rating"), "data-key": "stars", onchange }, choices([["", t("anyRating")], ...stars], filters.min_rating)));
 }
 
