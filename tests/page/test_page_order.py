@@ -29,7 +29,7 @@ WAITING = "document.querySelector('.grid-holder:not(.is-waiting) .tile')"
 
 
 def write_holiday(folder):
-    """Two days, the first with more pictures than the page asks for at once, and some without a date; a few have stars."""
+    """Two days, one with more pictures than the page asks for at once, and some without a date; a few have stars."""
     folder.mkdir()
     times = [day and day + timedelta(minutes=n) for day, count in DAYS.items() for n in range(count)]
     for n, time in enumerate(times):
@@ -236,4 +236,32 @@ def test_words_that_only_look_like_operators_stay_words(visit, served, engine, t
 def test_a_filter_with_a_sign_is_read(visit, served, engine):
     page = visit(f"{served}/?q={quote('dog + tag:beach')}")
     await_ids(page, engine.search(parse("dog + tag:beach"), k=8))
-    page.locator(".count", has_text="items").wait_for()
+    page.locator(".count", has_text="4 items").wait_for()
+
+
+@pytest.mark.parametrize("query", ["a dog, 2 May 2024", "dog and on:2024-05-02"])
+def test_filters_within_the_words_are_not_counted_as_if_all_items_passed(visit, served, engine, query):
+    page = visit(f"{served}/?q={quote(query)}")
+    page.locator(".count", has_text="100 items and more").wait_for()
+    page.locator(".tile").first.focus()
+    page.keyboard.press("Control+End")
+    page.locator(".count", has_text=re.compile("^110 items,")).wait_for()
+    until(page, "document.activeElement.dataset.position === '109'")
+
+
+def test_the_order_is_chosen_by_keyboard_and_explained(visit, served, engine):
+    page = visit(f"{served}/?q=a+dog+on+the+beach")
+    until(page, WAITING)
+    choice = page.get_by_label("Sort")
+    choice.focus()
+    page.keyboard.press("ArrowDown")
+    found = engine.search("a dog on the beach", k=8, sort="taken", explain=True)
+    await_ids(page, found)
+    until(page, "document.activeElement.matches('.sort')")
+    page.keyboard.press("ArrowDown")
+    await_ids(page, engine.search("a dog on the beach", k=8, sort="name"))
+    page.go_back()
+    await_ids(page, found)
+    page.locator(".tile").nth(1).press("Enter")
+    page.get_by_text("Why it is here").click()
+    page.locator(".details").get_by_text(f"place {found[1].explanation.terms[0].place}").wait_for()

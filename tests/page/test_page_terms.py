@@ -112,7 +112,8 @@ def test_queries_with_operators_are_sent_as_they_are(visit, address):
     texts = [*GROUPED, "rock and roll", '"rock and roll" + "(a or b)"', "cat + https://example.org/x"]
     script = """async (texts) => {
       const { hasSyntax, isGrouped, makeTerm, parse, write } = await import("/page/terms.js");
-      return texts.map((text) => [isGrouped(text) && hasSyntax(text) && !parse(text), write([makeTerm("query", text)])]);
+      const isLeft = (text) => isGrouped(text) && hasSyntax(text) && !parse(text);
+      return texts.map((text) => [isLeft(text), write([makeTerm("query", text)])]);
     }"""
     read = visit(address).evaluate(script, texts)
     assert read == [[text in GROUPED, text] for text in texts]

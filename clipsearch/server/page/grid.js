@@ -91,8 +91,9 @@ export class Grid {
    * @param {number} position
    */
   async focus(position) {
-    const wanted = Math.max(0, Math.min(this.results.total - 1, position));
+    let wanted = Math.max(0, Math.min(this.results.total - 1, position));
     await this.results.load(Math.floor(wanted / BLOCK));
+    wanted = Math.min(this.results.total - 1, wanted); // the end may be known only now
     if (!this.results.at(wanted)) return;
     this.results.active = wanted;
     this.scrollTo(wanted);

@@ -129,10 +129,10 @@ class Photos {
     fill(this._holder);
   }
 
-  /** A ranked search finds as many items as the filters allow, unless weak hits or copies are left out. */
+  /** A ranked search finds as many items as the filters allow, unless it leaves some out or has filters in its words. */
   _expect(results) {
     const { facets, filters } = this._ctx.store.get();
-    if (results.isWhole && facets?.filters === filters) results.expect(facets.total);
+    if (results.isWhole && !results.understood && facets?.filters === filters) results.expect(facets.total);
     this._showCount();
   }
 

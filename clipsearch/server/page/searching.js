@@ -38,7 +38,7 @@ export function createResults(api, state, picture) {
     collapse: Boolean(options.collapse), min_confidence: options.likely ? LIKELY : null,
   };
   const isLikely = options.likely || sort !== "relevance";
-  const about = { sort, isRanked: true, isLikely, isWhole: !isLikely && !options.collapse };
+  const about = { sort, isRanked: true, isLikely, isWhole: !isLikely && !options.collapse && terms.every(({ kind }) => kind !== "query") };
   return new Results(rank(api, terms, common, picture, !options.plain), about);
 }
 
