@@ -35,9 +35,9 @@ def main() -> None:
     made = {
         "source": "Natural Earth 1:110m land, https://www.naturalearthdata.com",
         "license": "public domain",
-        "format": f"rings of longitude, latitude in 1/{SCALE} degree: the first point, then differences",
+        "format": f"encoded polylines of longitude, latitude in 1/{SCALE} degree",
         "scale": SCALE,
-        "rings": [differences(ring) for ring in kept],
+        "rings": " ".join(encode(differences(ring)) for ring in kept),
     }
     text = json.dumps(made, separators=(",", ":"))
     options.out.write_text(text + "\n")
@@ -124,6 +124,18 @@ def differences(ring: list[Point]) -> list[int]:
             continue
         out += step
         x, y = x + step[0], y + step[1]
+    return out
+
+
+def encode(numbers: list[int]) -> str:
+    """Write numbers as letters, the sign and five bits first: the encoded polyline algorithm format of Google."""
+    out = ""
+    for number in numbers:
+        left = ~(number << 1) if number < 0 else number << 1
+        while left >= 32:
+            out += chr((left & 31 | 32) + 63)
+            left >>= 5
+        out += chr(left + 63)
     return out
 
 

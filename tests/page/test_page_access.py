@@ -11,6 +11,8 @@ pytestmark = pytest.mark.slow
 VIEWS = {
     "photos": ("/", ".tile"),
     "answer": ('/?q="red bicycle" - 2:"sea"&filters={"months":["2023"]}', ".tile, .empty"),
+    "days": ("/?days=1", ".day"),
+    "sorted": ("/?q=a red bicycle&sort=taken&days=1", ".tile"),
     "full view": ("/?view=3", "dialog[open] .details h3"),
     "timeline": ('/?show=timeline&filters={"months":["2023-05"]}', "[aria-pressed=true]"),
     "map": ("/?show=map", ".cluster"),
@@ -36,7 +38,7 @@ def test_views_are_accessible(visit, address, view, scheme):
     assert faults_of(page) == []
 
 
-@pytest.mark.parametrize("view", ["photos", "timeline", "map", "compare"])
+@pytest.mark.parametrize("view", ["photos", "days", "sorted", "timeline", "map", "compare"])
 def test_views_are_accessible_on_a_telephone(visit, address, view):
     page = ready(visit, address, view, viewport={"width": 360, "height": 740}, has_touch=True)
     assert faults_of(page) == []

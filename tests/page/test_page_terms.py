@@ -35,7 +35,19 @@ QUERIES = [
     "",
 ]
 
+GROUPED = [
+    "(dog or cat) and not tag:beach",
+    '"a dog" and "a cat"',
+    "dog + tag:beach",
+    "dog and id:3",
+    "NOT (dog) AND cat",
+    "(dog or cat) and",
+]
+"""With operators: these the server reads for the page."""
+
 TEXTS = [
+    "(black and white) photo",
+    "dog and id:3",
     "horse",
     "a dog in the snow",
     "2:stripes",
@@ -94,3 +106,14 @@ def test_any_words_that_become_a_chip_reach_the_server_as_they_are(visit, addres
         assert (once["kind"], once["value"], once["weight"]) == ("text", text, 1), query
         assert (twice["value"], twice["sign"], twice["weight"]) == (text, -1, 2.5), query
         assert item["value"] == 3 and place == 2, query
+
+
+def test_queries_with_operators_are_sent_as_they_are(visit, address):
+    texts = [*GROUPED, "rock and roll", '"rock and roll" + "(a or b)"', "cat + https://example.org/x"]
+    script = """async (texts) => {
+      const { hasSyntax, isGrouped, makeTerm, parse, write } = await import("/page/terms.js");
+      const isLeft = (text) => isGrouped(text) && hasSyntax(text) && !parse(text);
+      return texts.map((text) => [isLeft(text), write([makeTerm("query", text)])]);
+    }"""
+    read = visit(address).evaluate(script, texts)
+    assert read == [[text in GROUPED, text] for text in texts]

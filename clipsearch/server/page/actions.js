@@ -33,7 +33,11 @@ export function createActions({ api, store, pictures, t, toast }) {
 
 function searchActions({ store, pictures, t, toast }, go) {
   /** @param {import("./terms.js").Term[]} terms empty for all items */
-  const search = (terms, how) => go({ terms, show: "photos", view: null }, how);
+  const search = (terms, how) => {
+    const { terms: before, options } = store.get();
+    // What all items were sorted by is not what a search is for.
+    go({ terms, options: before.length ? options : { ...options, sort: "" }, show: "photos", view: null }, how);
+  };
   return {
     search,
     /** @param {number[]} ids adds items to the search: more like them, or with sign -1 less */
@@ -67,7 +71,7 @@ function filterActions(store, go) {
       filter({ [name]: values.includes(value) ? values.filter((each) => each !== value) : [...values, value] });
     },
     clearFilters: () => go({ filters: {}, options: {} }),
-    /** @param {{likely?: boolean, collapse?: boolean, plain?: boolean}} patch */
+    /** @param {import("./store.js").State["options"]} patch */
     option: (patch) => go({ options: { ...store.get().options, ...patch } }),
   };
 }

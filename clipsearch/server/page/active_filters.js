@@ -2,7 +2,7 @@
 
 import { fill, h, icon } from "./dom.js";
 import { formatDate, t } from "./i18n.js";
-import { isGiven } from "./searching.js";
+import { allows, isGiven, OPTIONS } from "./searching.js";
 
 /** @param {{store: object, actions: object}} ctx */
 export function createActiveFilters({ store, actions }) {
@@ -22,16 +22,17 @@ export function createActiveFilters({ store, actions }) {
   }
 
   function update() {
-    const { filters, options } = store.get();
+    const state = store.get();
+    const { filters, options } = state;
     const chips = Object.entries(filters).flatMap(chipsOf);
-    for (const name of ["likely", "collapse", "plain"]) if (options[name]) chips.push(chip(t(name), () => actions.option({ [name]: false })));
+    for (const name of OPTIONS) if (options[name] && allows(state, name)) chips.push(chip(t(name), () => actions.option({ [name]: false })));
     const clear = chips.length > 1 && h("button", { type: "button", class: "link", onclick: actions.clearFilters }, t("clearFilters"));
     fill(element, chips, clear);
     element.hidden = !chips.length;
   }
 
   const unsubscribe = store.subscribe((state, before) => {
-    if (state.filters !== before.filters || state.options !== before.options) update();
+    if (["filters", "options", "terms"].some((name) => state[name] !== before[name])) update();
   });
   update();
   return { element, destroy: unsubscribe };
@@ -42,6 +43,7 @@ function labelOf(name, value) {
     case "months": return formatDate(value, value.length > 4 ? { month: "short", year: "numeric" } : { year: "numeric" });
     case "types": return { image: t("pictures"), text: t("texts") }[value] ?? value;
     case "folders": return value.split("/").filter(Boolean).pop() ?? value;
+    case "min_rating": return t("stars", { n: value });
     case "box": case "near": return t("area");
     case "after": return t("afterDate", { date: value });
     case "before": return t("beforeDate", { date: value });

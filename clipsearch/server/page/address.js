@@ -1,6 +1,7 @@
 /** The state of the page in its address, so that back, forward and bookmarks work. It never holds a token. */
 
-import { hasSyntax, makeTerm, parse, write } from "./terms.js";
+import { OPTIONS, SORTS } from "./searching.js";
+import { hasSyntax, isGrouped, isPlain, makeTerm, parse, write } from "./terms.js";
 
 const SHOWN = new Set(["timeline", "map", "collections", "compare", "jobs"]);
 
@@ -11,9 +12,9 @@ const SHOWN = new Set(["timeline", "map", "collections", "compare", "jobs"]);
  */
 export function toAddress({ terms = [], filters = {}, options = {}, show = "photos", view = null, compare = [] }) {
   const params = new URLSearchParams();
-  if (terms.length) params.set("q", isPlain(terms) ? terms[0].value : write(terms));
+  if (terms.length) params.set("q", isPlain(terms) && !hasSyntax(terms[0].value) ? terms[0].value : write(terms));
   if (Object.keys(filters).length) params.set("filters", JSON.stringify(filters));
-  for (const name of Object.keys(options)) if (options[name]) params.set(name, "1");
+  for (const name of Object.keys(options)) if (options[name]) params.set(name, options[name] === true ? "1" : options[name]);
   if (show !== "photos") params.set("show", show);
   if (show === "compare") params.set("ids", compare.join(","));
   if (view !== null) params.set("view", String(view));
@@ -31,21 +32,16 @@ export function fromAddress(search) {
   return {
     terms: readTerms(params.get("q") ?? ""),
     filters: readFilters(params.get("filters")),
-    options: { likely: params.has("likely"), collapse: params.has("collapse"), plain: params.has("plain") },
+    options: { ...Object.fromEntries(OPTIONS.map((name) => [name, params.has(name)])), sort: SORTS.find((sort) => sort === params.get("sort")) },
     show: SHOWN.has(show) ? show : "photos",
     view: readId(params.get("view")),
     compare: (params.get("ids") ?? "").split(",").map(readId).filter(Boolean).slice(0, 2),
   };
 }
 
-function isPlain([first, ...rest]) {
-  const { kind, sign, weight, value } = first;
-  return !rest.length && kind === "text" && sign > 0 && weight === 1 && !hasSyntax(value);
-}
-
 function readTerms(text) {
   if (!text.trim()) return [];
-  return (hasSyntax(text) ? parse(text) : null) ?? [makeTerm("text", text)];
+  return (hasSyntax(text) ? parse(text) : null) ?? [makeTerm(isGrouped(text) ? "query" : "text", text)];
 }
 
 function readFilters(text) {

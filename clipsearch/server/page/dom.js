@@ -94,6 +94,15 @@ export function iconButton(shape, name, onclick, props = {}) {
   return h("button", all, icon(shape));
 }
 
+/**
+ * Make the options of a `select`.
+ * @param {[string, string][]} options values and what they are called
+ * @param {string} chosen
+ */
+export function choices(options, chosen) {
+  return options.map(([value, label]) => h("option", { value, selected: value === chosen }, label));
+}
+
 function setProp(element, name, value) {
   if (value === null || value === undefined || value === false) return;
   if (name.startsWith("on")) element.addEventListener(name.slice(2), value);

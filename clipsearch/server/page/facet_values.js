@@ -1,7 +1,8 @@
 /** The values of filters, to be checked, with how many items have them. */
 
-import { h, iconButton } from "./dom.js";
+import { choices, h, iconButton } from "./dom.js";
 import { formatDate, t } from "./i18n.js";
+import { allows, orderOf } from "./searching.js";
 
 /**
  * @typedef {{value: string, count: number}} Counted
@@ -56,16 +57,26 @@ export function folderValues(ctx, folders) {
 }
 
 /**
- * Make the options of a ranked search; null where there is none.
+ * Make the options of an answer, and the choice of stars.
  * @param {object} ctx
  */
 export function optionValues({ store, actions }) {
-  const { options, terms } = store.get();
-  if (!terms.length) return null;
-  const option = (name, label) => h("label", { class: "facet" },
-    h("input", { type: "checkbox", checked: options[name] ?? false, "data-key": name, onchange: ({ target }) => actions.option({ [name]: target.checked }) }),
-    h("span", { class: "facet-name" }, label));
-  return h("div", { class: "group" }, option("likely", t("likely")), option("collapse", t("collapse")));
+  const state = store.get();
+  const { options, terms, filters, show } = state;
+  const isSorted = terms.length > 0 && orderOf(state) !== "relevance"; // which leaves out what is not likely
+  const option = (name) => {
+    const isImplied = name === "likely" && isSorted;
+    const disabled = isImplied || !allows(state, name);
+    const onchange = ({ target }) => actions.option({ [name]: target.checked });
+    return h("label", { class: "facet" },
+      h("input", { type: "checkbox", checked: isImplied || (!disabled && options[name]), disabled, "data-key": name, onchange }),
+      h("span", { class: "facet-name" }, t(name)));
+  };
+  const stars = [1, 2, 3, 4, 5].map((n) => [n, t("stars", { n })]);
+  const onchange = ({ target }) => actions.filter({ min_rating: Number(target.value) || null });
+  const names = terms.length ? ["likely", "collapse", "diverse", "days"] : ["days"];
+  return h("div", { class: "group" }, show === "photos" && names.map(option),
+    h("select", { class: "button", "aria-label": t("rating"), "data-key": "stars", onchange }, choices([["", t("anyRating")], ...stars], filters.min_rating)));
 }
 
 function checkbox({ store, actions }, filter, { value, count }, label, { depth = 0, title = label } = {}) {

@@ -2,9 +2,10 @@
 
 import { toAddress } from "./address.js";
 import { h } from "./dom.js";
-import { t } from "./i18n.js";
-import { GAP, guessHeight, layOut, ratioOf, targetHeight } from "./layout.js";
+import { formatDate, t } from "./i18n.js";
+import { GAP, guessHeight, HEAD, layOutBlock, targetHeight } from "./layout.js";
 import { BLOCK } from "./results.js";
+import { allows } from "./searching.js";
 import { createTile, showContent } from "./tile.js";
 
 /** How many screens are filled above and below what is seen. */
@@ -26,6 +27,7 @@ export class Grid {
     this.element = h("div", {
       class: "grid", role: "grid", "aria-label": t("results"), "aria-multiselectable": "true", "aria-rowcount": -1,
     });
+    this._dayOf = store.get().options.days && allows(store.get(), "days") ? (item) => item.taken_at?.slice(0, 10) ?? "" : null;
     this._rows = new Map();
     this._blocks = [];
     this._loading = new Set();
@@ -76,7 +78,7 @@ export class Grid {
 
   /** @returns {HTMLElement[]} the cells that are in the document */
   tiles() {
-    return [...this._rows.values()].flatMap((row) => [...row.children]);
+    return [...this._rows.values()].flatMap((row) => [...row.querySelectorAll(".tile")]);
   }
 
   /** @param {number} position @returns {HTMLElement | undefined} */
@@ -89,8 +91,9 @@ export class Grid {
    * @param {number} position
    */
   async focus(position) {
-    const wanted = Math.max(0, Math.min(this.results.total - 1, position));
+    let wanted = Math.max(0, Math.min(this.results.total - 1, position));
     await this.results.load(Math.floor(wanted / BLOCK));
+    wanted = Math.min(this.results.total - 1, wanted); // the end may be known only now
     if (!this.results.at(wanted)) return;
     this.results.active = wanted;
     this.scrollTo(wanted);
@@ -104,7 +107,8 @@ export class Grid {
     if (!row) return;
     if (!row.first) return scrollTo(0, 0);
     const top = this._top() + this._blocks[row.block].top + row.top;
-    const header = document.querySelector(".header").offsetHeight + GAP;
+    const above = row.day === undefined ? 0 : HEAD;
+    const header = document.querySelector(".header").offsetHeight + GAP + above;
     const below = top + row.height - (scrollY + innerHeight - 72);
     if (top < scrollY + header) scrollTo(0, top - header);
     else if (below > 0) scrollBy(0, below);
@@ -178,9 +182,10 @@ export class Grid {
     const items = this.results.block(index);
     const known = this._blocks[index];
     if (!items) return { rows: null, height: guessHeight(this.results.sizeOf(index), this._width) };
-    if (known?.rows && known.isEnd === isEnd) return known;
+    const before = this._dayOf && index ? this.results.at(index * BLOCK - 1) : undefined;
+    if (known?.rows && known.isEnd === isEnd && known.before === before) return known;
     for (const [key, row] of this._rows) if (key.startsWith(`${index}.`)) (row.remove(), this._rows.delete(key));
-    return { ...layOut(items.map(ratioOf), this._width, isEnd), isEnd };
+    return { ...layOutBlock(items, this._width, isEnd, this._dayOf, before), isEnd, before };
   }
 
   /** The row at the top of the screen, and how far below the top it is. */
@@ -272,7 +277,7 @@ export class Grid {
       return createTile(item, { ...place, isSelected: state.selection.has(item.id) });
     });
     const style = { top: `${block.top + row.top}px`, height: `${row.height}px` };
-    const element = h("div", { class: "grid-row", role: "row", style, "data-key": key }, tiles);
+    const element = h("div", { class: "grid-row", role: "row", style, "data-key": key }, row.day !== undefined && dayHeading(row.day), tiles);
     this._rows.set(key, element);
     this._insert(element, key);
   }
@@ -303,6 +308,10 @@ export class Grid {
       if (tile.tabIndex !== wanted) tile.tabIndex = wanted;
     }
   }
+}
+
+function dayHeading(day) {
+  return h("div", { class: "day", role: "rowheader" }, h("h2", {}, day ? formatDate(day, { dateStyle: "full" }) : t("noDay")));
 }
 
 function middles(widths) {

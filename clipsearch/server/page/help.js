@@ -26,7 +26,9 @@ export function openHelp() {
     h("dl", { class: "key-list" }, rows),
     h("h3", {}, t("queryTitle")),
     h("p", {}, t("queryHelp")),
-    h("p", {}, h("code", {}, t("queryExample"))));
+    h("p", {}, h("code", {}, t("queryExample"))),
+    h("p", {}, t("operators")),
+    h("p", {}, h("code", {}, "(dog or cat) and not tag:beach")));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
   dialog.showModal();

@@ -2,6 +2,9 @@
 
 export const GAP = 4;
 
+/** Room above the first row of a day. */
+export const HEAD = 44;
+
 /** Wider or narrower pictures are cut to these, so that a panorama does not take rows for itself. */
 const NARROWEST = 0.5;
 const WIDEST = 2.8;
@@ -14,6 +17,7 @@ const USUAL = 1.4;
  * @property {number[]} widths of its items, in pixels
  * @property {number} top within the block
  * @property {number} height
+ * @property {string} [day] that begins with this row; its heading stands above
  */
 
 /**
@@ -34,13 +38,40 @@ export function targetHeight(width) {
 }
 
 /**
+ * Lay out the items of a block.
+ * @param {object[]} items
+ * @param {number} width pixels of a row
+ * @param {boolean} isEnd whether nothing follows
+ * @param {((item: object) => string) | null} dayOf where each day begins with a heading
+ * @param {object} [before] the item before the block, if it is known
+ * @returns {{rows: Row[], height: number}}
+ */
+export function layOutBlock(items, width, isEnd, dayOf, before) {
+  if (!dayOf) return layOut(items.map(ratioOf), width, isEnd);
+  const rows = [];
+  let top = 0;
+  for (let start = 0; start < items.length; ) {
+    const day = dayOf(items[start]);
+    const next = items.findIndex((item, index) => index > start && dayOf(item) !== day);
+    const end = next < 0 ? items.length : next;
+    const part = layOut(items.slice(start, end).map(ratioOf), width, isEnd || next > 0);
+    const isNew = start > 0 || !before || dayOf(before) !== day;
+    if (isNew) (part.rows[0].day = day), (top += HEAD);
+    rows.push(...part.rows.map((row) => ({ ...row, start: start + row.start, top: top + row.top })));
+    top += part.height;
+    start = end;
+  }
+  return { rows, height: top };
+}
+
+/**
  * Share items out to rows of about one height.
  * @param {number[]} ratios
  * @param {number} width pixels of a row
  * @param {boolean} isEnd whether nothing follows; the last row need not be full then
  * @returns {{rows: Row[], height: number}}
  */
-export function layOut(ratios, width, isEnd) {
+function layOut(ratios, width, isEnd) {
   const target = targetHeight(width);
   const rows = [];
   let top = 0;
@@ -48,7 +79,7 @@ export function layOut(ratios, width, isEnd) {
     const shown = ratios.slice(start, end);
     const sum = shown.reduce((total, ratio) => total + ratio, 0);
     const free = width - GAP * (shown.length - 1);
-    const isShort = isEnd && end === ratios.length && free / sum > target * 1.3;
+    const isShort = end === ratios.length && free / sum > target * 1.3;
     const height = Math.round(isShort ? target : free / sum);
     rows.push({ start, widths: widthsOf(shown, isShort ? height * sum : free, sum), top, height });
     top += height + GAP;

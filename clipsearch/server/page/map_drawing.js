@@ -13,12 +13,13 @@ const SCALE_WIDTH = 100;
 
 /**
  * Make a path of land in the world from (0, 0) to (1, 1).
- * @param {{scale: number, rings: number[][]}} land see tools/land_outline.py
+ * @param {{scale: number, rings: string}} land see tools/land_outline.py
  * @returns {Path2D}
  */
 export function makeLand({ scale, rings }) {
   const path = new Path2D();
-  for (const steps of rings) {
+  for (const ring of rings.split(" ")) {
+    const steps = readNumbers(ring);
     let [longitude, latitude] = [0, 0];
     for (let at = 0; at < steps.length; at += 2) {
       longitude += steps[at];
@@ -30,6 +31,21 @@ export function makeLand({ scale, rings }) {
     path.closePath();
   }
   return path;
+}
+
+/** Read the numbers of an encoded polyline: five bits a letter, the lowest first, of which the very first is the sign. */
+function readNumbers(text) {
+  const numbers = [];
+  let [bits, shift] = [0, 0];
+  for (const letter of text) {
+    const code = letter.charCodeAt(0) - 63;
+    bits |= (code & 31) << shift;
+    shift += 5;
+    if (code >= 32) continue;
+    numbers.push(bits & 1 ? ~(bits >> 1) : bits >> 1);
+    bits = shift = 0;
+  }
+  return numbers;
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { language, t } from "./i18n.js";
+import { orderOf } from "./searching.js";
 
 /** @param {import("./results.js").Results} results @param {object} actions */
 export function notices(results, actions) {
@@ -18,12 +19,15 @@ export function notices(results, actions) {
 /** @param {object} ctx */
 export function nothingFound({ api, store, actions }) {
   const { terms, filters, options } = store.get();
+  const isSorted = terms.length > 0 && orderOf({ terms, options }) !== "relevance";
   const isFiltered = Object.keys(filters).length > 0 || options.likely;
   if (!terms.length && !isFiltered) {
     return emptyLibrary(api, actions.refresh);
   }
   const clear = isFiltered && h("button", { type: "button", class: "button", onclick: actions.clearFilters }, t("clearFilters"));
-  return panel("search", t("countNone"), h("p", {}, t(isFiltered ? "nothingFiltered" : "nothingMatches")), clear);
+  const best = isSorted && h("button", { type: "button", class: "button primary", onclick: () => actions.option({ sort: "" }) }, t("sort_relevance"));
+  const why = isSorted ? "noConfidentMatch" : isFiltered ? "nothingFiltered" : "nothingMatches";
+  return panel("search", t("countNone"), h("p", {}, t(why)), best, clear);
 }
 
 /**

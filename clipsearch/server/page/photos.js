@@ -2,11 +2,12 @@
 
 import { isAbort } from "./api.js";
 import { createActiveFilters } from "./active_filters.js";
-import { fill, h, icon } from "./dom.js";
+import { choices, fill, h, icon } from "./dom.js";
 import { Grid } from "./grid.js";
 import { useGrid } from "./grid_input.js";
 import { t } from "./i18n.js";
 import { nothingFound, notices, problemPanel } from "./notices.js";
+import { orderOf, SORTS } from "./searching.js";
 import { termAt } from "./terms.js";
 
 /** @param {object} ctx */
@@ -22,6 +23,7 @@ class Photos {
     this._build();
     this._unsubscribe = ctx.store.subscribe((state, before) => this._update(state, before));
     const { results } = ctx.store.get();
+    this._showSort();
     if (results) this._show(results);
   }
 
@@ -33,18 +35,28 @@ class Photos {
 
   _build() {
     this._count = h("p", { class: "count" });
+    this._sort = h("select", { class: "button sort", "aria-label": t("sort"), onchange: ({ target }) => this._ctx.actions.option({ sort: target.value }) });
     this._active = createActiveFilters(this._ctx);
     this._notes = h("div", { class: "notes" });
     this._holder = h("div", { class: "grid-holder" });
     const filters = h("button", { type: "button", class: "button filter-button", popovertarget: "filters" }, icon("filter"), t("filters"));
     this.element = h("section", { class: "photos", "aria-label": t("photos") },
       h("h1", { class: "visually-hidden" }, t("photos")),
-      h("div", { class: "toolbar" }, this._count, this._active.element, filters), this._notes, this._holder);
+      h("div", { class: "toolbar" }, this._count, this._sort, this._active.element, filters), this._notes, this._holder);
+  }
+
+  /** The order that is usual for a search, or without one, comes first; choosing it ends any other. */
+  _showSort() {
+    const state = this._ctx.store.get();
+    const usual = orderOf({ ...state, options: {} });
+    const others = SORTS.filter((sort) => sort !== usual);
+    fill(this._sort, choices([["", t(`sort_${usual}`)], ...others.map((sort) => [sort, t(`sort_${sort}`)])], state.options.sort || ""));
   }
 
   _update(state, before) {
     const { results, facets, selection, view, isBusy } = state;
-    if (isBusy !== before.isBusy) fill(this._count, isBusy ? t("busyWait") : this._shown && countText(this._shown));
+    if (isBusy !== before.isBusy) isBusy ? fill(this._count, t("busyWait")) : this._showCount();
+    if (state.terms !== before.terms || state.options !== before.options) this._showSort();
     if (results !== before.results && results) this._show(results);
     if (facets !== before.facets && this._shown) this._expect(this._shown);
     if (selection !== before.selection) this._grid?.markSelected(selection);
@@ -80,6 +92,7 @@ class Photos {
   _showGrid(results, hadFocus) {
     const grid = new Grid(this._ctx, results, (error) => this._onFault(error));
     this._grid = grid;
+    this._unfollow = results.subscribe(() => this._showCount());
     useGrid(this._ctx, grid);
     fill(this._holder, grid.element);
     grid.drawNow();
@@ -110,23 +123,30 @@ class Photos {
 
   _clear() {
     this._grid?.destroy();
+    this._unfollow?.();
     this._grid = null;
     this._holder.classList.remove("is-waiting");
     fill(this._holder);
   }
 
-  /** A ranked search finds as many items as the filters allow, unless weak hits or copies are left out. */
+  /** A ranked search finds as many items as the filters allow, unless it leaves some out or has filters in its words. */
   _expect(results) {
-    const { facets, filters, options } = this._ctx.store.get();
-    const isAll = facets?.filters === filters && !options.likely && !options.collapse;
-    if (results.isRanked && isAll) results.expect(facets.total);
-    fill(this._count, results.total > 0 && countText(results)); // else it stands below, large
+    const { facets, filters } = this._ctx.store.get();
+    if (results.isWhole && !results.understood && facets?.filters === filters) results.expect(facets.total);
+    this._showCount();
+  }
+
+  /** Say how many there are; that there are none stands below, large. The order is seen beside it. */
+  _showCount() {
+    const shown = this._shown;
+    fill(this._count, shown?.total > 0 && [countText(shown), h("span", { class: "visually-hidden" }, `, ${t(`sort_${shown.sort}`)}`)]);
   }
 }
 
 function countText(results) {
-  if (!results.total) return t("countNone");
-  const values = { n: results.total };
-  if (!results.isRanked) return t("countNewest", values);
-  return t(results.isCounted || results.isExpected ? "countBest" : "countMany", values);
+  const { total, isCounted, isExpected, isLikely } = results;
+  if (!total) return t("countNone");
+  const isExact = isCounted || isExpected;
+  const count = t(isLikely ? "likelyCount" : "itemCount", { n: isExact ? total : results.loaded().length });
+  return isExact ? count : t("andMore", { count });
 }

@@ -17,10 +17,11 @@ const MOST = 100_000 + BLOCK;
 export class Results {
   /**
    * @param {(offset: number, count: number, signal: AbortSignal) => Promise<Block>} load
-   * @param {boolean} isRanked best first, rather than newest first
+   * @param {{sort: string, isRanked?: boolean, isLikely?: boolean, isWhole?: boolean}} about sort: what they are sorted by;
+   *   isRanked: of a search; isLikely: without weak hits; isWhole: with all that the filters allow
    */
-  constructor(load, isRanked) {
-    this.isRanked = isRanked;
+  constructor(load, about) {
+    Object.assign(this, about);
     /** How many hits there are, as far as that is known. */
     this.total = 0;
     this.confident = true;

@@ -5,7 +5,7 @@ import { fill, h, icon, iconButton } from "./dom.js";
 import { language, t } from "./i18n.js";
 import { detailOf } from "./notices.js";
 import { acceptPictures } from "./picture_input.js";
-import { hasSyntax, makeTerm, parse } from "./terms.js";
+import { hasSyntax, isPlain, makeTerm, parse } from "./terms.js";
 
 /** How long one must pause in typing until the words are searched for. */
 const PAUSE = 350;
@@ -123,22 +123,22 @@ class SearchBox {
     this._isOwn = false;
   }
 
-  _submit() {
+  async _submit() {
     clearTimeout(this._timer);
     const text = this._input.value.trim();
-    const added = hasSyntax(text) ? parse(text) : text ? [makeTerm("text", text)] : [];
-    if (added === null) return this._explain(text);
+    const added = hasSyntax(text) ? (parse(text) ?? (await this._ask(text))) : text ? [makeTerm("text", text)] : [];
+    if (!added) return;
     const chips = this._chipTerms();
     if (added.length || !chips.length) this._ctx.actions.search([...chips, ...added], { replace: this._isTyping });
     this._isTyping = false;
     if (matchMedia("(hover: none)").matches) this._input.blur(); // the keyboard of a phone covers the hits
   }
 
-  /** Let the server say what is wrong with a query. */
-  async _explain(text) {
+  /** Let the server read a query with operators, which may be plain words, or say what is wrong with it. */
+  async _ask(text) {
     try {
-      await this._ctx.api.post("/v1/search", { query: this._input.value, k: 1 });
-      this._ctx.actions.search([makeTerm("text", text)]);
+      const { query } = await this._ctx.api.post("/v1/search", { query: this._input.value, k: 1 });
+      return parse(query) ?? [makeTerm("query", text)];
     } catch (problem) {
       this._showFault(problem);
     }
@@ -149,8 +149,4 @@ class SearchBox {
     if (file) this._ctx.actions.searchPicture(file);
     this._file.value = "";
   }
-}
-
-function isPlain([first, ...rest]) {
-  return !rest.length && first?.kind === "text" && first.sign > 0 && first.weight === 1;
 }

@@ -1,10 +1,26 @@
 /** Which request answers a search, and what of its answer the page needs. */
 
 import { Results } from "./results.js";
-import { write } from "./terms.js";
+import { isPlain, write } from "./terms.js";
 
 /** Hits below it are left out when only likely ones are wanted. */
 const LIKELY = 0.5;
+
+/** Options that are on or off, and what can be sorted by beside relevance. */
+export const OPTIONS = ["likely", "collapse", "plain", "diverse", "days"];
+export const SORTS = ["taken", "name", "size", "rating"];
+const NEEDED = { diverse: "relevance", days: "taken" };
+
+/** @param {{terms: object[], options: object}} state @returns {string} what it is sorted by */
+export function orderOf({ terms, options }) {
+  return options.sort || (terms.length ? "relevance" : "taken");
+}
+
+/** @param {object} state @param {string} option @returns {boolean} whether the order of the state allows an option */
+export function allows(state, option) {
+  const order = orderOf(state);
+  return (NEEDED[option] ?? order) === order;
+}
 
 /**
  * Make the results of a state of the page; nothing is loaded yet.
@@ -15,9 +31,15 @@ const LIKELY = 0.5;
 export function createResults(api, state, picture) {
   const { terms, options } = state;
   const filters = toFilters(state.filters);
-  if (!terms.length) return new Results(find(api, filters), false);
-  const common = { filters, collapse: options.collapse || false, min_confidence: options.likely ? LIKELY : null };
-  return new Results(rank(api, terms, common, picture, !options.plain), true);
+  const sort = orderOf(state);
+  if (!terms.length) return new Results(find(api, filters, sort), { sort });
+  const common = {
+    filters, sort, diverse: Boolean(options.diverse) && allows(state, "diverse"),
+    collapse: Boolean(options.collapse), min_confidence: options.likely ? LIKELY : null,
+  };
+  const isLikely = options.likely || sort !== "relevance";
+  const about = { sort, isRanked: true, isLikely, isWhole: !isLikely && !options.collapse && terms.every(({ kind }) => kind !== "query") };
+  return new Results(rank(api, terms, common, picture, !options.plain), about);
 }
 
 /**
@@ -37,9 +59,9 @@ export function isGiven(value) {
   return Array.isArray(value) ? value.length > 0 : value !== null && value !== undefined && value !== "";
 }
 
-function find(api, filters) {
+function find(api, filters, sort) {
   return async (offset, limit, signal) => {
-    const { items, total, warnings } = await api.post("/v1/find", { filters, limit, offset }, { signal });
+    const { items, total, warnings } = await api.post("/v1/find", { filters, sort, limit, offset }, { signal });
     return { items, total, warnings, hasMore: offset + items.length < total };
   };
 }
@@ -57,9 +79,7 @@ function rank(api, terms, common, picture, understand) {
 
 /** Plain words are searched for as words too, which composed queries are not. */
 function toQuery(terms, understand) {
-  const [first] = terms;
-  const isPlain = terms.length === 1 && first.kind === "text" && first.sign > 0 && first.weight === 1;
-  return isPlain ? { text: first.value, understand } : { query: write(terms) };
+  return isPlain(terms) && terms[0].kind === "text" ? { text: terms[0].value, understand } : { query: write(terms) };
 }
 
 function toForm(picture, terms, options) {

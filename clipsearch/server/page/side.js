@@ -10,7 +10,7 @@ const NARROW = "(max-width: 899px)";
 const FEW = 6;
 /** Views that show other things than what the filters allow. */
 const UNFILTERED = ["compare", "jobs", "collections"];
-const SHOWN = ["facets", "options", "terms"];
+const SHOWN = ["facets", "options", "terms", "show"];
 
 /** @param {object} ctx */
 export function createSide(ctx) {

@@ -4,7 +4,7 @@
  * @typedef {object} State
  * @property {import("./terms.js").Term[]} terms what is searched for; empty for all items, the newest first
  * @property {Record<string, any>} filters those of the HTTP API, and `months`: a list of `2024-06` or `2024`
- * @property {{likely?: boolean, collapse?: boolean, plain?: boolean}} options likely: only hits of some confidence; collapse: copies once; plain: nothing is lifted out of the words
+ * @property {{likely?: boolean, collapse?: boolean, plain?: boolean, diverse?: boolean, days?: boolean, sort?: string}} options likely: only hits of some confidence; collapse: copies once; plain: nothing is lifted out of the words; diverse: unlike hits first; days: below headings; sort: another order than the usual one
  * @property {string} show which view is open: "photos", "timeline", "map", "collections", "compare" or "jobs"
  * @property {number | null} view the id of the item in the full view
  * @property {import("./results.js").Results | null} results the hits of the search, loaded block by block

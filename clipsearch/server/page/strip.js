@@ -3,11 +3,21 @@
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
 
+const ATTEMPTS = 4;
+const RETRY_AFTER = 1500;
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
 /** @param {(item: object, part: object) => void} onPick is called for the part that is to be shown */
 export function createStrip(onPick) {
   const element = h("div", { class: "strip", role: "toolbar", hidden: true });
+  let last = Promise.resolve();
+  // One after the other, once they are near: the server decodes few at a time, and refuses others.
+  const near = new IntersectionObserver((entries) => {
+    for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+      near.unobserve(target);
+      last = last.then(() => load(target));
+    }
+  }, { root: element, rootMargin: "0px 400px" });
   element.addEventListener("keydown", (event) => {
     const buttons = [...element.children];
     const at = buttons.indexOf(event.target);
@@ -20,6 +30,7 @@ export function createStrip(onPick) {
 
   function show(item) {
     const parts = item.parts ?? [];
+    near.disconnect();
     element.hidden = parts.length < 2;
     element.setAttribute("aria-label", t(item.media === "film" ? "frames" : "pagesOf"));
     fill(element, element.hidden ? null : parts.map((part) => button(item, part)));
@@ -31,7 +42,8 @@ export function createStrip(onPick) {
       choose(part.index);
       onPick(item, part);
     };
-    const image = h("img", { alt: "", loading: "lazy", src: `${pictureOf(item, "thumbnail", part.index)}&size=128` });
+    const image = h("img", { alt: "", "data-src": `${pictureOf(item, "thumbnail", part.index)}&size=128` });
+    near.observe(image);
     return h("button", { type: "button", class: "strip-part", "data-part": part.index, onclick: pick }, image, h("span", {}, part.text));
   }
 
@@ -45,6 +57,15 @@ export function createStrip(onPick) {
   }
 
   return { element, show };
+}
+
+/** Load a picture, unless it is no longer shown; a busy server gets more tries. */
+async function load(image) {
+  for (let attempt = 0; attempt < ATTEMPTS && image.isConnected; attempt += 1) {
+    image.src = image.dataset.src;
+    if (await image.decode().then(() => true, () => false)) return;
+    await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER));
+  }
 }
 
 export function pictureOf({ id, content_hash: hash }, what, part) {

@@ -2,8 +2,8 @@
 
 /**
  * @typedef {object} Term
- * @property {"text" | "id" | "image"} kind
- * @property {string | number} value the words, the id of an item, the URL of a picture, or UPLOAD
+ * @property {"text" | "id" | "image" | "query"} kind
+ * @property {string | number} value the words, the id of an item, the URL of a picture, UPLOAD, or a query with operators
  * @property {1 | -1} sign
  * @property {number} weight above 0
  */
@@ -12,11 +12,17 @@ const SIGN = /([+-])(?=\s|$)/y;
 const WEIGHT = /(\d+(?:\.\d*)?|\.\d+):/y;
 const KIND = /(text|image|id):/y;
 const QUOTED = /"((?:[^"\\]|\\.)*)"/sy;
+const QUOTED_ALL = /"(?:[^"\\]|\\.)*"/gs;
 const WORDS = /[^\s"]+(?:\s+(?![+-](?:\s|$))[^\s"]+)*/y;
 const SPACE = /\s*/y;
 
 const SYNTAX = /(^|\s)[+-](\s|$)|"|^\s*(\d*\.?\d+:(?!\d)|(text|image|id):)/;
 const AMBIGUOUS = /^\s*((\d+(\.\d*)?|\.\d+):|(text|image|id):|\.{0,2}[/\\]|~[/\\]|[a-z]:[/\\]|[a-z]+:\/\/)|^\S+\.\w+$/i;
+
+/** What a query with operators has outside quotes: a word that may be one and what it may stand beside, or a filter with a sign. */
+const OPERATOR = /(?<![^\s()"])(and|or|not)(?![^\s()"])/i;
+const MARK = /[("]|[a-z]:\S/;
+const FILTER = /(^|\s)(?!text:|image:|id:|https?:)[a-z-]+:\S/;
 
 const URL_OF_PICTURE = /^https?:\/\/\S+$/i;
 
@@ -36,19 +42,37 @@ export function makeTerm(kind, value, sign = 1, weight = 1) {
 }
 
 /**
- * Tell whether words are of the query language rather than plain.
+ * Tell whether words may be of the query language rather than plain.
  * @param {string} text
  */
 export function hasSyntax(text) {
-  return SYNTAX.test(text);
+  return SYNTAX.test(text) || isGrouped(text);
+}
+
+/**
+ * Tell whether a text may have operators: whether it has, the server knows.
+ * @param {string} text
+ */
+export function isGrouped(text) {
+  const bare = text.replace(QUOTED_ALL, '"');
+  return OPERATOR.test(bare) ? MARK.test(bare) : /(^|\s)[+-]\s/.test(bare) && FILTER.test(bare);
+}
+
+/**
+ * Tell whether a search is shown as the text that it is, rather than as chips.
+ * @param {Term[]} terms
+ */
+export function isPlain([first, ...rest]) {
+  return !rest.length && ["text", "query"].includes(first?.kind) && first.sign > 0 && first.weight === 1;
 }
 
 /**
  * Read a query.
  * @param {string} text
- * @returns {Term[] | null} null where it is not a query; the server says what is wrong with it
+ * @returns {Term[] | null} null where it is not such a query; the server says what is wrong with it, or knows its operators
  */
 export function parse(text) {
+  if (isGrouped(text)) return null;
   const terms = [];
   let at = skip(text, 0);
   while (at < text.length) {
@@ -70,6 +94,7 @@ export function parse(text) {
  * @returns {string}
  */
 export function write(terms) {
+  if (isPlain(terms) && terms[0].kind === "query") return terms[0].value;
   return terms.map(writeSigned).join(" ");
 }
 
@@ -98,6 +123,7 @@ function writeSign(term, index) {
 function writeTerm({ kind, value, weight }) {
   const size = weight === 1 ? "" : `${weight}:`;
   if (kind === "id") return `${size}id:${value}`;
+  if (kind === "query") return `${size}(${value})`;
   const quoted = `"${value.replace(/[\\"]/g, "\\$&")}"`;
   if (kind === "image") return `${size}image:${value === UPLOAD ? value : quoted}`;
   // A weight would else be read from within the quotes.

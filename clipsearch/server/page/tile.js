@@ -4,6 +4,8 @@ import { h, icon } from "./dom.js";
 import { language, t } from "./i18n.js";
 
 const SIZES = [256, 512, 1024];
+/** A busy server is asked again; after that the name stands for a picture. */
+const TRIES = 3;
 const RETRY_AFTER = 2500;
 /** Characters of a text in its tile. */
 const CARD = 400;
@@ -91,7 +93,13 @@ function labelOf(item, name) {
 function picture(item, name, side) {
   const image = h("img", { class: "tile-picture", alt: name, decoding: "async", draggable: "false", "data-src": thumbnailOf(item, side) });
   image.addEventListener("load", () => image.classList.add("is-loaded"));
-  image.addEventListener("error", () => retry(image, name), { once: true });
+  let tries = TRIES;
+  image.addEventListener("error", () => {
+    tries -= 1;
+    const { src } = image;
+    if (tries) setTimeout(() => (image.src = src), RETRY_AFTER);
+    else image.replaceWith(h("span", { class: "tile-missing" }, icon("picture"), name));
+  });
   return image;
 }
 
@@ -111,16 +119,6 @@ async function fillWords(words) {
   words.removeAttribute("data-src");
   const response = await fetch(`${src}&length=${CARD}`).catch(() => null);
   if (response?.ok) words.textContent = (await response.text()).trim();
-}
-
-/** A busy server gets a second try; after that the name stands for the picture. */
-function retry(image, name) {
-  setTimeout(() => {
-    image.addEventListener("error", () => image.replaceWith(h("span", { class: "tile-missing" }, icon("picture"), name)), { once: true });
-    const { src } = image;
-    image.src = "";
-    image.src = src;
-  }, RETRY_AFTER);
 }
 
 function card(item) {

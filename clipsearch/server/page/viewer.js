@@ -167,13 +167,14 @@ class Viewer {
     image.style.setProperty("--natural", `${item.width || LARGEST}px`);
     fill(this._content, image);
     this._zoom.show(image);
+    if (item.media) await image.decode().catch(() => null); // the server decodes few frames at a time
     image.src = (await loadable(isOdd(item) && !item.media ? [reduced] : [whole, reduced])) ?? image.src;
     if (this._isShown(item.id)) [1, -1].forEach((by) => this._preload(by));
   }
 
   _preload(by) {
     const item = this._ctx.store.get().results?.at(this._position + by);
-    if (this._position >= 0 && item?.thumbnail && !isOdd(item)) new Image().src = imageOf(item);
+    if (this._position >= 0 && item?.thumbnail && !item.media && !isOdd(item)) new Image().src = imageOf(item);
   }
 
   async _move(by) {
