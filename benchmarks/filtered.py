@@ -13,9 +13,10 @@ Ways to set a score against what is unrelated:
 
     library  scores and number of the whole library; what clipsearch did before
     number   scores of the whole library, number of the rows that pass; what clipsearch did next
-    tries    as number, but chance has CROWDED tries at each row, up to PLAIN_ROWS; what clipsearch does
+    twice    as number, but each row counts twice, up to PLAIN_ROWS
+    4 times  so many times; what clipsearch does
+    8 times  so many times
     passing  scores and number of the rows that pass, where these are 32 and more
-    between  as passing, drawn towards the scores of the library: n to 200
 
 The way was chosen on half 0; the table is of half 1, whose photographs are others. `heavier` are how many times as many
 pictures score so high for the things that are not there as a normal distribution has.
@@ -38,13 +39,22 @@ from clipsearch.encoders.builtin.encoder import REDUCING_GAP, VARIANTS
 from clipsearch.encoders.builtin.projection import Projection
 from clipsearch.encoders.builtin.towers import PictureTower, TextTower
 from clipsearch.encoders.preprocessing import Squash
-from clipsearch.ranking import CONFIDENT, MIN_SAMPLE, NullModel, confidence, counted_rows, counted_tries, lower_spread
+from clipsearch.ranking import (
+    CONFIDENT,
+    MIN_SAMPLE,
+    PLAIN_ROWS,
+    NullModel,
+    confidence,
+    counted_rows,
+    counted_tries,
+    lower_spread,
+)
 from indexer.calibration import generic_queries
 
 SIZES, SETS, CAPTIONS = (20, 100, 1000), 6, 400
-WAYS = ("library", "number", "tries", "passing", "between")
+TIMES = {"twice": 2, "4 times": 4, "8 times": 8}
+WAYS = ("library", "number", *TIMES, "passing")
 TOPICS = ("dog", "child", "snow", "ball", "grass", "street")
-PULL = 200
 
 
 def parts_of(paths):
@@ -108,10 +118,10 @@ class Library:
 
     def null(self, scores, rows, way):
         centre, count = float(np.median(scores)), len(rows) if way != "library" else len(scores)
-        count = counted_tries(count) if way == "tries" else counted_rows(count)
-        if way in ("passing", "between") and len(rows) >= MIN_SAMPLE:
-            share = 1.0 if way == "passing" else len(rows) / (len(rows) + PULL)
-            centre += share * (float(np.median(scores[rows])) - centre)
+        count = max(counted_rows(count), min(TIMES.get(way, 1) * count, PLAIN_ROWS))
+        assert way != "4 times" or count == counted_tries(len(rows))
+        if way == "passing" and len(rows) >= MIN_SAMPLE:
+            centre = float(np.median(scores[rows]))
         return NullModel(centre, self.spread, count, len(scores))
 
     def heavier(self, deviates):

@@ -214,7 +214,7 @@ def caption_hits(gallery, half, depth=DEPTH):
 
 
 def measure_filtered_texts(words, curve):
-    """Yield rows of the first 5 of 100 texts that pass random filters. words: with all texts ranked, see caption_hits."""
+    """Yield rows of the first 5 of 100 texts that random filters leave. words: hits of each query, of all texts."""
     rng, sets = np.random.default_rng(100), []
     for each in words:
         first = np.concatenate([np.sort(rng.choice(len(each.right), 100, replace=False))[:5] for _ in range(10)])

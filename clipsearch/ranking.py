@@ -42,8 +42,7 @@ MIN_ROWS = 100
 """The fewest rows that an E-value counts: a modality with few rows does not stand out only because it is small."""
 
 CROWDED, PLAIN_ROWS = 4, 1000
-"""So many times as many unrelated rows as a normal distribution has score moderately high, where the best of few rows
-does; beyond so many rows, its own number is right (benchmarks/filtered.py)."""
+"""How many tries each of few rows is worth, and up to how many tries in all (benchmarks/filtered.py compares)."""
 
 TAIL_SHARE = 0.05
 """The share of unrelated scores that a measured tail describes (benchmarks/mixed.py)."""
@@ -130,7 +129,7 @@ def counted_tries(rows: int) -> int:
     """Return how many tries chance has among `rows` rows whose scores count as normal.
 
     The best of few rows is moderately high, and there the scores of unrelated rows have a heavier tail: of what is not
-    there, 2 to 5 times as many pictures lie three spreads above the centre.
+    there, 2 to 4 times as many pictures lie three spreads above the centre.
     """
     return max(counted_rows(rows), min(CROWDED * rows, PLAIN_ROWS))
 
