@@ -131,10 +131,10 @@ def judged_hits(gallery, part, judged):
     yield found
 
 
-def filtered_hits(gallery, judged, leaves, depth):
-    """Yield, for each query by words to report, its first hits in ten random sets, by the library and by the set."""
+def filtered_hits(gallery, part, judged, leaves, depth):
+    """Yield, for each query by words of a part, its first hits in ten random sets, by the library and by the set."""
     rng = np.random.default_rng(leaves)
-    words = [each for each in judged if each["part"] == "report" and "query" in each]
+    words = [each for each in judged if each["part"] == part and "query" in each]
     spread = typical(gallery.generic @ gallery.pictures.T)
     for each, row in zip(words, gallery.embed([each["query"] for each in words]), strict=True):
         scores = gallery.pictures @ row
@@ -153,10 +153,10 @@ def filtered_hits(gallery, judged, leaves, depth):
             yield found
 
 
-def measure_filtered(gallery, judged, curve):
+def measure_filtered(gallery, part, judged, curve):
     """Yield rows of hits that random filters leave."""
     for leaves, depth in ((100, 5), (20, 1)):
-        found = [*filtered_hits(gallery, judged, leaves, depth)]
+        found = [*filtered_hits(gallery, part, judged, leaves, depth)]
         answers = [SimpleNamespace(right=np.concatenate([own.right for _, own, _ in each])) for each in found]
         ways = {
             "before": lambda library, own, best: library.before(),
@@ -318,11 +318,14 @@ def main():
     judged = json.loads((HERE / "judged.json").read_text(encoding="utf-8"))
     tower = TextTower(2)
     known = Photographs(given.folder, VARIANT, tower)
-    found = {}
+    found, filtered = {}, {part: [] for part in PARTS}
     for half, part in enumerate(PARTS):
         gallery = Gallery(known, half, tower)
         words, pictures = judged_hits(gallery, part, judged)
         of_words, of_pictures = caption_hits(gallery, half)
+        for row in measure_filtered(gallery, part, judged, curve_of("text", Modality.IMAGE)):
+            filtered[part].append(row)
+            print(part, row, flush=True)
         found[part] = dict(zip(SHOWN, (words, of_words, pictures, of_pictures), strict=True))
     rows, curves = [], {}
     for (asked, modality), name in SHOWN.items():
@@ -346,10 +349,10 @@ def main():
                 draw([(way, np.concatenate(of), right) for way, of in ways.items()], given.plot)
     all_texts, _ = caption_hits(gallery, half, depth=None)
     by_texts = measure_filtered_texts(all_texts, curve_of("text", Modality.TEXT))
-    for row in (*measure_filtered(gallery, judged, curve_of("text", Modality.IMAGE)), *by_texts):
+    for row in (*filtered["report"], *by_texts):
         rows.append(row)
         print(row, flush=True)
-    write_result("judged", {"curves": curves, "rows": rows})
+    write_result("judged", {"curves": curves, "filtered_to_fit_with": filtered["fit"], "rows": rows})
 
 
 if __name__ == "__main__":
