@@ -11,7 +11,8 @@ should be answered are captions of the gallery whose own photograph comes first.
 
 Given for each way to set a score against the library, `spread` being that of the query alone (`query`) or of queries
 at large (`library`, what clipsearch does): the area under the ROC curve, and what share is refused where 95 % of the
-queries that should be answered are. The last columns are those at the threshold that clipsearch uses.
+queries that should be answered are. The last columns are those at the threshold that clipsearch uses; `before` counts
+each picture once, as it did.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from held_out import Photographs, embed_queries, projection
 
 from clipsearch.encoders.builtin.towers import TextTower
 from clipsearch.linalg import unit_rows
-from clipsearch.ranking import CONFIDENT, confidence, lower_spread, null_model
+from clipsearch.ranking import CONFIDENT, confidence, counted_tries, lower_spread, null_model
 from indexer.calibration import generic_queries
 
 VARIANT = "base"
@@ -73,8 +74,10 @@ class Split:
         self.spread = float(np.median([lower_spread(row) for row in self.scores.pop("generic")]))
 
     def confidences(self, name, way):
-        spread = self.spread if way == "library" else None
-        return np.array([confidence(row.max(), null_model(row, len(row), spread=spread)) for row in self.scores[name]])
+        spread = None if way == "query" else self.spread
+        count = len if way == "before" else lambda row: counted_tries(len(row))
+        nulls = ((row, null_model(row, count(row), spread=spread)) for row in self.scores[name])
+        return np.array([confidence(row.max(), null) for row, null in nulls])
 
 
 def area(right, wrong):
@@ -126,7 +129,7 @@ def main():
     given = parser.parse_args()
     found = list(splits(given.folder))
     rows, curves = [], {}
-    for way in ("query", "library"):
+    for way in ("query", "before", "library"):
         right = np.concatenate([each.confidences("answerable", way) for each in found])
         for name in ("others", "far", "objects", "gibberish"):
             wrong = np.concatenate([each.confidences(name, way) for each in found])

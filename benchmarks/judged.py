@@ -10,7 +10,10 @@ What texts answer is not judged by eye: right are captions of the same photograp
 that name the thing. Half of the photographs are taken out, so that half of the captions ask for what is not there.
 
 ECE is the expected calibration error over ten bins of equal width (Guo et al., ICML 2017), with the 95 % interval of
-2,000 bootstrap samples of the queries. `before` is the chance that nothing unrelated scores as high, `exp(-n Q(z))`.
+2,000 bootstrap samples of the queries. `before` is the chance that nothing unrelated scores as high, `exp(-n Q(z))`. Of
+hits that a filter leaves, `of what passes` counts the rows that pass and compares with the best of these, which
+clipsearch did for a while; `after` counts and compares with the library. Texts that filters leave are those of
+`caption_hits`.
 """
 
 import argparse
@@ -103,8 +106,9 @@ class Hits:
     def before(self):
         return np.exp(-np.exp(np.minimum(-self.log_evalues, 700)))
 
-    def after(self, curve):
-        best = self.log_evalues.max()
+    def after(self, curve, best=None):
+        """Return the confidences. best: the highest log E-value of the library, where a filter left these hits."""
+        best = self.log_evalues.max() if best is None else best
         return np.array([curve.chance(each, best - each, self.words) for each in self.log_evalues])
 
 
@@ -127,14 +131,15 @@ def judged_hits(gallery, part, judged):
     yield found
 
 
-def filtered_hits(gallery, judged, leaves, depth):
-    """Yield, for each query by words to report, its first hits in ten random sets, by the library and by the set."""
+def filtered_hits(gallery, part, judged, leaves, depth):
+    """Yield, for each query by words of a part, its first hits in ten random sets, by the library and by the set."""
     rng = np.random.default_rng(leaves)
-    words = [each for each in judged if each["part"] == "report" and "query" in each]
+    words = [each for each in judged if each["part"] == part and "query" in each]
     spread = typical(gallery.generic @ gallery.pictures.T)
     for each, row in zip(words, gallery.embed([each["query"] for each in words]), strict=True):
         scores = gallery.pictures @ row
         library = null_model(scores, len(scores), spread=spread)
+        best = float(log_evalues(scores, library).max())
         known = np.isin(gallery.names, [*each["right"], *each["partly"], *each["wrong"]])
         right, said, found = np.isin(gallery.names, each["right"]), count_words(each["query"]), []
         for _ in range(10):
@@ -143,19 +148,23 @@ def filtered_hits(gallery, judged, leaves, depth):
             first = first[known[first]]
             if len(first):
                 counts = (library, replace(library, rows=counted_rows(leaves)))
-                found.append([Hits(scores[first], right[first], seen, said) for seen in counts])
+                found.append([*(Hits(scores[first], right[first], seen, said) for seen in counts), best])
         if found:
             yield found
 
 
-def measure_filtered(gallery, judged, curve):
+def measure_filtered(gallery, part, judged, curve):
     """Yield rows of hits that random filters leave."""
     for leaves, depth in ((100, 5), (20, 1)):
-        found = [*filtered_hits(gallery, judged, leaves, depth)]
-        answers = [SimpleNamespace(right=np.concatenate([own.right for _, own in each])) for each in found]
-        before = [np.concatenate([library.before() for library, _ in each]) for each in found]
-        after = [np.concatenate([own.after(curve) for _, own in each]) for each in found]
-        for way, chances in (("before", before), ("after", after)):
+        found = [*filtered_hits(gallery, part, judged, leaves, depth)]
+        answers = [SimpleNamespace(right=np.concatenate([own.right for _, own, _ in each])) for each in found]
+        ways = {
+            "before": lambda library, own, best: library.before(),
+            "of what passes": lambda library, own, best: own.after(curve),
+            "after": lambda library, own, best: library.after(curve, best),
+        }
+        for way, chance in ways.items():
+            chances = [np.concatenate([chance(*each) for each in sets]) for sets in found]
             what = f"words, first {depth} of {leaves} pictures that pass"
             yield {"asked": what, "confidence": way, "queries": len(found), **measure(chances, answers)}
 
@@ -174,8 +183,8 @@ def typical(scores):
     return float(np.median([lower_spread(row) for row in scores]))
 
 
-def caption_hits(gallery, half):
-    """Return the hits of words, and of pictures, over captions of half of the photographs."""
+def caption_hits(gallery, half, depth=DEPTH):
+    """Return the first hits of words, and of pictures, over captions of half of the photographs."""
     count = len(gallery.names)
     inside = np.sort(np.random.default_rng(half).permutation(count)[: count // 2])
     owner, number = np.repeat(np.arange(count), 5), np.tile(np.arange(5), count)
@@ -193,15 +202,33 @@ def caption_hits(gallery, half):
     words = []
     for i in range(0, len(owner), 5):
         scores = texts @ gallery.asked[i]
-        words.append(Hits(scores, owners == owner[i], of_text(scores), count_words(gallery.captions[i])))
+        words.append(Hits(scores, owners == owner[i], of_text(scores), count_words(gallery.captions[i]), depth=depth))
     for (name, pattern), row in zip(THINGS.items(), gallery.embed(list(THINGS)), strict=True):
         scores, names_it = texts @ row, [bool(re.search(rf"\b({pattern})\b", text)) for text in said]
-        words.append(Hits(scores, names_it, of_text(scores), count_words(name)))
+        words.append(Hits(scores, names_it, of_text(scores), count_words(name), depth=depth))
     pictures = []
     for i, row in enumerate(gallery.pictures):
         scores = texts @ row
-        pictures.append(Hits(scores, owners == i, by_picture(scores), TYPICAL_WORDS))
+        pictures.append(Hits(scores, owners == i, by_picture(scores), TYPICAL_WORDS, depth=depth))
     return words, pictures
+
+
+def measure_filtered_texts(words, curve):
+    """Yield rows of the first 5 of 100 texts that random filters leave. words: hits of each query, of all texts."""
+    rng, sets = np.random.default_rng(100), []
+    for each in words:
+        first = np.concatenate([np.sort(rng.choice(len(each.right), 100, replace=False))[:5] for _ in range(10)])
+        sets.append((each.log_evalues[first], SimpleNamespace(right=each.right[first]), each.words))
+    fewer = np.log(len(words[0].right) / counted_rows(100))
+    for way, relief in (("of what passes", fewer), ("after", 0.0)):
+        chances = [np.array([curve.chance(e + relief, 0, said) for e in values]) for values, _, said in sets]
+        what = "words, first 5 of 100 texts that pass"
+        yield {
+            "asked": what,
+            "confidence": way,
+            "queries": len(sets),
+            **measure(chances, [hits for _, hits, _ in sets]),
+        }
 
 
 def fit(hits, *, gap, words):
@@ -291,11 +318,14 @@ def main():
     judged = json.loads((HERE / "judged.json").read_text(encoding="utf-8"))
     tower = TextTower(2)
     known = Photographs(given.folder, VARIANT, tower)
-    found = {}
+    found, filtered = {}, {part: [] for part in PARTS}
     for half, part in enumerate(PARTS):
         gallery = Gallery(known, half, tower)
         words, pictures = judged_hits(gallery, part, judged)
         of_words, of_pictures = caption_hits(gallery, half)
+        for row in measure_filtered(gallery, part, judged, curve_of("text", Modality.IMAGE)):
+            filtered[part].append(row)
+            print(part, row, flush=True)
         found[part] = dict(zip(SHOWN, (words, of_words, pictures, of_pictures), strict=True))
     rows, curves = [], {}
     for (asked, modality), name in SHOWN.items():
@@ -317,10 +347,12 @@ def main():
             if given.plot:
                 right = np.concatenate([each.right for each in hits])
                 draw([(way, np.concatenate(of), right) for way, of in ways.items()], given.plot)
-    for row in measure_filtered(gallery, judged, curve_of("text", Modality.IMAGE)):
+    all_texts, _ = caption_hits(gallery, half, depth=None)
+    by_texts = measure_filtered_texts(all_texts, curve_of("text", Modality.TEXT))
+    for row in (*filtered["report"], *by_texts):
         rows.append(row)
         print(row, flush=True)
-    write_result("judged", {"curves": curves, "rows": rows})
+    write_result("judged", {"curves": curves, "filtered_to_fit_with": filtered["fit"], "rows": rows})
 
 
 if __name__ == "__main__":

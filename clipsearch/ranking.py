@@ -41,6 +41,9 @@ UNIT_TOLERANCE = 0.01
 MIN_ROWS = 100
 """The fewest rows that an E-value counts: a modality with few rows does not stand out only because it is small."""
 
+CROWDED, PLAIN_ROWS = 4, 1000
+"""How many tries each of few rows is worth, and up to how many tries in all (benchmarks/filtered.py compares)."""
+
 TAIL_SHARE = 0.05
 """The share of unrelated scores that a measured tail describes (benchmarks/mixed.py)."""
 
@@ -68,7 +71,8 @@ class NullModel:
     """The null model of one query: how rows that are unrelated to it score, as a normal distribution.
 
     centre, spread: cosine. rows: how many could be hit. sampled: how many scores this was learnt from. tail: what
-    describes the highest scores better than the normal distribution, if that was measured.
+    describes the highest scores better than the normal distribution, if that was measured. best: the highest score that
+    this was learnt from.
     """
 
     centre: float
@@ -76,6 +80,7 @@ class NullModel:
     rows: int
     sampled: int
     tail: Tail | None = None
+    best: float = -math.inf
 
 
 def exact_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -120,6 +125,15 @@ def counted_rows(rows: int) -> int:
     return max(rows, MIN_ROWS)
 
 
+def counted_tries(rows: int) -> int:
+    """Return how many tries chance has among `rows` rows whose scores count as normal.
+
+    The best of few rows is moderately high, and there the scores of unrelated rows have a heavier tail: of what is not
+    there, 2 to 4 times as many pictures lie three spreads above the centre.
+    """
+    return max(counted_rows(rows), min(CROWDED * rows, PLAIN_ROWS))
+
+
 def null_model(
     scores: NDArray[np.floating],
     rows: int,
@@ -136,14 +150,14 @@ def null_model(
     which takes the place of the median of a small sample. tail: that of queries at large, where it is known; with it, a
     small sample is enough for confidences. unit: what a cosine of 1 is in these scores.
     """
-    count, median = len(scores), float(np.median(scores))
+    count, median, best = len(scores), float(np.median(scores)), float(scores.max())
     if spread is None:
         own = count * lower_spread(scores) ** 2
         spread = math.sqrt((own + PRIOR_WEIGHT * (unit * PRIOR_SPREAD) ** 2) / (count + PRIOR_WEIGHT))
     if centre is not None and count < MIN_SAMPLE:
         median = centre
         count = count if tail is None else MIN_SAMPLE
-    return NullModel(median, max(spread, unit * MIN_SPREAD), rows, count, tail)
+    return NullModel(median, max(spread, unit * MIN_SPREAD), rows, count, tail, best)
 
 
 def log_evalue(score: float, seen: NullModel) -> float:

@@ -19,11 +19,11 @@ from clipsearch.query.fusion import choose, compose, decide, fuse_ranks
 from clipsearch.query.hits import HitBuilder
 from clipsearch.query.options import SearchOptions
 from clipsearch.query.retrieval import Leaf, RankedRows, Ranking, Trace, fill
-from clipsearch.query.scored import Judge, ScoredRows
+from clipsearch.query.scored import ScoredRows
 from clipsearch.query.scoring import (
-    filter_relief,
     first_of_items,
     gather_rows,
+    make_judge,
     merge_modalities,
     null_models,
     score_rows,
@@ -39,7 +39,7 @@ from clipsearch.ranking import (
     log_evalues,
     null_model,
 )
-from clipsearch.relevance import TYPICAL_WORDS, count_words, curve_of
+from clipsearch.relevance import TYPICAL_WORDS, count_words
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Hit, Modality
 
@@ -279,10 +279,7 @@ def _rank(
     if fusion == "rank":
         order = fuse_ranks(_term_scores(query, near), query.weights)
     best = first_of_items(rows.items, np.lexsort((ids, -order)))
-    relief = filter_relief(snapshot, modality, filters)
-    judge = Judge(
-        modality, seen, False, curve_of(kind, modality), query.words, float(worth.max(initial=-np.inf)), relief
-    )
+    judge = make_judge(snapshot, modality, kind, query.words, seen, worth, filters)
     return ScoredRows(
         ids[best],
         rows.items[best],

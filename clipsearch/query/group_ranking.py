@@ -19,9 +19,9 @@ from clipsearch.query.resolving import Choice, Sum, filters_of, proposals
 from clipsearch.query.scored import Judge, ScoredRows
 from clipsearch.query.scoring import (
     GatheredRows,
-    filter_relief,
     first_of_items,
     gather_rows,
+    make_judge,
     merge_modalities,
     null_models,
 )
@@ -34,7 +34,6 @@ from clipsearch.ranking import (
     log_evalues,
     null_model,
 )
-from clipsearch.relevance import curve_of
 from clipsearch.store.snapshot import Snapshot
 from clipsearch.types import Modality
 
@@ -128,9 +127,7 @@ def _rank(
     else:
         order = worth = np.minimum(worth, fit)
     kind = "image" if all(query.pictures) else "text"
-    best = float(worth[np.isfinite(worth)].max(initial=-np.inf))
-    relief = filter_relief(snapshot, modality, filters)
-    judge_ = Judge(modality, seen, False, curve_of(kind, modality), query.words, best, relief)
+    judge_ = make_judge(snapshot, modality, kind, query.words, seen, worth, filters)
     ranked = _best_rows(rows, cosines(judged, scores, query.vectors), worth, order, judge_)
     return replace(ranked, judged=np.isin(ranked.rows, rows.numbers[are_certain(tree, passes)]).astype(np.intp))
 

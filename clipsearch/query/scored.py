@@ -18,9 +18,9 @@ class Judge(NamedTuple):
     """By what rows of one modality were judged.
 
     seen: the null model of their scores. bounded: whether that no cosine is above 1 counts, see `ranking.confidence`.
-    curve, words: how likely hits are right, for a query of so many content words. best: the highest log E-value of
-    these rows. relief: what a filter adds to each log E-value, as chance has fewer tries among the rows that pass it.
-    is_certain: a filter that the query names as an alternative lets them through.
+    curve, words: how likely hits are right, for a query of so many content words. best: the highest log E-value that is
+    known of the library. relief: what is added to a log E-value to tell whether a row stands out among those that pass
+    a filter, where chance has other tries. is_certain: a filter that the query names as an alternative lets it through.
     """
 
     modality: Modality
@@ -37,8 +37,8 @@ class Judge(NamedTuple):
         return self.is_certain or (self.bounded and is_identical(score, self.seen))
 
     def worth(self, score: float, log_evalue: float) -> float:
-        """Return the log E-value of a row among those that pass the filter."""
-        return (bounded_log_evalue(score, self.seen) if self.bounded else log_evalue) + self.relief
+        """Return the log E-value of a row, which for a cosine that is bounded is another than rows are ordered by."""
+        return bounded_log_evalue(score, self.seen) if self.bounded else log_evalue
 
 
 class ScoredRow(NamedTuple):
@@ -63,12 +63,13 @@ class ScoredRow(NamedTuple):
     @property
     def stands_out(self) -> bool | None:
         """Whether the row is more than chance explains among those that pass the filter; None where nothing tells."""
-        chance = evalue_confidence(self.judge.worth(self.score, self.log_evalue), self.judge.seen)
-        return None if chance is None else chance >= CONFIDENT or self.judge.is_itself(self.score)
+        judge = self.judge
+        chance = evalue_confidence(judge.worth(self.score, self.log_evalue) + judge.relief, judge.seen)
+        return None if chance is None else chance >= CONFIDENT or judge.is_itself(self.score)
 
     @property
     def confidence(self) -> float | None:
-        """The chance that a hit by this row is right; few rows become one."""
+        """The chance that a hit by this row is right, whatever else passes the filter; few rows become one."""
         judge = self.judge
         if judge.seen.sampled < MIN_SAMPLE:
             return None

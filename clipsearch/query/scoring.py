@@ -16,8 +16,10 @@ from clipsearch.ranking import (
     NullModel,
     are_unit,
     counted_rows,
+    counted_tries,
     exact_scores,
     limit_demotion,
+    log_evalue,
     log_evalues,
     lower_spread,
     null_model,
@@ -96,23 +98,33 @@ def score_rows(
     bounded = kind != Modality.TEXT  # whose scores are far below 1
     if bounded:  # in a library of few rows, its score says nothing of chance
         order = np.where(scores >= _ITSELF, np.inf, order)
-    relief = filter_relief(snapshot, modality, filters)
-    judges = (
-        Judge(modality, seen, bounded, curve_of(kind, modality), words, float(worth.max(initial=-np.inf)), relief),
-    )
+    judges = (make_judge(snapshot, modality, kind, words, seen, worth, filters, bounded=bounded),)
     return ScoredRows(ids[best], owners[best], scores, worth, order, judges, np.zeros(len(best), np.intp))
 
 
-def filter_relief(snapshot: Snapshot, modality: Modality, filters: Filter | None) -> float:
-    """Return what a filter adds to log E-values: chance has as many tries as rows pass.
+def make_judge(
+    snapshot: Snapshot,
+    modality: Modality,
+    kind: str | None,
+    words: float,
+    seen: NullModel,
+    worth: NDArray[np.float64],
+    filters: Filter | None,
+    *,
+    bounded: bool = False,
+) -> Judge:
+    """Return by what candidates of one modality are judged, whose log E-values are `worth`, float64 (n,).
 
-    How unrelated rows score is still learnt from the whole library: a folder of dogs is not unrelated to "a dog"
-    (benchmarks/filtered.py compares).
+    Whether one stands out depends on how many rows pass the filters: chance has as many tries. How unrelated rows score
+    is still learnt from the whole library: a folder of dogs is not unrelated to "a dog" (benchmarks/filtered.py).
+    Whether it is right depends on no other row that passes, so it is compared with the best of the library, or of its
+    sample (benchmarks/judged.py).
     """
-    if filters is None:
-        return 0.0
-    passing = counted_rows(snapshot.matching_count(modality, filters))
-    return math.log(counted_rows(snapshot.live_count(modality)) / passing)
+    best, rows = float(worth[np.isfinite(worth)].max(initial=-np.inf)), snapshot.live_count(modality)
+    if filters is not None:
+        best, rows = max(best, log_evalue(seen.best, seen)), snapshot.matching_count(modality, filters)
+    tries = counted_rows(rows) if bounded or seen.tail is not None else counted_tries(rows)
+    return Judge(modality, seen, bounded, curve_of(kind, modality), words, best, math.log(seen.rows / tries))
 
 
 def null_models(

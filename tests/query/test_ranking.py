@@ -1,6 +1,7 @@
 """Scores, backgrounds and merged lists."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.ranking import (
+    MIN_ROWS,
     NullModel,
     confidence,
+    counted_rows,
+    counted_tries,
     exact_scores,
     log_evalue,
     null_model,
@@ -64,6 +68,13 @@ def test_confidence_is_a_probability_and_grows_with_the_score(one, other, spread
 def test_more_rows_make_the_same_score_less_surprising():
     few, many = NullModel(0.0, 0.1, 10, 1000), NullModel(0.0, 0.1, 10**6, 1000)
     assert confidence(0.3, few) > confidence(0.3, many)
+
+
+def test_chance_has_more_tries_at_few_rows_without_a_leap():
+    tries = [counted_tries(rows) for rows in range(1, 3_000)]
+    assert tries[0] == MIN_ROWS and tries[99] == 400 and tries[999:] == [*range(1_000, 3_000)]
+    assert all(0 <= more - fewer <= 4 for fewer, more in pairwise(tries))
+    assert all(count >= counted_rows(rows) for rows, count in enumerate(tries, 1))
 
 
 def test_a_bounded_confidence_is_the_chance_that_random_directions_score_lower():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import clipsearch
 from clipsearch import Filter, Indexed, SearchEngine, Text
-from clipsearch.ranking import is_identical, null_model
+from clipsearch.ranking import CONFIDENT, is_identical, null_model
 from clipsearch.relevance import count_words, curve_of
 from clipsearch.types import Modality
 from tests.support.joined import SETTINGS
@@ -17,6 +17,7 @@ from tests.support.libraries import photos
 from tests.support.vectors import DIM, VectorLibrary, approximate, unit
 
 KINDS = [(kind, modality) for kind in ("text", "image") for modality in Modality]
+CONFIDENT_EVALUE = -math.log(-math.log(CONFIDENT))
 ASKED = np.eye(DIM, dtype=np.float32)[0]
 values = st.floats(-50, 500)
 
@@ -116,21 +117,48 @@ def _ids(library, count):
 def test_chance_has_as_many_tries_as_rows_pass_a_filter(crowd, kind):
     whole = crowd.engine.search(vector=ASKED, kind=kind, k=3)
     assert not whole.confident
-    before = whole[0].confidence
     for count in (5, 50, 100):
         found = crowd.engine.search(vector=ASKED, kind=kind, k=3, filters=_ids(crowd, count))
-        assert found.confident and found[0].item == whole[0].item and found[0].confidence > before
-    few, more = (crowd.engine.search(vector=ASKED, kind=kind, filters=_ids(crowd, n))[0] for n in (5, 100))
-    assert few.confidence == more.confidence, "fewer rows than 100 do not stand out because they are few"
-    assert [whole[0].log_evalue] * 2 == [few.log_evalue, more.log_evalue], "by which hits are ordered and cut"
+        assert found.confident and found[0].item == whole[0].item
+        assert found[0].log_evalue == whole[0].log_evalue, "by which hits are ordered and cut"
 
 
-def test_so_it_has_for_several_terms_and_far_down(crowd):
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """100 rows that have nothing to do with each other."""
+    library = VectorLibrary(tmp_path_factory.mktemp("few"))
+    library.add(unit(100, 6))
+    yield library
+    library.engine.close()
+
+
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_among_few_pictures_words_need_a_hit_that_stands_out_more(crowd, few, is_filtered):
+    library = crowd if is_filtered else few
+    least = [CONFIDENT_EVALUE - math.log(len(library.vectors) / tries) for tries in (100, 400)]
+    options = {"vectors": unit(200, 9), "k": 1, "filters": _ids(library, 100) if is_filtered else None}
+    found = [hits[0] for hits in library.engine.search_batch(kind="text", **options)]
+    assert all(hit.stands_out == (hit.log_evalue >= least[1]) for hit in found)
+    assert sum(least[0] <= hit.log_evalue < least[1] for hit in found) > 10
+    by_picture = [hits[0] for hits in library.engine.search_batch(kind="image", **options)]
+    assert any(hit.stands_out for hit in by_picture if hit.log_evalue < least[1]), "of a bounded tail this is not known"
+
+
+@pytest.mark.parametrize("kind", ["text", "image", None])
+def test_whether_a_hit_is_right_depends_on_no_other_that_passes(crowd, kind):
+    whole = {hit.item.id: hit.confidence for hit in crowd.engine.search(vector=ASKED, kind=kind, k=60)}
+    for low, high in ((0, 60), (10, 40), (59, 60)):
+        wanted = dict([*whole.items()][low:high])
+        found = crowd.engine.search(vector=ASKED, kind=kind, k=60, filters=Filter(ids=frozenset(wanted)))
+        assert {hit.item.id: hit.confidence for hit in found} == pytest.approx(wanted, rel=1e-4)
+
+
+def test_so_it_does_not_for_several_terms_and_far_down(crowd):
     first = crowd.engine.page(limit=1).items[0].id
     terms, wanted = Indexed(first + 1) + Indexed(first + 2), _ids(crowd, 900)
     whole = {hit.item.id: hit for hit in crowd.engine.search(terms, k=2_000)}
     found = crowd.engine.search(terms, k=660, filters=wanted)
-    assert all(hit.confidence > whole[hit.item.id].confidence for hit in found[:5])
+    assert [hit.confidence for hit in found[:5]] == pytest.approx([whole[hit.item.id].confidence for hit in found[:5]])
     page = crowd.engine.search(terms, k=10, offset=650, filters=wanted)
     assert [hit.item for hit in page] == [hit.item for hit in found[650:]]
     assert [hit.confidence for hit in page] == pytest.approx([hit.confidence for hit in found[650:]])
