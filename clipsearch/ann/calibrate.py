@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +26,9 @@ DEPTH = 10
 
 RADII = (0.1, 0.25, 0.5)
 CANDIDATES = (20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000)
+MORE_CANDIDATES = (*CANDIDATES, 1500, 2000, 3000)
+"""Where CANDIDATES do not reach the target, as among a hundred million pictures of few dimensions."""
+
 RESCORED_AS_SCANNED = 130
 """Scoring one candidate exactly takes as long as scanning so many codes (benchmarks/ann/ladder.py)."""
 
@@ -152,21 +155,35 @@ def truth(
 def calibrate(
     index: Probed, queries: Queries, true: NDArray[np.int64], target: float, allowed: NDArray[np.bool_] | None = None
 ) -> Calibrated:
-    """Find the cheapest probe whose recall is at least `target`, by one standard error; else the best there is.
+    """Find the cheapest probe whose recall is at least `target`, by one standard error.
+
+    Where none is, it is the cheapest whose recall is the best there is but for its standard error: to look at all
+    lists would take far longer and find no more.
 
     true: what `truth` found over the rows of the index. What is among the candidates is found, because they are
     scored again exactly. allowed: as in search.
     """
+    steps = _steps(index.nlist)
     options: list[Calibrated] = []
-    for radius in RADII if index.nlist > 1 else RADII[:1]:
-        measure = cache(partial(_measure, index, queries, true, allowed, target, radius))
-        steps = _steps(index.nlist)
-        # more lists never find less: the first number that is enough, then some more lists for fewer candidates
-        enough = bisect_left(steps, True, key=lambda nprobe: measure(nprobe)[-1].met)
-        for nprobe in steps[enough : enough + _WIDER_STEPS] or steps[-1:]:
-            options += measure(nprobe)
-    met = [option for option in options if option.met]
-    return min(met, key=lambda option: option.cost) if met else max(options, key=lambda option: option.recall)
+    for counts in (CANDIDATES, MORE_CANDIDATES):
+        options = []
+        for radius in RADII if index.nlist > 1 else RADII[:1]:
+            measure = cache(partial(_measure, index, queries, true, allowed, target, counts, radius))
+            # more lists never find less: the first number that is enough, then some more lists for fewer candidates
+            enough = bisect_left(steps, True, key=lambda nprobe: measure(nprobe)[-1].met)
+            if enough == len(steps):
+                most = max(measure(steps[-1]), key=lambda option: option.recall)
+                enough = bisect_left(steps, True, key=lambda nprobe: _is_as_good(measure(nprobe)[-1], most))
+            for nprobe in steps[enough : enough + _WIDER_STEPS]:
+                options += measure(nprobe)
+        if any(option.met for option in options):
+            return min((option for option in options if option.met), key=lambda option: option.cost)
+    best = max(options, key=lambda option: option.recall)
+    return min((option for option in options if _is_as_good(option, best)), key=lambda option: option.cost)
+
+
+def _is_as_good(option: Calibrated, best: Calibrated) -> bool:
+    return option.recall >= best.recall - best.error
 
 
 def _measure(
@@ -175,14 +192,15 @@ def _measure(
     true: NDArray[np.int64],
     allowed: NDArray[np.bool_] | None,
     target: float,
+    counts: Sequence[int],
     radius: float,
     nprobe: int,
 ) -> list[Calibrated]:
     """Return what one choice of lists reaches, by number of candidates, up to the first that meets the target."""
-    scanned = index.scanned(queries.vectors, Probe(nprobe, radius, CANDIDATES[-1]))
-    position = _positions(index, queries, true, allowed, Probe(nprobe, radius, CANDIDATES[-1]))
+    scanned = index.scanned(queries.vectors, Probe(nprobe, radius, counts[-1]))
+    position = _positions(index, queries, true, allowed, Probe(nprobe, radius, counts[-1]))
     found: list[Calibrated] = []
-    for candidates in CANDIDATES:
+    for candidates in counts:
         recall, error = _recall(position < candidates + (queries.own is not None), true >= 0)
         probe = Probe(nprobe, radius, candidates)
         found.append(Calibrated(probe, recall, error, target, len(true), queries.source, scanned))

@@ -125,7 +125,8 @@ def test_a_library_without_words_looks_at_more_for_words_than_for_pictures(tmp_p
 def test_where_no_setting_serves_the_stand_ins_words_are_scanned_for_and_that_is_said(tmp_path, monkeypatch, caplog):
     pictures, texts = far_apart()
     library = imported(tmp_path, pictures)
-    monkeypatch.setattr(calibrate, "CANDIDATES", (1,))
+    for name in ("CANDIDATES", "MORE_CANDIDATES"):
+        monkeypatch.setattr(calibrate, name, (1,))
     caplog.set_level(logging.WARNING)
     with clipsearch.open(library) as engine:
         built = engine.build(index="ivfpq")[Modality.IMAGE]

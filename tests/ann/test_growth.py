@@ -168,11 +168,28 @@ def test_texts_and_pictures_are_calibrated_apart(vectors):
 
 
 def test_it_is_said_when_no_setting_reaches_the_target(vectors, caplog, monkeypatch):
-    monkeypatch.setattr(calibrate, "CANDIDATES", (10,))
+    for name in ("CANDIDATES", "MORE_CANDIDATES"):
+        monkeypatch.setattr(calibrate, name, (10,))
     vectors.add(clustered(4000))
     found = vectors.build("pq4", target=1.0).calibration.kinds["image"]
     assert not found.met and found.recall < 1.0
     assert "No setting of the image index finds 100% of the true first ten" in caplog.text
+
+
+def test_where_no_setting_reaches_the_target_no_list_is_looked_at_in_vain(vectors, monkeypatch):
+    for name in ("CANDIDATES", "MORE_CANDIDATES"):
+        monkeypatch.setattr(calibrate, name, (10,))
+    vectors.add(clustered(4000))
+    found = vectors.build("ivfpq", target=1.0).calibration.kinds["image"]
+    assert not found.met and 0.3 < found.recall < 1.0
+    assert found.scanned < 2000
+
+
+def test_more_candidates_are_tried_where_few_do_not_reach_the_target(vectors, monkeypatch):
+    monkeypatch.setattr(calibrate, "CANDIDATES", (10,))
+    vectors.add(clustered(4000))
+    found = vectors.build("ivfpq", target=0.95).calibration.kinds["image"]
+    assert found.met and 10 < found.probe.candidates <= 100
 
 
 @pytest.mark.parametrize("kind", ["pq4", "ivfpq"])
