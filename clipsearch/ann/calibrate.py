@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -164,26 +164,34 @@ def calibrate(
     scored again exactly. allowed: as in search.
     """
     steps = _steps(index.nlist)
-    options: list[Calibrated] = []
+    radii = RADII if index.nlist > 1 else RADII[:1]
     for counts in (CANDIDATES, MORE_CANDIDATES):
-        options = []
-        for radius in RADII if index.nlist > 1 else RADII[:1]:
-            measure = cache(partial(_measure, index, queries, true, allowed, target, counts, radius))
-            # more lists never find less: the first number that is enough, then some more lists for fewer candidates
-            enough = bisect_left(steps, True, key=lambda nprobe: measure(nprobe)[-1].met)
-            if enough == len(steps):
-                most = max(measure(steps[-1]), key=lambda option: option.recall)
-                enough = bisect_left(steps, True, key=lambda nprobe: _is_as_good(measure(nprobe)[-1], most))
-            for nprobe in steps[enough : enough + _WIDER_STEPS]:
-                options += measure(nprobe)
-        if any(option.met for option in options):
-            return min((option for option in options if option.met), key=lambda option: option.cost)
-    best = max(options, key=lambda option: option.recall)
-    return min((option for option in options if _is_as_good(option, best)), key=lambda option: option.cost)
+        measures = [cache(partial(_measure, index, queries, true, allowed, target, counts, each)) for each in radii]
+        if met := _enough(measures, steps, lambda option: option.met):
+            return min(met, key=lambda option: option.cost)
+    best = max(measures[0](steps[-1]), key=lambda option: option.recall)
+    good = _enough(measures, steps, lambda option: option.recall >= best.recall - best.error)
+    return min(good, key=lambda option: option.cost)
 
 
-def _is_as_good(option: Calibrated, best: Calibrated) -> bool:
-    return option.recall >= best.recall - best.error
+def _enough(
+    measures: Sequence[Callable[[int], list[Calibrated]]],
+    steps: Sequence[int],
+    is_enough: Callable[[Calibrated], bool],
+) -> list[Calibrated]:
+    """Return what is enough; nothing where all lists are not, for which the radius does not matter.
+
+    measures: for each radius, what a number of lists reaches.
+    """
+    options: list[Calibrated] = []
+    for measure in measures:
+        # more lists never find less: the first number that is enough, then some more lists for fewer candidates
+        first = bisect_left(steps, True, key=lambda nprobe: is_enough(measure(nprobe)[-1]))
+        if first == len(steps):
+            return []
+        for nprobe in steps[first : first + _WIDER_STEPS]:
+            options += measure(nprobe)
+    return [option for option in options if is_enough(option)]
 
 
 def _measure(
