@@ -5,8 +5,8 @@
 The index, its calibration and the reading of rows are those of a library, on made vectors (ann/blocks.py) of which each
 size is a prefix; the catalog, which ann/scale.py includes, is left out. Rows take 2 * dim bytes of disk each, the index
 about dim / 2 of disk and memory. What stands in FOLDER already, an index or exact answers, is not made again.
-Calibrated with other queries than are asked. `cold`: the pages of the rows were dropped from the system's cache before
-each query. `--prepare` makes all of that and does not search, so that a busy machine can do it.
+Calibrated with other queries than are asked. Rows are in the system's cache; `cold`: their pages were dropped from it
+before each query. `--prepare` makes all of that and does not search, so that a busy machine can do it.
 """
 
 import argparse
@@ -216,27 +216,38 @@ def search(work: Path, size: int, dim: int, lists: int) -> dict:
     """Ask by texts and by pictures that calibration did not see, one by one and in batches."""
     index, calibration = load(work, size, lists)
     rows, found = first_rows(work, size, dim), {}
-    for kind, asked in questions(work, size, dim).items():
-        probe = calibration.probe("text" if kind == "text" else "image")
+    warm(work / "rows.f16", 2 * dim * size)
+    asked_of = questions(work, size, dim)
+    probes = {"text": calibration.probe("text"), "picture": calibration.probe("image")}
+    for kind, asked in asked_of.items():
+        probe = probes[kind]
         true = np.load(folder_of(work, size, lists) / f"true_{kind}.npy")
         one_by_one = [
             search_candidates(index, rows, query[None], K, probe, find_equal=kind != "text").ids for query in asked
         ]
         found[f"{kind}_recall"] = round(float(knn_recall(np.concatenate(one_by_one), true).mean()), 3)
         found[f"{kind}_share_scanned"] = round(index.scanned(asked, probe) / size, 4)
-        times = [timed(index, rows, query[None], probe, kind) for query in asked]
-        for point in (50, 95, 99):
-            found[f"{kind}_p{point}_ms"] = round(1000 * float(np.percentile(times, point)), 2)
+        found |= percentiles(kind, [timed(index, rows, query[None], probe, kind) for query in asked])
         batches = [timed(index, rows, asked[i : i + BATCH], probe, kind) for i in range(0, ASKED, BATCH)]
         found[f"{kind}_qps"] = round(BATCH / float(np.median(batches)))
-        if kind == "text":
-            cold = []
-            for query in asked[:COLD]:
-                forget(work / "rows.f16", 2 * dim * size)
-                cold.append(timed(index, rows, query[None], probe, kind))
-            for point in (50, 95, 99):
-                found[f"cold_text_p{point}_ms"] = round(1000 * float(np.percentile(cold, point)), 2)
+    cold = []
+    for query in asked_of["text"][:COLD]:  # last: what comes after would find nothing in the cache
+        forget(work / "rows.f16", 2 * dim * size)
+        cold.append(timed(index, rows, query[None], probes["text"], "text"))
+    found |= percentiles("cold_text", cold)
     return found
+
+
+def percentiles(name: str, seconds: list[float]) -> dict:
+    """Return the median and the slowest in a hundred and in twenty, in ms."""
+    return {f"{name}_p{point}_ms": round(1000 * float(np.percentile(seconds, point)), 2) for point in (50, 95, 99)}
+
+
+def warm(path: Path, size: int) -> None:
+    """Read the beginning of a file into the system's cache."""
+    with open(path, "rb", buffering=0) as file:
+        for _ in range(0, size, 1 << 24):
+            file.read(1 << 24)
 
 
 def timed(index: IvfPqIndex, rows: Rows, queries: np.ndarray, probe: object, kind: str) -> float:
