@@ -13,7 +13,7 @@ Ways to set a score against what is unrelated:
 
     library  scores and number of the whole library; what clipsearch did before
     number   scores of the whole library, number of the rows that pass; what clipsearch did next
-    twice    as number, but each row counts twice, up to PLAIN_ROWS
+    twice    as number, but each row counts twice, up to MAX_ADDED_TRIES
     4 times  so many times; what clipsearch does
     8 times  so many times
     passing  scores and number of the rows that pass, where these are 32 and more
@@ -41,8 +41,8 @@ from clipsearch.encoders.builtin.towers import PictureTower, TextTower
 from clipsearch.encoders.preprocessing import Squash
 from clipsearch.ranking import (
     CONFIDENT,
+    MAX_ADDED_TRIES,
     MIN_SAMPLE,
-    PLAIN_ROWS,
     NullModel,
     confidence,
     counted_rows,
@@ -118,7 +118,7 @@ class Library:
 
     def null(self, scores, rows, way):
         centre, count = float(np.median(scores)), len(rows) if way != "library" else len(scores)
-        count = max(counted_rows(count), min(TIMES.get(way, 1) * count, PLAIN_ROWS))
+        count = max(counted_rows(count), min(TIMES.get(way, 1) * count, MAX_ADDED_TRIES))
         assert way != "4 times" or count == counted_tries(len(rows))
         if way == "passing" and len(rows) >= MIN_SAMPLE:
             centre = float(np.median(scores[rows]))

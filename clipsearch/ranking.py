@@ -41,7 +41,7 @@ UNIT_TOLERANCE = 0.01
 MIN_ROWS = 100
 """The fewest rows that an E-value counts: a modality with few rows does not stand out only because it is small."""
 
-CROWDED, PLAIN_ROWS = 4, 1000
+TRIES_PER_ROW, MAX_ADDED_TRIES = 4, 1000
 """How many tries each of few rows is worth, and up to how many tries in all (benchmarks/filtered.py compares)."""
 
 TAIL_SHARE = 0.05
@@ -131,7 +131,7 @@ def counted_tries(rows: int) -> int:
     The best of few rows is moderately high, and there the scores of unrelated rows have a heavier tail: of what is not
     there, 2 to 4 times as many pictures lie three spreads above the centre.
     """
-    return max(counted_rows(rows), min(CROWDED * rows, PLAIN_ROWS))
+    return max(counted_rows(rows), min(TRIES_PER_ROW * rows, MAX_ADDED_TRIES))
 
 
 def null_model(

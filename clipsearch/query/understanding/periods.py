@@ -71,7 +71,13 @@ def _join(text: str, found: Sequence[Dated]) -> list[Dated]:
             joined[-1] = Dated(last.start, each.end, Period(last.period.start, each.period.end))
         else:
             joined.append(each)
-    return joined
+    return [each for each in joined if not _is_half(text, each)]
+
+
+def _is_half(text: str, dated: Dated) -> bool:
+    """Tell whether "between" stands before a date without the other one, as in "between May 2020 and now"."""
+    words = text[dated.start : dated.end].lower().split()
+    return words[0] in _BETWEEN and not any(each in _AND for each in words)
 
 
 def _is_range(text: str, first: Dated, second: Dated) -> bool:
