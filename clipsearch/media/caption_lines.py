@@ -10,6 +10,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator
+from io import BufferedReader, TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -44,9 +45,14 @@ class CsvRow(NamedTuple):
 def read_lines(path: Path, *, any_end: bool = True) -> Iterator[Line]:
     r"""Yield the lines of a text file as they are taken. any_end: whether a bare \r ends a line. Raises OSError."""
     with path.open("rb") as file:
-        encoding = _encoding(file.read(_SNIFFED))
+        yield from decode_lines(file, any_end=any_end)
+
+
+def decode_lines(file: BufferedReader, *, any_end: bool = True) -> Iterator[Line]:
+    """Yield the lines of an open file from where it stands, as `read_lines` does. The file is closed at the end."""
+    encoding = _encoding(file.peek(_SNIFFED)[:_SNIFFED])
     errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-    with path.open(encoding=encoding, errors=errors, newline="" if any_end else "\n") as text:
+    with TextIOWrapper(file, encoding=encoding, errors=errors, newline="" if any_end else "\n") as text:
         number = 0
         while line := text.readline(MAX_LINE):
             number += 1

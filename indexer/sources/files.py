@@ -9,7 +9,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from io import BufferedReader
+from typing import Protocol
 
 from clipsearch.errors import InvalidInputError
 from clipsearch.paths import is_url
@@ -49,7 +50,7 @@ class Storage(Protocol):
         Raises InvalidInputError if there are no files, or they cannot be listed.
         """
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> BufferedReader:
         """Open a file for reading from its start. Raises OSError."""
 
     def on_disk(self, path: str) -> AbstractContextManager[str]:
@@ -159,7 +160,7 @@ class LocalStorage:
         for path in expand(pattern):
             yield from sorted(glob.glob(path)) if glob.has_magic(path) else [path]
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> BufferedReader:
         """Open a regular file."""
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         file = os.fdopen(descriptor, "rb")

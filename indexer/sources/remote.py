@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from clipsearch.errors import InvalidInputError
@@ -102,11 +102,11 @@ class RemoteStorage:
             raise _unreadable(self._address, error) from error
         yield from ((each, found[each]) for each in sorted(found) if _is_plain(found[each]))
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> io.BufferedReader:
         """Open a file of the address."""
         lock = _LOCKS.setdefault(self._files, threading.Lock())
         with _as_os_errors(), lock:
-            return cast(BinaryIO, io.BufferedReader(_Raw(self._files.open(path, "rb"), lock), _BUFFER))
+            return io.BufferedReader(_Raw(self._files.open(path, "rb"), lock), _BUFFER)
 
     @contextmanager
     def on_disk(self, path: str) -> Iterator[str]:

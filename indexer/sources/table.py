@@ -10,9 +10,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.media.caption_lines import Line, decode_lines, split_separator
 from clipsearch.media.captions import read_number
 from clipsearch.paths import suffix
 from indexer.sources import parquet
@@ -22,14 +22,10 @@ from indexer.sources.files import DataFile, FileSource, Storage
 from indexer.sources.items import mapped_errors
 from indexer.sources.rows import RowReader
 
-MAX_LINE = 1 << 20
-"""Characters of a line."""
-
 _FILES = 500
 """Tables that are looked into together."""
 
 _DELIMITERS = ",\t|;"
-_BOM = "\ufeff"
 
 Fields = Mapping[str, object] | str
 """The fields of a row by column, or why it has none."""
@@ -109,9 +105,10 @@ class TableSource(FileSource):
                 with self._storage.on_disk(path) as local:
                     yield from _parquet(local, path, start, self._rows.fits)
                 return
+            is_csv = kind in (".csv", ".tsv")
             with self._storage.open(path) as file:
-                lines = Lines(file)
-                rows = _csv(lines, path, self._rows.fits) if kind in (".csv", ".tsv") else _json(lines, start)
+                lines = decode_lines(file, any_end=is_csv)
+                rows = _csv(lines, path, self._rows.fits) if is_csv else _json(lines, start)
                 yield from ((number, fields) for number, fields in enumerate(rows) if number >= start)
         except OSError as error:
             raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -126,62 +123,53 @@ class _Stream:
     rows: Iterator[tuple[int, Fields]]
 
 
-class Lines:
-    """The lines of a file in UTF-8, each cut at MAX_LINE; is_cut: whether any was since that was last cleared."""
+class _Texts:
+    """The texts of lines, for the reader of CSV; fault: why one of them has none, until that is cleared."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Read from a file as lines are taken."""
-        self._file = file
-        self.is_cut = False
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self.fault = ""
 
     def __iter__(self) -> Iterator[str]:
-        is_first = True
-        while line := self._file.readline(MAX_LINE):
-            text = line.decode("utf-8", "surrogateescape")
-            while len(line) == MAX_LINE and not line.endswith(b"\n"):
-                self.is_cut = True
-                line = self._file.readline(MAX_LINE)
-            yield text.removeprefix(_BOM) if is_first else text
-            is_first = False
+        for line in self._lines:
+            self.fault = self.fault or line.fault
+            yield line.text
 
 
-def _json(lines: Lines, start: int) -> Iterator[Fields]:
-    for number, line in enumerate(line for line in lines if line.strip()):
-        if number < start:
-            lines.is_cut = False
-            yield ""
-            continue
-        if lines.is_cut:
-            lines.is_cut = False
-            yield f"its line has more than {MAX_LINE:,} bytes"
+def _json(lines: Iterator[Line], start: int) -> Iterator[Fields]:
+    for number, line in enumerate(line for line in lines if line.fault or line.text.strip()):
+        if number < start or line.fault:
+            yield line.fault
             continue
         try:
-            fields = json.loads(line)
+            fields = json.loads(line.text)
         except (ValueError, RecursionError) as error:
             yield f"not JSON: {error}"
             continue
         yield fields if isinstance(fields, dict) else "not a JSON object"
 
 
-def _csv(lines: Lines, path: str, fits: Callable[[list[str]], bool]) -> Iterator[Fields]:
-    header = next(iter(lines), "")
-    delimiter = "\t" if suffix(path) == ".tsv" else max(_DELIMITERS, key=header.count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+def _csv(lines: Iterator[Line], path: str, fits: Callable[[list[str]], bool]) -> Iterator[Fields]:
+    header, separator = split_separator(lines)
+    usual = "\t" if suffix(path) == ".tsv" else max(_DELIMITERS, key=header.text.count)
+    delimiter = separator or usual
+    names = [name.strip() for name in next(csv.reader([header.text], delimiter=delimiter), [])]
     if not fits(names):
-        raise _no_columns(path, names)
-    reader = csv.reader(iter(lines), delimiter=delimiter)
+        raise BrokenShardError(f"{path}: {header.fault}") if header.fault else _no_columns(path, names)
+    texts = _Texts(lines)
+    reader = csv.reader(iter(texts), delimiter=delimiter)
     while True:
         try:
             row = next(reader, None)
         except csv.Error as error:
-            lines.is_cut = False
+            texts.fault = ""
             yield f"not CSV: {error}"
             continue
         if row is None:
             return
-        if lines.is_cut:
-            lines.is_cut = False
-            yield f"a line of it has more than {MAX_LINE:,} bytes"
+        if texts.fault:
+            yield texts.fault
+            texts.fault = ""
         elif row and len(row) != len(names):
             yield f"it has {len(row)} fields for {len(names)} columns"
         elif row:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import InvalidInputError
-from indexer.sources import remote, table, webdataset
+from clipsearch.media.caption_lines import MAX_LINE
+from indexer.sources import remote, webdataset
 from indexer.sources.base import BadRow, BrokenShardError
 from indexer.sources.registry import open_source
 from tests.support.datasets import all_rows, picture, write_table, zip_of
@@ -50,7 +51,7 @@ def test_a_line_without_end_costs_a_row(tmp_path: Path) -> None:
     with bounded(16 * MIB):
         found = reasons(path)
     assert found.keys() == {0, 1, 2} and not found[0] and not found[2]
-    assert found[1] == f"its line has more than {table.MAX_LINE:,} bytes"
+    assert found[1] == f"longer than {MAX_LINE:,} characters"
 
 
 @pytest.mark.parametrize("deep", ["[" * 200_000, '{"a":' * 100_000, "[" * 1000 + "]" * 1000], ids=["[", "{", "[]"])

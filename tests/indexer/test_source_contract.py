@@ -247,6 +247,30 @@ def test_a_bad_row_costs_a_row(what, tmp_path):
     assert failed >= bad if what == "open quote" else failed == bad
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("t.csv", "image\tcaption\r\n,one\r\n\ttwo ü\r\n".replace(",", "\t").encode("utf-16")),
+        ("t.csv", "caption;image\none;\ntwo ü;\n".encode("utf-16-be")),
+        ("t.csv", "sep=;\ncaption;image\none;\ntwo ü;\n".encode("utf-8-sig")),
+        ("t.csv", "caption|image\rone|\rtwo ü|\r".encode()),
+        ("t.jsonl", '{"text": "one"}\r\n{"text": "two ü"}\r\n'.encode("utf-16")),
+    ],
+)
+def test_tables_are_read_as_spreadsheets_save_them(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    assert [row.content.text for row in all_rows(open_source(str(tmp_path / name)))] == ["one", "two ü"]
+
+
+def test_a_row_in_another_encoding_is_not_taken_for_text(tmp_path):
+    (tmp_path / "t.csv").write_bytes("caption,image\none,\nGröße,\n".encode("latin-1"))
+    first, second = (row.content for row in all_rows(open_source(str(tmp_path / "t.csv"))))
+    assert first.text == "one" and "iconv -f WINDOWS-1252" in second.reason
+    (tmp_path / "t.csv").write_bytes("caption,größe\none,1\n".encode("latin-1"))
+    with pytest.raises(InvalidInputError, match="iconv -f WINDOWS-1252"):
+        all_rows(open_source(str(tmp_path / "t.csv")))
+
+
 def test_pictures_outside_of_the_folder_of_a_table_are_refused(tmp_path):
     (tmp_path / "secret.png").write_bytes(picture(1))
     (tmp_path / "tables").mkdir()
