@@ -24,7 +24,7 @@ RAW_SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
     ".sr2 .srf .srw .x3f".split()
 )
-FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
+FILM_SUFFIXES = frozenset(".mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .mpg .mpeg .mts .m2ts .wmv .flv".split())
 DOCUMENT_SUFFIXES = frozenset({".pdf", ".docx", ".epub", ".html", ".htm", ".xhtml"})
 
 EXTRAS = (

@@ -58,4 +58,5 @@ def _moment(found: _Fields, names: tuple[tuple[int, int], tuple[int, int]]) -> d
     day, hour = _DATE.match(date), _TIME.match(time)
     if day is None:
         return None
-    return read_moment("-".join(day.groups()) + (" " + ":".join(hour.groups()) if hour else ""))
+    midnight = read_moment("-".join(day.groups()))
+    return (read_moment("-".join(day.groups()) + " " + ":".join(hour.groups())) if hour else None) or midnight

@@ -19,6 +19,13 @@ _SUPPLEMENT = ".supplemental-metadata"
 _TAKEOUT_STEM = 46
 """Characters to which Takeout cuts the name of a JSON file, without its ending."""
 
+_EDITED = re.compile(
+    "-(?:edited|effects|smile|mix|edytowane|bearbeitet|bewerkt|編集済み|modificato|modifié|ha editado|editat)"
+    r"(?=\.[^.]*$|$)",
+    re.IGNORECASE,
+)
+"""What Google Photos puts behind the name of an edited copy, by the language of its user."""
+
 _NUMBERED = re.compile(r"(.*)(\(\d+\))(\.[^.]*)?", re.DOTALL)
 
 
@@ -41,9 +48,14 @@ class SidecarNames:
 
 
 def _takeout_names(name: str) -> Iterator[str]:
-    """Yield what the JSON of a picture may be called: `a(1).jpg` has `a.jpg(1).json`, and long names are cut."""
+    """Yield what the JSON of a picture may be called: `a(1).jpg` has `a.jpg(1).json`, and long names are cut.
+
+    An edited copy has that of its original.
+    """
     numbered = _NUMBERED.fullmatch(name)
-    for plain, number in [(name, ""), *([(numbered[1] + (numbered[3] or ""), numbered[2])] if numbered else [])]:
+    named = [(name, ""), *([(numbered[1] + (numbered[3] or ""), numbered[2])] if numbered else [])]
+    originals = [(_EDITED.sub("", plain), number) for plain, number in named if _EDITED.search(plain)]
+    for plain, number in named + originals:
         full = plain + _SUPPLEMENT
         for cut in (len(plain), len(full), _TAKEOUT_STEM, *range(len(plain) + 1, len(full))):
             yield full[:cut] + number + _JSON

@@ -60,7 +60,8 @@ def _draw(text: str, size: tuple[int, int]) -> Image.Image:
     import resvg_py
 
     try:
-        drawn = resvg_py.svg_to_bytes(svg_string=text, skip_system_fonts=True, width=size[0], height=size[1])
+        drawn = resvg_py.svg_to_bytes(svg_string=text, skip_system_fonts=True, dpi=96, width=size[0],
+                                       height=size[1])  # fmt: skip
         loaded = Image.open(BytesIO(bytes(drawn)), formats=("PNG",))
         loaded.load()
     except (ValueError, OSError, SyntaxError) as error:

@@ -24,7 +24,7 @@ logger = logging.getLogger("clipsearch")
 
 LITTER = (
     "._*", ".DS_Store", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", "__MACOSX", "Thumbs.db",
-    "desktop.ini", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "#snapshot", "lost+found",
+    "desktop.ini", "~$*", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "#snapshot", "lost+found",
     ".thumbnails", ".git", ".hg", ".svn", "node_modules", "__pycache__", ".clipsearch",
 )  # fmt: skip
 """Names that operating systems and tools leave behind; never indexed, not even with --include-hidden."""
@@ -125,6 +125,8 @@ class FolderWalk:
         self._within = within
         self._outside: set[str] = set()
         self.beside = 0
+        self._used: set[str] = set()
+        self._others: list[str] = []
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
@@ -180,6 +182,7 @@ class FolderWalk:
 
     def _record(self, path: str, status: os.stat_result, names: Collection[str]) -> FileRecord:
         beside = self._captions.of(path, names) if _is_named_picture(path) else CaptionSource()
+        self._used.update(beside.described)
         return self._make(status, path, beside)
 
     def _make(self, status: os.stat_result, path: str, beside: CaptionSource) -> FileRecord:
@@ -209,6 +212,7 @@ class FolderWalk:
             elif stat.S_ISREG(status.st_mode) and self._is_indexed(path, name, names):
                 if not is_link or self._is_first_link(path):
                     yield self._record(path, status, names)
+        self._pass_over_unused()
 
     def _has_twin(self, path: str, names: frozenset[str]) -> bool:
         """Tell whether a RAW lies beside a picture of its name that the camera wrote too, and that is indexed."""
@@ -218,17 +222,25 @@ class FolderWalk:
         return any(twin in names and self._is_wanted(start + twin) for twin in twins)
 
     def _is_indexed(self, path: str, name: str, names: frozenset[str]) -> bool:
-        """Tell whether a file is indexed as one of its own; count one of another kind, but for a sidecar."""
+        """Tell whether a file is indexed as one of its own; note one of another kind, but for a sidecar."""
         ending = suffix(name)
         if ending in self._suffixes:
             has_twin = ending in RAW_SUFFIXES and self._has_twin(path, names)
             self.beside += has_twin
             return not has_twin and not self._captions.is_sidecar(path, names)
         if name not in TABLES and not is_beside(name, names):
-            self.passed_over[ending] += 1
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("passed over: %s", printable(self._absolute(path)))
+            self._others.append(self._absolute(path))
         return False
+
+    def _pass_over_unused(self) -> None:
+        """Count the files of a folder that are not indexed, but for metadata that a picture was found to have."""
+        for path in self._others:
+            if path not in self._used:
+                self.passed_over[suffix(path)] += 1
+                if logger.isEnabledFor(logging.DEBUG):
+                    logger.debug("passed over: %s", printable(path))
+        self._others.clear()
+        self._used.clear()
 
     def _names(self, folder: str) -> list[str]:
         try:

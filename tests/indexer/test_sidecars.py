@@ -10,7 +10,7 @@ import pytest
 from clipsearch.filtering import Filter
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
-from tests.support.libraries import Counting, Place, photo
+from tests.support.libraries import Counting, Place, index, photo
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -62,7 +62,8 @@ def test_a_sidecar_that_comes_changes_and_goes_is_noticed_without_encoding(descr
 def test_takeout_beside_a_new_picture_counts_at_once(described):
     said = {"photoTakenTime": {"timestamp": "1517344248"}, "people": [{"name": "Ann Lee"}]}
     (described.root / "a.jpg.supplemental-metadata.json").write_text(json.dumps(said))
-    described.work()
+    (described.root / "metadata.json").write_text("{}")  # of the album
+    assert index(described.library, described.root, encoder=described.encoder).passed_over == {".json": 1}
     assert described.only() == ("2018-01-30T20:30:48", None, ["Ann Lee"])
 
 

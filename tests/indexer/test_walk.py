@@ -330,6 +330,7 @@ LITTER = [
     "$RECYCLE.BIN/a.jpg",
     "sub/.clipsearch/a.jpg",
     "lost+found/a.jpg",
+    "~$a.docx",
 ]
 
 

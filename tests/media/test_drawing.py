@@ -37,6 +37,12 @@ def make_jxl():
     return bytes(imagecodecs.jpegxl_encode(np.asarray(SEEN), lossless=True))
 
 
+def test_a_drawing_in_millimetres_is_drawn():
+    pytest.importorskip("resvg_py")
+    data = SVG.replace(b"'20'", b"'210mm'").replace(b"'10'", b"'105mm'")
+    assert look(data, 32, MOST, None).getpixel((9, 3)) == (255, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("make", "page", "colour"),
     [

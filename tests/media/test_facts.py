@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from clipsearch.errors import MediaError
 from clipsearch.media.decode import decode_picture
 from clipsearch.media.image_metadata import Embedded, read_embedded
+from clipsearch.media.iptc import read_iptc
 from clipsearch.media.sidecars import SidecarNames, read_sidecars
 from clipsearch.media.takeout import read_takeout
 from clipsearch.media.xmp import MAX_DEPTH, read_xmp
@@ -97,6 +98,7 @@ def test_iptc_has_times():
     assert decoded(encode("TIFF", exif=tags))[1].taken_at == WHEN
     for profile in (block, b"8BIM\x04\x04\0\0" + struct.pack(">I", len(block)) + block):
         assert read_embedded(png_with_profile("iptc", profile)).taken_at == WHEN
+    assert read_iptc(block.replace(b"203048", b"990000")).facts.original == datetime(2018, 1, 30)
 
 
 def png_with_profile(name: str, profile: bytes) -> bytes:
@@ -163,6 +165,14 @@ LONG = "A photograph with a name of more than forty-six letters.jpg"
 def test_sidecars_are_found_by_their_names(name, beside):
     assert SidecarNames({name, beside, "b.jpg", "ab.xmp", "a.jsn"}).of(name) == [beside]
     assert SidecarNames({name, beside}).of("c.jpg") == []
+
+
+def test_an_edited_copy_has_the_json_of_its_original_but_prefers_its_own():
+    names = {"a.jpg.json", "b.jpg.supplemental-metadata(1).json", "a-bearbeitet.jpg"}
+    assert SidecarNames(names).of("a-edited.jpg") == ["a.jpg.json"]
+    assert SidecarNames(names).of("b-edited(1).jpg") == ["b.jpg.supplemental-metadata(1).json"]
+    assert SidecarNames({*names, "a-edited.jpg.json"}).of("a-edited.jpg") == ["a-edited.jpg.json"]
+    assert SidecarNames(names).of("a-edited-by-me.jpg") == []
 
 
 def takeout(**changes: object) -> bytes:

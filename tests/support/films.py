@@ -10,6 +10,9 @@ import numpy as np
 
 SIZE = (160, 96)
 
+_FIXED = {"mpeg4", "mpeg2video", "wmv2", "flv1"}
+"""Encoders of a fixed rate."""
+
 
 def scene(number, size=SIZE, shift=0):
     """The picture of a scene: coarse blocks of colours that no other scene has. uint8 (height, width, 3)."""
@@ -37,7 +40,9 @@ def write_film(
     import av
 
     muxing = {"movflags": "use_metadata_tags"} if path.suffix in {".mp4", ".mov", ".m4v"} else {}
-    with av.open(str(path), "w", container_options=muxing) as container:
+    with av.open(
+        str(path), "w", format="mpegts" if path.suffix == ".mts" else None, container_options=muxing
+    ) as container:
         for name, value in (metadata or {}).items():
             container.metadata[name] = value
         stream = None
@@ -47,7 +52,9 @@ def write_film(
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.gop_size = gop
-                stream.codec_context.time_base = Fraction(1, 1000 if codec != "mpeg4" else 25)
+                stream.codec_context.time_base = Fraction(
+                    1, 25 if codec in {"mpeg4", "mpeg2video", "wmv2", "flv1"} else 1000
+                )
                 if aspect is not None:
                     stream.codec_context.sample_aspect_ratio = aspect
                 if rotation:

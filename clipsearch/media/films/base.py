@@ -23,6 +23,10 @@ _FORMATS = (
     ("mov", re.compile(rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)", re.DOTALL)),
     ("matroska", re.compile(rb"\x1aE\xdf\xa3")),
     ("avi", re.compile(rb"RIFF.{4}AVI |ON2 ", re.DOTALL)),
+    ("mpeg", re.compile(rb"\0\0\x01\xba")),
+    ("mpegts", re.compile(rb"G[\x40-\x5f].[\x10-\x1f]|.{4}G[\x40-\x5f].[\x10-\x1f]", re.DOTALL)),
+    ("asf", re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11")),
+    ("flv", re.compile(rb"FLV\x01")),
 )
 
 

@@ -231,4 +231,4 @@ def _quarter(degrees: float) -> int:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:100] or type(error).__name__
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:100] or type(error).__name__
