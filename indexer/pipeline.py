@@ -47,6 +47,7 @@ from indexer.moved_roots import find_moved_root, retire
 from indexer.place_names import refresh_places
 from indexer.plan import IndexPlan
 from indexer.recognition import OCR_KEY, Plan, plan, recognise
+from indexer.renames import follow_renames
 from indexer.report import IndexReport, Progress, Silent
 from indexer.spreads import refresh_spreads
 
@@ -185,6 +186,7 @@ class _Run:
                     writer.set_offline(root.id, offline)
         total = writer.ledger.count_todo()
         if total and not self.should_stop():
+            follow_renames(writer, {root.id: root.path for root in roots}, self.should_stop)
             self.progress.preparing()
             if isinstance(self.reader, IsolatedReader):
                 self.reader.start(min(self.settings.cores, total))  # they get ready while the encoder loads

@@ -47,7 +47,7 @@ def store(
         first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
         placed = _Placed(content, first_rows)
         if content.moved is not None:
-            _move(connection, placed, content.moved, counts)
+            _move(connection, placed, content.moved, counts, has_moved=content.moved.id in ledger.followed)
             ledger.found_again(content.moved.id)
             if content.moved.root_id != content.record.root_id and not content.moved.deleted:
                 ledger.left.add(content.moved.root_id)
@@ -97,8 +97,11 @@ def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: Com
         counts.changed += 1
 
 
-def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: CommitCounts) -> None:
-    """Give an item its new place and captions, and bring it back if it was deleted."""
+def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: CommitCounts, *, has_moved: bool) -> None:
+    """Give an item its new place and captions, and bring it back if it was deleted.
+
+    has_moved: whether it has its new place already.
+    """
     content = placed.content
     if content.own is not None and content.own.id != before.id:
         _swap_places(connection, before, content.own)
@@ -119,7 +122,7 @@ def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: Com
         full_text.add_again(connection, [before.id])  # with the text in the picture, which has not changed
     if before.deleted:
         counts.added += 1
-    elif (before.root_id, before.path) != content.place:
+    elif has_moved or (before.root_id, before.path) != content.place:
         counts.moved += 1
     elif has_new_captions or has_other_facts:
         counts.changed += 1

@@ -40,10 +40,11 @@ from sqlalchemy import (
 
 from clipsearch.media.extras import DOCUMENT_SUFFIXES
 from clipsearch.paths import quote_path, suffix, unquote_path
-from clipsearch.store import catalog
+from clipsearch.store import catalog, renames
 from clipsearch.store.database import transaction
 from clipsearch.store.inserts import insert_many
 from clipsearch.store.records import CaptionSource, FileIdentity, FileRecord, Scope, still_of
+from clipsearch.store.renames import Renamed
 from clipsearch.store.roots import under
 from clipsearch.store.schema import failures, items
 from clipsearch.store.sql_values import chunks
@@ -165,11 +166,16 @@ class Tally:
 
 
 class Ledger:
-    """The state of one run, on the connection of the writer. left: ids of roots whose items moved to another root."""
+    """The state of one run, on the connection of the writer.
+
+    left: ids of roots whose items moved to another root. followed: ids of items that followed their files to names
+    that others had.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.left: set[int] = set()
+        self.followed: set[int] = set()
         with transaction(connection):
             _temporary.drop_all(connection)
             _temporary.create_all(connection)
@@ -249,6 +255,27 @@ class Ledger:
         with transaction(self._connection):  # no new revision: a reader keeps no identities
             self._connection.execute(update(items).values(values).where(*same, *chosen))
             self._connection.execute(delete(_todo).where(*chosen))
+
+    def renamed(self) -> list[Renamed]:
+        """Return the files that have the name of another, but the inode, size and time of an item whose file left."""
+        other = _todo.alias()
+        has_other = exists().where(
+            other.c.root_id == items.c.root_id, other.c.path == items.c.path, other.c.inode != items.c.inode
+        )
+        same = (items.c[name] == _todo.c[name] for name in ("root_id", "inode", "size", "mtime_ns"))
+        query = (
+            select(items.c.id, items.c.path, items.c.content_hash, *_RECORD_COLUMNS)
+            .join_from(_todo, items, and_(*same, items.c.path != _todo.c.path, ~items.c.deleted))
+            .where(~_todo.c.is_new, or_(has_other, items.c.id.in_(self.missing)))
+            .order_by(items.c.id, _todo.c.seq)
+        )
+        with transaction(self._connection):
+            return [Renamed(row[0], row[1], row[2], _from_row(row[3:])) for row in self._connection.execute(query)]
+
+    def follow(self, renamed: Sequence[Renamed]) -> None:
+        """Give the items of renamed files their places; call it inside a transaction of the same connection."""
+        renames.follow(self._connection, _missing, renamed)
+        self.followed.update(each.item_id for each in renamed)
 
     def _look_up(self, query: Select[Any], table: Table, chunk: list[FileRecord]) -> dict[str, Row[Any]]:
         paths = [quote_path(record.path) for record in chunk]

@@ -44,6 +44,7 @@ from clipsearch.store.records import (
     RootKind,
     Scope,
 )
+from clipsearch.store.renames import Renamed
 from clipsearch.store.resolve import Resolver, sample_files
 from clipsearch.store.revision import change
 from clipsearch.store.roots import (
@@ -212,6 +213,11 @@ class Writer:
                 ids = additions.store(connection, root_id, batch, appended)
                 if reached is not None:
                     shards.store(connection, reached, zip(ids, (addition.name for addition in batch), strict=True))
+
+    def follow_renames(self, renamed: Sequence[Renamed]) -> None:
+        """Give the items of files that took each other's names the places of these."""
+        with change(self._connection):
+            self.ledger.follow(renamed)
 
     def remove_missing(self) -> int:
         """Tombstone every item that the run found missing; return how many."""
