@@ -47,7 +47,7 @@ def store(
         first_rows = {modality: appended.take(modality, len(rows)) for modality, rows in content.rows.items()}
         placed = _Placed(content, first_rows)
         if content.moved is not None:
-            _move(connection, placed, content.moved, counts, has_moved=content.moved.id in ledger.followed)
+            _move(connection, placed, content.moved, counts, has_followed=content.moved.id in ledger.followed)
             ledger.found_again(content.moved.id)
             if content.moved.root_id != content.record.root_id and not content.moved.deleted:
                 ledger.left.add(content.moved.root_id)
@@ -97,10 +97,12 @@ def _replace(connection: Connection, placed: _Placed, own: Row[Any], counts: Com
         counts.changed += 1
 
 
-def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: CommitCounts, *, has_moved: bool) -> None:
+def _move(
+    connection: Connection, placed: _Placed, before: Row[Any], counts: CommitCounts, *, has_followed: bool
+) -> None:
     """Give an item its new place and captions, and bring it back if it was deleted.
 
-    has_moved: whether it has its new place already.
+    has_followed: whether it came here with its file before; then the name has another content, which counts as changed.
     """
     content = placed.content
     if content.own is not None and content.own.id != before.id:
@@ -122,9 +124,9 @@ def _move(connection: Connection, placed: _Placed, before: Row[Any], counts: Com
         full_text.add_again(connection, [before.id])  # with the text in the picture, which has not changed
     if before.deleted:
         counts.added += 1
-    elif has_moved or (before.root_id, before.path) != content.place:
+    elif (before.root_id, before.path) != content.place:
         counts.moved += 1
-    elif has_new_captions or has_other_facts:
+    elif has_followed or has_new_captions or has_other_facts:
         counts.changed += 1
     else:
         counts.unchanged += 1

@@ -181,7 +181,8 @@ def test_half_of_the_files_replaced_are_all_read(drive, reads):
         path = drive.root / f"{number:02d}.bmp"
         shutil.copy2(path, drive.root / "t")
         os.replace(drive.root / "t", path)
-    assert drive.run() == {"unchanged": 12} and len(reads) == 6
+    # A file may get the inode that another one left, and is then read once more, since it may be that one renamed.
+    assert drive.run() == {"unchanged": 12} and len(set(reads)) == 6
 
 
 def test_on_a_file_system_without_stable_inodes_a_sample_is_read(drive, reads):

@@ -46,7 +46,7 @@ def tagged(tmp_path: Path, encoder) -> Tagged:
 def test_names_that_go_around_take_the_tags_along(tagged):
     tagged.rename("a", "b", "c", "a")
     found = tagged.run()
-    assert (found["moved"], found["unchanged"], tagged.encoder.pictures) == (3, 1, 0)
+    assert (found["changed"], found["unchanged"], tagged.encoder.pictures) == (3, 1, 0)
     assert tagged.tags() == {"a.jpg": ["c"], "b.jpg": ["a"], "c.jpg": ["b"], "d.jpg": ["d"]}
     assert tagged.run() == {"unchanged": 4}
 
@@ -56,7 +56,7 @@ def test_numbers_that_close_a_gap_take_the_tags_along(tagged):
     tagged.rename("c", "b")
     tagged.rename("d", "c")
     found = tagged.run()
-    assert (found["moved"], found["removed"], tagged.encoder.pictures) == (3, 1, 0)
+    assert (found["changed"], found["removed"], tagged.encoder.pictures) == (3, 1, 0)
     assert tagged.tags() == {"a.jpg": ["b"], "b.jpg": ["c"], "c.jpg": ["d"]}
     assert tagged.run() == {"unchanged": 3}
 
