@@ -31,6 +31,10 @@ _PNG_TEXTS = re.compile(
 )
 _RAW_PROFILE = re.compile(r"\s*+[^\n]*\n\s*+(\d+)\s+([0-9a-fA-F\s]*)")
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_MARKS = {"GIF": b"\x21\xff\x0bXMP DataXMP", "JPEG2000": bytes.fromhex("be7acfcb97a942e89c71999491e3afac")}
+"""What stands before a packet: XMP specification, part 3, sections 1.1.2 and 1.1.4."""
+
+_PACKET = re.compile(rb"<(?:\?xpacket|x:xmpmeta|rdf:RDF).*?</rdf:RDF>(?:\s*</x:xmpmeta>)?", re.DOTALL)
 _IPTC_RESOURCE = 0x0404
 _RESOURCE = re.compile(rb"8BIM\x04\x04(.)", re.DOTALL)
 
@@ -65,7 +69,16 @@ def find_blocks(kind: str, data: bytes, picture: Image.Image) -> Blocks:
     photoshop = info.get("photoshop")
     iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else info.get("iptc")
     texts = (str(info["words"]),) if kind == "SVG" else ()
-    return Blocks(_bytes(info.get("exif")), _bytes(info.get("xmp")), _bytes(iptc), texts)
+    xmp = _bytes(info.get("xmp")) or _framed_xmp(kind, data)
+    return Blocks(_bytes(info.get("exif")), xmp, _bytes(iptc), texts)
+
+
+def _framed_xmp(kind: str, data: bytes) -> bytes:
+    """Return the packet in an application extension of GIF, or a UUID box of JPEG 2000, which Pillow passes over."""
+    mark = _XMP_MARKS.get(kind)
+    at = data.find(mark) if mark else -1
+    packet = _PACKET.search(data, at, at + MAX_BLOCK) if at >= 0 else None
+    return packet[0] if packet else b""
 
 
 def _bytes(value: object) -> bytes:

@@ -90,6 +90,15 @@ def test_orientation_and_camera_in_xmp_alone_count(kind):
     assert picture.size == (32, 48) and (info.width, info.height, info.camera) == (32, 48, "Canon EOS")
 
 
+def test_xmp_is_found_in_gif_and_jpeg_2000():
+    xmp = packet(attributes='photoshop:DateCreated="2018-01-30T20:30:48"')
+    gif = encode("GIF")[:-1] + b"\x21\xff\x0bXMP DataXMP" + xmp + b"\x01" + bytes(range(255, -1, -1)) + b"\0\x3b"
+    box = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + xmp
+    for data in (gif, encode("JPEG2000") + (len(box) + 4).to_bytes(4, "big") + box):
+        assert decoded(data)[1].taken_at == read_embedded(data).taken_at == WHEN
+    assert read_embedded(gif.replace(b"</rdf:RDF>", b"")).taken_at is None
+
+
 def test_iptc_has_times():
     fields = ((2, 55, b"20180130"), (2, 60, b"203048+0000"))
     block = b"".join(struct.pack(">BBBH", 0x1C, *name, len(value)) + value for *name, value in fields)
