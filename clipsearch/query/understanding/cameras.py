@@ -18,7 +18,7 @@ from clipsearch.query.understanding.vocabulary import (
 
 _WITH = frozenset("with on by using mit avec con".split())
 _OWN = frozenset("my our the a an his her meinem meiner mon ma mi".split())
-_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling".split())
+_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named".split())
 
 
 def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known: Known) -> list[Named]:
@@ -63,7 +63,7 @@ def _stands_apart(run: Run) -> bool:
     if run.cue in ARTICLES | _HOLDING or run.is_possessive:
         return False
     after = run.after.lower if run.after else ""
-    if after in PRODUCTS | {"on", "in", "at", "with"}:
+    if after in ARTICLES | PRODUCTS | {"on", "in", "at", "with"}:
         return False
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
     of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)

@@ -13,7 +13,9 @@ _CHINESE_NEGATES = "没沒无不"
 
 _TELLING = frozenset(
     "yesterday today last past ago gestern heute letzten letzte letztes letzter vergangenen hier aujourd'hui ayer hoy "
-    "pasado pasada dernier dernière this diesen diesem dieses".split()
+    "pasado pasada dernier dernière this diesen diesem dieses before vorletzten vorletztes vorletzter vorgestern "
+    "anteayer hace últimos últimas ultimos ultimas derniers dernières ans mois jours nineties eighties seventies "
+    "sixties fifties uk usa".split()
 )
 _BEFORE_NAMES = frozenset(
     "in from at near with of by mit von aus à au aux en de del con avec dans desde und and around to".split()
@@ -23,6 +25,7 @@ _NO_NAMES = frozenset(
     "einen einem einer le la les un une des el los las una no front and snow water sand rain fog it them blue red "
     "green black white yellow brown bed grass bloom trees love flight sunlight motion".split()
 )
+_MARKS = ",.;:!?()"
 _MAKERS = ("canon", "nikon", "fuji", "leica", "olympus", "pentax", "gopro", "iphone", "dji", "sony", "pixel", "galaxy")
 
 
@@ -44,8 +47,8 @@ def may_hold_filter(text: str) -> bool:
         return False
     before = ""
     for number, word in enumerate(text.split()):
-        lower = word.lower()
-        is_name = lower != word and len(word) > 1 and not (number == 0 and lower in _NO_NAMES)
+        lower = word.lower().strip(_MARKS).removesuffix("'s").removesuffix("’s")
+        is_name = word != word.lower() and len(word) > 1 and not (number == 0 and lower in _NO_NAMES)
         if lower in _TELLING or is_name or lower.startswith(_MAKERS) or _is_odd(word):
             return True
         if before in _BEFORE_NAMES and lower not in _NO_NAMES:

@@ -29,11 +29,22 @@ _MOST_WORDS, _MOST_CHARACTERS = 5, 8
 MAX_RUNS = 400
 """Runs of words of one query that are looked up."""
 
+_AND = frozenset(("and", "und", "et", "y"))
+_PARTS_OF_PLACES = frozenset(
+    "northern southern eastern western central north south east west upper lower downtown inner outer greater rural old "
+    "new ancient medieval modern little".split()
+)
+"""Before a place: what is meant is not all of it, and may be elsewhere."""
+
 _BREAKS = ",;:.!?()[]/|，。、；：！？（）"
 
 
 class PlaceNamed(Protocol):
     """A place of the library by what it is called."""
+
+    @property
+    def field(self) -> str:
+        """What it is: `country`, `region` or `city`."""
 
     @property
     def is_main(self) -> bool:
@@ -70,13 +81,14 @@ class Run:
     """Words that follow each other, and what stands around them.
 
     words: their tokens. before, after: the tokens beside them; None where something that was lifted, a mark or nothing
-    is. is_first: nothing stands before. rest: whether only words such as "photos of" stand before.
+    is. further: the token before `before`. is_first: nothing stands before. rest: whether only words such as "photos of" stand before.
     """
 
     text: str
     words: Sequence[Token]
     before: Token | None
     after: Token | None
+    further: Token | None
     is_first: bool
     rest: bool
     is_possessive: bool
@@ -90,6 +102,11 @@ class Run:
     def cue(self) -> str:
         """The word before, in lower case."""
         return self.before.lower if self.before else ""
+
+    @property
+    def has_article(self) -> bool:
+        """Whether "in the" or its like leads to it, as to the names of some countries."""
+        return self.cue in ARTICLES and self.further is not None and self.further.lower in PLACE_CUES - OF
 
     @property
     def is_east_asian(self) -> bool:
@@ -127,7 +144,7 @@ def find_runs(tokens: Sequence[Token], lifted: Sequence[tuple[int, int]], text: 
                 Run(
                     text[first.start : tokens[j].end], tokens[i : j + 1], _beside(tokens, free, i - 1, first.gap),
                     _beside(tokens, free, after, tokens[after].gap if after < len(tokens) else ""),
-                    i == 0, generic, is_possessive,
+                    _beside(tokens, free, i - 2, tokens[i - 1].gap), i == 0, generic, is_possessive,
                 )
             )  # fmt: skip
             if len(found) == MAX_RUNS:
@@ -141,6 +158,7 @@ def find_names(runs: Sequence[Run], known: Known) -> list[Named]:
     likely = [run for run in runs if not run.is_east_asian and _may_be_name(run)]
     tags = known.tags({fold_tag(run.text) for run in likely})
     found: list[Named] = []
+    lists: list[tuple[Named, Run]] = []
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
             continue
@@ -150,19 +168,21 @@ def find_names(runs: Sequence[Run], known: Known) -> list[Named]:
         if is_place or is_tag:
             kind: Literal["place", "tag"] = "place" if is_place else "tag"
             found.append(Named(_start(run, kind), _end(run), kind, run.text))
-    return found
+            lists += [(found[-1], run)] * is_place
+    halves = [each for each, run in lists if _is_half_of_list(run, found)]
+    return [each for each in found if each not in halves]
 
 
 def _may_be_name(run: Run) -> bool:
     """Tell whether it is worth looking up."""
-    if run.words[0].lower in ARTICLES | PREPOSITIONS or run.cue in ARTICLES:
+    if run.words[0].lower in ARTICLES | PREPOSITIONS or (run.cue in ARTICLES and not run.has_article):
         return False
     return run.is_capital or run.cue in PERSON_CUES | PLACE_CUES or len(run.words) > 1 or run.after is None
 
 
 def _is_place(run: Run, known: Known) -> bool:
     """Tell whether a run can only be a place of the library."""
-    if run.is_part_of_name or run.is_possessive:
+    if run.is_part_of_name or run.is_possessive or run.cue in _PARTS_OF_PLACES:
         return False
     has_cue = run.cue in PLACE_CUES and (run.cue not in OF or run.rest or run.is_capital)
     if run.is_ordinary and not (has_cue and run.is_capital and run.cue not in OF):
@@ -174,8 +194,18 @@ def _is_place(run: Run, known: Known) -> bool:
         return False
     if has_cue or (run.cue in OF and run.rest):
         return True
-    ends = run.after is None or run.after.lower in PREPOSITIONS | GENERIC
+    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC) - ARTICLES
+    if run.has_article:
+        return ends and any(place.field == "country" for place in places)
     return run.is_capital and ends and run.cue not in OF
+
+
+def _is_half_of_list(run: Run, found: Sequence[Named]) -> bool:
+    """Tell whether "and" stands after a place that nothing leads to, and no other name after that."""
+    if run.after is None or run.after.lower not in _AND or run.cue in PLACE_CUES:
+        return False
+    end = run.after.end
+    return not any(each.start in (run.after.start, end + 1) for each in found)
 
 
 def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
@@ -194,6 +224,8 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
 def _start(run: Run, kind: str) -> int:
     """Return where the words begin that lead to a name."""
     cues = PLACE_CUES if kind == "place" else PERSON_CUES
+    if kind == "place" and run.has_article and run.further is not None:
+        return run.further.start
     leads = run.before is not None and run.cue in cues
     return run.before.start if leads and run.before is not None else run.words[0].start
 

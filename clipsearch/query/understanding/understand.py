@@ -24,8 +24,15 @@ from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC,
 
 _NOT_A_YEAR = frozenset(
     "number no nr page room flat windows office class model version channel highway route "
+    "bmw peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo iso "
     "born built founded invented painted written released published died".split()
 )
+_NOT_ALL = frozenset(
+    "early mid late half over almost nearly about roughly around circa end ends beginning start middle week weekend day "
+    "days month quarter rest anfang ende mitte début fin mi principios finales mediados".split()
+)
+"""Before a date, "of" or not: a part of it is meant, or what is near it."""
+
 _TO = frozenset(("to", "through"))
 """Beside a date they make a period of which the other date was not read."""
 _REACH = 3
@@ -36,8 +43,12 @@ _MOST = 8
 """The most names that are lifted; a text with more names is taken as a list."""
 
 _AND = re.compile(r"^(?:and|und|et|y|e|&)\s+", re.IGNORECASE)
-_JOINED = re.compile(r"\b(?:and|und|et|y|e)\b|[&和与]", re.IGNORECASE)
-_LISTED = re.compile(r"\s*[,，、]?\s*(?:and|und|et|y|e|[,，、&和与])\s*", re.IGNORECASE)
+_OR = re.compile(r"\b(?:or|oder|ou|o)\b", re.IGNORECASE)
+_JOINED = re.compile(r"\b(?:and|und|et|y|e|or|oder|ou|o)\b|[&和与]", re.IGNORECASE)
+_LISTED = re.compile(r"\s*[,，、]?\s*(?:(?:and|und|et|y|e|or|oder|ou|o)\b|[,，、&和与])\s*", re.IGNORECASE)
+_KINDS = (("place", "places", "in"), ("tag", "tags", "with"), ("camera", "cameras", "taken with"))
+"""What names are of, the filter by it, and how a filter is described."""
+
 _EAST_ASIAN_EDGES = "的在和跟与于里是拍去，、,。 "
 _EAST_ASIAN_GENERIC = re.compile(r"[的在和跟与于里是拍我们所有一些张\s]*(?:照片|相片|图片|图像|照)?[的\s]*")
 
@@ -53,9 +64,23 @@ def understand_words(text: str, known: Known, now: datetime) -> Understood:
     Returns:
         The words that remain, the filter, and what is not there; all of the words where nothing is certain.
     """
-    found = _lift(text, known, now) if may_hold_filter(text) else Understood(text)
-    kept, without = split_negation(found.text)
-    return replace(found, text=kept, without=without)
+    kept, without = _split_negation(text, now)
+    found = _lift(kept, known, now) if may_hold_filter(kept) else Understood(kept)
+    return replace(found, without=without)
+
+
+def _split_negation(text: str, now: datetime) -> tuple[str, tuple[str, ...]]:
+    """Split a text as `split_negation` does; a date behind what is not there is of all of it."""
+    kept, things = split_negation(text)
+    without = []
+    for thing in things:
+        dates = find_periods(thing, now)
+        start = dates[0].start if dates else len(thing)
+        if not start or (dates and dates[-1].end < len(thing)):
+            return text, ()
+        kept += f", {thing[start:]}" * bool(dates)
+        without.append(thing[:start].rstrip(" ,"))
+    return kept, tuple(without)
 
 
 def _lift(text: str, known: Known, now: datetime) -> Understood:
@@ -73,7 +98,8 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
     found = sorted([*names, *cameras])
     kept = " ".join(text[start:end] for start, end in _between(text, lifted))
     spans = [*lifted, *(each[:2] for each in found)]
-    if any(each in kept for each in EAST_ASIAN_TURNS) or _is_turned(spans, tokens, lifted):
+    joined = [(a.end, b.start) for a, b in pairwise(found) if a.kind == b.kind and _is_listed(text, a, b)]
+    if any(each in kept for each in EAST_ASIAN_TURNS) or _is_turned(spans, tokens, [*lifted, *joined]):
         return Understood(text)
     return _combine(text, dates, found)
 
@@ -84,11 +110,12 @@ def _between(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token], dates: Sequence[tuple[int, int]]) -> bool:
+def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token], clear: Sequence[tuple[int, int]]) -> bool:
     """Tell whether a word before, at the beginning of, or after one of these says that not just this is meant.
 
-    dates: those of the spans that are dates; a word in them is part of what they mean.
+    clear: the spans that are dates, and what stands between names of a list; a word in them is part of what they mean.
     """
+    turning = {token.start for token in tokens if not any(left <= token.start < right for left, right in clear)}
     for start, end in spans:
         inside = [number for number, token in enumerate(tokens) if start <= token.start < end]
         if not inside:
@@ -98,10 +125,10 @@ def _is_turned(spans: Sequence[tuple[int, int]], tokens: Sequence[Token], dates:
         while first and len(near) <= _REACH and not _STOPS & {*tokens[first].gap}:
             first -= 1
             near.append(tokens[first])
-        own = [token for token in near if not any(left <= token.start < right for left, right in dates)]
-        if any(token.lower in TURNS for token in own):
+        if any(token.lower in TURNS and token.start in turning for token in near):
             return True
-        if last + 1 < len(tokens) and tokens[last + 1].lower in _ALTERNATIVES and not _STOPS & {*tokens[last + 1].gap}:
+        after = tokens[last + 1] if last + 1 < len(tokens) else None
+        if after and after.lower in _ALTERNATIVES and after.start in turning and not _STOPS & {*after.gap}:
             return True
     return False
 
@@ -141,14 +168,14 @@ class _AnyName:
         """Return True."""
         return True
 
-    is_main = False
+    is_main, field = False, "city"
 
 
 def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> bool:
     """Tell whether a period is meant: years alone must occur in the library, and not be a number as in "room 2021"."""
     before = [token for token in tokens if token.end <= dated.start]
     after = next((token for token in tokens if token.start >= dated.end), None)
-    if (before and before[-1].lower in _TO) or (after and after.lower in _TO):
+    if (before and before[-1].lower in _TO | _NOT_ALL) or (after and after.lower in _TO):
         return False
     if not dated.is_bare:
         return True
@@ -166,29 +193,31 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
     for each in dates:
         wanted = wanted & limit(each.period, each.bound)
         parts.append(describe(each.period, each.bound))
-    for alternatives in _places(text, names):
-        wanted = wanted & reduce(or_, (Filter(places=(name,)) for name in alternatives))
-        parts.append("in " + " or ".join(alternatives))
-    for kind, field, lead in (("tag", "tags", "with"), ("camera", "cameras", "taken with")):
-        for name in dict.fromkeys(each.name for each in names if each.kind == kind):
-            wanted = wanted & Filter(**{field: (name,)})  # type: ignore[arg-type]
-            parts.append(f"{lead} {name}")
-    left = _remaining(text, sorted([(d.start, d.end) for d in dates] + [(n.start, n.end) for n in names]))
+    for kind, field, lead in _KINDS:
+        for alternatives in _alternatives(text, [each for each in names if each.kind == kind]):
+            wanted = wanted & reduce(or_, (Filter(**{field: (name,)}) for name in alternatives))  # type: ignore[arg-type]
+            parts.append(f"{lead} {' or '.join(alternatives)}")
+    joins = [(a.end, b.start) for a, b in pairwise(names) if a.kind == b.kind and _is_listed(text, a, b)]
+    left = _remaining(text, sorted([*((each.start, each.end) for each in [*dates, *names]), *joins]))
     return Understood(left, wanted if len(parts) > 1 else wanted.all_of[0] if wanted.all_of else wanted, tuple(parts))
 
 
-def _places(text: str, names: Sequence[Named]) -> list[list[str]]:
-    """Return the places that must all hold, each as its alternatives: in a list, "and" means any of them."""
+def _alternatives(text: str, names: Sequence[Named]) -> list[tuple[str, ...]]:
+    """Return the names of one kind that must all hold, each as its alternatives: of places, "and" means any of them."""
     lists: list[list[Named]] = []
     for each in names:
-        if each.kind == "place":
-            is_next = lists and _LISTED.fullmatch(text[lists[-1][-1].end : each.start])
-            lists = [*lists[:-1], [*lists[-1], each]] if is_next else [*lists, [each]]
-    found = []
-    for places in lists:
-        has_and = any(_JOINED.search(text[a.end : b.start]) for a, b in pairwise(places))
-        found += [[each.name for each in places]] if has_and else [[each.name] for each in places]
-    return [[*dict.fromkeys(alternatives)] for alternatives in found]
+        is_next = lists and each.kind != "camera" and _is_listed(text, lists[-1][-1], each)
+        lists = [*lists[:-1], [*lists[-1], each]] if is_next else [*lists, [each]]
+    found: list[tuple[str, ...]] = []
+    for listed in lists:
+        joins = _JOINED if listed[0].kind == "place" else _OR
+        is_any = any(joins.search(text[a.end : b.start]) for a, b in pairwise(listed))
+        found += [tuple(dict.fromkeys(each.name for each in listed))] if is_any else [(each.name,) for each in listed]
+    return list(dict.fromkeys(found))
+
+
+def _is_listed(text: str, first: Named, second: Named) -> bool:
+    return _LISTED.fullmatch(text[first.end : second.start]) is not None
 
 
 def _remaining(text: str, lifted: Sequence[tuple[int, int]]) -> str:

@@ -36,17 +36,72 @@ SEASONS = {
 }
 
 TODAY = {
-    **dict.fromkeys(("today", "heute", "aujourd'hui", "hoy", "oggi", "hoje"), "today"),
-    **dict.fromkeys(("yesterday", "gestern", "ayer", "ieri", "ontem"), "yesterday"),
+    **dict.fromkeys(("today", "heute", "aujourd'hui", "hoy", "oggi", "hoje"), 0),
+    **dict.fromkeys(("yesterday", "gestern", "ayer", "ieri", "ontem"), 1),
+    **dict.fromkeys(("vorgestern", "anteayer"), 2),
 }
+"""Days before today."""
 
 UNITS = {
-    **dict.fromkeys(("week", "woche", "semaine", "semana", "settimana"), "week"),
-    **dict.fromkeys(("month", "monat", "mois", "mes", "mese", "mês"), "month"),
-    **dict.fromkeys(("year", "jahr", "année", "an", "año", "anno", "ano"), "year"),
+    name: unit
+    for unit, names in {
+        "day": "day days tag tage tagen jour jours día días dia dias",
+        "part of a day": "morning afternoon evening",
+        "week": "week weeks woche wochen semaine semaines semana semanas settimana",
+        "weekend": "weekend wochenende",
+        "month": "month months monat monate monaten mois mes meses mese mês",
+        "year": "year years jahr jahre jahren année années an ans año años anno ano",
+    }.items()
+    for name in names.split()
 }
+SPANS = {name: unit for name, unit in UNITS.items() if unit in ("day", "week", "month", "year")}
+"""Units that are counted."""
 
-NUMBERS = {name: i for i, name in enumerate("one two three four five six seven eight nine ten".split(), 1)} | {"a": 1}
+WEEKDAYS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "monday montag lundi lunes",
+            "tuesday dienstag mardi martes",
+            "wednesday mittwoch mercredi miércoles miercoles",
+            "thursday donnerstag jeudi jueves",
+            "friday freitag vendredi viernes",
+            "saturday samstag sonnabend samedi sábado sabado",
+            "sunday sonntag dimanche domingo",
+        )
+    )
+    for name in names.split()
+}
+LAST = (
+    "last past letzten letzte letztes letzter vergangenen vergangenes letztem vergangene vergangener "
+    "últimos últimas ultimos ultimas".split()
+)
+THIS = "this diesen dieses diese diesem esta este cette ce".split()
+AFTER = "dernier dernière derniers dernières pasado pasada scorso scorsa passado".split()
+TWICE = "vorletzte vorletzten vorletztes vorletzter".split()
+"""What stands before or after a unit of time, a season or a weekday."""
+
+DECADES = {"fifties": 1950, "sixties": 1960, "seventies": 1970, "eighties": 1980, "nineties": 1990}
+
+NUMBERS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "one a einem einer ein eine un une una uno",
+            "two zwei deux dos",
+            "three drei trois tres",
+            "four vier quatre cuatro",
+            "five fünf cinq cinco",
+            "six sechs seis",
+            "seven sieben sept siete",
+            "eight acht huit ocho",
+            "nine neun neuf nueve",
+            "ten zehn dix diez",
+        ),
+        1,
+    )
+    for name in names.split()
+} | {"twelve": 12}
 
 PERSON_CUES = frozenset("with of by and & mit von und avec de d et con y e com und".split())
 PLACE_CUES = frozenset("in from at near around to aus bei nach à au aux en dans d de del da desde di".split())
