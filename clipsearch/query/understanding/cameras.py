@@ -18,7 +18,7 @@ from clipsearch.query.understanding.vocabulary import (
 
 _WITH = frozenset("with on by using mit avec con".split())
 _OWN = frozenset("my our the a an his her meinem meiner mon ma mi".split())
-_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named".split())
+_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
 def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known: Known) -> list[Named]:
@@ -33,8 +33,9 @@ def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known:
         if start is not None:
             named.append(Named(start, run.words[-1].end, "camera", run.text))
     for each in named:
+        each = each._replace(name=_in_library(each.name, known))
         is_free = not any(each.start < other.end and other.start < each.end for other in found)
-        if is_free and _is_there(each.name, known):
+        if is_free and each.name:
             found.append(each)
     return found
 
@@ -53,7 +54,7 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             continue
         if len(lead) >= 2 and lead[-1] in _WITH and lead[-2] in TAKEN:
             return tokens[at - own - 2].start
-        if own and lead[-1:] and lead[-1] in _WITH and before[-1] in ("my", "our", "meinem", "meiner"):
+        if own and lead[-1:] and lead[-1] in _WITH | {"from"} and before[-1] in ("my", "our", "meinem", "meiner"):
             return tokens[at - own - 1].start
     return run.words[0].start if _stands_apart(run) else None
 
@@ -68,11 +69,16 @@ def _stands_apart(run: Run) -> bool:
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
     of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)
     is_alone = run.before is None and run.after is None and run.is_first
-    at_edge = run.before is None or run.after is None
+    at_edge = run.before is None or (run.after is None and not run.is_article_near)
     return at_edge and (has_model or (of_photographs and not is_alone))
 
 
-def _is_there(name: str, known: Known) -> bool:
-    """Tell whether a camera of the library has a name in its own, as the filter compares them."""
-    lower = name.lower()
-    return any(lower in camera.lower() for camera in known.cameras())
+def _in_library(name: str, known: Known) -> str:
+    """Return what the filter finds cameras by that are called so: the name, or the model alone; empty if none is."""
+    cameras = [camera.lower() for camera in known.cameras()]
+    makers = [word for word in name.lower().split() if word in MAKERS]
+    model = " ".join(word for word in name.split() if word.lower() not in MAKERS)
+    if any(name.lower() in camera for camera in cameras):
+        return name
+    with_model = [camera for camera in cameras if model and any(c.isdigit() for c in model) and model.lower() in camera]
+    return model if with_model and all(maker in camera for camera in with_model for maker in makers) else ""

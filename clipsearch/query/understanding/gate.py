@@ -49,7 +49,7 @@ def may_hold_filter(text: str) -> bool:
     for number, word in enumerate(text.split()):
         lower = word.lower().strip(_MARKS).removesuffix("'s").removesuffix("’s")
         is_name = word != word.lower() and len(word) > 1 and not (number == 0 and lower in _NO_NAMES)
-        if lower in _TELLING or is_name or lower.startswith(_MAKERS) or _is_odd(word):
+        if lower in _TELLING or word.endswith(("'s", "’s")) or is_name or lower.startswith(_MAKERS) or _is_odd(word):
             return True
         if before in _BEFORE_NAMES and lower not in _NO_NAMES:
             return True

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 from clipsearch.query.understanding.tokens import Token
 from clipsearch.query.understanding.vocabulary import (
     ARTICLES,
+    FIRST_NAMES,
     GENERIC,
     OF,
     ORDINARY,
@@ -29,7 +30,12 @@ _MOST_WORDS, _MOST_CHARACTERS = 5, 8
 MAX_RUNS = 400
 """Runs of words of one query that are looked up."""
 
-_AND = frozenset(("and", "und", "et", "y"))
+_AND = frozenset("and und et y & or oder ou o".split())
+_ELSEWHERE = frozenset("made born based set".split())
+"""Before "in" and a place: not where the picture was taken."""
+
+_SELF = frozenset("me i us mom mum dad my the a".split())
+
 _PARTS_OF_PLACES = frozenset(
     "northern southern eastern western central north south east west upper lower downtown inner outer greater rural old "
     "new ancient medieval modern little".split()
@@ -104,6 +110,11 @@ class Run:
         return self.before.lower if self.before else ""
 
     @property
+    def is_article_near(self) -> bool:
+        """Whether an article is one of the two words before."""
+        return any(each is not None and each.lower in ARTICLES for each in (self.before, self.further))
+
+    @property
     def has_article(self) -> bool:
         """Whether "in the" or its like leads to it, as to the names of some countries."""
         return self.cue in ARTICLES and self.further is not None and self.further.lower in PLACE_CUES - OF
@@ -153,12 +164,12 @@ def find_runs(tokens: Sequence[Token], lifted: Sequence[tuple[int, int]], text: 
     return found
 
 
-def find_names(runs: Sequence[Run], known: Known) -> list[Named]:
+def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> list[Named]:
     """Return the places and tags that runs name, none of which overlap; the longest and the first ones win."""
     likely = [run for run in runs if not run.is_east_asian and _may_be_name(run)]
     tags = known.tags({fold_tag(run.text) for run in likely})
     found: list[Named] = []
-    lists: list[tuple[Named, Run]] = []
+    of: list[Run] = []
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
             continue
@@ -168,21 +179,20 @@ def find_names(runs: Sequence[Run], known: Known) -> list[Named]:
         if is_place or is_tag:
             kind: Literal["place", "tag"] = "place" if is_place else "tag"
             found.append(Named(_start(run, kind), _end(run), kind, run.text))
-            lists += [(found[-1], run)] * is_place
-    halves = [each for each, run in lists if _is_half_of_list(run, found)]
-    return [each for each in found if each not in halves]
+            of.append(run)
+    return [each for each, run in zip(found, of, strict=True) if not _is_half_of_list(run, each.kind, tokens, found)]
 
 
 def _may_be_name(run: Run) -> bool:
     """Tell whether it is worth looking up."""
     if run.words[0].lower in ARTICLES | PREPOSITIONS or (run.cue in ARTICLES and not run.has_article):
         return False
-    return run.is_capital or run.cue in PERSON_CUES | PLACE_CUES or len(run.words) > 1 or run.after is None
+    return run.is_capital or run.is_possessive or run.cue in PERSON_CUES | PLACE_CUES or len(run.words) > 1 or run.after is None
 
 
 def _is_place(run: Run, known: Known) -> bool:
     """Tell whether a run can only be a place of the library."""
-    if run.is_part_of_name or run.is_possessive or run.cue in _PARTS_OF_PLACES:
+    if run.is_part_of_name or run.is_possessive or run.cue in _PARTS_OF_PLACES or _is_elsewhere(run):
         return False
     has_cue = run.cue in PLACE_CUES and (run.cue not in OF or run.rest or run.is_capital)
     if run.is_ordinary and not (has_cue and run.is_capital and run.cue not in OF):
@@ -194,18 +204,29 @@ def _is_place(run: Run, known: Known) -> bool:
         return False
     if has_cue or (run.cue in OF and run.rest):
         return True
-    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC) - ARTICLES
+    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC | _AND) - ARTICLES
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
     return run.is_capital and ends and run.cue not in OF
 
 
-def _is_half_of_list(run: Run, found: Sequence[Named]) -> bool:
-    """Tell whether "and" stands after a place that nothing leads to, and no other name after that."""
-    if run.after is None or run.after.lower not in _AND or run.cue in PLACE_CUES:
-        return False
-    end = run.after.end
-    return not any(each.start in (run.after.start, end + 1) for each in found)
+def _is_elsewhere(run: Run) -> bool:
+    return run.further is not None and run.further.lower in _ELSEWHERE
+
+
+def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequence[Named]) -> bool:
+    """Tell whether "and" joins a name to what is none, as in "Tom and Jerry", and "Florence and the Machine"."""
+    first = next(i for i, token in enumerate(tokens) if token.start == run.words[0].start)
+    beyond = first + len(run.words) + 2 * run.is_possessive - run.is_possessive
+    pairs = []
+    if run.before is not None and run.cue in _AND and first > 1:
+        pairs.append(tokens[first - 2])
+    if run.after is not None and run.after.lower in _AND and beyond + 1 < len(tokens):
+        pairs.append(tokens[beyond + 1])
+    others = [each for each in pairs if not any(name.start <= each.start < name.end for name in found)]
+    if kind == "tag":
+        return any(each.is_capital and each.lower not in _SELF for each in others)
+    return run.cue not in PLACE_CUES and bool(others)
 
 
 def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
@@ -215,7 +236,8 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
     if len(run.words) > 1:
         return True
     if not run.is_capital:
-        return False
+        leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)
+        return leads and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
     if run.is_possessive or run.cue in PERSON_CUES:
         return True
     return not run.is_ordinary

@@ -127,7 +127,9 @@ def _day(match: re.Match[str], now: datetime) -> str:
 
 def _latest(match: re.Match[str], now: datetime) -> str | None:
     """Read a month without a year as the latest that has begun."""
-    if match["month"].lower() in DOUBTFUL_MONTHS and not match["month"][0].isupper():
+    name, cue = match["month"], match[0].split()[0].lower()
+    is_month = name[0].isupper() or (cue != "from" and name not in ("march", "mars", "mar"))
+    if name.lower() in DOUBTFUL_MONTHS and not is_month:
         return None
     number = _month(match)
     return f"{now.year - (number > now.month):04}-{number:02}"

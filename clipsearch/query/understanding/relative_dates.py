@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from clipsearch.dates import Period
 from clipsearch.query.understanding.vocabulary import (
     DECADES,
-    DOUBTFUL_MONTHS,
     GENERIC,
     MONTHS,
     NUMBERS,
@@ -57,7 +56,7 @@ def month(match: re.Match[str], now: datetime) -> str | None:
     """Read "last July" as the latest that is over, and "this July" as that of this year if it has begun."""
     number = MONTHS[match["month"].lower()]
     is_last = "this" not in match.re.groupindex
-    if match["month"].lower() in DOUBTFUL_MONTHS and not match["month"][0].isupper():
+    if match["month"] in ("march", "mars", "mar"):
         return None
     return f"{now.year - (is_last and number >= now.month):04}-{number:02}" if is_last or number <= now.month else None
 

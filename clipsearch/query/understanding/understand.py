@@ -35,6 +35,7 @@ _NOT_ALL = frozenset(
 
 _TO = frozenset(("to", "through"))
 """Beside a date they make a period of which the other date was not read."""
+_LEAVING, _ARRIVING = frozenset("from von aus de desde".split()), frozenset("to nach à a au aux".split())
 _REACH = 3
 """Words before a filter that may turn it."""
 _STOPS = frozenset(",;，；。")
@@ -91,12 +92,14 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
     cameras = find_cameras(runs, tokens, text, known)
     if cameras:
         runs = find_runs(tokens, lifted + [each[:2] for each in cameras], text)
-    names = find_names(runs, known)
+    names = find_names(runs, tokens, known)
     if any(token.is_east_asian for token in tokens):
         around = lifted + [each[:2] for each in (*cameras, *names)]
         names += find_east_asian(find_runs(tokens, around, text), known)
     found = sorted([*names, *cameras])
     kept = " ".join(text[start:end] for start, end in _between(text, lifted))
+    if _is_way(found, text):
+        return Understood(text)
     spans = [*lifted, *(each[:2] for each in found)]
     joined = [(a.end, b.start) for a, b in pairwise(found) if a.kind == b.kind and _is_listed(text, a, b)]
     if any(each in kept for each in EAST_ASIAN_TURNS) or _is_turned(spans, tokens, [*lifted, *joined]):
@@ -141,7 +144,7 @@ def likely_words(text: str, now: datetime) -> str | None:
     tokens, dates = tokenize(text), find_periods(text, now)
     runs = find_runs(tokens, [(each.start, each.end) for each in dates], text)
     known = _AnyName(text)
-    found = [*find_cameras(runs, tokens, text, known), *find_names(runs, known)]
+    found = [*find_cameras(runs, tokens, text, known), *find_names(runs, tokens, known)]
     led = [each for each in found if text[each.start : each.end] != each.name]
     return _combine(text, dates, sorted(led)).text or None
 
@@ -203,17 +206,26 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
 
 
 def _alternatives(text: str, names: Sequence[Named]) -> list[tuple[str, ...]]:
-    """Return the names of one kind that must all hold, each as its alternatives: of places, "and" means any of them."""
+    """Return the names of one kind that must all hold, each as its alternatives.
+
+    Of places, "and" means any of them, and of cameras all do.
+    """
     lists: list[list[Named]] = []
     for each in names:
-        is_next = lists and each.kind != "camera" and _is_listed(text, lists[-1][-1], each)
+        is_next = lists and (each.kind == "camera" or _is_listed(text, lists[-1][-1], each))
         lists = [*lists[:-1], [*lists[-1], each]] if is_next else [*lists, [each]]
     found: list[tuple[str, ...]] = []
     for listed in lists:
         joins = _JOINED if listed[0].kind == "place" else _OR
-        is_any = any(joins.search(text[a.end : b.start]) for a, b in pairwise(listed))
+        is_any = listed[0].kind == "camera" or any(joins.search(text[a.end : b.start]) for a, b in pairwise(listed))
         found += [tuple(dict.fromkeys(each.name for each in listed))] if is_any else [(each.name,) for each in listed]
     return list(dict.fromkeys(found))
+
+
+def _is_way(names: Sequence[Named], text: str) -> bool:
+    """Tell whether it goes from one place to another: neither says where it was."""
+    cues = [(text[each.start : each.end].split() or [""])[0].lower() for each in names if each.kind == "place"]
+    return any(first in _LEAVING and second in _ARRIVING for first, second in pairwise(cues))
 
 
 def _is_listed(text: str, first: Named, second: Named) -> bool:
@@ -223,9 +235,11 @@ def _is_listed(text: str, first: Named, second: Named) -> bool:
 def _remaining(text: str, lifted: Sequence[tuple[int, int]]) -> str:
     """Return the words that are left, tidied at their edges; empty where they ask for nothing more."""
     pieces = [_tidy(text[start:end]) for start, end in _between(text, lifted)]
+    if pieces[0] and len(pieces) > 1 and all(token.lower in GENERIC for token in tokenize(pieces[0])):
+        pieces[0] = ""
     if not pieces[0]:
         pieces = [_AND.sub("", piece) for piece in pieces]
-    words = " ".join(piece for piece in pieces if piece)
+    words = re.sub(r"\(\s*\)", "", " ".join(piece for piece in pieces if piece)).strip(" :|–—").removesuffix(" -")
     tokens = tokenize(words)
     while tokens and tokens[-1].lower in PREPOSITIONS and len(tokens) > 1:
         words = words[: tokens.pop().start].rstrip(" ,;")

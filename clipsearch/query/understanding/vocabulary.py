@@ -178,6 +178,27 @@ PRODUCTS = frozenset(
 )
 """After the name of a maker, what is seen, and not what took the picture."""
 
+FIRST_NAMES = frozenset(
+    # the more frequent ones of several languages that are no words of them
+    "adam alex alexander alice alicia amanda amy ana andrea andreas andrew andy angela anna anne annie anthony antonio "
+    "arthur barbara beatriz ben benjamin bernd brian brigitte camille carla carlos carmen caroline catherine charles "
+    "chloe chris christian christina christine christopher claire clara claudia daniel daniela david deborah dennis "
+    "diana diego donald edward elena eleonora elisabeth elizabeth ella ellen emily emma eric erika ethan eva fatima "
+    "felix fernando florian francesca francesco franz frederic gabriel giulia greta hanna hannah hans heidi "
+    "heinz helen helena helga henri henry ines ingrid isabel isabella jacob james jan jane janet javier jean jeff "
+    "jennifer jens jessica jim joan joe johanna john johannes jonas jonathan jorge jose josef joseph josé juan judith "
+    "julia julian julie julien jürgen karen karin karl kate katharina katherine kathrin kathy katie kevin klaus "
+    "larry laura lauren lea lena leon leonie linda lisa lorenzo louis louise luca lucas lucia lucie lucy lucía luis "
+    "lukas maggie manuel marco margaret maria marie mario marion marta martha martin martina mary mateo matteo "
+    "matthew matthias max maximilian megan mia michael michelle miguel mike mohamed mohammed monica monika moritz "
+    "natalie nicholas nicolas nicole nina noah nora oliver olivia oscar pablo patricia patrick paul paula pedro "
+    "peter philip philipp pierre rachel raphael rebecca renate richard rita robert roberto ronald ryan sabine samuel "
+    "sandra sara sarah sebastian simon sofia sonja sophia sophie stefan stefanie stephanie stephen steven susan "
+    "susanne teresa theo theresa thomas tim tina tobias tom tony ursula uwe valentina vanessa victor vincent walter "
+    "werner wolfgang yasmin yvonne".split()
+)
+"""In lower case they count as a tag's name after "with", or "of" behind "photos", or before "'s"."""
+
 ORDINARY = frozenset(
     # names of people
     "may rose mark lily grace summer april june august daisy ruby pearl amber hope faith joy dawn iris violet jasmine "
