@@ -110,7 +110,7 @@ def names_of(items):
         ("o'brien jr on stage in 2022", "on stage, taken in 2022, with o'brien jr"),
         ("waves 24 December 2024", "waves, taken on 24 December 2024"),
         ("waves December 24, 2024", "waves, taken on 24 December 2024"),
-        ("waves on the 3rd of October 2022", "waves on the, taken on 3 October 2022"),
+        ("waves on the 3rd of October 2022", "waves, taken on 3 October 2022"),
         ("waves 2024-12-24", "waves, taken on 24 December 2024"),
         ("sledge last winter", "sledge, taken from 1 December 2024 to 28 February 2025"),
         ("sledge winter 2023", "sledge, taken from 1 December 2023 to 29 February 2024"),

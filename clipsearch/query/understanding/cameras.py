@@ -17,7 +17,7 @@ from clipsearch.query.understanding.vocabulary import (
 )
 
 _WITH = frozenset("with on by using mit avec con".split())
-_OWN = frozenset("my our the a an his her meinem meiner mon ma mi".split())
+_OWN = frozenset("my our the a an his her meinem meiner einem einer mon ma un une mi una".split())
 _HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
@@ -54,7 +54,7 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             continue
         if len(lead) >= 2 and lead[-1] in _WITH and lead[-2] in TAKEN:
             return tokens[at - own - 2].start
-        if own and lead[-1:] and lead[-1] in _WITH | {"from"} and before[-1] in ("my", "our", "meinem", "meiner"):
+        if own and lead[-1:] and lead[-1] in _WITH | {"from", "von", "de"} and before[-1] in ("my", "our", "meinem", "meiner", "mon", "mi"):
             return tokens[at - own - 1].start
     return run.words[0].start if _stands_apart(run) else None
 

@@ -39,6 +39,7 @@ def chinese_readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str]
     count, span = r"(?P<count>\d{1,3}|[一二两三四五六七八九十]{1,3})", r"(?P<span>年|个月|周|个?星期|个?礼拜|天)"
     half = "(?![代底初末中终尾后级款版度轻])"
     yield re.compile(rf"[在从]?(?P<first>(?:19|20)\d\d)年?\s*[到至~–-]\s*(?P<bare>(?:19|20)\d\d)年(?:之间|期间|间)?"), _years
+    yield re.compile(rf"在?{year}{month}[到至~–-](?P<until>\d{{1,2}}|十[一二]?|[二三四五六七八九])月"), _months
     yield re.compile(rf"在?{year}{month}(?:份|{day})?{beyond}"), _day
     yield re.compile(rf"在?{year}的?{season}{beyond}"), lambda m, now: f"{_SEASONS[m['season']]} {m['year']}"
     yield re.compile(rf"在?{year}{half}(?!前(?!{after})){beyond}"), lambda m, now: m["year"]
@@ -55,6 +56,11 @@ def chinese_readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str]
 def _years(match: re.Match[str], now: datetime) -> Period | None:
     first, last = int(match["first"]), int(match["bare"])
     return Period(datetime(first, 1, 1), datetime(last + 1, 1, 1)) if first < last <= now.year else None
+
+
+def _months(match: re.Match[str], now: datetime) -> Period | None:
+    year, first, last = int(match["year"]), _number(match["month"]), _number(match["until"])
+    return Period(datetime(year, first, 1), datetime(year + last // 12, last % 12 + 1, 1)) if first < last else None
 
 
 def _day(match: re.Match[str], now: datetime) -> str:

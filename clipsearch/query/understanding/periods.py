@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from clipsearch.dates import Period, parse_period
@@ -79,6 +79,8 @@ def _simplify(text: str) -> str:
 def _bound(match: re.Match[str]) -> str:
     """Return the bound that a word before or, in Chinese, after a date makes it."""
     groups = match.groupdict()
+    if groups.get("onwards"):
+        return "since"
     word = groups.get("bound") or groups.get("beyond") or ""
     return BOUNDS[" ".join(word.lower().split())] if word else ""
 
@@ -92,13 +94,22 @@ def _join(text: str, found: Sequence[Dated]) -> list[Dated]:
             joined[-1] = Dated(last.start, each.end, Period(last.period.start, each.period.end))
         else:
             joined.append(each)
-    return [each for each in joined if not _is_half(text, each)]
+    return [_with_weekday(text, each) for each in joined if not _is_half(text, each)]
 
 
 def _is_half(text: str, dated: Dated) -> bool:
     """Tell whether "between" stands before a date without the other one, as in "between May 2020 and now"."""
     words = text[dated.start : dated.end].lower().split()
     return words[0] in _BETWEEN and not any(each in _AND for each in words)
+
+
+def _with_weekday(text: str, dated: Dated) -> Dated:
+    """Take the weekday before a day as part of the date, as in "on Sunday, 11 August 2024"."""
+    words = text[: dated.start].rstrip(" ,").split()
+    if dated.period.end - dated.period.start != timedelta(days=1) or not words or words[-1].lower() not in WEEKDAYS:
+        return dated
+    words = words[-2:] if len(words) > 1 and words[-2].lower() in ("on", "am") else words[-1:]
+    return dated._replace(start=text.rindex(words[0], 0, dated.start))
 
 
 def _is_range(text: str, first: Dated, second: Dated) -> bool:
@@ -151,6 +162,31 @@ def _months(match: re.Match[str], now: datetime) -> Period | None:
     return Period(start, parse_period(f"{year}-{last:02}", now).end)
 
 
+def _days(match: re.Match[str], now: datetime) -> Period | None:
+    """Read "15 to 20 July 2021" and "15 July to 2 August 2021"."""
+    last = MONTHS[match.groupdict().get("until", match["month"]).lower()]
+    year = int(match["year"])
+    start = datetime(year, _month(match), int(match["day"]))
+    end = datetime(year, last, int(match["to"])) + timedelta(days=1)
+    return Period(start, end) if start < end else None
+
+
+def _next_months(match: re.Match[str], now: datetime) -> Period | None:
+    """Read "July and August 2023": months that follow each other, not two apart."""
+    first, last = (MONTHS[match[name].lower()] for name in ("month", "until"))
+    return _months(match, now) if last == first + 1 else None
+
+
+def _next_years(match: re.Match[str], now: datetime) -> Period | None:
+    return _years(match, now) if int(match["bare"]) == int(match["first"]) + 1 else None
+
+
+def _quarter(match: re.Match[str], now: datetime) -> Period:
+    first = 3 * int(match["quarter"]) - 2
+    year = int(match["year"])
+    return Period(datetime(year, first, 1), datetime(year + (first == 10), (first + 3) % 12, 1))
+
+
 def _numbers(match: re.Match[str], now: datetime) -> str | None:
     """Read a day, a month and a year where only one order of them is possible."""
     day, month = int(match["one"]), int(match["two"])
@@ -160,10 +196,10 @@ def _numbers(match: re.Match[str], now: datetime) -> str | None:
 
 
 _BETWEEN, _AND = ("between", "zwischen", "entre"), ("and", "und", "et", "y")
-_TO = ("to", "until", "till", "through", "bis", "à", "a", "al", "hasta", "-", "–", "—")
+_TO = ("to", "until", "till", "through", "bis", "à", "a", "al", "hasta", "-", "–", "—", "到", "至")
 _BOUND = r"<bound>\s+"
 _FROM = "from|von|vom|de|du|desde"
-_IN = "on|in|from|during|of|im|am|vom|aus|en|au|du|del?|le|el|in the|" + "|".join(_BETWEEN)
+_IN = "on|in|from|during|pendant|of|im|am|vom|aus|en|au|du|del?|le|el|in the|" + "|".join(_BETWEEN)
 _CUE = rf"(?:{_BOUND}(?:the\s+)?|(?:{_IN})\s+)?"
 _THE = r"(?:el\s+|la\s+|le\s+|l')?"
 _LINK = r"(?:\s+(?:of|de|del)\s+|,?\s+)"
@@ -174,6 +210,8 @@ _FIRST = r"(?P<first>(?:19|20)\d\d)"
 _THEN = r"|\s+(?:in|at|with|on|mit|à|en|con|im)\s"
 _ENDED = _STOP.format(_THEN)
 _OVER = r"(?:(?:in|from|over|during|within|pendant|durant|dans|en|der|aus)\s+)?(?:(?:the|den|les|los|las|ces)\s+)?"
+_DAY, _UNTIL = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?", r"(?P<to>\d{1,2})(?:st|nd|rd|th|\.)?,?\s+"
+_BOTH = r"(?:\s+(?:and|or|und|oder|et|ou|y|o|&)\s+|\s*/\s*)"
 _TENS = r"(?P<bare>(?:19|20)?\d0)"
 _LINKS = "(?:" + "|".join(rf"\s+{word}\s+" if word.isalpha() else rf"\s*{word}\s*" for word in _TO) + ")"
 
@@ -189,17 +227,24 @@ _FORMS: tuple[tuple[str, Read], ...] = (
     (_CUE + r"(?P<one>\d{1,2})(?P<mark>[./-])(?P<two>\d{1,2})(?P=mark)" + _YEAR + _END, _numbers),
     (f"(?:{'|'.join(_BETWEEN)})\\s+{_FIRST}\\s+(?:{'|'.join(_AND)})\\s+{_BARE}{_END}", _years),
     (rf"(?:{_FROM})\s+" + _FIRST + _LINKS + _BARE + _END, _years),
+    (_CUE + _THE + "<season>" + _LINK + _YEAR + r"(?:[/–-](?P<next>\d{4}|\d\d))?" + _END, _season_of),
     (_FIRST + _LINKS + _BARE + _STOP.format(r"|\s+(?:in|at|with|mit|à|en|con|im)\s"), _years),
     (f"(?:{'|'.join(_BETWEEN)})\\s+<month>\\s+(?:{'|'.join(_AND)})\\s+<until>" + _LINK + _YEAR + _END, _months),
     (rf"(?:(?:{_FROM})\s+)?<month>" + _LINKS + "<until>" + _LINK + _YEAR + _END, _months),
+    (rf"(?:(?:{_FROM}|in)\s+)?<month>{_BOTH}<until>" + _LINK + _YEAR + _END, _next_months),
+    (rf"(?:(?:{_FROM}|in)\s+)?{_FIRST}{_BOTH}{_BARE}" + _STOP.format(""), _next_years),
+    (rf"(?:(?:{_FROM})\s+)?(?:the\s+)?{_DAY}{_LINKS}{_UNTIL}(?:of\s+|de\s+)?<month>" + _LINK + _YEAR + _END, _days),
+    (rf"(?:(?:{_FROM})\s+)?<month>\s+{_DAY}{_LINKS}{_UNTIL}" + _YEAR + _END, _days),
+    (rf"(?:(?:{_FROM})\s+)?{_DAY}\s*<month>{_LINKS}{_UNTIL}<until>" + _LINK + _YEAR + _END, _days),
+    (r"(?:in\s+)?Q(?P<quarter>[1-4])[\s,/-]*" + _YEAR + _END, _quarter),
+    (rf"from\s+{_BARE}\s+(?P<onwards>onwards?|on)" + _STOP.format(_THEN), _year),
     (_CUE + r"(?P<iso>\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?)" + _END, lambda match, now: match["iso"]),
-    (_CUE + r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?\s+(?:of\s+|de\s+)?<month>" + _LINK + _YEAR + _END, _day),
+    (_CUE + r"(?:the\s+)?(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?\s+(?:of\s+|de\s+)?<month>" + _LINK + _YEAR + _END, _day),
     (_CUE + r"<month>\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+" + _YEAR + _END, _day),
     (
         r"(?<!\d\s)(?<!\d[.,]\s)" + _CUE + r"<month>\.?" + _LINK + _YEAR + _END,
         lambda match, now: f"{match['year']}-{_month(match):02}",
     ),
-    (_CUE + "<season>" + _LINK + _YEAR + r"(?:/(?P<next>\d{4}|\d\d))?" + _END, _season_of),
     (_CUE + r"(?:the\s+)?<last>\s+<season>" + _END, relative_dates.season),
     (_CUE + _THE + r"<season>\s+<after>" + _END, relative_dates.season),
     (_CUE + r"<this>\s+<season>" + _END, relative_dates.season),
@@ -222,7 +267,7 @@ _FORMS: tuple[tuple[str, Read], ...] = (
     (rf"(?:(?:dans|pendant)\s+les\s+années|en\s+los(?:\s+años)?)\s+{_TENS}" + _ENDED, relative_dates.decade),
     (rf"(?<=,\s){_TENS}s(?=\s*$)", relative_dates.decade),
     (r"(?:the\s+)?day\s+<prior>\s+yesterday" + _ENDED, relative_dates.day_before_yesterday),
-    (rf"(?:{_BOUND})?<today>" + _STOP.format(_THEN + r"|\s+(?:morning|afternoon|evening)\b"), relative_dates.today),
+    (rf"(?:{_BOUND})?<today>" + _STOP.format(_THEN + r"|\s+(?:morning|afternoon|evening|abend|nachmittag|soir|matin)\b"), relative_dates.today),
     (r"<today>'s(?=\s+(?!news|paper|special|menu|world|youth))", relative_dates.today),
     (r"(?:in|from|im|en|vom|(?P<bound>since))\s+<month>" + _STOP.format(r"|\s+(?:in|at|with|on)\s"), _latest),
     (rf"(?:(?:in|from|during|im|en|de|aus)\s+|{_BOUND})" + _BARE + _STOP.format(r"|\s+[^\W\d]"), _year),

@@ -12,20 +12,28 @@ from clipsearch.query.understanding.vocabulary import (
     MONTHS,
     NUMBERS,
     SEASONS,
+    SPANS,
     TODAY,
     UNITS,
     WEEKDAYS,
 )
 
 
-def season(match: re.Match[str], now: datetime) -> str:
-    """Read "last winter" or, where it says so, "this winter"."""
-    which = "this" if match.groupdict().get("this") else "last"
-    return f"{which} {SEASONS[match['season'].lower()]}"
+def season(match: re.Match[str], now: datetime) -> str | None:
+    """Read "last winter" or, where it says so, "this winter" if that has begun."""
+    name = SEASONS[match["season"].lower()]
+    if not match.groupdict().get("this"):
+        return f"last {name}"
+    if name == "winter" and now.month < 3:
+        return f"winter {now.year - 1}"
+    has_begun = now.month >= {"spring": 3, "summer": 6, "autumn": 9, "winter": 12}[name]
+    return f"{name} {now.year}" if has_begun else None
 
 
 def last(match: re.Match[str], now: datetime) -> Period | str | None:
-    """Read "last week"."""
+    """Read "last week", and "the past week", which goes on until today."""
+    if match.groupdict().get("last") == "past" and UNITS[match["unit"].lower()] in SPANS.values():
+        return until_today(1, UNITS[match["unit"].lower()], now)
     return unit_before(UNITS[match["unit"].lower()], 1, now)
 
 

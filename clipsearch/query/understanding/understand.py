@@ -10,6 +10,7 @@ from functools import reduce
 from itertools import pairwise
 from operator import or_
 
+from clipsearch.dates import parse_period
 from clipsearch.filtering import Filter
 from clipsearch.query.negation import split_negation
 from clipsearch.query.understanding.bounds import describe, limit
@@ -20,24 +21,26 @@ from clipsearch.query.understanding.names import Known, Named, find_names, find_
 from clipsearch.query.understanding.periods import Dated, find_periods
 from clipsearch.query.understanding.tokens import Token, tokenize
 from clipsearch.query.understanding.understood import Understood
-from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC, PREPOSITIONS, TURNS
+from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC, MONTHS, PREPOSITIONS, TURNS
 
 _NOT_A_YEAR = frozenset(
     "number no nr page room flat windows office class model version channel highway route "
-    "bmw peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo iso "
+    "calendar diary planner bmw peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo iso "
     "born built founded invented painted written released published died".split()
 )
 _NOT_ALL = frozenset(
-    "early mid late half over almost nearly about roughly around circa end ends beginning start middle week weekend day "
-    "days month quarter rest anfang ende mitte début fin mi principios finales mediados".split()
+    "early mid late half over almost nearly about roughly around circa anfang ende mitte début fin mi principios finales "
+    "mediados".split()
 )
-"""Before a date, "of" or not: a part of it is meant, or what is near it."""
+_PARTS = frozenset("end ends beginning start middle week weekend day days month quarter rest first last second".split())
+"""Before a date, those of _PARTS with "of": a part of it is meant, or what is near it."""
 
 _TO = frozenset(("to", "through"))
 """Beside a date they make a period of which the other date was not read."""
 _LEAVING, _ARRIVING = frozenset("from von aus de desde".split()), frozenset("to nach à a au aux".split())
 _REACH = 3
 """Words before a filter that may turn it."""
+_JOINS = frozenset("and or und oder et ou y o &".split())
 _STOPS = frozenset(",;，；。")
 _ALTERNATIVES = frozenset("or oder ou nor".split())
 _MOST = 8
@@ -86,7 +89,10 @@ def _split_negation(text: str, now: datetime) -> tuple[str, tuple[str, ...]]:
 
 def _lift(text: str, known: Known, now: datetime) -> Understood:
     tokens = tokenize(text)
-    dates = [each for each in find_periods(text, now) if _is_date(each, text, tokens, known)]
+    periods = find_periods(text, now)
+    if any(_is_joined(text, each) for each in periods):
+        return Understood(text)
+    dates = [each for each in periods if _is_date(each, text, tokens, known)]
     lifted = [(each.start, each.end) for each in dates]
     runs = find_runs(tokens, lifted, text)
     cameras = find_cameras(runs, tokens, text, known)
@@ -97,8 +103,11 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
         around = lifted + [each[:2] for each in (*cameras, *names)]
         names += find_east_asian(find_runs(tokens, around, text), known)
     found = sorted([*names, *cameras])
+    if not dates:
+        dates = [each for each in _year_before(text, found, now) if _is_date(each, text, tokens, known)]
+        lifted = [(each.start, each.end) for each in dates]
     kept = " ".join(text[start:end] for start, end in _between(text, lifted))
-    if _is_way(found, text):
+    if _is_way(found, text) or any(_is_half(each, found, text) for each in found):
         return Understood(text)
     spans = [*lifted, *(each[:2] for each in found)]
     joined = [(a.end, b.start) for a, b in pairwise(found) if a.kind == b.kind and _is_listed(text, a, b)]
@@ -178,14 +187,35 @@ def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> 
     """Tell whether a period is meant: years alone must occur in the library, and not be a number as in "room 2021"."""
     before = [token for token in tokens if token.end <= dated.start]
     after = next((token for token in tokens if token.start >= dated.end), None)
-    if (before and before[-1].lower in _TO | _NOT_ALL) or (after and after.lower in _TO):
+    last = before[-1].lower if before else ""
+    is_part = last in _PARTS and text[dated.start : dated.end].lower().startswith("of ")
+    if last in _TO | _NOT_ALL or is_part or (after and after.lower in _TO):
         return False
     if not dated.is_bare:
         return True
-    if before and before[-1].lower in _NOT_A_YEAR:
+    is_of = last == "of" and not (len(before) > 1 and before[-2].lower in GENERIC)
+    if last in _NOT_A_YEAR or last in MONTHS or is_of or re.fullmatch(r"\d+(?:st|nd|rd|th)", last):
         return False
     wanted = limit(dated.period, dated.bound)
     return known.has_taken(wanted.taken_from or datetime.min, wanted.taken_until or datetime.max)
+
+
+def _is_joined(text: str, dated: Dated) -> bool:
+    """Tell whether a word, or another date, is joined to a date, as in "spring/summer 2021" and "2019 and 2021"."""
+    words = text[: dated.start].split()
+    if text[: dated.start][-1:] in {*"/-–"} or text[dated.end :].lstrip()[:1] in {*"到至"}:
+        return True
+    return len(words) > 1 and words[-1].lower() in _JOINS and (words[-2].isdecimal() or words[-2].lower() in MONTHS)
+
+
+def _year_before(text: str, names: Sequence[Named], now: datetime) -> list[Dated]:
+    """Return the year that stands before a name, as in "beach 2022 in Spain"."""
+    for each in names:
+        words = text[: each.start].rstrip(" ,").split()
+        if words and re.fullmatch(r"(?:19|20)\d\d", words[-1]) and int(words[-1]) <= now.year:
+            start = text.rindex(words[-1], 0, each.start)
+            return [Dated(start, start + 4, parse_period(words[-1], now), is_bare=True)]
+    return []
 
 
 def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Understood:
@@ -226,6 +256,15 @@ def _is_way(names: Sequence[Named], text: str) -> bool:
     """Tell whether it goes from one place to another: neither says where it was."""
     cues = [(text[each.start : each.end].split() or [""])[0].lower() for each in names if each.kind == "place"]
     return any(first in _LEAVING and second in _ARRIVING for first, second in pairwise(cues))
+
+
+def _is_half(name: Named, names: Sequence[Named], text: str) -> bool:
+    """Tell whether a place in Chinese words is joined to what is none."""
+    link = text[name.end :].lstrip()
+    beyond = len(text) - len(link) + 1
+    if name.kind != "place" or not link or link[0] not in "和与或、":
+        return False
+    return not any(each.start <= beyond < each.end for each in names)
 
 
 def _is_listed(text: str, first: Named, second: Named) -> bool:

@@ -140,12 +140,13 @@ EAST_ASIAN_TURNS = (
     "之後",
     "或",
     "还是",
+    "還是",
 )
 
 GENERIC = (
     frozenset(
         "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
-        "taken foto fotos bild bilder aufnahme aufnahmen photographie photographies imagen imágenes fotografía "
+        "taken aufgenommen prise prises tomada tomadas foto fotos bild bilder aufnahme aufnahmen photographie photographies imagen imágenes fotografía "
         "fotografías immagini show me all everything".split()
     )
     | ARTICLES
@@ -153,7 +154,7 @@ GENERIC = (
 )
 """What a query is left with that asks for nothing but the filter."""
 
-TAKEN = frozenset("taken shot captured photographed made recorded aufgenommen prise prises tomadas tomada".split())
+TAKEN = frozenset("taken shot captured photographed made recorded aufgenommen pris prise prises tomadas tomada tomado".split())
 
 MAKERS = {
     "canon": "photo", "nikon": "photo", "fujifilm": "photo", "fuji": "photo", "leica": "photo", "olympus": "photo",
@@ -169,6 +170,7 @@ CHINESE_MAKERS = {
     "佳能": "canon", "尼康": "nikon", "索尼": "sony", "富士": "fuji", "苹果": "apple", "华为": "huawei",
     "小米": "xiaomi", "三星": "samsung", "徕卡": "leica", "莱卡": "leica", "大疆": "dji", "松下": "panasonic",
     "奥林巴斯": "olympus", "宾得": "pentax", "理光": "ricoh", "谷歌": "google", "哈苏": "hasselblad",
+    "蘋果": "apple", "華為": "huawei", "徠卡": "leica", "奧林巴斯": "olympus", "賓得": "pentax", "哈蘇": "hasselblad",
 }  # fmt: skip
 
 PRODUCTS = frozenset(
