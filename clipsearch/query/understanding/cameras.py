@@ -18,6 +18,7 @@ from clipsearch.query.understanding.vocabulary import (
 
 _WITH = frozenset("with on by using mit avec con".split())
 _OWN = frozenset("my our the a an his her meinem meiner einem einer mon ma un une mi una".split())
+_FROM, _MINE = _WITH | {"from", "von", "de"}, frozenset("my our meinem meiner mon mi".split())
 _HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
@@ -54,7 +55,7 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             continue
         if len(lead) >= 2 and lead[-1] in _WITH and lead[-2] in TAKEN:
             return tokens[at - own - 2].start
-        if own and lead[-1:] and lead[-1] in _WITH | {"from", "von", "de"} and before[-1] in ("my", "our", "meinem", "meiner", "mon", "mi"):
+        if own and lead[-1:] and lead[-1] in _FROM and before[-1] in _MINE:
             return tokens[at - own - 1].start
     return run.words[0].start if _stands_apart(run) else None
 

@@ -38,7 +38,8 @@ def chinese_readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str]
     day = r"(?P<day>\d{1,2}|[二三]?十[一二三四五六七八九]?|[一二三四五六七八九])[日号]"
     count, span = r"(?P<count>\d{1,3}|[一二两三四五六七八九十]{1,3})", r"(?P<span>年|个月|周|个?星期|个?礼拜|天)"
     half = "(?![代底初末中终尾后级款版度轻])"
-    yield re.compile(rf"[在从]?(?P<first>(?:19|20)\d\d)年?\s*[到至~–-]\s*(?P<bare>(?:19|20)\d\d)年(?:之间|期间|间)?"), _years
+    first, last = r"[在从]?(?P<first>(?:19|20)\d\d)年?", r"(?P<bare>(?:19|20)\d\d)年"
+    yield re.compile(rf"{first}\s*[到至~–-]\s*{last}(?:之间|期间|间)?"), _years
     yield re.compile(rf"在?{year}{month}[到至~–-](?P<until>\d{{1,2}}|十[一二]?|[二三四五六七八九])月"), _months
     yield re.compile(rf"在?{year}{month}(?:份|{day})?{beyond}"), _day
     yield re.compile(rf"在?{year}的?{season}{beyond}"), lambda m, now: f"{_SEASONS[m['season']]} {m['year']}"

@@ -18,7 +18,10 @@ _FAMILY = frozenset(
     + "叔叔 阿姨 舅舅 姑姑 姑妈 伯伯 老公 老婆 儿子 女儿".split()
 )
 _SURNAMES = frozenset("王李张張刘劉陈陳杨楊赵趙吴吳徐孙孫郭邓鄧曹彭蒋蔣蔡魏薛")
-_WORDS = frozenset("王子 王国 王冠 王朝 王宫 王后 王位 李子 杨树 杨梅 杨桃 陈列 陈酒 陈醋 张望 张口 孙子 孙女 吴哥".split())
+_WORDS = frozenset(
+    "王子 王国 王冠 王朝 王宫 王后 王位 李子 杨树 杨梅 杨桃 陈列 陈酒 陈醋 张望 张口 孙子 孙女 吴哥".split()
+)
+"""Words that begin as the names of people do: with one of _SURNAMES."""
 _CALLED = frozenset("小老阿")
 """Before one more character they make the name of a person, unless that is one of _NOUNS."""
 _NOUNS = frozenset(
@@ -65,5 +68,7 @@ def _is_person(run: Run) -> bool:
 @cache
 def _taken_by() -> re.Pattern[str]:
     makers = "|".join(CHINESE_MAKERS)
-    by = rf"用(?:我的?)?(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)的?(?:手[机機]|相[机機])?|(?P<own>{makers})(?:手[机機]|相[机機])?"
-    return re.compile(rf"(?:{by})拍(?:摄|攝|照)?的?")
+    device = "(?:手[机機]|相[机機])"
+    by = rf"用(?:我的?)?(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)的?{device}?"
+    own = rf"(?P<own>{makers})(?:{device}|(?=拍[摄攝照]?的))"
+    return re.compile(rf"(?:{by}|{own})拍(?:摄|攝|照)?的?")

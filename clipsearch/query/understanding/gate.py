@@ -6,7 +6,8 @@ MAX_LENGTH = 300
 """Characters: a longer text is a description, and is taken as it stands."""
 
 _NEGATES = frozenset(
-    "without no not neither w/o ohne kein keine keinen keiner keinem sans pas aucun aucune sin ningún ninguna ningun".split()
+    "without no not neither w/o ohne kein keine keinen keiner keinem sans pas aucun aucune sin ningún ninguna "
+    "ningun".split()
 )
 """One of these words, or one of _CHINESE_NEGATES, is in every sentence that says what is not there."""
 _CHINESE_NEGATES = "没沒无不"

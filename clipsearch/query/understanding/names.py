@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
 from clipsearch.query.understanding.tokens import Token
@@ -31,14 +32,25 @@ MAX_RUNS = 400
 """Runs of words of one query that are looked up."""
 
 _AND = frozenset("and und et y & or oder ou o".split())
-_ELSEWHERE = frozenset("made born based set".split())
-"""Before "in" and a place: not where the picture was taken."""
+_ELSEWHERE = frozenset("made born based set hours minutes miles km kilometers kilometres far".split())
+"""Before "in" or "from" and a place: not where the picture was taken."""
+
+_TO = frozenset(("to", "nach"))
+_LEAVING, _ARRIVING = frozenset("from von aus de desde".split()), _TO | {"à", "a", "au", "aux"}
+_TRAVEL = frozenset(
+    "trip trips visit journey holiday holidays vacation travel travels excursion tour moving moved reise urlaub "
+    "fahrt ausflug".split()
+)
+"""Where "to" and a place stand behind one of these, the picture was taken there; else it may show the way."""
+
+_NOT_WITH = frozenset("to from for like as about against vs versus".split())
+"""Before the name of a person: it need not be in the picture."""
 
 _SELF = frozenset("me i us mom mum dad my the a".split())
 
 _PARTS_OF_PLACES = frozenset(
-    "northern southern eastern western central north south east west upper lower downtown inner outer greater rural old "
-    "new ancient medieval modern little".split()
+    "northern southern eastern western central north south east west upper lower downtown inner outer greater rural "
+    "old new ancient medieval modern little vs versus past like".split()
 )
 """Before a place: what is meant is not all of it, and may be elsewhere."""
 
@@ -87,7 +99,8 @@ class Run:
     """Words that follow each other, and what stands around them.
 
     words: their tokens. before, after: the tokens beside them; None where something that was lifted, a mark or nothing
-    is. further: the token before `before`. is_first: nothing stands before. rest: whether only words such as "photos of" stand before.
+    is. further: the token before `before`. is_first: nothing stands before. rest: whether only words such as
+    "photos of" stand before.
     """
 
     text: str
@@ -108,6 +121,16 @@ class Run:
     def cue(self) -> str:
         """The word before, in lower case."""
         return self.before.lower if self.before else ""
+
+    @property
+    def start(self) -> int:
+        """Where what stands before it ends."""
+        return self.words[0].start - len(self.words[0].gap)
+
+    @property
+    def comma(self) -> bool:
+        """Whether only a comma stands before it."""
+        return self.words[0].gap.strip() == ","
 
     @property
     def is_article_near(self) -> bool:
@@ -173,29 +196,37 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
             continue
-        is_place, is_tag = _is_place(run, known), _is_tag(run, tags.get(fold_tag(run.text)), found)
+        after_place = any(each.kind == "place" and each.end == run.start and run.comma for each in found)
+        is_place, is_tag = _is_place(run, known, after_place), _is_tag(run, tags.get(fold_tag(run.text)), found)
         if is_place and is_tag:
             is_place, is_tag = run.cue in PLACE_CUES - PERSON_CUES, run.cue in PERSON_CUES - PLACE_CUES
         if is_place or is_tag:
             kind: Literal["place", "tag"] = "place" if is_place else "tag"
             found.append(Named(_start(run, kind), _end(run), kind, run.text))
             of.append(run)
-    return [each for each, run in zip(found, of, strict=True) if not _is_half_of_list(run, each.kind, tokens, found)]
+    if _is_way(of):
+        return []
+    return [
+        each
+        for each, run in zip(found, of, strict=True)
+        if not _is_half_of_list(run, each.kind, tokens, found) and not (each.kind == "place" and _is_aim(run))
+    ]
 
 
 def _may_be_name(run: Run) -> bool:
     """Tell whether it is worth looking up."""
     if run.words[0].lower in ARTICLES | PREPOSITIONS or (run.cue in ARTICLES and not run.has_article):
         return False
-    return run.is_capital or run.is_possessive or run.cue in PERSON_CUES | PLACE_CUES or len(run.words) > 1 or run.after is None
+    leads = run.is_possessive or run.cue in PERSON_CUES | PLACE_CUES
+    return run.is_capital or leads or len(run.words) > 1 or run.after is None
 
 
-def _is_place(run: Run, known: Known) -> bool:
-    """Tell whether a run can only be a place of the library."""
+def _is_place(run: Run, known: Known, after_place: bool) -> bool:
+    """Tell whether a run can only be a place of the library; after_place: one and a comma stand before it."""
     if run.is_part_of_name or run.is_possessive or run.cue in _PARTS_OF_PLACES or _is_elsewhere(run):
         return False
     has_cue = run.cue in PLACE_CUES and (run.cue not in OF or run.rest or run.is_capital)
-    if run.is_ordinary and not (has_cue and run.is_capital and run.cue not in OF):
+    if run.is_ordinary and not ((has_cue or after_place) and run.is_capital and run.cue not in OF):
         return False
     places = known.places(run.text)
     if not places:
@@ -208,6 +239,17 @@ def _is_place(run: Run, known: Known) -> bool:
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
     return run.is_capital and ends and run.cue not in OF
+
+
+def _is_way(runs: Sequence[Run]) -> bool:
+    """Tell whether names say from where to where something goes: the picture may be of neither."""
+    cues = [run.cue for run in sorted(runs, key=lambda run: run.words[0].start)]
+    return any(first in _LEAVING and second in _ARRIVING for first, second in pairwise(cues))
+
+
+def _is_aim(run: Run) -> bool:
+    """Tell whether "to" before a place says where something leads, as in "road to Oslo" but not in "a trip to Oslo"."""
+    return run.cue in _TO and (run.further is None or run.further.lower not in _TRAVEL)
 
 
 def _is_elsewhere(run: Run) -> bool:
@@ -225,7 +267,7 @@ def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequen
         pairs.append(tokens[beyond + 1])
     others = [each for each in pairs if not any(name.start <= each.start < name.end for name in found)]
     if kind == "tag":
-        return any(each.is_capital and each.lower not in _SELF for each in others)
+        return any((each.is_capital or not run.is_capital) and each.lower not in _SELF for each in others)
     return run.cue not in PLACE_CUES and bool(others)
 
 
@@ -233,11 +275,14 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
     """Tell whether a run can only be a tag that is a name, such as that of a person."""
     if tag is None or not all(word[:1].isupper() for word in tag.split()) or run.is_part_of_name:
         return False
+    if run.cue in _NOT_WITH and not run.rest:
+        return False
     if len(run.words) > 1:
         return True
     if not run.is_capital:
         leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)
-        return leads and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
+        ends = run.after is None or run.is_possessive or run.after.lower in PREPOSITIONS | GENERIC
+        return leads and ends and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
     if run.is_possessive or run.cue in PERSON_CUES:
         return True
     return not run.is_ordinary

@@ -1,6 +1,7 @@
 """Dates in the words of a query: only those that can hardly be anything else.
 
-All are read here or by clipsearch.dates in forms that it knows itself, so that dateparser is never loaded. Where a year stands alone, at the end of the words, the caller says whether anything is of it.
+All are read here, or by clipsearch.dates in forms that it knows itself, so that dateparser is never loaded. Where a
+year stands alone, at the end of the words, the caller says whether anything is of it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def find_periods(text: str, now: datetime) -> list[Dated]:
                     period = written if isinstance(written, Period) else parse_period(written, now)
                     is_bare = "bare" in match.re.groupindex
                     found.append(Dated(match.start(), match.end(), period, is_bare, _bound(match)))
-            except (InvalidInputError, OverflowError, KeyError):  # KeyError: a letter that only looks like another
+            except (InvalidInputError, ValueError, OverflowError, KeyError):  # KeyError: a letter that looks like another
                 continue
     return _join(text, sorted(found))
 
@@ -208,10 +209,12 @@ _YEAR, _BARE = r"(?P<year>(?:19|20)\d\d)", r"(?P<bare>(?:19|20)\d\d)"
 _STOP = r"(?=\s*$|\s*[,;.]{})"
 _FIRST = r"(?P<first>(?:19|20)\d\d)"
 _THEN = r"|\s+(?:in|at|with|on|mit|à|en|con|im)\s"
+_HOURS = r"|\s+(?:morning|afternoon|evening|abend|nachmittag|soir|matin)\b"
 _ENDED = _STOP.format(_THEN)
 _OVER = r"(?:(?:in|from|over|during|within|pendant|durant|dans|en|der|aus)\s+)?(?:(?:the|den|les|los|las|ces)\s+)?"
 _DAY, _UNTIL = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?", r"(?P<to>\d{1,2})(?:st|nd|rd|th|\.)?,?\s+"
 _BOTH = r"(?:\s+(?:and|or|und|oder|et|ou|y|o|&)\s+|\s*/\s*)"
+_WITHIN = r"(?:in|during|(?P<origin>from|aus))\s+"
 _TENS = r"(?P<bare>(?:19|20)?\d0)"
 _LINKS = "(?:" + "|".join(rf"\s+{word}\s+" if word.isalpha() else rf"\s*{word}\s*" for word in _TO) + ")"
 
@@ -262,12 +265,12 @@ _FORMS: tuple[tuple[str, Read], ...] = (
     (r"<since>(?:\s+y\s+a)?\s+<count>\s+<span>" + _END, relative_dates.ago),
     (_OVER + r"<last>\s+<count>\s+<span>" + _END + r"(?!\s+of\b)", relative_dates.recent),
     (_OVER + r"<count>\s+<after>\s+<span>" + _END, relative_dates.recent),
-    (rf"(?:in|during|(?P<origin>from|aus))\s+(?:the|den)\s+'?{_TENS}(?:'?s|er[n]?(?:\s+Jahren)?)" + _ENDED, relative_dates.decade),
-    (r"(?:in|during|(?P<origin>from))\s+the\s+(?P<bare><decade>)" + _ENDED, relative_dates.decade),
+    (rf"{_WITHIN}(?:the|den)\s+'?{_TENS}(?:'?s|er[n]?(?:\s+Jahren)?)" + _ENDED, relative_dates.decade),
+    (_WITHIN + r"the\s+(?P<bare><decade>)" + _ENDED, relative_dates.decade),
     (rf"(?:(?:dans|pendant)\s+les\s+années|en\s+los(?:\s+años)?)\s+{_TENS}" + _ENDED, relative_dates.decade),
     (rf"(?<=,\s){_TENS}s(?=\s*$)", relative_dates.decade),
     (r"(?:the\s+)?day\s+<prior>\s+yesterday" + _ENDED, relative_dates.day_before_yesterday),
-    (rf"(?:{_BOUND})?<today>" + _STOP.format(_THEN + r"|\s+(?:morning|afternoon|evening|abend|nachmittag|soir|matin)\b"), relative_dates.today),
+    (rf"(?:{_BOUND})?<today>" + _STOP.format(_THEN + _HOURS), relative_dates.today),
     (r"<today>'s(?=\s+(?!news|paper|special|menu|world|youth))", relative_dates.today),
     (r"(?:in|from|im|en|vom|(?P<bound>since))\s+<month>" + _STOP.format(r"|\s+(?:in|at|with|on)\s"), _latest),
     (rf"(?:(?:in|from|during|im|en|de|aus)\s+|{_BOUND})" + _BARE + _STOP.format(r"|\s+[^\W\d]"), _year),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from clipsearch.dates import Period
 from clipsearch.query.understanding.vocabulary import (
     DECADES,
+    DOUBTFUL_MONTHS,
     GENERIC,
     MONTHS,
     NUMBERS,
@@ -64,7 +65,7 @@ def month(match: re.Match[str], now: datetime) -> str | None:
     """Read "last July" as the latest that is over, and "this July" as that of this year if it has begun."""
     number = MONTHS[match["month"].lower()]
     is_last = "this" not in match.re.groupindex
-    if match["month"] in ("march", "mars", "mar"):
+    if match["month"] in (("march", "mars", "mar") if is_last else DOUBTFUL_MONTHS):
         return None
     return f"{now.year - (is_last and number >= now.month):04}-{number:02}" if is_last or number <= now.month else None
 

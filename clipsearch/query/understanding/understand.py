@@ -24,20 +24,19 @@ from clipsearch.query.understanding.understood import Understood
 from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC, MONTHS, PREPOSITIONS, TURNS
 
 _NOT_A_YEAR = frozenset(
-    "number no nr page room flat windows office class model version channel highway route "
-    "calendar diary planner bmw peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo iso "
+    "number no nr page room flat windows office class model version channel highway route calendar diary planner bmw "
+    "peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo iso "
     "born built founded invented painted written released published died".split()
 )
 _NOT_ALL = frozenset(
-    "early mid late half over almost nearly about roughly around circa anfang ende mitte début fin mi principios finales "
-    "mediados".split()
+    "early mid late half over almost nearly about roughly around circa anfang ende mitte début fin mi principios "
+    "finales mediados".split()
 )
 _PARTS = frozenset("end ends beginning start middle week weekend day days month quarter rest first last second".split())
 """Before a date, those of _PARTS with "of": a part of it is meant, or what is near it."""
 
 _TO = frozenset(("to", "through"))
 """Beside a date they make a period of which the other date was not read."""
-_LEAVING, _ARRIVING = frozenset("from von aus de desde".split()), frozenset("to nach à a au aux".split())
 _REACH = 3
 """Words before a filter that may turn it."""
 _JOINS = frozenset("and or und oder et ou y o &".split())
@@ -107,7 +106,7 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
         dates = [each for each in _year_before(text, found, now) if _is_date(each, text, tokens, known)]
         lifted = [(each.start, each.end) for each in dates]
     kept = " ".join(text[start:end] for start, end in _between(text, lifted))
-    if _is_way(found, text) or any(_is_half(each, found, text) for each in found):
+    if any(_is_half(each, found, text) for each in found):
         return Understood(text)
     spans = [*lifted, *(each[:2] for each in found)]
     joined = [(a.end, b.start) for a, b in pairwise(found) if a.kind == b.kind and _is_listed(text, a, b)]
@@ -231,7 +230,9 @@ def _combine(text: str, dates: Sequence[Dated], names: Sequence[Named]) -> Under
             wanted = wanted & reduce(or_, (Filter(**{field: (name,)}) for name in alternatives))  # type: ignore[arg-type]
             parts.append(f"{lead} {' or '.join(alternatives)}")
     joins = [(a.end, b.start) for a, b in pairwise(names) if a.kind == b.kind and _is_listed(text, a, b)]
-    left = _remaining(text, sorted([*((each.start, each.end) for each in [*dates, *names]), *joins]))
+    left = _remaining(
+        text, sorted([*((each.start, each.end) for each in dates), *(each[:2] for each in names), *joins])
+    )
     return Understood(left, wanted if len(parts) > 1 else wanted.all_of[0] if wanted.all_of else wanted, tuple(parts))
 
 
@@ -250,12 +251,6 @@ def _alternatives(text: str, names: Sequence[Named]) -> list[tuple[str, ...]]:
         is_any = listed[0].kind == "camera" or any(joins.search(text[a.end : b.start]) for a, b in pairwise(listed))
         found += [tuple(dict.fromkeys(each.name for each in listed))] if is_any else [(each.name,) for each in listed]
     return list(dict.fromkeys(found))
-
-
-def _is_way(names: Sequence[Named], text: str) -> bool:
-    """Tell whether it goes from one place to another: neither says where it was."""
-    cues = [(text[each.start : each.end].split() or [""])[0].lower() for each in names if each.kind == "place"]
-    return any(first in _LEAVING and second in _ARRIVING for first, second in pairwise(cues))
 
 
 def _is_half(name: Named, names: Sequence[Named], text: str) -> bool:

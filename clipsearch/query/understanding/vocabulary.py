@@ -146,7 +146,8 @@ EAST_ASIAN_TURNS = (
 GENERIC = (
     frozenset(
         "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
-        "taken aufgenommen prise prises tomada tomadas foto fotos bild bilder aufnahme aufnahmen photographie photographies imagen imágenes fotografía "
+        "taken aufgenommen prise prises tomada tomadas foto fotos bild bilder aufnahme aufnahmen photographie "
+        "photographies imagen imágenes fotografía "
         "fotografías immagini show me all everything".split()
     )
     | ARTICLES
@@ -154,7 +155,9 @@ GENERIC = (
 )
 """What a query is left with that asks for nothing but the filter."""
 
-TAKEN = frozenset("taken shot captured photographed made recorded aufgenommen pris prise prises tomadas tomada tomado".split())
+TAKEN = frozenset(
+    "taken shot captured photographed made recorded aufgenommen pris prise prises tomadas tomada tomado".split()
+)
 
 MAKERS = {
     "canon": "photo", "nikon": "photo", "fujifilm": "photo", "fuji": "photo", "leica": "photo", "olympus": "photo",
