@@ -17,7 +17,7 @@ from clipsearch import Filter, InvalidInputError, SearchEngine, Text
 from clipsearch.cli.find import find
 from clipsearch.query.understanding.gate import MAX_LENGTH, may_hold_filter
 from clipsearch.query.understanding.library_names import LibraryNames
-from clipsearch.query.understanding.names import MAX_RUNS, find_runs
+from clipsearch.query.understanding.runs import MAX_RUNS, find_runs
 from clipsearch.query.understanding.tokens import tokenize
 from clipsearch.query.understanding.understand import likely_words, understand_words
 from clipsearch.query.understanding.understood import Understood
@@ -263,9 +263,10 @@ LOOK_ALIKES = [
     "summer 2021 and summer 2022", "first week of May 2022", "early 2022", "end of 2021", "half a year ago",
     "over a year ago", "the last three days of the condor", "today's newspaper", "in the early 2020s",
     "fashion from the 2020s", "a man in his 20s", "this may be", "soldiers in march", "a train from Oslo to Lyon",
-    "road to Oslo", "letter to Marie", "two hours from Lyon", "made in Norway", "in southern Norway", "us in the garden",
-    "Norway vs France", "a walk past Lyon", "with marie curie", "30-31 February 2022", "2020年到现在的花", "半年前的花",
-    "2020年初的花", "佳能拍立得", "王国的花", "在挪威和海边的花",
+    "road to Oslo", "letter to Marie", "two hours from Lyon", "made in Norway", "in southern Norway",
+    "us in the garden",
+    "Norway vs France", "a walk past Lyon", "with marie curie", "30-31 February 2022", "2020年到现在的花",
+    "半年前的花", "2020年初的花", "佳能拍立得", "王国的花", "在挪威和海边的花",
 ]  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipsearch.query.understanding.east_asian import find_makers
-from clipsearch.query.understanding.names import Known, Named, Run
+from clipsearch.query.understanding.names import Known, Named
+from clipsearch.query.understanding.runs import Run
 from clipsearch.query.understanding.tokens import Token
 from clipsearch.query.understanding.vocabulary import (
     ARTICLES,

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from clipsearch.query.understanding.names import Known, Named, Run
+from clipsearch.query.understanding.names import Known, Named
+from clipsearch.query.understanding.runs import Run
 from clipsearch.query.understanding.vocabulary import CHINESE_MAKERS
 from clipsearch.words import fold_tag
 

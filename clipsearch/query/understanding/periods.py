@@ -60,7 +60,12 @@ def find_periods(text: str, now: datetime) -> list[Dated]:
                     period = written if isinstance(written, Period) else parse_period(written, now)
                     is_bare = "bare" in match.re.groupindex
                     found.append(Dated(match.start(), match.end(), period, is_bare, _bound(match)))
-            except (InvalidInputError, ValueError, OverflowError, KeyError):  # KeyError: a letter that looks like another
+            except (
+                InvalidInputError,
+                ValueError,
+                OverflowError,
+                KeyError,
+            ):  # KeyError: a letter that looks like another
                 continue
     return _join(text, sorted(found))
 

@@ -33,7 +33,7 @@ def season(match: re.Match[str], now: datetime) -> str | None:
 
 def last(match: re.Match[str], now: datetime) -> Period | str | None:
     """Read "last week", and "the past week", which goes on until today."""
-    if match.groupdict().get("last") == "past" and UNITS[match["unit"].lower()] in SPANS.values():
+    if match.groupdict().get("last", "").lower() == "past" and UNITS[match["unit"].lower()] in SPANS.values():
         return until_today(1, UNITS[match["unit"].lower()], now)
     return unit_before(UNITS[match["unit"].lower()], 1, now)
 

@@ -17,8 +17,9 @@ from clipsearch.query.understanding.bounds import describe, limit
 from clipsearch.query.understanding.cameras import find_cameras
 from clipsearch.query.understanding.east_asian import find_east_asian
 from clipsearch.query.understanding.gate import may_hold_filter
-from clipsearch.query.understanding.names import Known, Named, find_names, find_runs
+from clipsearch.query.understanding.names import Known, Named, find_names
 from clipsearch.query.understanding.periods import Dated, find_periods
+from clipsearch.query.understanding.runs import find_runs
 from clipsearch.query.understanding.tokens import Token, tokenize
 from clipsearch.query.understanding.understood import Understood
 from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC, MONTHS, PREPOSITIONS, TURNS
