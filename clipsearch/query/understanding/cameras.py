@@ -29,10 +29,11 @@ def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known:
     named: list[Named] = [
         Named(start, end, "camera", CHINESE_MAKERS.get(maker, maker)) for start, end, maker in find_makers(text)
     ]
-    likely = [run for run in runs if _names_maker(run)]
+    is_taken = any(token.lower in TAKEN for token in tokens)
+    likely = [run for run in runs if _names_maker(run) or (is_taken and _is_model(run, known))]
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         start = _start(run, tokens)
-        if start is not None:
+        if start is not None and (start < run.words[0].start or _names_maker(run)):
             named.append(Named(start, run.words[-1].end, "camera", run.text))
     for each in named:
         each = each._replace(name=_in_library(each.name, known))
@@ -44,6 +45,14 @@ def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known:
 
 def _names_maker(run: Run) -> bool:
     return not run.is_east_asian and any(word.lower in MAKERS for word in run.words)
+
+
+def _is_model(run: Run, known: Known) -> bool:
+    """Tell whether a run is the name of a model in the library, such as "GR III" or "X100"."""
+    name = run.text.lower()
+    if run.is_east_asian or (len(run.words) == 1 and not any(c.isdigit() for c in name)):
+        return False
+    return any(f" {name} " in f" {camera.lower()} " for camera in known.cameras())
 
 
 def _start(run: Run, tokens: Sequence[Token]) -> int | None:

@@ -44,7 +44,7 @@ def may_negate(text: str) -> bool:
 
 def may_hold_filter(text: str) -> bool:
     """Tell whether it is worth a look what a text says beside what is seen: a date, a name, a place, a camera."""
-    if len(text) > MAX_LENGTH or text.lstrip().startswith("text:"):
+    if len(text) > MAX_LENGTH or '"' in text or text.lstrip().startswith("text:"):
         return False
     before = ""
     for number, word in enumerate(text.split()):

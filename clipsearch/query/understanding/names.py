@@ -24,9 +24,15 @@ from clipsearch.query.understanding.vocabulary import (
 )
 from clipsearch.words import fold_tag
 
-_AND = frozenset("and und et y & or oder ou o".split())
+_AND = frozenset("and und et y & or oder ou o vs versus".split())
 _ELSEWHERE = frozenset("made born based set hours minutes miles km kilometers kilometres far".split())
 """Before "in" or "from" and a place: not where the picture was taken."""
+
+_GOODS = frozenset(
+    "wine coffee tea cheese chocolate beer rum cigars ham oranges postcard postcards letter letters greetings souvenir "
+    "souvenirs gift gifts present package train flight bus plane ship team band girl boy guy man woman people".split()
+)
+"""Before "from" and a place: it has come from there."""
 
 _TO = frozenset(("to", "nach"))
 _LEAVING, _ARRIVING = frozenset("from von aus de desde".split()), _TO | {"à", "a", "au", "aux"}
@@ -39,6 +45,7 @@ _TRAVEL = frozenset(
 _NOT_WITH = frozenset("to from for like as about against vs versus".split())
 """Before the name of a person: it need not be in the picture."""
 
+_IDIOMS = {("noah", "ark"), ("adam", "apple"), ("murphy", "law"), ("victoria", "secret"), ("tom", "diner")}
 _SELF = frozenset("me i us mom mum dad my the a".split())
 
 _PARTS_OF_PLACES = frozenset(
@@ -151,7 +158,8 @@ def _is_aim(run: Run) -> bool:
 
 
 def _is_elsewhere(run: Run) -> bool:
-    return run.further is not None and run.further.lower in _ELSEWHERE
+    further = run.further.lower if run.further else ""
+    return further in _ELSEWHERE or (run.cue == "from" and further in _GOODS)
 
 
 def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequence[Named]) -> bool:
@@ -173,7 +181,8 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
     """Tell whether a run can only be a tag that is a name, such as that of a person."""
     if tag is None or not all(word[:1].isupper() for word in tag.split()) or run.is_part_of_name:
         return False
-    if run.cue in _NOT_WITH and not run.rest:
+    is_idiom = run.is_possessive and run.after is not None and (run.text.lower(), run.after.lower) in _IDIOMS
+    if is_idiom or (run.cue in _NOT_WITH and not run.rest):
         return False
     if len(run.words) > 1:
         return True

@@ -26,9 +26,12 @@ from clipsearch.query.understanding.vocabulary import EAST_ASIAN_TURNS, GENERIC,
 
 _NOT_A_YEAR = frozenset(
     "number no nr page room flat windows office class model version channel highway route calendar diary planner bmw "
-    "peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo iso "
-    "born built founded invented painted written released published died".split()
+    "peugeot fifa pes expo volume chapter edition area agenda resolution gate bus line platform flight apollo "
+    "iso".split()
 )
+_MADE = frozenset("born built founded invented painted written released published died".split())
+"""Before a year, those of _MADE with "in" and the like too: it is not that of the picture."""
+
 _NOT_ALL = frozenset(
     "early mid late half over almost nearly about roughly around circa anfang ende mitte début fin mi principios "
     "finales mediados".split()
@@ -38,6 +41,9 @@ _PARTS = frozenset("end ends beginning start middle week weekend day days month 
 
 _TO = frozenset(("to", "through"))
 """Beside a date they make a period of which the other date was not read."""
+_ANY = "a photo"
+"""What is searched for where only what is not there is left of the words."""
+
 _REACH = 3
 """Words before a filter that may turn it."""
 _JOINS = frozenset("and or und oder et ou y o &".split())
@@ -70,7 +76,8 @@ def understand_words(text: str, known: Known, now: datetime) -> Understood:
     """
     kept, without = _split_negation(text, now)
     found = _lift(kept, known, now) if may_hold_filter(kept) else Understood(kept)
-    return replace(found, without=without)
+    text = found.text or (_ANY if without else "")
+    return replace(found, text=text, without=without)
 
 
 def _split_negation(text: str, now: datetime) -> tuple[str, tuple[str, ...]]:
@@ -194,7 +201,8 @@ def _is_date(dated: Dated, text: str, tokens: Sequence[Token], known: Known) -> 
     if not dated.is_bare:
         return True
     is_of = last == "of" and not (len(before) > 1 and before[-2].lower in GENERIC)
-    if last in _NOT_A_YEAR or last in MONTHS or is_of or re.fullmatch(r"\d+(?:st|nd|rd|th)", last):
+    is_number = text[dated.start].isdigit() and last in _NOT_A_YEAR
+    if is_number or last in _MADE or last in MONTHS or is_of or re.fullmatch(r"\d+(?:st|nd|rd|th)", last):
         return False
     wanted = limit(dated.period, dated.bound)
     return known.has_taken(wanted.taken_from or datetime.min, wanted.taken_until or datetime.max)
@@ -274,7 +282,9 @@ def _remaining(text: str, lifted: Sequence[tuple[int, int]]) -> str:
         pieces[0] = ""
     if not pieces[0]:
         pieces = [_AND.sub("", piece) for piece in pieces]
-    words = re.sub(r"\(\s*\)", "", " ".join(piece for piece in pieces if piece)).strip(" :|–—").removesuffix(" -")
+    words = " ".join(piece for piece in pieces if re.search(r"\w", piece)).strip(" :|/@–—").removesuffix(" -")
+    for left, right in ("()", "[]"):
+        words = words if words.count(left) == words.count(right) else words.strip(f" {left}{right}")
     tokens = tokenize(words)
     while tokens and tokens[-1].lower in PREPOSITIONS and len(tokens) > 1:
         words = words[: tokens.pop().start].rstrip(" ,;")

@@ -179,6 +179,7 @@ CHINESE_MAKERS = {
 PRODUCTS = frozenset(
     "logo logos camera cameras lens lenses strap bag box store shop ad ads advert advertisement sign case "
     "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product "
+    "mount drone gimbal stand holder adapter copier printer scanner binoculars scope microscope projector monitor mons "
     "packaging building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
@@ -213,6 +214,9 @@ ORDINARY = frozenset(
     "jewel josh kit lance mason miles misty nick norm pat patience peach peg pierce prince princess ray river rock "
     "rusty sage skip sterling sunshine trinity victory willow winter autumn spring wren buddy chance colt cookie coco "
     "duke king queen major marina mercy miracle sergeant pepper bear tiger lion leo brooklyn dallas "
+    "christian roman carol noel taylor tyler parker baker cook porter archer fisher cooper miller bell bush brooks "
+    "grant wade randy bunny kitty teddy barbie ken santa jesus viola opal coral forest moses dolly polly jenny earl "
+    "baron bishop knight carter virginia carolina "
     # places
     "turkey china chile jordan chad mali guinea georgia jersey nice bath reading orange cork phoenix cologne split "
     "mobile essen buffalo hamburg champagne bordeaux burgundy cuba panama java bali brest lens tours "
@@ -221,7 +225,7 @@ ORDINARY = frozenset(
     "niger togo benin lima male rim bergen halle stein worms speyer singen siegen fulda weimar san santa best ede "
     "goes hoorn lisse oss battle hope bend erie gary independence normal orlando troy ithaca providence eureka "
     "concord liberty paradise monaco malta cyprus ham man mull skye iona bar budva pest nancy lorient nantes die "
-    "grasse rust wien gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford "
+    "grasse rust gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford "
     "bristol berkeley manchester "
     # what people keyword
     "adult airplane airport animal animals apple architecture art baby bag ball beach bed beer bench bicycle bike bird "
