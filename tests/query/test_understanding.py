@@ -269,7 +269,8 @@ LOOK_ALIKES = [
     "over a year ago", "the last three days of the condor", "today's newspaper", "in the early 2020s",
     "fashion from the 2020s", "a man in his 20s", "this may be", "soldiers in march", "a train from Oslo to Lyon",
     "road to Oslo", "letter to Marie", "two hours from Lyon", "made in Norway", "in southern Norway",
-    "us in the garden", "wine from Lyon", "Marie vs Storm", '"rain in Oslo"', "nikon binoculars", "born in 2022",
+    "us in the garden", "wine from Lyon", "Marie vs Storm", '"rain in Oslo"', "born in 2022",
+    "Nikon Monarch binoculars", "iPhone 13 box",
     "Norway vs France", "a walk past Lyon", "with marie curie", "30-31 February 2022", "2020年到现在的花",
     "半年前的花", "2020年初的花", "佳能拍立得", "王国的花", "在挪威和海边的花",
 ]  # fmt: skip

@@ -67,7 +67,8 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             return tokens[at - own - 2].start
         if own and lead[-1:] and lead[-1] in _FROM and before[-1] in _MINE:
             return tokens[at - own - 1].start
-    return run.words[0].start if _stands_apart(run) else None
+    following = {token.lower for token in tokens[at + len(run.words) :][:2]}
+    return run.words[0].start if following.isdisjoint(PRODUCTS) and _stands_apart(run) else None
 
 
 def _stands_apart(run: Run) -> bool:
@@ -75,7 +76,7 @@ def _stands_apart(run: Run) -> bool:
     if run.cue in ARTICLES | _HOLDING or run.is_possessive:
         return False
     after = run.after.lower if run.after else ""
-    if after in ARTICLES | PRODUCTS | {"on", "in", "at", "with"}:
+    if after in ARTICLES | {"on", "in", "at", "with"}:
         return False
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
     of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)

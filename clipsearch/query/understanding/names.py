@@ -140,7 +140,7 @@ def _is_place(run: Run, known: Known, after_place: bool) -> bool:
         return False
     if has_cue or (run.cue in OF and run.rest):
         return True
-    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC | _AND) - ARTICLES
+    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC | _AND) - ARTICLES - {"for"}
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
     return run.is_capital and ends and run.cue not in OF

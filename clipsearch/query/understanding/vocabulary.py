@@ -179,7 +179,8 @@ CHINESE_MAKERS = {
 PRODUCTS = frozenset(
     "logo logos camera cameras lens lenses strap bag box store shop ad ads advert advertisement sign case "
     "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product "
-    "mount drone gimbal stand holder adapter copier printer scanner binoculars scope microscope projector monitor mons "
+    "ball balls cannon disto mount drone gimbal stand holder adapter copier printer scanner binoculars scope "
+    "microscope projector monitor mons "
     "packaging building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
