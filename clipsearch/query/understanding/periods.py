@@ -296,16 +296,24 @@ def _readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
     if any(map(is_east_asian, text)):
         from clipsearch.query.understanding.chinese_dates import chinese_readers
 
-        yield from chinese_readers()
+        yield from chinese_readers(text)
     lower = text.lower()
     words = {word.removesuffix("'s") for word in re.split(r"[^\w']+|(?<=\bl)'", lower)}
     present = {kind: "|".join(map(re.escape, sorted(words & {*known}))) for kind, known in _WORDS.items()}
     present["bound"] = "|".join(word for word in BOUNDS if word in lower) or _NEVER
-    has_digit = any(c.isdigit() for c in text)
-    present["count"] += r"|\d{1,3}" * has_digit
+    numbers = re.findall(r"\d+", text)
+    present["count"] += r"|\d{1,3}" * bool(numbers)
+    present["until"] *= sum(word in MONTHS for word in re.split(r"[^\w']+", lower)) > 1
+    years = sum(len(number) == 4 for number in numbers)
+    possible = {
+        "first": years > 1, "year": years, "iso": years and len(numbers) > 1, "to": len(numbers) > 2,
+        "one": len(numbers) > 2, "day": len(numbers) > 1, "quarter": "q" in lower, "onwards": " on" in lower,
+        "bare": numbers or present["decade"],
+    }  # fmt: skip
     for form, read in _FORMS:
         kinds = re.findall("<([a-z]+)>", form.replace("(?P<", ""))
-        if not all(map(present.__getitem__, kinds)) or ("\\d" in form and not has_digit):
+        named = [name for name in possible if f"(?P<{name}>" in form]
+        if not (all(map(present.__getitem__, kinds)) and all(map(possible.__getitem__, named))):
             continue
         for kind in kinds:
             form = form.replace(f"<{kind}>", f"(?P<{kind}>{present[kind]})", 1)
