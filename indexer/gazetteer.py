@@ -30,7 +30,7 @@ LANGUAGES = ("en", "zh", "zh_Hant", "ja", "ko", "de", "fr", "es", "it", "pt", "n
 """Languages in which countries are known by name."""
 
 _COLLOQUIAL = {
-    "US": ("USA", "America"),
+    "US": ("USA", "America", "US"),
     "GB": ("UK", "Great Britain", "Britain", "Grande-Bretagne", "Großbritannien"),
     "NL": ("Netherlands", "Holland", "荷兰"),
     "CZ": ("Czech Republic",),
@@ -145,7 +145,7 @@ def aliases(places: Iterable[Located]) -> Iterator[PlaceAlias]:
     found = list(places)
     for code, name in dict.fromkeys((each.code, each.name.country) for each in found):
         for other in dict.fromkeys((name, *_COLLOQUIAL.get(code, ()), *_names_of_country(code))):
-            yield PlaceAlias(other, "country", name, is_main=True)
+            yield PlaceAlias(other, "country", name, is_main=other != "US")  # "us" is a word
     for region in dict.fromkeys(each.name.region for each in found if each.name.region):
         yield PlaceAlias(region, "region", region, is_main=True)
     cities = {(each.code, each.name.city): each for each in found if each.name.city}

@@ -32,8 +32,9 @@ from clipsearch.query.terms import (
     build_term,
 )
 
-_OPERATOR = re.compile(r'(and|or|not|AND|OR|NOT)(?=[\s()"]|$)')
+_OPERATOR = re.compile(r'((?i:and|or|not))(?=[\s()"]|$)')
 _KIND = re.compile(rf"(text|image|id|(?:{'|'.join(NAMES)})(?=:\S)):")
+_FILTER = re.compile(rf"\s+({'|'.join(NAMES)}):(\w\S*)")
 _WORD = re.compile(r'[^\s()"](?:[^\s()"]|\([^\s()"]*\))*')
 MAX_TERMS = 100
 """How many terms are read, filters among them; what is searched for has fewer."""
@@ -160,7 +161,8 @@ class _Reader:
         content, is_quoted = self._content(start)
         with self._naming(start):
             if name in NAMES:
-                self.is_evident |= is_quoted
+                is_beside = self._is_after_operator or self._peek_operator() is not None
+                self.is_evident |= is_quoted or (is_beside and content[:1].isdigit())
                 found = Filtered(read_filter(name, content))
                 self._filters += 1
                 return 1.0 if weight is None else weight, found, True
@@ -222,8 +224,21 @@ class _Reader:
     def _missing_operator(self) -> QuerySyntaxError:
         column = self._at + 1
         message = f"Two terms need an and, an or, a + or a - between them, at column {column}. {_REMEDY}"
-        kind = QuerySyntaxError if self._peek_operator() == "not" else _ProseError
+        is_not = self._peek_operator() == "not"
+        self.is_evident |= is_not and self._is_filter_after_not()
+        kind = QuerySyntaxError if is_not else _ProseError
         return kind(message, column)
+
+    def _is_filter_after_not(self) -> bool:
+        """Tell whether a filter that can be read follows, as in `beach not tag:sea`."""
+        found = _FILTER.match(self._text, self._at + len("not"))
+        if found is None:
+            return False
+        try:
+            read_filter(found[1], found[2])
+        except InvalidInputError:
+            return False
+        return True
 
     def _fault(self, message: str, at: int | None = None) -> QuerySyntaxError:
         return QuerySyntaxError(f"{message} {_REMEDY}", (self._at if at is None else at) + 1)

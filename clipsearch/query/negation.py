@@ -49,7 +49,7 @@ class _Language(NamedTuple):
 
 _LANGUAGES = (
     _Language(
-        lacks=r"without|with\s+no",
+        lacks=r"without|with\s+no|w/o|with\s+neither",
         none=r"no|not(?=\s+(?:an?|the)\s)",
         but=r"and|but",
         article=r"an?|any|the|some|his|her|its|their",
@@ -152,7 +152,7 @@ def _split(words: str, language: _Language, pattern: re.Pattern[str]) -> Negatio
     if match is None:
         return None
     things = [
-        re.sub(rf"^(?:{language.article})\s+", "", each.strip(), flags=re.IGNORECASE)
+        re.sub(rf"^(?:(?:{language.lacks})\s+)?(?:(?:{language.article})\s+)?", "", each.strip(), flags=re.IGNORECASE)
         for each in re.split(rf"\s(?:{language.joins})\s", match["things"])
     ]
     most = 1 if match["rest"][:1] == " " else _MAX_WORDS  # of two words before more the second may be a verb
@@ -186,7 +186,7 @@ def _split_chinese(words: str) -> Negation | None:
         match = pattern.match(words)
         if match is not None and not _CHINESE_IDIOMS.search(match["thing"]):
             before = match.groupdict().get("before") or ""
-            return Negation(before + match["kept"], (match["thing"],))
+            return Negation(before + match["kept"], tuple(re.split("[和与與或跟]", match["thing"])))
     return None
 
 

@@ -24,8 +24,11 @@ from clipsearch.query.terms import KIND, WEIGHT, Query, Term, Weighted, build_te
 
 SIGN = re.compile(r"([+-])(?=\s|$)")
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_GROUPS = re.compile(r'(?<![^\s()"])(?:and|or|not|AND|OR|NOT)(?![^\s()"])|[a-z]:[^\s]')
+_GROUPS = re.compile(r'(?<![^\s()"])(?i:and|or|not)(?![^\s()"])|[a-z]:[^\s]')
 """What stands in every query with groups; few words have it as well."""
+_MARKS = str.maketrans("（）“”„", '()"""')
+"""Parentheses and quotes of other keyboards, as this language has them."""
+
 _WORDS = re.compile(r'[^\s"]+(?:\s+(?![+-](?:\s|$))[^\s"]+)*')
 
 
@@ -61,6 +64,7 @@ def parse_groups(text: str) -> Query | None:
 
     Raises QuerySyntaxError, which names the column, for one that is meant and cannot be read.
     """
+    text = text if text.isascii() else text.translate(_MARKS)
     if not _GROUPS.search(text):
         return None
     from clipsearch.query.groups import read_groups

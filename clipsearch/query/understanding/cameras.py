@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipsearch.query.understanding.east_asian import find_makers
-from clipsearch.query.understanding.names import Known, Named, Run
+from clipsearch.query.understanding.names import Known, Named
+from clipsearch.query.understanding.runs import Run
 from clipsearch.query.understanding.tokens import Token
 from clipsearch.query.understanding.vocabulary import (
     ARTICLES,
@@ -17,8 +18,9 @@ from clipsearch.query.understanding.vocabulary import (
 )
 
 _WITH = frozenset("with on by using mit avec con".split())
-_OWN = frozenset("my our the a an his her meinem meiner mon ma mi".split())
-_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling".split())
+_OWN = frozenset("my our the a an his her meinem meiner einem einer mon ma un une mi una".split())
+_FROM, _MINE = _WITH | {"from", "von", "de"}, frozenset("my our meinem meiner mon mi".split())
+_HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
 def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known: Known) -> list[Named]:
@@ -27,20 +29,30 @@ def find_cameras(runs: Sequence[Run], tokens: Sequence[Token], text: str, known:
     named: list[Named] = [
         Named(start, end, "camera", CHINESE_MAKERS.get(maker, maker)) for start, end, maker in find_makers(text)
     ]
-    likely = [run for run in runs if _names_maker(run)]
+    is_taken = any(token.lower in TAKEN for token in tokens)
+    likely = [run for run in runs if _names_maker(run) or (is_taken and _is_model(run, known))]
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         start = _start(run, tokens)
-        if start is not None:
+        if start is not None and (start < run.words[0].start or _names_maker(run)):
             named.append(Named(start, run.words[-1].end, "camera", run.text))
     for each in named:
+        each = each._replace(name=_in_library(each.name, known))
         is_free = not any(each.start < other.end and other.start < each.end for other in found)
-        if is_free and _is_there(each.name, known):
+        if is_free and each.name:
             found.append(each)
     return found
 
 
 def _names_maker(run: Run) -> bool:
     return not run.is_east_asian and any(word.lower in MAKERS for word in run.words)
+
+
+def _is_model(run: Run, known: Known) -> bool:
+    """Tell whether a run is the name of a model in the library, such as "GR III" or "X100"."""
+    name = run.text.lower()
+    if run.is_east_asian or (len(run.words) == 1 and not any(c.isdigit() for c in name)):
+        return False
+    return any(f" {name} " in f" {camera.lower()} " for camera in known.cameras())
 
 
 def _start(run: Run, tokens: Sequence[Token]) -> int | None:
@@ -53,9 +65,10 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             continue
         if len(lead) >= 2 and lead[-1] in _WITH and lead[-2] in TAKEN:
             return tokens[at - own - 2].start
-        if own and lead[-1:] and lead[-1] in _WITH and before[-1] in ("my", "our", "meinem", "meiner"):
+        if own and lead[-1:] and lead[-1] in _FROM and before[-1] in _MINE:
             return tokens[at - own - 1].start
-    return run.words[0].start if _stands_apart(run) else None
+    following = {token.lower for token in tokens[at + len(run.words) :][:2]}
+    return run.words[0].start if following.isdisjoint(PRODUCTS) and _stands_apart(run) else None
 
 
 def _stands_apart(run: Run) -> bool:
@@ -63,16 +76,21 @@ def _stands_apart(run: Run) -> bool:
     if run.cue in ARTICLES | _HOLDING or run.is_possessive:
         return False
     after = run.after.lower if run.after else ""
-    if after in PRODUCTS | {"on", "in", "at", "with"}:
+    if after in ARTICLES | {"on", "in", "at", "with"}:
         return False
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
     of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)
     is_alone = run.before is None and run.after is None and run.is_first
-    at_edge = run.before is None or run.after is None
+    at_edge = run.before is None or (run.after is None and not run.is_article_near)
     return at_edge and (has_model or (of_photographs and not is_alone))
 
 
-def _is_there(name: str, known: Known) -> bool:
-    """Tell whether a camera of the library has a name in its own, as the filter compares them."""
-    lower = name.lower()
-    return any(lower in camera.lower() for camera in known.cameras())
+def _in_library(name: str, known: Known) -> str:
+    """Return what the filter finds cameras by that are called so: the name, or the model alone; empty if none is."""
+    cameras = [camera.lower() for camera in known.cameras()]
+    makers = [word for word in name.lower().split() if word in MAKERS]
+    model = " ".join(word for word in name.split() if word.lower() not in MAKERS)
+    if any(name.lower() in camera for camera in cameras):
+        return name
+    with_model = [camera for camera in cameras if model and any(c.isdigit() for c in model) and model.lower() in camera]
+    return model if with_model and all(maker in camera for camera in with_model for maker in makers) else ""

@@ -6,17 +6,23 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from clipsearch.query.understanding.names import Known, Named, Run
+from clipsearch.query.understanding.names import Known, Named
+from clipsearch.query.understanding.runs import Run
 from clipsearch.query.understanding.vocabulary import CHINESE_MAKERS
 from clipsearch.words import fold_tag
 
-_LEFT, _RIGHT = frozenset("和跟与在用去到于从给是的"), frozenset("的在拍和与跟去")
-_WITH = frozenset("和跟与")
+_LEFT, _RIGHT = frozenset("和跟与與在用去到于於从從给是的"), frozenset("的在拍和与與跟去")
+_WITH = frozenset("和跟与與")
 
 _FAMILY = frozenset(
     "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹".split()
     + "叔叔 阿姨 舅舅 姑姑 姑妈 伯伯 老公 老婆 儿子 女儿".split()
 )
+_SURNAMES = frozenset("王李张張刘劉陈陳杨楊赵趙吴吳徐孙孫郭邓鄧曹彭蒋蔣蔡魏薛")
+_WORDS = frozenset(
+    "王子 王国 王冠 王朝 王宫 王后 王位 李子 杨树 杨梅 杨桃 陈列 陈酒 陈醋 张望 张口 孙子 孙女 吴哥".split()
+)
+"""Words that begin as the names of people do: with one of _SURNAMES."""
 _CALLED = frozenset("小老阿")
 """Before one more character they make the name of a person, unless that is one of _NOUNS."""
 _NOUNS = frozenset(
@@ -47,13 +53,15 @@ def find_makers(text: str) -> list[tuple[int, int, str]]:
 
 def _is_apart(run: Run) -> bool:
     left, right = run.before, run.after
-    is_left = left is None or left.text in _LEFT or not left.is_east_asian
-    return is_left and (right is None or right.text in _RIGHT or not right.is_east_asian)
+    is_left = left is None or left.text in _LEFT or not left.is_east_asian or run.words[0].gap != ""
+    return is_left and (right is None or right.text in _RIGHT or not right.is_east_asian or right.gap != "")
 
 
 def _is_person(run: Run) -> bool:
     name = run.text
     if name in _FAMILY or (run.before is not None and run.before.text in _WITH):
+        return True
+    if name[0] in _SURNAMES and len(name) in (2, 3) and name not in _WORDS:
         return True
     return len(name) == 2 and name[0] in _CALLED and name[1] not in _NOUNS
 
@@ -61,5 +69,7 @@ def _is_person(run: Run) -> bool:
 @cache
 def _taken_by() -> re.Pattern[str]:
     makers = "|".join(CHINESE_MAKERS)
-    by = rf"用(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)(?:手机|相机)?|(?P<own>{makers})(?:手机|相机)"
-    return re.compile(rf"(?:{by})拍(?:摄|照)?的?")
+    device = "(?:手[机機]|相[机機])"
+    by = rf"用(?:我的?)?(?P<maker>{makers}|[A-Za-z][\w -]{{1,30}}?)的?{device}?"
+    own = rf"(?P<own>{makers})(?:{device}|(?=拍[摄攝照]?的))"
+    return re.compile(rf"(?:{by}|{own})拍(?:摄|攝|照)?的?")

@@ -52,4 +52,4 @@ def is_east_asian(text: str) -> bool:
 
 @cache
 def _words() -> re.Pattern[str]:
-    return re.compile(f"[{EAST_ASIAN}]|[^\\W_{EAST_ASIAN}]+")
+    return re.compile(f"[{EAST_ASIAN}]|[^\\W_{EAST_ASIAN}]+|(?<=\\s)&(?=\\s)")

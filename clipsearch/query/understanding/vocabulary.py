@@ -36,17 +36,72 @@ SEASONS = {
 }
 
 TODAY = {
-    **dict.fromkeys(("today", "heute", "aujourd'hui", "hoy", "oggi", "hoje"), "today"),
-    **dict.fromkeys(("yesterday", "gestern", "ayer", "ieri", "ontem"), "yesterday"),
+    **dict.fromkeys(("today", "heute", "aujourd'hui", "hoy", "oggi", "hoje"), 0),
+    **dict.fromkeys(("yesterday", "gestern", "ayer", "ieri", "ontem"), 1),
+    **dict.fromkeys(("vorgestern", "anteayer"), 2),
 }
+"""Days before today."""
 
 UNITS = {
-    **dict.fromkeys(("week", "woche", "semaine", "semana", "settimana"), "week"),
-    **dict.fromkeys(("month", "monat", "mois", "mes", "mese", "mês"), "month"),
-    **dict.fromkeys(("year", "jahr", "année", "an", "año", "anno", "ano"), "year"),
+    name: unit
+    for unit, names in {
+        "day": "day days tag tage tagen jour jours día días dia dias",
+        "part of a day": "morning afternoon evening",
+        "week": "week weeks woche wochen semaine semaines semana semanas settimana",
+        "weekend": "weekend wochenende",
+        "month": "month months monat monate monaten mois mes meses mese mês",
+        "year": "year years jahr jahre jahren année années an ans año años anno ano",
+    }.items()
+    for name in names.split()
 }
+SPANS = {name: unit for name, unit in UNITS.items() if unit in ("day", "week", "month", "year")}
+"""Units that are counted."""
 
-NUMBERS = {name: i for i, name in enumerate("one two three four five six seven eight nine ten".split(), 1)} | {"a": 1}
+WEEKDAYS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "monday montag lundi lunes",
+            "tuesday dienstag mardi martes",
+            "wednesday mittwoch mercredi miércoles miercoles",
+            "thursday donnerstag jeudi jueves",
+            "friday freitag vendredi viernes",
+            "saturday samstag sonnabend samedi sábado sabado",
+            "sunday sonntag dimanche domingo",
+        )
+    )
+    for name in names.split()
+}
+LAST = (
+    "last past letzten letzte letztes letzter vergangenen vergangenes letztem vergangene vergangener "
+    "últimos últimas ultimos ultimas".split()
+)
+THIS = "this diesen dieses diese diesem esta este cette ce".split()
+AFTER = "dernier dernière derniers dernières pasado pasada scorso scorsa passado".split()
+TWICE = "vorletzte vorletzten vorletztes vorletzter".split()
+"""What stands before or after a unit of time, a season or a weekday."""
+
+DECADES = {"fifties": 1950, "sixties": 1960, "seventies": 1970, "eighties": 1980, "nineties": 1990}
+
+NUMBERS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "one a einem einer ein eine un une una uno",
+            "two zwei deux dos",
+            "three drei trois tres",
+            "four vier quatre cuatro",
+            "five fünf cinq cinco",
+            "six sechs seis",
+            "seven sieben sept siete",
+            "eight acht huit ocho",
+            "nine neun neuf nueve",
+            "ten zehn dix diez",
+        ),
+        1,
+    )
+    for name in names.split()
+} | {"twelve": 12}
 
 PERSON_CUES = frozenset("with of by and & mit von und avec de d et con y e com und".split())
 PLACE_CUES = frozenset("in from at near around to aus bei nach à au aux en dans d de del da desde di".split())
@@ -85,12 +140,14 @@ EAST_ASIAN_TURNS = (
     "之後",
     "或",
     "还是",
+    "還是",
 )
 
 GENERIC = (
     frozenset(
         "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
-        "taken foto fotos bild bilder aufnahme aufnahmen photographie photographies imagen imágenes fotografía "
+        "taken aufgenommen prise prises tomada tomadas foto fotos bild bilder aufnahme aufnahmen photographie "
+        "photographies imagen imágenes fotografía "
         "fotografías immagini show me all everything".split()
     )
     | ARTICLES
@@ -98,7 +155,9 @@ GENERIC = (
 )
 """What a query is left with that asks for nothing but the filter."""
 
-TAKEN = frozenset("taken shot captured photographed made recorded aufgenommen prise prises tomadas tomada".split())
+TAKEN = frozenset(
+    "taken shot captured photographed made recorded aufgenommen pris prise prises tomadas tomada tomado".split()
+)
 
 MAKERS = {
     "canon": "photo", "nikon": "photo", "fujifilm": "photo", "fuji": "photo", "leica": "photo", "olympus": "photo",
@@ -114,14 +173,38 @@ CHINESE_MAKERS = {
     "佳能": "canon", "尼康": "nikon", "索尼": "sony", "富士": "fuji", "苹果": "apple", "华为": "huawei",
     "小米": "xiaomi", "三星": "samsung", "徕卡": "leica", "莱卡": "leica", "大疆": "dji", "松下": "panasonic",
     "奥林巴斯": "olympus", "宾得": "pentax", "理光": "ricoh", "谷歌": "google", "哈苏": "hasselblad",
+    "蘋果": "apple", "華為": "huawei", "徠卡": "leica", "奧林巴斯": "olympus", "賓得": "pentax", "哈蘇": "hasselblad",
 }  # fmt: skip
 
 PRODUCTS = frozenset(
     "logo logos camera cameras lens lenses strap bag box store shop ad ads advert advertisement sign case "
     "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product "
+    "ball balls cannon disto mount drone gimbal stand holder adapter copier printer scanner binoculars scope "
+    "microscope projector monitor mons "
     "packaging building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
+
+FIRST_NAMES = frozenset(
+    # the more frequent ones of several languages that are no words of them
+    "adam alex alexander alice alicia amanda amy ana andrea andreas andrew andy angela anna anne annie anthony antonio "
+    "arthur barbara beatriz ben benjamin bernd brian brigitte camille carla carlos carmen caroline catherine charles "
+    "chloe chris christian christina christine christopher claire clara claudia daniel daniela david deborah dennis "
+    "diana diego donald edward elena eleonora elisabeth elizabeth ella ellen emily emma eric erika ethan eva fatima "
+    "felix fernando florian francesca francesco franz frederic gabriel giulia greta hanna hannah hans heidi "
+    "heinz helen helena helga henri henry ines ingrid isabel isabella jacob james jan jane janet javier jean jeff "
+    "jennifer jens jessica jim joan joe johanna john johannes jonas jonathan jorge jose josef joseph josé juan judith "
+    "julia julian julie julien jürgen karen karin karl kate katharina katherine kathrin kathy katie kevin klaus "
+    "larry laura lauren lea lena leon leonie linda lisa lorenzo louis louise luca lucas lucia lucie lucy lucía luis "
+    "lukas maggie manuel marco margaret maria marie mario marion marta martha martin martina mary mateo matteo "
+    "matthew matthias max maximilian megan mia michael michelle miguel mike mohamed mohammed monica monika moritz "
+    "natalie nicholas nicolas nicole nina noah nora oliver olivia oscar pablo patricia patrick paul paula pedro "
+    "peter philip philipp pierre rachel raphael rebecca renate richard rita robert roberto ronald ryan sabine samuel "
+    "sandra sara sarah sebastian simon sofia sonja sophia sophie stefan stefanie stephanie stephen steven susan "
+    "susanne teresa theo theresa thomas tim tina tobias tom tony ursula uwe valentina vanessa victor vincent walter "
+    "werner wolfgang yasmin yvonne".split()
+)
+"""In lower case they count as a tag's name after "with", or "of" behind "photos", or before "'s"."""
 
 ORDINARY = frozenset(
     # names of people
@@ -132,6 +215,9 @@ ORDINARY = frozenset(
     "jewel josh kit lance mason miles misty nick norm pat patience peach peg pierce prince princess ray river rock "
     "rusty sage skip sterling sunshine trinity victory willow winter autumn spring wren buddy chance colt cookie coco "
     "duke king queen major marina mercy miracle sergeant pepper bear tiger lion leo brooklyn dallas "
+    "christian roman carol noel taylor tyler parker baker cook porter archer fisher cooper miller bell bush brooks "
+    "grant wade randy bunny kitty teddy barbie ken santa jesus viola opal coral forest moses dolly polly jenny earl "
+    "baron bishop knight carter virginia carolina "
     # places
     "turkey china chile jordan chad mali guinea georgia jersey nice bath reading orange cork phoenix cologne split "
     "mobile essen buffalo hamburg champagne bordeaux burgundy cuba panama java bali brest lens tours "
@@ -140,7 +226,7 @@ ORDINARY = frozenset(
     "niger togo benin lima male rim bergen halle stein worms speyer singen siegen fulda weimar san santa best ede "
     "goes hoorn lisse oss battle hope bend erie gary independence normal orlando troy ithaca providence eureka "
     "concord liberty paradise monaco malta cyprus ham man mull skye iona bar budva pest nancy lorient nantes die "
-    "grasse rust wien gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford "
+    "grasse rust gap hook flint mold barry street boring snow looe march au aa ii y o are hell bo ash port ford "
     "bristol berkeley manchester "
     # what people keyword
     "adult airplane airport animal animals apple architecture art baby bag ball beach bed beer bench bicycle bike bird "

@@ -20,8 +20,8 @@ const SYNTAX = /(^|\s)[+-](\s|$)|"|^\s*(\d*\.?\d+:(?!\d)|(text|image|id):)/;
 const AMBIGUOUS = /^\s*((\d+(\.\d*)?|\.\d+):|(text|image|id):|\.{0,2}[/\\]|~[/\\]|[a-z]:[/\\]|[a-z]+:\/\/)|^\S+\.\w+$/i;
 
 /** What a query with operators has outside quotes: a word that may be one and what it may stand beside, or a filter with a sign. */
-const OPERATOR = /(?<![^\s()"])(and|or|not)(?![^\s()"])/i;
-const MARK = /[("]|[a-z]:\S/;
+const OPERATOR = /(?<![^\s()"（）“”])(and|or|not)(?![^\s()"（）“”])/i;
+const MARK = /[("（“]|[a-z]:\S/;
 const FILTER = /(^|\s)(?!text:|image:|id:|https?:)[a-z-]+:\S/;
 
 const URL_OF_PICTURE = /^https?:\/\/\S+$/i;
