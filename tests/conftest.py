@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Real files and fsyncs take as long as the disk wants; no test here is about time. Each run draws new cases, but for the
-# check of a commit (.ci/run), which has to say the same of the same commit.
+# Real files and fsyncs take as long as the disk wants; no test here is about time. Each run draws new cases, except
+# for the check of a commit (.ci/run): it has to say the same of one commit.
 settings.register_profile("clipsearch", deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("fixed", settings.get_profile("clipsearch"), derandomize=True)
 settings.load_profile("clipsearch")
