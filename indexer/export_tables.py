@@ -59,10 +59,7 @@ class _Lines:
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            said = {name: row[name] for name in self._columns if row.get(name) is not None}
-            line = _dump(said).encode() + b"\n"
-            _check_size(row, len(line), MAX_LINE)
-            self._file.write(line)
+            self._file.write(to_line(row, self._columns))
 
     def close(self) -> None:
         pass
@@ -115,6 +112,19 @@ WRITERS: Mapping[str, Callable[[BinaryIO, Mapping[str, str]], TableWriter]] = {
     "jsonl": _Lines, "csv": _Csv, "parquet": _Parquet,
 }  # fmt: skip
 """What writes a table, by the ending of its file."""
+
+
+def check_format(table: str) -> None:
+    """Raise InvalidInputError for a format of tables that there is not."""
+    if table not in WRITERS:
+        raise InvalidInputError(f"There is no format {table!r:.40}. Use one of: {', '.join(WRITERS)}.")
+
+
+def to_line(row: Row, columns: Mapping[str, str]) -> bytes:
+    """Return a row as a line of JSON, without what it lacks. Raises InvalidInputError for one that is too long."""
+    line = _dump({name: row[name] for name in columns if row.get(name) is not None}).encode() + b"\n"
+    _check_size(row, len(line), MAX_LINE)
+    return line
 
 
 def read_table(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
