@@ -21,7 +21,7 @@ FORMAT, VERSION = "clipsearch-export-stream", 1
 HEADER, ITEM, VECTOR, END, PROBLEM, DATA = "header", "item", "vector", "end", "problem", "data"
 """What lines hold, and the member of a vector that has its numbers."""
 
-AT_ONCE = 256
+AT_ONCE = 64
 """Items, and vectors, that are read together: fewer than for files, since several streams may be under way."""
 
 _PIECE = 1 << 18
