@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -157,7 +158,7 @@ def test_what_happens_in_the_middle_is_an_error_and_leaves_nothing(mixed, encode
         service = served.server.config.app.state.service
         with pieces_of_lines(monkeypatch) as patch, pytest.raises(ServerBusyError, match="too slowly"):
             patch.setattr(exports, "LEAST_RATE", 1e12)
-            object.__setattr__(service.settings, "work_seconds", 1e-9)
+            patch.setattr(service, "settings", replace(service.settings, work_seconds=1e-9))
             patch.setattr(service, "result_of", lambda work: work)
             receive(served.url, kind, tmp_path / "out")
         service.stopping.set()
