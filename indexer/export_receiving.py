@@ -52,8 +52,8 @@ class ExportReceiver:
         self._started = time.monotonic()
         self._folder, self._table, self._overwrite = folder, table, overwrite
         self._progress, self._error_of = progress, error_of
-        self._parts: list[bytes] = []  # of a line that has not ended
-        self._size = 0
+        self._line = bytearray()  # that has not ended
+        self._reported: int | None = None
         self._growing: _Growing | None = None
         self._made: ExportManifest | None = None
         self._stack, self._lock = ExitStack(), threading.Lock()
@@ -76,15 +76,25 @@ class ExportReceiver:
                 *ended, rest = data.split(b"\n")
                 for part in ended:
                     self._keep(part)
-                    line = b"".join(self._parts)
-                    self._parts, self._size = [], 0
+                    line, self._line = bytes(self._line), bytearray()
                     self._take(line)
                 self._keep(rest)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 if isinstance(error, ClipSearchError):
                     raise
-                why = "it is nested too deep" if isinstance(error, RecursionError) else error
+                why = {RecursionError: "it is nested too deep", KeyError: f"it lacks {error}"}.get(type(error), error)
                 raise ServerError(f"The server's export cannot be read: {why}. Nothing is left of it.") from error
+            self._report()  # apart, since what the progress raises is not about the stream
+
+    def _report(self) -> None:
+        if self._growing is None:
+            return
+        if self._reported is None:
+            self._progress.start(self._growing.total)
+            self._reported = 0
+        if more := self._growing.written - self._reported:
+            self._reported += more
+            self._progress.advance(more)
 
     def finish(self) -> ExportReport:
         """Give the folder its name, and return what it holds. Raises ServerError where the end has not come."""
@@ -96,10 +106,9 @@ class ExportReceiver:
         return ExportReport(str(self._folder), made.items, sum(made.vectors.values()), made.kept, size, seconds)
 
     def _keep(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size > _MOST:
+        if len(self._line) + len(part) > _MOST:
             raise ValueError(f"a line has more than {_MOST:,} bytes")
-        self._parts.append(part)
+        self._line += part
 
     def _take(self, line: bytes) -> None:
         said = parse_line(line)
@@ -124,18 +133,21 @@ class ExportReceiver:
         made = parse_manifest(header)
         counts = {Modality(name): count for name, count in made.vectors.items()}
         writer = self._stack.enter_context(ExportWriter(self._folder, self._table, made.encoder.dim, counts))
-        self._progress.start(made.items + sum(counts.values()))
-        return _Growing(writer, header, made, self._progress)
+        return _Growing(writer, header, made)
 
 
 class _Growing:
-    """The files of an export as its rows come: they are written in blocks as of `export_library`, so to equal files."""
+    """The files of an export as its rows come: they are written in blocks as of `export_library`, so to equal files.
 
-    def __init__(
-        self, writer: ExportWriter, header: dict[str, Any], expected: ExportManifest, progress: Progress
-    ) -> None:
+    Attributes:
+        total: How many items and vectors there will be.
+        written: How many of them are written.
+    """
+
+    def __init__(self, writer: ExportWriter, header: dict[str, Any], expected: ExportManifest) -> None:
         self.writer = writer
-        self._header, self._expected, self._progress = header, expected, progress
+        self.total, self.written = expected.items + sum(expected.vectors.values()), 0
+        self._header, self._expected = header, expected
         self._items: list[dict[str, Any]] = []
         self._said: list[dict[str, Any]] = []
         self._vectors: list[NDArray[np.float16]] = []
@@ -186,5 +198,4 @@ class _Growing:
             self.writer.write_items(items)
         if said:
             self.writer.write_vectors(self._modality, said, np.stack(vectors))
-        if items or said:
-            self._progress.advance(len(items) + len(said))
+        self.written += len(items) + len(said)
