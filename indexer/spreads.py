@@ -10,7 +10,7 @@ at large ask for pictures, so what they get from texts is what an unrelated text
 from __future__ import annotations
 
 import logging
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ _SAME = 0.999
 """Cosine: a text that scores as high is the query itself, which is no unrelated text."""
 
 Q = TypeVar("Q", list[str], NDArray[np.float32])
+
+_encoded: dict[tuple[str, str], NDArray[np.float32]] = {}
+"""Generic queries, by the fingerprint of the encoder and as what they were encoded. A process may fill many libraries,
+or one in many steps; all of them are measured with the same vectors."""
 
 
 def refresh_spreads(
@@ -161,7 +165,7 @@ def _sample(snapshot: Snapshot, modality: Modality, encoder: Encoder | None) -> 
         return own
     if encoder is None or modality is not Modality.TEXT or not len(own):
         return None
-    return np.vstack([own, encoder.encode_texts(generic_queries()[:: _QUERIES // 2])])
+    return np.vstack([own, _encode_generic(encoder, "texts")])
 
 
 def _queries(
@@ -174,10 +178,21 @@ def _queries(
     texts, pictures = snapshot.sample(Modality.TEXT), snapshot.sample(Modality.IMAGE)
     found = {"image": _spread_out(pictures)} if len(pictures) else {}
     if encoder is not None:
-        found["text"] = encoder.encode_queries(_spread_out(generic_queries()))
+        found["text"] = _encode_generic(encoder, "queries")
     elif given is not None or len(texts) >= MIN_SAMPLE:
         found["text"] = _spread_out(texts if given is None else given)
     return found
+
+
+def _encode_generic(encoder: Encoder, kind: Literal["queries", "texts"]) -> NDArray[np.float32]:
+    """Return generic queries, float32 (n, dim): at most _QUERIES as queries, or more of them as texts."""
+    key = (encoder.fingerprint, kind)
+    if key not in _encoded:
+        if kind == "queries":
+            _encoded[key] = encoder.encode_queries(_spread_out(generic_queries()))
+        else:
+            _encoded[key] = encoder.encode_texts(generic_queries()[:: _QUERIES // 2])
+    return _encoded[key]
 
 
 def _spread_out(queries: Q) -> Q:

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Connection, Row, Table, text
+from sqlalchemy import Boolean, Column, Connection, Row, Table
 
 from clipsearch.errors import StoreCorruptError
 from clipsearch.store import schema
@@ -118,14 +118,12 @@ def create(connection: Connection) -> None:
     for table, columns in COVERED.items():
         key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
         names = ", ".join(f'"{column.name}"' for column in columns)
-        connection.execute(
-            text(
-                f"CREATE TRIGGER IF NOT EXISTS {table.name}_changed AFTER UPDATE OF {names} ON {table.name} "
-                f"BEGIN UPDATE {table.name} SET digest = NULL WHERE {key}; END"
-            )
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER IF NOT EXISTS {table.name}_changed AFTER UPDATE OF {names} ON {table.name} "
+            f"BEGIN UPDATE {table.name} SET digest = NULL WHERE {key}; END"
         )
         unsealed = f"CREATE INDEX IF NOT EXISTS ix_{table.name}_unsealed ON {table.name} (digest)"
-        connection.execute(text(f"{unsealed} WHERE digest IS NULL"))
+        connection.exec_driver_sql(f"{unsealed} WHERE digest IS NULL")
 
 
 def seal(connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """The catalog's schema versions. A migration and the record of it share one transaction.
 
-A new catalog is made as it is today; the steps after the first add what an older one lacks. Only a writer migrates:
-a reader sees an older catalog as if it were of today.
+The first step makes a catalog as it is today; the others add what an older one lacks. Only a writer migrates: a reader
+sees an older catalog as if it were of today.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def _create(connection: Connection) -> None:
 
         functions.create(connection)
     schema.metadata.create_all(connection)
+    full_text.create(connection)
+    checksums.create(connection)
     connection.execute(insert(schema.settings).values(key=VERSION_KEY, value="0"))
     ensure_library_id(connection)
 
@@ -138,7 +140,8 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_shards_and_second_set,
     _add_identities_and_parts,
 )
-"""Migration i takes a catalog from version i to i + 1; once released, one is never edited."""
+"""Migration i takes a catalog from version i to i + 1, and the first makes one of today. Once released, one of the
+others is never edited."""
 
 
 def _view(table: Table, *missing: str) -> str:
@@ -211,7 +214,7 @@ def migrate(
             migrations[version](connection)
             if library_id and not version:
                 catalog.set_setting(connection, LIBRARY_ID_KEY, library_id)
-            version += 1
+            version = version + 1 if version else len(MIGRATIONS)
             row = update(schema.settings).where(schema.settings.c.key == VERSION_KEY)
             connection.execute(row.values(value=str(version)))
     check_version(version, len(migrations))
