@@ -29,3 +29,18 @@ def rowwise(rows: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray
     """Multiply rows (n, d) by a matrix (d, m), each by itself: a product of all rounds a row by what is beside it."""
     parts = [np.empty((0, matrix.shape[1]), np.result_type(rows, matrix)), *(row[None] @ matrix for row in rows)]
     return np.concatenate(parts)
+
+
+def to_base64(numbers: NDArray[np.floating]) -> str:
+    """Return numbers as JSON carries them: float32, the least significant byte first, in base64."""
+    from base64 import b64encode
+
+    return b64encode(numbers.astype("<f4").tobytes()).decode()
+
+
+def from_base64(text: str) -> NDArray[np.float32]:
+    """Read what `to_base64` wrote: float32 (n,). Raises ValueError for anything else."""
+    from base64 import b64decode
+
+    data = b64decode(text, validate=True)  # binascii.Error is a ValueError
+    return np.frombuffer(data, "<f4").astype(np.float32)

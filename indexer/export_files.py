@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -274,29 +274,29 @@ def read_manifest(folder: Path) -> ExportManifest:
         said = json.loads(_read_manifest(folder))
         if (said.pop("format"), said.pop("version")) != (FORMAT, VERSION):
             raise ValueError("another version of clipsearch wrote it")
-        roots = tuple(_root(each) for each in said.pop("roots"))
-        collections = {_count(number, 1): _text(name) for number, name in said.pop("collections")}
         files = {_text(name): (_count(size), _text(digest)) for name, (size, digest) in said.pop("files").items()}
-        pin = read_pin(said.pop("encoder"))
-        settings = {_text(key): _text(value) for key, value in said.pop("settings").items()}
-        vectors = {str(modality): _count(said["vectors"][modality]) for modality in Modality}
-        made = ExportManifest(
-            said["table"],
-            pin,
-            _count(said["items"]),
-            vectors,
-            roots,
-            collections,
-            settings,
-            _count(said["kept"]),
-            files,
-        )
-        _check(made)
+        made = replace(parse_manifest(said), files=files)
+        arrays = {ARRAYS[modality] for modality in Modality if made.vectors[modality]}
+        if files.keys() != {f"{ITEMS}.{made.table}", f"{VECTORS}.{made.table}", *arrays}:
+            raise ValueError("it names other files")
         return made
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if isinstance(error, InvalidInputError):
             raise
         raise InvalidInputError(f"{folder / MANIFEST} is not the manifest of an export: {error}.") from error
+
+
+def parse_manifest(said: Mapping[str, Any]) -> ExportManifest:
+    """Return what an export says of itself, but for its files. Raises ValueError and its like for anything else."""
+    roots = tuple(_root(each) for each in said["roots"])
+    collections = {_count(number, 1): _text(name) for number, name in said["collections"]}
+    pin = read_pin(said["encoder"])
+    settings = {_text(key): _text(value) for key, value in said["settings"].items()}
+    vectors = {str(modality): _count(said["vectors"][modality]) for modality in Modality}
+    items, kept = _count(said["items"]), _count(said["kept"])
+    made = ExportManifest(said["table"], pin, items, vectors, roots, collections, settings, kept)
+    _check(made)
+    return made
 
 
 def _read_manifest(folder: Path) -> bytes:
@@ -321,9 +321,6 @@ def _check(made: ExportManifest) -> None:
     """Raise ValueError where a manifest does not hold together."""
     if made.table not in WRITERS:
         raise ValueError(f"its tables are {made.table!r:.40}")
-    arrays = {ARRAYS[modality] for modality in Modality if made.vectors[modality]}
-    if made.files.keys() != {f"{ITEMS}.{made.table}", f"{VECTORS}.{made.table}", *arrays}:
-        raise ValueError("it names other files")
     if len({root.id for root in made.roots}) != len(made.roots):
         raise ValueError("two roots have one id")
     if made.settings.keys() - {*SETTINGS, DECLARED}:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,10 +60,7 @@ class _Lines:
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            said = {name: row[name] for name in self._columns if row.get(name) is not None}
-            line = _dump(said).encode() + b"\n"
-            _check_size(row, len(line), MAX_LINE)
-            self._file.write(line)
+            self._file.write(to_line(row, self._columns))
 
     def close(self) -> None:
         pass
@@ -117,6 +115,37 @@ WRITERS: Mapping[str, Callable[[BinaryIO, Mapping[str, str]], TableWriter]] = {
 """What writes a table, by the ending of its file."""
 
 
+def check_format(table: str) -> None:
+    """Raise InvalidInputError for a format of tables that there is not."""
+    if table not in WRITERS:
+        raise InvalidInputError(f"There is no format {table!r:.40}. Use one of: {', '.join(WRITERS)}.")
+
+
+def to_line(row: Row, columns: Mapping[str, str]) -> bytes:
+    """Return a row as a line of JSON, without what it lacks. Raises InvalidInputError for one that is too long."""
+    line = _dump({name: row[name] for name in columns if row.get(name) is not None}).encode() + b"\n"
+    _check_size(row, len(line), MAX_LINE)
+    return line
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Return the object that a line of JSON holds. Raises ValueError for anything else."""
+    row = _load(line.decode())
+    if not isinstance(row, dict):
+        raise ValueError("it is not a JSON object")
+    return row
+
+
+def check_row(row: object, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row that any format can hold. Raises ValueError for other columns, and for values of other kinds."""
+    if not isinstance(row, dict) or row.keys() - columns.keys():
+        raise ValueError(f"a row has other columns than {', '.join(columns)}")
+    for name, value in row.items():
+        if value is not None and not _KINDS[columns[name]](value):
+            raise ValueError(f"its {name} is {value!r:.40}")
+    return row
+
+
 def read_table(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table, with None for NULL. path: of the file, which is open and whose ending says its format.
 
@@ -142,10 +171,7 @@ def _read_lines(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Itera
     while line := file.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
             raise ValueError(f"it is longer than {MAX_LINE:,} bytes")
-        row = _load(line.decode())
-        if not isinstance(row, dict):
-            raise ValueError("it is not a JSON object")
-        yield row
+        yield parse_line(line)
 
 
 def _read_csv(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -231,6 +257,15 @@ def _finite(number: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{number} is not a number")
     return number
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    INTEGER: lambda value: type(value) is int and abs(value) < 2**63,
+    NUMBER: lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max,
+    TEXT: lambda value: isinstance(value, str),
+    JSON: lambda value: True,
+}
+"""Whether a value is of a kind."""
 
 
 def _refuse(name: str) -> None:

@@ -98,3 +98,11 @@ def quiet_logger() -> Iterator[None]:
     before = logger.handlers[:], logger.level, logger.propagate
     yield
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory, encoder: Any) -> Path:
+    """A folder with a library of all that there is, at `lib`, to read."""
+    from tests.support.mixed_library import make_mixed
+
+    return make_mixed(tmp_path_factory.mktemp("mixed"), encoder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -184,8 +183,10 @@ def read_vectors(count: int) -> Callable[[Any], NDArray[np.float32]]:
     """Return what reads so many stored vectors: float32 (count, dim)."""
 
     def read(value: object) -> NDArray[np.float32]:
+        from clipsearch.linalg import from_base64
+
         found = Fields(value)
-        rows = _floats(found.text("data"))
+        rows = from_base64(found.text("data"))
         return _matrix(rows, count, found.whole("dimensions"))
 
     return read
@@ -197,7 +198,9 @@ def read_embeddings(count: int) -> Callable[[Any], NDArray[np.float32]]:
     def read(value: object) -> NDArray[np.float32]:
         import numpy as np
 
-        rows = [_floats(each.text("embedding")) for each in Fields(value).objects("data")]
+        from clipsearch.linalg import from_base64
+
+        rows = [from_base64(each.text("embedding")) for each in Fields(value).objects("data")]
         if len(rows) != count or len({len(row) for row in rows}) != 1:
             raise ValueError(f"the answer has no {count} vectors of one length")
         return _matrix(np.concatenate(rows), count, len(rows[0]))
@@ -296,13 +299,6 @@ def _metadata_value(name: str, value: object) -> MetadataValue:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
     raise ValueError(f"the metadata {name!r:.80} is neither a scalar nor a list of texts")
-
-
-def _floats(text: str) -> NDArray[np.float32]:
-    import numpy as np
-
-    data = base64.b64decode(text, validate=True)  # binascii.Error is a ValueError
-    return np.frombuffer(data, "<f4").astype(np.float32)
 
 
 def _matrix(numbers: NDArray[np.float32], count: int, dim: int) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, overload
 
-from clipsearch.client import changing, lookup, matching, saving, searching, selections
+from clipsearch.client import changing, exporting, lookup, matching, saving, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.async_connection import AsyncConnection
 from clipsearch.client.calls import MAX_COUNT
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
     from clipsearch.query.understanding.understood import Understood
+    from indexer.exporting import ExportReport
     from indexer.report import IndexReport
 
 
@@ -161,6 +162,20 @@ class AsyncClient:
     async def thumbnail(self, key: str, *, side: int = 256) -> bytes:
         """See `Client.thumbnail`."""
         return await self._connection.run(lookup.thumbnail(key, side))
+
+    async def export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        format: str = "jsonl",
+        filters: Filter | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> ExportReport:
+        """See `Client.export`; `progress` is called from other threads."""
+        from indexer.report import reporting
+
+        return await self._connection.run(exporting.export(folder, format, filters, overwrite, reporting(progress)))
 
     async def stats(self) -> ServerStats:
         """See `Client.stats`."""

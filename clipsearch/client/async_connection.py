@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import Any, TypeVar
 
 from clipsearch.client.calls import Call, Pause, Step, Steps, content_of
@@ -30,16 +31,16 @@ class AsyncConnection:
 
     async def run(self, steps: Steps[T]) -> T:
         """Take steps to their end. Raises what they raise."""
-        running = Running(steps)
-        await asyncio.to_thread(running.go_on)
-        while not running.is_over:
-            try:
-                answer = await self._take(running.step)
-            except Exception as error:
-                await asyncio.to_thread(running.go_on, error=error)
-            else:
-                await asyncio.to_thread(running.go_on, answer)
-        return running.result
+        with closing(Running(steps)) as running:
+            await asyncio.to_thread(running.go_on)
+            while not running.is_over:
+                try:
+                    answer = await self._take(running.step)
+                except Exception as error:
+                    await asyncio.to_thread(running.go_on, error=error)
+                else:
+                    await asyncio.to_thread(running.go_on, answer)
+            return running.result
 
     async def _take(self, step: Step) -> object:
         if isinstance(step, Pause):
@@ -75,22 +76,29 @@ class AsyncConnection:
         check_open(self._is_closed)
         given = {"params": call.params or None, **await asyncio.to_thread(content_of, call)}
         try:
-            async with asyncio.timeout(self._link.timeout):  # of httpx2 each byte of the head begins its own again
-                incoming = Incoming(self._link)
+            # Of httpx2 each byte of the head begins its own again.
+            async with asyncio.timeout(self._link.timeout) as limit:
+                incoming = Incoming(self._link, call)
                 try:
-                    return await self._receive(call, given, incoming)
+                    return await self._receive(call, given, incoming, limit)
                 except httpx2.HTTPError as error:
                     if not (call.is_repeatable and incoming.was_dropped(error)):
                         raise
-                return await self._receive(call, given, Incoming(self._link))
+                return await self._receive(call, given, Incoming(self._link, call), limit)
         except TimeoutError as error:
             raise overdue(self._link.address, self._link.timeout) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
             raise unreachable(error, self._link.address, self._link.timeout) from error
 
-    async def _receive(self, call: Call[Any], given: dict[str, Any], incoming: Incoming) -> Reply:
+    async def _receive(
+        self, call: Call[Any], given: dict[str, Any], incoming: Incoming, limit: asyncio.Timeout
+    ) -> Reply:
         async with self._http.stream(call.method, call.path, **given) as response:
-            incoming.begin(response.headers)
+            incoming.begin(response.status_code, response.headers)
             async for data in response.aiter_raw():
-                incoming.add(data)
+                if incoming.is_stream:  # to a disk, which would hold up the loop
+                    more = await asyncio.to_thread(incoming.add, data)
+                    limit.reschedule((limit.when() or 0.0) + more)
+                else:
+                    incoming.add(data)
             return incoming.reply(response.status_code, response.headers)

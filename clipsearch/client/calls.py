@@ -36,6 +36,7 @@ class Call(Generic[T]):
         picture: The file of a picture to send as a form, with `form`.
         form: Further fields of that form.
         is_json: Whether the answer is JSON; else `read` gets the bytes.
+        into: Takes a successful answer as it comes, of any size and for as long as it goes on; `read` gets b"".
         is_repeatable: Whether it can be sent twice where the server may have begun with it.
         missing: What is raised where the server answers 404.
     """
@@ -48,6 +49,7 @@ class Call(Generic[T]):
     picture: bytes | None = field(default=None, repr=False)
     form: Mapping[str, str] = field(default_factory=dict)
     is_json: bool = True
+    into: Callable[[bytes], None] | None = None
     is_repeatable: bool = True
     missing: type[ClipSearchError] = ServerError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, Unpack, overload
 
-from clipsearch.client import changing, lookup, matching, saving, searching, selections
+from clipsearch.client import changing, exporting, lookup, matching, saving, searching, selections
 from clipsearch.client.address import read_address
 from clipsearch.client.calls import MAX_COUNT, Steps
 from clipsearch.client.connection import Connection, Link
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from clipsearch.query.embedding import Picture
     from clipsearch.query.searching import Vector, Vectors
     from clipsearch.query.understanding.understood import Understood
+    from indexer.exporting import ExportReport
     from indexer.report import IndexReport
 
 T = TypeVar("T")
@@ -243,6 +244,28 @@ class Client:
     def thumbnail(self, key: str, *, side: int = 256) -> bytes:
         """Return the picture of an item as a JPEG of at most `side` pixels, as `SearchEngine.thumbnail` does."""
         return self._connection.run(lookup.thumbnail(key, side))
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        format: str = "jsonl",
+        filters: Filter | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> ExportReport:
+        """Write items with their vectors and all that is known of them to a new folder of this machine.
+
+        The files are those of `SearchEngine.export`, with its arguments, and are of one state of the library. If the
+        stream breaks off, nothing is left of them.
+
+        Raises:
+            ServerError: The stream breaks off, or is not an export.
+            ClipSearchError: As in `SearchEngine.export`.
+        """
+        from indexer.report import reporting
+
+        return self._connection.run(exporting.export(folder, format, filters, overwrite, reporting(progress)))
 
     def stats(self) -> ServerStats:
         """Say what the library holds, and what the server allows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -76,11 +77,20 @@ class Link:
             ) from error
 
 
-class Incoming:
-    """An answer as it comes. Raises ServerError for one that is too large, compressed, or takes too long."""
+LEAST_RATE = 16 << 10
+"""Bytes of a stream for which each a second more is allowed."""
 
-    def __init__(self, link: Link) -> None:
+
+class Incoming:
+    """An answer as it comes. Raises ServerError for one that is too large, compressed, or takes too long.
+
+    is_stream: whether it goes on to what the call names, rather than being kept.
+    """
+
+    def __init__(self, link: Link, call: Call[Any]) -> None:
         self._link = link
+        self._into = call.into
+        self.is_stream = False
         self._end = time.monotonic() + link.timeout
         self._parts: list[bytes] = []
         self._size = 0
@@ -95,25 +105,33 @@ class Incoming:
         )
         return ended and not self._has_begun
 
-    def begin(self, headers: Mapping[str, str]) -> None:
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Look at the headers."""
         self._has_begun = True
+        self.is_stream = self._into is not None and 200 <= status < 300
         if headers.get("content-encoding", "identity") != "identity":
             raise ServerError(
                 f"{self._link.address.url} answers in an encoding that was not asked for. Check what it is."
             )
-        written = headers.get("content-length", "")
+        written = "" if self.is_stream else headers.get("content-length", "")
         if written.isdecimal() and (len(written) > 18 or int(written) > MAX_ANSWER):
             raise self._too_large()
 
-    def add(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._parts.append(data)
-        self._size += len(data)
+    def add(self, data: bytes) -> float:
+        """Take the next bytes; return how many seconds more they allow."""
+        more = 0.0
+        if self.is_stream and self._into is not None:
+            self._into(data)
+            more = len(data) / LEAST_RATE
+        else:
+            self._parts.append(data)
+            self._size += len(data)
+        self._end += more
         if self._size > MAX_ANSWER:
             raise self._too_large()
         if time.monotonic() > self._end:
             raise overdue(self._link.address, self._link.timeout)
+        return more
 
     def reply(self, status: int, headers: Mapping[str, str]) -> Reply:
         """Return all of it."""
@@ -124,7 +142,7 @@ class Incoming:
 
 
 class Running(Generic[T]):
-    """Steps that are under way: what comes next, or their result."""
+    """Steps that are under way: what comes next, or their result. Close them where they are given up."""
 
     __slots__ = ("_steps", "is_over", "result", "step")
 
@@ -140,6 +158,11 @@ class Running(Generic[T]):
             self.step = self._steps.send(answer) if error is None else self._steps.throw(error)
         except StopIteration as stop:
             self.is_over, self.result = True, stop.value
+
+    def close(self) -> None:
+        """Let the steps undo what they have begun; after their end it does nothing."""
+        with suppress(ValueError):  # a thread runs them still: they are closed once nothing refers to them
+            self._steps.close()
 
 
 def check_open(is_closed: bool) -> None:
@@ -178,16 +201,16 @@ class Connection:
 
     def run(self, steps: Steps[T]) -> T:
         """Take steps to their end. Raises what they raise."""
-        running = Running(steps)
-        running.go_on()
-        while not running.is_over:
-            try:
-                answer = self._take(running.step)
-            except Exception as error:
-                running.go_on(error=error)
-            else:
-                running.go_on(answer)
-        return running.result
+        with closing(Running(steps)) as running:
+            running.go_on()
+            while not running.is_over:
+                try:
+                    answer = self._take(running.step)
+                except Exception as error:
+                    running.go_on(error=error)
+                else:
+                    running.go_on(answer)
+            return running.result
 
     def _take(self, step: Step) -> object:
         if isinstance(step, Pause):
@@ -218,13 +241,13 @@ class Connection:
         given = {"params": call.params or None, **content_of(call)}
         try:
             with self._deadline.within(self._link.timeout):
-                incoming = Incoming(self._link)
+                incoming = Incoming(self._link, call)
                 try:
                     return self._receive(call, given, incoming)
                 except httpx2.HTTPError as error:
                     if not (call.is_repeatable and incoming.was_dropped(error)):
                         raise
-                return self._receive(call, given, Incoming(self._link))
+                return self._receive(call, given, Incoming(self._link, call))
         except TimeoutError as error:
             raise overdue(self._link.address, self._link.timeout) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
@@ -232,7 +255,7 @@ class Connection:
 
     def _receive(self, call: Call[Any], given: dict[str, Any], incoming: Incoming) -> Reply:
         with self._http.stream(call.method, call.path, **given) as response:
-            incoming.begin(response.headers)
+            incoming.begin(response.status_code, response.headers)
             for data in response.iter_raw():
-                incoming.add(data)
+                self._deadline.end += incoming.add(data)
             return incoming.reply(response.status_code, response.headers)

@@ -94,23 +94,33 @@ def wait_for(reply: Reply, call: Call[Any], turn: int) -> float | None:
 def error_of(reply: Reply, call: Call[Any], address: Address) -> ClipSearchError:
     """Return the error that an answer reports."""
     try:
-        problem = Fields(parse(reply.body))
+        problem = parse(reply.body)
+    except (ValueError, RecursionError):
+        return _foreign(reply, address)
+    found = error_of_problem(problem, call.missing)
+    if found is None:
+        return _foreign(reply, address)
+    return _denied(address) if problem["type"] == f"{_URN}token-needed" else found
+
+
+def error_of_problem(value: object, missing: type[ClipSearchError] = ServerError) -> ClipSearchError | None:
+    """Return the error that problem details stand for, a JSON value; None for any other. missing: where nothing is."""
+    try:
+        problem = Fields(value)
         kind = problem.text("type")
         detail = (problem.text("detail") if "detail" in problem else problem.text("title"))[:_LONG]
         position = problem.whole("position") if "position" in problem else None
-    except (ValueError, RecursionError):
-        kind, detail, position = "", "", None
+    except ValueError:
+        return None
     if not kind.startswith(_URN):
-        return _foreign(reply, address)
+        return None
     kind = kind.removeprefix(_URN)
-    if kind == "token-needed":
-        return _denied(address)
     if kind == "query-syntax":
         from clipsearch.query.parser import QuerySyntaxError
 
         return QuerySyntaxError(detail, position)
     if kind == "not-found":
-        return call.missing(detail)
+        return missing(detail)
     return _KINDS.get(kind, ServerError)(detail)
 
 

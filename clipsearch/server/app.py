@@ -30,6 +30,7 @@ ROUTES = (
     "collections",
     "downloads",
     "embeddings",
+    "exports",
     "items",
     "jobs",
     "library",

@@ -1,12 +1,11 @@
-"""Downloads under way: archives that are made as fast as a client takes them, a few at a time."""
+"""Downloads under way: what is made as fast as a client takes it, archives and exports, a few at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 
-from clipsearch.server.archives import zip_items
 from clipsearch.server.sending import LONG, BusyError
 from clipsearch.server.service import Service
 
@@ -15,10 +14,10 @@ MAX_DOWNLOADS = 8
 
 
 class Downloads:
-    """Archives that are being sent; of one event loop."""
+    """Archives and exports that are being sent; of one event loop."""
 
     def __init__(self, service: Service) -> None:
-        """Send what the engine of a service has."""
+        """Send what a service has."""
         self._service = service
         self._active = 0
 
@@ -27,23 +26,29 @@ class Downloads:
         """How many are under way."""
         return self._active
 
-    async def start(self, ids: Sequence[int]) -> AsyncIterator[bytes]:
-        """Return the archive of items, piece by piece. Raises BusyError where too many are under way."""
+    async def start(self, pieces: Generator[bytes]) -> AsyncIterator[bytes]:
+        """Return pieces as they are taken; they are made in a thread, the first at once.
+
+        Raises BusyError where too many are under way, ReplacedError, OverdueError where the first takes too long, and
+        what making it raises.
+        """
+        self._service.require_library()
         if self._active >= MAX_DOWNLOADS:
             raise BusyError(f"{self._active} downloads are under way. Try again in a few seconds.", LONG)
-        pieces = self._send(ids)
-        await anext(pieces)  # counts it at once; a generator that has begun also ends where nobody takes its pieces
-        return pieces
+        sent = self._send(pieces)
+        await anext(sent)  # counts it at once; a generator that has begun also ends where nobody takes its pieces
+        return sent
 
-    async def _send(self, ids: Sequence[int]) -> AsyncIterator[bytes]:
+    async def _send(self, pieces: Generator[bytes]) -> AsyncIterator[bytes]:
         self._active += 1
         loop = asyncio.get_running_loop()
-        pieces = zip_items(self._service.engine, ids)
         thread = ThreadPoolExecutor(1, thread_name_prefix="clipsearch-download")
         try:
+            piece = await self._service.result_of(loop.run_in_executor(thread, next, pieces, None))
             yield b""
-            while (piece := await loop.run_in_executor(thread, next, pieces, None)) is not None:
+            while piece is not None:
                 yield piece
+                piece = await loop.run_in_executor(thread, next, pieces, None)
         finally:  # also when the client has gone: after the piece at work, the file is closed
             self._active -= 1
             thread.submit(pieces.close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from clipsearch import present
 from clipsearch.errors import InvalidInputError, MediaError
+from clipsearch.linalg import to_base64
 from clipsearch.server.data_urls import read_data_url
 from clipsearch.server.forms_embeddings import (
     MAX_ALL_TEXT,
@@ -94,4 +94,4 @@ def _open(service: Service, number: int, url: str, end: float) -> Image:
 
 
 def _encode(row: NDArray[np.float32], encoding: str) -> Any:  # noqa: ANN401
-    return base64.b64encode(row.astype("<f4").tobytes()).decode() if encoding == "base64" else row.tolist()
+    return to_base64(row) if encoding == "base64" else row.tolist()

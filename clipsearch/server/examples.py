@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 _ITEM: dict[str, Any] = {
@@ -164,6 +165,55 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Vectors": {"dimensions": 2, "data": "mpkZP83MTL8="},
 }
 """An answer of each model that a route returns."""
+
+_EXPORTED: tuple[dict[str, Any], ...] = (
+    {
+        "header": {
+            "format": "clipsearch-export-stream",
+            "version": 1,
+            "encoder": {"name": "builtin-base", "fingerprint": "9f2c41d7", "dim": 2},
+            "items": 1,
+            "vectors": {"image": 1, "text": 0},
+            "settings": {},
+            "collections": [[1, "Summer"]],
+        }
+    },
+    {
+        "item": {
+            "id": 17,
+            "key": "/srv/photos/2024/sofa.jpg",
+            "path": "/srv/photos/2024/sofa.jpg",
+            "root": 1,
+            "name": "2024/sofa.jpg",
+            "modality": "image",
+            "size": 4_812_345,
+            "mtime_ns": 1_717_237_800_000_000_000,
+            "content_hash": "5f2b8c0d9e1a4f376a0d5c8e7b1f2a3940c6d7e8",
+            "caption": "a cat on a sofa",
+            "tags": [["cat", "user", None]],
+            "collections": [["Summer", 0]],
+        }
+    },
+    {"vector": {"modality": "image", "row": 0, "item": 17, "part": 0}, "data": "mpkZP83MTL8="},
+    {
+        "end": {
+            "kept": 0,
+            "roots": [
+                {
+                    "id": 1,
+                    "path": "/srv/photos",
+                    "exclude": [],
+                    "include_hidden": False,
+                    "offline": False,
+                    "kind": "folder",
+                    "options": "{}",
+                }
+            ],
+        }
+    },
+)
+EXPORT = "".join(f"{json.dumps(line)}\n" for line in _EXPORTED)
+"""The lines of an export."""
 
 PARAMETERS: dict[str, Any] = {
     "after": "2024-06",

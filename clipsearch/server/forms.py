@@ -235,6 +235,14 @@ class ItemsOf(_Closed):
     whole: Whole = False
 
 
+class ItemsToExport(_Closed):
+    """Which items to export."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filters": {"tags": ["beach"]}}]})
+
+    filters: Filters | None = Field(default=None, description="Without any, all items.")
+
+
 class KeysOf(_Closed):
     """Items that are named by their keys."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 
 from clipsearch import present, present_matches
+from clipsearch.linalg import to_base64
 from clipsearch.matches import Matches
 from clipsearch.server.forms import MAX_OFFSET
 from clipsearch.types import Facets, Hit, Item, Listing, Modality, Page, Places, Results
@@ -100,7 +100,7 @@ def facets(found: Facets) -> dict[str, Any]:
 
 def vectors(found: NDArray[np.float32]) -> dict[str, Any]:
     """Return the payload of vectors: float32 (n, dim)."""
-    return {"dimensions": found.shape[1], "data": base64.b64encode(found.astype("<f4").tobytes()).decode()}
+    return {"dimensions": found.shape[1], "data": to_base64(found)}
 
 
 def places(found: Places) -> dict[str, Any]:

@@ -32,7 +32,7 @@ FOR_SERVERS = {"clipsearch.access", "clipsearch.forms", "clipsearch.present"}
 """What the MCP server shares with the command line and the HTTP API: the payload, requests, and who may ask."""
 BEHIND_COMMANDS = {INTEGRATIONS, "clipsearch.client", "clipsearch.server"}
 RUN_THE_INDEXER = {"clipsearch.cli", "clipsearch.client", "clipsearch.server"}
-"""The client only reports what the indexer of a server did."""
+"""The client only reports what the indexer of a server did, and writes the files of an export."""
 ENGINE = tuple(f"clipsearch.query.{name}" for name in ("changing", "exporting", "indexing", "opening", "writing"))
 """What makes a library, writes to it or exports it runs the indexer, as the command line does."""
 

@@ -235,15 +235,15 @@ def test_a_client_that_goes_ends_the_work_and_so_many_are_served_at_once(engine,
 async def test_a_download_counts_from_its_start_until_nobody_takes_it(engine):
     service = Service(engine, ServerSettings())
     shared = downloads.Downloads(service)
-    begun = [await shared.start(ids_of(engine)) for _ in range(downloads.MAX_DOWNLOADS)]
+    begun = [await shared.start(zip_items(engine, ids_of(engine))) for _ in range(downloads.MAX_DOWNLOADS)]
     with pytest.raises(BusyError):
-        await shared.start(ids_of(engine))
+        await shared.start(zip_items(engine, ids_of(engine)))
     begun.clear()  # as when a client goes before the first piece
     gc.collect()
     with anyio.fail_after(10):
         while shared.active:
             await anyio.sleep(0.01)
-    assert unpack(b"".join([piece async for piece in await shared.start(ids_of(engine))]))
+    assert unpack(b"".join([piece async for piece in await shared.start(zip_items(engine, ids_of(engine)))]))
     service.close()
 
 

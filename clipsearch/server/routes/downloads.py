@@ -11,8 +11,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from clipsearch.errors import InvalidInputError
+from clipsearch.server.archives import zip_items
 from clipsearch.server.downloads import Downloads
 from clipsearch.server.forms_selections import MAX_FILES, DownloadRequest
+from clipsearch.server.service import TheService
 
 router = APIRouter(tags=["items"])
 
@@ -28,12 +30,13 @@ _ZIP: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/download", response_class=Response, responses=_ZIP, openapi_extra={"requestBody": _BODY})
-async def download(request: Request) -> Response:
+async def download(request: Request, service: TheService) -> Response:
     """Download the files of items as one zip archive, stored and not compressed. JSON, or a form with `ids`."""
     asked = await _read(request)
     downloads: Downloads = request.app.state.downloads
+    pieces = zip_items(service.engine, asked.ids)
     headers = {"Content-Disposition": 'attachment; filename="pictures.zip"', "X-Accel-Buffering": "no"}
-    return StreamingResponse(await downloads.start(asked.ids), headers=headers, media_type="application/zip")
+    return StreamingResponse(await downloads.start(pieces), headers=headers, media_type="application/zip")
 
 
 async def _read(request: Request) -> DownloadRequest:
