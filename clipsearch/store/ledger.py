@@ -35,6 +35,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    union,
     update,
 )
 
@@ -77,6 +78,7 @@ _todo = Table(
     Column("beside_ctime_ns", BigInteger),
     Column("is_new", Boolean, nullable=False),
     Column("doubt", Integer),
+    Index("ix_run_todo", "root_id", "inode"),
     prefixes=["TEMPORARY"],
 )
 _missing = Table(
@@ -98,6 +100,7 @@ _scopes = Table(
 )
 
 _IDENTITY = ("ctime_ns", "inode", "beside_ctime_ns")
+_SAME_FILE = ("root_id", "inode", "size", "mtime_ns")
 _RECORD_COLUMNS = tuple(
     _todo.c[name]
     for name in (
@@ -259,15 +262,16 @@ class Ledger:
     def renamed(self) -> list[Renamed]:
         """Return the files that have the name of another, but the inode, size and time of an item whose file left."""
         other = _todo.alias()
-        has_other = exists().where(
-            other.c.root_id == items.c.root_id, other.c.path == items.c.path, other.c.inode != items.c.inode
-        )
-        same = (items.c[name] == _todo.c[name] for name in ("root_id", "inode", "size", "mtime_ns"))
+        item = select(*(items.c[name] for name in ("id", "path", "content_hash", *_SAME_FILE))).where(~items.c.deleted)
+        is_there = (items.c.root_id == other.c.root_id) & (items.c.path == other.c.path)
+        replaced = item.join_from(other, items, is_there).where(~other.c.is_new, items.c.inode != other.c.inode)
+        left = union(replaced, item.where(items.c.id.in_(self.missing))).subquery()
+        is_same = and_(left.c.path != _todo.c.path, *(left.c[name] == _todo.c[name] for name in _SAME_FILE))
         query = (
-            select(items.c.id, items.c.path, items.c.content_hash, *_RECORD_COLUMNS)
-            .join_from(_todo, items, and_(*same, items.c.path != _todo.c.path, ~items.c.deleted))
-            .where(~_todo.c.is_new, or_(has_other, items.c.id.in_(self.missing)))
-            .order_by(items.c.id, _todo.c.seq)
+            select(left.c.id, left.c.path, left.c.content_hash, *_RECORD_COLUMNS)
+            .join_from(left, _todo, is_same)
+            .where(~_todo.c.is_new)
+            .order_by(left.c.id, _todo.c.seq)
         )
         with transaction(self._connection):
             return [Renamed(row[0], row[1], row[2], _from_row(row[3:])) for row in self._connection.execute(query)]

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, select, upd
 from clipsearch.paths import quote_path
 from clipsearch.store.records import FileRecord
 from clipsearch.store.schema import items
-from clipsearch.store.sql_values import text_parameter, to_parameter
+from clipsearch.store.sql_values import listed, text_parameter, to_parameter
 
 _PLACE = update(items).where(items.c.id == bindparam("item_id")).values(path=bindparam("place"))
 _HOLDERS = select(items.c.id, items.c.path, items.c.size, items.c.content_hash).where(
@@ -51,7 +51,7 @@ def _follow(connection: Connection, missing: Table, root_id: int, renamed: Seque
     free = sorted(owners.keys() - set(places.values()))
     wanted = {"root": root_id, "paths": to_parameter(sorted(set(places.values()) - owners.keys()))}
     holders = connection.execute(_HOLDERS, wanted).all()
-    gone = set(connection.execute(select(missing.c.id).where(missing.c.id.in_(owners.values()))).scalars())
+    gone = set(connection.execute(select(missing.c.id).where(missing.c.id.in_(listed(owners.values())))).scalars())
     lost = []
     for holder, place in zip(holders, free, strict=True):
         places[holder.id] = place
@@ -59,7 +59,7 @@ def _follow(connection: Connection, missing: Table, root_id: int, renamed: Seque
             lost.append({"id": holder.id, "size": holder.size, "content_hash": holder.content_hash})
     _place(connection, ((number, f"/{number}") for number in places))  # no stored path starts with "/"
     _place(connection, places.items())
-    connection.execute(delete(missing).where(missing.c.id.in_(owners.values())))
+    connection.execute(delete(missing).where(missing.c.id.in_(listed(owners.values()))))
     if lost:
         connection.execute(insert(missing), lost)
 
