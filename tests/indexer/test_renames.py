@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from clipsearch.query.engine import SearchEngine
 from clipsearch.store.library import Library
@@ -76,3 +78,19 @@ def test_other_content_under_an_inode_and_links_move_nothing(tagged):
     tagged.run()
     assert tagged.tags()["c.jpg"] == ["c"] and tagged.tags()["d.jpg"] == ["d"]
     assert tagged.tags()["a.jpg"] == ["a"]
+
+
+def test_no_item_is_read_that_has_nothing_to_do_with_a_rename(tagged):
+    """Each changed file would else be held against all items: 98 s for 2,000 of 100,000."""
+    plans = []
+
+    def explain(connection, cursor, statement, parameters, context, executemany):
+        if "run_todo" in statement and statement.startswith("SELECT"):
+            raw = connection.connection.driver_connection
+            plans.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    with closing(Library(tagged.library)) as library, library.writer() as writer:
+        event.listen(writer._connection, "before_cursor_execute", explain)
+        assert writer.ledger.renamed() == []
+    items = [plan for plan in plans if " items " in f"{plan} "]
+    assert len(items) == 2 and all("(root_id=? AND path=?)" in plan or "PRIMARY KEY" in plan for plan in items), plans
