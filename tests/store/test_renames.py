@@ -80,6 +80,7 @@ def test_other_content_under_an_inode_and_links_move_nothing(tagged):
     assert tagged.tags()["a.jpg"] == ["a"]
 
 
+@pytest.mark.sqlite
 def test_no_item_is_read_that_has_nothing_to_do_with_a_rename(tagged):
     """Each changed file would else be held against all items: 98 s for 2,000 of 100,000."""
     plans = []
