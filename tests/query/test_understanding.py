@@ -439,7 +439,7 @@ def test_what_is_not_there_is_taken_away_where_words_are_understood(engine):
         "anything but Norway", "dogs except in Norway", "dogs not shot on iPhone",
         "hunde ohne Marie", "perros sin Marie", "不是挪威的海滩", "not before July 2023",
         "older than 2022", "dog or Norway", "Norway or dogs",
-        "born before 2022", "cars from before 1960", "after Christmas 2021", "2020年以后的狗", "2021年底的雪",
+        "born before 2022", "cars from before 1960", "after Christmas 2021", "2021年底的雪",
         "05/08/2021", "flight 2021-2022 schedule", "from 2021 to 2031", "2022 to 2021", "summer 2021/2023",
         "between May 2022 and now", "between March 2021 and the move",
     ],

@@ -12,8 +12,10 @@ from clipsearch.query.understanding.vocabulary import (
     ARTICLES,
     CHINESE_MAKERS,
     MAKERS,
+    PHOTOS,
     PREPOSITIONS,
     PRODUCTS,
+    SCENES,
     TAKEN,
 )
 
@@ -79,7 +81,8 @@ def _stands_apart(run: Run) -> bool:
     if after in ARTICLES | {"on", "in", "at", "with"}:
         return False
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
-    of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)
+    kinds = {MAKERS.get(word.lower) for word in run.words}
+    of_photographs = "photo" in kinds or ("both" in kinds and not (PHOTOS | SCENES).isdisjoint({after, run.cue}))
     is_alone = run.before is None and run.after is None and run.is_first
     at_edge = run.before is None or (run.after is None and not run.is_article_near)
     return at_edge and (has_model or (of_photographs and not is_alone))

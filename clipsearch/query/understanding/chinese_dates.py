@@ -36,7 +36,7 @@ def chinese_readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
     before = r"(?:^|(?<=[\s，,、。在于是的])|(?<=[A-Za-z]))(?:在)?"
     after = r"(?=$|[\s，,、。的拍在和跟与我])"
     year = r"(?P<year>(?:19|20)\d\d)年"
-    beyond = rf"(?P<beyond>以前|之前|前{after}|以来)?"
+    beyond = rf"(?P<beyond>以前|之前|前{after}|以来|以后|之后)?"
     season = r"(?P<season>[春夏秋冬])(?:天|季|(?=$|[\s，,的在]))"
     month = r"(?P<month>\d{1,2}|十[一二]?|[一二三四五六七八九])月"
     day = r"(?P<day>\d{1,2}|[二三]?十[一二三四五六七八九]?|[一二三四五六七八九])[日号]"

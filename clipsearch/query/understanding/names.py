@@ -11,16 +11,18 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
+from clipsearch.query.understanding.gate import FAMILIAR_PLACES, FIRST_NAMES
 from clipsearch.query.understanding.runs import Run
 from clipsearch.query.understanding.tokens import Token
 from clipsearch.query.understanding.vocabulary import (
     ARTICLES,
-    FIRST_NAMES,
     GENERIC,
     OF,
+    ORDINARY,
     PERSON_CUES,
     PLACE_CUES,
     PREPOSITIONS,
+    SCENES,
 )
 from clipsearch.words import fold_tag
 
@@ -53,6 +55,11 @@ _PARTS_OF_PLACES = frozenset(
     "old new ancient medieval modern little vs versus past like".split()
 )
 """Before a place: what is meant is not all of it, and may be elsewhere."""
+
+_OTHER_NAMES = frozenset(
+    "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made hello visit".split()
+)
+"""Before a place in lower case: something else is called so."""
 
 
 class PlaceNamed(Protocol):
@@ -114,7 +121,8 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
     return [
         each
         for each, run in zip(found, of, strict=True)
-        if not _is_half_of_list(run, each.kind, tokens, found) and not (each.kind == "place" and _is_aim(run))
+        if not (_is_half_of_list(run, each.kind, tokens, found) or _is_title(run, tokens))
+        and not (each.kind == "place" and _is_aim(run))
     ]
 
 
@@ -122,7 +130,8 @@ def _may_be_name(run: Run) -> bool:
     """Tell whether it is worth looking up."""
     if run.words[0].lower in ARTICLES | PREPOSITIONS or (run.cue in ARTICLES and not run.has_article):
         return False
-    leads = run.is_possessive or run.cue in PERSON_CUES | PLACE_CUES
+    leads = run.is_possessive or run.is_first or run.cue in PERSON_CUES | PLACE_CUES
+    leads = leads or run.words[0].lower in FAMILIAR_PLACES
     return run.is_capital or leads or len(run.words) > 1 or run.after is None
 
 
@@ -138,12 +147,13 @@ def _is_place(run: Run, known: Known, after_place: bool) -> bool:
         return False
     if not run.is_capital and not any(place.is_main for place in places):
         return False
-    if has_cue or (run.cue in OF and run.rest):
+    if has_cue or (run.cue in OF and (run.rest or (run.further is not None and run.further.lower in SCENES))):
         return True
-    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC | _AND) - ARTICLES - {"for"}
+    ends = run.after is None or run.after.lower in ((PREPOSITIONS | GENERIC | _AND) - ARTICLES - {"for"}) | SCENES
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
-    return run.is_capital and ends and run.cue not in OF
+    is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in GENERIC | _OTHER_NAMES
+    return (run.is_capital or is_familiar) and ends and run.cue not in OF
 
 
 def _is_way(runs: Sequence[Run]) -> bool:
@@ -160,6 +170,14 @@ def _is_aim(run: Run) -> bool:
 def _is_elsewhere(run: Run) -> bool:
     further = run.further.lower if run.further else ""
     return further in _ELSEWHERE or (run.cue == "from" and further in _GOODS)
+
+
+def _is_title(run: Run, tokens: Sequence[Token]) -> bool:
+    """Tell whether "by" says who made what is called so, as in "Berlin by Lou Reed" but not in "Anna by the sea"."""
+    if run.after is None or run.after.lower != "by":
+        return False
+    maker = next((token.lower for token in tokens if token.start >= run.after.end), "the")
+    return maker not in ARTICLES | ORDINARY
 
 
 def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequence[Named]) -> bool:
@@ -187,7 +205,8 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
     if len(run.words) > 1:
         return True
     if not run.is_capital:
-        leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)
+        starts = run.is_first and (run.after is None or run.after.lower not in ARTICLES | OF)
+        leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest) or starts
         ends = run.after is None or run.is_possessive or run.after.lower in PREPOSITIONS | GENERIC
         return leads and ends and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
     if run.is_possessive or run.cue in PERSON_CUES:

@@ -108,7 +108,7 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
     names = find_names(runs, tokens, known)
     if any(token.is_east_asian for token in tokens):
         around = lifted + [each[:2] for each in (*cameras, *names)]
-        names += find_east_asian(find_runs(tokens, around, text), known)
+        names += find_east_asian(find_runs(tokens, around, text), known, text)
     found = sorted([*names, *cameras])
     if not dates:
         dates = [each for each in _year_before(text, found, now) if _is_date(each, text, tokens, known)]
