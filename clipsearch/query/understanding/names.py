@@ -56,6 +56,11 @@ _PARTS_OF_PLACES = frozenset(
 )
 """Before a place: what is meant is not all of it, and may be elsewhere."""
 
+_WORKS = frozenset(
+    "statue sculpture bust figurine poster movie film book song album concert musical comic doll".split()
+)
+"""Behind a name: what is called so."""
+
 _OTHER_NAMES = frozenset(
     "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made hello visit".split()
 )
@@ -108,8 +113,9 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
             continue
-        after_place = any(each.kind == "place" and each.end == run.start and run.comma for each in found)
-        is_place, is_tag = _is_place(run, known, after_place), _is_tag(run, tags.get(fold_tag(run.text)), found)
+        listed = {each.kind for each in found if each.end == run.start and run.comma}
+        is_place = _is_place(run, known, "place" in listed)
+        is_tag = _is_tag(run, tags.get(fold_tag(run.text)), "tag" in listed)
         if is_place and is_tag:
             is_place, is_tag = run.cue in PLACE_CUES - PERSON_CUES, run.cue in PERSON_CUES - PLACE_CUES
         if is_place or is_tag:
@@ -128,16 +134,24 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
 
 def _may_be_name(run: Run) -> bool:
     """Tell whether it is worth looking up."""
-    if run.words[0].lower in ARTICLES | PREPOSITIONS or (run.cue in ARTICLES and not run.has_article):
+    first, rest = run.words[0].lower, run.words[1:]
+    is_led = first in PREPOSITIONS or (first in ARTICLES and not rest)  # "Las Vegas" is a name
+    if is_led or (run.cue in ARTICLES and not run.has_article):
         return False
     leads = run.is_possessive or run.is_first or run.cue in PERSON_CUES | PLACE_CUES
-    leads = leads or run.words[0].lower in FAMILIAR_PLACES
+    leads = leads or run.words[0].lower in FAMILIAR_PLACES | FIRST_NAMES
     return run.is_capital or leads or len(run.words) > 1 or run.after is None
 
 
 def _is_place(run: Run, known: Known, after_place: bool) -> bool:
     """Tell whether a run can only be a place of the library; after_place: one and a comma stand before it."""
-    if run.is_part_of_name or run.is_possessive or run.cue in _PARTS_OF_PLACES or _is_elsewhere(run):
+    is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in (GENERIC - _AND) | _OTHER_NAMES
+    ends_title = (
+        is_familiar and run.after is None and run.further is not None
+    )  # "Eiffel Tower Paris", not "Jack London"
+    if (run.is_part_of_name and not ends_title) or run.is_possessive or run.cue in _PARTS_OF_PLACES:
+        return False
+    if _is_elsewhere(run):
         return False
     has_cue = run.cue in PLACE_CUES and (run.cue not in OF or run.rest or run.is_capital)
     if run.is_ordinary and not ((has_cue or after_place) and run.is_capital and run.cue not in OF):
@@ -152,7 +166,6 @@ def _is_place(run: Run, known: Known, after_place: bool) -> bool:
     ends = run.after is None or run.after.lower in ((PREPOSITIONS | GENERIC | _AND) - ARTICLES - {"for"}) | SCENES
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
-    is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in GENERIC | _OTHER_NAMES
     return (run.is_capital or is_familiar) and ends and run.cue not in OF
 
 
@@ -173,9 +186,9 @@ def _is_elsewhere(run: Run) -> bool:
 
 
 def _is_title(run: Run, tokens: Sequence[Token]) -> bool:
-    """Tell whether "by" says who made what is called so, as in "Berlin by Lou Reed" but not in "Anna by the sea"."""
+    """Tell whether a work is called so, as in "Berlin by Lou Reed" and "David statue" but not in "Anna by the sea"."""
     if run.after is None or run.after.lower != "by":
-        return False
+        return run.after is not None and run.after.lower in _WORKS
     maker = next((token.lower for token in tokens if token.start >= run.after.end), "the")
     return maker not in ARTICLES | ORDINARY
 
@@ -195,8 +208,8 @@ def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequen
     return run.cue not in PLACE_CUES and bool(others)
 
 
-def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
-    """Tell whether a run can only be a tag that is a name, such as that of a person."""
+def _is_tag(run: Run, tag: str | None, after_tag: bool) -> bool:
+    """Tell whether a run can only be a tag that is a name, as that of a person; after_tag: one and a comma stand before."""
     if tag is None or not all(word[:1].isupper() for word in tag.split()) or run.is_part_of_name:
         return False
     is_idiom = run.is_possessive and run.after is not None and (run.text.lower(), run.after.lower) in _IDIOMS
@@ -206,10 +219,11 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
         return True
     if not run.is_capital:
         starts = run.is_first and (run.after is None or run.after.lower not in ARTICLES | OF)
-        leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest) or starts
+        leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)
+        leads = leads or starts or after_tag
         ends = run.after is None or run.is_possessive or run.after.lower in PREPOSITIONS | GENERIC
         return leads and ends and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
-    if run.is_possessive or run.cue in PERSON_CUES:
+    if run.is_possessive or run.cue in PERSON_CUES or after_tag:
         return True
     return not run.is_ordinary
 

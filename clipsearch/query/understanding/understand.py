@@ -295,5 +295,5 @@ def _remaining(text: str, lifted: Sequence[tuple[int, int]]) -> str:
 
 def _tidy(piece: str) -> str:
     """Return a part of the words without what led to a filter."""
-    piece = " ".join(piece.split()).strip(" ,;，、。").removesuffix(" .")
+    piece = " ".join(piece.split()).strip(" ,;，、。").removesuffix(" .").removeprefix("' ").removeprefix("’ ")
     return piece.strip(_EAST_ASIAN_EDGES) if any(token.is_east_asian for token in tokenize(piece)) else piece
