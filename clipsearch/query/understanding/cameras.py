@@ -23,6 +23,8 @@ from clipsearch.query.understanding.vocabulary import (
 _WITH = frozenset("with on by using mit avec con".split())
 _OWN = frozenset("my our the a an his her meinem meiner einem einer mon ma un une mi una".split())
 _FROM, _MINE = _WITH | {"from", "von", "de"}, frozenset("my our meinem meiner mon mi".split())
+_PLACED = frozenset("on in at with mounted attached lying hanging held".split())
+"""After a camera that is seen."""
 _HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
@@ -83,7 +85,7 @@ def _stands_apart(run: Run) -> bool:
         return False
     after = run.after.lower if run.after else ""
     is_other_model = re.fullmatch(r"(?=.*\d)(?=.*[a-z])[a-z\d]+", after)
-    if is_other_model or after in ARTICLES | {"on", "in", "at", "with"}:
+    if is_other_model or after in ARTICLES | _PLACED:
         return False
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
     kinds = {MAKERS.get(word.lower) for word in run.words}

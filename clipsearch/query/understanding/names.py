@@ -32,7 +32,7 @@ _ELSEWHERE = frozenset("made born based set hours minutes miles km kilometers ki
 
 _GOODS = frozenset(
     "wine coffee tea cheese chocolate beer rum cigars ham oranges postcard postcards letter letters greetings souvenir "
-    "souvenirs gift gifts present package train flight bus plane ship team band girl boy guy man woman people".split()
+    "souvenirs magnet mug jacket shoes bag scarf hat dress leather carpet rug spices pottery gift gifts present package train flight bus plane ship team band girl boy guy man woman people".split()
 )
 """Before "from" and a place: it has come from there."""
 
@@ -57,7 +57,7 @@ _PARTS_OF_PLACES = frozenset(
 """Before a place: what is meant is not all of it, and may be elsewhere."""
 
 _WORKS = frozenset(
-    "statue sculpture bust figurine poster movie film book song album concert musical comic doll".split()
+    "statue sculpture bust figurine poster movie film book song album concert musical comic doll opera ballet".split()
 )
 """Behind a name: what is called so."""
 
@@ -202,6 +202,8 @@ def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequen
         pairs.append(tokens[first - 2])
     if run.after is not None and run.after.lower in _AND and beyond + 1 < len(tokens):
         pairs.append(tokens[beyond + 1])
+    if beyond + 1 < len(tokens) and tokens[beyond].gap.strip() == "," and tokens[beyond + 1].lower in _AND:
+        pairs.append(tokens[beyond])  # "Tom, Dick and Harry"
     others = [each for each in pairs if not any(name.start <= each.start < name.end for name in found)]
     if kind == "tag":
         return any((each.is_capital or not run.is_capital) and each.lower not in _SELF for each in others)
