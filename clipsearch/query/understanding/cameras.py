@@ -105,8 +105,11 @@ def _in_library(name: str, known: Known) -> str:
     with_model = [camera for camera in cameras if model and any(c.isdigit() for c in model) and model.lower() in camera]
     if with_model:
         return model if all(maker in camera for camera in with_model for maker in makers) else ""
-    alike = [camera for camera in known.cameras() if _squeeze(name) in _squeeze(camera)]
-    return alike[0] if model and len(alike) == 1 else ""
+    if not any(c.isdigit() for c in model):
+        return ""
+    alike = [camera for camera in cameras if _squeeze(model) in _squeeze(camera)]
+    is_one = len(alike) == 1 and all(maker in alike[0] for maker in makers)
+    return known.cameras()[cameras.index(alike[0])] if is_one else ""
 
 
 def _squeeze(name: str) -> str:

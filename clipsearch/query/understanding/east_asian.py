@@ -14,12 +14,13 @@ from clipsearch.words import fold_tag
 _LEFT, _RIGHT = frozenset("和跟与與在用去到于於从從给是的"), frozenset("的在拍和与與跟去")
 _WITH = frozenset("和跟与與")
 _SCENES = tuple(
-    "夜景 街景 街头 街頭 街道 风景 風景 风光 風光 雪景 日出 日落 海滩 海灘 海边 海邊 夜市 樱花 櫻花 红叶 紅葉 旅行 旅游 旅遊 之旅 "
-    "度假".split()
+    "夜景 街景 街头 街頭 街道 风景 風景 风光 風光 雪景 日出 日落 海滩 海灘 海边 海邊 夜市 樱花 櫻花 红叶 紅葉 "
+    "旅行 旅游 旅遊 之旅 度假".split()
 )
 """After a place, what is seen there."""
 _ACTS = tuple(
-    "一起 一块 吃 喝 玩 看 过 過 拍 旅 度假 滑雪 滑冰 游泳 游玩 跑步 爬山 登山 散步 骑 騎 潜水 潛水 冲浪 衝浪 露营 露營 跳舞 唱歌".split()
+    "一起 一块 吃 喝 玩 看 过 過 拍 旅 度假 滑雪 滑冰 游泳 游玩 跑步 爬山 登山 "
+    "散步 骑 騎 潜水 潛水 冲浪 衝浪 露营 露營 跳舞 唱歌".split()
 )
 """After "in" and a place, or "with" and a person: what somebody does there, or with them."""
 

@@ -60,7 +60,8 @@ FAMILIAR_PLACES = frozenset(
     "dubai mumbai delhi kathmandu sydney melbourne auckland queenstown marrakech cairo nairobi boston chicago seattle "
     "miami vancouver toronto montreal havana".split()
 ) | {
-    "usa", "uk", "new york", "new york city", "san francisco", "los angeles", "las vegas", "new orleans", "hong kong", "cape town", "rio de janeiro",
+    "usa", "uk", "new york", "new york city", "san francisco", "los angeles",
+    "las vegas", "new orleans", "hong kong", "cape town", "rio de janeiro",
     "mexico city", "buenos aires", "south africa", "new zealand", "sri lanka", "south korea", "costa rica",
 }  # fmt: skip
 """In lower case they count as places at the end of the words, or where only such words follow as after a capital."""

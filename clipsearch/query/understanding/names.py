@@ -32,7 +32,8 @@ _ELSEWHERE = frozenset("made born based set hours minutes miles km kilometers ki
 
 _GOODS = frozenset(
     "wine coffee tea cheese chocolate beer rum cigars ham oranges postcard postcards letter letters greetings souvenir "
-    "souvenirs magnet mug jacket shoes bag scarf hat dress leather carpet rug spices pottery gift gifts present package train flight bus plane ship team band girl boy guy man woman people".split()
+    "souvenirs magnet mug jacket shoes bag scarf hat dress leather carpet rug spices pottery gift gifts present "
+    "package train flight bus plane ship team band girl boy guy man woman people".split()
 )
 """Before "from" and a place: it has come from there."""
 
@@ -62,7 +63,7 @@ _WORKS = frozenset(
 """Behind a name: what is called so."""
 
 _OTHER_NAMES = frozenset(
-    "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made hello visit".split()
+    "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made visit".split()
 )
 """Before a place in lower case: something else is called so."""
 
@@ -211,7 +212,7 @@ def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequen
 
 
 def _is_tag(run: Run, tag: str | None, after_tag: bool) -> bool:
-    """Tell whether a run can only be a tag that is a name, as that of a person; after_tag: one and a comma stand before."""
+    """Tell whether a run can only be a tag that is a name; after_tag: one and a comma stand before."""
     if tag is None or not all(word[:1].isupper() for word in tag.split()) or run.is_part_of_name:
         return False
     is_idiom = run.is_possessive and run.after is not None and (run.text.lower(), run.after.lower) in _IDIOMS

@@ -193,7 +193,8 @@ ORDINARY = frozenset(
     # names of people
     "may rose mark lily grace summer april june august daisy ruby pearl amber hope faith joy dawn iris violet jasmine "
     "ivy jack bill will rob art frank drew chase hunter robin sky angel jade olive ginger heather holly poppy cherry "
-    "candy melody harmony penny sunny star rocky luna shadow smokey rosemary basil clay cliff dean dale glen heath lane reed stone wood "
+    "candy melody harmony penny sunny star rocky luna shadow smokey rosemary basil clay cliff dean dale glen heath "
+    "lane reed stone wood "
     "woods page rich rusty sandy scarlet sienna savannah crystal destiny eve fern flora gene guy herb honey hazel "
     "jewel josh kit lance mason miles misty nick norm pat patience peach peg pierce prince princess ray river rock "
     "rusty sage skip sterling sunshine trinity victory willow winter autumn spring wren buddy chance colt cookie coco "
