@@ -58,9 +58,14 @@ def chinese_readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
         ("代", rf"{before}(?:(?:上|20|二十)世纪)?(?P<bare>(?:19|20)?\d0)年代(?=的(?:老|旧)?照片)", _decade),
         ("代", rf"(?:^|(?<=[\s，,]))在(?:(?:上|20|二十)世纪)?(?P<bare>(?:19|20)?\d0)年代{half}", _decade),
     )
-    for signs, form, read in forms:
+    glued = r"(?<=[\u4e00-\u9fff])(?<![年月日号到至第间室楼层路版款型])(?P<bare>(?:19|20)\d\d)(?=\s*$)"
+    for signs, form, read in (*forms, (_NUMBERS, glued, _glued_year)):
         if any(sign in text for sign in signs):
             yield re.compile(form), read
+
+
+def _glued_year(match: re.Match[str], now: datetime) -> str | None:
+    return match["bare"] if int(match["bare"]) <= now.year else None
 
 
 def _years(match: re.Match[str], now: datetime) -> Period | None:

@@ -147,9 +147,7 @@ def _may_be_name(run: Run) -> bool:
 def _is_place(run: Run, known: Known, after_place: bool) -> bool:
     """Tell whether a run can only be a place of the library; after_place: one and a comma stand before it."""
     is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in (GENERIC - _AND) | _OTHER_NAMES
-    ends_title = (
-        is_familiar and run.after is None and run.further is not None
-    )  # "Eiffel Tower Paris", not "Jack London"
+    ends_title = is_familiar and run.after is None and run.further is not None  # "Big Ben London", not "Jack London"
     if (run.is_part_of_name and not ends_title) or run.is_possessive or run.cue in _PARTS_OF_PLACES:
         return False
     if _is_elsewhere(run):
@@ -220,13 +218,13 @@ def _is_tag(run: Run, tag: str | None, after_tag: bool) -> bool:
         return False
     if len(run.words) > 1:
         return True
+    ends = run.after is None or run.is_possessive or run.after.lower in GENERIC
     if not run.is_capital:
         starts = run.is_first and (run.after is None or run.after.lower not in ARTICLES | OF)
         leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)
         leads = leads or starts or after_tag
-        ends = run.after is None or run.is_possessive or run.after.lower in PREPOSITIONS | GENERIC
         return leads and ends and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
-    if run.is_possessive or run.cue in PERSON_CUES or after_tag:
+    if run.is_possessive or run.cue in PERSON_CUES or (after_tag and ends):
         return True
     return not run.is_ordinary
 
