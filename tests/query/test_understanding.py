@@ -222,6 +222,7 @@ FRESH = {
     "在成都大学": "在成都大学",
     "2023年以后的狗": "狗, taken since 2023",
     "挪威旅行2024": "旅行, taken in 2024, in 挪威",
+    "上个周末去挪威滑雪": "滑雪, taken from 8 March 2025 to 9 March 2025, in 挪威",
     "房间2024": "房间2024",
     "挪威旅行2049": "旅行2049, in 挪威",
     "canon law book": "canon law book",

@@ -34,7 +34,7 @@ Read = Callable[[re.Match[str], datetime], str | Period | None]
 def chinese_readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
     """Yield the forms of dates in Chinese of which a text has a sign: to compile all takes milliseconds."""
     before = r"(?:^|(?<=[\s，,、。在于是的])|(?<=[A-Za-z]))(?:在)?"
-    after = r"(?=$|[\s，,、。的拍在和跟与我])"
+    after = r"(?=$|[\s，,、。的拍在和跟与我去吃玩爬滑游])"
     year = r"(?P<year>(?:19|20)\d\d)年"
     beyond = rf"(?P<beyond>以前|之前|前{after}|以来|以后|之后)?"
     season = r"(?P<season>[春夏秋冬])(?:天|季|(?=$|[\s，,的在]))"

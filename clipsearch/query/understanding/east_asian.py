@@ -22,7 +22,7 @@ _ACTS = tuple(
     "一起 一块 吃 喝 玩 看 过 過 拍 旅 度假 滑雪 滑冰 游泳 游玩 跑步 爬山 登山 "
     "散步 骑 騎 潜水 潛水 冲浪 衝浪 露营 露營 跳舞 唱歌".split()
 )
-"""After "in" and a place, or "with" and a person: what somebody does there, or with them."""
+"""After "in" or "to" and a place, or "with" and a person: what somebody does there, or with them."""
 
 _FAMILY = frozenset(
     "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹".split()
@@ -65,7 +65,7 @@ def _is_apart(run: Run, text: str) -> bool:
     left, right = run.before, run.after
     is_left = left is None or left.text in _LEFT or not left.is_east_asian or run.words[0].gap != ""
     is_right = right is None or right.text in _RIGHT or not right.is_east_asian or right.gap != ""
-    acts = _ACTS if left is not None and left.text in _WITH | {"在"} else ()
+    acts = _ACTS if left is not None and left.text in _WITH | {"在", "去", "到"} else ()
     return is_left and (is_right or text.startswith((*_SCENES, *acts), run.words[-1].end))
 
 

@@ -66,6 +66,9 @@ _OTHER_NAMES = frozenset(
     "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made visit".split()
 )
 """Before a place in lower case: something else is called so."""
+_NOT_BEFORE = (GENERIC - _AND) | _OTHER_NAMES
+_BEHIND_PLACES = ((GENERIC | _AND) - ARTICLES - {"for"}) | SCENES
+_FAMILIAR = FAMILIAR_PLACES | FIRST_NAMES
 
 
 class PlaceNamed(Protocol):
@@ -140,13 +143,13 @@ def _may_be_name(run: Run) -> bool:
     if is_led or (run.cue in ARTICLES and not run.has_article):
         return False
     leads = run.is_possessive or run.is_first or run.cue in PERSON_CUES | PLACE_CUES
-    leads = leads or run.words[0].lower in FAMILIAR_PLACES | FIRST_NAMES
+    leads = leads or run.words[0].lower in _FAMILIAR
     return run.is_capital or leads or len(run.words) > 1 or run.after is None
 
 
 def _is_place(run: Run, known: Known, after_place: bool) -> bool:
     """Tell whether a run can only be a place of the library; after_place: one and a comma stand before it."""
-    is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in (GENERIC - _AND) | _OTHER_NAMES
+    is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in _NOT_BEFORE
     ends_title = is_familiar and run.after is None and run.further is not None  # "Big Ben London", not "Jack London"
     if (run.is_part_of_name and not ends_title) or run.is_possessive or run.cue in _PARTS_OF_PLACES:
         return False
@@ -162,7 +165,7 @@ def _is_place(run: Run, known: Known, after_place: bool) -> bool:
         return False
     if has_cue or (run.cue in OF and (run.rest or (run.further is not None and run.further.lower in SCENES))):
         return True
-    ends = run.after is None or run.after.lower in ((PREPOSITIONS | GENERIC | _AND) - ARTICLES - {"for"}) | SCENES
+    ends = run.after is None or run.after.lower in _BEHIND_PLACES
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
     return (run.is_capital or is_familiar) and ends and run.cue not in OF

@@ -185,8 +185,9 @@ PRODUCTS = frozenset(
     "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product "
     "ball balls cannon disto mount drone gimbal stand holder adapter copier printer scanner binoculars scope "
     "microscope projector monitor mons "
-    "packaging building law apple apples headquarters office t-shirt cap sticker film tripod flash body "
-    "kit pro max user icon".split()
+    "packaging building ink toner cartridge cartridges law apple apples headquarters "
+    "office t-shirt cap sticker film tripod flash "
+    "body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
 
