@@ -39,6 +39,18 @@ _COLLOQUIAL = {
     "AE": ("UAE", "Emirates"),
 }
 
+_CHARACTERS = (
+    "亞亚 爾尔 馬马 島岛 蘭兰 薩萨 羅罗 達达 庫库 國国 納纳 諾诺 奧奥 維维 聖圣 倫伦 魯鲁 烏乌 東东 歐欧 "
+    "內内 盧卢 區区 門门 溫温 麥麦 頓顿 蘇苏 茲兹 濟济 臘腊 澤泽 約约 岡冈 紐纽 圖图 瑪玛 聯联 愛爱 蓋盖 "
+    "買买 緬缅 賓宾 邊边 灣湾 貢贡 喬乔 錫锡 勞劳 紹绍 賈贾 華华 貝贝 靈灵 賴赖 開开 敘叙 嶼屿 傑杰 車车 "
+    "揚扬 來来 齊齐 邁迈 當当 萊莱 賽赛 訥讷 峽峡 滿满 崙仑 葉叶 麗丽 懷怀 讓让 湯汤 凱凯 晉晋 陸陆 寧宁 "
+    "磯矶 鳳凤 鎮镇 倉仓 廈厦 漢汉 衛卫 義义 龍龙 連连 廣广 慶庆 興兴 長长 張张 濱滨 臨临 貴贵 鄭郑 錦锦 "
+    "銀银 遼辽 豐丰 莊庄 雲云 嶺岭 滄沧 瓊琼 涼凉 費费 遠远 紅红 黃黄 楊杨 齋斋 時时 熱热 韋韦 舊旧 臺台 "
+    "會会 陽阳 賀贺 橋桥"
+).split()
+"""Of names of cities in Chinese: each traditional character with its simplified one. Many have one form only."""
+_SPELLINGS = tuple(str.maketrans({pair[i]: pair[1 - i] for pair in _CHARACTERS}) for i in (0, 1))
+
 _CITY_KM, _REGION_KM = 30.0, 100.0
 """How far the next city may be for a picture to be in it, and for a picture to be in its region."""
 
@@ -153,7 +165,8 @@ def aliases(places: Iterable[Located]) -> Iterator[PlaceAlias]:
         assert each.name.city is not None
         yield PlaceAlias(each.name.city, "city", each.name.city, is_main=True)
     for each, other in _other_cities(list(cities.values())):
-        yield PlaceAlias(other, "city", each.name.city or "", is_main=False)
+        for spelled in dict.fromkeys((other, *map(other.translate, _SPELLINGS))):
+            yield PlaceAlias(spelled, "city", each.name.city or "", is_main=False)
 
 
 def _names_of_country(code: str) -> Iterator[str]:

@@ -59,6 +59,7 @@ def test_pictures_get_their_places_once_and_are_found_by_any_name(home, encoder,
     with SearchEngine(Library(home / "lib"), encoder=encoder) as engine:
         for place, name in {
             "Spanien": "gothic.jpg", "西班牙": "gothic.jpg", "catalonia": "gothic.jpg", "Barcelone": "gothic.jpg",
+            "巴塞罗那": "gothic.jpg", "巴塞羅那": "gothic.jpg",
             "巴黎": "montmartre.jpg", "Cologne": "cathedral.jpg", "koln": "cathedral.jpg", "科隆": "cathedral.jpg",
         }.items():  # fmt: skip
             assert [item.path.rpartition("/")[2] for item in engine.find(Filter(places=(place,)))] == [name], place

@@ -8,8 +8,8 @@ from clipsearch.query.understanding.understood import describe_period
 
 BOUNDS = {
     **dict.fromkeys(("before", "vor", "avant", "antes de", "antes del", "以前", "之前", "前"), "before"),
-    **dict.fromkeys(("after", "nach", "après", "después de", "después del"), "after"),
-    **dict.fromkeys(("since", "seit", "ab", "depuis", "à partir de", "desde", "a partir de", "以来"), "since"),
+    **dict.fromkeys(("after", "nach", "après", "después de", "después del", "之后"), "after"),
+    **dict.fromkeys(("since", "seit", "ab", "depuis", "à partir de", "desde", "a partir de", "以来", "以后"), "since"),
     **dict.fromkeys(("until", "till", "bis", "jusqu'en", "hasta"), "until"),
 }
 """Words beside a date -> which bound they make it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from clipsearch.query.understanding.east_asian import find_makers
@@ -12,14 +13,18 @@ from clipsearch.query.understanding.vocabulary import (
     ARTICLES,
     CHINESE_MAKERS,
     MAKERS,
+    PHOTOS,
     PREPOSITIONS,
     PRODUCTS,
+    SCENES,
     TAKEN,
 )
 
 _WITH = frozenset("with on by using mit avec con".split())
 _OWN = frozenset("my our the a an his her meinem meiner einem einer mon ma un une mi una".split())
 _FROM, _MINE = _WITH | {"from", "von", "de"}, frozenset("my our meinem meiner mon mi".split())
+_PLACED = frozenset("on in at with mounted attached lying hanging held".split())
+"""After a camera that is seen."""
 _HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
@@ -67,8 +72,11 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             return tokens[at - own - 2].start
         if own and lead[-1:] and lead[-1] in _FROM and before[-1] in _MINE:
             return tokens[at - own - 1].start
-    following = {token.lower for token in tokens[at + len(run.words) :][:2]}
-    return run.words[0].start if following.isdisjoint(PRODUCTS) and _stands_apart(run) else None
+    if not PRODUCTS.isdisjoint(token.lower for token in tokens[at + len(run.words) :][:2]):
+        return None
+    if at > 1 and run.rest and run.cue in _WITH:  # "photos with canon"
+        return tokens[at - 1].start
+    return run.words[0].start if _stands_apart(run) else None
 
 
 def _stands_apart(run: Run) -> bool:
@@ -76,10 +84,12 @@ def _stands_apart(run: Run) -> bool:
     if run.cue in ARTICLES | _HOLDING or run.is_possessive:
         return False
     after = run.after.lower if run.after else ""
-    if after in ARTICLES | {"on", "in", "at", "with"}:
+    is_other_model = re.fullmatch(r"(?=.*\d)(?=.*[a-z])[a-z\d]+", after)
+    if is_other_model or after in ARTICLES | _PLACED:
         return False
     has_model = any(any(c.isdigit() for c in word.text) for word in run.words)
-    of_photographs = any(MAKERS.get(word.lower) == "photo" for word in run.words)
+    kinds = {MAKERS.get(word.lower) for word in run.words}
+    of_photographs = "photo" in kinds or ("both" in kinds and not (PHOTOS | SCENES).isdisjoint({after, run.cue}))
     is_alone = run.before is None and run.after is None and run.is_first
     at_edge = run.before is None or (run.after is None and not run.is_article_near)
     return at_edge and (has_model or (of_photographs and not is_alone))
@@ -93,4 +103,15 @@ def _in_library(name: str, known: Known) -> str:
     if any(name.lower() in camera for camera in cameras):
         return name
     with_model = [camera for camera in cameras if model and any(c.isdigit() for c in model) and model.lower() in camera]
-    return model if with_model and all(maker in camera for camera in with_model for maker in makers) else ""
+    if with_model:
+        return model if all(maker in camera for camera in with_model for maker in makers) else ""
+    if not any(c.isdigit() for c in model):
+        return ""
+    alike = [camera for camera in cameras if _squeeze(model) in _squeeze(camera)]
+    is_one = len(alike) == 1 and all(maker in alike[0] for maker in makers)
+    return known.cameras()[cameras.index(alike[0])] if is_one else ""
+
+
+def _squeeze(name: str) -> str:
+    """Return the letters and digits of a name: "X-T4" is also called "xt4", and "Z 6" "z6"."""
+    return "".join(filter(str.isalnum, name.lower()))

@@ -34,9 +34,9 @@ Read = Callable[[re.Match[str], datetime], str | Period | None]
 def chinese_readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
     """Yield the forms of dates in Chinese of which a text has a sign: to compile all takes milliseconds."""
     before = r"(?:^|(?<=[\s，,、。在于是的])|(?<=[A-Za-z]))(?:在)?"
-    after = r"(?=$|[\s，,、。的拍在和跟与我])"
+    after = r"(?=$|[\s，,、。的拍在和跟与我去吃玩爬滑游])"
     year = r"(?P<year>(?:19|20)\d\d)年"
-    beyond = rf"(?P<beyond>以前|之前|前{after}|以来)?"
+    beyond = rf"(?P<beyond>以前|之前|前{after}|以来|以后|之后)?"
     season = r"(?P<season>[春夏秋冬])(?:天|季|(?=$|[\s，,的在]))"
     month = r"(?P<month>\d{1,2}|十[一二]?|[一二三四五六七八九])月"
     day = r"(?P<day>\d{1,2}|[二三]?十[一二三四五六七八九]?|[一二三四五六七八九])[日号]"
@@ -58,9 +58,14 @@ def chinese_readers(text: str) -> Iterator[tuple[re.Pattern[str], Read]]:
         ("代", rf"{before}(?:(?:上|20|二十)世纪)?(?P<bare>(?:19|20)?\d0)年代(?=的(?:老|旧)?照片)", _decade),
         ("代", rf"(?:^|(?<=[\s，,]))在(?:(?:上|20|二十)世纪)?(?P<bare>(?:19|20)?\d0)年代{half}", _decade),
     )
-    for signs, form, read in forms:
+    glued = r"(?<=[\u4e00-\u9fff])(?<![年月日号到至第间室楼层路版款型])(?P<bare>(?:19|20)\d\d)(?=\s*$)"
+    for signs, form, read in (*forms, (_NUMBERS, glued, _glued_year)):
         if any(sign in text for sign in signs):
             yield re.compile(form), read
+
+
+def _glued_year(match: re.Match[str], now: datetime) -> str | None:
+    return match["bare"] if int(match["bare"]) <= now.year else None
 
 
 def _years(match: re.Match[str], now: datetime) -> Period | None:

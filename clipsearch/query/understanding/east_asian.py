@@ -13,6 +13,16 @@ from clipsearch.words import fold_tag
 
 _LEFT, _RIGHT = frozenset("和跟与與在用去到于於从從给是的"), frozenset("的在拍和与與跟去")
 _WITH = frozenset("和跟与與")
+_SCENES = tuple(
+    "夜景 街景 街头 街頭 街道 风景 風景 风光 風光 雪景 日出 日落 海滩 海灘 海边 海邊 夜市 樱花 櫻花 红叶 紅葉 "
+    "旅行 旅游 旅遊 之旅 度假".split()
+)
+"""After a place, what is seen there."""
+_ACTS = tuple(
+    "一起 一块 吃 喝 玩 看 过 過 拍 旅 度假 滑雪 滑冰 游泳 游玩 跑步 爬山 登山 "
+    "散步 骑 騎 潜水 潛水 冲浪 衝浪 露营 露營 跳舞 唱歌".split()
+)
+"""After "in" or "to" and a place, or "with" and a person: what somebody does there, or with them."""
 
 _FAMILY = frozenset(
     "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹".split()
@@ -30,9 +40,9 @@ _NOUNS = frozenset(
 )
 
 
-def find_east_asian(runs: Sequence[Run], known: Known) -> list[Named]:
-    """Return the places and people that runs of characters name, none of which overlap."""
-    likely = [run for run in runs if run.is_east_asian and len(run.words) > 1 and _is_apart(run)]
+def find_east_asian(runs: Sequence[Run], known: Known, text: str) -> list[Named]:
+    """Return the places and people that runs of characters of a text name, none of which overlap."""
+    likely = [run for run in runs if run.is_east_asian and len(run.words) > 1 and _is_apart(run, text)]
     people = [run for run in likely if _is_person(run)]
     tags = known.tags({fold_tag(run.text) for run in people})
     found: list[Named] = []
@@ -51,10 +61,12 @@ def find_makers(text: str) -> list[tuple[int, int, str]]:
     return [(match.start(), match.end(), match["maker"] or match["own"]) for match in _taken_by().finditer(text)]
 
 
-def _is_apart(run: Run) -> bool:
+def _is_apart(run: Run, text: str) -> bool:
     left, right = run.before, run.after
     is_left = left is None or left.text in _LEFT or not left.is_east_asian or run.words[0].gap != ""
-    return is_left and (right is None or right.text in _RIGHT or not right.is_east_asian or right.gap != "")
+    is_right = right is None or right.text in _RIGHT or not right.is_east_asian or right.gap != ""
+    acts = _ACTS if left is not None and left.text in _WITH | {"在", "去", "到"} else ()
+    return is_left and (is_right or text.startswith((*_SCENES, *acts), run.words[-1].end))
 
 
 def _is_person(run: Run) -> bool:

@@ -11,16 +11,18 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
+from clipsearch.query.understanding.gate import FAMILIAR_PLACES, FIRST_NAMES
 from clipsearch.query.understanding.runs import Run
 from clipsearch.query.understanding.tokens import Token
 from clipsearch.query.understanding.vocabulary import (
     ARTICLES,
-    FIRST_NAMES,
     GENERIC,
     OF,
+    ORDINARY,
     PERSON_CUES,
     PLACE_CUES,
     PREPOSITIONS,
+    SCENES,
 )
 from clipsearch.words import fold_tag
 
@@ -30,7 +32,8 @@ _ELSEWHERE = frozenset("made born based set hours minutes miles km kilometers ki
 
 _GOODS = frozenset(
     "wine coffee tea cheese chocolate beer rum cigars ham oranges postcard postcards letter letters greetings souvenir "
-    "souvenirs gift gifts present package train flight bus plane ship team band girl boy guy man woman people".split()
+    "souvenirs magnet mug jacket shoes bag scarf hat dress leather carpet rug spices pottery gift gifts present "
+    "package train flight bus plane ship team band girl boy guy man woman people".split()
 )
 """Before "from" and a place: it has come from there."""
 
@@ -53,6 +56,19 @@ _PARTS_OF_PLACES = frozenset(
     "old new ancient medieval modern little vs versus past like".split()
 )
 """Before a place: what is meant is not all of it, and may be elsewhere."""
+
+_WORKS = frozenset(
+    "statue sculpture bust figurine poster movie film book song album concert musical comic doll opera ballet".split()
+)
+"""Behind a name: what is called so."""
+
+_OTHER_NAMES = frozenset(
+    "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made visit".split()
+)
+"""Before a place in lower case: something else is called so."""
+_NOT_BEFORE = (GENERIC - _AND) | _OTHER_NAMES
+_BEHIND_PLACES = ((GENERIC | _AND) - ARTICLES - {"for"}) | SCENES
+_FAMILIAR = FAMILIAR_PLACES | FIRST_NAMES
 
 
 class PlaceNamed(Protocol):
@@ -101,8 +117,9 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
             continue
-        after_place = any(each.kind == "place" and each.end == run.start and run.comma for each in found)
-        is_place, is_tag = _is_place(run, known, after_place), _is_tag(run, tags.get(fold_tag(run.text)), found)
+        listed = {each.kind for each in found if each.end == run.start and run.comma}
+        is_place = _is_place(run, known, "place" in listed)
+        is_tag = _is_tag(run, tags.get(fold_tag(run.text)), "tag" in listed)
         if is_place and is_tag:
             is_place, is_tag = run.cue in PLACE_CUES - PERSON_CUES, run.cue in PERSON_CUES - PLACE_CUES
         if is_place or is_tag:
@@ -114,21 +131,29 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
     return [
         each
         for each, run in zip(found, of, strict=True)
-        if not _is_half_of_list(run, each.kind, tokens, found) and not (each.kind == "place" and _is_aim(run))
+        if not (_is_half_of_list(run, each.kind, tokens, found) or _is_title(run, tokens))
+        and not (each.kind == "place" and _is_aim(run))
     ]
 
 
 def _may_be_name(run: Run) -> bool:
     """Tell whether it is worth looking up."""
-    if run.words[0].lower in ARTICLES | PREPOSITIONS or (run.cue in ARTICLES and not run.has_article):
+    first, rest = run.words[0].lower, run.words[1:]
+    is_led = first in PREPOSITIONS or (first in ARTICLES and not rest)  # "Las Vegas" is a name
+    if is_led or (run.cue in ARTICLES and not run.has_article):
         return False
-    leads = run.is_possessive or run.cue in PERSON_CUES | PLACE_CUES
+    leads = run.is_possessive or run.is_first or run.cue in PERSON_CUES | PLACE_CUES
+    leads = leads or run.words[0].lower in _FAMILIAR
     return run.is_capital or leads or len(run.words) > 1 or run.after is None
 
 
 def _is_place(run: Run, known: Known, after_place: bool) -> bool:
     """Tell whether a run can only be a place of the library; after_place: one and a comma stand before it."""
-    if run.is_part_of_name or run.is_possessive or run.cue in _PARTS_OF_PLACES or _is_elsewhere(run):
+    is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in _NOT_BEFORE
+    ends_title = is_familiar and run.after is None and run.further is not None  # "Big Ben London", not "Jack London"
+    if (run.is_part_of_name and not ends_title) or run.is_possessive or run.cue in _PARTS_OF_PLACES:
+        return False
+    if _is_elsewhere(run):
         return False
     has_cue = run.cue in PLACE_CUES and (run.cue not in OF or run.rest or run.is_capital)
     if run.is_ordinary and not ((has_cue or after_place) and run.is_capital and run.cue not in OF):
@@ -138,12 +163,12 @@ def _is_place(run: Run, known: Known, after_place: bool) -> bool:
         return False
     if not run.is_capital and not any(place.is_main for place in places):
         return False
-    if has_cue or (run.cue in OF and run.rest):
+    if has_cue or (run.cue in OF and (run.rest or (run.further is not None and run.further.lower in SCENES))):
         return True
-    ends = run.after is None or run.after.lower in (PREPOSITIONS | GENERIC | _AND) - ARTICLES - {"for"}
+    ends = run.after is None or run.after.lower in _BEHIND_PLACES
     if run.has_article:
         return ends and any(place.field == "country" for place in places)
-    return run.is_capital and ends and run.cue not in OF
+    return (run.is_capital or is_familiar) and ends and run.cue not in OF
 
 
 def _is_way(runs: Sequence[Run]) -> bool:
@@ -162,6 +187,14 @@ def _is_elsewhere(run: Run) -> bool:
     return further in _ELSEWHERE or (run.cue == "from" and further in _GOODS)
 
 
+def _is_title(run: Run, tokens: Sequence[Token]) -> bool:
+    """Tell whether a work is called so, as in "Berlin by Lou Reed" and "David statue" but not in "Anna by the sea"."""
+    if run.after is None or run.after.lower != "by":
+        return run.after is not None and run.after.lower in _WORKS
+    maker = next((token.lower for token in tokens if token.start >= run.after.end), "the")
+    return maker not in ARTICLES | ORDINARY
+
+
 def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequence[Named]) -> bool:
     """Tell whether "and" joins a name to what is none, as in "Tom and Jerry", and "Florence and the Machine"."""
     first = next(i for i, token in enumerate(tokens) if token.start == run.words[0].start)
@@ -171,14 +204,16 @@ def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequen
         pairs.append(tokens[first - 2])
     if run.after is not None and run.after.lower in _AND and beyond + 1 < len(tokens):
         pairs.append(tokens[beyond + 1])
+    if beyond + 1 < len(tokens) and tokens[beyond].gap.strip() == "," and tokens[beyond + 1].lower in _AND:
+        pairs.append(tokens[beyond])  # "Tom, Dick and Harry"
     others = [each for each in pairs if not any(name.start <= each.start < name.end for name in found)]
     if kind == "tag":
         return any((each.is_capital or not run.is_capital) and each.lower not in _SELF for each in others)
     return run.cue not in PLACE_CUES and bool(others)
 
 
-def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
-    """Tell whether a run can only be a tag that is a name, such as that of a person."""
+def _is_tag(run: Run, tag: str | None, after_tag: bool) -> bool:
+    """Tell whether a run can only be a tag that is a name; after_tag: one and a comma stand before."""
     if tag is None or not all(word[:1].isupper() for word in tag.split()) or run.is_part_of_name:
         return False
     is_idiom = run.is_possessive and run.after is not None and (run.text.lower(), run.after.lower) in _IDIOMS
@@ -186,11 +221,13 @@ def _is_tag(run: Run, tag: str | None, found: Sequence[Named]) -> bool:
         return False
     if len(run.words) > 1:
         return True
+    ends = run.after is None or run.is_possessive or run.after.lower in GENERIC
     if not run.is_capital:
+        starts = run.is_first and (run.after is None or run.after.lower not in ARTICLES | OF)
         leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)
-        ends = run.after is None or run.is_possessive or run.after.lower in PREPOSITIONS | GENERIC
+        leads = leads or starts or after_tag
         return leads and ends and not run.is_ordinary and run.words[0].lower in FIRST_NAMES
-    if run.is_possessive or run.cue in PERSON_CUES:
+    if run.is_possessive or run.cue in PERSON_CUES or (after_tag and ends):
         return True
     return not run.is_ordinary
 

@@ -108,7 +108,7 @@ def _lift(text: str, known: Known, now: datetime) -> Understood:
     names = find_names(runs, tokens, known)
     if any(token.is_east_asian for token in tokens):
         around = lifted + [each[:2] for each in (*cameras, *names)]
-        names += find_east_asian(find_runs(tokens, around, text), known)
+        names += find_east_asian(find_runs(tokens, around, text), known, text)
     found = sorted([*names, *cameras])
     if not dates:
         dates = [each for each in _year_before(text, found, now) if _is_date(each, text, tokens, known)]
@@ -295,5 +295,5 @@ def _remaining(text: str, lifted: Sequence[tuple[int, int]]) -> str:
 
 def _tidy(piece: str) -> str:
     """Return a part of the words without what led to a filter."""
-    piece = " ".join(piece.split()).strip(" ,;，、。").removesuffix(" .")
+    piece = " ".join(piece.split()).strip(" ,;，、。").removesuffix(" .").removeprefix("' ").removeprefix("’ ")
     return piece.strip(_EAST_ASIAN_EDGES) if any(token.is_east_asian for token in tokenize(piece)) else piece

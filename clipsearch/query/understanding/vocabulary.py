@@ -143,31 +143,35 @@ EAST_ASIAN_TURNS = (
     "還是",
 )
 
-GENERIC = (
-    frozenset(
-        "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
-        "taken aufgenommen prise prises tomada tomadas foto fotos bild bilder aufnahme aufnahmen photographie "
-        "photographies imagen imágenes fotografía "
-        "fotografías immagini show me all everything".split()
-    )
-    | ARTICLES
-    | PREPOSITIONS
+PHOTOS = frozenset(
+    "photo photos picture pictures pic pics image images shot shots snapshot snapshots photograph photographs "
+    "taken aufgenommen prise prises tomada tomadas foto fotos bild bilder aufnahme aufnahmen photographie "
+    "photographies imagen imágenes fotografía "
+    "fotografías immagini show me all everything".split()
 )
+GENERIC = PHOTOS | frozenset("i we took find".split()) | ARTICLES | PREPOSITIONS
 """What a query is left with that asks for nothing but the filter."""
 
 TAKEN = frozenset(
     "taken shot captured photographed made recorded aufgenommen pris prise prises tomadas tomada tomado".split()
 )
 
+SCENES = frozenset(
+    "sunset sunsets sunrise sunrises landscape landscapes mountains streets beaches selfie selfies portrait "
+    "portraits wildlife nightlife panorama night sky trip trips vacation holiday holidays honeymoon roadtrip".split()
+)
+"""What people take pictures of: a place or a maker of cameras beside it says where, or by what, they were taken."""
+
 MAKERS = {
     "canon": "photo", "nikon": "photo", "fujifilm": "photo", "fuji": "photo", "leica": "photo", "olympus": "photo",
     "pentax": "photo", "gopro": "photo", "hasselblad": "photo", "ricoh": "photo", "minolta": "photo",
     "iphone": "photo", "dji": "photo", "lumix": "photo", "ilce": "photo",
-    "apple": "other", "sony": "other", "samsung": "other", "google": "other", "huawei": "other", "xiaomi": "other",
-    "panasonic": "other", "motorola": "other", "oneplus": "other", "kodak": "other", "nokia": "other", "lg": "other",
-    "pixel": "other", "galaxy": "other", "eos": "other", "coolpix": "other", "powershot": "other",
+    "coolpix": "photo", "powershot": "photo", "sony": "both", "samsung": "both", "huawei": "both", "xiaomi": "both",
+    "panasonic": "both", "motorola": "both", "oneplus": "both", "kodak": "both", "nokia": "both", "pixel": "both",
+    "apple": "other", "google": "other", "lg": "other", "galaxy": "other", "eos": "other",
 }  # fmt: skip
-"""Makers of cameras, and names of their cameras. Those of `other` make much else, or mean something else."""
+"""Makers of cameras, and names of their cameras. Those of `both` and `other` make much else, or mean
+something else; the former count beside a word of PHOTOS or SCENES too."""
 
 CHINESE_MAKERS = {
     "佳能": "canon", "尼康": "nikon", "索尼": "sony", "富士": "fuji", "苹果": "apple", "华为": "huawei",
@@ -181,36 +185,18 @@ PRODUCTS = frozenset(
     "charger cable battery phone phones smartphone screen box manual poster headphones tv laptop watch product "
     "ball balls cannon disto mount drone gimbal stand holder adapter copier printer scanner binoculars scope "
     "microscope projector monitor mons "
-    "packaging building headquarters office t-shirt cap sticker film tripod flash body kit pro max user icon".split()
+    "packaging building ink toner cartridge cartridges law apple apples headquarters "
+    "office t-shirt cap sticker film tripod flash "
+    "body kit pro max user icon".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
-
-FIRST_NAMES = frozenset(
-    # the more frequent ones of several languages that are no words of them
-    "adam alex alexander alice alicia amanda amy ana andrea andreas andrew andy angela anna anne annie anthony antonio "
-    "arthur barbara beatriz ben benjamin bernd brian brigitte camille carla carlos carmen caroline catherine charles "
-    "chloe chris christian christina christine christopher claire clara claudia daniel daniela david deborah dennis "
-    "diana diego donald edward elena eleonora elisabeth elizabeth ella ellen emily emma eric erika ethan eva fatima "
-    "felix fernando florian francesca francesco franz frederic gabriel giulia greta hanna hannah hans heidi "
-    "heinz helen helena helga henri henry ines ingrid isabel isabella jacob james jan jane janet javier jean jeff "
-    "jennifer jens jessica jim joan joe johanna john johannes jonas jonathan jorge jose josef joseph josé juan judith "
-    "julia julian julie julien jürgen karen karin karl kate katharina katherine kathrin kathy katie kevin klaus "
-    "larry laura lauren lea lena leon leonie linda lisa lorenzo louis louise luca lucas lucia lucie lucy lucía luis "
-    "lukas maggie manuel marco margaret maria marie mario marion marta martha martin martina mary mateo matteo "
-    "matthew matthias max maximilian megan mia michael michelle miguel mike mohamed mohammed monica monika moritz "
-    "natalie nicholas nicolas nicole nina noah nora oliver olivia oscar pablo patricia patrick paul paula pedro "
-    "peter philip philipp pierre rachel raphael rebecca renate richard rita robert roberto ronald ryan sabine samuel "
-    "sandra sara sarah sebastian simon sofia sonja sophia sophie stefan stefanie stephanie stephen steven susan "
-    "susanne teresa theo theresa thomas tim tina tobias tom tony ursula uwe valentina vanessa victor vincent walter "
-    "werner wolfgang yasmin yvonne".split()
-)
-"""In lower case they count as a tag's name after "with", or "of" behind "photos", or before "'s"."""
 
 ORDINARY = frozenset(
     # names of people
     "may rose mark lily grace summer april june august daisy ruby pearl amber hope faith joy dawn iris violet jasmine "
     "ivy jack bill will rob art frank drew chase hunter robin sky angel jade olive ginger heather holly poppy cherry "
-    "candy melody harmony penny sunny max star rosemary basil clay cliff dean dale glen heath lane reed stone wood "
+    "candy melody harmony penny sunny star rocky luna shadow smokey rosemary basil clay cliff dean dale glen heath "
+    "lane reed stone wood "
     "woods page rich rusty sandy scarlet sienna savannah crystal destiny eve fern flora gene guy herb honey hazel "
     "jewel josh kit lance mason miles misty nick norm pat patience peach peg pierce prince princess ray river rock "
     "rusty sage skip sterling sunshine trinity victory willow winter autumn spring wren buddy chance colt cookie coco "
