@@ -35,13 +35,21 @@ def address(page_library, encoder):
 
 
 @pytest.fixture
-def writable_address(tmp_path, encoder):
+def pages():
+    """The pages that are open. Who stops a server closes them first: a page that still loads would find it gone."""
+    with ExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def writable_address(tmp_path, encoder, pages):
     """Where a library of its own is served, to who has the token."""
     write_pictures(tmp_path / "photos", count=12)
     index(tmp_path / "library", tmp_path / "photos", encoder=encoder)
     options = {"token": TOKEN, "allow_write": True, "index_folders": (str(tmp_path / "photos"),)}
     with SearchEngine(Library(tmp_path / "library"), SMALL, encoder) as engine, serving(engine, **options) as served:
         yield served.url
+        pages.close()
 
 
 @pytest.fixture(scope="package")
@@ -55,17 +63,17 @@ def browser():
 
 
 @pytest.fixture
-def visit(browser):
+def visit(browser, pages):
     """Opens pages. At the end nothing may have gone wrong in them, but for the statuses that were expected."""
-    with ExitStack() as opened:
-        faults = []
+    faults = []
 
-        def go(address, expected=(), **options):
-            page, found = open_page(browser, address, **options)
-            opened.callback(page.context.close)
-            found.expected |= set(expected)
-            faults.append(found)
-            return page
+    def go(address, expected=(), **options):
+        page, found = open_page(browser, address, **options)
+        pages.callback(page.context.close)
+        found.expected |= set(expected)
+        faults.append(found)
+        return page
 
-        yield go
+    yield go
+    pages.close()
     assert [each.found for each in faults] == [[] for _ in faults]

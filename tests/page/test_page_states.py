@@ -118,6 +118,7 @@ def test_an_empty_library_shows_what_is_indexed_later(visit, tmp_path, encoder):
             index(library, tmp_path / "photos", encoder=encoder)
             page.get_by_role("button", name="Try again").click()
             page.locator(".tile").first.wait_for()
+            page.wait_for_load_state("networkidle")  # the server ends here
 
 
 def test_a_chinese_page_says_in_chinese_where_a_query_cannot_be_read(visit, address):

@@ -165,6 +165,7 @@ def test_a_library_without_places_says_so_instead_of_an_empty_map(visit, tmp_pat
         page = visit(f"{served.url}/?show=map")
         page.get_by_role("heading", name="No picture has a place").wait_for()
         assert page.locator(".map-area").is_hidden() and page.locator(".map-buttons").is_hidden()
+        page.wait_for_load_state("networkidle")  # the server ends here
 
 
 def test_a_map_without_what_the_filters_leave_says_that_they_leave_nothing(visit, address):
