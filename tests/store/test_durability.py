@@ -160,7 +160,7 @@ def fill_up(library: Path, run: Callable[[int], object], more_room: Callable[[],
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path, encoder):
     root, disk = tmp_path / "photos", tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("no small file system can be mounted here")
     total = 280
     photos(root, total, size=(16, 16))

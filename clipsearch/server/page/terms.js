@@ -19,7 +19,7 @@ const SPACE = /\s*/y;
 const SYNTAX = /(^|\s)[+-](\s|$)|"|^\s*(\d*\.?\d+:(?!\d)|(text|image|id):)/;
 const AMBIGUOUS = /^\s*((\d+(\.\d*)?|\.\d+):|(text|image|id):|\.{0,2}[/\\]|~[/\\]|[a-z]:[/\\]|[a-z]+:\/\/)|^\S+\.\w+$/i;
 
-/** What a query with operators has outside quotes: a word that may be one and what it may stand beside, or a filter with a sign. */
+/** What shows operators or filters, outside quotes. */
 const OPERATOR = /(?<![^\s()"（）“”])(and|or|not)(?![^\s()"（）“”])/i;
 const MARK = /[("（“]|[a-z]:\S/;
 const FILTER = /(^|\s)(?!text:|image:|id:|https?:)[a-z-]+:\S/;
