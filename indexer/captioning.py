@@ -48,7 +48,7 @@ def read_captions(beside: CaptionSource, inside: Embedded, path: str, encoder: E
         stamp = None
         _report(beside.sidecar, "the caption", error)
     try:
-        inside = read_sidecars(beside.described, inside) if beside.described else inside
+        inside = read_sidecars(beside.described, inside, _report_damage) if beside.described else inside
     except (OSError, MediaError) as error:
         stamp = None
         _report(beside.described[0], "the metadata", error)
@@ -81,6 +81,10 @@ def _report(path: str, what: str, error: OSError | MediaError) -> None:
     """Report what lies beside a picture and cannot be read."""
     reason = getattr(error, "strerror", None) or error
     logger.warning("%s holds %s of a picture, but cannot be read: %s", printable(path), what, reason)
+
+
+def _report_damage(path: str) -> None:
+    logger.warning("%s is damaged: what it says of a picture before the damage is used.", printable(path))
 
 
 def _first(texts: Iterable[str], most: int) -> list[str]:

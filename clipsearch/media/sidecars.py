@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from clipsearch.media.decode import read_open
 from clipsearch.media.image_metadata import Embedded, gather_captions, gather_keywords
@@ -61,17 +61,20 @@ def _takeout_names(name: str) -> Iterator[str]:
             yield full[:cut] + number + _JSON
 
 
-def read_sidecars(paths: Sequence[str], inside: Embedded) -> Embedded:
+def read_sidecars(paths: Sequence[str], inside: Embedded, report: Callable[[str], None]) -> Embedded:
     """Return what a picture says of itself together with what lies beside it.
 
     paths: absolute, of what `SidecarNames` found. An XMP sidecar counts before the picture, which counts before the
-    JSON of Takeout. Raises OSError and MediaError for what cannot be read now.
+    JSON of Takeout. report: called with the path of an XMP sidecar that is damaged; what stands before that counts.
+    Raises OSError and MediaError for what cannot be read now.
     """
     xmp, takeout = XmpPacket(), Takeout()
     for path in paths:
         data = _read(path)
         if path.lower().endswith(_XMP):
             xmp = read_xmp(data)
+            if not xmp.is_whole:
+                report(path)
         else:
             takeout = read_takeout(data)
     keywords = gather_keywords([*xmp.keywords, *xmp.people, *inside.keywords, *takeout.people])

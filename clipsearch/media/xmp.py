@@ -71,12 +71,13 @@ _ANGLE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class XmpPacket:
-    """What a packet says, each list in the order in which it counts, as it stands there."""
+    """What a packet says, each list in the order in which it counts, as it stands there. is_whole: without damage."""
 
     captions: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     people: tuple[str, ...] = ()
     facts: Facts = NOTHING
+    is_whole: bool = True
 
 
 @lru_cache(maxsize=8)  # the decoder asks for the facts of a packet, and the reader of words for its words
@@ -101,6 +102,7 @@ class _Reader:
         self._texts: dict[str, list[tuple[bool, str]]] = {}
         self._people: list[str] = []
         self._path: list[str] = []
+        self._has_ended = False
         self._property = ""
         self._language = ""
         self._written: list[str] = []
@@ -133,6 +135,7 @@ class _Reader:
     def end(self, name: str) -> None:
         """Keep what was written in an item of a wanted property, or in it itself."""
         self._path.pop()
+        self._has_ended = not self._path
         if self._in_regions:
             self._end_in_regions(name)
         elif self._property and name in (_ITEM, self._property):
@@ -149,9 +152,8 @@ class _Reader:
         """Return what was collected."""
         captions = [sorted(self._texts.get(name, []), key=lambda text: text[0]) for name in _CAPTIONS]
         people = [*self._all(_PEOPLE), *self._people]
-        return XmpPacket(
-            tuple(text for texts in captions for _, text in texts), self._all(_KEYWORDS), tuple(people), self._facts()
-        )
+        said = tuple(text for texts in captions for _, text in texts)
+        return XmpPacket(said, self._all(_KEYWORDS), tuple(people), self._facts(), self._has_ended)
 
     def _keep(self, name: str, is_other: bool, text: str) -> None:
         texts = self._texts.setdefault(name, [])

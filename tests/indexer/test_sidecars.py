@@ -59,6 +59,19 @@ def test_a_sidecar_that_comes_changes_and_goes_is_noticed_without_encoding(descr
     assert described.only() == (None, None, [])
 
 
+def test_a_damaged_sidecar_is_named_and_read_up_to_the_damage(described, caplog):
+    whole = XMP.format("2018-01-30T20:30:48", "dog")
+    (described.root / "a.xmp").write_text(whole[: whole.index("<rdf:li>")])
+    described.work()
+    assert described.only() == ("2018-01-30T20:30:48", 10.0, [])
+    [said] = [record.getMessage() for record in caplog.records if "a.xmp" in record.getMessage()]
+    assert said.endswith("a.xmp is damaged: what it says of a picture before the damage is used.")
+    caplog.clear()
+    (described.root / "a.xmp").write_text(whole + "\0" * 100)  # as some programs pad it
+    described.work()
+    assert described.only() == ("2018-01-30T20:30:48", 10.0, ["dog"]) and "a.xmp" not in caplog.text
+
+
 def test_takeout_beside_a_new_picture_counts_at_once(described):
     said = {"photoTakenTime": {"timestamp": "1517344248"}, "people": [{"name": "Ann Lee"}]}
     (described.root / "a.jpg.supplemental-metadata.json").write_text(json.dumps(said))
