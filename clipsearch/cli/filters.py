@@ -189,7 +189,7 @@ _OPTIONS: dict[str, tuple[Callable[[str, datetime], Fields], str, str]] = {
     "--type": (
         _read_as("type"),
         "TYPE",
-        "image, text, or a file extension such as jpeg, png, heic or txt. Separate several with commas.",
+        "image, text, film, document, or a file extension such as jpeg or heic. Separate several with commas.",
     ),
     "--min-width": (_read_as("min-width"), "PIXELS", "At least this wide."),
     "--min-height": (_read_as("min-height"), "PIXELS", "At least this high."),
