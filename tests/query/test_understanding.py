@@ -294,8 +294,17 @@ FRESH = {
     "挪威 花 2022": "花, taken in 2022, in 挪威",
     "佳能拍的花": "花, taken with canon",
     "用蘋果手機拍的花": "花, taken with apple",
+    "chengdu, china": "everything, in chengdu, in china",
+    "oslo architecture at night": "architecture at night, in oslo",
+    "Lyon street fashion": "street fashion, in Lyon",
+    "architecture of Oslo": "architecture, in Oslo",
+    "marie drinking coffee": "drinking coffee, with marie",
+    "portraits with the nikon d70": "portraits, taken with nikon d70",
+    "praia em Norway 2024": "praia, taken in 2024, in Norway",
+    "挪威极光": "极光, in 挪威",
+    "小红包饺子": "包饺子, with 小红",
 }
-"""Of 357 queries that were written before their answers were seen, kinds that were not understood, and their like."""
+"""Of 557 queries that were written before their answers were seen, kinds that were not understood, and their like."""
 
 LOOK_ALIKES = [
     "Nikon the cat", "a cat called Nikon", "the new iPhone", "Mount Fuji", "Lyon and the Machine", "Storm and Drang",
@@ -308,6 +317,8 @@ LOOK_ALIKES = [
     "Nikon Monarch binoculars", "iPhone 13 box",
     "Norway vs France", "a walk past Lyon", "with marie curie", "30-31 February 2022", "2020年到现在的花",
     "半年前的花", "2020年初的花", "佳能拍立得", "王国的花", "在挪威和海边的花",
+    "Oslo, Texas", "oslo, georgia", "nikon geosystems", "a man with the nikon d70", "marie kondo drinking coffee",
+    "挪威歌剧", "小红画展",
 ]  # fmt: skip
 
 

@@ -72,6 +72,8 @@ def _start(run: Run, tokens: Sequence[Token]) -> int | None:
             return tokens[at - own - 2].start
         if own and lead[-1:] and lead[-1] in _FROM and before[-1] in _MINE:
             return tokens[at - own - 1].start
+        if own and before[-1:] == ["the"] and len(lead) > 1 and lead[-1] in _WITH and lead[-2] in PHOTOS | SCENES:
+            return tokens[at - own - 1].start if any(c.isdigit() for c in run.text) else None
     if not PRODUCTS.isdisjoint(token.lower for token in tokens[at + len(run.words) :][:2]):
         return None
     if at > 1 and run.rest and run.cue in _WITH:  # "photos with canon"

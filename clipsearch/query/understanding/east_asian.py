@@ -15,7 +15,7 @@ _LEFT, _RIGHT = frozenset("和跟与與在用去到于於从從给是的"), froz
 _WITH = frozenset("和跟与與")
 _SCENES = tuple(
     "夜景 街景 街头 街頭 街道 风景 風景 风光 風光 雪景 日出 日落 海滩 海灘 海边 海邊 夜市 樱花 櫻花 红叶 紅葉 "
-    "旅行 旅游 旅遊 之旅 度假".split()
+    "旅行 旅游 旅遊 之旅 度假 极光 極光 山水 老街 古镇 古鎮 雪山 沙漠 海岸 教堂 寺庙 寺廟".split()
 )
 """After a place, what is seen there."""
 _ACTS = tuple(
@@ -23,6 +23,11 @@ _ACTS = tuple(
     "散步 骑 騎 潜水 潛水 冲浪 衝浪 露营 露營 跳舞 唱歌".split()
 )
 """After "in" or "to" and a place, or "with" and a person: what somebody does there, or with them."""
+_DOES = (
+    *_ACTS,
+    *"做 包饺子 包餃子 钓鱼 釣魚 睡觉 睡覺 抱着 抱著 切 踢球 踢足球 打球 打电话 打電話 弹琴 彈琴 弹钢琴 彈鋼琴 画画 畫畫".split(),
+)
+"""After a person at the beginning: what they do."""
 
 _FAMILY = frozenset(
     "爸爸 妈妈 爷爷 奶奶 外公 外婆 姥姥 姥爷 哥哥 姐姐 弟弟 妹妹".split()
@@ -66,6 +71,7 @@ def _is_apart(run: Run, text: str) -> bool:
     is_left = left is None or left.text in _LEFT or not left.is_east_asian or run.words[0].gap != ""
     is_right = right is None or right.text in _RIGHT or not right.is_east_asian or right.gap != ""
     acts = _ACTS if left is not None and left.text in _WITH | {"在", "去", "到"} else ()
+    acts = _DOES if left is None and _is_person(run) else acts
     return is_left and (is_right or text.startswith((*_SCENES, *acts), run.words[-1].end))
 
 

@@ -45,8 +45,23 @@ _TRAVEL = frozenset(
 )
 """Where "to" and a place stand behind one of these, the picture was taken there; else it may show the way."""
 
+_DOING = frozenset(
+    "eating drinking playing running sleeping dancing singing baking laughing smiling swimming skiing surfing hiking "
+    "sitting standing wearing holding riding blowing opening".split()
+)
+"""After a first name in lower case: what a person does."""
+
 _NOT_WITH = frozenset("to from for like as about against vs versus".split())
 """Before the name of a person: it need not be in the picture."""
+
+_OF_COUNTRIES = {"istanbul": "turkey", "beijing": "china", "shanghai": "china", "chengdu": "china", "havana": "cuba"}
+"""Behind these cities and a comma, countries that are words too mean the country in lower case as well."""
+
+_STATES = frozenset(
+    "texas georgia florida ohio ontario kentucky tennessee maine illinois idaho indiana alabama "
+    "michigan missouri".split()
+)
+"""Behind a familiar city and a comma, a state that has a city of that name: "Paris, Texas"."""
 
 _IDIOMS = {("noah", "ark"), ("adam", "apple"), ("murphy", "law"), ("victoria", "secret"), ("tom", "diner")}
 _SELF = frozenset("me i us mom mum dad my the a".split())
@@ -67,7 +82,9 @@ _OTHER_NAMES = frozenset(
 )
 """Before a place in lower case: something else is called so."""
 _NOT_BEFORE = (GENERIC - _AND) | _OTHER_NAMES
-_BEHIND_PLACES = ((GENERIC | _AND) - ARTICLES - {"for"}) | SCENES
+_SIGHTS = SCENES | frozenset("canals architecture street".split())
+"""What is seen of a place, behind it or before "of" it."""
+_BEHIND_PLACES = ((GENERIC | _AND) - ARTICLES - {"for"}) | _SIGHTS
 _FAMILIAR = FAMILIAR_PLACES | FIRST_NAMES
 
 
@@ -117,8 +134,8 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
     for run in sorted(likely, key=lambda run: (-len(run.words), run.words[0].start)):
         if any(each.start < run.words[-1].end and run.words[0].start < each.end for each in found):
             continue
-        listed = {each.kind for each in found if each.end == run.start and run.comma}
-        is_place = _is_place(run, known, "place" in listed)
+        listed = {each.kind: each.name.lower() for each in found if each.end == run.start and run.comma}
+        is_place = _is_place(run, known, listed.get("place", ""))
         is_tag = _is_tag(run, tags.get(fold_tag(run.text)), "tag" in listed)
         if is_place and is_tag:
             is_place, is_tag = run.cue in PLACE_CUES - PERSON_CUES, run.cue in PERSON_CUES - PLACE_CUES
@@ -126,7 +143,7 @@ def find_names(runs: Sequence[Run], tokens: Sequence[Token], known: Known) -> li
             kind: Literal["place", "tag"] = "place" if is_place else "tag"
             found.append(Named(_start(run, kind), _end(run), kind, run.text))
             of.append(run)
-    if _is_way(of):
+    if _is_way(of) or _is_namesake(tokens, known):
         return []
     return [
         each
@@ -147,23 +164,25 @@ def _may_be_name(run: Run) -> bool:
     return run.is_capital or leads or len(run.words) > 1 or run.after is None
 
 
-def _is_place(run: Run, known: Known, after_place: bool) -> bool:
-    """Tell whether a run can only be a place of the library; after_place: one and a comma stand before it."""
+def _is_place(run: Run, known: Known, city_before: str) -> bool:
+    """Tell whether a run can only be a place of the library; city_before: one, and a comma, stand before it."""
     is_familiar = run.text.lower() in FAMILIAR_PLACES and run.cue not in _NOT_BEFORE
     ends_title = is_familiar and run.after is None and run.further is not None  # "Big Ben London", not "Jack London"
     if (run.is_part_of_name and not ends_title) or run.is_possessive or run.cue in _PARTS_OF_PLACES:
         return False
     if _is_elsewhere(run):
         return False
+    if run.after is None and _OF_COUNTRIES.get(city_before) == run.text.lower():
+        return bool(known.places(run.text))
     has_cue = run.cue in PLACE_CUES and (run.cue not in OF or run.rest or run.is_capital)
-    if run.is_ordinary and not ((has_cue or after_place) and run.is_capital and run.cue not in OF):
+    if run.is_ordinary and not ((has_cue or city_before) and run.is_capital and run.cue not in OF):
         return False
     places = known.places(run.text)
     if not places:
         return False
     if not run.is_capital and not any(place.is_main for place in places):
         return False
-    if has_cue or (run.cue in OF and (run.rest or (run.further is not None and run.further.lower in SCENES))):
+    if has_cue or (run.cue in OF and (run.rest or (run.further is not None and run.further.lower in _SIGHTS))):
         return True
     ends = run.after is None or run.after.lower in _BEHIND_PLACES
     if run.has_article:
@@ -175,6 +194,17 @@ def _is_way(runs: Sequence[Run]) -> bool:
     """Tell whether names say from where to where something goes: the picture may be of neither."""
     cues = [run.cue for run in sorted(runs, key=lambda run: run.words[0].start)]
     return any(first in _LEAVING and second in _ARRIVING for first, second in pairwise(cues))
+
+
+def _is_namesake(tokens: Sequence[Token], known: Known) -> bool:
+    """Tell whether a state of which the library has no picture follows the name of a city elsewhere."""
+    return any(
+        state.lower in _STATES
+        and state.gap.strip() == ","
+        and city.lower in FAMILIAR_PLACES
+        and (state.lower == "georgia" or not known.places(state.text))
+        for city, state in pairwise(tokens)
+    )
 
 
 def _is_aim(run: Run) -> bool:
@@ -221,7 +251,7 @@ def _is_tag(run: Run, tag: str | None, after_tag: bool) -> bool:
         return False
     if len(run.words) > 1:
         return True
-    ends = run.after is None or run.is_possessive or run.after.lower in GENERIC
+    ends = run.after is None or run.is_possessive or run.after.lower in GENERIC | (_DOING if run.is_first else set())
     if not run.is_capital:
         starts = run.is_first and (run.after is None or run.after.lower not in ARTICLES | OF)
         leads = run.is_possessive or (run.cue in PERSON_CUES - OF) or (run.cue in OF and run.rest)

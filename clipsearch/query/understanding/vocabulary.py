@@ -104,7 +104,7 @@ NUMBERS = {
 } | {"twelve": 12}
 
 PERSON_CUES = frozenset("with of by and & mit von und avec de d et con y e com und".split())
-PLACE_CUES = frozenset("in from at near around to aus bei nach à au aux en dans d de del da desde di".split())
+PLACE_CUES = frozenset("in from at near around to em aus bei nach à au aux en dans d de del da desde di".split())
 OF = frozenset("of d de del di von".split())
 """They stand between many things: before a place they count where nothing but "photos" stands before them."""
 
@@ -187,7 +187,7 @@ PRODUCTS = frozenset(
     "microscope projector monitor mons "
     "packaging building ink toner cartridge cartridges law apple apples headquarters "
     "office t-shirt cap sticker film tripod flash "
-    "body kit pro max user icon".split()
+    "body kit pro max user icon geosystems microsystems".split()
 )
 """After the name of a maker, what is seen, and not what took the picture."""
 
