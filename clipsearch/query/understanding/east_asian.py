@@ -23,9 +23,9 @@ _ACTS = tuple(
     "散步 骑 騎 潜水 潛水 冲浪 衝浪 露营 露營 跳舞 唱歌".split()
 )
 """After "in" or "to" and a place, or "with" and a person: what somebody does there, or with them."""
-_DOES = (
-    *_ACTS,
-    *"做 包饺子 包餃子 钓鱼 釣魚 睡觉 睡覺 抱着 抱著 切 踢球 踢足球 打球 打电话 打電話 弹琴 彈琴 弹钢琴 彈鋼琴 画画 畫畫".split(),
+_DOES = _ACTS + tuple(
+    "做 包饺子 包餃子 钓鱼 釣魚 睡觉 睡覺 抱着 抱著 切 踢球 踢足球 打球 "
+    "打电话 打電話 弹琴 彈琴 弹钢琴 彈鋼琴 画画 畫畫".split()
 )
 """After a person at the beginning: what they do."""
 
