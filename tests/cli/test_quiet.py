@@ -41,8 +41,8 @@ def test_what_a_library_in_c_writes_is_shown_on_demand_alone(place, capfd):
 
 @pytest.mark.slow
 def test_files_of_other_kinds_are_counted_by_ending_and_named_on_demand(place):
-    for name in ("b.xcf", "c.XCF", "d.xmp", "noend", "a.xmp", "a.jpg.xmp", "A.jpg.json", "captions.csv", "e.txt",
-                 "a.txt", "Thumbs.db"):  # fmt: skip
+    for name in ("b.xcf", "c.XCF", "d.xmp", "noend", "a.xmp", "a.jpg.xmp", "A.jpg.json", "B.json", "captions.csv",
+                 "e.txt", "a.txt", "Thumbs.db"):  # fmt: skip
         (place / "photos" / name).write_text("image,caption\na.jpg,x\n")
     ran = run_cli("index", "photos", "--library", "lib", "--model", "builtin", "--json", cwd=place)
     assert ran.json["passed_over"] == {".xcf": 2, ".json": 1, ".xmp": 1, "": 1}
@@ -50,7 +50,7 @@ def test_files_of_other_kinds_are_counted_by_ending_and_named_on_demand(place):
     assert "b.xcf" not in ran.err
     ran = run_cli("index", "--library", "lib", "-v", cwd=place)
     named = [line.rpartition("/")[2] for line in ran.err.splitlines() if line.startswith("passed over: ")]
-    assert named == ["A.jpg.json", "b.xcf", "c.XCF", "d.xmp", "noend"]
+    assert named == ["B.json", "b.xcf", "c.XCF", "d.xmp", "noend"]
 
 
 def test_pictures_are_read_by_any_of_their_endings(place):

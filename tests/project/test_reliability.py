@@ -34,17 +34,17 @@ def passes(name: str, *options: object) -> str:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("kills", ("--trials", 30, "--steps", 6)),
-        ("faults", ("--trials", 100, "--rooms", 3)),
-        ("flips", ("--trials", 500)),
-        ("truncation", ("--trials", 200)),
+        ("kills", ("--trials", 20, "--steps", 4)),
+        ("faults", ("--trials", 60, "--rooms", 2)),
+        ("flips", ("--trials", 300)),
+        ("truncation", ("--trials", 120)),
         ("power_cut", ("--trials", 20)),
         ("mixed", ("--minutes", 0.5)),
     ],
 )
 def test_nothing_is_lost(encoder, name, options):
     if name == "kills" and not shutil.which("cc"):  # no disk that counts its steps
-        options = ("--trials", 30, "--steps", 0)
+        options = ("--trials", 20, "--steps", 0)
     passes(name, *options)
 
 
