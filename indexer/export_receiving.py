@@ -1,4 +1,4 @@
-"""An export that comes as a stream, to the files of an export. Nothing of it is believed before it is checked."""
+"""Receive an export as a stream and write its files. Each line is checked before it is used."""
 
 from __future__ import annotations
 

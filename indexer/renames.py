@@ -12,8 +12,8 @@ from indexer.doubts import hash_of
 def follow_renames(writer: Writer, roots: Mapping[int, str], should_stop: Callable[[], bool]) -> None:
     """Let the items of files that took each other's names follow them; roots: id -> absolute path.
 
-    A single file that replaces another is no such file: it takes over what the other one had, as an edited copy does
-    that is saved under the name of its original.
+    A single file that replaces another is left out: it takes over the id and tags of the other one, as an edited copy
+    does that is saved under the name of its original.
     """
     found: list[Renamed] = []
     for each in _chained(writer.ledger.renamed()):

@@ -78,7 +78,7 @@ class Link:
 
 
 LEAST_RATE = 16 << 10
-"""Bytes of a stream for which each a second more is allowed."""
+"""Bytes of a stream that extend its time limit by one second."""
 
 
 class Incoming:

@@ -17,7 +17,7 @@ class Downloads:
     """Archives and exports that are being sent; of one event loop."""
 
     def __init__(self, service: Service) -> None:
-        """Send what a service has."""
+        """Prepare. service: its library is sent."""
         self._service = service
         self._active = 0
 

@@ -12,7 +12,7 @@ from clipsearch.server.problems import of_error
 from clipsearch.server.service import OverdueError, Service
 
 LEAST_RATE = 16 << 10
-"""Bytes a second that a client must take: for as long as it is sent, what others delete cannot be cleaned up."""
+"""Bytes per second that a client must read: a snapshot that stays open keeps deleted data from being cleaned up."""
 
 
 def send_export(service: Service, filters: Filter | None) -> Generator[bytes]:

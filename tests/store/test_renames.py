@@ -82,7 +82,7 @@ def test_other_content_under_an_inode_and_links_move_nothing(tagged):
 
 @pytest.mark.sqlite
 def test_no_item_is_read_that_has_nothing_to_do_with_a_rename(tagged):
-    """Each changed file would else be held against all items: 98 s for 2,000 of 100,000."""
+    """Otherwise each changed file would be compared with all items of its root."""
     plans = []
 
     def explain(connection, cursor, statement, parameters, context, executemany):

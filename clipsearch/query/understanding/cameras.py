@@ -24,7 +24,7 @@ _WITH = frozenset("with on by using mit avec con".split())
 _OWN = frozenset("my our the a an his her meinem meiner einem einer mon ma un une mi una".split())
 _FROM, _MINE = _WITH | {"from", "von", "de"}, frozenset("my our meinem meiner mon mi".split())
 _PLACED = frozenset("on in at with mounted attached lying hanging held".split())
-"""After a camera that is seen."""
+"""After a camera: the camera is what the picture shows."""
 _HOLDING = PREPOSITIONS | frozenset("holding using wearing selling called named mount mt".split())
 
 
@@ -98,7 +98,7 @@ def _stands_apart(run: Run) -> bool:
 
 
 def _in_library(name: str, known: Known) -> str:
-    """Return what the filter finds cameras by that are called so: the name, or the model alone; empty if none is."""
+    """Return the text by which the filter finds the cameras with this name: the name, or its model; "" without any."""
     cameras = [camera.lower() for camera in known.cameras()]
     makers = [word for word in name.lower().split() if word in MAKERS]
     model = " ".join(word for word in name.split() if word.lower() not in MAKERS)

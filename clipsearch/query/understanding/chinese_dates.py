@@ -1,4 +1,4 @@
-"""Dates in Chinese words, which no spaces set apart, in simplified characters: those of the caller are made such."""
+"""Dates in Chinese words, which have no spaces between them. The text is in simplified characters."""
 
 from __future__ import annotations
 

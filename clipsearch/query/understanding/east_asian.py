@@ -37,7 +37,7 @@ _SURNAMES = frozenset("王李张張刘劉陈陳杨楊赵趙吴吳徐孙孫郭邓
 _WORDS = frozenset(
     "王子 王国 王冠 王朝 王宫 王后 王位 李子 杨树 杨梅 杨桃 陈列 陈酒 陈醋 张望 张口 孙子 孙女 吴哥".split()
 )
-"""Words that begin as the names of people do: with one of _SURNAMES."""
+"""Words that begin with one of _SURNAMES but are not names."""
 _CALLED = frozenset("小老阿")
 """Before one more character they make the name of a person, unless that is one of _NOUNS."""
 _NOUNS = frozenset(

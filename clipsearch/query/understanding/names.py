@@ -35,7 +35,7 @@ _GOODS = frozenset(
     "souvenirs magnet mug jacket shoes bag scarf hat dress leather carpet rug spices pottery gift gifts present "
     "package train flight bus plane ship team band girl boy guy man woman people".split()
 )
-"""Before "from" and a place: it has come from there."""
+"""Before "from" and a place: what comes from a place need not be there."""
 
 _TO = frozenset(("to", "nach"))
 _LEAVING, _ARRIVING = frozenset("from von aus de desde".split()), _TO | {"à", "a", "au", "aux"}
@@ -43,7 +43,7 @@ _TRAVEL = frozenset(
     "trip trips visit journey holiday holidays vacation travel travels excursion tour moving moved reise urlaub "
     "fahrt ausflug".split()
 )
-"""Where "to" and a place stand behind one of these, the picture was taken there; else it may show the way."""
+"""Before "to" and a place: the picture was taken there. After other words it may show the way."""
 
 _DOING = frozenset(
     "eating drinking playing running sleeping dancing singing baking laughing smiling swimming skiing surfing hiking "
@@ -55,13 +55,13 @@ _NOT_WITH = frozenset("to from for like as about against vs versus".split())
 """Before the name of a person: it need not be in the picture."""
 
 _OF_COUNTRIES = {"istanbul": "turkey", "beijing": "china", "shanghai": "china", "chengdu": "china", "havana": "cuba"}
-"""Behind these cities and a comma, countries that are words too mean the country in lower case as well."""
+"""City -> country whose name is also a word: after the city and a comma it means the country in lower case too."""
 
 _STATES = frozenset(
     "texas georgia florida ohio ontario kentucky tennessee maine illinois idaho indiana alabama "
     "michigan missouri".split()
 )
-"""Behind a familiar city and a comma, a state that has a city of that name: "Paris, Texas"."""
+"""States that have cities with the names of familiar ones, as in "Paris, Texas"."""
 
 _IDIOMS = {("noah", "ark"), ("adam", "apple"), ("murphy", "law"), ("victoria", "secret"), ("tom", "diner")}
 _SELF = frozenset("me i us mom mum dad my the a".split())
@@ -70,17 +70,17 @@ _PARTS_OF_PLACES = frozenset(
     "northern southern eastern western central north south east west upper lower downtown inner outer greater rural "
     "old new ancient medieval modern little vs versus past like".split()
 )
-"""Before a place: what is meant is not all of it, and may be elsewhere."""
+"""Before a place: only a part of it is meant."""
 
 _WORKS = frozenset(
     "statue sculpture bust figurine poster movie film book song album concert musical comic doll opera ballet".split()
 )
-"""Behind a name: what is called so."""
+"""After a name: kinds of works that have such names."""
 
 _OTHER_NAMES = frozenset(
     "air fc ac inter real atletico bayern borussia team miss hotel bank radio university little made visit".split()
 )
-"""Before a place in lower case: something else is called so."""
+"""Before a place in lower case: the place is part of another name."""
 _NOT_BEFORE = (GENERIC - _AND) | _OTHER_NAMES
 _SIGHTS = SCENES | frozenset("canals architecture street".split())
 """What is seen of a place, behind it or before "of" it."""
@@ -191,13 +191,13 @@ def _is_place(run: Run, known: Known, city_before: str) -> bool:
 
 
 def _is_way(runs: Sequence[Run]) -> bool:
-    """Tell whether names say from where to where something goes: the picture may be of neither."""
+    """Tell whether the names are the two ends of a route, as in "from Madrid to Paris"."""
     cues = [run.cue for run in sorted(runs, key=lambda run: run.words[0].start)]
     return any(first in _LEAVING and second in _ARRIVING for first, second in pairwise(cues))
 
 
 def _is_namesake(tokens: Sequence[Token], known: Known) -> bool:
-    """Tell whether a state of which the library has no picture follows the name of a city elsewhere."""
+    """Tell whether the words name a city in another country, as in "Paris, Texas"."""
     return any(
         state.lower in _STATES
         and state.gap.strip() == ","
@@ -218,7 +218,7 @@ def _is_elsewhere(run: Run) -> bool:
 
 
 def _is_title(run: Run, tokens: Sequence[Token]) -> bool:
-    """Tell whether a work is called so, as in "Berlin by Lou Reed" and "David statue" but not in "Anna by the sea"."""
+    """Tell whether a run is the title of a work, as in "Berlin by Lou Reed" and "David statue"."""
     if run.after is None or run.after.lower != "by":
         return run.after is not None and run.after.lower in _WORKS
     maker = next((token.lower for token in tokens if token.start >= run.after.end), "the")
@@ -226,9 +226,9 @@ def _is_title(run: Run, tokens: Sequence[Token]) -> bool:
 
 
 def _is_half_of_list(run: Run, kind: str, tokens: Sequence[Token], found: Sequence[Named]) -> bool:
-    """Tell whether "and" joins a name to what is none, as in "Tom and Jerry", and "Florence and the Machine"."""
+    """Tell whether "and" joins a name to a word that was not found, as in "Tom and Jerry"."""
     first = next(i for i, token in enumerate(tokens) if token.start == run.words[0].start)
-    beyond = first + len(run.words) + 2 * run.is_possessive - run.is_possessive
+    beyond = first + len(run.words) + run.is_possessive
     pairs = []
     if run.before is not None and run.cue in _AND and first > 1:
         pairs.append(tokens[first - 2])

@@ -49,7 +49,7 @@ def before_last(match: re.Match[str], now: datetime) -> Period | str | None:
 
 
 def unit_before(unit: str, count: int, now: datetime) -> Period | str | None:
-    """Return the week, Monday to Sunday, the weekend, the month or the year that lies `count` of them back."""
+    """Return the week (Monday to Sunday), weekend, month or year `count` units before the current one."""
     if unit == "year":
         return f"{now.year - count:04}"
     if unit == "month":
@@ -91,7 +91,7 @@ def ago(match: re.Match[str], now: datetime) -> Period | str | None:
 
 
 def counted_ago(count: int, unit: str, now: datetime) -> Period | str | None:
-    """Return what lies so many days, weeks, months or years back: a day, a day, a month or a year."""
+    """Return the day that many days or weeks ago, or the month or the year that many months or years ago."""
     if unit in ("day", "week"):
         return _days(now, count * (7 if unit == "week" else 1))
     return unit_before(unit, count, now)
@@ -103,7 +103,7 @@ def recent(match: re.Match[str], now: datetime) -> Period:
 
 
 def until_today(count: int, unit: str, now: datetime) -> Period:
-    """Return the last so many days, weeks, months or years, up to today and with it."""
+    """Return the last `count` days, weeks, months or years, including today."""
     if unit in ("day", "week"):
         start = _midnight(now) - timedelta(days=count * (7 if unit == "week" else 1))
     else:

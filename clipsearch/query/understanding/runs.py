@@ -9,7 +9,7 @@ from clipsearch.query.understanding.tokens import Token
 from clipsearch.query.understanding.vocabulary import ARTICLES, GENERIC, OF, ORDINARY, PLACE_CUES, PREPOSITIONS
 
 _MOST_WORDS, _MOST_CHARACTERS = 5, 8
-"""Of a name: words, or characters of Chinese, Japanese or Korean."""
+"""The longest name: in words, and in characters of Chinese, Japanese or Korean."""
 
 MAX_RUNS = 400
 """Runs of words of one query that are looked up."""
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether it is a word too."""
+        """Whether the name is also an ordinary word."""
         return len(self.words) == 1 and self.words[0].lower in ORDINARY
 
     @property

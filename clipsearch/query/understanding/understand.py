@@ -42,7 +42,7 @@ _PARTS = frozenset("end ends beginning start middle week weekend day days month 
 _TO = frozenset(("to", "through"))
 """Beside a date they make a period of which the other date was not read."""
 _ANY = "a photo"
-"""What is searched for where only what is not there is left of the words."""
+"""What is searched for if only negated things are left of the words."""
 
 _REACH = 3
 """Words before a filter that may turn it."""
@@ -57,7 +57,7 @@ _OR = re.compile(r"\b(?:or|oder|ou|o)\b", re.IGNORECASE)
 _JOINED = re.compile(r"\b(?:and|und|et|y|e|or|oder|ou|o)\b|[&和与]", re.IGNORECASE)
 _LISTED = re.compile(r"\s*[,，、]?\s*(?:(?:and|und|et|y|e|or|oder|ou|o)\b|[,，、&和与])\s*", re.IGNORECASE)
 _KINDS = (("place", "places", "in"), ("tag", "tags", "with"), ("camera", "cameras", "taken with"))
-"""What names are of, the filter by it, and how a filter is described."""
+"""For each kind of name: the field of the filter, and how the filter is described."""
 
 _EAST_ASIAN_EDGES = "的在和跟与于里是拍去，、,。 "
 _EAST_ASIAN_GENERIC = re.compile(r"[的在和跟与于里是拍我们所有一些张\s]*(?:照片|相片|图片|图像|照)?[的\s]*")
@@ -81,7 +81,7 @@ def understand_words(text: str, known: Known, now: datetime) -> Understood:
 
 
 def _split_negation(text: str, now: datetime) -> tuple[str, tuple[str, ...]]:
-    """Split a text as `split_negation` does; a date behind what is not there is of all of it."""
+    """Split a text as `split_negation` does; a date after the negated things applies to the whole text."""
     kept, things = split_negation(text)
     without = []
     for thing in things:
@@ -263,7 +263,7 @@ def _alternatives(text: str, names: Sequence[Named]) -> list[tuple[str, ...]]:
 
 
 def _is_half(name: Named, names: Sequence[Named], text: str) -> bool:
-    """Tell whether a place in Chinese words is joined to what is none."""
+    """Tell whether Chinese words join a place to a word that was not found as a name."""
     link = text[name.end :].lstrip()
     beyond = len(text) - len(link) + 1
     if name.kind != "place" or not link or link[0] not in "和与或、":
